@@ -1,0 +1,54 @@
+# Every target sets up what it needs. Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
+PYTHON ?= python3
+VENV ?= .venv
+EXTRAS ?= test,dev
+BIN := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: train test test-slow check format-check lint types benchmark clean
+
+train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
+	$(BIN)/convax train
+
+test: $(VENV)/.develop  ## the test suite, doctests included
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations
+	$(BIN)/python -m pytest -m slow
+
+check: format-check lint types test  ## what CI runs
+
+format-check: $(VENV)/.develop
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.develop
+	$(BIN)/ruff check .
+
+types: $(VENV)/.develop
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+benchmark: $(VENV)/.bench  ## the training step against Flax and PyTorch
+	$(BIN)/python benchmarks/train_step.py
+
+clean:
+	rm -rf .venv* build dist *.egg-info
+
+# An editable installation links every file (so that pyright can follow the imports) and is made
+# anew when a package gains or loses one: a directory's time changes then.
+PACKAGES := convax ops model training training/data configs
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+$(VENV)/.use: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(VENV)/.develop: pyproject.toml $(PACKAGES) | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" --config-settings editable_mode=strict
+	touch $@
+
+$(VENV)/.bench: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable ".[bench]"
+	touch $@

@@ -1,0 +1,1 @@
+"""The configs that ship with convax: one TOML file for each experiment."""

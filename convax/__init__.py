@@ -1,0 +1,55 @@
+"""convax: convolutional neural networks on JAX, as data and pure functions.
+
+    import convax
+    from convax import ops, model
+
+    config = convax.load_config("lenet5-digits")
+    run = convax.train(config, "runs/digits")
+    predict = convax.load("runs/digits")
+
+Nothing is imported before it is used: ``import convax`` costs no more than it must.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from convax import model, ops, training
+    from convax.training.config import load_config
+    from convax.training.evaluation import evaluate
+    from convax.training.inference import Predictor, load
+    from convax.training.loop import resume, train
+
+__version__ = "0.1.0"
+__all__ = [
+    "Predictor",
+    "evaluate",
+    "load",
+    "load_config",
+    "model",
+    "ops",
+    "resume",
+    "train",
+    "training",
+]
+
+_HOME = {
+    "Predictor": "training.inference",
+    "evaluate": "training.evaluation",
+    "load": "training.inference",
+    "load_config": "training.config",
+    "resume": "training.loop",
+    "train": "training.loop",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(f"convax.{_HOME[name]}"), name)
+    if name in ("model", "ops", "training"):
+        return import_module(f"convax.{name}")
+    raise AttributeError(f"module 'convax' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

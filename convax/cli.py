@@ -1,0 +1,263 @@
+"""The command line: each command reads its arguments, calls one function, prints the result.
+
+Exit codes: 0 done; 1 training diverged, or the program itself failed; 2 what was asked for cannot
+be done (config, data, file, run); 130 or 143 stopped by Ctrl-C or SIGTERM with the state saved.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+app = typer.Typer(
+    name="convax",
+    help="Convolutional neural networks on JAX: one TOML file in, a trained network out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
+ConfigArgument = Annotated[
+    str, typer.Argument(metavar="[CONFIG]", help="A TOML file, or a name that `configs` lists.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.epochs=2."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text.")]
+CheckpointOption = Annotated[
+    str, typer.Option(help='"best" (by the validation metric) or "last".')
+]
+DEFAULT_CONFIG = "lenet5-digits"
+
+
+@app.command()
+def train(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory to make; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue this run instead.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
+    from convax.training.config import load_config
+    from convax.training.loop import resume as resume_run
+    from convax.training.loop import train as train_run
+    from convax.training.progress import display_for_stdout
+    from convax.training.run import free_name
+
+    display = display_for_stdout()
+    if resume is not None:
+        if out or overrides or config != DEFAULT_CONFIG:
+            _refuse("--resume takes the run's own config: leave out CONFIG, --out and --set")
+        run = resume_run(resume, display=display)
+    else:
+        experiment = load_config(config, overrides or [])
+        out = out or free_name(Path("runs"), Path(config).stem)
+        run = train_run(experiment, out, beside=_folder_of(config), display=display)
+    print(f"run: {run.path}  (pictures in {run.plots})")
+    print(f"next: convax evaluate {run.path}   convax predict {run.path} IMAGE...")
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    checkpoint: CheckpointOption = "best",
+    as_json: JsonOption = False,
+) -> None:
+    """Loss, accuracy and the count of examples on a split of a run's data."""
+    from convax.training.evaluation import evaluate as evaluate_run
+
+    _one_of("--split", split, ("train", "validation", "test"))
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    record = evaluate_run(run, split, checkpoint=checkpoint).as_record()
+    if as_json:
+        print(json.dumps(record))
+    else:
+        print(
+            f"{split}: loss {record['loss']:.4f}  accuracy {record['accuracy']:.2%}  "
+            f"({record['count']:,} images)"
+        )
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Picture files, any size or colour.")
+    ],
+    invert: Annotated[
+        bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    checkpoint: CheckpointOption = "best",
+    as_json: JsonOption = False,
+) -> None:
+    """The class of each picture, with its probability."""
+    import numpy as np
+
+    from convax.training.data import DataError
+    from convax.training.inference import load
+
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    predictor = load(run, checkpoint=checkpoint)
+    failed = False
+    for file in images:
+        try:
+            image = predictor.read(file, invert=invert)
+        except DataError as error:
+            _complain(str(error))
+            failed = True
+            continue
+        probabilities = predictor(image[None])[0]
+        order = np.argsort(-probabilities, kind="stable")[:top]
+        ranked = [(predictor.classes[i], float(probabilities[i])) for i in order]
+        name, probability = ranked[0]
+        if as_json:
+            record = {"file": str(file), "class": name, "probability": probability}
+            record["top"] = [{"class": c, "probability": p} for c, p in ranked]
+            print(json.dumps(record))
+        else:
+            others = "".join(f"   {c} {p:.1%}" for c, p in ranked[1:])
+            print(f"{file}: {name} {probability:.1%}{others}")
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def summary(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Each layer's output shape, parameters, FLOPs, activation memory and receptive field."""
+    from convax.training.config import load_config
+    from convax.training.experiment import summarize_config
+
+    found, assumed = summarize_config(load_config(config, overrides or []), _folder_of(config))
+    if assumed:
+        print(f"note: {assumed}", file=sys.stderr)
+    print(json.dumps(found.as_dict()) if as_json else found.as_table())
+
+
+@app.command()
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Print this one, to copy and edit.")] = None,
+    schema: Annotated[bool, typer.Option(help="Print the JSON Schema, for editors.")] = False,
+) -> None:
+    """The configs that ship with convax."""
+    from convax.training.config import json_schema, read_source, shipped_configs
+
+    if schema:
+        print(json.dumps(json_schema(), indent=2))
+    elif name:
+        print(read_source(name)[1], end="")
+    else:
+        shipped = shipped_configs()
+        width = max(map(len, shipped))
+        for title, text in shipped.items():
+            print(f"{title:{width}}  {text.partition(chr(10))[0].lstrip('# ')}")
+
+
+@app.command()
+def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
+    """Print the figures of a run and draw its pictures anew."""
+    from convax.training.report import report as draw
+    from convax.training.report import results_table
+    from convax.training.run import open_run
+
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    rows = results_table(open_run(run))
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:{width}}  {value}")
+    for path in draw(run, checkpoint):
+        print(path)
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist.")],
+    directory: Annotated[
+        Path | None, typer.Option(help="Where to; by default where `train` looks.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="A URL to try before the known ones.")
+    ] = None,
+) -> None:
+    """Download a dataset, with its checksums verified."""
+    from convax.training.data import fetch as download
+
+    print(download(dataset, directory, mirrors=mirror))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: versions, devices, data, and one gradient."""
+    from convax.doctor import examine
+
+    healthy = True
+    for finding in examine():
+        healthy = healthy and finding.fine
+        print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+def _folder_of(config: str) -> Path | None:
+    """Where a relative data path of a config file begins; a shipped config has no folder."""
+    return Path(config).parent if Path(config).is_file() else None
+
+
+def _one_of(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        _refuse(f"{option}: got {value!r}, need one of {', '.join(known)}")
+
+
+def _refuse(problem: str) -> NoReturn:
+    _complain(problem)
+    raise typer.Exit(2)
+
+
+def _complain(problem: str) -> None:
+    print(f"error: {problem}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; every error becomes a line and an exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        app()
+    except Exception as error:
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong, and return the exit code."""
+    from convax.training.loop import InterruptedRun, NonFiniteError
+
+    if isinstance(error, InterruptedRun):
+        _complain(str(error))
+        return 128 + error.signum
+    if isinstance(error, NonFiniteError):
+        _complain(str(error))
+        return 1
+    if type(error).__module__.startswith("convax."):
+        _complain(str(error))
+        return 2
+    if os.environ.get("CONVAX_DEBUG"):
+        raise error
+    _complain(
+        f"{type(error).__name__}: {error}\n"
+        "this looks like a bug in convax; run again with CONVAX_DEBUG=1 for the traceback"
+    )
+    return 1

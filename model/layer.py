@@ -1,0 +1,261 @@
+"""The contract every network keeps: two pure functions, and the combinators that join them.
+
+A `Layer` is ``init`` and ``apply``. `serial`, `parallel` and `residual` make a layer out of
+layers, so a network is again a `Layer`, and its parameters a nested dict whose paths
+(``conv1/kernel``) name every array in checkpoints, summaries and error messages alike.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Literal, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+Shape: TypeAlias = tuple[int, ...]
+Params: TypeAlias = dict[str, Any]
+State: TypeAlias = dict[str, Any]
+
+
+class Window(NamedTuple):
+    """What one output element looks at, along each spatial axis (an int stands for all axes)."""
+
+    size: int | Shape = 1
+    stride: int | Shape = 1
+    dilation: int | Shape = 1
+
+
+POINTWISE = Window()
+EVERYWHERE = "everywhere"
+
+
+class About(NamedTuple):
+    """What a reader may know of a layer without running it; only summaries depend on it.
+
+    Attributes:
+        kind: the layer's name in a config and the stem of its automatic name.
+        window: its receptive field; `EVERYWHERE` for a layer that sees the whole image;
+            None where nobody said.
+        parts: for a combinator, its layers by name.
+        flow: whether the parts follow each other or all see the same input.
+    """
+
+    kind: str = "layer"
+    window: Window | Literal["everywhere"] | None = None
+    parts: Mapping[str, "Layer"] = {}
+    flow: Literal["serial", "parallel"] = "serial"
+
+
+class Layer(NamedTuple):
+    """A network, or a part of one.
+
+    Attributes:
+        init: ``init(key, in_shape) -> (out_shape, params, state)``. Shapes include the batch.
+        apply: ``apply(params, state, x, *, train=False, key=None) -> (y, state)``. `params` is
+            what is differentiated, `state` what is not; both are nested dicts. `key` is needed
+            by layers that draw random numbers in training.
+        about: for summaries.
+
+    Example:
+        >>> from convax import model
+        >>> net = model.serial(model.conv(6, 5), model.relu(), model.flatten(), model.dense(10))
+        >>> out_shape, params, state = net.init(jax.random.key(0), (1, 8, 8, 3))
+        >>> out_shape
+        (1, 10)
+        >>> params["conv1"]["kernel"].shape
+        (5, 5, 3, 6)
+        >>> logits, state = net.apply(params, state, jnp.zeros((2, 8, 8, 3)))
+        >>> logits.shape
+        (2, 10)
+    """
+
+    init: Callable[[Array, Shape], tuple[Shape, Params, State]]
+    apply: Callable[..., tuple[Array, State]]
+    about: About = About()
+
+
+class LayerError(ValueError):
+    """An error inside a network; says the path of the layer where it arose."""
+
+    def __init__(self, path: str, problem: str):
+        super().__init__(f"{path}: {problem}")
+        self.path, self.problem = path, problem
+
+
+def stateless(
+    kind: str, function: Callable[[Array], Array], window: Window | Literal["everywhere"] | None
+) -> Layer:
+    """A layer without parameters: `function` applied to its input; its shape is inferred."""
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        return infer_shape(function, in_shape), {}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params, train, key
+        return function(x), state
+
+    return Layer(init, apply, About(kind, window))
+
+
+def infer_shape(function: Callable[..., Array], *shapes: Shape) -> Shape:
+    """The shape of ``function(*arrays)`` for float32 arrays of these shapes; computes nothing."""
+    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
+    return tuple(jax.eval_shape(function, *arrays).shape)
+
+
+def init_shapes(layer: Layer, in_shape: Shape) -> tuple[Shape, Params, State]:
+    """What ``layer.init`` returns, with shapes and dtypes in place of arrays."""
+    out_shape: Shape = ()
+
+    def init(key):
+        nonlocal out_shape
+        out_shape, params, state = layer.init(key, in_shape)
+        return params, state
+
+    params, state = jax.eval_shape(init, jax.random.key(0))
+    return out_shape, params, state
+
+
+def serial(*layers: Layer, **named: Layer) -> Layer:
+    """One layer after the other.
+
+    Layers given by keyword have that name; the others are named after their kind and counted:
+    ``conv1``, ``relu1``, ``conv2``. A layer's initial parameters depend on the key and on its
+    path alone, so inserting another one elsewhere does not change them.
+    """
+    parts = _named(layers, named)
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        params, state, shape = {}, {}, in_shape
+        for name, part in parts.items():
+            shape = _init_part(name, part, key, shape, params, state)
+        return shape, params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        for name, part in parts.items():
+            x = _apply_part(name, part, params, state, new_state, x, train, key)
+        return x, new_state
+
+    return Layer(init, apply, About("serial", POINTWISE, parts))
+
+
+def parallel(*layers: Layer, **named: Layer) -> Layer:
+    """Branches that see the same input; their outputs are joined along the channels."""
+    parts = _named(layers, named)
+
+    def join(*branches: Array) -> Array:
+        if len({b.shape[:-1] for b in branches}) != 1:
+            shapes = ", ".join(f"{n} {b.shape}" for n, b in zip(parts, branches, strict=True))
+            raise ValueError(
+                f"parallel: branches differ in more than their channels: got {shapes}; "
+                "give them the same strides and padding"
+            )
+        return jnp.concatenate(branches, axis=-1)
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        params, state = {}, {}
+        shapes = [_init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
+        return infer_shape(join, *shapes), params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        branches = [
+            _apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+        ]
+        return join(*branches), new_state
+
+    return Layer(init, apply, About("parallel", POINTWISE, parts, "parallel"))
+
+
+def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
+    """``y = branch(x) + shortcut(x)``, with the identity as the default shortcut.
+
+    References:
+        He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385, equation 2.
+    """
+    parts = {"branch": branch, "shortcut": shortcut or identity()}
+
+    def add(y: Array, x: Array) -> Array:
+        if y.shape != x.shape:
+            raise ValueError(
+                f"residual: branch and shortcut must agree: got {y.shape} and {x.shape}; "
+                "give the shortcut a 1x1 convolution with the branch's features and stride"
+            )
+        return y + x
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        params, state = {}, {}
+        shapes = [_init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
+        return infer_shape(add, *shapes), params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        y, shortcut_x = (
+            _apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+        )
+        return add(y, shortcut_x), new_state
+
+    return Layer(init, apply, About("residual", POINTWISE, parts, "parallel"))
+
+
+def identity() -> Layer:
+    """Returns its input."""
+    return stateless("identity", lambda x: x, POINTWISE)
+
+
+def _named(layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
+    """Every layer under a name: its keyword, or its kind and a count."""
+    parts: dict[str, Layer] = {}
+    counts: dict[str, int] = {}
+    for layer in layers:
+        kind = layer.about.kind
+        counts[kind] = counts.get(kind, 0) + 1
+        parts[f"{kind}{counts[kind]}"] = layer
+    for name, layer in named.items():
+        if name in parts:
+            raise ValueError(f"serial: two layers are named {name!r}; rename one of them")
+        parts[name] = layer
+    return parts
+
+
+def _init_part(
+    name: str, part: Layer, key: Array, in_shape: Shape, params: Params, state: State
+) -> Shape:
+    """Initialise `part`, put what it has under its name, and return its output shape."""
+    with _inside(name):
+        out_shape, part_params, part_state = part.init(_key_for(key, name), in_shape)
+    if part_params:
+        params[name] = part_params
+    if part_state:
+        state[name] = part_state
+    return out_shape
+
+
+def _apply_part(name, part, params, state, new_state, x, train, key) -> Array:
+    """Apply `part` to its own parameters and state; its new state goes into `new_state`."""
+    key = None if key is None else _key_for(key, name)
+    with _inside(name):
+        y, part_state = part.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=key)
+    if part_state:
+        new_state[name] = part_state
+    return y
+
+
+def _key_for(key: Array, name: str) -> Array:
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+@contextmanager
+def _inside(name: str) -> Iterator[None]:
+    """Name the layer: in the compiled program, and in the message of an error raised within."""
+    try:
+        with jax.named_scope(name):
+            yield
+    except LayerError as error:
+        raise LayerError(f"{name}/{error.path}", error.problem) from error.__cause__
+    except (ValueError, TypeError) as error:
+        raise LayerError(name, str(error)) from error

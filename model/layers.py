@@ -1,0 +1,193 @@
+"""The layers: each is an op of `convax.ops` with its parameters."""
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias, get_args
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .. import ops
+from .layer import EVERYWHERE, POINTWISE, About, Layer, Params, Shape, State, Window
+from .layer import infer_shape, stateless
+
+Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int]
+InitializerName: TypeAlias = Literal[
+    "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"
+]
+Initializer: TypeAlias = InitializerName | Callable[..., Array]
+ActivationName: TypeAlias = Literal[
+    "relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
+]
+
+
+def conv(
+    features: int,
+    window: int | list[int],
+    *,
+    stride: int | list[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | list[int] = 1,
+    groups: int = 1,
+    bias: bool = True,
+    kernel_init: Initializer = "he_normal",
+) -> Layer:
+    """Convolution, 1-D to 3-D by the rank of its input; see `ops.conv`.
+
+    Args:
+        features: output channels Co.
+        window: kernel size; an int stands for every spatial axis.
+        stride, padding, dilation, groups: as in `ops.conv`; no padding by default, as in PyTorch.
+        bias: whether a bias, zero at first, is added.
+        kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
+    """
+    geometry = dict(
+        stride=_plain(stride), padding=_plain(padding), dilation=_plain(dilation), groups=groups
+    )
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        if len(in_shape) not in (3, 4, 5):
+            raise ValueError(
+                f"conv: a batch of 1-D, 2-D or 3-D images is needed: got shape {in_shape}; "
+                "write (N, *spatial, Ci), and convolve before flattening"
+            )
+        spatial = len(in_shape) - 2
+        size = (window,) * spatial if isinstance(window, int) else tuple(window)
+        shape = (*size, in_shape[-1] // groups, features)
+        out_shape = infer_shape(lambda x, k: ops.conv(x, k, **geometry), in_shape, shape)
+        draw = _initializer(kernel_init, groups)
+        return out_shape, _kernel_and_bias(draw(key, shape, jnp.float32), bias), {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return ops.conv(x, params["kernel"], params.get("bias"), **geometry), state
+
+    return Layer(init, apply, About("conv", Window(_plain(window), _plain(stride), _plain(dilation))))
+
+
+def dense(
+    features: int, *, bias: bool = True, kernel_init: Initializer = "he_normal"
+) -> Layer:
+    """Fully connected layer on the last axis; see `ops.dense`.
+
+    Args:
+        features: output features.
+        bias: whether a bias, zero at first, is added.
+        kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
+    """
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        shape = (in_shape[-1], features)
+        kernel = _initializer(kernel_init)(key, shape, jnp.float32)
+        return (*in_shape[:-1], features), _kernel_and_bias(kernel, bias), {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return ops.dense(x, params["kernel"], params.get("bias")), state
+
+    return Layer(init, apply, About("dense", POINTWISE))
+
+
+def max_pool(
+    window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """Maximum over windows; see `ops.max_pool`."""
+    return _pool("max_pool", ops.max_pool, window, stride, padding=padding)
+
+
+def avg_pool(
+    window: int | list[int],
+    *,
+    stride: int | list[int] | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
+) -> Layer:
+    """Average over windows; see `ops.avg_pool`."""
+    return _pool(
+        "avg_pool", ops.avg_pool, window, stride, padding=padding, count_include_pad=count_include_pad
+    )
+
+
+def flatten() -> Layer:
+    """``(N, *spatial, C) -> (N, spatial * C)``, channels fastest."""
+    return stateless("flatten", lambda x: x.reshape(x.shape[0], -1), EVERYWHERE)
+
+
+def relu() -> Layer:
+    """See `ops.relu`."""
+    return activation("relu")
+
+
+def leaky_relu(*, negative_slope: float = 0.01) -> Layer:
+    """See `ops.leaky_relu`."""
+    return stateless("leaky_relu", lambda x: ops.leaky_relu(x, negative_slope), POINTWISE)
+
+
+def elu(*, alpha: float = 1.0) -> Layer:
+    """See `ops.elu`."""
+    return stateless("elu", lambda x: ops.elu(x, alpha), POINTWISE)
+
+
+def sigmoid() -> Layer:
+    """See `ops.sigmoid`."""
+    return activation("sigmoid")
+
+
+def tanh() -> Layer:
+    """See `ops.tanh`."""
+    return activation("tanh")
+
+
+def softmax() -> Layer:
+    """See `ops.softmax`. Not the last layer of a classifier: the loss takes logits."""
+    return activation("softmax")
+
+
+def gelu() -> Layer:
+    """See `ops.gelu`."""
+    return activation("gelu")
+
+
+def silu() -> Layer:
+    """See `ops.silu`."""
+    return activation("silu")
+
+
+def activation(name: ActivationName) -> Layer:
+    """The activation of that name, with its default settings."""
+    if name not in get_args(ActivationName):
+        raise ValueError(
+            f"activation: unknown name: got {name!r}; need one of "
+            + ", ".join(get_args(ActivationName))
+        )
+    return stateless(name, getattr(ops, name), POINTWISE)
+
+
+def _pool(kind, op, window, stride, **options) -> Layer:
+    window, stride = _plain(window), _plain(window if stride is None else stride)
+    options["padding"] = _plain(options["padding"])
+    return stateless(
+        kind, lambda x: op(x, window, stride=stride, **options), Window(window, stride)
+    )
+
+
+def _plain(value):
+    """A config writes lists where Python writes tuples."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _initializer(initializer: Initializer, groups: int = 1) -> Callable[..., Array]:
+    if callable(initializer):
+        return initializer
+    if initializer not in ops.INITIALIZERS:
+        raise ValueError(
+            f"kernel_init: unknown name: got {initializer!r}; need one of "
+            + ", ".join(ops.INITIALIZERS)
+        )
+    draw = ops.INITIALIZERS[initializer]
+    return lambda key, shape, dtype: draw(key, shape, dtype, groups=groups)
+
+
+def _kernel_and_bias(kernel: jax.Array, bias: bool) -> Params:
+    features = kernel.shape[-1]
+    return {"kernel": kernel} | ({"bias": jnp.zeros(features, kernel.dtype)} if bias else {})

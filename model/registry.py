@@ -1,0 +1,63 @@
+"""The networks and layers that a config names."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from . import layers as _layers
+from .layer import Layer, LayerError, identity, serial
+from .lenet import lenet5
+from .mlp import mlp
+
+ARCHITECTURES: dict[str, Callable[..., Layer]] = {"lenet5": lenet5, "mlp": mlp}
+
+LAYERS: dict[str, Callable[..., Layer]] = {
+    "conv": _layers.conv,
+    "dense": _layers.dense,
+    "max_pool": _layers.max_pool,
+    "avg_pool": _layers.avg_pool,
+    "flatten": _layers.flatten,
+    "identity": identity,
+    "relu": _layers.relu,
+    "leaky_relu": _layers.leaky_relu,
+    "elu": _layers.elu,
+    "sigmoid": _layers.sigmoid,
+    "tanh": _layers.tanh,
+    "softmax": _layers.softmax,
+    "gelu": _layers.gelu,
+    "silu": _layers.silu,
+}
+
+
+def build(spec: Mapping[str, Any], classes: int) -> Layer:
+    """The network that a config's ``[model]`` table describes.
+
+    Args:
+        spec: ``{"name": ARCHITECTURE, **its keywords}``, or ``{"layers": [...]}`` where each
+            entry is ``{"type": LAYER, **its keywords}``.
+        classes: K, the number of outputs a named architecture gets.
+    """
+    if "layers" in spec:
+        return from_layers(spec["layers"])
+    keywords = {key: value for key, value in spec.items() if key != "name"}
+    return ARCHITECTURES[spec["name"]](classes, **keywords)
+
+
+def from_layers(specs: Sequence[Mapping[str, Any]]) -> Layer:
+    """A network spelled out layer by layer, named as `serial` names them."""
+    parts = []
+    for spec in specs:
+        keywords = {key: value for key, value in spec.items() if key != "type"}
+        parts.append(LAYERS[spec["type"]](**keywords))
+    return serial(*parts)
+
+
+def init_classifier(net: Layer, key, in_shape, classes: int):
+    """``net.init``, with the check that it gives one logit for each class."""
+    out_shape, params, state = net.init(key, in_shape)
+    if out_shape != (in_shape[0], classes):
+        raise LayerError(
+            "model",
+            f"the last layer gives {out_shape[1:]} an image, but the data has {classes} classes: "
+            f"need ({classes},); end with flatten and a dense layer of {classes} features",
+        )
+    return params, state

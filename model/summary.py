@@ -1,0 +1,199 @@
+"""What a network is, from shapes alone: nothing is computed, no array is made.
+
+FLOPs count two for each multiply-add of convolutions and matrix products, as the literature
+does; biases, activations, pooling and normalisation are left out. They are read off the traced
+program of each layer, so a layer written by a user is counted as well.
+
+A receptive field is the extent of the input that one output element depends on:
+
+.. math:: r_l = r_{l-1} + (k_l - 1)\\, d_l\\, j_{l-1}, \\qquad j_l = j_{l-1}\\, s_l
+
+with k the window, d its dilation, s the stride and j the jump between neighbouring outputs.
+Where branches meet, the larger one counts.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import ClosedJaxpr, Jaxpr
+
+from ..ops.conv_primitive import conv_p
+from .layer import EVERYWHERE, Layer, Shape, Window, init_shapes
+
+
+class Field(NamedTuple):
+    """Receptive field along each spatial axis: its size, and the jump between neighbours."""
+
+    size: Shape
+    jump: Shape
+
+
+class Row(NamedTuple):
+    """One layer of a summary; sizes are for one image."""
+
+    path: str
+    kind: str
+    out_shape: Shape  # without the batch
+    parameters: int
+    flops: int
+    activation_bytes: int
+    receptive_field: Shape | None  # None: nobody said what the layer sees
+
+
+class Summary(NamedTuple):
+    """The rows of a network and their totals."""
+
+    rows: tuple[Row, ...]
+    in_shape: Shape
+    parameters: int
+    flops: int
+    activation_bytes: int
+    receptive_field: Shape | None
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        totals = {k: v for k, v in self._asdict().items() if k != "rows"}
+        return totals | {"layers": [row._asdict() for row in self.rows]}
+
+    def as_table(self) -> str:
+        """For people."""
+        total = Row(
+            "total", "", (), self.parameters, self.flops, self.activation_bytes, self.receptive_field
+        )
+        header = ("layer", "kind", "output", "parameters", "FLOPs", "activations", "sees")
+        cells = [header, *(_cells(row) for row in (*self.rows, total))]
+        widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+        lines = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
+        rule = "-" * max(map(len, lines))
+        note = f"for one image of {_times(self.in_shape)}; FLOPs: 2 for each multiply-add"
+        return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], note])
+
+
+def summarize(net: Layer, image_shape: Shape) -> Summary:
+    """Every layer's output shape, parameters, FLOPs, activation memory and receptive field.
+
+    Args:
+        net: the network.
+        image_shape: ``(*spatial, C)``, without the batch.
+
+    Raises:
+        LayerError: the network does not fit the image; names the layer.
+    """
+    spatial = len(image_shape) - 1
+    start = Field((1,) * spatial, (1,) * spatial)
+    _, field, rows = _walk(net, "", (1, *image_shape), start)
+    return Summary(
+        rows=tuple(rows),
+        in_shape=image_shape,
+        parameters=sum(row.parameters for row in rows),
+        flops=sum(row.flops for row in rows),
+        activation_bytes=sum(row.activation_bytes for row in rows),
+        receptive_field=field and field.size,
+    )
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    memory = f"{row.activation_bytes / 1024:,.1f} KiB"
+    field = "?" if row.receptive_field is None else _times(row.receptive_field)
+    numbers = (f"{row.parameters:,}", f"{row.flops:,}", memory, field)
+    return (row.path, row.kind, _times(row.out_shape), *numbers)
+
+
+def _aligned(cells: tuple[str, ...], widths: list[int]) -> list[str]:
+    """Words to the left, numbers to the right."""
+    pairs = enumerate(zip(cells, widths, strict=True))
+    return [cell.ljust(width) if i < 3 else cell.rjust(width) for i, (cell, width) in pairs]
+
+
+def _times(shape: Shape) -> str:
+    return "x".join(map(str, shape))
+
+
+def _walk(
+    layer: Layer, path: str, in_shape: Shape, field: Field | None
+) -> tuple[Shape, Field | None, list[Row]]:
+    """The shape and field that `layer` leaves, and the rows of all leaves under it."""
+    out_shape, params, state = init_shapes(layer, in_shape)
+    if not layer.about.parts:
+        field = _look(layer, in_shape, field)
+        row = Row(
+            path=path,
+            kind=layer.about.kind,
+            out_shape=out_shape[1:],
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
+            flops=_flops(layer, params, state, in_shape),
+            activation_bytes=4 * math.prod(out_shape),
+            receptive_field=field and field.size,
+        )
+        return out_shape, field, [row]
+
+    rows, fields, shape, seen = [], [], in_shape, field
+    for name, part in layer.about.parts.items():
+        if layer.about.flow == "parallel":
+            shape, seen = in_shape, field
+        shape, seen, part_rows = _walk(part, f"{path}/{name}".lstrip("/"), shape, seen)
+        fields.append(seen)
+        rows += part_rows
+    if layer.about.flow == "parallel":
+        seen = None if None in fields else max(fields)
+    return out_shape, seen, rows
+
+
+def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
+    """The field behind one leaf layer."""
+    window = layer.about.window
+    if field is None or window is None:
+        return None
+    spatial = len(field.size)
+    if window == EVERYWHERE:
+        window = Window(in_shape[1:-1] if len(in_shape) == spatial + 2 else 1)
+    k, s, d = (_per_axis(value, spatial) for value in window)
+    size = tuple(field.size[i] + (k[i] - 1) * d[i] * field.jump[i] for i in range(spatial))
+    return Field(size, tuple(field.jump[i] * s[i] for i in range(spatial)))
+
+
+def _per_axis(value: int | Shape, spatial: int) -> Shape:
+    return (value,) * spatial if isinstance(value, int) else value
+
+
+def _flops(layer: Layer, params, state, in_shape: Shape) -> int:
+    def forward(params, state, x):
+        return layer.apply(params, state, x)[0]
+
+    x = jax.ShapeDtypeStruct(in_shape, jnp.float32)
+    return 2 * _multiply_adds(jax.make_jaxpr(forward)(params, state, x).jaxpr)
+
+
+def _multiply_adds(jaxpr: Jaxpr) -> int:
+    """Multiply-adds of the convolutions and matrix products in a program and those it calls."""
+    total = 0
+    for eqn in jaxpr.eqns:
+        out = eqn.outvars[0].aval
+        if eqn.primitive is conv_p:
+            total += out.size * math.prod(eqn.invars[1].aval.shape[:-1])
+        elif eqn.primitive.name == "conv_general_dilated":
+            kernel, spec = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
+            total += out.size * math.prod(kernel) // kernel[spec[0]]
+        elif eqn.primitive.name == "dot_general":
+            (contracted, _), _ = eqn.params["dimension_numbers"]
+            total += out.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+        else:
+            repeats = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
+            total += repeats * sum(_multiply_adds(inner) for inner in _inner(eqn.params))
+    return total
+
+
+def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
+    """The programs that an equation calls: jit, custom derivatives, scan, cond ..."""
+    for value in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, (Jaxpr, ClosedJaxpr))

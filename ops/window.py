@@ -1,0 +1,106 @@
+"""Window arithmetic shared by convolution and pooling: strides, padding and output sizes.
+
+Along one axis, an input of size i padded by (low, high) and a window of k taps that are d apart,
+moved in steps of s, gives
+
+    o = floor((i + low + high - d (k - 1) - 1) / s) + 1
+
+outputs. "VALID" pads nothing; "SAME" pads so that o = ceil(i / s), the odd element on the high side.
+Everything here works on shapes, never on arrays, and so costs nothing under jit.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+Pairs = tuple[tuple[int, int], ...]
+Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
+
+
+class Windows(NamedTuple):
+    """Where the windows lie, one entry per spatial axis: hashable, so a static argument."""
+
+    stride: tuple[int, ...]
+    padding: Pairs
+    dilation: tuple[int, ...]
+    output: tuple[int, ...]
+
+
+def resolve_windows(
+    name: str,
+    size: Sequence[int],
+    window: Sequence[int],
+    *,
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+) -> Windows:
+    """Check the hyper-parameters of `name` against the spatial `size` and write them out per axis."""
+    rank = len(size)
+    strides = per_axis(name, "stride", stride, rank)
+    dilations = per_axis(name, "dilation", dilation, rank)
+    extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True))
+    pads = _padding_pairs(name, padding, size, extent, strides)
+    output = tuple(
+        (i + low + high - e) // s + 1
+        for i, e, s, (low, high) in zip(size, extent, strides, pads, strict=True)
+    )
+    if any(o < 1 for o in output):
+        raise ValueError(
+            f"{name}: the window is larger than the padded input: got window {extent} (dilation "
+            f"counted in) on spatial shape {tuple(size)} with padding {pads}, need at least one "
+            f"whole window per axis; write padding='SAME', a smaller window, or feed larger inputs"
+        )
+    return Windows(strides, pads, dilations, output)
+
+
+def per_axis(name: str, what: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
+    """Write `value` out as one positive int per spatial axis."""
+    values = (value,) * rank if _is_int(value) else tuple(value)  # type: ignore[arg-type]
+    if len(values) != rank or not all(_is_int(v) and v >= 1 for v in values):
+        raise ValueError(
+            f"{name}: bad {what}: got {value!r}, need a positive int or {rank} of them (one per "
+            f"spatial axis); write {what}={(1,) * rank}, for example"
+        )
+    return tuple(int(v) for v in values)
+
+
+def _padding_pairs(
+    name: str,
+    padding: Padding,
+    size: Sequence[int],
+    extent: Sequence[int],
+    stride: Sequence[int],
+) -> Pairs:
+    rank = len(size)
+    if isinstance(padding, str):
+        match padding.upper():
+            case "VALID":
+                return ((0, 0),) * rank
+            case "SAME":
+                totals = (
+                    max((-(-i // s) - 1) * s + e - i, 0)
+                    for i, e, s in zip(size, extent, stride, strict=True)
+                )
+                return tuple((total // 2, total - total // 2) for total in totals)
+    elif _is_int(padding):
+        padding = (padding,) * rank  # type: ignore[assignment]
+    if not isinstance(padding, str):
+        pairs = [(p, p) if _is_int(p) else p for p in padding]  # type: ignore[union-attr]
+        if len(pairs) == rank and all(_is_pair(p) for p in pairs):
+            return tuple((int(low), int(high)) for low, high in pairs)
+    raise ValueError(
+        f"{name}: bad padding: got {padding!r}, need 'SAME', 'VALID', an int >= 0, {rank} of them, "
+        f"or {rank} pairs (low, high); write padding={((1, 1),) * rank}, for example"
+    )
+
+
+def _is_int(value) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
+
+
+def _is_pair(value) -> bool:
+    return (
+        isinstance(value, Sequence)
+        and len(value) == 2
+        and all(_is_int(v) and v >= 0 for v in value)
+    )

@@ -1,0 +1,107 @@
+"""Summaries: figures known from the literature or by hand, from shapes alone."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from convax import model
+
+
+def by_path(summary):
+    return {row.path: row for row in summary.rows}
+
+
+def test_lenet5():
+    summary = model.summarize(model.lenet5(10, activation="relu", pool="max"), (32, 32, 1))
+    assert summary.parameters == 61706
+    # Multiply-adds, LeCun et al. 1998's layers with full C3: 28*28*6*25 + 10*10*16*150 + ...
+    assert summary.flops == 2 * (117600 + 240000 + 48000 + 10080 + 840)
+    rows = by_path(summary)
+    assert rows["conv1"].out_shape == (28, 28, 6)
+    assert rows["conv1"].activation_bytes == 4 * 28 * 28 * 6
+    sees = {path: row.receptive_field for path, row in rows.items()}
+    assert sees["conv1"] == (5, 5)
+    assert sees["pool1"] == (6, 6)
+    assert sees["conv2"] == (14, 14)
+    assert sees["pool2"] == (16, 16)
+    assert sees["dense1"] == summary.receptive_field == (32, 32)
+
+
+def test_dilated_stack_of_yu_and_koltun():
+    stack = [model.conv(2, 3, dilation=d, padding="SAME") for d in (1, 2, 4)]
+    rows = model.summarize(model.serial(*stack), (32, 32, 2)).rows
+    assert [row.receptive_field for row in rows] == [(3, 3), (7, 7), (15, 15)]
+
+
+def test_strides_dilations_and_groups_by_hand():
+    net = model.serial(
+        model.conv(4, [7, 3], stride=[2, 1], padding="SAME"),  # sees 7x3, jumps 2x1
+        model.avg_pool(3, stride=2),  # 7+2*2=11, 3+2*1=5; jumps 4x2
+        model.conv(4, 3, dilation=2, groups=2),  # 11+2*2*4=27, 5+2*2*2=13
+    )
+    rows = model.summarize(net, (64, 64, 3)).rows
+    assert [row.receptive_field for row in rows] == [(7, 3), (11, 5), (27, 13)]
+    height, width, channels = rows[2].out_shape
+    assert rows[2].flops == 2 * height * width * channels * 3 * 3 * (4 // 2)
+
+
+def test_branches_count_the_larger_field():
+    net = model.residual(model.serial(model.conv(3, 3, padding=1), model.conv(3, 3, padding=1)))
+    assert model.summarize(net, (8, 8, 3)).receptive_field == (5, 5)
+
+
+def test_one_and_three_dimensions():
+    assert model.summarize(model.conv(2, 5), (20, 3)).receptive_field == (5,)
+    assert model.summarize(model.conv(2, 2), (6, 6, 6, 3)).receptive_field == (2, 2, 2)
+
+
+def test_a_users_layer_is_counted_and_what_it_sees_is_unknown():
+    def init(key, in_shape):
+        return (in_shape[0], 5), {"w": jnp.zeros((in_shape[-1], 5))}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        step = jax.jit(lambda c, _: (c + x @ params["w"], None))
+        return jax.lax.scan(step, jnp.zeros((x.shape[0], 5)), None, length=3)[0], state
+
+    own = model.Layer(init, apply)
+    summary = model.summarize(model.serial(model.flatten(), own=own), (2, 2, 1))
+    assert by_path(summary)["own"].flops == 3 * 2 * 4 * 5
+    assert summary.receptive_field is None
+    assert " ?\n" in summary.as_table() + "\n"
+
+
+def test_plain_lax_convolutions_are_counted():
+    def apply(params, state, x, *, train=False, key=None):
+        dimensions = ("NHWC", "HWIO", "NHWC")
+        kernel = jnp.zeros((3, 3, 2, 4))
+        y = jax.lax.conv_general_dilated(
+            x, kernel, (1, 1), "VALID", dimension_numbers=dimensions, feature_group_count=2
+        )
+        return y, state
+
+    own = model.Layer(lambda key, s: ((s[0], s[1] - 2, s[2] - 2, 4), {}, {}), apply)
+    assert model.summarize(own, (5, 5, 4)).flops == 2 * (3 * 3 * 4) * (3 * 3 * 2)
+
+
+def test_table_and_json():
+    summary = model.summarize(model.mlp(10, hidden=[20], activation="relu"), (8, 8, 1))
+    values = summary.as_dict()
+    assert values["parameters"] == 65 * 20 + 21 * 10
+    assert {"flops", "receptive_field", "activation_bytes"} <= values.keys()
+    assert [layer["path"] for layer in values["layers"]] == ["flatten1", "dense1", "relu1", "dense2"]
+    lines = summary.as_table().splitlines()
+    assert lines[0].split() == [
+        "layer", "kind", "output", "parameters", "FLOPs", "activations", "sees"
+    ]  # fmt: skip
+    assert "1,510" in lines[-2]
+
+
+def test_nothing_is_computed_for_a_large_network():
+    huge = model.mlp(1000, hidden=[200_000, 200_000], activation="relu")  # 160 GB of parameters
+    assert model.summarize(huge, (224, 224, 3)).parameters > 7e10
+
+
+def test_an_image_that_does_not_fit_names_the_layer():
+    net = model.lenet5(10, activation="relu", pool="max")
+    with pytest.raises(model.LayerError, match=r"^conv2: conv: the window is larger"):
+        model.summarize(net, (10, 10, 1))

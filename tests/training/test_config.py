@@ -1,0 +1,243 @@
+"""Configs: what a person may write, and what they are told when it is wrong."""
+
+import copy
+import json
+import re
+import tomllib
+
+import pytest
+
+from convax.training.config import (
+    ConfigError,
+    json_schema,
+    load_config,
+    read_source,
+    shipped_configs,
+    to_toml,
+    validate,
+)
+
+SHIPPED = sorted(shipped_configs())
+
+
+def raw(name: str) -> dict:
+    return tomllib.loads(shipped_configs()[name])
+
+
+def key_paths(table, path=()):
+    """Every key of a config, tables and list items included."""
+    items = table.items() if isinstance(table, dict) else enumerate(table)
+    for key, value in items:
+        if isinstance(table, dict):
+            yield (*path, key)
+        if isinstance(value, dict) or (isinstance(value, list) and isinstance(value[0], dict)):
+            yield from key_paths(value, (*path, key))
+
+
+def parent_of(config, path):
+    for key in path[:-1]:
+        config = config[key]
+    return config
+
+
+def dotted(path):
+    return ".".join(map(str, path))
+
+
+EVERY_KEY = [(name, path) for name in SHIPPED for path in key_paths(raw(name))]
+IDS = [f"{name}:{dotted(path)}" for name, path in EVERY_KEY]
+
+
+def complaint(config) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        validate(config, "my.toml")
+    lines = str(caught.value).splitlines()
+    assert all(line.startswith("my.toml: ") for line in lines)
+    return [line.removeprefix("my.toml: ") for line in lines]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_shipped_configs_are_valid_and_say_what_they_are(name):
+    load_config(name)
+    assert shipped_configs()[name].startswith("# ")
+
+
+@pytest.mark.parametrize(("name", "path"), EVERY_KEY, ids=IDS)
+def test_removing_any_key_is_an_error_that_names_it(name, path):
+    config = raw(name)
+    del parent_of(config, path)[path[-1]]
+    lines = complaint(config)
+    assert len(lines) <= 2
+    assert path[-1] in lines[0]
+
+
+@pytest.mark.parametrize(("name", "path"), EVERY_KEY, ids=IDS)
+def test_misspelling_any_key_is_one_error_that_suggests_it(name, path):
+    config = raw(name)
+    table = parent_of(config, path)
+    wrong = path[-1] + "_"
+    table[wrong] = table.pop(path[-1])
+    lines = complaint(config)
+    assert len(lines) <= 2
+    assert f"{dotted((*path[:-1], wrong))}: unknown key; did you mean '{path[-1]}'?" in lines
+
+
+@pytest.mark.parametrize("value", [object, [], {}, "", -1, float("nan"), True], ids=repr)
+@pytest.mark.parametrize(("name", "path"), EVERY_KEY, ids=IDS)
+def test_mistyping_any_key_is_an_error_that_names_it(name, path, value):
+    config = raw(name)
+    written = parent_of(config, path)[path[-1]]
+    if value is object:
+        value = 5 if isinstance(written, (str, list, dict)) else "five"
+    if isinstance(value, list) and isinstance(written, list) and path[-1] == "hidden":
+        pytest.skip("an empty list of hidden layers is softmax regression")
+    parent_of(config, path)[path[-1]] = value
+    if isinstance(value, str) and path[-1] in ("path",):
+        pytest.skip("any text is a path")
+    lines = complaint(config)
+    assert any(line.startswith(dotted(path)) for line in lines), lines
+
+
+def test_all_problems_are_reported_at_once():
+    config = raw("lenet5-mnist")
+    config["training"] |= {"epochs": "six", "batch_size": 0}
+    config["optimiser"] = config.pop("optimizer")
+    config["data"]["path"] = 3
+    lines = complaint(config)
+    assert lines == [
+        "data.path: should be a valid string; got 3",
+        "training.batch_size: should be greater than 0; got 0",
+        "training.epochs: should be a valid number; got 'six'",
+        "optimiser: unknown key; did you mean 'optimizer'?",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"model": {"name": "lenet"}}, "model.name: should be one of .*; got 'lenet'; did you mean 'le"),
+        ({"model": {}}, "model.name: missing; write model.name = one of \"lenet5\""),
+        ({"model": {"name": "lenet5", "activation": "rely", "pool": "max"}}, "model.activation: should"),
+        ({"model": {"layers": [{"type": "cnv"}]}}, r"model.layers.0.type: .*did you mean 'conv'"),
+        (
+            {"model": {"layers": [{"type": "conv", "features": 3}]}},
+            r"model.layers.0.window: missing; write model.layers.0.window = integer or a list of int",
+        ),
+        (
+            {"model": {"layers": [{"type": "conv", "features": 3, "window": "x"}]}},
+            r"model.layers.0.window: should be a valid integer or should be a valid list; got 'x'",
+        ),
+        (
+            {"optimizer": {"name": "momentum", "learning_rate": 0.1, "nesterov": True}},
+            "optimizer.momentum: missing; write optimizer.momentum = 0.9, say",
+        ),
+        (
+            {
+                "schedule": {
+                    "name": "onecycle",
+                    "warmup": 1.5,
+                    "initial_div": 25.0,
+                    "final_div": 1e4,
+                }
+            },
+            "schedule.warmup: onecycle: .*1.5",
+        ),
+        ({"model": {"layers": []}}, "model.layers: "),
+        ({"optimizer": {"name": "adan", "learning_rate": 1.0}}, "optimizer.name: .*did you mean 'adam'"),
+        ({"optimizer": {"name": "sgd", "learning_rate": 0.0}}, "optimizer.learning_rate: should be gr"),
+        (
+            {"optimizer": {"name": "sgd", "learning_rate": 0.1, "b1": 0.9}},
+            "optimizer.b1: unknown key; known here: name, .*learning_rate",
+        ),
+        ({"training": {"batch_size": 3}}, "training: needs either epochs or steps"),
+        (
+            {"training": {"batch_size": 3, "epochs": 1, "steps": 1}},
+            "training.epochs: needs either epochs or steps",
+        ),
+        (
+            {"training": {"batch_size": 3, "epochs": 1, "evaluate_every": "often"}},
+            "training.evaluate_every: ",
+        ),
+        ({"stop": {"patience": 0}}, "stop.patience: should be greater than 0; got 0"),
+        ({"data": {"source": "digits", "validation": 1.5, "test": 0}}, "data.validation: should be"),
+        ({"input": {"size": [32], "fit": "pad"}}, "input.size: "),
+        ({"schedule": "constant"}, "schedule: should be a table; got 'constant'"),
+        ({"seed": 1.5}, "seed: should be a valid integer"),
+    ],
+)
+def test_what_is_said(change, expected):
+    lines = complaint(raw("lenet5-digits") | change)
+    assert re.match(expected, lines[0]), lines
+
+
+def test_overrides_go_through_the_same_validation():
+    config = load_config(
+        "lenet5-mnist", ["training.epochs=2", "model.activation=tanh", 'optimizer.name = "adam"']
+    )
+    assert (config.training.epochs, config.model.activation) == (2, "tanh")
+    assert config.optimizer.name == "adam"
+    with pytest.raises(ConfigError, match=r"training.epoch: unknown key; did you mean 'epochs'"):
+        load_config("lenet5-mnist", ["training.epoch=2"])
+
+
+def test_an_override_makes_a_table_that_was_not_there_and_reaches_into_lists(tmp_path):
+    assert load_config("lenet5-digits", ["stop.patience=3"]).stop.patience == 3
+    file = tmp_path / "own.toml"
+    config = raw("lenet5-digits") | {"model": {"layers": [{"type": "dense", "features": 3}]}}
+    file.write_text(to_toml(validate(config, "")))
+    changed = load_config(file, ["model.layers.0.features=7"])
+    assert changed.model.layers[0].features == 7
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("epochs", r"--set epochs: write --set key=value"),
+        ("=3", r"--set =3: write --set key=value"),
+        ("seed.x=3", r"--set seed.x=3: 'seed' is a value, not a table"),
+        ("input.size.5=3", r"--set input.size.5=3: '5' is not an index below 2"),
+    ],
+)
+def test_bad_overrides(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config("lenet5-digits", [override])
+
+
+def test_unreadable_sources(tmp_path):
+    with pytest.raises(ConfigError, match=r"lenet5-mnst: no such .*did you mean 'lenet5-mnist'"):
+        load_config("lenet5-mnst")
+    with pytest.raises(ConfigError, match=r"cannot be read as a config: Is a directory"):
+        load_config(tmp_path)
+    binary = tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match=r"binary.toml: .* not a UTF-8 text file"):
+        load_config(binary)
+    broken = tmp_path / "broken.toml"
+    broken.write_text("seed = \n")
+    with pytest.raises(ConfigError, match=r"broken.toml: not valid TOML: .*line 1"):
+        load_config(broken)
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_the_resolved_config_is_a_config(name, tmp_path):
+    config = load_config(name)
+    file = tmp_path / "config.toml"
+    file.write_text(to_toml(config))
+    assert load_config(file) == config
+
+
+def test_json_schema_names_every_table_and_choice():
+    schema = json.dumps(json_schema())
+    for word in ("lenet5", "max_pool", "adamw", "onecycle", "patience", "digits", "learning_rate"):
+        assert f'"{word}"' in schema
+
+
+def test_validation_leaves_its_input_alone():
+    config = raw("lenet5-digits")
+    before = copy.deepcopy(config)
+    validate(config, "")
+    assert config == before
+
+
+def test_read_source_prefers_nothing_over_a_shipped_name():
+    assert read_source("lenet5-digits") == ("lenet5-digits", shipped_configs()["lenet5-digits"])

@@ -1,0 +1,211 @@
+"""Schedules against their formulas, PyTorch's schedulers, and what a run needs of them."""
+
+import inspect
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from convax.training.optimizer import adam, momentum
+from convax.training.schedule import SCHEDULES
+
+T = 40
+PEAK = 0.4
+
+
+def values(schedule, steps=T + 1):
+    """The schedule at 0, 1, 2 ... (at a traced count)."""
+    return np.asarray(jax.vmap(lambda t: jnp.asarray(schedule(t), float))(jnp.arange(steps)))
+
+
+def half_cosine(start, end, part):
+    return end + (start - end) * (1 + np.cos(np.pi * part)) / 2
+
+
+t = np.arange(T + 1)
+FORMULAS = {
+    "constant": ({}, np.full(T + 1, PEAK)),
+    "linear": ({}, PEAK * (1 - t / T)),
+    "linear_end": ({"end": 0.25}, PEAK * (1 - 0.75 * t / T)),
+    "cosine": ({}, half_cosine(PEAK, 0, t / T)),
+    "cosine_end": ({"end": 0.25}, half_cosine(PEAK, 0.25 * PEAK, t / T)),
+    "cosine_warmup": (
+        {"warmup": 0.25},
+        np.where(t < 10, PEAK * (t + 1) / 11, half_cosine(PEAK, 0, (t - 10) / 30)),
+    ),
+    "onecycle": (
+        {"warmup": 0.2, "initial_div": 20.0, "final_div": 5.0},
+        np.where(
+            t < 8,
+            half_cosine(PEAK / 20, PEAK, t / 8),
+            half_cosine(PEAK, PEAK / 100, (t - 8) / 32),
+        ),
+    ),
+    "onecycle_no_warmup": (
+        {"warmup": 0.0, "initial_div": 2.0, "final_div": 2.0},
+        half_cosine(PEAK, PEAK / 4, t / T),
+    ),
+    "exponential": ({"rate": 0.5, "every": 0.25}, PEAK * 0.5 ** (t / 10)),
+    "exponential_staircase": (
+        {"rate": 0.5, "every": 0.25, "staircase": True},
+        PEAK * 0.5 ** (t // 10),
+    ),
+    "step": ({}, PEAK * np.where(t < 20, 1, np.where(t < 30, 0.1, 0.01))),
+    "step_at": ({"at": [0.9, 0.1], "factor": 0.5}, PEAK * 0.5 ** (1.0 * (t >= 4) + (t >= 36))),
+}
+
+
+def build(case, peak=PEAK, steps=T):
+    keywords, _ = FORMULAS[case]
+    return SCHEDULES[case.split("_")[0]](peak, steps, **keywords)
+
+
+@pytest.mark.parametrize("case", FORMULAS)
+def test_follows_its_formula(case):
+    _, expected = FORMULAS[case]
+    np.testing.assert_allclose(values(build(case)), expected, 1e-5, 1e-7)
+    with jax.enable_x64(True):
+        np.testing.assert_allclose(values(build(case)), expected, 1e-12, 1e-15)
+
+
+@pytest.mark.parametrize("case", FORMULAS)
+def test_counts_may_be_python_numbers(case):
+    schedule, expected = build(case), FORMULAS[case][1]
+    np.testing.assert_allclose([schedule(0), schedule(T)], expected[[0, -1]], 1e-5, 1e-7)
+
+
+@pytest.mark.parametrize("case", FORMULAS)
+def test_no_update_of_the_run_is_wasted(case):
+    """A learning rate of 0 would be a step that does nothing, and end a run that watches for it."""
+    assert np.all(values(build(case), T) > 0)
+
+
+@pytest.mark.parametrize("case", [c for c in FORMULAS if c != "cosine_warmup"])
+def test_twice_the_updates_are_the_same_curve(case):
+    twice = values(build(case, steps=2 * T), 2 * T + 1)
+    if "staircase" not in case and "step" not in case:
+        np.testing.assert_allclose(twice[::2], FORMULAS[case][1], 1e-5, 1e-7)
+    else:
+        np.testing.assert_allclose(twice[:-1], np.repeat(FORMULAS[case][1][:-1], 2), 1e-5)
+
+
+def test_onecycle_is_that_of_optax():
+    theirs = optax.cosine_onecycle_schedule(T, PEAK)
+    with jax.numpy_dtype_promotion("standard"):
+        expected = values(theirs)
+    np.testing.assert_allclose(values(SCHEDULES["onecycle"](PEAK, T)), expected, 1e-6)
+
+
+# The same in PyTorch's torch.optim.lr_scheduler.
+TORCH = {
+    "linear_end": ("LinearLR", {"start_factor": 1.0, "end_factor": 0.25, "total_iters": T}),
+    "cosine_end": ("CosineAnnealingLR", {"T_max": T, "eta_min": 0.25 * PEAK}),
+    "exponential": ("ExponentialLR", {"gamma": 0.5 ** (1 / 10)}),
+    "exponential_staircase": ("StepLR", {"step_size": 10, "gamma": 0.5}),
+    "step": ("MultiStepLR", {"milestones": [20, 30], "gamma": 0.1}),
+}
+
+
+def torch_values(name, keywords, steps):
+    torch = pytest.importorskip("torch", reason="the oracle needs PyTorch")
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=PEAK)
+    scheduler = getattr(torch.optim.lr_scheduler, name)(optimizer, **keywords)
+    rates = []
+    for _ in range(steps):
+        rates.append(scheduler.get_last_lr()[0])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
+@pytest.mark.parametrize("case", TORCH)
+def test_equals_torch(case):
+    name, keywords = TORCH[case]
+    np.testing.assert_allclose(values(build(case), T), torch_values(name, keywords, T), 1e-5)
+
+
+def test_onecycle_of_torch_is_one_update_shorter():
+    keywords = {"max_lr": PEAK, "total_steps": T, "pct_start": 0.3, "cycle_momentum": False}
+    expected = torch_values("OneCycleLR", keywords, T - 1)
+    ours = SCHEDULES["onecycle"](PEAK, T - 1, warmup=(0.3 * T - 1) / (T - 1))
+    np.testing.assert_allclose(values(ours, T - 1), expected, 1e-4)
+    assert np.argmax(expected) == 11 and np.argmax(values(SCHEDULES["onecycle"](PEAK, T))) == 12
+
+
+def test_short_runs():
+    for name in ("constant", "linear", "cosine", "onecycle", "exponential"):
+        assert SCHEDULES[name](1.0, 1)(0) == 1.0
+    for name in ("cosine", "onecycle"):  # something is left to fall
+        schedule = values(SCHEDULES[name](1.0, 10, warmup=0.99))
+        assert np.argmax(schedule) == 9 and schedule[10] < 0.01
+    both = SCHEDULES["step"](1.0, 3, at=[0.6, 0.7], factor=0.5)  # both fall on update 2
+    np.testing.assert_allclose(values(both, 4), [1, 1, 0.25, 0.25])
+
+
+def test_drives_an_optimizer_under_jit():
+    optimizer = momentum(SCHEDULES["cosine"](0.1, 10, warmup=0.2), momentum=0.0)
+    state, update = optimizer.init(jnp.ones(1)), jax.jit(optimizer.update)
+    for rate in values(SCHEDULES["cosine"](0.1, 10, warmup=0.2), 5):
+        updates, state = update(jnp.ones(1), state)
+        np.testing.assert_allclose(updates, [-rate], 1e-6)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_maps_over_many_peaks(name):
+    def update(peak):
+        optimizer = adam(SCHEDULES[name](peak, 10))
+        return optimizer.update(jnp.ones(()), optimizer.init(jnp.ones(())))[0]
+
+    peaks = jnp.array([0.1, 0.2])
+    np.testing.assert_allclose(jax.vmap(update)(peaks), [update(0.1), update(0.2)], 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "keywords", "message"),
+    [
+        ("constant", (-0.1, 10), {}, r"peak is out of range: got -0.1, need a finite learning"),
+        ("cosine", (float("nan"), 10), {}, r"peak is out of range: got nan"),
+        ("linear", (0.1, 0), {}, r"steps is out of range: got 0, need a whole number of updates"),
+        ("linear", (0.1, 2.5), {}, r"steps is out of range: got 2.5"),
+        ("linear", (0.1, 10), {"end": 1.5}, r"end .*: got 1.5, need a fraction of peak in \[0"),
+        ("cosine", (0.1, 10), {"end": -1.0}, r"end is out of range: got -1.0"),
+        ("cosine", (0.1, 10), {"warmup": 1.0}, r"warmup .*: got 1.0, need .* the run in \[0, 1\)"),
+        ("onecycle", (0.1, 10), {"warmup": -0.1}, r"warmup is out of range: got -0.1"),
+        ("onecycle", (0.1, 10), {"initial_div": 0.5}, r"initial_div .*: got 0.5, need a number >"),
+        ("onecycle", (0.1, 10), {"final_div": 0.0}, r"final_div is out of range: got 0.0"),
+        ("exponential", (0.1, 10), {"rate": 0.0}, r"rate .*: got 0.0, need a factor > 0"),
+        ("exponential", (0.1, 10), {"every": 0.0}, r"every .*: got 0.0, need .* in \(0, 1\]"),
+        ("step", (0.1, 10), {"at": [0.5, 30]}, r"at .*: got \[0.5, 30\], need fractions of the"),
+        ("step", (0.1, 10), {"factor": -0.5}, r"factor is out of range: got -0.5, need a factor"),
+    ],
+)
+def test_errors(name, arguments, keywords, message):
+    with pytest.raises(ValueError, match=f"^{name}: {message}"):
+        SCHEDULES[name](*arguments, **keywords)
+
+
+def test_a_config_can_be_derived_from_the_signatures():
+    for build in SCHEDULES.values():
+        peak, steps, *keywords = inspect.signature(build).parameters.values()
+        assert (peak.name, peak.annotation, steps.name, steps.annotation) == (
+            "peak",
+            float,
+            "steps",
+            int,
+        )
+        assert all(k.kind is k.KEYWORD_ONLY and k.default is not k.empty for k in keywords)
+
+
+def test_imports_optax_only_to_build():
+    code = """
+import sys
+from convax.training.schedule import SCHEDULES
+SCHEDULES["constant"](0.1, 10)
+assert "optax" not in sys.modules
+SCHEDULES["linear"](0.1, 10)
+assert "optax" in sys.modules
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,318 @@
+"""The experiment as one TOML file: its schema, and errors a person can act on.
+
+The tables of the parts that a config names (architectures, layers, optimizers, schedules) are
+derived from the signatures of the functions themselves, so a keyword is written down once. What
+a function gives no default must be stated; everything that is wrong is reported at once.
+"""
+
+import difflib
+import inspect
+import json
+import re
+import tomllib
+import types
+import typing
+from collections import abc
+from collections.abc import Callable, Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal, Union
+
+import tomli_w
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from ..model import ARCHITECTURES, LAYERS
+from .config_error import ConfigError, did_you_mean, problems
+from .optimizer import OPTIMIZERS
+from .schedule import SCHEDULES
+
+
+class Table(BaseModel):
+    """A TOML table: no unknown keys, no silent conversions, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+PositiveInt = Annotated[int, Field(gt=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+Duration = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?(steps?|epochs?|%)$")]
+
+
+class Digits(Table):
+    """The 1,797 handwritten digits, 8x8, that ship inside scikit-learn."""
+
+    source: Literal["digits"]
+    validation: Share
+    test: Share
+
+
+class Idx(Table):
+    """A folder of MNIST-style IDX files, plain or .gz."""
+
+    source: Literal["idx"]
+    path: str
+    validation: Share
+
+
+class Folder(Table):
+    """Pictures in one folder a class, with or without train/ and test/ above."""
+
+    source: Literal["folder"]
+    path: str
+    channels: Literal[1, 3]
+    validation: Share
+    test: Share = 0
+    size: Size | None = None
+
+
+class Npz(Table):
+    """One .npz file: x_train, y_train, x_test, y_test; or images, labels."""
+
+    source: Literal["npz"]
+    path: str
+    validation: Share
+    test: Share = 0
+
+
+class Input(Table):
+    """What the network sees: images brought to `size`, then normalised per channel."""
+
+    size: Size
+    fit: Literal["pad", "resize"]
+
+
+class SoftmaxCrossEntropy(Table):
+    """See `ops.softmax_cross_entropy`."""
+
+    name: Literal["softmax_cross_entropy"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
+
+
+class MSE(Table):
+    """See `ops.mse`; the target is the one-hot label."""
+
+    name: Literal["mse"]
+
+
+class Training(Table):
+    """How long, in what batches, and how often to look."""
+
+    batch_size: PositiveInt
+    epochs: PositiveFloat | None = None
+    steps: PositiveInt | None = None
+    evaluate_every: Duration = "1 epoch"
+    log_every: PositiveInt = 50
+
+    @model_validator(mode="after")
+    def _one_length(self):
+        if (self.epochs is None) == (self.steps is None):
+            raise ValueError("needs either epochs or steps, e.g. epochs = 4")
+        return self
+
+
+class Stop(Table):
+    """When to stop before the end; see `training.stopping`."""
+
+    metric: Literal["accuracy", "loss"] = "accuracy"
+    target: float | None = None
+    patience: PositiveInt | None = None
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_update: PositiveFloat | None = None
+
+
+def _table(
+    tag: str, name: str, function: Callable[..., Any], *, explicit: bool = False, **more: Any
+) -> type[Table]:
+    """The table of `function`'s keywords, told apart from others by ``tag = name``.
+
+    Where it is `explicit`, defaults are only suggested: a config hides no number that decides
+    the result. The function is called to see whether it takes the values.
+    """
+    hints = typing.get_type_hints(function)
+    fields: dict[str, Any] = {tag: (Literal[name], ...)}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in _SUPPLIED:
+            continue
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            default = ...
+        elif explicit:
+            default = Field(examples=[default])
+        fields[parameter.name] = (_writable(hints[parameter.name]), default)
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    check = model_validator(mode="after")(_accepted_by(function))
+    return create_model(
+        name, __base__=Table, __doc__=summary, __validators__={"check": check}, **(fields | more)
+    )
+
+
+def _accepted_by(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    keywords = inspect.signature(function).parameters.keys()
+
+    def check(table: Any) -> Any:
+        written = {k: getattr(table, k) for k in type(table).model_fields if k in keywords}
+        function(**{k: v for k, v in _SUPPLIED.items() if k in keywords}, **written)
+        return table
+
+    return check
+
+
+# Given by the program, not by the config; here with values to try a function on.
+_SUPPLIED = {"classes": 10, "peak": 1.0, "steps": 100}
+
+
+def _writable(hint: Any) -> Any:
+    """The part of a type that TOML can write: a union without its callables."""
+    if typing.get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    arms = typing.get_args(hint)
+    return Union[tuple(a for a in arms if typing.get_origin(a) is not abc.Callable)]  # noqa: UP007
+
+
+def _choice(tag: str, tables: Iterable[type[Table]]) -> Any:
+    return Annotated[Union[tuple(tables)], Field(discriminator=tag)]  # noqa: UP007
+
+
+_LAYER_TABLES = _choice("type", [_table("type", n, f) for n, f in LAYERS.items()])
+
+
+class Layers(Table):
+    """A network spelled out layer by layer."""
+
+    layers: Annotated[list[_LAYER_TABLES], Field(min_length=1)]  # type: ignore[valid-type]
+
+
+_NAMED = {n: _table("name", n, f) for n, f in ARCHITECTURES.items()}
+
+
+def _model_tag(value: Any) -> str | None:
+    """Which of the model tables is meant; None is reported as an unknown name."""
+    if not isinstance(value, dict):
+        return getattr(value, "name", "layers")
+    return value.get("name", "layers" if "layers" in value else None)
+
+
+_Model = Annotated[
+    Union[  # noqa: UP007
+        tuple(Annotated[t, Tag(n)] for n, t in _NAMED.items()) + (Annotated[Layers, Tag("layers")],)
+    ],
+    Discriminator(_model_tag),
+]
+# Optional beside every optimizer; its learning rate is the schedule's peak.
+_CLIP = {"clip_norm": (PositiveFloat | None, None), "learning_rate": (PositiveFloat, ...)}
+_OPTIMIZERS = [_table("name", n, f, explicit=True, **_CLIP) for n, f in OPTIMIZERS.items()]
+_SCHEDULES = [_table("name", n, f, explicit=True) for n, f in SCHEDULES.items()]
+
+
+class Config(Table):
+    """One experiment."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Annotated[Digits | Idx | Folder | Npz, Field(discriminator="source")]
+    input: Input
+    model: _Model  # type: ignore[valid-type]
+    loss: Annotated[SoftmaxCrossEntropy | MSE, Field(discriminator="name")]
+    optimizer: _choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
+    schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
+    training: Training
+    stop: Stop = Stop()
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a config.
+
+    Args:
+        source: a file, or the name of a shipped config.
+        overrides: ``a.b=value`` each, the value as TOML writes it (a bare word is a string).
+
+    Raises:
+        ConfigError: names the file, and every key that is wrong with its remedy.
+    """
+    where, text = read_source(source)
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    for override in overrides:
+        _override(raw, override)
+    return validate(raw, where)
+
+
+def validate(raw: dict[str, Any], where: str) -> Config:
+    """The config that `raw` describes; `where` names it in errors."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        lines = problems(error, raw, Config)
+        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+
+
+def to_toml(config: Config) -> str:
+    """The config with every default written out, as TOML that `load_config` reads."""
+    return tomli_w.dumps(config.model_dump(exclude_none=True))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a config, for editors."""
+    return Config.model_json_schema()
+
+
+def shipped_configs() -> dict[str, str]:
+    """The text of every config that is installed with convax, by name."""
+    folder = resources.files("convax.configs")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def read_source(source: str | Path) -> tuple[str, str]:
+    """The name and the text of a config file or a shipped config."""
+    shipped = shipped_configs()
+    if str(source) in shipped:
+        return str(source), shipped[str(source)]
+    path = Path(source)
+    try:
+        return str(path), path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        near = did_you_mean(str(source), shipped)
+        raise ConfigError(
+            f"{source}: no such file or shipped config{near}; `convax configs` lists them"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
+        raise ConfigError(f"{source}: cannot be read as a config: {reason}") from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Put one ``a.b=value`` into `raw`."""
+    path, equals, text = override.partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    if not equals or not all(keys):
+        raise ConfigError(f"--set {override}: write --set key=value, e.g. --set training.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    table: Any = raw
+    for key, following in zip(keys, [*keys[1:], None], strict=True):
+        index = int(key) if isinstance(table, list) and key.isdigit() else key
+        if isinstance(table, list) and not (isinstance(index, int) and index < len(table)):
+            raise ConfigError(f"--set {override}: {key!r} is not an index below {len(table)}")
+        if following is None:
+            table[index] = value
+        elif isinstance(table, dict):
+            table = table.setdefault(key, {})
+        else:
+            table = table[index]
+        if following is not None and not isinstance(table, (dict, list)):
+            raise ConfigError(f"--set {override}: {key!r} is a value, not a table")

@@ -1,0 +1,156 @@
+"""What is wrong with a config, in lines that a person can act on: key, complaint, remedy."""
+
+import difflib
+import re
+import types
+import typing
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+Loc = tuple[int | str, ...]
+
+
+class ConfigError(ValueError):
+    """One line for each thing wrong in a config: file, key, what is wrong, and the remedy."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """``; did you mean 'near'?`` where something is near, else nothing."""
+    near = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel]) -> list[str]:
+    """One line for each key that is wrong; a misspelled key is not also called missing."""
+    lines: dict[str, str] = {}
+    misspelled: set[str] = set()
+    missing: dict[str, str] = {}
+    for item in error.errors():
+        path, table, hint = _resolve(item["loc"], root)
+        key = _dotted(path)
+        kind = item["type"]
+        if kind == "extra_forbidden":
+            name, known = str(path[-1]), list(table.model_fields)
+            near = did_you_mean(name, known)
+            lines[key] = f"{key}: unknown key{near or '; known here: ' + ', '.join(known)}"
+            misspelled.update(_dotted([*path[:-1], k]) for k in known if f"'{k}'" in near)
+        elif kind == "missing":
+            missing[key] = f"{key}: missing; write {key} = {_expected(table, str(path[-1]))}"
+        elif kind in ("union_tag_not_found", "union_tag_invalid"):
+            key, line = _wrong_tag(key, item, hint)
+            lines[key] = line
+        elif kind == "value_error" and isinstance(item["input"], dict):
+            key = _dotted([*path, *_named_in(item)])
+            lines[key] = f"{key}: {_complaint(item)}"
+        elif key in lines:
+            lines[key] = lines[key].replace("; got", f" or {_complaint(item)}; got", 1)
+        else:
+            lines[key] = f"{key}: {_complaint(item)}" + _got(item)
+    return [*lines.values(), *(line for key, line in missing.items() if key not in misspelled)]
+
+
+def _dotted(path: Iterable[int | str]) -> str:
+    return ".".join(map(str, path)) or "config"
+
+
+def _resolve(loc: Loc, root: type[BaseModel]) -> tuple[list[int | str], Any, Any]:
+    """The keys that lead to an error, the table that holds the last of them, and its type.
+
+    Pydantic mixes into a location which member of a union it tried; a person never wrote that.
+    """
+    path: list[int | str] = []
+    table, hint = root, root
+    for item in loc:
+        arms = _arms(hint)
+        tagged = [arm for arm in arms if _is_table(arm) and item in _tags(arm)]
+        if isinstance(item, int):
+            path.append(item)
+            hint = next((typing.get_args(arm)[0] for arm in arms if typing.get_args(arm)), Any)
+        elif tagged and len(arms) > 1:
+            hint = tagged[0]
+        elif len(arms) == 1 and _is_table(arms[0]):
+            table = arms[0]
+            path.append(item)
+            hint = table.model_fields[item].annotation if item in table.model_fields else Any
+        else:
+            break
+    return path, table, hint
+
+
+def _arms(hint: Any) -> list[Any]:
+    """The members of a type that may be a union, without None and annotations."""
+    origin = typing.get_origin(hint)
+    if origin is Annotated:
+        return _arms(typing.get_args(hint)[0])
+    if origin in (Union, types.UnionType):
+        return [arm for member in typing.get_args(hint) for arm in _arms(member)]
+    return [] if hint is type(None) else [hint]
+
+
+def _is_table(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, BaseModel)
+
+
+def _tags(table: type[BaseModel]) -> tuple[Any, ...]:
+    """The names that choose this table: those of its first key, or that key itself."""
+    name, field = next(iter(table.model_fields.items()))
+    literal = typing.get_origin(field.annotation) is Literal
+    return typing.get_args(field.annotation) if literal else (name,)
+
+
+def _wrong_tag(key: str, item: ErrorDetails, hint: Any) -> tuple[str, str]:
+    """The table at `key` does not say, or says wrongly, which kind it is."""
+    tables = [arm for arm in _arms(hint) if _is_table(arm)]
+    tag = next(iter(tables[0].model_fields))
+    names = [name for table in tables for name in _tags(table)]
+    listed = "one of " + ", ".join(f'"{name}"' for name in names)
+    written = item["input"]
+    if not isinstance(written, dict):
+        return key, f"{key}: should be a table; got {written!r}"
+    if tag in written:
+        near = did_you_mean(str(written[tag]), names)
+        return f"{key}.{tag}", f"{key}.{tag}: should be {listed}; got {written[tag]!r}{near}"
+    near = difflib.get_close_matches(tag, list(written), n=1)
+    if near:
+        return f"{key}.{near[0]}", f"{key}.{near[0]}: unknown key; did you mean {tag!r}?"
+    return f"{key}.{tag}", f"{key}.{tag}: missing; write {key}.{tag} = {listed}"
+
+
+def _complaint(item: ErrorDetails) -> str:
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return "should be a table"
+    text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
+    return text.replace("String should match pattern", "should match")
+
+
+def _named_in(item: ErrorDetails) -> list[str]:
+    """The first key of a table that a complaint about the whole of it speaks of."""
+    words = re.findall(r"\w+", item["msg"])
+    return [word for word in words if word in item["input"]][:1]
+
+
+def _got(item: ErrorDetails) -> str:
+    return f"; got {item['input']!r}"
+
+
+def _expected(table: type[BaseModel], name: str) -> str:
+    """What belongs at a missing key."""
+    field = table.model_fields[name]
+    arms = _arms(field.annotation)
+    if any(_is_table(arm) for arm in arms):
+        return "a table"
+    if field.examples:
+        return f"{field.examples[0]!r}, say"
+    return " or ".join(dict.fromkeys(_type_name(arm) for arm in arms))
+
+
+def _type_name(hint: Any) -> str:
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        return " or ".join(f'"{value}"' for value in typing.get_args(hint))
+    if origin is list:
+        return f"a list of {_type_name(_arms(typing.get_args(hint)[0])[0])}s"
+    return {int: "integer", float: "number", str: "text in quotes", bool: "true or false"}[hint]

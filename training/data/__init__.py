@@ -1,0 +1,36 @@
+"""Datasets as arrays: reading, fetching, splitting, batching.
+
+NumPy alone is imported here; what a source needs besides is imported when it is used.
+"""
+
+from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split
+from .digits import load_digits
+from .error import DataError
+from .fetch import DATASETS, default_directory, fetch
+from .folder import load_folder
+from .idx import load_idx, read_idx
+from .image import read_image
+from .npz import load_npz
+from .source import load, locate
+
+__all__ = [
+    "DATASETS",
+    "SPLITS",
+    "DataError",
+    "Dataset",
+    "Split",
+    "batch_indices",
+    "default_directory",
+    "eval_batches",
+    "fetch",
+    "fingerprint",
+    "load",
+    "load_digits",
+    "load_folder",
+    "load_idx",
+    "load_npz",
+    "locate",
+    "read_idx",
+    "read_image",
+    "split",
+]

@@ -1,0 +1,226 @@
+"""Labelled images in memory: how they are split, and cut into batches.
+
+Everything random here is a permutation that is a pure function of a seed and a stream number
+(`_permutation`), so that no generator has to be carried along or saved.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+
+from .error import DataError
+
+SPLITS = ("train", "validation", "test")
+
+
+class Split(NamedTuple):
+    """Images with their labels; there may be none."""
+
+    images: np.ndarray  # (N, H, W, C), uint8
+    labels: np.ndarray  # (N,), int32, an index into the classes
+
+
+class Dataset(NamedTuple):
+    """Three splits of the same kind of images, and the name of each class."""
+
+    train: Split
+    validation: Split
+    test: Split
+    classes: tuple[str, ...]
+
+
+def unsplit(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
+    """A dataset of which nothing is set aside yet; see `split`.
+
+    Args:
+        images: ``(N, H, W, C)``, uint8.
+        labels: ``(N,)``, integers.
+        classes: the name of each class.
+    """
+    everything = Split(images, labels.astype(np.int32))
+    nothing = Split(images[:0], everything.labels[:0])
+    return Dataset(everything, nothing, nothing, classes)
+
+
+def split(dataset: Dataset, *, validation: int | float, test: int | float, seed: int) -> Dataset:
+    """Set aside a random part of the training images for validation, and one for testing.
+
+    The training images are permuted by a pure function of the seed; the first become the test
+    part, the next the validation part. So the test part stays the same whatever is asked for
+    validation. Classes are not balanced.
+
+    Args:
+        dataset: what to split; only its training part is touched.
+        validation: how much, an int as a count, a float in [0, 1) as a share of the training
+            images (rounded).
+        test: likewise.
+        seed: chooses the permutation, ``0 <= seed < 2**64``.
+
+    Raises:
+        DataError: more is asked than there is, or the dataset has that part already.
+
+    Example:
+        >>> images, labels = np.zeros((10, 8, 8, 1), np.uint8), np.arange(10)
+        >>> digits = split(unsplit(images, labels, tuple("0123456789")),
+        ...                validation=2, test=0.3, seed=0)
+        >>> [len(part.labels) for part in digits[:3]]
+        [5, 2, 3]
+    """
+    total = len(dataset.train.labels)
+    tested = _count("test", test, dataset)
+    held = _count("validation", validation, dataset)
+    if tested + held == 0:
+        return dataset
+    if tested + held >= total:
+        raise DataError(
+            f"data.validation, data.test: {held} and {tested} images are asked of {total}, "
+            "which leaves none to train on; ask for fewer"
+        )
+    order = _permutation(seed, _SPLIT_STREAM, total)
+    for_test, for_validation, for_train = np.split(order, [tested, tested + held])
+    return dataset._replace(
+        train=_take(dataset.train, for_train),
+        validation=_take(dataset.train, for_validation) if held else dataset.validation,
+        test=_take(dataset.train, for_test) if tested else dataset.test,
+    )
+
+
+def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.ndarray:
+    """Which training examples the batch at `step` holds: a pure function of the seed and the step.
+
+    Lay the permutations of the training set, a new one for each epoch, end to end: the batch at
+    step t is positions ``t * batch_size`` to ``(t + 1) * batch_size`` of that stream. So every
+    example comes once in each epoch, none is dropped, a batch may reach into the next epoch, and
+    its size never changes.
+
+    Args:
+        step: counts from 0.
+        size: number of training examples.
+        batch_size: examples in a batch; may exceed `size`.
+        seed: chooses the permutations, ``0 <= seed < 2**64``.
+
+    Returns:
+        ``(batch_size,)`` int64, each in ``0 .. size - 1``.
+
+    Raises:
+        ValueError: a negative step, or a size below 1.
+
+    Example:
+        >>> batches = [batch_indices(t, size=6, batch_size=4, seed=0) for t in range(3)]
+        >>> np.sort(np.concatenate(batches)).tolist()
+        [0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]
+
+    Note:
+        Epoch e's permutation sorts `size` numbers of the Philox generator with the key
+        (seed, e). It is made of the generator's raw output, which NumPy promises never to change,
+        rather than of ``Generator.permutation``, which it does not.
+    """
+    if step < 0 or size < 1 or batch_size < 1:
+        raise ValueError(
+            f"batch_indices: nothing to draw: got step {step}, size {size}, batch_size "
+            f"{batch_size}, need step >= 0 and the others >= 1; an empty dataset has no batches"
+        )
+    start = int(step) * batch_size
+    stop = start + batch_size
+    epochs = range(start // size, (stop - 1) // size + 1)
+    return np.concatenate(
+        [_permutation(seed, e, size)[max(start - e * size, 0) : stop - e * size] for e in epochs]
+    )
+
+
+def eval_batches(
+    split: Split, batch_size: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Every example once, in order, in batches of one shape.
+
+    Args:
+        split: the examples.
+        batch_size: examples in a batch.
+
+    Yields:
+        images ``(batch_size, H, W, C)`` uint8, labels ``(batch_size,)`` int32 and weights
+        ``(batch_size,)`` float32: 1 for an example, 0 for the padding of the last batch.
+
+    Raises:
+        ValueError: a batch size below 1.
+    """
+    if batch_size < 1:
+        raise ValueError(
+            f"eval_batches: empty batches: got batch_size {batch_size}, need at least 1; "
+            "write how many examples to evaluate at once"
+        )
+    for start in range(0, len(split.labels), batch_size):
+        images, labels = (a[start : start + batch_size] for a in split)
+        weights = _padded(np.ones(len(labels), np.float32), batch_size)
+        yield _padded(images, batch_size), _padded(labels, batch_size), weights
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """SHA-256 of the images, labels, class names and splits: changes when any of them does.
+
+    Example:
+        >>> zeros = unsplit(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2), ("cat", "dog"))
+        >>> fingerprint(zeros)[:8], fingerprint(zeros._replace(classes=("cat", "cow")))[:8]
+        ('?', '?')
+    """
+    digest = hashlib.sha256(json.dumps(dataset.classes).encode())
+    for name in SPLITS:
+        images, labels = getattr(dataset, name)
+        digest.update(f"{name} {images.shape} {labels.shape}".encode())
+        digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
+        digest.update(np.ascontiguousarray(labels, "<i4").reshape(-1).data)
+    return digest.hexdigest()
+
+
+# Epoch e is stream e of a seed; no run reaches the last stream.
+_SPLIT_STREAM = 2**64 - 1
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, stream: int, size: int) -> np.ndarray:
+    """``0 .. size - 1`` in an order that depends on nothing but the arguments."""
+    if not 0 <= seed < 2**64:
+        raise ValueError(
+            f"seed: out of range: got {seed}, need 0 <= seed < 2**64; write another number"
+        )
+    bits = np.random.Philox(key=np.array([seed, stream], np.uint64)).random_raw(size)
+    order = np.argsort(bits, kind="stable")
+    order.setflags(write=False)  # it is cached: nobody may change it
+    return order
+
+
+def _count(part: str, share: int | float, dataset: Dataset) -> int:
+    """How many images are asked for a part."""
+    total, own = len(dataset.train.labels), len(getattr(dataset, part).labels)
+    if share < 0 or (isinstance(share, float) and not share < 1):
+        raise DataError(
+            f"data.{part}: got {share}, need a count (an integer) or a share of the training "
+            f"images (0.0 to below 1.0); e.g. {part} = 0.1"
+        )
+    count = round(share * total) if isinstance(share, float) else share
+    if share and own:
+        raise DataError(
+            f"data.{part}: the data has a {part} part of its own ({own} images) and {share} more "
+            f"is asked; write {part} = 0"
+        )
+    if share and not count:
+        raise DataError(
+            f"data.{part}: {share} of {total} images is none; write a count, e.g. {part} = 1"
+        )
+    return count
+
+
+def _take(split: Split, indices: np.ndarray) -> Split:
+    return Split(split.images[indices], split.labels[indices])
+
+
+def _padded(array: np.ndarray, length: int) -> np.ndarray:
+    """`array` with zeros appended up to `length`."""
+    missing = length - len(array)
+    if not missing:
+        return array
+    return np.concatenate([array, np.zeros((missing, *array.shape[1:]), array.dtype)])

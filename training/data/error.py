@@ -1,0 +1,8 @@
+"""The error of this package."""
+
+
+class DataError(ValueError):
+    """The data cannot be used: names the file or the key, what is wrong, and the remedy.
+
+    The message is written for the person who gave the data; the command line prints it as it is.
+    """

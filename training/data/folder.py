@@ -1,0 +1,138 @@
+"""Pictures in folders, one folder for each class."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import Dataset, Split
+from .error import DataError
+from .image import EXTENSIONS, decode, quiet_pillow
+
+_KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
+# How a part's folder may be called.
+_PARTS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
+
+
+def load_folder(
+    root: str | Path, *, size: Sequence[int] | None = None, channels: int = 3
+) -> Dataset:
+    """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
+
+    A ``validation`` (or ``val``) folder is read like ``test``; both may be absent. The classes are
+    the folders of the training part, sorted by name, and so are the pictures in each. Names that
+    start with a dot are passed over, and so are files that do not end in png, jpg, jpeg, bmp,
+    webp, gif, tif or tiff, in either case.
+
+    Args:
+        root: the folder.
+        size: ``(H, W)`` that every picture is resized to (see `read_image`); None where all have
+            the same.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        images ``(N, H, W, channels)``. Without a ``train`` folder everything is the training part.
+
+    Raises:
+        DataError: no pictures where they should be, a class that only a part other than the
+            training part has, a picture that cannot be read, or pictures of different sizes.
+    """
+    parts = {part: _pictures(folder) for part, folder in _parts(Path(root)).items()}
+    classes = tuple(parts["train"])
+    for part, pictures in parts.items():
+        unknown = sorted(set(pictures) - set(classes))
+        if unknown:
+            raise DataError(
+                f"{root}: class {unknown[0]!r} is in {part} but not in train; "
+                "put pictures of it into both, or take it away"
+            )
+    files = [file for pictures in parts.values() for file in chain(*pictures.values())]
+    images = _read_all(files, size=size, channels=channels)
+    splits, start = {}, 0
+    for part, pictures in parts.items():
+        counts = [len(pictures.get(name, ())) for name in classes]
+        labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+        splits[part] = Split(images[start : start + len(labels)], labels)
+        start += len(labels)
+    nothing = Split(images[:0], np.zeros(0, np.int32))
+    train, validation, test = (splits.get(p, nothing) for p in ("train", "validation", "test"))
+    return Dataset(train, validation, test, classes)
+
+
+def _parts(root: Path) -> dict[str, Path]:
+    """The folder of each part that is there."""
+    if not root.is_dir():
+        raise DataError(f"{root}: {_what(root)}; data.path should be a folder of class folders")
+    inside = {path.name: path for path in _visible(root)}
+    named = {name: inside[name] for name in _PARTS if name in inside}
+    # A folder of vehicles may well have a class called "train": it has no folders inside.
+    parted = "train" in named and named["train"].is_dir() and any(_folders(named["train"]))
+    if not parted:
+        if named and len(named) == len(_folders(root)):
+            raise DataError(
+                f"{root}: has {'/ and '.join(named)}/ but no train/CLASS/ folders; put the "
+                "pictures into train/CLASS/ and test/CLASS/, or all into CLASS/"
+            )
+        return {"train": root}
+    for path in named.values():
+        if not path.is_dir():
+            raise DataError(f"{path}: a file where a folder of class folders should be; remove it")
+    if {"val", "validation"} <= set(named):
+        raise DataError(f"{root}: has both val/ and validation/; merge them")
+    return {_PARTS[name]: path for name, path in named.items()}
+
+
+def _pictures(folder: Path) -> dict[str, list[Path]]:
+    """The picture files of each class."""
+    stray = next((path for path in _visible(folder) if _is_picture(path)), None)
+    if stray:
+        raise DataError(f"{stray}: a picture outside the class folders; put it into one")
+    pictures = {c.name: [p for p in _visible(c) if _is_picture(p)] for c in _folders(folder)}
+    if not pictures:
+        raise DataError(f"{folder}: no class folders in it; put each class's pictures into one")
+    empty = next((name for name, files in pictures.items() if not files), None)
+    if empty is not None:
+        raise DataError(
+            f"{folder / empty}: a class folder without pictures ({_KINDS}); add some or remove it"
+        )
+    return pictures
+
+
+def _read_all(files: Sequence[Path], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+    """Decode on as many threads as there are cores; the first bad file in order is reported."""
+    read = partial(decode, size=size, channels=channels)
+    with quiet_pillow(), ThreadPoolExecutor() as pool:
+        first = read(files[0])
+        images = np.empty((len(files), *first.shape), np.uint8)
+        for i, image in enumerate(pool.map(read, files)):
+            if image.shape != first.shape:
+                raise DataError(
+                    f"{files[i]} is {_by(image)} but {files[0]} is {_by(first)}; "
+                    "set data.size = [height, width] to resize every picture"
+                )
+            images[i] = image
+    return images
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _folders(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.is_dir()]
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS and path.is_file()
+
+
+def _what(path: Path) -> str:
+    return "a file" if path.exists() else "no such folder"
+
+
+def _by(image: np.ndarray) -> str:
+    """Height by width, the order in which data.size is written."""
+    return f"{image.shape[0]}x{image.shape[1]}"

@@ -1,0 +1,118 @@
+"""One picture file as an array."""
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .error import DataError
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+# Only these: Pillow also reads formats that run other programs, such as PostScript.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
+EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+
+
+def read_image(
+    source: str | PathLike[str] | bytes, *, size: Sequence[int] | None, channels: int
+) -> np.ndarray:
+    """A picture, of any size and colours, as an array.
+
+    It is turned upright as its EXIF orientation says. Transparent parts become white, as on
+    paper; 16-bit grey is scaled to 8 bits; of an animation the first frame is taken; colour
+    becomes grey as 0.299 R + 0.587 G + 0.114 B. Colour profiles are ignored.
+
+    Args:
+        source: a file, or its content.
+        size: ``(H, W)`` to resize to, bilinear and antialiased, aspect not kept; None keeps the
+            picture's own.
+        channels: 1 for grey, 3 for red, green, blue.
+
+    Returns:
+        ``(H, W, channels)``, uint8.
+
+    Raises:
+        DataError: not a picture, damaged, or of more than Pillow's limit of about 89 million
+            pixels.
+    """
+    with quiet_pillow():
+        return decode(source, size=size, channels=channels)
+
+
+@contextmanager
+def quiet_pillow() -> Iterator[None]:
+    """No warning escapes; that of a picture too large becomes an error.
+
+    Apart from `decode` because Python's filters are shared by all threads: whoever decodes on
+    several threads enters this once, around them all.
+    """
+    from PIL.Image import DecompressionBombWarning
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", DecompressionBombWarning)
+        yield
+
+
+def decode(
+    source: str | PathLike[str] | bytes, *, size: Sequence[int] | None, channels: int
+) -> np.ndarray:
+    """`read_image`, to be called within `quiet_pillow`."""
+    from PIL import Image, ImageOps
+
+    if channels not in (1, 3):
+        raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
+    name = "picture" if isinstance(source, bytes) else str(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            ImageOps.exif_transpose(picture, in_place=True)
+            plain = _opaque(_eight_bits(picture)).convert("L" if channels == 1 else "RGB")
+        if size is not None and plain.size != (size[1], size[0]):
+            plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+        return np.array(plain).reshape(plain.height, plain.width, channels)
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise DataError(f"{name}: cannot be read as a picture: {_reason(error)}") from None
+
+
+def _eight_bits(picture: "Image") -> "Image":
+    """16-bit grey scaled to 8 bits; Pillow's own conversion would clip it."""
+    from PIL import Image
+
+    sixteen = picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PNG")
+    if sixteen:
+        wide = np.asarray(picture).astype(np.uint32)
+        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel, whose range is unknown; save it with 8 or 16")
+    return picture
+
+
+def _opaque(picture: "Image") -> "Image":
+    """The picture laid on white, where it is transparent."""
+    from PIL import Image
+
+    if picture.mode not in ("RGBA", "RGBa", "LA", "PA") and "transparency" not in picture.info:
+        return picture
+    white = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(white, picture.convert("RGBA"))
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in a few words."""
+    from PIL import Image, UnidentifiedImageError
+
+    if isinstance(error, UnidentifiedImageError):
+        return f"not a picture, or damaged; need one of {', '.join(FORMATS)}"
+    if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
+        return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error).partition("\n")[0] or type(error).__name__

@@ -1,0 +1,155 @@
+"""One .npz file of arrays."""
+
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from .dataset import Dataset, Split, unsplit
+from .error import DataError
+
+_KERAS = ("x_train", "y_train", "x_test", "y_test")
+_PLAIN = ("images", "labels")
+_MAX_CLASSES = 2**16
+
+
+def load_npz(path: str | Path) -> Dataset:
+    """Images and labels from an ``.npz`` file; nothing in it is unpickled.
+
+    Either ``x_train, y_train, x_test, y_test``, as Keras names them, or ``images, labels``
+    without a test part. Images are uint8, ``(N, H, W)`` or ``(N, H, W, C)``; labels are integers
+    from 0, ``(N,)`` or ``(N, 1)``. ``classes``, an array of strings, may name the classes; they
+    are called "0", "1", ... otherwise.
+
+    Args:
+        path: the file.
+
+    Raises:
+        DataError: names the file, the key, and what to store instead.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/pets.npz", images=np.zeros((2, 8, 8), np.uint8),
+        ...              labels=[0, 1], classes=["cat", "dog"])
+        ...     load_npz(f"{folder}/pets.npz").classes
+        ('cat', 'dog')
+    """
+    arrays = _read(path)
+    keys = _KERAS if "x_train" in arrays else _PLAIN
+    missing = [key for key in keys if key not in arrays]
+    if missing:
+        raise DataError(
+            f"{path}: no {' and no '.join(missing)} in it (it has {', '.join(arrays) or 'nothing'})"
+            f"; store {', '.join(_KERAS)}, or {', '.join(_PLAIN)}"
+        )
+    parts = [_part(path, arrays, x, y) for x, y in zip(keys[::2], keys[1::2], strict=True)]
+    classes = _classes(path, arrays, parts[0].labels)
+    train = unsplit(*parts[0], classes)
+    for y, part in zip(keys[1::2], parts, strict=True):
+        if part.labels.max() >= len(classes):
+            raise DataError(
+                f"{path}: {y}: label {part.labels.max()} where there are {len(classes)} classes; "
+                "number the classes from 0, and store every name in `classes`"
+            )
+    if len(parts) == 1:
+        return train
+    if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
+        raise DataError(
+            f"{path}: x_train holds images of {parts[0].images.shape[1:]} but x_test of "
+            f"{parts[1].images.shape[1:]}; store one size of both"
+        )
+    return train._replace(test=parts[1])
+
+
+def _read(path: str | Path) -> dict[str, np.ndarray]:
+    """The arrays of the file by name."""
+    remedy = "data.path should be a file that np.savez wrote"
+    if not Path(path).is_file():
+        raise DataError(f"{path}: no such file; {remedy}")
+    try:
+        if not zipfile.is_zipfile(path):
+            raise DataError(f"{path}: not an .npz file, or cut short; {remedy}")
+        with np.load(path, allow_pickle=False) as found:
+            return {key: _member(path, found, key) for key in found.files}
+    except (OSError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: cannot be read: {error}; copy or store it again") from None
+
+
+def _member(path: str | Path, found: Mapping[str, np.ndarray], key: str) -> np.ndarray:
+    """One array, and no Python object."""
+    try:
+        array = found[key]
+    except Exception as error:  # zipfile, zlib and NumPy's parser raise many kinds
+        raise DataError(
+            f"{path}: {key}: cannot be read: {error or type(error).__name__}; store it again, as "
+            "an array of numbers (or, for `classes`, of strings)"
+        ) from None
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: {key}: not an array; store it with np.savez")
+    return array
+
+
+def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) -> Split:
+    """Images and labels that belong together."""
+    images, labels = arrays[x], arrays[y]
+    _check_images(f"{path}: {x}", images)
+    if images.ndim == 3:
+        images = images[..., None]
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    _check_labels(f"{path}: {y}", labels)
+    if len(images) != len(labels):
+        raise DataError(
+            f"{path}: {x} holds {len(images)} images but {y} {len(labels)} labels; "
+            "store one label for each image"
+        )
+    return Split(images, labels.astype(np.int32))
+
+
+def _check_images(where: str, images: np.ndarray) -> None:
+    if images.dtype != np.uint8:
+        remedy = "store (255 * x).round().astype(np.uint8) of values in 0..1"
+        if not np.issubdtype(images.dtype, np.floating):
+            remedy = "store values in 0..255 as .astype(np.uint8)"
+        raise DataError(f"{where}: dtype {images.dtype}, need uint8; {remedy}")
+    if images.ndim not in (3, 4) or not images.size:
+        raise DataError(
+            f"{where}: shape {images.shape}, need (N, H, W) or (N, H, W, C), none of them 0; "
+            "reshape it before storing"
+        )
+    if images.ndim == 4 and images.shape[1] in (1, 3, 4) and images.shape[3] > 4:
+        raise DataError(
+            f"{where}: shape {images.shape} looks channels first, need (N, H, W, C); "
+            "store x.transpose(0, 2, 3, 1)"
+        )
+
+
+def _check_labels(where: str, labels: np.ndarray) -> None:
+    if labels.ndim != 1:
+        raise DataError(
+            f"{where}: shape {labels.shape}, need (N,); store y.argmax(axis=1) of one-hot labels"
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{where}: dtype {labels.dtype}, need integers; store y.astype(np.int32)")
+    if labels.size and (labels.min() < 0 or labels.max() >= _MAX_CLASSES):
+        raise DataError(
+            f"{where}: labels from {labels.min()} to {labels.max()}, need 0 up to the number of "
+            f"classes less one, below {_MAX_CLASSES}; number the classes from 0"
+        )
+
+
+def _classes(
+    path: str | Path, arrays: Mapping[str, np.ndarray], labels: np.ndarray
+) -> tuple[str, ...]:
+    """The stored names of the classes, or their numbers."""
+    if "classes" not in arrays:
+        return tuple(map(str, range(int(labels.max()) + 1)))
+    stored = arrays["classes"]
+    if stored.ndim != 1 or stored.dtype.kind != "U" or len(set(stored.tolist())) < len(stored):
+        raise DataError(
+            f"{path}: classes: {stored.dtype} of shape {stored.shape}, need distinct strings (K,); "
+            'store np.array(["cat", "dog"])'
+        )
+    return tuple(stored.tolist())

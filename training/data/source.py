@@ -1,0 +1,94 @@
+"""From the ``[data]`` table of a config to a dataset."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from .dataset import Dataset, split
+from .digits import load_digits
+from .error import DataError
+from .fetch import DATASETS, default_directory
+from .folder import load_folder
+from .idx import load_idx
+from .npz import load_npz
+
+
+def load(
+    source: str,
+    *,
+    path: str | None = None,
+    size: Sequence[int] | None = None,
+    channels: int | None = None,
+    validation: int | float = 0,
+    test: int | float = 0,
+    seed: int,
+    beside: Path | None = None,
+) -> Dataset:
+    """Read a dataset and split it.
+
+    Args:
+        source: "digits" (`load_digits`), "idx" (`load_idx`), "folder" (`load_folder`) or "npz"
+            (`load_npz`).
+        path: where it is (see `locate`); not for "digits".
+        size, channels: how "folder" reads its pictures, colour by default. The other sources are
+            arrays, which keep their own.
+        validation, test: how much to set aside, see `split`.
+        seed: of the split.
+        beside: see `locate`.
+
+    Raises:
+        DataError: what `locate`, the source's function or `split` raise.
+
+    Example:
+        >>> digits = load("digits", validation=0.1, test=0.2, seed=0)
+        >>> [len(part.labels) for part in digits[:3]]
+        [1258, 180, 359]
+    """
+    readers: dict[str, Callable[[Path], Dataset]] = {
+        "idx": load_idx,
+        "folder": lambda found: load_folder(found, size=size, channels=channels or 3),
+        "npz": load_npz,
+    }
+    if source == "digits":
+        dataset = load_digits()
+    elif source not in readers:
+        known = ", ".join(("digits", *readers))
+        raise DataError(f"data.source: got {source!r}, need one of {known}")
+    elif path is None:
+        raise DataError(f"data.path: missing; source = {source!r} needs one")
+    else:
+        dataset = readers[source](locate(path, beside=beside))
+    return split(dataset, validation=validation, test=test, seed=seed)
+
+
+def locate(path: str, *, beside: Path | None) -> Path:
+    """The file or folder that a config means by `path`.
+
+    An absolute path is itself. Any other is looked for beside the config, then in the current
+    directory, then in `default_directory`.
+
+    Args:
+        path: as the config has it; ``~`` is the home directory.
+        beside: the config file's folder, where it has one.
+
+    Raises:
+        DataError: it is in none of these places; for a dataset that `fetch` knows, the message
+            says how to get it.
+    """
+    tried = []
+    for candidate in _candidates(Path(path).expanduser(), beside):
+        if candidate.exists():
+            return candidate
+        tried.append(str(candidate))
+    name = Path(path).name
+    remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else "correct data.path"
+    raise DataError(f"data.path: {path} is not there: tried {', '.join(tried)}; {remedy}")
+
+
+def _candidates(path: Path, beside: Path | None) -> Iterator[Path]:
+    if path.is_absolute():
+        yield path
+        return
+    if beside is not None:
+        yield beside / path
+    yield Path.cwd() / path
+    yield default_directory() / path

@@ -1,0 +1,131 @@
+"""A config made ready to run: data, network, optimizer, schedule."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax import Array
+
+from ..model import Layer, Summary, build, init_classifier, summarize
+from . import data
+from .config import Config
+from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
+from .preprocess import measure
+from .run import DatasetCard
+from .schedule import SCHEDULES
+from .step import GradientTransformation, TrainState, init_train_state
+
+
+class Experiment(NamedTuple):
+    """All that a config stands for, ready to run."""
+
+    config: Config
+    dataset: data.Dataset
+    card: DatasetCard
+    net: Layer
+    optimizer: GradientTransformation
+    schedule: Any
+    total_steps: int
+    init: Callable[[], TrainState]  # the state before the first step
+    template: TrainState  # its shapes and dtypes
+
+
+def prepare(config: Config) -> Experiment:
+    """Everything before the first step; arrays and functions only, nothing is written."""
+    dataset = load_data(config)
+    preprocessing = measure(dataset.train, config.input)
+    card = DatasetCard(
+        classes=dataset.classes,
+        image_shape=dataset.train.images.shape[1:],
+        counts={name: len(getattr(dataset, name).labels) for name in data.SPLITS},
+        preprocessing=preprocessing,
+        fingerprint=data.fingerprint(dataset),
+    )
+    total_steps = count_steps(config, card.counts["train"])
+    schedule = make_schedule(config, total_steps)
+    optimizer = make_optimizer(config, schedule)
+    net = build_network(config, card)
+
+    def init() -> TrainState:
+        params, state, run_key = init_network(net, card, config.seed)
+        return init_train_state(params, state, optimizer, run_key)
+
+    template = jax.eval_shape(init)
+    return Experiment(
+        config, dataset, card, net, optimizer, schedule, total_steps, jax.jit(init), template
+    )
+
+
+def build_network(config: Config, card: DatasetCard) -> Layer:
+    """The network of a config, for the classes of its data."""
+    return build(config.model.model_dump(exclude_none=True), len(card.classes))
+
+
+def init_network(net: Layer, card: DatasetCard, seed: int) -> tuple[Any, Any, Array]:
+    """The first parameters and state of a network, and the key for everything after."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
+    params, state = init_classifier(net, init_key, in_shape, len(card.classes))
+    return params, state, run_key
+
+
+def load_data(config: Config) -> data.Dataset:
+    """The dataset of a config, split by its seed."""
+    return data.load(**config.data.model_dump(exclude_none=True), seed=config.seed)
+
+
+def make_schedule(config: Config, total_steps: int) -> Any:
+    """The learning rate as a function of the step."""
+    keywords = config.schedule.model_dump(exclude={"name"}, exclude_none=True)
+    return SCHEDULES[config.schedule.name](config.optimizer.learning_rate, total_steps, **keywords)
+
+
+def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
+    """The optimizer of a config, behind gradient clipping where that is asked for."""
+    spec = config.optimizer
+    keywords = spec.model_dump(exclude={"name", "learning_rate", "clip_norm"}, exclude_none=True)
+    optimizer = OPTIMIZERS[spec.name](schedule, **keywords)
+    if spec.clip_norm is None:
+        return optimizer
+    return chain(clip_by_global_norm(spec.clip_norm), optimizer)
+
+
+def count_steps(config: Config, examples: int) -> int:
+    """How many steps the config's length amounts to."""
+    training = config.training
+    if training.steps is not None:
+        return training.steps
+    return max(1, math.ceil(training.epochs * examples / training.batch_size))
+
+
+def steps_between(duration: str, total: int, epoch: float) -> float:
+    """A duration ("500 steps", "1 epoch", "10%") in steps, not rounded."""
+    number, unit = float(duration.rstrip("%stephoc ")), duration.lstrip("0123456789. ")
+    scale = {"%": total / 100, "epoch": epoch, "epochs": epoch}.get(unit, 1.0)
+    return max(1.0, number * scale)
+
+
+def with_found_data(config: Config, beside: Path | None) -> Config:
+    """The config with ``data.path`` absolute, so that a run can be used from anywhere."""
+    if not hasattr(config.data, "path"):
+        return config
+    path = str(data.locate(config.data.path, beside=beside).resolve())
+    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+
+
+def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str | None]:
+    """The summary of a config's network, and what had to be assumed where its data is not there.
+
+    The data says how many channels and classes there are; a summary needs nothing else of it.
+    """
+    assumed = None
+    try:
+        dataset = load_data(with_found_data(config, beside))
+        channels, classes = dataset.train.images.shape[-1], len(dataset.classes)
+    except data.DataError as error:
+        channels, classes = getattr(config.data, "channels", 1), 10
+        assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
+    net = build(config.model.model_dump(exclude_none=True), classes)
+    return summarize(net, (*config.input.size, channels)), assumed

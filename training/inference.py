@@ -1,0 +1,138 @@
+"""The trained network as one function: images in, probabilities out."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..model import init_shapes
+from . import data
+from .checkpoint import restore_network
+from .experiment import build_network
+from .preprocess import preprocess
+from .run import open_run
+
+# A batch is padded to the next of these sizes, and a larger one is cut up, so that at most
+# this many programs are compiled however the number of images varies.
+BATCH_SIZES = (1, 8, 64, 512)
+
+
+class Predictor:
+    """A trained network with its preprocessing.
+
+    Attributes:
+        classes: the name of each class.
+        image_shape: ``(H, W, C)`` of the images it takes.
+        function: ``function(params, state, images) -> probabilities``, pure and jitted, for
+            use inside other JAX programs.
+        params, state: its trained arrays.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Array],
+        params: Any,
+        state: Any,
+        classes: tuple[str, ...],
+        image_shape: tuple[int, int, int],
+    ):
+        self.function, self.params, self.state = function, params, state
+        self.classes, self.image_shape = classes, image_shape
+
+    def __call__(self, images: Any) -> np.ndarray:
+        """The probability of each class for each image.
+
+        Args:
+            images: ``(N, H, W, C)``, or ``(N, H, W)`` where C is 1: uint8 in 0..255, or floating
+                point in [0, 1].
+
+        Returns:
+            ``(N, K)`` float32; each row sums to 1.
+
+        Raises:
+            ValueError: wrong shape, or floating-point values outside [0, 1].
+            TypeError: any other dtype.
+        """
+        images = self._checked(np.asarray(images))
+        largest = BATCH_SIZES[-1]
+        parts = [images[i : i + largest] for i in range(0, len(images), largest)]
+        if not parts:
+            return np.zeros((0, len(self.classes)), np.float32)
+        return np.concatenate([self._padded(part) for part in parts])
+
+    def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
+        """A picture file, of any size, grey or colour, as one image for this network.
+
+        Args:
+            file: a path, or a binary file object's bytes.
+            invert: swap black and white, for dark strokes on light paper where the network
+                has learned light ones on dark.
+
+        Raises:
+            DataError: it cannot be read as a picture; names the file.
+        """
+        height, width, channels = self.image_shape
+        image = data.read_image(file, size=(height, width), channels=channels)
+        return 255 - image if invert else image
+
+    def _padded(self, images: np.ndarray) -> np.ndarray:
+        count = len(images)
+        size = next(size for size in BATCH_SIZES if size >= count)
+        padding = np.zeros((size - count, *images.shape[1:]), images.dtype)
+        batch = np.concatenate([images, padding])
+        return np.asarray(self.function(self.params, self.state, batch))[:count]
+
+    def _checked(self, images: np.ndarray) -> np.ndarray:
+        shape = self.image_shape
+        if images.ndim == 3 and shape[-1] == 1:
+            images = images[..., None]
+        if images.ndim != 4 or images.shape[1:] != shape:
+            raise ValueError(
+                f"predict: wrong image shape: got {images.shape}, need (N, {str(shape)[1:]}; "
+                "for a picture file of any size use predictor.read(file)"
+            )
+        if images.dtype == np.uint8:
+            return images
+        if not np.issubdtype(images.dtype, np.floating):
+            raise TypeError(f"predict: wrong dtype: got {images.dtype}, need uint8 or float32")
+        if images.size and not (images.min() >= 0 and images.max() <= 1):
+            raise ValueError(
+                f"predict: float images must lie in [0, 1]: got {images.min():.3g} to "
+                f"{images.max():.3g}; pass uint8, or divide by 255"
+            )
+        return images.astype(np.float32)
+
+
+def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
+    """The inference function of a run.
+
+    Args:
+        run: the run directory.
+        checkpoint: "best" (by the validation metric) or "last".
+
+    Raises:
+        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+
+    Example:
+        >>> import convax
+        >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
+        >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
+    """
+    opened = open_run(run)
+    card = opened.dataset()
+    net = build_network(opened.config(), card)
+    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
+    _, params, state = init_shapes(net, in_shape)
+    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state)
+
+    @jax.jit
+    def function(params: Any, state: Any, images: Array) -> Array:
+        x = preprocess(images, card.preprocessing)
+        logits, _ = net.apply(params, state, x, train=False)
+        return jax.nn.softmax(logits.astype(jnp.float32))
+
+    return Predictor(function, params, state, card.classes, card.image_shape)

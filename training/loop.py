@@ -1,0 +1,274 @@
+"""The training loop: from a config to a run directory with a trained, tested network.
+
+The batch at step t, and every random number used on it, is a pure function of (seed, t), and all
+that decides the future is in the checkpoint. So a run that was killed and resumed ends with the
+same bytes as one that was left alone.
+"""
+
+import math
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from . import checkpoint, data
+from .config import Config
+from .evaluation import evaluate_split
+from .experiment import Experiment, prepare, steps_between, with_found_data
+from .preprocess import preprocess
+from .progress import Display, Silent, describe
+from .run import Run, RunError, create_run, open_run
+from .step import TrainState, make_eval_step, make_loss, make_train_step
+from .stopping import Progress, Stopping, after_evaluation, after_step
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or an update is not a finite number; says at which step."""
+
+
+class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was saved
+    """A signal stopped the run after its state was saved."""
+
+    def __init__(self, run: Run, step: int, total: int, signum: int):
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} at step {step} of {total}, state saved; "
+            f"continue with: convax train --resume {run.path}"
+        )
+        self.signum = signum
+
+
+def train(
+    config: Config,
+    out: Path,
+    *,
+    beside: Path | None = None,
+    display: Display | None = None,
+) -> Run:
+    """Train the network of a config into a new run directory.
+
+    Args:
+        config: the experiment.
+        out: the run directory to make.
+        beside: the folder of the config file, for a relative ``data.path``.
+        display: where progress goes; nowhere by default.
+
+    Raises:
+        ConfigError, DataError, LayerError, RunError: what was asked for cannot be done.
+        NonFiniteError: training diverged; the last good checkpoint is kept.
+        InterruptedRun: Ctrl-C or SIGTERM; the state was saved.
+    """
+    with _signals_noted() as signals:
+        config = with_found_data(config, beside)
+        experiment = prepare(config)
+        run = create_run(config, out)
+        run.write_dataset(experiment.card)
+        _fit(run, experiment, experiment.init(), Progress(), display or Silent(), signals)
+    return run
+
+
+def resume(path: Path, *, display: Display | None = None) -> Run:
+    """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
+
+    Raises:
+        RunError: not a run directory, finished already, or its data has changed.
+        CheckpointError: there is nothing to resume from, or it is damaged.
+    """
+    with _signals_noted() as signals:
+        run = open_run(path)
+        if run.info().get("status") == "finished":
+            raise RunError(f"{path}: this run is finished; nothing to resume")
+        experiment = prepare(run.config())
+        if experiment.card.fingerprint != run.dataset().fingerprint:
+            raise RunError(
+                f"{path}: the data has changed since this run began; resuming would not "
+                "continue it: restore the data, or start a new run"
+            )
+        last = checkpoint.restore(run.checkpoints, "last", experiment.template)
+        memory = Progress(**last.memory["stopping"])
+        run.forget_after(int(last.train_state.step))
+        _fit(run, experiment, last.train_state, memory, display or Silent(), signals)
+    return run
+
+
+def _fit(
+    run: Run,
+    experiment: Experiment,
+    train_state: TrainState,
+    progress: Progress,
+    display: Display,
+    signals: list[int],
+) -> None:
+    """Steps, evaluations and checkpoints, until the end or a reason to stop."""
+    config, total = experiment.config, experiment.total_steps
+    size, batch_size = experiment.card.counts["train"], config.training.batch_size
+    prepare_images = partial(preprocess, spec=experiment.card.preprocessing)
+    loss = make_loss(config.loss)
+    train_step = make_train_step(experiment.net, loss, experiment.optimizer, prepare_images)
+    eval_step = make_eval_step(experiment.net, loss, prepare_images)
+    rules = _stopping_rules(config)
+    every = steps_between(config.training.evaluate_every, total, size / batch_size)
+    meter = _Meter(run, experiment, display)
+    step, reason = int(train_state.step), None
+    display.note(_opening_line(run, experiment, step))
+
+    try:
+        while step < total and reason is None:
+            batch = data.batch_indices(step, size=size, batch_size=batch_size, seed=config.seed)
+            images, labels = (array[batch] for array in experiment.dataset.train)
+            train_state, metrics = train_step(train_state, images, labels)
+            step += 1
+            meter.add(step, metrics)
+            if rules.min_update is not None:
+                reason = after_step(rules, metrics["largest_update"])
+            due = step // every > (step - 1) // every
+            if due or step == total or reason or signals:
+                meter.flush()
+                best = progress.best is None
+                if due or step == total:
+                    metric = _validate(run, experiment, eval_step, train_state, display)
+                    if metric is not None:
+                        progress, why = after_evaluation(rules, progress, metric, step)
+                        reason, best = reason or why, metric == progress.best or best
+                _save(run, train_state, progress, best)
+            if signals and step < total and reason is None:
+                raise InterruptedRun(run, step, total, signals[0])
+    finally:
+        display.close()
+    if reason:
+        display.note(f"stopped early: {reason}")
+    _finish(run, experiment, eval_step, train_state, reason, display)
+
+
+def _validate(run, experiment, eval_step, train_state, display) -> float | None:
+    """The watched metric on the validation split; None where there is no such split."""
+    if not len(experiment.dataset.validation.labels):
+        return None
+    step = int(train_state.step)
+    result = evaluate_split(
+        eval_step, train_state.params, train_state.state, experiment.dataset, "validation"
+    )
+    run.log({"kind": "validation", "step": step, **result.as_record()})
+    display.note(f"validation at step {step}:  {describe(result.as_record())}")
+    return getattr(result, experiment.config.stop.metric)
+
+
+def _save(run: Run, train_state: TrainState, progress: Progress, best: bool) -> None:
+    """Checkpoint this state as "last", and as "best" if none was better; of equals, the later."""
+    name = checkpoint.save(run.checkpoints, train_state, {"stopping": progress._asdict()})
+    # "best" first: a process killed in between repeats the way to this step and finds the same.
+    if best:
+        checkpoint.point(run.checkpoints, "best", name)
+    checkpoint.point(run.checkpoints, "last", name)
+    checkpoint.prune(run.checkpoints)
+
+
+def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
+    """Test the best parameters, and write down the result."""
+    result: dict[str, Any] = {"step": int(train_state.step), "stopped_early": reason}
+    if len(experiment.dataset.test.labels):
+        best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
+        test = evaluate_split(eval_step, best.params, best.state, experiment.dataset, "test")
+        result["test"] = test.as_record() | {"checkpoint_step": int(best.step)}
+        run.log({"kind": "test", "step": int(train_state.step), **result["test"]})
+        display.note(f"test:  {describe(result['test'])}")
+    run.update_info(status="finished", result=result)
+
+
+class _Meter:
+    """Collects the metrics of steps and reports them in windows.
+
+    Metrics stay on the device until a window is full, so that no step waits for the one before.
+    """
+
+    def __init__(self, run: Run, experiment: Experiment, display: Display):
+        self._run, self._experiment, self._display = run, experiment, display
+        self._pending: list[tuple[int, Any]] = []
+        self._since = time.perf_counter()
+
+    def add(self, step: int, metrics: Any) -> None:
+        """Take in the metrics of one step."""
+        self._pending.append((step, metrics))
+        if len(self._pending) >= self._experiment.config.training.log_every:
+            self.flush()
+
+    def flush(self) -> None:
+        """Report the window, and stop the run if anything in it was not finite."""
+        if not self._pending:
+            return
+        steps, window = zip(*self._pending, strict=True)
+        self._pending = []
+        window = jax.device_get(window)
+        for step, metrics in zip(steps, window, strict=True):
+            self._check_finite(step, metrics)
+        now = time.perf_counter()
+        training, total = self._experiment.config.training, self._experiment.total_steps
+        record = {name: _mean([m[name] for m in window]) for name in window[0]}
+        record |= {
+            "epoch": steps[-1] * training.batch_size / self._experiment.card.counts["train"],
+            "learning_rate": float(self._experiment.schedule(steps[-1] - 1)),
+            "images_per_second": len(steps) * training.batch_size / (now - self._since),
+        }
+        self._since = now
+        self._run.log({"kind": "train", "step": steps[-1], **record})
+        self._display.step(steps[-1], total, record)
+
+    def _check_finite(self, step: int, metrics: dict[str, Any]) -> None:
+        odd = [k for k in ("loss", "grad_norm", "update_norm") if not math.isfinite(metrics[k])]
+        if not odd:
+            return
+        self._run.update_info(status="diverged", diverged_at_step=step)
+        name = checkpoint.named(self._run.checkpoints, "last")
+        kept = f"the last good checkpoint is {name}" if name else "nothing had been saved yet"
+        rate = float(self._experiment.schedule(step - 1))
+        raise NonFiniteError(
+            f"{self._run.path}: {odd[0]} is {metrics[odd[0]]} at step {step}; {kept}; "
+            f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
+        )
+
+
+def _mean(values: list[Any]) -> float:
+    return math.fsum(float(v) for v in values) / len(values)
+
+
+def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
+    counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(experiment.template.params))
+    verb = f"resuming at step {step}" if step else f"training for {experiment.total_steps} steps"
+    return (
+        f"{run.path}: {verb}: {parameters:,} parameters; {counts} images; "
+        f"{len(experiment.card.classes)} classes; {jax.default_backend()}"
+    )
+
+
+def _stopping_rules(config: Config) -> Stopping:
+    keywords = config.stop.model_dump(exclude={"metric"})
+    return Stopping(**keywords, mode="max" if config.stop.metric == "accuracy" else "min")
+
+
+@contextmanager
+def _signals_noted() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM are noted for the loop to act on; a second Ctrl-C is final."""
+    noted: list[int] = []
+
+    def note(signum: int, frame: Any) -> None:
+        del frame
+        if noted and signum == signal.SIGINT:
+            raise KeyboardInterrupt
+        noted.append(signum)
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not in the main thread: signals are somebody else's affair
+        yield noted
+        return
+    try:
+        yield noted
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+

@@ -1,0 +1,80 @@
+"""From stored pictures to what the network sees: inside the jitted step, the same everywhere."""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from .config import Input
+from .data import Split
+
+
+class Preprocessing(NamedTuple):
+    """How images become the network's input; part of what a trained network is.
+
+    Attributes:
+        size: ``(H, W)`` of the network's input.
+        fit: "pad" centres the image on black (zero), "resize" interpolates bilinearly.
+        mean, std: per channel, of images scaled to [0, 1].
+    """
+
+    size: tuple[int, int]
+    fit: Literal["pad", "resize"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
+        """The inverse of ``_asdict`` after a round through JSON."""
+        size, mean, std = (tuple(values[key]) for key in ("size", "mean", "std"))
+        return cls(size, values["fit"], mean, std)
+
+
+def measure(split: Split, spec: Input) -> Preprocessing:
+    """The preprocessing that a config asks for, with the statistics of these images.
+
+    Raises:
+        ValueError: the images do not fit into the padded size.
+    """
+    height, width, channels = split.images.shape[1:]
+    size = (spec.size[0], spec.size[1])
+    if spec.fit == "pad" and (height > size[0] or width > size[1]):
+        raise ValueError(
+            f"input.size: images of {height}x{width} cannot be padded to {size[0]}x{size[1]}; "
+            'write a larger input.size, or input.fit = "resize"'
+        )
+    # Exact integer sums over the 256 values of a byte: quick, and the same on every machine.
+    mean, std = [], []
+    for c in range(channels):
+        counts = np.bincount(split.images[..., c].ravel(), minlength=256)
+        values = np.arange(256) / 255
+        average = float((counts * values).sum() / counts.sum())
+        variance = float((counts * (values - average) ** 2).sum() / counts.sum())
+        mean.append(average)
+        std.append(variance**0.5 or 1.0)
+    return Preprocessing(size, spec.fit, tuple(mean), tuple(std))
+
+
+def preprocess(images: Array, spec: Preprocessing) -> Array:
+    """Images as the network's input.
+
+    Args:
+        images: ``(N, H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
+
+    Returns:
+        ``(N, *spec.size, C)`` float32, normalised: ``(x - mean) / std``.
+    """
+    x = images.astype(jnp.float32)
+    if images.dtype == jnp.uint8:
+        x = x / 255
+    N, H, W, C = x.shape
+    if spec.fit == "resize":
+        x = jax.image.resize(x, (N, *spec.size, C), "linear")
+    else:
+        top, left = (spec.size[0] - H) // 2, (spec.size[1] - W) // 2
+        rows, columns = (top, spec.size[0] - H - top), (left, spec.size[1] - W - left)
+        x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+    mean, std = (jnp.array(v, jnp.float32).reshape(1, 1, 1, C) for v in (spec.mean, spec.std))
+    return (x - mean) / std

@@ -1,0 +1,96 @@
+"""What a person sees while training: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Display(Protocol):
+    """Where the training loop reports."""
+
+    def note(self, text: str) -> None:
+        """Say one thing."""
+        ...
+
+    def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
+        """Report a window of training steps."""
+        ...
+
+    def close(self) -> None:
+        """Leave the screen tidy."""
+        ...
+
+
+class Silent:
+    """Reports nothing: for use as a library."""
+
+    def note(self, text: str) -> None:
+        """Say nothing."""
+
+    def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
+        """Report nothing."""
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class Lines:
+    """One plain line for each report."""
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        print(text, flush=True)
+
+    def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
+        """Print the step and what was measured."""
+        print(f"step {step}/{total}  {describe(record)}", flush=True)
+
+    def close(self) -> None:
+        """Nothing to tidy."""
+
+
+class Bar:
+    """A progress bar with the newest figures; notes scroll above it."""
+
+    def __init__(self):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.progress import TimeRemainingColumn
+
+        columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
+        self._progress = Progress(
+            *columns, TimeRemainingColumn(compact=True), TextColumn("{task.fields[figures]}")
+        )
+        self._task = None
+
+    def note(self, text: str) -> None:
+        """Print it above the bar."""
+        self._progress.console.print(text, highlight=False, markup=False)
+
+    def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
+        """Move the bar."""
+        if self._task is None:
+            self._task = self._progress.add_task("training", total=total, figures="")
+            self._progress.start()
+        self._progress.update(self._task, completed=step, figures=describe(record))
+
+    def close(self) -> None:
+        """Stop drawing."""
+        self._progress.stop()
+
+
+def display_for_stdout() -> Display:
+    """A bar on a terminal, lines elsewhere."""
+    return Bar() if sys.stdout.isatty() else Lines()
+
+
+def describe(record: Mapping[str, Any]) -> str:
+    """The figures of a record that people watch."""
+    parts = [f"epoch {record['epoch']:.2f}"] if "epoch" in record else []
+    parts += [f"loss {record['loss']:.4f}", f"accuracy {record['accuracy']:.2%}"]
+    if "learning_rate" in record:
+        parts.append(f"lr {record['learning_rate']:.2e}")
+    if "images_per_second" in record:
+        parts.append(f"{record['images_per_second']:,.0f} images/s")
+    if "count" in record:
+        parts.append(f"({record['count']:,} images)")
+    return "  ".join(parts)

@@ -1,0 +1,200 @@
+"""A run is a directory: everything about one training, readable without convax.
+
+    config.toml      the config with every default written out
+    run.json         command, versions, devices, git revision; the result once it is finished
+    dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
+    metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test", "step": ...}
+    checkpoints/     see `training.checkpoint`
+    plots/           see `training.report`
+"""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from .config import Config, ConfigError, load_config, to_toml
+from .preprocess import Preprocessing
+
+
+class RunError(ValueError):
+    """A run directory cannot be used; one line that names it and the remedy."""
+
+
+class DatasetCard(NamedTuple):
+    """What a trained network must know of the data it was trained on."""
+
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # H, W, C as stored, before preprocessing
+    counts: dict[str, int]  # examples in each split
+    preprocessing: Preprocessing
+    fingerprint: str
+
+
+class Run(NamedTuple):
+    """A run directory."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        """Where its pictures are."""
+        return self.path / "plots"
+
+    def config(self) -> Config:
+        """The config it was started with."""
+        return load_config(self.path / "config.toml")
+
+    def info(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        return self._read_json("run.json")
+
+    def dataset(self) -> DatasetCard:
+        """What ``dataset.json`` says."""
+        try:
+            card = DatasetCard(**self._read_json("dataset.json"))
+            return card._replace(
+                classes=tuple(card.classes),
+                image_shape=tuple(card.image_shape),
+                preprocessing=Preprocessing.from_json(card.preprocessing),  # type: ignore[arg-type]
+            )
+        except (TypeError, KeyError):
+            raise RunError(f"{self.path / 'dataset.json'}: damaged: keys differ") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every whole line of ``metrics.jsonl``."""
+        return list(_whole_lines(self.path / "metrics.jsonl"))
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps that a resumed run is about to repeat."""
+        kept = [r for r in self.metrics() if r["step"] <= step and r["kind"] != "test"]
+        write_json_lines(self.path / "metrics.jsonl", kept)
+
+    def update_info(self, **changes: Any) -> None:
+        """Change keys of ``run.json``."""
+        write_json(self.path / "run.json", self.info() | changes)
+
+    def write_dataset(self, card: DatasetCard) -> None:
+        """Write ``dataset.json``."""
+        values = card._asdict() | {"preprocessing": card.preprocessing._asdict()}
+        write_json(self.path / "dataset.json", values)
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        path = self.path / name
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError):
+            raise RunError(f"{path}: damaged: not JSON") from None
+
+
+def create_run(config: Config, out: Path) -> Run:
+    """Make a new run directory.
+
+    Raises:
+        RunError: `out` is there already, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True)
+    except FileExistsError:
+        raise RunError(
+            f"{out}: exists already; choose another --out, or continue it with "
+            f"`convax train --resume {out}`"
+        ) from None
+    except OSError as error:
+        raise RunError(f"{out}: cannot be created: {error.strerror}") from None
+    run = Run(out)
+    run.checkpoints.mkdir()
+    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    write_json(out / "run.json", {"status": "running", **_circumstances()})
+    return run
+
+
+def open_run(path: str | Path) -> Run:
+    """An existing run directory.
+
+    Raises:
+        RunError: there is none.
+    """
+    run = Run(Path(path))
+    if not run.path.is_dir():
+        raise RunError(f"{path}: no such run directory; `convax train` makes one under runs/")
+    if not (run.path / "config.toml").is_file():
+        raise RunError(f"{path}: not a run directory: it has no config.toml")
+    try:
+        run.config()
+    except ConfigError as error:
+        raise RunError(str(error)) from None
+    return run
+
+
+def free_name(folder: Path, stem: str) -> Path:
+    """``folder/stem``, or ``stem-2``, ``stem-3`` ... where that is taken."""
+    candidates = (folder / (stem if i == 1 else f"{stem}-{i}") for i in range(1, sys.maxsize))
+    return next(path for path in candidates if not path.exists())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Replace a JSON file in one go."""
+    _replace(path, json.dumps(values, indent=2) + "\n")
+
+
+def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replace a JSON Lines file in one go."""
+    _replace(path, "".join(json.dumps(record) + "\n" for record in records))
+
+
+def _replace(path: Path, text: str) -> None:
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    aside.write_text(text, encoding="utf-8")
+    aside.replace(path)
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """A killed process may leave half a line at the end; it is not a record."""
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                yield json.loads(line)
+            except ValueError:
+                continue
+
+
+def _circumstances() -> dict[str, Any]:
+    """What may matter when the run is looked at in a year."""
+    packages = ("convax", "jax", "jaxlib", "numpy", "optax")
+    return {
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "platform": platform.platform(),
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "git": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the current directory's repository; "+" marks uncommitted changes."""
+    try:
+        revision = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(revision, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,125 @@
+"""The training step and the evaluation step: pure functions, each jitted once."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .. import ops
+from ..model import Layer
+from .config import MSE, SoftmaxCrossEntropy
+from .optimizer import apply_updates
+from .stopping import largest_update
+
+Metrics: TypeAlias = dict[str, Array]
+Loss: TypeAlias = Callable[[Array, Array], Array]
+
+
+class GradientTransformation(Protocol):
+    """What an optimizer must offer: ours and optax's do."""
+
+    @property
+    def init(self) -> Callable[..., Any]: ...  # noqa: D102
+    @property
+    def update(self) -> Callable[..., Any]: ...  # noqa: D102
+
+
+class TrainState(NamedTuple):
+    """Everything that decides how training goes on."""
+
+    params: Any
+    state: Any
+    opt_state: Any
+    step: Array  # (), int32
+    key: Array  # (), a PRNG key; never changes: step t draws from fold_in(key, t)
+
+
+def init_train_state(params, state, optimizer: GradientTransformation, key: Array) -> TrainState:
+    """The state before the first step."""
+    return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), key)
+
+
+def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
+    """``loss(logits, labels) -> (N,)``, the loss of each example."""
+    if isinstance(spec, SoftmaxCrossEntropy):
+        return partial(
+            ops.softmax_cross_entropy, label_smoothing=spec.label_smoothing, reduction="none"
+        )
+
+    def one_hot_mse(logits: Array, labels: Array) -> Array:
+        target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        return ops.mse(logits, target, reduction="none").mean(axis=-1)
+
+    return one_hot_mse
+
+
+def make_train_step(
+    net: Layer,
+    loss: Loss,
+    optimizer: GradientTransformation,
+    preprocess: Callable[[Array], Array],
+) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
+    """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
+
+    The buffers of the old state are donated to the new one. The metrics are scalars: the mean
+    loss and accuracy of the batch before the update, the global l2 norms of gradients, updates
+    and parameters, and the largest absolute update of any parameter.
+    """
+
+    def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(old.key, old.step)
+        x = preprocess(images)
+
+        def objective(params):
+            logits, state = net.apply(params, old.state, x, train=True, key=key)
+            return loss(logits, labels).mean(), (logits, state)
+
+        (value, (logits, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
+        updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
+        params = apply_updates(old.params, updates)
+        metrics = {
+            "loss": value,
+            "accuracy": _correct(logits, labels).mean(dtype=jnp.float32),
+            "grad_norm": _l2_norm(grads),
+            "update_norm": _l2_norm(updates),
+            "param_norm": _l2_norm(params),
+            "largest_update": largest_update(updates),
+        }
+        return TrainState(params, state, opt_state, old.step + 1, old.key), metrics
+
+    return jax.jit(train_step, donate_argnums=0)
+
+
+def make_eval_step(
+    net: Layer, loss: Loss, preprocess: Callable[[Array], Array]
+) -> Callable[..., tuple[Metrics, Array]]:
+    """``eval_step(params, state, images, labels, weights) -> (sums, predictions)``, jitted.
+
+    `weights` is 1 for an example and 0 for padding; the sums are of loss, correct answers and
+    examples, so that batches of any size add up to the exact figure.
+    """
+
+    def eval_step(params, state, images, labels, weights):
+        logits, _ = net.apply(params, state, preprocess(images), train=False)
+        counted = weights > 0
+        sums = {
+            "loss": jnp.where(counted, loss(logits, labels), 0).sum(),
+            "correct": (_correct(logits, labels) & counted).sum(dtype=jnp.int32),
+            "count": counted.sum(dtype=jnp.int32),
+        }
+        return sums, jax.nn.softmax(logits.astype(jnp.float32))
+
+    return jax.jit(eval_step)
+
+
+def _correct(logits: Array, labels: Array) -> Array:
+    return jnp.argmax(logits, axis=-1) == labels
+
+
+def _l2_norm(tree: Any) -> Array:
+    leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum((jnp.vdot(leaf, leaf) for leaf in leaves), jnp.float32(0)))
+
