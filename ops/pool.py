@@ -1,13 +1,14 @@
 """Pooling over windows, for one to three spatial axes, channels last.
 
-A window is reached through its taps: tap u of k along one axis is the array of every window's u-th
-element. Pooling is then arithmetic on k arrays of the output's size, which differentiates into the
-same. XLA's own `reduce_window` does the same forward, but its gradient of a maximum
-(`select_and_scatter`) is ten to thirty times slower on CPU; `benchmarks/` can measure it again.
+A small window is reached through its taps: tap u of k along an axis is the array of every window's
+u-th element, so that pooling is arithmetic on k arrays of the output's size, and so is its
+derivative. XLA's own gradient of a maximum over windows (`select_and_scatter`) is ten to thirty
+times slower on CPU.
 """
 
 from collections.abc import Sequence
 from functools import partial, reduce
+from math import prod
 from typing import NamedTuple
 
 import jax
@@ -52,8 +53,8 @@ def max_pool(
         The gradient goes to the first maximum of a window in row-major order, as in PyTorch. A
         window with a NaN gives NaN, and its gradient goes to the last NaN, also as in PyTorch.
     """
-    axes = _axes("max_pool", x, window, stride, padding)
-    return _max_pool(jnp.asarray(x), axes)
+    x, axes = _checked("max_pool", x, window, stride, padding)
+    return _max_pool(x, axes)
 
 
 def avg_pool(
@@ -89,8 +90,8 @@ def avg_pool(
         Array([[ 2.5,  4.5],
                [10.5, 12.5]], dtype=float32)
     """
-    axes = _axes("avg_pool", x, window, stride, padding)
-    return _avg_pool(jnp.asarray(x), axes, count_include_pad)
+    x, axes = _checked("avg_pool", x, window, stride, padding)
+    return _avg_pool(x, axes, count_include_pad)
 
 
 def pool_output_shape(
@@ -106,7 +107,7 @@ def pool_output_shape(
         >>> pool_output_shape((8, 28, 28, 6), 3, stride=2, padding=1)
         (8, 14, 14, 6)
     """
-    axes = _pool_axes("pool_output_shape", input_shape, window, stride, padding)
+    axes = _axes("pool_output_shape", input_shape, window, stride, padding)
     return (input_shape[0], *(axis.output for axis in axes), input_shape[-1])
 
 
@@ -122,76 +123,65 @@ class _Axis(NamedTuple):
 
     @property
     def tiles(self) -> bool:
-        return self.window <= self.stride and self.padding[0] == 0
+        """Whether the windows lie side by side, starting with the first element."""
+        return self.window == self.stride and self.padding == (0, 0)
+
+
+# ------------------------------------------------------------------------------------ maximum
 
 
 @partial(jax.jit, static_argnums=1)
 def _max_pool(x, axes):
-    if all(axis.tiles for axis in axes):
-        return _max_along(x, axes)
+    if all(axis.tiles for axis in axes) and prod(axis.window for axis in axes) <= 16:
+        return _max_of_taps(x, axes)
     # Windows that overlap are cheaper one axis at a time. The last axis first keeps ties in
     # row-major order: the first row that has the maximum wins, and in it the first column.
     for axis in reversed(axes):
-        x = _max_along(x, (axis,))
+        x = _max_of_taps(x, (axis,)) if axis.window <= 8 else _max_of_window(x, axis)
     return x
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_along(x, axes):
+def _max_of_taps(x, axes):
     return reduce(jnp.maximum, _taps(x, axes, -jnp.inf))
 
 
-@_max_along.defjvp
-def _max_along_jvp(axes, primals, tangents):
-    """The tangent of a maximum is the tangent of its winner, which is linear in the tangent."""
+@_max_of_taps.defjvp
+def _max_of_taps_jvp(axes, primals, tangents):
+    """The tangent of a maximum is the tangent of its winner, and so linear in the tangents."""
     (x,), (dx,) = primals, tangents
-    # Without the barrier XLA recomputes the winner wherever it is used, that is in each tap.
+    # Without the barrier XLA works the winner out anew wherever it is used, that is in each tap.
     y, winner = lax.optimization_barrier(_first_max(x, axes))
     zero = jnp.zeros((), dx.dtype)
     return y, sum(jnp.where(winner == n, tap, zero) for n, tap in enumerate(_taps(dx, axes, 0)))
 
 
 def _first_max(x, axes):
-    """Maximum and number of the tap that holds it: the first, or the last NaN if there is one."""
-    taps = _taps(x, axes, -jnp.inf)
-    dtype = jnp.uint8 if len(taps) <= 256 else jnp.int32
-    best, winner = taps[0], jnp.broadcast_to(_first_inside(x.ndim, axes, dtype), taps[0].shape)
-    for n, tap in enumerate(taps[1:], start=1):
+    """The maximum, and the number of the tap that has it: the first, or the last that is NaN."""
+    best, *taps = _taps(x, axes, -jnp.inf)
+    winner = jnp.broadcast_to(_first_inside(x.ndim, axes), best.shape)
+    for n, tap in enumerate(taps, start=1):
         wins = (tap > best) | jnp.isnan(tap)
         best = jnp.where(wins, tap, best)
-        winner = jnp.where(wins, jnp.array(n, dtype), winner)
+        winner = jnp.where(wins, jnp.uint8(n), winner)
     return best, winner
 
 
-def _first_inside(rank, axes, dtype):
-    """Each window's first tap that is not padding: it wins where every element is -inf."""
-    first = np.zeros((1,) * rank, int)
-    for axis in axes:
-        inside = np.maximum(axis.padding[0] - axis.stride * np.arange(axis.output), 0)
-        shape = [1] * rank
-        shape[axis.index] = axis.output
-        first = first * axis.window + inside.reshape(shape)
-    return jnp.asarray(first.astype(dtype))
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _avg_pool(x, axes, count_include_pad):
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    for axis in reversed(axes):
-        total = sum(_taps(y, (axis,), 0))
-        if count_include_pad:
-            y = total / axis.window
-        else:
-            y = total / _counts(y.ndim, axis)
-    return y.astype(x.dtype)
+def _first_inside(rank, axes):
+    """The first tap that is not padding: it wins a window whose every element is -inf."""
+    if len(axes) > 1:  # windows that tile, which have no padding
+        return jnp.uint8(0)
+    (axis,) = axes
+    first = np.maximum(axis.padding[0] - axis.stride * np.arange(axis.output), 0)
+    return _along(axis, rank, first.astype(np.uint8))
 
 
 def _taps(x, axes, fill):
     """Every tap of the windows along `axes`, in row-major order, each of the output's size.
 
-    Along an axis, x[s i + u - p] for all i is a contiguous slice of every s-th element: x is cut
-    into s phases once, and its gradient is put together from them once, which is far cheaper
-    than k strided slices, whose transposes are k scatters.
+    For all windows i at once, x[s i + u - low] is every s-th element of a slice. So x is cut into
+    s phases, in which the taps are plain slices; their transposes are then joined once, where
+    k strided slices would be k scatters.
     """
     if not axes:
         return [x]
@@ -203,29 +193,91 @@ def _taps(x, axes, fill):
     x = lax.pad(x, jnp.array(fill, x.dtype), pads)
     x = x.reshape(*x.shape[:i], blocks, s, *x.shape[i + 1 :])
     phases = [phase.squeeze(i + 1) for phase in jnp.split(x, s, i + 1)]
-    along = (lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k))
+    along = [lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k)]
     return [tap for a in along for tap in _taps(a, rest, fill)]
 
 
-def _counts(rank, axis):
-    """How many taps of each window along `axis` lie inside the input."""
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_of_window(x, axis):
+    """Maximum along one axis, in a program that does not grow with the window."""
+    return _reduce_windows(x, axis, np.array(-np.inf, x.dtype), lax.max)
+
+
+@_max_of_window.defjvp
+def _max_of_window_jvp(axis, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    position = lax.broadcasted_iota(np.int32, x.shape, axis.index)
+    padding = np.array(-np.inf, x.dtype), np.int32(axis.size)  # so late a position never wins
+    _, winner = _reduce_windows((x, position), axis, padding, _earlier_max)
+    return _max_of_window(x, axis), jnp.take_along_axis(dx, winner, axis.index)
+
+
+def _earlier_max(left, right):
+    (a, i), (b, j) = left, right
+    first = jnp.isnan(a) | (a > b) | ((a == b) & (i < j))
+    return jnp.where(first, a, b), jnp.where(first, i, j)
+
+
+# --------------------------------------------------------------------------------------- mean
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _avg_pool(x, axes, count_include_pad):
+    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    if all(axis.tiles for axis in axes):
+        y = _mean_of_tiles(y, axes)
+    else:
+        for axis in reversed(axes):
+            total = _reduce_windows(y, axis, np.zeros((), y.dtype), lax.add)
+            count = axis.window if count_include_pad else _count_inside(axis, y.ndim, y.dtype)
+            y = total / count
+    return y.astype(x.dtype)
+
+
+def _mean_of_tiles(x, axes):
+    shape = [x.shape[0]]
+    for axis in axes:
+        x = lax.slice_in_dim(x, 0, axis.output * axis.window, axis=axis.index)
+        shape += axis.output, axis.window
+    return jnp.mean(x.reshape(*shape, x.shape[-1]), axis=tuple(2 * axis.index for axis in axes))
+
+
+def _count_inside(axis, rank, dtype):
+    """How many elements of each window lie inside the input."""
     start = axis.stride * np.arange(axis.output) - axis.padding[0]
-    inside = np.minimum(start + axis.window, axis.size) - np.maximum(start, 0)
+    count = np.minimum(start + axis.window, axis.size) - np.maximum(start, 0)
+    return _along(axis, rank, count.astype(dtype))
+
+
+# ------------------------------------------------------------------------------------- shared
+
+
+def _reduce_windows(x, axis, initial, function):
+    rank = jax.tree.leaves(x)[0].ndim
+    window, stride, padding = [1] * rank, [1] * rank, [(0, 0)] * rank
+    window[axis.index], stride[axis.index] = axis.window, axis.stride
+    padding[axis.index] = axis.padding
+    return lax.reduce_window(x, initial, function, window, stride, padding)
+
+
+def _along(axis, rank, values):
+    """Shape a vector so that it broadcasts along `axis`."""
     shape = [1] * rank
-    shape[axis.index] = axis.output
-    return jnp.asarray(inside.reshape(shape).astype(np.float32))
+    shape[axis.index] = -1
+    return jnp.asarray(values.reshape(shape))
 
 
-def _axes(name, x, window, stride, padding):
+def _checked(name, x, window, stride, padding):
+    x = jnp.asarray(x)
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise TypeError(
             f"{name}: x is not floating point: got {x.dtype}, need a float dtype; write "
             f"x.astype(jnp.float32)"
         )
-    return _pool_axes(name, x.shape, window, stride, padding)
+    return x, _axes(name, x.shape, window, stride, padding)
 
 
-def _pool_axes(name, shape, window, stride, padding) -> tuple[_Axis, ...]:
+def _axes(name, shape, window, stride, padding) -> tuple[_Axis, ...]:
     shape = tuple(shape)
     if len(shape) not in (3, 4, 5):
         raise ValueError(

@@ -158,7 +158,7 @@ def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != checksums.get(path.name):
         raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the manifest's")
-    arrays = safetensors.numpy.load(content)
+    arrays = {name: _as_array(tensor) for name, tensor in safetensors.deserialize(content)}
     wanted = named_leaves(template)
     names = {name for name, _ in wanted}
     if names != arrays.keys():
@@ -166,6 +166,17 @@ def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
         raise CheckpointError(f"{path}: of another network: {', '.join(odd[:3])} on one side only")
     leaves = [_from_numpy(arrays[name], leaf, f"{path}: {name}") for name, leaf in wanted]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+# safetensors' own reader for NumPy does not know bfloat16.
+_DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+_DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
+_DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
+
+
+def _as_array(tensor: dict[str, Any]) -> np.ndarray:
+    dtype = jax.numpy.dtype(_DTYPES[tensor["dtype"]])
+    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:

@@ -38,13 +38,13 @@ def evaluate_split(
     """Loss and accuracy over a whole split, the last partial batch included.
 
     Raises:
-        ValueError: the split is empty.
+        RunError: the split is empty.
         RuntimeError: not every example was counted exactly once.
     """
     examples = getattr(dataset, split)
     size = len(examples.labels)
     if not size:
-        raise ValueError(f"{split}: this split of the data is empty; set data.{split} in the config")
+        raise RunError(f"{split}: this split of the data is empty; set data.{split} in the config")
     loss, correct, count, probabilities = 0.0, 0, 0, []
     for images, labels, weights in data.eval_batches(examples, min(EVAL_BATCH, size)):
         sums, batch = eval_step(params, state, images, labels, weights)

@@ -88,7 +88,7 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
         ValueError: an update does not match its parameter; the message names the leaf.
     """
     _check_match("apply_updates", "update", updates, params)
-    return jax.tree.map(lambda p, u: p + u.astype(jnp.result_type(p)), params, updates)
+    return jax.tree.map(lambda p, u: p + jnp.asarray(u, jnp.result_type(p)), params, updates)
 
 
 def sgd(learning_rate: ScalarOrSchedule, *, weight_decay: float = 0.0) -> Optimizer:
@@ -368,8 +368,8 @@ def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):
         if not decoupled:
             g = _decayed(g, weight_decay, params)
         t = _increment(state.count)
-        mu = _add(_scale(1 - b1, g), b1, state.mu)
-        nu = _add(_scale(1 - b2, jax.tree.map(jnp.square, g)), b2, state.nu)
+        mu = _running_mean(b1, state.mu, g)
+        nu = _running_mean(b2, state.nu, jax.tree.map(jnp.square, g))
         mu_hat = _divide(mu, 1 - _power(b1, t))
         nu_hat = _divide(nu, 1 - _power(b2, t))
         direction = jax.tree.map(
@@ -400,6 +400,11 @@ def _add(tree, factor, other):
     return jax.tree.map(
         lambda x, y: x + jnp.asarray(factor, x.dtype) * jnp.asarray(y, x.dtype), tree, other
     )
+
+
+def _running_mean(b, mean, tree):
+    """``b * mean + (1 - b) * tree``."""
+    return _add(_scale(1 - b, tree), b, mean)
 
 
 def _decayed(tree, weight_decay, params):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .config import Input
+from .config import ConfigError, Input
 from .data import Split
 
 
@@ -36,12 +36,12 @@ def measure(split: Split, spec: Input) -> Preprocessing:
     """The preprocessing that a config asks for, with the statistics of these images.
 
     Raises:
-        ValueError: the images do not fit into the padded size.
+        ConfigError: the images do not fit into the padded size.
     """
     height, width, channels = split.images.shape[1:]
     size = (spec.size[0], spec.size[1])
     if spec.fit == "pad" and (height > size[0] or width > size[1]):
-        raise ValueError(
+        raise ConfigError(
             f"input.size: images of {height}x{width} cannot be padded to {size[0]}x{size[1]}; "
             'write a larger input.size, or input.fit = "resize"'
         )

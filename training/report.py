@@ -5,38 +5,29 @@
     mistakes.png    the wrong answers that the network was surest of
     kernels.png     what its first layer looks for
 
-The numbers behind each picture come from small pure functions; the drawing below them decides
-nothing. Matplotlib is used through its objects alone and leaves no trace in the caller's settings.
+The numbers behind each picture are found here, by small pure functions; `training.pictures` draws.
 """
 
 import math
-import os
-import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..model import Layer
 from . import checkpoint as checkpoints
-from . import data
+from . import data, pictures
 from .evaluation import Evaluation, evaluate_split
 from .experiment import prepare
+from .pictures import shortened
 from .preprocess import preprocess
 from .run import Run, RunError, open_run
 from .step import make_eval_step, make_loss
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
 MOST_MISTAKES = 36
-MOST_KERNELS = 144
-MOST_CELLS_WITH_TEXT = 30  # classes; beyond, the colours of a confusion matrix must do
-DPI = 150
+MOST_KERNELS = 96
 
 
 def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
@@ -57,7 +48,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     """
     run = open_run(path)
     if checkpoints.named(run.checkpoints, "last") is None:
-        return _save(run, {"curves": partial(_draw_curves, run, f"{_name(run)}: no checkpoint yet")})
+        return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
     experiment = prepare(run.config())
     card, template = experiment.card, experiment.template
     if card.fingerprint != run.dataset().fingerprint:
@@ -108,45 +99,36 @@ def draw(
         The pictures drawn, each replaced in one go. There are no curves without metrics, and no
         kernels where the first layer's are not images.
     """
+    share, count = f"{evaluation.accuracy:.2%}", f"{evaluation.count:,}"
+    title = f"{_name(run)}: {share} of {count} {evaluation.split} images right"
     answers = Answers(evaluation.probabilities, labels)
-    head = headline(run, evaluation)
-    return _save(
-        run,
-        {
-            "curves": partial(_draw_curves, run, head),
-            "confusion": partial(_draw_confusion, answers, classes, head),
-            "mistakes": partial(_draw_mistakes, answers, images, classes, head),
-            "kernels": partial(_draw_kernels, net, params, input_shape, head),
-        },
-    )
+    written = _draw_curves(run, title)
+    written += _draw_confusion(run, answers, classes, title)
+    written += _draw_mistakes(run, answers, images, classes, title)
+    return written + _draw_kernels(run, net, params, input_shape, title)
 
 
 def results_table(run: Run) -> list[tuple[str, str]]:
-    """What a run has come to, as label and value: from its metrics and ``run.json``."""
-    records, info = run.metrics(), run.info()
-    status = {"running": "not finished"}.get(info["status"], info["status"])
+    """What a run has come to, as label and value: from ``run.json`` and its metrics."""
+    info, records = run.info(), run.metrics()
+    status = "not finished" if info["status"] == "running" else info["status"]
     rows = [("run", str(run.path)), ("status", status)]
     if reason := info.get("result", {}).get("stopped_early"):
         rows.append(("stopped early", reason))
-    if records:
-        epochs = [f", epoch {r['epoch']:.4g}" for r in records if r["kind"] == "train"][-1:]
-        rows.append(("steps", f"{records[-1]['step']:,}{''.join(epochs)}"))
+    train = [r for r in records if r["kind"] == "train"]
+    if train:
+        rows.append(("steps", f"{train[-1]['step']:,} (epoch {train[-1]['epoch']:.4g})"))
         rows.append(("training time", _duration(training_seconds(run))))
-    best = best_validation(run)
-    if best:
-        step = f"at step {best['step']:,}"
-        rows.append(("best validation", f"accuracy {best['accuracy']:.2%}, {step}"))
+    if best := best_validation(run):
+        figures = f"accuracy {best['accuracy']:.2%}, loss {best['loss']:.4f}"
+        rows.append(("best validation", f"{figures}, at step {best['step']:,}"))
     for test in [r for r in records if r["kind"] == "test"][-1:]:
-        rows.append(("test accuracy", f"{test['accuracy']:.2%}"))
-        rows.append(("test loss", f"{test['loss']:.4f}"))
-        rows.append(("test images", f"{test['count']:,}"))
+        figures = f"accuracy {test['accuracy']:.2%}, loss {test['loss']:.4f}"
+        rows.append(("test", f"{figures}, {test['count']:,} images"))
     for pointer in ("best", "last"):
         if name := checkpoints.named(run.checkpoints, pointer):
-            rows.append((f"{pointer} checkpoint", name))
+            rows.append((f"{pointer} checkpoint", str(run.checkpoints / name)))
     return rows
-
-
-# The numbers behind the pictures
 
 
 class Answers(NamedTuple):
@@ -169,37 +151,17 @@ class Answers(NamedTuple):
 def series(records: Sequence[dict[str, Any]], kind: str) -> dict[str, np.ndarray]:
     """The records of one kind as columns, NaN where a record lacks a figure.
 
+    A test stands at the step whose parameters were tested.
+
     Returns:
         "step", "epoch", "loss", "error" (1 - accuracy) and "learning_rate".
     """
-    chosen = [r for r in records if r["kind"] == kind]
+    chosen = [
+        r | {"step": r.get("checkpoint_step", r["step"])} for r in records if r["kind"] == kind
+    ]
     keys = ("step", "epoch", "loss", "accuracy", "learning_rate")
-    columns = {k: np.array([r.get(k, math.nan) for r in chosen], float) for k in keys}
+    columns = {key: np.array([r.get(key, math.nan) for r in chosen], float) for key in keys}
     return columns | {"error": 1 - columns.pop("accuracy")}
-
-
-def log_limits(values: np.ndarray) -> tuple[float, float] | None:
-    """The ends of a logarithmic axis, or None where a linear one reads better.
-
-    Logarithmic from a factor of 10 between the positive values upwards; the lower end leaves
-    room below the smallest for a zero to be drawn there.
-    """
-    positive = values[np.isfinite(values) & (values > 0)]
-    if not positive.size or positive.max() < 10 * positive.min():
-        return None
-    return float(positive.min()) / 2, float(positive.max()) * 1.3
-
-
-def log_ticks(low: float, high: float, most: int = 8) -> list[float]:
-    """Round numbers between the ends: 1, 2, 5 of each decade, or fewer where that is too many."""
-    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    steps = [((1, 2, 5), 1), ((1,), 1), *(((1,), n) for n in range(2, len(decades) + 1))]
-    for digits, every in steps:
-        candidates = [float(f"{d}e{k}") for k in decades[::every] for d in digits]
-        ticks = [tick for tick in candidates if low < tick <= high]
-        if len(ticks) <= most:
-            break
-    return ticks
 
 
 def confusion_counts(answers: Answers) -> np.ndarray:
@@ -225,13 +187,13 @@ def worst_confusions(counts: np.ndarray, most: int) -> list[tuple[int, int, int]
 
 
 def worst_mistakes(answers: Answers, most: int) -> np.ndarray:
-    """The wrongly classified examples, surest first: indices."""
+    """Indices of the wrongly classified examples, surest first."""
     wrong = np.flatnonzero(answers.predictions != answers.labels)
     return wrong[np.argsort(-answers.confidences[wrong], kind="stable")][:most]
 
 
 def least_certain(answers: Answers, most: int) -> np.ndarray:
-    """The correctly classified examples, least certain first: indices."""
+    """Indices of the correctly classified examples, least certain first."""
     right = np.flatnonzero(answers.predictions == answers.labels)
     return right[np.argsort(answers.confidences[right], kind="stable")][:most]
 
@@ -242,133 +204,129 @@ def first_kernels(
     """The first layer's kernels as images.
 
     Returns:
-        The layer's path, and ``(Co, KH, KW, Ci)``: the first two-dimensional convolution; else
-        the first dense layer, if each of its outputs weighs every pixel of the input. None where
-        neither is there.
+        The layer's path, and ``(Co, KH, KW, Ci)``: the first two-dimensional convolution; without
+        one the first dense layer, if each of its outputs weighs every pixel of the input; else
+        None.
     """
     found = list(_kernels(net, params, ""))
     for path, kernel in found:
         if kernel.ndim == 4:
             return path, np.moveaxis(kernel, -1, 0)
     for path, kernel in found[:1]:
-        if kernel.ndim == 2 and kernel.shape[0] == math.prod(input_shape):
+        if kernel.ndim == 2 and len(kernel) == math.prod(input_shape):
             return path, kernel.T.reshape(-1, *input_shape)
     return None
 
 
-def training_seconds(run: Run) -> float:
-    """How long the reported steps took, evaluations between them included."""
-    train = [r for r in run.metrics() if r["kind"] == "train"]
-    steps = np.diff([0, *(r["step"] for r in train)])
-    rates = np.array([r["images_per_second"] for r in train])
-    return float((steps * run.config().training.batch_size / rates).sum())
-
-
 def best_validation(run: Run) -> dict[str, Any] | None:
-    """The record of the evaluation that the checkpoint "best" comes from, if there was one."""
+    """The record of the evaluation that the checkpoint "best" was chosen by, if there is one."""
     name = checkpoints.named(run.checkpoints, "best")
     step = int(name.rpartition("-")[-1]) if name else None
     found = [r for r in run.metrics() if r["kind"] == "validation" and r["step"] == step]
     return found[-1] if found else None
 
 
-def headline(run: Run, evaluation: Evaluation) -> str:
-    """The run's name and what it is worth."""
-    share, count = f"{evaluation.accuracy:.2%}", f"{evaluation.count:,} {evaluation.split} images"
-    return f"{_name(run)}: {share} of {count} right"
+def training_seconds(run: Run) -> float:
+    """How long the reported steps took, with the evaluations between them."""
+    train = [r for r in run.metrics() if r["kind"] == "train"]
+    steps = np.diff([0, *(r["step"] for r in train)])
+    rates = np.array([r["images_per_second"] for r in train])
+    return float((steps * run.config().training.batch_size / rates).sum())
 
 
 def _kernels(layer: Layer, params: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array called kernel, in the order of the network."""
+    """Every array called kernel, in the order of the network (a restored tree is sorted)."""
     if "kernel" in params and not layer.about.parts:
         yield path or layer.about.kind, np.asarray(params["kernel"], np.float32)
     for name, part in layer.about.parts.items():
         yield from _kernels(part, params.get(name, {}), f"{path}/{name}".lstrip("/"))
 
 
-# Drawing
-
-BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: told apart by everyone
-INK, GREY, PALE = "#222222", "#707070", "#E6EBF0"
-STYLE = {
-    "font.size": 9.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called "$"
-    "axes.edgecolor": "#B0B0B0",
-    "axes.labelcolor": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "axes.grid": False,
-    "grid.color": "#E4E4E4",
-    "xtick.color": "#B0B0B0",
-    "ytick.color": "#B0B0B0",
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "legend.frameon": False,
-    "image.interpolation": "nearest",
-    "savefig.dpi": DPI,
-}
-
-
-def _save(run: Run, drawings: dict[str, Callable[[], "Figure | None"]]) -> list[Path]:
-    """Draw each picture; it replaces the old one in one go."""
-    written = []
-    with _style():
-        for name, drawing in drawings.items():
-            figure = drawing()
-            if figure is None:
-                continue
-            run.plots.mkdir(exist_ok=True)
-            path = run.plots / f"{name}.png"
-            aside = path.with_name(f".{path.name}.{os.getpid()}")
-            figure.savefig(aside, format="png")
-            written.append(aside.replace(path))
-    return written
-
-
-@contextmanager
-def _style() -> Iterator[None]:
-    """Our settings over matplotlib's defaults, whatever the user's are, for the time being."""
-    from matplotlib import style
-
-    with style.context(STYLE, after_reset=True), warnings.catch_warnings():
-        # A class name in a script that the font lacks shows as boxes; nothing to warn of.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
-        yield
-
-
-def _figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
-    """An empty figure, in inches, under a title; the title's room comes on top."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    height += 0.75
-    figure = Figure((width, height))
-    FigureCanvasAgg(figure)
-    bottom, left = 1 - 0.7 / height, 0.15 / width
-    figure.set_layout_engine("constrained", rect=(0, 0, 1, bottom), w_pad=0.1, h_pad=0.06)
-    figure.text(left, 1 - 0.14 / height, title, va="top", fontsize=13, weight="bold")
-    figure.text(left, 1 - 0.42 / height, subtitle, va="top", color=GREY)
-    return figure
-
-
-def _draw_curves(run: Run, title: str) -> "Figure | None":
-    records = run.metrics()
-    train, validation, test = (series(records, kind) for kind in ("train", "validation", "test"))
-    if not len(train["step"]) + len(validation["step"]):
-        return None
-    best = best_validation(run)
-    tested = [r.get("checkpoint_step", r["step"]) for r in records if r["kind"] == "test"]
-    subtitle = f"{int(max(train['step'].max(initial=0), validation['step'].max(initial=0))):,} steps"
+def _draw_curves(run: Run, title: str) -> list[Path]:
+    records, best = run.metrics(), best_validation(run)
+    columns = {kind: series(records, kind) for kind in ("train", "validation", "test")}
+    if not any(len(c["step"]) for c in columns.values()):
+        return []
+    subtitle = "no validation"
     if best:
-        subtitle += f"; best checkpoint at step {best['step']:,}: "
-        subtitle += f"{best['accuracy']:.2%} of the validation images right"
-    figure = _figure(8.5, 7.5, title, subtitle)
-    panels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.3))
-    for ax, name in zip(panels, ("loss", "error"), strict=False):
-        shown = np.concatenate([part[name] for part in (train, validation, test)])
-        lift = _vertical_axis(ax, shown, "{:.6g}" if name == "loss" else "{:.6g}%")
-        factor = 1 if name == "loss" else 100
-        print(lift, factor)
-    return figure
+        subtitle = (
+            f"best checkpoint: step {best['step']:,}, with {best['accuracy']:.2%} of the "
+            f"validation images right"
+        )
+    with pictures.style():
+        step = best["step"] if best else None
+        figure = pictures.curves(columns, best_step=step, title=title, subtitle=subtitle)
+        return [pictures.write(figure, run.plots / "curves.png")]
+
+
+def _draw_confusion(run: Run, answers: Answers, classes: tuple[str, ...], title: str) -> list[Path]:
+    counts = confusion_counts(answers)
+    names = [shortened(name, 20) for name in classes]
+    worst = [f"{names[i]} → {names[j]} ({n:,})" for i, j, n in worst_confusions(counts, 4)]
+    unbroken = [pair.replace(" ", "\N{NO-BREAK SPACE}") for pair in worst]
+    subtitle = f"most often confused: {', '.join(unbroken)}" if worst else "no mistakes"
+    with pictures.style():
+        shares = error_shares(counts)
+        figure = pictures.confusion(counts, shares, classes, title=title, subtitle=subtitle)
+        return [pictures.write(figure, run.plots / "confusion.png")]
+
+
+def _draw_mistakes(
+    run: Run, answers: Answers, images: np.ndarray, classes: tuple[str, ...], title: str
+) -> list[Path]:
+    chosen = worst_mistakes(answers, MOST_MISTAKES)
+    total = int((answers.predictions != answers.labels).sum())
+    subtitle = f"the {len(chosen)} of its {total:,} mistakes that it was surest of"
+    if len(chosen) == total:
+        subtitle = f"all its mistakes ({total}), the surest first"
+    if not total:
+        chosen = least_certain(answers, MOST_MISTAKES)
+        subtitle = f"no mistakes; these are the {len(chosen)} right answers it was least sure of"
+    guesses, confidences = answers.predictions[chosen], answers.confidences[chosen]
+    found = zip(answers.labels[chosen], guesses, confidences, strict=True)
+    captions = [caption(classes[label], classes[guess], sure) for label, guess, sure in found]
+    with pictures.style():
+        figure = pictures.mistakes(images[chosen], captions, title=title, subtitle=subtitle)
+        return [pictures.write(figure, run.plots / "mistakes.png")]
+
+
+def _draw_kernels(
+    run: Run, net: Layer, params: Any, input_shape: tuple[int, ...], title: str
+) -> list[Path]:
+    found = first_kernels(net, params, input_shape)
+    if found is None:
+        return []
+    path, kernels = found
+    count, height, width, channels = kernels.shape
+    shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"the {count}"
+    subtitle = f"{shown} kernels of {path}, {height}x{width}"
+    if channels == 3:
+        subtitle += "; mid-grey is zero"
+    elif channels != 1:
+        subtitle += f", averaged over {channels} input channels"
+    with pictures.style():
+        figure = pictures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
+        return [pictures.write(figure, run.plots / "kernels.png")]
+
+
+def caption(label: str, guess: str, confidence: float) -> str:
+    """What a picture was, and what it was taken for: in one line, or in two where that is long."""
+    if label == guess:
+        return f"{shortened(label, 17)}  {confidence:.0%}"
+    line = f"{label} → {guess}  {confidence:.0%}"
+    if line == shortened(line, 22):
+        return line
+    return f"{shortened(label, 22)}\n→ {shortened(guess, 14)}  {confidence:.0%}"
+
+
+def _name(run: Run) -> str:
+    return shortened(run.path.resolve().name, 40)
+
+
+def _duration(seconds: float) -> str:
+    """Whole seconds from a minute on, tenths below."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

@@ -339,9 +339,10 @@ def test_maps_over_many_learning_rates(make, rng):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@every
-def test_low_precision_is_float32_inside(optimizer, dtype, rng):
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), clip_by_global_norm])
+def test_low_precision_is_float32_inside(make, dtype, rng):
     """Updates are those of float32 copies, rounded once."""
+    optimizer = make(0.1)
     params, grads = odd_tree(rng, dtype), odd_tree(rng, dtype)
     wide = lambda tree: jax.tree.map(lambda x: x.astype(jnp.float32), tree)  # noqa: E731
     state, expected_state = optimizer.init(params), optimizer.init(wide(params))

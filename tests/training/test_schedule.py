@@ -18,7 +18,8 @@ PEAK = 0.4
 
 def values(schedule, steps=T + 1):
     """The schedule at 0, 1, 2 ... (at a traced count)."""
-    return np.asarray(jax.vmap(lambda t: jnp.asarray(schedule(t), float))(jnp.arange(steps)))
+    rate = jax.jit(jax.vmap(lambda t: jnp.asarray(schedule(t), float)))
+    return np.asarray(rate(jnp.arange(steps)))
 
 
 def half_cosine(start, end, part):
@@ -160,7 +161,7 @@ def test_maps_over_many_peaks(name):
         return optimizer.update(jnp.ones(()), optimizer.init(jnp.ones(())))[0]
 
     peaks = jnp.array([0.1, 0.2])
-    np.testing.assert_allclose(jax.vmap(update)(peaks), [update(0.1), update(0.2)], 1e-5)
+    np.testing.assert_allclose(jax.jit(jax.vmap(update))(peaks), [update(0.1), update(0.2)], 1e-5)
 
 
 @pytest.mark.parametrize(

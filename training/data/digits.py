@@ -17,6 +17,6 @@ def load_digits() -> Dataset:
     """
     from sklearn.datasets import load_digits as embedded  # takes a second to import
 
-    found = embedded()
-    images = np.round(found.images * (255 / 16)).astype(np.uint8)
-    return unsplit(images[..., None], found.target, tuple(map(str, found.target_names)))
+    pixels, labels = embedded(return_X_y=True)
+    images = np.round(np.asarray(pixels) * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    return unsplit(images, np.asarray(labels), tuple("0123456789"))

@@ -8,7 +8,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from .error import DataError
 
@@ -58,6 +58,8 @@ DATASETS = {
         ),
     ),
 }
+
+_TIMEOUT = 30.0  # seconds without a byte
 
 
 def default_directory() -> Path:
@@ -126,7 +128,7 @@ def _fetch_file(urls: Sequence[str], file: RemoteFile, target: Path, progress: b
             if progress:
                 _say(f"fetching {url}")
             return _obtain(url, file, target, progress)
-        except (RequestException, _WrongChecksum) as error:
+        except (RequestException, _WrongChecksumError) as error:
             reasons.append(f"  {url}: {_reason(error)}")
     raise DataError(
         "\n".join([f"{file.name}: no mirror has it:", *reasons])
@@ -134,7 +136,7 @@ def _fetch_file(urls: Sequence[str], file: RemoteFile, target: Path, progress: b
     )
 
 
-class _WrongChecksum(Exception):
+class _WrongChecksumError(Exception):
     """What came is not the file."""
 
 
@@ -148,37 +150,45 @@ def _obtain(url: str, file: RemoteFile, target: Path, progress: bool) -> None:
         return
     part.unlink()
     if not resumed:
-        raise _WrongChecksum
+        raise _WrongChecksumError
     _obtain(url, file, target, progress)  # perhaps it was the older piece that was bad
 
 
 def _download(url: str, part: Path, progress: bool) -> None:
-    """Complete `part`, asking the server only for what it lacks, as often as that gets further."""
-    from pooch import HTTPDownloader
-    from requests import HTTPError, RequestException
+    """Complete `part`, in as many attempts as get any further."""
+    from requests import RequestException
 
     while True:
-        with part.open("ab") as out, _bar(part.stem, progress) as bar:
-            had = out.tell()
-
-            def rewind(response: Any, *_: Any, out: IO[bytes] = out, **__: Any) -> None:
-                if response.status_code == 200:  # the whole file, not the rest of it
-                    out.truncate(0)
-
-            # "identity": a server must not unpack the file, or pack it twice, on the way.
-            headers = {"Range": f"bytes={had}-", "Accept-Encoding": "identity"}
-            download = HTTPDownloader(
-                bar, chunk_size=1 << 16, headers=headers, hooks={"response": rewind}
-            )
-            try:
-                return download(url, out, None)
-            except HTTPError as error:
-                if error.response.status_code == 416:  # nothing is lacking
-                    return None
+        had = part.stat().st_size if part.exists() else 0
+        try:
+            return _append(url, part, had, progress)
+        except RequestException:
+            if not part.exists() or part.stat().st_size <= had:
                 raise
-            except RequestException:
-                if out.tell() <= had:
-                    raise
+
+
+def _append(url: str, part: Path, had: int, progress: bool) -> None:
+    """Ask the server for what `part` lacks, once."""
+    from pooch import HTTPDownloader
+    from requests import HTTPError
+
+    with part.open("ab") as out, _bar(part.stem, progress) as bar:
+
+        def begin(response: Any, **_: Any) -> None:
+            if response.status_code == 200:  # the whole file, not the rest of it
+                out.truncate(0)
+
+        # "identity": a server must not unpack the file, or pack it twice, on the way.
+        headers = {"Range": f"bytes={had}-", "Accept-Encoding": "identity"}
+        download = HTTPDownloader(
+            bar, chunk_size=1 << 13, timeout=_TIMEOUT, headers=headers, hooks={"response": begin}
+        )
+        try:
+            download(url, out, None)
+        except HTTPError as error:
+            # 416: nothing is lacking; the checksum will tell whether that is so.
+            if error.response is None or error.response.status_code != 416:
+                raise
 
 
 def _is_right(path: Path, file: RemoteFile) -> bool:
@@ -230,16 +240,14 @@ def _reason(error: Exception) -> str:
     from requests import ConnectionError, HTTPError, Timeout
     from requests.exceptions import ChunkedEncodingError
 
-    if isinstance(error, _WrongChecksum):
+    if isinstance(error, _WrongChecksumError):
         return "wrong checksum"
     if isinstance(error, HTTPError) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
-    if isinstance(error, ChunkedEncodingError):
-        return "the connection broke off"
     if isinstance(error, Timeout):
         return "no answer in time"
-    if isinstance(error, ConnectionError):
-        return "no connection"
+    if isinstance(error, (ConnectionError, ChunkedEncodingError)):
+        return "the connection failed"
     return str(error).partition("\n")[0]
 
 

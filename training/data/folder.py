@@ -1,8 +1,8 @@
 """Pictures in folders, one folder for each class."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -71,10 +71,11 @@ def _parts(root: Path) -> dict[str, Path]:
     # A folder of vehicles may well have a class called "train": it has no folders inside.
     parted = "train" in named and named["train"].is_dir() and any(_folders(named["train"]))
     if not parted:
-        if named and len(named) == len(_folders(root)):
+        names = [path.name for path in _folders(root)]
+        if names and set(names) <= set(_PARTS):
             raise DataError(
-                f"{root}: has {'/ and '.join(named)}/ but no train/CLASS/ folders; put the "
-                "pictures into train/CLASS/ and test/CLASS/, or all into CLASS/"
+                f"{root}: has {', '.join(names)} but no class folders in train; put the pictures "
+                "into train/CLASS/ and test/CLASS/, or all into CLASS/"
             )
         return {"train": root}
     for path in named.values():
@@ -102,18 +103,21 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
 
 
 def _read_all(files: Sequence[Path], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
-    """Decode on as many threads as there are cores; the first bad file in order is reported."""
-    read = partial(decode, size=size, channels=channels)
-    with quiet_pillow(), ThreadPoolExecutor() as pool:
-        first = read(files[0])
+    """Decode on several threads; the first bad file in order is reported."""
+    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        first = decode(files[0], size=size, channels=channels)
         images = np.empty((len(files), *first.shape), np.uint8)
-        for i, image in enumerate(pool.map(read, files)):
+
+        def read(i: int) -> None:
+            image = decode(files[i], size=size, channels=channels)
             if image.shape != first.shape:
                 raise DataError(
                     f"{files[i]} is {_by(image)} but {files[0]} is {_by(first)}; "
                     "set data.size = [height, width] to resize every picture"
                 )
             images[i] = image
+
+        list(pool.map(read, range(len(files))))
     return images
 
 

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -69,8 +68,7 @@ def decode(
 
     if channels not in (1, 3):
         raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
-    name = "picture" if isinstance(source, bytes) else str(source)
-    file = io.BytesIO(source) if isinstance(source, bytes) else Path(source)
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
         with Image.open(file, formats=FORMATS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
@@ -79,6 +77,7 @@ def decode(
             plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
         return np.array(plain).reshape(plain.height, plain.width, channels)
     except Exception as error:  # decoders raise nearly anything on damaged data
+        name = "picture" if isinstance(source, bytes) else str(source)
         raise DataError(f"{name}: cannot be read as a picture: {_reason(error)}") from None
 
 

@@ -38,12 +38,6 @@ def load_npz(path: str | Path) -> Dataset:
     """
     arrays = _read(path)
     keys = _KERAS if "x_train" in arrays else _PLAIN
-    missing = [key for key in keys if key not in arrays]
-    if missing:
-        raise DataError(
-            f"{path}: no {' and no '.join(missing)} in it (it has {', '.join(arrays) or 'nothing'})"
-            f"; store {', '.join(_KERAS)}, or {', '.join(_PLAIN)}"
-        )
     parts = [_part(path, arrays, x, y) for x, y in zip(keys[::2], keys[1::2], strict=True)]
     classes = _classes(path, arrays, parts[0].labels)
     train = unsplit(*parts[0], classes)
@@ -64,31 +58,48 @@ def load_npz(path: str | Path) -> Dataset:
 
 
 def _read(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays of the file by name."""
+    """The arrays that are needed, by name."""
     remedy = "data.path should be a file that np.savez wrote"
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; {remedy}")
-    try:
-        if not zipfile.is_zipfile(path):
-            raise DataError(f"{path}: not an .npz file, or cut short; {remedy}")
-        with np.load(path, allow_pickle=False) as found:
-            return {key: _member(path, found, key) for key in found.files}
-    except (OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path}: cannot be read: {error}; copy or store it again") from None
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path}: not an .npz file, or cut short; {remedy}")
+    with Path(path).open("rb") as file:  # np.load would leave a damaged one open
+        try:
+            found = np.load(file, allow_pickle=False)
+        except Exception as error:  # zipfile and NumPy raise many kinds on damaged data
+            raise DataError(f"{path}: damaged: {_reason(error)}; copy or store it again") from None
+        return {key: _member(path, found, key) for key in _wanted(path, found.files)}
+
+
+def _wanted(path: str | Path, stored: list[str]) -> list[str]:
+    """The keys of the layout that is stored."""
+    keys = _KERAS if set(_KERAS) & set(stored) else _PLAIN
+    missing = [key for key in keys if key not in stored]
+    if missing:
+        raise DataError(
+            f"{path}: no {' and no '.join(missing)} in it, only {', '.join(stored) or 'nothing'}; "
+            f"store {', '.join(_KERAS)}, or {', '.join(_PLAIN)}"
+        )
+    return [*keys, *(key for key in stored if key == "classes")]
 
 
 def _member(path: str | Path, found: Mapping[str, np.ndarray], key: str) -> np.ndarray:
     """One array, and no Python object."""
     try:
         array = found[key]
-    except Exception as error:  # zipfile, zlib and NumPy's parser raise many kinds
+    except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged data
         raise DataError(
-            f"{path}: {key}: cannot be read: {error or type(error).__name__}; store it again, as "
+            f"{path}: {key}: cannot be read: {_reason(error)}; store it again, as "
             "an array of numbers (or, for `classes`, of strings)"
         ) from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: {key}: not an array; store it with np.savez")
     return array
+
+
+def _reason(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) -> Split:

@@ -1,0 +1,246 @@
+"""Downloads, against a server on this machine that misbehaves on request."""
+
+import gzip
+import hashlib
+import http.server
+import io
+import random
+import sys
+import threading
+
+import pytest
+from convax.training.data import DATASETS, DataError, fetch
+
+# `convax.training.data.fetch` is the function; this is the module it is in.
+MODULE = sys.modules[fetch.__module__]
+NAME = "numbers.gz"
+CONTENT = random.Random(0).randbytes(100_000)  # gzip cannot make it any smaller
+PACKED = gzip.compress(CONTENT, mtime=0)
+REPACKED = gzip.compress(CONTENT, compresslevel=1, mtime=7)
+WRONG = gzip.compress(CONTENT[::-1], mtime=0)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    """Serves PACKED; the first part of the path says how."""
+
+    def do_GET(self):
+        how = self.path.split("/")[1]
+        start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+        self.server.log.append((how, start))
+        body = {"wrong": WRONG, "repacked": REPACKED}.get(how, PACKED)
+        if how == "missing":
+            return self.send_error(404)
+        if how == "hang":
+            self.server.released.wait(10)
+            return None
+        if how in ("plain", "plain-cut"):  # knows nothing of ranges
+            start = 0
+        if start >= len(body):
+            return self.send_error(416)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body) - start))
+        self.end_headers()
+        # How far each gets before it hangs up.
+        stop = {
+            "cut": start + 40_000,
+            "plain-cut": 30_000,
+            "dies": 50_000,
+        }.get(how)
+        self.wfile.write(body[start:stop])
+        return None
+
+    def log_message(self, format, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.log, running.released = [], threading.Event()
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+        yield running
+        running.released.set()
+        running.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def get(server, tmp_path, monkeypatch):
+    """``get(how, ...)`` fetches a dataset of one file from mirrors that behave like that."""
+    sums = (hashlib.sha256(data).hexdigest() for data in (PACKED, CONTENT))
+    file = MODULE.RemoteFile(NAME, *sums)
+    monkeypatch.setitem(DATASETS, "numbers", MODULE.Remote((), (file,)))
+
+    def fetch_from(*hows, **options):
+        mirrors = [f"http://127.0.0.1:{server.server_port}/{how}/" for how in hows]
+        return fetch("numbers", tmp_path, mirrors=mirrors, **options)
+
+    return fetch_from
+
+
+@pytest.fixture
+def target(tmp_path):
+    (tmp_path / "numbers").mkdir()
+    return tmp_path / "numbers" / NAME
+
+
+@pytest.fixture
+def part(target):
+    return target.with_name(f"{NAME}.part")
+
+
+def test_downloads_once(get, server, target, part):
+    assert get("good") == target.parent
+    assert target.read_bytes() == PACKED and not part.exists()
+    get("good")
+    assert server.log == [("good", 0)]
+
+
+def test_known_mirrors_come_after_those_named(get, server, target, monkeypatch):
+    known = f"http://127.0.0.1:{server.server_port}/good"  # and no slash is needed
+    monkeypatch.setitem(DATASETS, "numbers", DATASETS["numbers"]._replace(mirrors=(known,)))
+    get("missing")
+    assert server.log == [("missing", 0), ("good", 0)] and target.read_bytes() == PACKED
+
+
+@pytest.mark.parametrize("bad", ["missing", "wrong", "dies"])
+def test_the_next_mirror_helps(get, server, target, part, bad):
+    get(bad, "good")
+    assert target.read_bytes() == PACKED and not part.exists()
+    assert server.log[-1][0] == "good"
+
+
+def test_goes_on_where_the_connection_broke(get, server, target):
+    get("cut")
+    assert target.read_bytes() == PACKED
+    assert server.log == [("cut", 0), ("cut", 9_000), ("cut", 18_000)]
+
+
+def test_the_next_call_goes_on_where_the_last_one_gave_up(get, server, target, part):
+    with pytest.raises(DataError, match="the connection failed"):
+        get("dies")
+    assert part.read_bytes() == PACKED[:7_000] and not target.exists()
+    get("good")
+    assert server.log[-1] == ("good", 7_000)
+    assert target.read_bytes() == PACKED and not part.exists()
+
+
+def test_a_server_without_ranges_sends_everything_again(get, server, target, part):
+    part.write_bytes(PACKED[:1_000])
+    get("plain")
+    assert server.log == [("plain", 1_000)] and target.read_bytes() == PACKED
+
+
+def test_a_server_without_ranges_that_breaks_off_is_given_up(get, server, part):
+    with pytest.raises(DataError, match="the connection failed"):
+        get("plain-cut")
+    assert server.log == [("plain-cut", 0), ("plain-cut", 5_000)]
+    assert part.read_bytes() == PACKED[:5_000]
+
+
+def test_a_part_that_is_complete_is_used(get, server, target, part):
+    part.write_bytes(PACKED)
+    get("good")
+    assert server.log == [("good", len(PACKED))] and target.read_bytes() == PACKED
+
+
+@pytest.mark.parametrize("left", [b"x" * 1_000, PACKED + b"x"], ids=["other bytes", "too long"])
+def test_a_bad_part_is_thrown_away(get, server, target, part, left):
+    part.write_bytes(left)
+    get("good")
+    assert server.log == [("good", len(left)), ("good", 0)] and target.read_bytes() == PACKED
+
+
+def test_packed_anew_is_right_too(get, server, target):
+    get("repacked")
+    assert target.read_bytes() == REPACKED != PACKED
+    get("good")
+    assert len(server.log) == 1
+
+
+@pytest.mark.parametrize(
+    "content", [WRONG, PACKED[:-5], b"", b"text"], ids=["other", "cut", "empty", "no gz"]
+)
+def test_a_wrong_file_is_replaced_and_said_so(get, target, content, capsys):
+    target.write_bytes(content)
+    get("good", progress=False)
+    assert target.read_bytes() == PACKED
+    assert capsys.readouterr().err == f"{target}: wrong checksum; fetching it again\n"
+
+
+def test_a_wrong_file_stays_until_there_is_a_right_one(get, target, part):
+    target.write_bytes(b"mine")
+    with pytest.raises(DataError, match=r"wrong: wrong checksum|wrong/numbers\.gz: wrong checksum"):
+        get("wrong")
+    assert target.read_bytes() == b"mine" and not part.exists()
+
+
+def test_every_reason_is_given(get, server, target, monkeypatch):
+    monkeypatch.setattr(MODULE, "_TIMEOUT", 0.2)
+    nowhere = "http://127.0.0.1:1", "nonsense"
+    known = DATASETS["numbers"]._replace(mirrors=nowhere)
+    monkeypatch.setitem(DATASETS, "numbers", known)
+    with pytest.raises(DataError) as caught:
+        get("missing", "wrong", "hang")
+    url = f"http://127.0.0.1:{server.server_port}"
+    lines = str(caught.value).splitlines()
+    assert lines[:-2] == [
+        f"{NAME}: no mirror has it:",
+        f"  {url}/missing/{NAME}: 404 Not Found",
+        f"  {url}/wrong/{NAME}: wrong checksum",
+        f"  {url}/hang/{NAME}: no answer in time",
+        f"  http://127.0.0.1:1/{NAME}: the connection failed",
+    ]
+    assert lines[-2].startswith(f"  nonsense/{NAME}: Invalid URL")
+    assert lines[-1] == f"put it into {target.parent} by hand, or name another --mirror"
+
+
+def test_unknown_datasets():
+    with pytest.raises(DataError, match=r"fetch: unknown dataset: got 'mnits', need one of mnist"):
+        fetch("mnits")
+
+
+def test_a_folder_that_cannot_be_written_to(get, tmp_path):
+    (tmp_path / "numbers").touch()
+    with pytest.raises(DataError, match=r"numbers: File exists; name another --directory"):
+        get("good")
+
+
+def test_the_default_is_where_data_is_looked_for(get, target, monkeypatch):
+    monkeypatch.setenv("CONVAX_DATA", str(target.parent.parent))
+    target.write_bytes(PACKED)
+    assert fetch("numbers") == target.parent
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_progress_in_plain_lines(get, server, progress, capsys):
+    get("missing", "good", progress=progress)
+    lines = [
+        f"fetching http://127.0.0.1:{server.server_port}/{how}/{NAME}"
+        for how in ("missing", "good")
+    ]
+    out, err = capsys.readouterr()
+    assert out == "" and err.splitlines() == (lines if progress else [])
+
+
+def test_progress_on_a_terminal(get, target, monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    get("cut")
+    assert target.read_bytes() == PACKED
+    drawn = sys.stderr.getvalue()
+    assert NAME in drawn and "kB" in drawn
+
+
+@pytest.mark.parametrize("file", DATASETS["mnist"].files, ids=lambda file: file.name)
+def test_the_table_against_the_real_files(data_dir, file):
+    path = data_dir / "mnist" / file.name
+    if not path.is_file():
+        pytest.skip(f"no {path.name} in CONVAX_DATA")
+    assert hashlib.sha256(gzip.decompress(path.read_bytes())).hexdigest() == file.unpacked
+    assert MODULE._is_right(path, file)

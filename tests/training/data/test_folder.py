@@ -1,0 +1,186 @@
+"""Image folders: both layouts, in a fixed order, and every way to get them wrong."""
+
+import tarfile
+
+import numpy as np
+import pytest
+from convax.training.data import DataError, load_folder
+from PIL import Image
+
+
+def put(root, *names, size=(4, 3)):
+    """Write pictures; their shades 10, 20, ... tell which is which."""
+    for i, name in enumerate(names):
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        value = 10 * (i + 1) % 256
+        form = {"tif": "TIFF", "jpg": "JPEG"}.get(path.suffix[1:].lower(), path.suffix[1:].upper())
+        Image.new("RGB", size, (value,) * 3).save(path, form)
+    return root
+
+
+def shades(part):
+    return part.images[:, 0, 0, 0].tolist()
+
+
+def test_class_folders(tmp_path):
+    put(tmp_path, "dog/b.png", "cat/z.png", "dog/a.PNG", "cat/.hidden.png", ".git/x.png")
+    (tmp_path / "README.md").write_text("about")
+    (tmp_path / "dog" / "notes.txt").write_text("about")
+    dataset = load_folder(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert dataset.train.images.shape == (3, 3, 4, 3)
+    assert dataset.train.images.dtype == np.uint8 and dataset.train.labels.dtype == np.int32
+    assert dataset.train.labels.tolist() == [0, 1, 1]
+    assert shades(dataset.train) == [20, 30, 10]
+    assert len(dataset.validation.labels) == len(dataset.test.labels) == 0
+    assert dataset.test.images.shape == (0, 3, 4, 3)
+
+
+@pytest.mark.parametrize("val", ["validation", "val"])
+def test_parts(tmp_path, val):
+    put(
+        tmp_path,
+        "train/a/1.png",
+        "train/b/1.png",
+        "test/b/1.png",
+        f"{val}/b/1.png",
+        f"{val}/a/1.png",
+    )
+    dataset = load_folder(tmp_path)
+    assert dataset.classes == ("a", "b")
+    assert (shades(dataset.train), dataset.train.labels.tolist()) == ([10, 20], [0, 1])
+    assert (shades(dataset.test), dataset.test.labels.tolist()) == ([30], [1])
+    assert (shades(dataset.validation), dataset.validation.labels.tolist()) == ([50, 40], [0, 1])
+
+
+def test_train_alone(tmp_path):
+    dataset = load_folder(put(tmp_path, "train/a/1.png", "train/b/1.png"))
+    assert dataset.classes == ("a", "b") and len(dataset.test.labels) == 0
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    dataset = load_folder(put(tmp_path, "train/1.png", "car/1.png"))
+    assert dataset.classes == ("car", "train")
+
+
+def test_every_format_in_either_case(tmp_path):
+    endings = ["png", "JPG", "jpeg", "bmp", "WebP", "gif", "TIF", "tiff"]
+    dataset = load_folder(put(tmp_path, *(f"a/{i}.{e}" for i, e in enumerate(endings))))
+    np.testing.assert_allclose(shades(dataset.train), np.arange(10, 90, 10), atol=3)
+
+
+def test_grey(tmp_path):
+    assert load_folder(put(tmp_path, "a/1.png"), channels=1).train.images.shape == (1, 3, 4, 1)
+
+
+def test_size_brings_pictures_to_one_size(tmp_path):
+    put(tmp_path, "train/a/1.png")
+    put(tmp_path, "train/b/1.png", size=(9, 9))
+    put(tmp_path, "test/b/1.png", size=(2, 1))
+    dataset = load_folder(tmp_path, size=(5, 6))
+    assert dataset.train.images.shape == (2, 5, 6, 3) and dataset.test.images.shape[1:] == (5, 6, 3)
+
+
+@pytest.mark.parametrize("odd", ["train/b/1.png", "test/a/1.png"])
+def test_different_sizes_are_named(tmp_path, odd):
+    put(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png")
+    put(tmp_path, odd, size=(5, 2))
+    message = rf"{odd} is 2x5 but \S*train/a/1\.png is 3x4; set data\.size = \[height, width\]"
+    with pytest.raises(DataError, match=message):
+        load_folder(tmp_path)
+
+
+def test_many_pictures_keep_their_order(tmp_path):
+    names = [f"{label}/{i:03}.png" for label in "abc" for i in range(40)]
+    dataset = load_folder(put(tmp_path, *names))
+    assert shades(dataset.train) == [10 * (i + 1) % 256 for i in range(120)]
+
+
+@pytest.mark.parametrize("where", ["a/1.png", "a/3.png", "b/2.png"])
+def test_an_unreadable_picture_is_named(tmp_path, where):
+    put(tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(1, 5)))
+    (tmp_path / where).write_bytes(b"not a picture")
+    with pytest.raises(DataError, match=rf"{where}: cannot be read as a picture: not a picture"):
+        load_folder(tmp_path)
+
+
+def test_the_first_of_several_bad_files_is_reported(tmp_path):
+    put(tmp_path, *(f"a/{i}.png" for i in range(10, 40)))
+    for i in (17, 25, 31):
+        (tmp_path / f"a/{i}.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"a/17\.png: cannot be read"):
+        load_folder(tmp_path)
+
+
+def _empty_class(root):
+    put(root, "train/a/1.png")
+    (root / "train" / "b").mkdir()
+    (root / "train" / "b" / "notes.txt").touch()
+
+
+def _file_as_part(root):
+    put(root, "train/a/1.png")
+    (root / "test").touch()
+
+
+def _empty_test(root):
+    put(root, "train/a/1.png")
+    (root / "test").mkdir()
+
+
+WRONG = {
+    "no classes": (lambda root: None, r": no class folders in it; put each class's pictures"),
+    "empty class": (_empty_class, r"train/b: a class folder without pictures \(png, .*add some"),
+    "empty test": (_empty_test, r"test: no class folders in it"),
+    "file as part": (_file_as_part, r"test: a file where a folder of class folders should be"),
+    "stray": (
+        lambda root: put(root, "train/a/1.png", "train/2.png"),
+        r"train/2\.png: a picture outside the class folders; put it into one",
+    ),
+    "loose": (lambda root: put(root, "1.png"), r"/1\.png: a picture outside the class folders"),
+    "new class in test": (
+        lambda root: put(root, "train/a/1.png", "test/a/1.png", "test/b/1.png"),
+        r"class 'b' is in test but not in train; put pictures of it into both",
+    ),
+    "parts without classes": (
+        lambda root: put(root, "train/1.png", "test/1.png"),
+        r": has test, train but no class folders in train; put the pictures into train/CLASS/",
+    ),
+    "no train": (lambda root: put(root, "test/a/1.png"), r": has test but no class folders"),
+    "val twice": (
+        lambda root: put(root, "train/a/1.png", "val/a/1.png", "validation/a/1.png"),
+        r": has both val/ and validation/; merge them",
+    ),
+}
+
+
+@pytest.mark.parametrize(("build", "message"), WRONG.values(), ids=WRONG)
+def test_refuses(tmp_path, build, message):
+    build(tmp_path)
+    with pytest.raises(DataError, match=message) as caught:
+        load_folder(tmp_path)
+    assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
+
+
+def test_a_root_that_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file: a file; data\.path should be a folder of class"):
+        load_folder(tmp_path / "file")
+    with pytest.raises(DataError, match=r"gone: no such folder; data\.path should be"):
+        load_folder(tmp_path / "gone")
+
+
+def test_cifar10(data_dir, tmp_path):
+    """Two pictures of each class and part, out of the real archive."""
+    archive = data_dir / "cifar10-jpeg.tar.gz"
+    if not archive.is_file():
+        pytest.skip("no cifar10-jpeg.tar.gz in CONVAX_DATA")
+    with tarfile.open(archive) as tar:
+        for member in tar:
+            if member.name.endswith(("/0000.jpg", "/0001.jpg")):
+                tar.extract(member, tmp_path, filter="data")
+    dataset = load_folder(tmp_path)
+    assert dataset.train.images.shape == dataset.test.images.shape == (20, 32, 32, 3)
+    assert dataset.classes[:3] == ("airplane", "automobile", "bird")
+    assert dataset.train.labels.tolist() == [i for i in range(10) for _ in range(2)]

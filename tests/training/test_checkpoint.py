@@ -1,0 +1,183 @@
+"""Checkpoints: whole or absent, and damage is noticed."""
+
+import json
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from convax.training import checkpoint
+from convax.training.checkpoint import CheckpointError
+from convax.training.step import TrainState
+
+
+class Moments(NamedTuple):
+    mu: Any
+    count: Any
+
+
+def some_state(step=3) -> TrainState:
+    params = {"conv1": {"kernel": jnp.arange(6.0).reshape(2, 3)}, "bias": jnp.float32(-0.0)}
+    moments = (Moments(jax.tree.map(lambda p: p * 2, params), jnp.int32(step)), ())
+    half = {"norm": {"mean": jnp.array([1.5, -2], jnp.bfloat16)}, "none": jnp.zeros((0, 4))}
+    return TrainState(params, half, moments, jnp.int32(step), jax.random.key(7))
+
+
+def template(state):
+    return jax.eval_shape(lambda: state)
+
+
+def assert_same(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        assert one.dtype == other.dtype
+        if jax.dtypes.issubdtype(one.dtype, jax.dtypes.prng_key):
+            one, other = jax.random.key_data(one), jax.random.key_data(other)
+        assert np.asarray(one).tobytes() == np.asarray(other).tobytes()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    name = checkpoint.save(tmp_path, some_state(), {"stopping": {"best": 0.5}})
+    checkpoint.point(tmp_path, "last", name)
+    return tmp_path
+
+
+def test_what_is_saved_is_restored_bit_for_bit(folder):
+    restored = checkpoint.restore(folder, "last", template(some_state()))
+    assert_same(restored.train_state, some_state())
+    assert restored.memory == {"stopping": {"best": 0.5}}
+
+
+def test_parameters_stand_alone_under_readable_names(folder):
+    arrays = safetensors.numpy.load_file(folder / "step-00000003" / "params.safetensors")
+    assert sorted(arrays) == ["bias", "conv1/kernel"]
+    state = some_state()
+    shapes = template(state)
+    params, _, step = checkpoint.restore_network(folder, "best", shapes.params, shapes.state)
+    assert_same(params, state.params)
+    assert step == 3
+
+
+def test_best_falls_back_on_last_until_it_is_set(folder):
+    later = some_state(9)
+    checkpoint.point(folder, "best", checkpoint.save(folder, later, {}))
+    assert checkpoint.restore(folder, "best", template(later)).train_state.step == 9
+    (folder / "best").unlink()
+    assert checkpoint.restore(folder, "best", template(later)).train_state.step == 3
+
+
+def test_prune_keeps_what_is_pointed_at(folder):
+    checkpoint.point(folder, "best", checkpoint.save(folder, some_state(5), {}))
+    checkpoint.save(folder, some_state(7), {})
+    (folder / ".step-00000009.123").mkdir()
+    (folder / ".last.123").write_text("half")
+    checkpoint.prune(folder)
+    kept = sorted(entry.name for entry in folder.iterdir())
+    assert kept == ["best", "last", "step-00000003", "step-00000005"]
+
+
+def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
+    """The process dies at each system call of a save in turn: nothing or all of it is there."""
+    import os
+
+    survived = 0
+    for deadly in range(40):
+        calls = iter(range(100))
+
+        def die_at(function, deadly=deadly, calls=calls):
+            def wrapped(*arguments, **keywords):
+                if next(calls) == deadly:
+                    raise SystemExit
+                return function(*arguments, **keywords)
+
+            return wrapped
+
+        target = tmp_path / str(deadly)
+        target.mkdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", die_at(os.fsync))
+            patch.setattr(checkpoint.Path, "rename", die_at(checkpoint.Path.rename))
+            patch.setattr(checkpoint.Path, "open", die_at(checkpoint.Path.open))
+            try:
+                name = checkpoint.save(target, some_state(), {})
+                checkpoint.point(target, "last", name)
+                survived += 1
+            except SystemExit:
+                pass
+        whole = [entry for entry in target.iterdir() if entry.name.startswith("step-")]
+        for entry in whole:
+            checkpoint.point(target, "last", entry.name)
+            assert_same(
+                checkpoint.restore(target, "last", template(some_state())).train_state, some_state()
+            )
+        # And the next attempt succeeds over whatever was left behind.
+        checkpoint.point(target, "last", checkpoint.save(target, some_state(), {}))
+        checkpoint.prune(target)
+        assert sorted(e.name for e in target.iterdir()) == ["last", "step-00000003"]
+        if survived > 1:
+            break
+    assert survived > 1
+    assert deadly > 8
+
+
+@pytest.mark.parametrize("file", ["params", "state", "training"])
+@pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
+def test_damage_is_noticed_and_named(folder, file, damage):
+    path = folder / "step-00000003" / f"{file}.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+    damaged = {"flip": content, "truncate": content[:-1], "empty": b""}
+    if damage == "remove":
+        path.unlink()
+    else:
+        path.write_bytes(damaged[damage])
+    message = "cannot be read: No such file" if damage == "remove" else "damaged: its SHA-256"
+    with pytest.raises(CheckpointError, match=rf"{file}.safetensors: {message}"):
+        checkpoint.restore(folder, "last", template(some_state()))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "manifest.json: cannot be read"),
+        ("{", "manifest.json: damaged: not a checkpoint's manifest"),
+        ("[]", "manifest.json: damaged"),
+        ('{"format": 1}', "manifest.json: damaged"),
+        ('{"format": 2, "sha256": {}, "memory": {}, "step": 3}', "format 2, but this convax reads"),
+    ],
+)
+def test_a_bad_manifest(folder, text, message):
+    path = folder / "step-00000003" / "manifest.json"
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.restore(folder, "last", template(some_state()))
+
+
+def test_nothing_saved(tmp_path):
+    with pytest.raises(CheckpointError, match=r"no checkpoint was saved here; nothing to load"):
+        checkpoint.restore(tmp_path, "last", template(some_state()))
+
+
+def test_another_networks_checkpoint_is_refused(folder):
+    state = some_state()
+    renamed = state._replace(params={"conv2": state.params["conv1"], "bias": state.params["bias"]})
+    with pytest.raises(CheckpointError, match=r"of another network: conv1/kernel, conv2/kernel on"):
+        checkpoint.restore(folder, "last", template(renamed))
+    wider = state._replace(params=state.params | {"bias": jnp.zeros(4)})
+    message = r"bias is float32\[\], but the network has float32\[4\]"
+    with pytest.raises(CheckpointError, match=message):
+        checkpoint.restore(folder, "last", template(wider))
+
+
+def test_the_manifest_is_json_with_a_checksum_for_each_file(folder):
+    manifest = json.loads((folder / "step-00000003" / "manifest.json").read_text())
+    assert sorted(manifest["sha256"]) == [
+        "params.safetensors",
+        "state.safetensors",
+        "training.safetensors",
+    ]

@@ -1,0 +1,196 @@
+"""The inference function and evaluation of a trained run."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import convax
+from convax.training import data
+from convax.training.checkpoint import CheckpointError
+from convax.training.evaluation import evaluate_split
+from convax.training.experiment import prepare
+from convax.training.inference import BATCH_SIZES
+from convax.training.preprocess import Preprocessing, measure, preprocess
+from convax.training.run import RunError
+
+
+@pytest.fixture(scope="module")
+def predictor(whole):
+    return convax.load(whole.path)
+
+
+@pytest.fixture(scope="module")
+def dataset(whole):
+    return prepare(whole.config()).dataset
+
+
+def test_probabilities(predictor, dataset):
+    probabilities = predictor(dataset.test.images)
+    assert probabilities.shape == (53, 3)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-5)
+    assert predictor.classes == ("0", "1", "2")
+    assert predictor.image_shape == (6, 6, 1)
+
+
+def test_evaluate_agrees_with_predict_and_with_the_training_run(whole, predictor, dataset):
+    result = convax.evaluate(whole.path)
+    assert result.count == len(dataset.test.labels)
+    probabilities = predictor(dataset.test.images)
+    hits = probabilities.argmax(axis=1) == dataset.test.labels
+    assert result.accuracy == hits.mean()
+    chosen = probabilities[np.arange(53), dataset.test.labels]
+    np.testing.assert_allclose(result.loss, -np.log(chosen).mean(), rtol=1e-5)
+    np.testing.assert_allclose(result.probabilities, probabilities, rtol=1e-5, atol=1e-7)
+    assert whole.info()["result"]["test"]["loss"] == result.loss
+
+
+@pytest.mark.parametrize("split", ["train", "validation", "test"])
+@pytest.mark.parametrize("checkpoint", ["best", "last"])
+def test_every_split_and_checkpoint_can_be_evaluated(whole, split, checkpoint):
+    result = convax.evaluate(whole.path, split, checkpoint=checkpoint)
+    assert (result.split, result.count) == (split, whole.dataset().counts[split])
+
+
+def test_the_batch_size_does_not_matter(predictor, dataset):
+    together = predictor(dataset.test.images)
+    one_by_one = np.concatenate([predictor(image[None]) for image in dataset.test.images[:5]])
+    np.testing.assert_allclose(one_by_one, together[:5], rtol=1e-5, atol=1e-7)
+    many = np.concatenate([dataset.test.images] * 12)
+    assert len(many) > BATCH_SIZES[-1]
+    np.testing.assert_allclose(predictor(many)[:53], together, rtol=1e-5, atol=1e-7)
+    assert predictor(dataset.test.images[:0]).shape == (0, 3)
+
+
+def test_new_batch_sizes_rarely_compile(whole, dataset):
+    fresh = convax.load(whole.path)
+    images = np.concatenate([dataset.test.images] * 20)
+    for count in (1, 2, 3, 7, 8, 9, 30, 64, 65, 200, 512, 513, 600, 1000):
+        assert fresh(images[:count]).shape == (count, 3)
+    assert fresh.function._cache_size() <= len(BATCH_SIZES)
+
+
+def test_floats_in_the_unit_interval_are_the_same_picture(predictor, dataset):
+    images = dataset.test.images[:8]
+    floats = predictor(images.astype(np.float64) / 255)
+    np.testing.assert_allclose(floats, predictor(images), rtol=1e-4, atol=1e-6)
+    np.testing.assert_array_equal(predictor(images[..., 0]), predictor(images))
+
+
+def test_the_function_can_be_used_inside_jax(predictor, dataset):
+    x = dataset.test.images[:2].astype(np.float32) / 255
+
+    def confidence(x):
+        return predictor.function(predictor.params, predictor.state, x).max()
+
+    saliency = jax.grad(confidence)(x)
+    assert saliency.shape == x.shape
+    assert np.abs(saliency).max() > 0
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "message"),
+    [
+        (np.zeros((2, 7, 6, 1), np.uint8), ValueError, r"got \(2, 7, 6, 1\), need \(N, 6, 6, 1\)"),
+        (np.zeros((6, 6), np.uint8), ValueError, r"predict: wrong image shape: got \(6, 6\)"),
+        (np.zeros((1, 6, 6, 1), np.int64), TypeError, "predict: wrong dtype: got int64, need uint8"),
+        (np.full((1, 6, 6, 1), 255.0), ValueError, r"must lie in \[0, 1\]: got 255 to 255; pass uint"),
+        (np.full((1, 6, 6, 1), np.nan), ValueError, r"must lie in \[0, 1\]"),
+    ],
+)
+def test_bad_images(predictor, images, error, message):
+    with pytest.raises(error, match=message):
+        predictor(images)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
+def test_pictures_of_any_size_and_colour(predictor, tmp_path, mode):
+    picture = np.zeros((60, 60), np.uint8)
+    picture[:, 20:40] = 255
+    path = tmp_path / "middle.png"
+    Image.fromarray(picture).convert(mode).save(path)
+    image = predictor.read(path)
+    assert image.shape == (6, 6, 1)
+    np.testing.assert_array_equal(predictor.read(path, invert=True), 255 - image)
+    assert predictor(image[None]).argmax() == 1
+
+
+def test_a_run_without_a_checkpoint(copied):
+    (copied.checkpoints / "last").unlink()
+    (copied.checkpoints / "best").unlink()
+    with pytest.raises(CheckpointError, match="no checkpoint was saved here"):
+        convax.load(copied.path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("dataset.json", "{", "dataset.json: damaged: not JSON"),
+        ("dataset.json", "{}", "dataset.json: damaged: keys differ"),
+        ("dataset.json", None, "dataset.json: cannot be read"),
+        ("config.toml", None, "not a run directory: it has no config.toml"),
+        ("config.toml", "seed = 1\n", "config.toml: data: missing"),
+    ],
+)
+def test_a_damaged_run_directory(copied, file, text, message):
+    path = copied.path / file
+    path.unlink() if text is None else path.write_text(text)
+    with pytest.raises(RunError, match=message):
+        convax.load(copied.path)
+
+
+def test_no_run_directory(tmp_path):
+    with pytest.raises(RunError, match="no such run directory; `convax train` makes one"):
+        convax.load(tmp_path / "nothing")
+
+
+def test_evaluate_notices_changed_data(copied):
+    card = json.loads((copied.path / "dataset.json").read_text())
+    (copied.path / "dataset.json").write_text(json.dumps(card | {"fingerprint": "other"}))
+    with pytest.raises(RunError, match="the data has changed since this run was trained"):
+        convax.evaluate(copied.path)
+
+
+def test_an_evaluation_that_misses_an_example_is_an_error(whole, dataset):
+    def forgetful(params, state, images, labels, weights):
+        sums = {"loss": 0.0, "correct": 0, "count": int(weights.sum()) - 1}
+        return sums, np.zeros((len(labels), 3), np.float32)
+
+    with pytest.raises(RuntimeError, match="test: 52 of 53 examples were counted"):
+        evaluate_split(forgetful, None, None, dataset, "test")
+    with pytest.raises(RunError, match=r"validation: this split of the data is empty; set data.val"):
+        empty = dataset._replace(validation=data.Split(*(a[:0] for a in dataset.validation)))
+        evaluate_split(forgetful, None, None, empty, "validation")
+
+
+def test_preprocessing_by_hand():
+    spec = Preprocessing((4, 5), "pad", (0.5,), (0.25,))
+    image = np.full((1, 2, 2, 1), 255, np.uint8)
+    x = np.asarray(preprocess(jax.numpy.asarray(image), spec))[0, :, :, 0]
+    # Black (0) is (0 - 0.5) / 0.25 = -2, white (1) is 2; the odd column goes to the right.
+    expected = np.full((4, 5), -2.0)
+    expected[1:3, 1:3] = 2.0
+    np.testing.assert_allclose(x, expected)
+
+
+def test_resizing_keeps_a_constant_image_and_scales_a_ramp():
+    spec = Preprocessing((8, 8), "resize", (0.0,), (1.0,))
+    flat = preprocess(jax.numpy.full((1, 4, 4, 1), 51, jax.numpy.uint8), spec)
+    np.testing.assert_allclose(flat, np.full((1, 8, 8, 1), 0.2), rtol=1e-6)
+    assert preprocess(jax.numpy.zeros((1, 16, 16, 1)), spec).shape == (1, 8, 8, 1)
+
+
+def test_statistics_are_those_of_the_training_images(whole, dataset):
+    spec = measure(dataset.train, whole.config().input)
+    pixels = dataset.train.images.astype(np.float64) / 255
+    np.testing.assert_allclose(spec.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
+    np.testing.assert_allclose(spec.std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
+
+
+def test_images_too_large_to_pad(whole, dataset):
+    small = whole.config().input.model_copy(update={"size": [5, 8]})
+    with pytest.raises(ValueError, match=r"input.size: images of 6x6 cannot be padded to 5x8; write"):
+        measure(dataset.train, small)

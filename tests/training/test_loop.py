@@ -1,0 +1,234 @@
+"""The training loop: what it leaves behind, when it stops, and that resuming changes nothing."""
+
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import optax
+import pytest
+
+import convax
+from convax.training import loop
+from convax.training.config import load_config
+from convax.training.experiment import count_steps, prepare, steps_between
+from convax.training.loop import InterruptedRun, NonFiniteError
+from convax.training.run import RunError, open_run
+
+
+class Recorder:
+    """A display that remembers, and can interrupt."""
+
+    def __init__(self, interrupt_at=None, signum=signal.SIGTERM):
+        self.notes, self.steps = [], []
+        self.interrupt_at, self.signum = interrupt_at, signum
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def step(self, step, total, record):
+        self.steps.append(step)
+        if self.interrupt_at is not None and step >= self.interrupt_at:
+            os.kill(os.getpid(), self.signum)
+            self.interrupt_at = None
+
+    def close(self):
+        pass
+
+
+def final_bytes(run):
+    """Every file of the last checkpoint, and of the best."""
+    found = {}
+    for pointer in ("last", "best"):
+        name = (run.checkpoints / pointer).read_text().strip()
+        for file in sorted((run.checkpoints / name).iterdir()):
+            found[f"{pointer}/{file.name}"] = file.read_bytes()
+    return found
+
+
+def test_a_run_learns_and_holds_everything(whole):
+    records = whole.metrics()
+    assert [r["step"] for r in records if r["kind"] == "validation"] == [20, 40, 60]
+    assert [r["step"] for r in records if r["kind"] == "train"] == [7, 14, 20, 27, 34, 40, 47, 54, 60]
+    for record in records:
+        assert math.isfinite(record["loss"])
+    first = next(r for r in records if r["kind"] == "train")
+    keys = {"accuracy", "learning_rate", "grad_norm", "update_norm", "param_norm", "epoch"}
+    assert keys <= first.keys()
+
+    info = whole.info()
+    assert info["status"] == "finished"
+    assert info["result"]["test"]["count"] == 53
+    assert info["result"]["test"]["accuracy"] > 0.9
+    assert {"jax", "numpy", "convax", "python"} <= info["versions"].keys()
+    card = whole.dataset()
+    assert card.counts == {"train": 110, "validation": 20, "test": 53}
+    assert card.classes == ("0", "1", "2")
+    assert sorted(p.name for p in whole.checkpoints.iterdir() if p.is_file()) == ["best", "last"]
+    assert whole.config() == load_config(whole.path / "config.toml")
+
+
+def test_the_same_config_gives_the_same_bytes(whole, tiny, tmp_path):
+    again = convax.train(load_config(tiny), tmp_path / "again")
+    assert final_bytes(again) == final_bytes(whole)
+    other = convax.train(load_config(tiny, ["seed=4"]), tmp_path / "other")
+    assert final_bytes(other) != final_bytes(whole)
+
+
+@pytest.mark.parametrize("interrupt_at", [7, 20, 34], ids=["early", "at an evaluation", "later"])
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+def test_an_interrupted_run_resumes_to_the_same_bytes(whole, tiny, tmp_path, interrupt_at, signum):
+    out = tmp_path / "interrupted"
+    handler = signal.getsignal(signum)
+    with pytest.raises(InterruptedRun, match=r"--resume .*interrupted") as caught:
+        convax.train(load_config(tiny), out, display=Recorder(interrupt_at, signum))
+    assert caught.value.signum == signum
+    assert signal.getsignal(signum) is handler
+    resumed = convax.resume(out)
+    assert final_bytes(resumed) == final_bytes(whole)
+    # The metrics are those of one run: no step twice, and the same evaluations.
+    looked = [(r["step"], r["loss"]) for r in resumed.metrics() if r["kind"] == "validation"]
+    assert looked == [(r["step"], r["loss"]) for r in whole.metrics() if r["kind"] == "validation"]
+    steps = [r["step"] for r in resumed.metrics() if r["kind"] == "train"]
+    assert steps == sorted(set(steps))
+
+
+def test_a_run_killed_twice_resumes_to_the_same_bytes(whole, tiny, tmp_path):
+    """SIGKILL in the middle of the run, and in the middle of its continuation."""
+    out = tmp_path / "killed"
+    command = [sys.executable, "-m", "convax", "train"]
+    arguments = [str(tiny), "--out", str(out)]
+    for reports in (5, 2):
+        process = subprocess.Popen([*command, *arguments], stdout=subprocess.PIPE, text=True)
+        with process:
+            for line in process.stdout or ():
+                reports -= line.startswith("step ")
+                if not reports:
+                    process.kill()
+                    break
+        assert process.returncode == -signal.SIGKILL
+        assert open_run(out).info()["status"] == "running"
+        arguments = ["--resume", str(out)]
+    subprocess.run([*command, *arguments], check=True, capture_output=True)
+    assert final_bytes(open_run(out)) == final_bytes(whole)
+
+
+def test_a_second_resume_of_a_finished_run_is_refused(whole):
+    with pytest.raises(RunError, match="this run is finished; nothing to resume"):
+        convax.resume(whole.path)
+
+
+def test_resume_notices_changed_data(tiny, tmp_path):
+    with pytest.raises(InterruptedRun):
+        convax.train(load_config(tiny), tmp_path / "run", display=Recorder(20))
+    data = tmp_path / "tiny.npz"
+    arrays = dict(np.load(data))
+    arrays["x_train"][0, 0, 0] ^= 1
+    np.savez(data, **arrays)
+    with pytest.raises(RunError, match="the data has changed since this run began"):
+        convax.resume(tmp_path / "run")
+
+
+def test_an_existing_directory_is_not_touched(whole, tiny):
+    before = final_bytes(whole)
+    with pytest.raises(RunError, match=r"exists already; choose another --out, or continue it"):
+        convax.train(load_config(tiny), whole.path)
+    assert final_bytes(whole) == before
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(tiny, tmp_path):
+    config = load_config(
+        tiny, ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
+    )
+    with pytest.raises(NonFiniteError, match=r"is (nan|inf) at step \d+; .*lower optimizer.learning"):
+        convax.train(config, tmp_path / "diverged")
+    run = open_run(tmp_path / "diverged")
+    assert run.info()["status"] == "diverged"
+    assert run.info()["diverged_at_step"] >= 1
+    for record in run.metrics():
+        assert math.isfinite(record["loss"])
+
+
+@pytest.mark.parametrize(
+    ("override", "reason"),
+    [
+        ("stop.target=0.5", "target reached: .* is at least 0.5, at step 20"),
+        ("stop.patience=1", "no improvement in 1 evaluation"),
+        ("stop.min_update=0.5", "every update is below 0.5: the largest was"),
+    ],
+)
+def test_stop_conditions(tiny, tmp_path, override, reason):
+    overrides = [override, "training.steps=400"]
+    display = Recorder()
+    run = convax.train(load_config(tiny, overrides), tmp_path / "run", display=display)
+    stopped = run.info()["result"]["stopped_early"]
+    assert stopped is not None
+    assert re.match(reason, stopped)
+    assert f"stopped early: {stopped}" in display.notes
+    assert run.info()["result"]["step"] < 400
+
+
+def test_without_validation_the_best_checkpoint_is_the_last(tiny, tmp_path):
+    run = convax.train(load_config(tiny, ["data.validation=0"]), tmp_path / "run")
+    best, last = ((run.checkpoints / p).read_text() for p in ("best", "last"))
+    assert best == last == "step-00000060\n"
+    assert not [r for r in run.metrics() if r["kind"] == "validation"]
+
+
+def test_an_optax_optimizer_can_be_used_where_ours_can(tiny, tmp_path, monkeypatch):
+    ours = convax.train(load_config(tiny), tmp_path / "ours")
+    monkeypatch.setattr(
+        "convax.training.experiment.make_optimizer", lambda config, schedule: optax.adam(schedule)
+    )
+    theirs = convax.train(load_config(tiny), tmp_path / "theirs")
+    losses = [
+        [r["loss"] for r in run.metrics() if r["kind"] == "train"] for run in (ours, theirs)
+    ]
+    np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
+
+
+def test_the_mean_squared_error_trains_too(tiny, tmp_path):
+    file = tmp_path / "mse.toml"
+    text = tiny.read_text().replace('"softmax_cross_entropy"\nlabel_smoothing = 0.0', '"mse"')
+    file.write_text(text)
+    run = convax.train(load_config(file, ["training.steps=200"]), tmp_path / "run")
+    assert run.info()["result"]["test"]["accuracy"] > 0.9
+
+
+def test_the_train_step_is_compiled_once(tiny, tmp_path, monkeypatch):
+    made = []
+    make = loop.make_train_step
+
+    def remember(*arguments):
+        made.append(make(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(loop, "make_train_step", remember)
+    convax.train(load_config(tiny), tmp_path / "run")
+    assert [step._cache_size() for step in made] == [1]
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [("30 steps", 30), ("1 step", 1), ("1 epoch", 12.5), ("0.5 epochs", 6.25), ("10%", 20), ("0 steps", 1)],
+)
+def test_durations(duration, steps):
+    assert steps_between(duration, total=200, epoch=12.5) == steps
+
+
+def test_epochs_in_steps(tiny):
+    config = load_config(tiny)
+    training = config.training.model_copy(update={"epochs": 2.0, "steps": None})
+    assert count_steps(config.model_copy(update={"training": training}), 110) == math.ceil(220 / 16)
+
+
+def test_preparing_computes_and_writes_nothing(tiny, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    experiment = prepare(load_config(tiny))
+    assert sorted(tmp_path.iterdir()) == before
+    assert experiment.total_steps == 60
+    assert json.dumps(experiment.card.counts)
