@@ -41,6 +41,9 @@ def conv(
         bias: whether a bias, zero at first, is added.
         kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
     """
+    check_positive(
+        "conv", features=features, window=window, stride=stride, dilation=dilation, groups=groups
+    )
     geometry = dict(
         stride=_plain(stride), padding=_plain(padding), dilation=_plain(dilation), groups=groups
     )
@@ -75,6 +78,8 @@ def dense(
         bias: whether a bias, zero at first, is added.
         kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
     """
+
+    check_positive("dense", features=features)
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         shape = (in_shape[-1], features)
@@ -163,8 +168,24 @@ def activation(name: ActivationName) -> Layer:
     return stateless(name, getattr(ops, name), POINTWISE)
 
 
+def check_positive(function: str, **values: int | list[int]) -> None:
+    """Sizes and strides are positive integers, one or several.
+
+    Raises:
+        ValueError: names the first that is not.
+    """
+    for name, value in values.items():
+        several = [value] if isinstance(value, int) else value
+        if not several or min(several) < 1:
+            raise ValueError(
+                f"{function}: bad {name}: got {value}, need a positive integer or a list of them"
+            )
+
+
 def _pool(kind, op, window, stride, **options) -> Layer:
-    window, stride = _plain(window), _plain(window if stride is None else stride)
+    stride = window if stride is None else stride
+    check_positive(kind, window=window, stride=stride)
+    window, stride = _plain(window), _plain(stride)
     options["padding"] = _plain(options["padding"])
     return stateless(
         kind, lambda x: op(x, window, stride=stride, **options), Window(window, stride)

@@ -1,7 +1,7 @@
 """The multi-layer perceptron."""
 
 from .layer import Layer, serial
-from .layers import ActivationName, dense, flatten
+from .layers import ActivationName, check_positive, dense, flatten
 from .layers import activation as activation_layer
 
 
@@ -15,6 +15,8 @@ def mlp(classes: int, *, hidden: list[int], activation: ActivationName) -> Layer
         hidden: the width of each hidden layer; an empty list gives softmax regression.
         activation: sigma, after each hidden layer.
     """
+    if hidden:
+        check_positive("mlp", hidden=hidden)
     layers = [flatten()]
     for width in hidden:
         layers += [dense(width), activation_layer(activation)]

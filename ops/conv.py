@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from .conv_primitive import Geometry, conv_p, input_grad_p, kernel_grad_p
+from .conv_primitive import Geometry, bind, conv_p, input_grad_p, kernel_grad_p
 from .window import Padding, resolve_windows
 
 
@@ -23,7 +23,7 @@ def conv(
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     geometry = _geometry("conv", x.shape, kernel.shape, stride, padding, dilation, groups)
     _same_dtype("conv", "x", x, "kernel", kernel)
-    y = conv_p.bind(x, kernel, geometry=geometry)
+    y = bind(conv_p, x, kernel, geometry)
     if bias is None:
         return y
     bias = jnp.asarray(bias)
@@ -52,7 +52,7 @@ def conv_input_grad(
     geometry = _geometry(name, input_shape, kernel.shape, stride, padding, dilation, groups)
     _same_dtype(name, "g", g, "kernel", kernel)
     _output_matches(name, g.shape, (input_shape[0], *geometry.output, kernel.shape[-1]))
-    return input_grad_p.bind(g, kernel, geometry=geometry)
+    return bind(input_grad_p, g, kernel, geometry)
 
 
 def conv_kernel_grad(
@@ -71,7 +71,7 @@ def conv_kernel_grad(
     geometry = _geometry(name, x.shape, kernel_shape, stride, padding, dilation, groups)
     _same_dtype(name, "x", x, "g", g)
     _output_matches(name, g.shape, (x.shape[0], *geometry.output, kernel_shape[-1]))
-    return kernel_grad_p.bind(x, g, geometry=geometry)
+    return bind(kernel_grad_p, x, g, geometry)
 
 
 def conv_output_shape(
@@ -118,15 +118,7 @@ def _geometry(name, x_shape, k_shape, stride, padding, dilation, groups) -> Geom
     windows = resolve_windows(
         name, size, window, stride=stride, padding=padding, dilation=dilation
     )
-    return Geometry(
-        tuple(size),
-        tuple(window),
-        windows.output,
-        windows.stride,
-        windows.padding,
-        windows.dilation,
-        groups,
-    )
+    return Geometry(tuple(size), tuple(window), groups=groups, **windows._asdict())
 
 
 def _same_dtype(name, a_name, a, b_name, b):

@@ -208,7 +208,7 @@ def _max_of_window_jvp(axis, primals, tangents):
     (x,), (dx,) = primals, tangents
     position = lax.broadcasted_iota(np.int32, x.shape, axis.index)
     padding = np.array(-np.inf, x.dtype), np.int32(axis.size)  # so late a position never wins
-    _, winner = _reduce_windows((x, position), axis, padding, _earlier_max)
+    _, winner = _reduce_windows((lax.stop_gradient(x), position), axis, padding, _earlier_max)
     return _max_of_window(x, axis), jnp.take_along_axis(dx, winner, axis.index)
 
 

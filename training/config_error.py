@@ -103,20 +103,22 @@ def _tags(table: type[BaseModel]) -> tuple[Any, ...]:
 
 def _wrong_tag(key: str, item: ErrorDetails, hint: Any) -> tuple[str, str]:
     """The table at `key` does not say, or says wrongly, which kind it is."""
-    tables = [arm for arm in _arms(hint) if _is_table(arm)]
-    tag = next(iter(tables[0].model_fields))
-    names = [name for table in tables for name in _tags(table)]
-    listed = "one of " + ", ".join(f'"{name}"' for name in names)
-    written = item["input"]
+    written, tables = item["input"], [arm for arm in _arms(hint) if _is_table(arm)]
     if not isinstance(written, dict):
         return key, f"{key}: should be a table; got {written!r}"
+    # Most tables are chosen by the value of their first key, some by its presence.
+    firsts = list(dict.fromkeys(next(iter(table.model_fields)) for table in tables))
+    tag, *present = firsts
+    names = [name for table in tables for name in _tags(table) if name not in present]
+    listed = "one of " + ", ".join(f'"{name}"' for name in names)
     if tag in written:
         near = did_you_mean(str(written[tag]), names)
         return f"{key}.{tag}", f"{key}.{tag}: should be {listed}; got {written[tag]!r}{near}"
-    near = difflib.get_close_matches(tag, list(written), n=1)
-    if near:
-        return f"{key}.{near[0]}", f"{key}.{near[0]}: unknown key; did you mean {tag!r}?"
-    return f"{key}.{tag}", f"{key}.{tag}: missing; write {key}.{tag} = {listed}"
+    for first in firsts:
+        if near := difflib.get_close_matches(first, list(written), n=1):
+            return f"{key}.{near[0]}", f"{key}.{near[0]}: unknown key; did you mean {first!r}?"
+    others = "".join(f", or {key}.{first} = [...]" for first in present)
+    return f"{key}.{tag}", f"{key}.{tag}: missing; write {key}.{tag} = {listed}{others}"
 
 
 def _complaint(item: ErrorDetails) -> str:

@@ -9,9 +9,9 @@ import numpy as np
 
 from . import data
 from .checkpoint import restore_network
-from .experiment import prepare
+from .experiment import Experiment, reopen
 from .preprocess import preprocess
-from .run import RunError, open_run
+from .run import RunError
 from .step import make_eval_step, make_loss
 
 EVAL_BATCH = 500
@@ -57,6 +57,12 @@ def evaluate_split(
     return Evaluation(loss / count, correct / count, count, split, np.concatenate(probabilities))
 
 
+def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
+    """The evaluation step of an experiment, its preprocessing inside."""
+    images = partial(preprocess, spec=experiment.card.preprocessing)
+    return make_eval_step(experiment.net, make_loss(experiment.config.loss), images)
+
+
 def evaluate(
     run: str | Path, split: str = "test", *, checkpoint: str = "best"
 ) -> Evaluation:
@@ -70,14 +76,9 @@ def evaluate(
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    opened = open_run(run)
-    experiment = prepare(opened.config())
-    if experiment.card.fingerprint != opened.dataset().fingerprint:
-        raise RunError(f"{run}: the data has changed since this run was trained; restore it")
+    opened, experiment = reopen(run)
     template = experiment.template
     params, state, _ = restore_network(
         opened.checkpoints, checkpoint, template.params, template.state
     )
-    images = partial(preprocess, spec=experiment.card.preprocessing)
-    eval_step = make_eval_step(experiment.net, make_loss(experiment.config.loss), images)
-    return evaluate_split(eval_step, params, state, experiment.dataset, split)
+    return evaluate_split(make_eval_step_of(experiment), params, state, experiment.dataset, split)

@@ -13,7 +13,7 @@ from . import data
 from .config import Config
 from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
 from .preprocess import measure
-from .run import DatasetCard
+from .run import DatasetCard, Run, RunError, open_run
 from .schedule import SCHEDULES
 from .step import GradientTransformation, TrainState, init_train_state
 
@@ -56,6 +56,19 @@ def prepare(config: Config) -> Experiment:
     return Experiment(
         config, dataset, card, net, optimizer, schedule, total_steps, jax.jit(init), template
     )
+
+
+def reopen(path: str | Path) -> tuple[Run, Experiment]:
+    """An existing run, and its experiment made ready again.
+
+    Raises:
+        RunError: not a run directory, or its data is no longer the same.
+    """
+    run = open_run(path)
+    experiment = prepare(run.config())
+    if experiment.card.fingerprint != run.dataset().fingerprint:
+        raise RunError(f"{path}: the data has changed since this run began; restore it")
+    return run, experiment
 
 
 def build_network(config: Config, card: DatasetCard) -> Layer:

@@ -12,14 +12,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from . import checkpoint, data
 from .config import Config
 from .evaluation import evaluate_split
-from .experiment import Experiment, prepare, steps_between, with_found_data
+from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .run import Run, RunError, create_run, open_run
@@ -40,6 +40,17 @@ class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was save
             f"continue with: convax train --resume {run.path}"
         )
         self.signum = signum
+
+
+class Memory(NamedTuple):
+    """What decides the future beside the train state; in every checkpoint, as JSON."""
+
+    progress: Progress  # the validations so far
+    reason: str | None  # why to stop, once there is a reason
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return {"progress": self.progress._asdict(), "reason": self.reason}
 
 
 def train(
@@ -67,7 +78,8 @@ def train(
         experiment = prepare(config)
         run = create_run(config, out)
         run.write_dataset(experiment.card)
-        _fit(run, experiment, experiment.init(), Progress(), display or Silent(), signals)
+        memory = Memory(Progress(), None)
+        _fit(run, experiment, experiment.init(), memory, display or Silent(), signals)
     return run
 
 
@@ -79,17 +91,11 @@ def resume(path: Path, *, display: Display | None = None) -> Run:
         CheckpointError: there is nothing to resume from, or it is damaged.
     """
     with _signals_noted() as signals:
-        run = open_run(path)
-        if run.info().get("status") == "finished":
+        if open_run(path).info().get("status") == "finished":
             raise RunError(f"{path}: this run is finished; nothing to resume")
-        experiment = prepare(run.config())
-        if experiment.card.fingerprint != run.dataset().fingerprint:
-            raise RunError(
-                f"{path}: the data has changed since this run began; resuming would not "
-                "continue it: restore the data, or start a new run"
-            )
+        run, experiment = reopen(path)
         last = checkpoint.restore(run.checkpoints, "last", experiment.template)
-        memory = Progress(**last.memory["stopping"])
+        memory = Memory(Progress(**last.memory["progress"]), last.memory["reason"])
         run.forget_after(int(last.train_state.step))
         _fit(run, experiment, last.train_state, memory, display or Silent(), signals)
     return run
@@ -99,21 +105,21 @@ def _fit(
     run: Run,
     experiment: Experiment,
     train_state: TrainState,
-    progress: Progress,
+    memory: Memory,
     display: Display,
     signals: list[int],
 ) -> None:
-    """Steps, evaluations and checkpoints, until the end or a reason to stop."""
+    """Steps, evaluations and checkpoints, until the end or a reason to stop; then the test."""
     config, total = experiment.config, experiment.total_steps
     size, batch_size = experiment.card.counts["train"], config.training.batch_size
-    prepare_images = partial(preprocess, spec=experiment.card.preprocessing)
+    to_input = partial(preprocess, spec=experiment.card.preprocessing)
     loss = make_loss(config.loss)
-    train_step = make_train_step(experiment.net, loss, experiment.optimizer, prepare_images)
-    eval_step = make_eval_step(experiment.net, loss, prepare_images)
+    train_step = make_train_step(experiment.net, loss, experiment.optimizer, to_input)
+    eval_step = make_eval_step(experiment.net, loss, to_input)
     rules = _stopping_rules(config)
     every = steps_between(config.training.evaluate_every, total, size / batch_size)
     meter = _Meter(run, experiment, display)
-    step, reason = int(train_state.step), None
+    step, (progress, reason) = int(train_state.step), memory
     display.note(_opening_line(run, experiment, step))
 
     try:
@@ -125,16 +131,16 @@ def _fit(
             meter.add(step, metrics)
             if rules.min_update is not None:
                 reason = after_step(rules, metrics["largest_update"])
-            due = step // every > (step - 1) // every
-            if due or step == total or reason or signals:
+            due = step // every > (step - 1) // every or step == total
+            if due or reason or signals:
                 meter.flush()
                 best = progress.best is None
-                if due or step == total:
+                if due:
                     metric = _validate(run, experiment, eval_step, train_state, display)
                     if metric is not None:
                         progress, why = after_evaluation(rules, progress, metric, step)
                         reason, best = reason or why, metric == progress.best or best
-                _save(run, train_state, progress, best)
+                _save(run, train_state, Memory(progress, reason), best)
             if signals and step < total and reason is None:
                 raise InterruptedRun(run, step, total, signals[0])
     finally:
@@ -157,9 +163,9 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     return getattr(result, experiment.config.stop.metric)
 
 
-def _save(run: Run, train_state: TrainState, progress: Progress, best: bool) -> None:
+def _save(run: Run, train_state: TrainState, memory: Memory, best: bool) -> None:
     """Checkpoint this state as "last", and as "best" if none was better; of equals, the later."""
-    name = checkpoint.save(run.checkpoints, train_state, {"stopping": progress._asdict()})
+    name = checkpoint.save(run.checkpoints, train_state, memory.as_json())
     # "best" first: a process killed in between repeats the way to this step and finds the same.
     if best:
         checkpoint.point(run.checkpoints, "best", name)
@@ -168,14 +174,17 @@ def _save(run: Run, train_state: TrainState, progress: Progress, best: bool) -> 
 
 
 def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
-    """Test the best parameters, and write down the result."""
-    result: dict[str, Any] = {"step": int(train_state.step), "stopped_early": reason}
-    if len(experiment.dataset.test.labels):
-        best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
-        test = evaluate_split(eval_step, best.params, best.state, experiment.dataset, "test")
-        result["test"] = test.as_record() | {"checkpoint_step": int(best.step)}
-        run.log({"kind": "test", "step": int(train_state.step), **result["test"]})
+    """Test the best parameters, write down the result, and draw the pictures."""
+    best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
+    card, step = experiment.card, int(train_state.step)
+    result: dict[str, Any] = {"step": step, "stopped_early": reason}
+    split = next(name for name in ("test", "validation", "train") if card.counts[name])
+    evaluation = evaluate_split(eval_step, best.params, best.state, experiment.dataset, split)
+    if split == "test":
+        result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
+        run.log({"kind": "test", "step": step, **result["test"]})
         display.note(f"test:  {describe(result['test'])}")
+    draw(run, experiment, best.params, evaluation)
     run.update_info(status="finished", result=result)
 
 

@@ -274,6 +274,8 @@ def _draw_curves(ax: "Axes", series, name: str, best_step: int | None, unit: str
         steps, y = series[kind]["step"], np.maximum(values[kind], floor)
         if len(steps) == 1:
             look |= {"marker": look.get("marker", "o"), "alpha": 1}
+        elif len(steps) > 60:
+            look |= {"marker": ""}
         if len(steps):
             ax.plot(steps, y, label=kind, clip_on=False, zorder=3, **look)
     ax.grid(axis="y")

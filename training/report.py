@@ -10,7 +10,6 @@ The numbers behind each picture are found here, by small pure functions; `traini
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,12 +18,10 @@ import numpy as np
 from ..model import Layer
 from . import checkpoint as checkpoints
 from . import data, pictures
-from .evaluation import Evaluation, evaluate_split
-from .experiment import prepare
+from .evaluation import Evaluation, evaluate_split, make_eval_step_of
+from .experiment import reopen
 from .pictures import shortened
-from .preprocess import preprocess
-from .run import Run, RunError, open_run
-from .step import make_eval_step, make_loss
+from .run import Run, open_run
 
 MOST_MISTAKES = 36
 MOST_KERNELS = 96
@@ -49,16 +46,13 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     run = open_run(path)
     if checkpoints.named(run.checkpoints, "last") is None:
         return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
-    experiment = prepare(run.config())
+    run, experiment = reopen(path)
     card, template = experiment.card, experiment.template
-    if card.fingerprint != run.dataset().fingerprint:
-        raise RunError(f"{path}: the data has changed since this run was trained; restore it")
     params, state, _ = checkpoints.restore_network(
         run.checkpoints, checkpoint, template.params, template.state
     )
-    images = partial(preprocess, spec=card.preprocessing)
-    eval_step = make_eval_step(experiment.net, make_loss(experiment.config.loss), images)
-    split = next(name for name in ("test", "validation", "train") if card.counts[name])
+    eval_step = make_eval_step_of(experiment)
+    split = reported_split(experiment.dataset)
     examples: data.Split = getattr(experiment.dataset, split)
     return draw(
         run,
@@ -146,6 +140,11 @@ class Answers(NamedTuple):
     def confidences(self) -> np.ndarray:
         """The probability of that class."""
         return self.probabilities.max(axis=-1)
+
+
+def reported_split(dataset: data.Dataset) -> str:
+    """The first of test, validation and train that has examples."""
+    return next(s for s in ("test", "validation", "train") if len(getattr(dataset, s).labels))
 
 
 def series(records: Sequence[dict[str, Any]], kind: str) -> dict[str, np.ndarray]:
@@ -311,12 +310,12 @@ def _draw_kernels(
 
 def caption(label: str, guess: str, confidence: float) -> str:
     """What a picture was, and what it was taken for: in one line, or in two where that is long."""
+    label, guess = shortened(label, 22), shortened(guess, 22)
     if label == guess:
         return f"{shortened(label, 17)}  {confidence:.0%}"
-    line = f"{label} → {guess}  {confidence:.0%}"
-    if line == shortened(line, 22):
-        return line
-    return f"{shortened(label, 22)}\n→ {shortened(guess, 14)}  {confidence:.0%}"
+    if len(label) + len(guess) <= 14:
+        return f"{label} → {guess}  {confidence:.0%}"
+    return f"{label}\n→ {shortened(guess, 14)}  {confidence:.0%}"
 
 
 def _name(run: Run) -> str:

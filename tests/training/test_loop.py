@@ -129,7 +129,7 @@ def test_resume_notices_changed_data(tiny, tmp_path):
     arrays = dict(np.load(data))
     arrays["x_train"][0, 0, 0] ^= 1
     np.savez(data, **arrays)
-    with pytest.raises(RunError, match="the data has changed since this run began"):
+    with pytest.raises(RunError, match="the data has changed since this run began; restore it"):
         convax.resume(tmp_path / "run")
 
 

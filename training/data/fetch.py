@@ -60,6 +60,7 @@ DATASETS = {
 }
 
 _TIMEOUT = 30.0  # seconds without a byte
+_CHUNK = 8192  # bytes; what is lost at most when a connection breaks off
 
 
 def default_directory() -> Path:
@@ -181,7 +182,7 @@ def _append(url: str, part: Path, had: int, progress: bool) -> None:
         # "identity": a server must not unpack the file, or pack it twice, on the way.
         headers = {"Range": f"bytes={had}-", "Accept-Encoding": "identity"}
         download = HTTPDownloader(
-            bar, chunk_size=1 << 13, timeout=_TIMEOUT, headers=headers, hooks={"response": begin}
+            bar, chunk_size=_CHUNK, timeout=_TIMEOUT, headers=headers, hooks={"response": begin}
         )
         try:
             download(url, out, None)
@@ -229,7 +230,7 @@ class _Bar:
         self._drawn.update(self._task, total=self.total, advance=count)
 
     def reset(self) -> None:
-        self._drawn.reset(self._task)
+        self._drawn.update(self._task, completed=0)
 
     def close(self) -> None:
         """Closed by `_bar`, which also does so when the download breaks off."""

@@ -146,13 +146,25 @@ def test_loads_four_files(tmp_path, ending, dot):
 @pytest.mark.parametrize(
     ("replaced", "message"),
     [
-        ({"train_labels": np.uint8([1])}, r"train-images\S* has 2 images but train-labels\S* 1"),
-        ({"t10k_labels": np.uint8([1, 2])}, r"t10k-images\S* has 1 images but t10k-labels\S* 2"),
-        ({"t10k_labels": np.uint8([3])}, r"test part has label 3, .* none above 2"),
+        (
+            {"train_labels": np.array([1], np.uint8)},
+            r"train-images\S* has 2 images but train-labels\S* 1",
+        ),
+        (
+            {"t10k_labels": np.array([1, 2], np.uint8)},
+            r"t10k-images\S* has 1 images but t10k-labels\S* 2",
+        ),
+        ({"t10k_labels": np.array([3], np.uint8)}, r"test part has label 3, .* none above 2"),
         ({"t10k_images": PIXELS[:1, :2]}, r"images are 3 x 4 but test images 2 x 4"),
         ({"train_images": PIXELS[0]}, r"train-images\S*: holds uint8 of shape \(3, 4\), need"),
-        ({"train_labels": np.int32([2, 0])}, r"train-labels\S*: holds int32 of shape \(2,\)"),
-        ({"train_images": PIXELS[:0], "train_labels": np.uint8([])}, r"shape \(0, 3, 4\)"),
+        (
+            {"train_labels": np.array([2, 0], np.int32)},
+            r"train-labels\S*: holds int32 of shape \(2,\)",
+        ),
+        (
+            {"train_images": PIXELS[:0], "train_labels": np.array([], np.uint8)},
+            r"shape \(0, 3, 4\)",
+        ),
     ],
 )
 def test_files_that_do_not_fit(tmp_path, replaced, message):

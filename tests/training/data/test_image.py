@@ -147,7 +147,7 @@ def test_resizing_takes_height_before_width():
 
 def test_resizing_interpolates():
     # Twice as wide: centres at 0, 0.25, 0.75, 1 (clamped) of the way from 0 to 200.
-    found = read(Image.fromarray(np.uint8([[0, 200]])), 1, size=(1, 4))
+    found = read(Image.fromarray(np.array([[0, 200]], np.uint8)), 1, size=(1, 4))
     assert found[0, :, 0].tolist() == [0, 50, 150, 200]
 
 

@@ -1,6 +1,8 @@
 """A tiny experiment that trains in a second, for the tests of the loop and of its run."""
 
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -81,3 +83,12 @@ def copied(whole, tmp_path):
     """A copy of the tiny run, to be damaged."""
     shutil.copytree(whole.path, tmp_path / "copied")
     return Run(tmp_path / "copied")
+
+
+@pytest.fixture(scope="session")
+def data_dir():
+    """The folder of real data that CONVAX_DATA names."""
+    folder = os.environ.get("CONVAX_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("CONVAX_DATA does not name a folder with data")
+    return Path(folder)

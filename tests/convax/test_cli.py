@@ -1,0 +1,242 @@
+"""The command line, as a person meets it."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convax.cli import main
+from convax.training.config import load_config, shipped_configs
+
+
+@pytest.fixture
+def convax(monkeypatch, capsys):
+    """``convax(*arguments) -> (exit code, standard output, standard error)``."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["convax", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return code, printed.out, printed.err
+
+    return run
+
+
+def refused(result, *words, code=2):
+    """The command failed with one or two lines that hold these words."""
+    assert result[0] == code
+    assert 1 <= len(result[2].strip().splitlines()) <= 2
+    for word in words:
+        assert word in result[2]
+
+
+def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = convax("train", tiny, "--set", "training.steps=40")
+    assert (code, err) == (0, "")
+    assert "runs/tiny" in out
+    assert "step 40/40" in out
+    assert "validation at step 40" in out
+    assert "test:  loss" in out
+    plots = sorted(p.name for p in (tmp_path / "runs/tiny/plots").iterdir())
+    assert {"confusion.png", "curves.png", "mistakes.png"} <= set(plots)
+
+    assert convax("train", tiny, "--set", "training.steps=1")[0] == 0
+    assert (tmp_path / "runs/tiny-2").is_dir()
+
+    code, out, _ = convax("evaluate", "runs/tiny", "--json")
+    assert code == 0
+    record = json.loads(out)
+    assert record.keys() == {"loss", "accuracy", "count", "split"}
+    assert (record["count"], record["split"]) == (53, "test")
+    code, out, _ = convax("evaluate", "runs/tiny", "--split", "validation")
+    assert "(20 images)" in out
+
+    code, out, _ = convax("report", "runs/tiny")
+    assert code == 0
+    assert "curves.png" in out
+
+
+def test_predict(convax, whole, tmp_path):
+    picture = np.zeros((60, 60), np.uint8)
+    picture[:, 40:] = 255
+    Image.fromarray(picture).save(tmp_path / "right.png")
+    Image.fromarray(255 - picture).convert("RGB").save(tmp_path / "inverted.jpg")
+
+    code, out, _ = convax("predict", whole.path, tmp_path / "right.png", "--json", "--top", "2")
+    assert code == 0
+    record = json.loads(out)
+    assert record["file"].endswith("right.png")
+    assert record["class"] == "2"
+    assert record["top"][0] == {"class": "2", "probability": record["probability"]}
+    assert len(record["top"]) == 2
+
+    code, out, _ = convax("predict", whole.path, tmp_path / "inverted.jpg", "--invert")
+    assert f"{tmp_path / 'inverted.jpg'}: 2 " in out
+
+    (tmp_path / "broken.png").write_bytes(b"not a picture")
+    result = convax("predict", whole.path, tmp_path / "broken.png", tmp_path / "right.png")
+    refused(result, "broken.png")
+    assert "right.png: 2" in result[1]
+
+
+def test_summary(convax, tiny):
+    code, out, _ = convax("summary", "lenet5-digits")
+    assert code == 0
+    assert "61,706" in out
+    code, out, _ = convax("summary", tiny, "--json")
+    values = json.loads(out)
+    assert values["parameters"] == 65 * 16 + 17 * 3
+    assert {"flops", "receptive_field"} <= values.keys()
+
+
+def test_summary_without_the_data_says_what_it_assumes(convax, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path))
+    code, out, err = convax("summary", "lenet5-mnist")
+    assert code == 0
+    assert "61,706" in out
+    assert "assumed instead: 1 channel(s), 10 classes" in err
+
+
+def test_configs(convax):
+    code, out, _ = convax("configs")
+    assert code == 0
+    for name in shipped_configs():
+        assert name in out
+    assert convax("configs", "lenet5-digits")[1] == shipped_configs()["lenet5-digits"]
+    schema = json.loads(convax("configs", "--schema")[1])
+    assert schema["title"] == "Config"
+    refused(convax("configs", "lenet5-digit"), "did you mean 'lenet5-digits'")
+
+
+def test_doctor(convax):
+    code, out, _ = convax("doctor")
+    assert code == 0
+    assert "gradient" in out
+    assert "FAIL" not in out
+
+
+def test_train_without_mnist_says_how_to_get_it(convax, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    refused(convax("train", "lenet5-mnist"), "convax fetch mnist")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "nothing.toml"], ["nothing.toml", "no such file or shipped config"]),
+        (["train", "lenet5-digits", "--set", "training.epoch=1"], ["training.epoch", "'epochs'"]),
+        (["train", "--resume", "nowhere"], ["nowhere", "no such run directory"]),
+        (["train", "lenet5-mnist", "--resume", "x"], ["--resume takes the run's own config"]),
+        (["evaluate", "nowhere"], ["nowhere", "no such run directory"]),
+        (["evaluate", "nowhere", "--split", "tests"], ["--split: got 'tests', need one of train,"]),
+        (["evaluate", "nowhere", "--checkpoint", "x"], ["--checkpoint: got 'x', need one of best,"]),
+        (["predict", "nowhere", "x.png"], ["nowhere", "no such run directory"]),
+        (["summary", "lenet5-digits", "--set", "model.name=lenet6"], ["did you mean 'lenet5'"]),
+        (["summary", "lenet5-digits", "--set", "input.size=[9, 9]"], ["conv2: conv: the window is"]),
+        (["report", "nowhere"], ["nowhere", "no such run directory"]),
+        (["fetch", "imagenet"], ["imagenet", "mnist"]),
+        (["train", "lenet5-digits", "--out", "/proc/none/run"], ["/proc/none/run: cannot be cre"]),
+        (
+            ["train", "lenet5-digits", "--set", "optimizer.b1=1.5"],
+            ["optimizer.b1: adam: ", "1.5"],
+        ),
+    ],
+    ids=lambda value: " ".join(map(str, value))[:40],
+)
+def test_what_was_typed_wrong_gets_a_line(convax, tmp_path, monkeypatch, arguments, words):
+    monkeypatch.chdir(tmp_path)
+    refused(convax(*arguments), *words)
+
+
+@pytest.mark.parametrize("arguments", [["trian"], ["train", "--sed", "1"], ["predict"]])
+def test_usage_errors(convax, arguments):
+    code, _, err = convax(*arguments)
+    assert code == 2
+    assert "Usage" in err
+
+
+def test_a_diverging_run_exits_with_1(convax, tiny, tmp_path):
+    overrides = ["--set", "optimizer.learning_rate=1e30", "--set", "schedule.warmup=0.5"]
+    overrides += ["--set", "optimizer.eps=1e-30"]
+    result = convax("train", tiny, "--out", tmp_path / "run", *overrides)
+    refused(result, "lower optimizer.learning_rate", code=1)
+
+
+def test_a_bug_is_a_line_too_and_a_traceback_on_request(convax, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("oops")
+
+    monkeypatch.setattr("convax.training.config.load_config", broken)
+    refused(convax("summary"), "ZeroDivisionError: oops", "CONVAX_DEBUG=1", code=1)
+    monkeypatch.setenv("CONVAX_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        convax("summary")
+
+
+def test_ctrl_c_exits_with_130_and_says_how_to_go_on(tiny, tmp_path):
+    command = [sys.executable, "-m", "convax", "train", str(tiny), "--out", str(tmp_path / "run")]
+    command += ["--set", "training.steps=100000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        for line in process.stdout or ():
+            if line.startswith("step "):
+                process.send_signal(2)
+                break
+        _, err = process.communicate()
+    assert process.returncode == 130
+    assert f"continue with: convax train --resume {tmp_path / 'run'}" in err
+    assert "Traceback" not in err
+    assert len(err.splitlines()) == 1
+
+
+def test_a_config_file_finds_its_data_beside_it(convax, tiny, tmp_path, monkeypatch):
+    text = tiny.read_text().replace(str(tmp_path / "tiny.npz"), "tiny.npz")
+    (tmp_path / "relative.toml").write_text(text)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
+    assert convax("train", "../relative.toml", "--set", "training.steps=2")[0] == 0
+    # And the run knows where its data is, from anywhere.
+    monkeypatch.chdir("/")
+    assert convax("evaluate", elsewhere / "runs/relative")[0] == 0
+
+
+def test_importing_convax_imports_nothing_heavy():
+    """Beyond jax itself: what a command needs is imported when it needs it."""
+    program = """
+import sys, jax
+before = set(sys.modules)
+import convax
+convax.ops, convax.model, convax.__version__
+print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
+"""
+    environment = {**os.environ, "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
+    )
+    heavy = {"matplotlib", "sklearn", "rich", "typer", "pydantic", "PIL", "optax", "pooch", "scipy"}
+    assert not heavy & set(done.stdout.split())
+
+
+def test_unknown_attribute():
+    import convax
+
+    with pytest.raises(AttributeError, match="module 'convax' has no attribute 'lod'"):
+        convax.lod  # noqa: B018
+    assert "load" in dir(convax)
+
+
+def test_the_default_config_is_shipped():
+    assert load_config("lenet5-digits").model.name == "lenet5"
