@@ -6,7 +6,7 @@ convax runs ``convax train lenet5-mnist``: it looks at the test images once, at 
 time is from the start of the process to the test figure. PyTorch trains the same network (61,706
 parameters, ReLU, max pooling) for six epochs at batch 128 with Adam under a one-cycle schedule
 peaking at 4e-3, and looks at the test images after every epoch: its time is from the start of the
-process to the first figure of at least 99.0 %. Both read the four IDX files from $CONVAX_DATA/mnist.
+process to the first figure of at least 99.0 %. Both read the four IDX files in $CONVAX_DATA/mnist.
 The two take turns, seed by seed. Either may run under another interpreter.
 """
 

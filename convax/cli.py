@@ -30,9 +30,7 @@ SetOption = Annotated[
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.epochs=2."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text.")]
-CheckpointOption = Annotated[
-    str, typer.Option(help='"best" (by the validation metric) or "last".')
-]
+CheckpointOption = Annotated[str, typer.Option(help='"best" (by the validation metric) or "last".')]
 DEFAULT_CONFIG = "lenet5-digits"
 
 

@@ -239,7 +239,9 @@ def _apply_part(name, part, params, state, new_state, x, train, key) -> Array:
     """Apply `part` to its own parameters and state; its new state goes into `new_state`."""
     key = None if key is None else _key_for(key, name)
     with _inside(name):
-        y, part_state = part.apply(params.get(name, {}), state.get(name, {}), x, train=train, key=key)
+        y, part_state = part.apply(
+            params.get(name, {}), state.get(name, {}), x, train=train, key=key
+        )
     if part_state:
         new_state[name] = part_state
     return y

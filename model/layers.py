@@ -8,8 +8,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from .. import ops
-from .layer import EVERYWHERE, POINTWISE, About, Layer, Params, Shape, State, Window
-from .layer import infer_shape, stateless
+from .layer import (
+    EVERYWHERE,
+    POINTWISE,
+    About,
+    Layer,
+    Params,
+    Shape,
+    State,
+    Window,
+    infer_shape,
+    stateless,
+)
 
 Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int]
 InitializerName: TypeAlias = Literal[
@@ -65,12 +75,12 @@ def conv(
         del train, key
         return ops.conv(x, params["kernel"], params.get("bias"), **geometry), state
 
-    return Layer(init, apply, About("conv", Window(_plain(window), _plain(stride), _plain(dilation))))
+    return Layer(
+        init, apply, About("conv", Window(_plain(window), _plain(stride), _plain(dilation)))
+    )
 
 
-def dense(
-    features: int, *, bias: bool = True, kernel_init: Initializer = "he_normal"
-) -> Layer:
+def dense(features: int, *, bias: bool = True, kernel_init: Initializer = "he_normal") -> Layer:
     """Fully connected layer on the last axis; see `ops.dense`.
 
     Args:
@@ -109,7 +119,12 @@ def avg_pool(
 ) -> Layer:
     """Average over windows; see `ops.avg_pool`."""
     return _pool(
-        "avg_pool", ops.avg_pool, window, stride, padding=padding, count_include_pad=count_include_pad
+        "avg_pool",
+        ops.avg_pool,
+        window,
+        stride,
+        padding=padding,
+        count_include_pad=count_include_pad,
     )
 
 

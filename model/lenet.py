@@ -32,5 +32,3 @@ def lenet5(classes: int, *, activation: ActivationName, pool: Literal["max", "av
         act4=act,
         dense3=dense(classes),
     )
-
-

@@ -61,7 +61,13 @@ class Summary(NamedTuple):
     def as_table(self) -> str:
         """For people."""
         total = Row(
-            "total", "", (), self.parameters, self.flops, self.activation_bytes, self.receptive_field
+            "total",
+            "",
+            (),
+            self.parameters,
+            self.flops,
+            self.activation_bytes,
+            self.receptive_field,
         )
         header = ("layer", "kind", "output", "parameters", "FLOPs", "activations", "sees")
         cells = [header, *(_cells(row) for row in (*self.rows, total))]

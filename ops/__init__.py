@@ -1,4 +1,19 @@
-"""Pure functions on arrays."""
+"""Pure functions on arrays, channels last: what networks are made of.
+
+The letters of shapes, here and in every docstring:
+
+    N             batch
+    H, W          spatial axes; with one or three of them (W,) or (D, H, W): "*spatial"
+    KH, KW        the window over them: "*window"
+    Ho, Wo        spatial axes of the output: "*spatial_out"
+    Ci, Co        channels in and out; C where there is one number
+    G             groups
+    K             classes
+
+So images are (N, H, W, Ci) and kernels (KH, KW, Ci // G, Co). Every function differentiates to any
+order, forward and backward, and goes through `jit`, `vmap` and `scan`; dtypes are never mixed
+silently, and types below float32 are added up in float32.
+"""
 
 from .activation import (
     elu,

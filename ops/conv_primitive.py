@@ -38,6 +38,8 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from .dtype import wide
+
 
 class Geometry(NamedTuple):
     """The static side of a convolution; hashable, as the parameters of a primitive must be."""
@@ -121,7 +123,7 @@ def _channels_last_conv(lhs, rhs, **parameters):
         lhs,
         rhs,
         dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
-        preferred_element_type=jnp.promote_types(lhs.dtype, jnp.float32),
+        preferred_element_type=wide(lhs.dtype),
         **parameters,
     )
     return out.astype(lhs.dtype)

@@ -1,54 +1,136 @@
-"""Initialisers: random starting values with a variance that suits the layer's fans."""
+r"""Initializers: random starting values whose variance suits a layer's fans.
 
+A kernel ``(*window, Ci // groups, Co)``, or ``(Ci, Co)`` for a dense layer, joins each output to
+`fan_in` inputs and each input to `fan_out` outputs:
+
+    fan_in  = prod(window) * Ci // groups
+    fan_out = prod(window) * Co // groups
+
+`groups` cannot be read off the kernel's shape, so a grouped layer passes it. The variances keep
+the size of the signal from layer to layer, forward (fan_in), backward (fan_out) or between the two:
+
+    Xavier, or Glorot:  2 / (fan_in + fan_out)     for layers followed by tanh, or by nothing
+    He, or Kaiming:     2 / fan_in                 for layers followed by relu
+    LeCun:              1 / fan_in                 for layers followed by selu or tanh
+
+The normal ones are not truncated and the uniform ones cover (-a, a) with a = sqrt(3 variance), both
+as in PyTorch's `torch.nn.init`; `jax.nn.initializers` truncates its normal ones at two deviations.
+
+References:
+    Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks,
+    AISTATS 2010. He et al., Delving deep into rectifiers, arXiv:1502.01852. LeCun et al.,
+    Efficient BackProp, 1998.
+"""
+
+from collections.abc import Callable, Sequence
 from math import prod, sqrt
 
 import jax
 import jax.numpy as jnp
 
 
-def _fans(shape, groups):
-    *window, fan_in, fan_out = shape
-    return fan_in * prod(window), fan_out // groups * prod(window)
+def xavier_uniform(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """Uniform in (-a, a), a = sqrt(6 / (fan_in + fan_out)).
+
+    Args:
+        key: `jax.random` key.
+        shape: ``(*window, Ci // groups, Co)`` or ``(Ci, Co)``.
+        dtype: of the result.
+        groups: of the convolution that the kernel is for.
+
+    Returns:
+        An array of `shape` and `dtype`.
+
+    Raises:
+        ValueError: fewer than two axes, or `groups` does not divide Co.
+
+    Example:
+        >>> xavier_uniform(jax.random.key(0), (3, 3, 16, 32)).shape
+        (3, 3, 16, 32)
+    """
+    fan_in, fan_out = _fans("xavier_uniform", shape, groups)
+    return _uniform(key, shape, dtype, 2 / (fan_in + fan_out))
 
 
-def xavier_uniform(key, shape, dtype=jnp.float32, *, groups=1):
-    """U(-a, a), a = sqrt(6 / (fan_in + fan_out))."""
-    a = sqrt(6 / sum(_fans(shape, groups)))
-    return jax.random.uniform(key, shape, dtype, -a, a)
+def xavier_normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """Normal with variance 2 / (fan_in + fan_out); arguments as for `xavier_uniform`."""
+    fan_in, fan_out = _fans("xavier_normal", shape, groups)
+    return _normal(key, shape, dtype, 2 / (fan_in + fan_out))
 
 
-def xavier_normal(key, shape, dtype=jnp.float32, *, groups=1):
-    """N(0, 2 / (fan_in + fan_out))."""
-    return jax.random.normal(key, shape, dtype) * sqrt(2 / sum(_fans(shape, groups)))
+def he_uniform(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """Uniform in (-a, a), a = sqrt(6 / fan_in); arguments as for `xavier_uniform`."""
+    fan_in, _ = _fans("he_uniform", shape, groups)
+    return _uniform(key, shape, dtype, 2 / fan_in)
 
 
-def he_uniform(key, shape, dtype=jnp.float32, *, groups=1):
-    """U(-a, a), a = sqrt(6 / fan_in)."""
-    a = sqrt(6 / _fans(shape, groups)[0])
-    return jax.random.uniform(key, shape, dtype, -a, a)
+def he_normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """Normal with variance 2 / fan_in; arguments as for `xavier_uniform`."""
+    fan_in, _ = _fans("he_normal", shape, groups)
+    return _normal(key, shape, dtype, 2 / fan_in)
 
 
-def he_normal(key, shape, dtype=jnp.float32, *, groups=1):
-    """N(0, 2 / fan_in)."""
-    return jax.random.normal(key, shape, dtype) * sqrt(2 / _fans(shape, groups)[0])
+def lecun_normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """Normal with variance 1 / fan_in; arguments as for `xavier_uniform`."""
+    fan_in, _ = _fans("lecun_normal", shape, groups)
+    return _normal(key, shape, dtype, 1 / fan_in)
 
 
-def lecun_normal(key, shape, dtype=jnp.float32, *, groups=1):
-    """N(0, 1 / fan_in)."""
-    return jax.random.normal(key, shape, dtype) * sqrt(1 / _fans(shape, groups)[0])
-
-
-def zeros(key, shape, dtype=jnp.float32, *, groups=1):
-    """All zeros."""
+def zeros(
+    key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """All zeros, of any shape: what biases start from. `key` and `groups` are ignored."""
+    del key, groups
     return jnp.zeros(shape, dtype)
 
 
-def ones(key, shape, dtype=jnp.float32, *, groups=1):
-    """All ones."""
+def ones(
+    key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """All ones, of any shape: what scales start from. `key` and `groups` are ignored."""
+    del key, groups
     return jnp.ones(shape, dtype)
 
 
-INITIALIZERS = {
-    f.__name__: f
-    for f in (xavier_uniform, xavier_normal, he_uniform, he_normal, lecun_normal, zeros, ones)
+INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
+    function.__name__: function
+    for function in (
+        xavier_uniform,
+        xavier_normal,
+        he_uniform,
+        he_normal,
+        lecun_normal,
+        zeros,
+        ones,
+    )
 }
+
+
+def _fans(name, shape, groups):
+    if len(shape) < 2 or groups < 1 or shape[-1] % groups:
+        raise ValueError(
+            f"{name}: no fans: got shape {tuple(shape)} with groups={groups}, need "
+            f"(*window, Ci // groups, Co) with Co divisible by groups; initialize biases and "
+            f"scales with zeros or ones"
+        )
+    *window, Ci, Co = shape
+    return prod(window) * Ci, prod(window) * Co // groups
+
+
+def _uniform(key, shape, dtype, variance):
+    limit = sqrt(3 * variance)
+    return jax.random.uniform(key, shape, dtype, -limit, limit)
+
+
+def _normal(key, shape, dtype, variance):
+    return jax.random.normal(key, shape, dtype) * sqrt(variance)

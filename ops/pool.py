@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from .dtype import check_floating, wide
 from .window import Padding, per_axis, resolve_windows
 
 
@@ -114,7 +115,7 @@ def pool_output_shape(
 class _Axis(NamedTuple):
     """How the windows lie along one axis of the array."""
 
-    index: int
+    at: int
     size: int
     window: int
     stride: int
@@ -206,10 +207,10 @@ def _max_of_window(x, axis):
 @_max_of_window.defjvp
 def _max_of_window_jvp(axis, primals, tangents):
     (x,), (dx,) = primals, tangents
-    position = lax.broadcasted_iota(np.int32, x.shape, axis.index)
+    position = lax.broadcasted_iota(np.int32, x.shape, axis.at)
     padding = np.array(-np.inf, x.dtype), np.int32(axis.size)  # so late a position never wins
     _, winner = _reduce_windows((lax.stop_gradient(x), position), axis, padding, _earlier_max)
-    return _max_of_window(x, axis), jnp.take_along_axis(dx, winner, axis.index)
+    return _max_of_window(x, axis), jnp.take_along_axis(dx, winner, axis.at)
 
 
 def _earlier_max(left, right):
@@ -223,7 +224,7 @@ def _earlier_max(left, right):
 
 @partial(jax.jit, static_argnums=(1, 2))
 def _avg_pool(x, axes, count_include_pad):
-    y = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    y = x.astype(wide(x.dtype))
     if all(axis.tiles for axis in axes):
         y = _mean_of_tiles(y, axes)
     else:
@@ -235,11 +236,11 @@ def _avg_pool(x, axes, count_include_pad):
 
 
 def _mean_of_tiles(x, axes):
-    shape = [x.shape[0]]
-    for axis in axes:
-        x = lax.slice_in_dim(x, 0, axis.output * axis.window, axis=axis.index)
-        shape += axis.output, axis.window
-    return jnp.mean(x.reshape(*shape, x.shape[-1]), axis=tuple(2 * axis.index for axis in axes))
+    for axis in reversed(axes):
+        i, k, o = axis.at, axis.window, axis.output
+        x = lax.slice_in_dim(x, 0, o * k, axis=i)
+        x = x.reshape(*x.shape[:i], o, k, *x.shape[i + 1 :])
+    return jnp.mean(x, axis=tuple(2 * axis.at for axis in axes))
 
 
 def _count_inside(axis, rank, dtype):
@@ -255,25 +256,21 @@ def _count_inside(axis, rank, dtype):
 def _reduce_windows(x, axis, initial, function):
     rank = jax.tree.leaves(x)[0].ndim
     window, stride, padding = [1] * rank, [1] * rank, [(0, 0)] * rank
-    window[axis.index], stride[axis.index] = axis.window, axis.stride
-    padding[axis.index] = axis.padding
+    window[axis.at], stride[axis.at] = axis.window, axis.stride
+    padding[axis.at] = axis.padding
     return lax.reduce_window(x, initial, function, window, stride, padding)
 
 
 def _along(axis, rank, values):
     """Shape a vector so that it broadcasts along `axis`."""
     shape = [1] * rank
-    shape[axis.index] = -1
+    shape[axis.at] = -1
     return jnp.asarray(values.reshape(shape))
 
 
 def _checked(name, x, window, stride, padding):
     x = jnp.asarray(x)
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise TypeError(
-            f"{name}: x is not floating point: got {x.dtype}, need a float dtype; write "
-            f"x.astype(jnp.float32)"
-        )
+    check_floating(name, "x", x)
     return x, _axes(name, x.shape, window, stride, padding)
 
 

@@ -5,7 +5,7 @@ moved in steps of s, gives
 
     o = floor((i + low + high - d (k - 1) - 1) / s) + 1
 
-outputs. "VALID" pads nothing; "SAME" pads so that o = ceil(i / s), the odd element on the high side.
+outputs. "VALID" pads nothing; "SAME" pads so that o = ceil(i / s), an odd element on the high side.
 Everything here works on shapes, never on arrays, and so costs nothing under jit.
 """
 
@@ -34,7 +34,7 @@ def resolve_windows(
     padding: Padding,
     dilation: int | Sequence[int],
 ) -> Windows:
-    """Check the hyper-parameters of `name` against the spatial `size` and write them out per axis."""
+    """Check the hyper-parameters of function `name` and write them out per axis."""
     rank = len(size)
     strides = per_axis(name, "stride", stride, rank)
     dilations = per_axis(name, "dilation", dilation, rank)
@@ -55,13 +55,18 @@ def resolve_windows(
 
 def per_axis(name: str, what: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:
     """Write `value` out as one positive int per spatial axis."""
-    values = (value,) * rank if _is_int(value) else tuple(value)  # type: ignore[arg-type]
-    if len(values) != rank or not all(_is_int(v) and v >= 1 for v in values):
+    values = value if isinstance(value, Sequence) else (value,) * rank
+    if len(values) != rank or not all(is_int(v) and v >= 1 for v in values):
         raise ValueError(
-            f"{name}: bad {what}: got {value!r}, need a positive int or {rank} of them (one per "
-            f"spatial axis); write {what}={(1,) * rank}, for example"
+            f"{name}: bad {what}: got {value!r}, need a positive int, or {rank} of them, one per "
+            f"spatial axis; write {what}={(1,) * rank}, for example"
         )
     return tuple(int(v) for v in values)
+
+
+def is_int(value: object) -> bool:
+    """Whether `value` is an integer, of Python's or NumPy's, and not a truth value."""
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 def _padding_pairs(
@@ -73,34 +78,20 @@ def _padding_pairs(
 ) -> Pairs:
     rank = len(size)
     if isinstance(padding, str):
-        match padding.upper():
-            case "VALID":
-                return ((0, 0),) * rank
-            case "SAME":
-                totals = (
-                    max((-(-i // s) - 1) * s + e - i, 0)
-                    for i, e, s in zip(size, extent, stride, strict=True)
-                )
-                return tuple((total // 2, total - total // 2) for total in totals)
-    elif _is_int(padding):
-        padding = (padding,) * rank  # type: ignore[assignment]
-    if not isinstance(padding, str):
-        pairs = [(p, p) if _is_int(p) else p for p in padding]  # type: ignore[union-attr]
-        if len(pairs) == rank and all(_is_pair(p) for p in pairs):
+        if padding.upper() == "VALID":
+            return ((0, 0),) * rank
+        if padding.upper() == "SAME":
+            axes = zip(size, extent, stride, strict=True)
+            totals = [max((-(-i // s) - 1) * s + e - i, 0) for i, e, s in axes]
+            return tuple((total // 2, total - total // 2) for total in totals)
+    else:
+        sides = padding if isinstance(padding, Sequence) else (padding,) * rank
+        pairs = [side if isinstance(side, Sequence) else (side, side) for side in sides]
+        if len(pairs) == rank and all(
+            len(pair) == 2 and all(is_int(p) and p >= 0 for p in pair) for pair in pairs
+        ):
             return tuple((int(low), int(high)) for low, high in pairs)
     raise ValueError(
         f"{name}: bad padding: got {padding!r}, need 'SAME', 'VALID', an int >= 0, {rank} of them, "
         f"or {rank} pairs (low, high); write padding={((1, 1),) * rank}, for example"
-    )
-
-
-def _is_int(value) -> bool:
-    return hasattr(value, "__index__") and not isinstance(value, bool)
-
-
-def _is_pair(value) -> bool:
-    return (
-        isinstance(value, Sequence)
-        and len(value) == 2
-        and all(_is_int(v) and v >= 0 for v in value)
     )

@@ -1,15 +1,42 @@
-"""A tiny experiment that trains in a second, for the tests of the loop and of its run."""
+"""What tests share: strict JAX, seeded numbers, oracles, real data, and a tiny experiment."""
 
 import os
 import shutil
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 import convax
 from convax.training.config import load_config
 from convax.training.run import Run
+
+SEED = 20261121
+
+# No silent casts, no silent broadcasts.
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_report_header(config):
+    return f"random numbers of the tests: seed {SEED}; jax {jax.__version__}"
+
+
+@pytest.fixture
+def rng():
+    """Random numbers, the same in every test."""
+    return np.random.default_rng(SEED)
+
+
+@pytest.fixture(scope="session")
+def torch():
+    """PyTorch on CPU, the oracle."""
+    reason = "PyTorch (the oracle) is not installed: pip install 'convax[oracle]'"
+    module = pytest.importorskip("torch", reason=reason)
+    module.set_num_threads(1)
+    return module
+
 
 TINY = """
 seed = 3

@@ -70,7 +70,9 @@ def prune(folder: Path) -> None:
     kept = {named(folder, pointer) for pointer in ("last", "best")}
     for entry in folder.iterdir():
         if entry.is_dir() and entry.name not in kept:
-            doomed = entry if entry.name.startswith(".") else entry.rename(folder / f".{entry.name}")
+            doomed = (
+                entry if entry.name.startswith(".") else entry.rename(folder / f".{entry.name}")
+            )
             shutil.rmtree(doomed)
         elif entry.name.startswith("."):
             entry.unlink()
@@ -141,7 +143,7 @@ def _read_manifest(checkpoint: Path) -> dict[str, Any]:
     try:
         manifest = json.loads(path.read_bytes())
         written = manifest["format"]
-        manifest["sha256"], manifest["memory"], manifest["step"]  # noqa: B018 -- all must be there
+        manifest["sha256"], manifest["memory"], manifest["step"]
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):

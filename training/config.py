@@ -5,10 +5,7 @@ derived from the signatures of the functions themselves, so a keyword is written
 a function gives no default must be stated; everything that is wrong is reported at once.
 """
 
-import difflib
 import inspect
-import json
-import re
 import tomllib
 import types
 import typing

@@ -63,9 +63,7 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     return make_eval_step(experiment.net, make_loss(experiment.config.loss), images)
 
 
-def evaluate(
-    run: str | Path, split: str = "test", *, checkpoint: str = "best"
-) -> Evaluation:
+def evaluate(run: str | Path, split: str = "test", *, checkpoint: str = "best") -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
     Args:

@@ -22,6 +22,7 @@ from .evaluation import evaluate_split
 from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
+from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
 from .step import TrainState, make_eval_step, make_loss, make_train_step
 from .stopping import Progress, Stopping, after_evaluation, after_step
@@ -176,15 +177,15 @@ def _save(run: Run, train_state: TrainState, memory: Memory, best: bool) -> None
 def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
     """Test the best parameters, write down the result, and draw the pictures."""
     best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
-    card, step = experiment.card, int(train_state.step)
+    step = int(train_state.step)
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
-    split = next(name for name in ("test", "validation", "train") if card.counts[name])
+    split = reported_split(experiment.dataset)
     evaluation = evaluate_split(eval_step, best.params, best.state, experiment.dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})
         display.note(f"test:  {describe(result['test'])}")
-    draw(run, experiment, best.params, evaluation)
+    draw_experiment(run, experiment, best.params, evaluation)
     run.update_info(status="finished", result=result)
 
 
@@ -280,4 +281,3 @@ def _signals_noted() -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-

@@ -53,8 +53,13 @@ class Bar:
     """A progress bar with the newest figures; notes scroll above it."""
 
     def __init__(self):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-        from rich.progress import TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeRemainingColumn,
+        )
 
         columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
         self._progress = Progress(

@@ -19,7 +19,7 @@ from ..model import Layer
 from . import checkpoint as checkpoints
 from . import data, pictures
 from .evaluation import Evaluation, evaluate_split, make_eval_step_of
-from .experiment import reopen
+from .experiment import Experiment, reopen
 from .pictures import shortened
 from .run import Run, open_run
 
@@ -47,18 +47,26 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     if checkpoints.named(run.checkpoints, "last") is None:
         return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
     run, experiment = reopen(path)
-    card, template = experiment.card, experiment.template
+    template = experiment.template
     params, state, _ = checkpoints.restore_network(
         run.checkpoints, checkpoint, template.params, template.state
     )
-    eval_step = make_eval_step_of(experiment)
-    split = reported_split(experiment.dataset)
-    examples: data.Split = getattr(experiment.dataset, split)
+    eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
+    evaluation = evaluate_split(eval_step, params, state, experiment.dataset, split)
+    return draw_experiment(run, experiment, params, evaluation)
+
+
+def draw_experiment(
+    run: Run, experiment: Experiment, params: Any, evaluation: Evaluation
+) -> list[Path]:
+    """`draw`, where everything else is known from the experiment."""
+    card = experiment.card
+    examples: data.Split = getattr(experiment.dataset, evaluation.split)
     return draw(
         run,
         net=experiment.net,
         params=params,
-        evaluation=evaluate_split(eval_step, params, state, experiment.dataset, split),
+        evaluation=evaluation,
         images=examples.images,
         labels=examples.labels,
         classes=card.classes,

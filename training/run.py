@@ -1,11 +1,11 @@
 """A run is a directory: everything about one training, readable without convax.
 
-    config.toml      the config with every default written out
-    run.json         command, versions, devices, git revision; the result once it is finished
-    dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
-    metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test", "step": ...}
-    checkpoints/     see `training.checkpoint`
-    plots/           see `training.report`
+config.toml      the config with every default written out
+run.json         command, versions, devices, git revision; the result once it is finished
+dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
+metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test", "step": ...}
+checkpoints/     see `training.checkpoint`
+plots/           see `training.report`
 """
 
 import json

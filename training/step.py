@@ -122,4 +122,3 @@ def _correct(logits: Array, labels: Array) -> Array:
 def _l2_norm(tree: Any) -> Array:
     leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(sum((jnp.vdot(leaf, leaf) for leaf in leaves), jnp.float32(0)))
-

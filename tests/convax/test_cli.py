@@ -141,10 +141,16 @@ def test_train_without_mnist_says_how_to_get_it(convax, tmp_path, monkeypatch):
         (["train", "lenet5-mnist", "--resume", "x"], ["--resume takes the run's own config"]),
         (["evaluate", "nowhere"], ["nowhere", "no such run directory"]),
         (["evaluate", "nowhere", "--split", "tests"], ["--split: got 'tests', need one of train,"]),
-        (["evaluate", "nowhere", "--checkpoint", "x"], ["--checkpoint: got 'x', need one of best,"]),
+        (
+            ["evaluate", "nowhere", "--checkpoint", "x"],
+            ["--checkpoint: got 'x', need one of best,"],
+        ),
         (["predict", "nowhere", "x.png"], ["nowhere", "no such run directory"]),
         (["summary", "lenet5-digits", "--set", "model.name=lenet6"], ["did you mean 'lenet5'"]),
-        (["summary", "lenet5-digits", "--set", "input.size=[9, 9]"], ["conv2: conv: the window is"]),
+        (
+            ["summary", "lenet5-digits", "--set", "input.size=[9, 9]"],
+            ["conv2: conv: the window is"],
+        ),
         (["report", "nowhere"], ["nowhere", "no such run directory"]),
         (["fetch", "imagenet"], ["imagenet", "mnist"]),
         (["train", "lenet5-digits", "--out", "/proc/none/run"], ["/proc/none/run: cannot be cre"]),

@@ -62,9 +62,9 @@ def test_init_shapes_agrees_with_init():
     out_shape, params, state = net.init(KEY, (1, 32, 32, 1))
     assert model.init_shapes(net, (1, 32, 32, 1))[0] == out_shape
     shapes = jax.tree.map(lambda a: (a.shape, a.dtype), params)
-    assert jax.tree.map(lambda a: (a.shape, a.dtype), model.init_shapes(net, (1, 32, 32, 1))[1]) == (
-        shapes
-    )
+    assert jax.tree.map(
+        lambda a: (a.shape, a.dtype), model.init_shapes(net, (1, 32, 32, 1))[1]
+    ) == (shapes)
     assert state == {}
 
 

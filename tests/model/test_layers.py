@@ -65,7 +65,9 @@ def test_activations(name):
 def test_activation_settings():
     x = jnp.array([[-1.0, 2.0]])
     np.testing.assert_allclose(run(model.leaky_relu(negative_slope=0.5), x)[1], [[-0.5, 2.0]])
-    np.testing.assert_allclose(run(model.elu(alpha=2.0), x)[1], [[2 * np.expm1(-1), 2.0]], rtol=1e-6)
+    np.testing.assert_allclose(
+        run(model.elu(alpha=2.0), x)[1], [[2 * np.expm1(-1), 2.0]], rtol=1e-6
+    )
 
 
 def test_kernel_init_by_name_or_function():

@@ -88,7 +88,12 @@ def test_table_and_json():
     values = summary.as_dict()
     assert values["parameters"] == 65 * 20 + 21 * 10
     assert {"flops", "receptive_field", "activation_bytes"} <= values.keys()
-    assert [layer["path"] for layer in values["layers"]] == ["flatten1", "dense1", "relu1", "dense2"]
+    assert [layer["path"] for layer in values["layers"]] == [
+        "flatten1",
+        "dense1",
+        "relu1",
+        "dense2",
+    ]
     lines = summary.as_table().splitlines()
     assert lines[0].split() == [
         "layer", "kind", "output", "parameters", "FLOPs", "activations", "sees"

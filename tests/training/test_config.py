@@ -115,9 +115,15 @@ def test_all_problems_are_reported_at_once():
 @pytest.mark.parametrize(
     ("change", "expected"),
     [
-        ({"model": {"name": "lenet"}}, "model.name: should be one of .*; got 'lenet'; did you mean 'le"),
-        ({"model": {}}, "model.name: missing; write model.name = one of \"lenet5\""),
-        ({"model": {"name": "lenet5", "activation": "rely", "pool": "max"}}, "model.activation: should"),
+        (
+            {"model": {"name": "lenet"}},
+            "model.name: should be one of .*; got 'lenet'; did you mean 'le",
+        ),
+        ({"model": {}}, 'model.name: missing; write model.name = one of "lenet5"'),
+        (
+            {"model": {"name": "lenet5", "activation": "rely", "pool": "max"}},
+            "model.activation: should",
+        ),
         ({"model": {"layers": [{"type": "cnv"}]}}, r"model.layers.0.type: .*did you mean 'conv'"),
         (
             {"model": {"layers": [{"type": "conv", "features": 3}]}},
@@ -143,8 +149,14 @@ def test_all_problems_are_reported_at_once():
             "schedule.warmup: onecycle: .*1.5",
         ),
         ({"model": {"layers": []}}, "model.layers: "),
-        ({"optimizer": {"name": "adan", "learning_rate": 1.0}}, "optimizer.name: .*did you mean 'adam'"),
-        ({"optimizer": {"name": "sgd", "learning_rate": 0.0}}, "optimizer.learning_rate: should be gr"),
+        (
+            {"optimizer": {"name": "adan", "learning_rate": 1.0}},
+            "optimizer.name: .*did you mean 'adam'",
+        ),
+        (
+            {"optimizer": {"name": "sgd", "learning_rate": 0.0}},
+            "optimizer.learning_rate: should be gr",
+        ),
         (
             {"optimizer": {"name": "sgd", "learning_rate": 0.1, "b1": 0.9}},
             "optimizer.b1: unknown key; known here: name, .*learning_rate",
@@ -159,7 +171,10 @@ def test_all_problems_are_reported_at_once():
             "training.evaluate_every: ",
         ),
         ({"stop": {"patience": 0}}, "stop.patience: should be greater than 0; got 0"),
-        ({"data": {"source": "digits", "validation": 1.5, "test": 0}}, "data.validation: should be"),
+        (
+            {"data": {"source": "digits", "validation": 1.5, "test": 0}},
+            "data.validation: should be",
+        ),
         ({"input": {"size": [32], "fit": "pad"}}, "input.size: "),
         ({"schedule": "constant"}, "schedule: should be a table; got 'constant'"),
         ({"seed": 1.5}, "seed: should be a valid integer"),

@@ -96,8 +96,16 @@ def test_the_function_can_be_used_inside_jax(predictor, dataset):
     [
         (np.zeros((2, 7, 6, 1), np.uint8), ValueError, r"got \(2, 7, 6, 1\), need \(N, 6, 6, 1\)"),
         (np.zeros((6, 6), np.uint8), ValueError, r"predict: wrong image shape: got \(6, 6\)"),
-        (np.zeros((1, 6, 6, 1), np.int64), TypeError, "predict: wrong dtype: got int64, need uint8"),
-        (np.full((1, 6, 6, 1), 255.0), ValueError, r"must lie in \[0, 1\]: got 255 to 255; pass uint"),
+        (
+            np.zeros((1, 6, 6, 1), np.int64),
+            TypeError,
+            "predict: wrong dtype: got int64, need uint8",
+        ),
+        (
+            np.full((1, 6, 6, 1), 255.0),
+            ValueError,
+            r"must lie in \[0, 1\]: got 255 to 255; pass uint",
+        ),
         (np.full((1, 6, 6, 1), np.nan), ValueError, r"must lie in \[0, 1\]"),
     ],
 )
@@ -161,7 +169,9 @@ def test_an_evaluation_that_misses_an_example_is_an_error(whole, dataset):
 
     with pytest.raises(RuntimeError, match="test: 52 of 53 examples were counted"):
         evaluate_split(forgetful, None, None, dataset, "test")
-    with pytest.raises(RunError, match=r"validation: this split of the data is empty; set data.val"):
+    with pytest.raises(
+        RunError, match=r"validation: this split of the data is empty; set data.val"
+    ):
         empty = dataset._replace(validation=data.Split(*(a[:0] for a in dataset.validation)))
         evaluate_split(forgetful, None, None, empty, "validation")
 
@@ -192,5 +202,7 @@ def test_statistics_are_those_of_the_training_images(whole, dataset):
 
 def test_images_too_large_to_pad(whole, dataset):
     small = whole.config().input.model_copy(update={"size": [5, 8]})
-    with pytest.raises(ValueError, match=r"input.size: images of 6x6 cannot be padded to 5x8; write"):
+    with pytest.raises(
+        ValueError, match=r"input.size: images of 6x6 cannot be padded to 5x8; write"
+    ):
         measure(dataset.train, small)

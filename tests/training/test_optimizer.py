@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from convax.training.optimizer import (
     OPTIMIZERS,
     Optimizer,

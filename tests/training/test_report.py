@@ -7,15 +7,15 @@ import jax
 import matplotlib
 import numpy as np
 import pytest
+from PIL import Image
+
+from convax import model
 from convax.training import data, pictures, report
 from convax.training.checkpoint import CheckpointError
 from convax.training.config import load_config
 from convax.training.evaluation import Evaluation
 from convax.training.report import Answers
 from convax.training.run import RunError, create_run, write_json_lines
-from PIL import Image
-
-from convax import model
 
 # Three classes; 1 and 3 to 5 are wrong, 4 is the surest of them.
 PROBABILITIES = np.array(
@@ -112,13 +112,11 @@ def test_log_limits(values, limits):
         (0.05, 1.3, [0.1, 0.2, 0.5, 1.0]),  # 0.05 itself is too near the end
         (0.004, 3.0, [0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0]),
         (0.0004, 3.0, [0.001, 0.01, 0.1, 1.0]),
-        (2e-13, 3.0, [1e-12, 1e-10, 1e-8, 1e-6, 1e-4, 1e-2, 1.0]),
+        (2e-13, 3.0, [1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
     ],
 )
 def test_log_ticks(low, high, ticks):
-    found = pictures.log_ticks(low, high)
-    assert found == ticks if low > 1e-9 else 4 <= len(found) <= 10
-    assert all(low < tick <= high for tick in found)
+    assert pictures.log_ticks(low, high) == ticks
 
 
 def test_captions():
@@ -228,7 +226,7 @@ def assert_pictures(run, names):
             image.load()
             assert image.format == "PNG"
             assert 600 <= image.width <= 2600 and 250 <= image.height <= 2600
-            assert len(image.convert("L").getcolors()) > 10  # something is on it
+            assert len(set(image.convert("L").tobytes())) > 10  # something is on it
 
 
 def draw(run, net, *, images, labels, classes, right):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
 from convax.training.optimizer import adam, momentum
 from convax.training.schedule import SCHEDULES
 

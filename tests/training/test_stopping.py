@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from convax.training.optimizer import sgd
 from convax.training.stopping import (
     Progress,

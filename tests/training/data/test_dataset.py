@@ -4,6 +4,9 @@ from itertools import chain
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
 from convax.training.data import (
     SPLITS,
     DataError,
@@ -14,8 +17,6 @@ from convax.training.data import (
     fingerprint,
     split,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 SEEDS = st.integers(0, 2**64 - 1)
 

@@ -9,6 +9,7 @@ import sys
 import threading
 
 import pytest
+
 from convax.training.data import DATASETS, DataError, fetch
 
 # `convax.training.data.fetch` is the function; this is the module it is in.

@@ -4,8 +4,9 @@ import tarfile
 
 import numpy as np
 import pytest
-from convax.training.data import DataError, load_folder
 from PIL import Image
+
+from convax.training.data import DataError, load_folder
 
 
 def put(root, *names, size=(4, 3)):

@@ -6,6 +6,7 @@ import struct
 
 import numpy as np
 import pytest
+
 from convax.training.data import DataError, load_idx, read_idx
 
 CODES = {"u1": 8, "i1": 9, "i2": 11, "i4": 12, "f4": 13, "f8": 14}

@@ -5,9 +5,10 @@ import zlib
 
 import numpy as np
 import pytest
+from PIL import Image
+
 from convax.training.data import DataError, read_image
 from convax.training.data.image import FORMATS
-from PIL import Image
 
 COLOR = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+
 from convax.training.data import DataError, load_npz
 
 X = np.arange(2 * 5 * 6, dtype=np.uint8).reshape(2, 5, 6)

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pooch
 import pytest
-from convax.training.data import DataError, default_directory, load, load_digits, locate
 from PIL import Image
+
+from convax.training.data import DataError, default_directory, load, load_digits, locate
 
 
 @pytest.fixture
