@@ -19,10 +19,8 @@ the other two. Hence the three are closed under differentiation of any order, fo
 `vmap` needs nothing new either: a batch axis on one operand folds into an axis that the other
 operand does not have, and batch axes on both make one group per batch element.
 
-The lowerings are written as convolutions with channels last in and out, the arrays transposed
-explicitly. What differentiating `lax.conv_general_dilated` gives, a convolution with permuted
-dimension numbers, is as fast on CPU by itself, but inside a loop or a branch falls to an emitter
-up to a hundred times slower.
+Each is lowered to XLA's own convolution (`conv_plain`); on CPU, where channels are few, to matrix
+products over whole rows (`conv_rows`).
 
 References:
     Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
@@ -30,7 +28,6 @@ References:
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -38,102 +35,13 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from .dtype import wide
-
-
-class Geometry(NamedTuple):
-    """The static side of a convolution; hashable, as the parameters of a primitive must be."""
-
-    size: tuple[int, ...]  # spatial shape of x
-    window: tuple[int, ...]  # spatial shape of k
-    output: tuple[int, ...]  # spatial shape of g
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    groups: int
-
-
-# ------------------------------------------------------------------------- the plain lowerings
-
-
-def plain_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """y = dT/dg: x correlated with k."""
-    return _channels_last_conv(
-        x,
-        k,
-        window_strides=geometry.stride,
-        padding=geometry.padding,
-        rhs_dilation=geometry.dilation,
-        feature_group_count=geometry.groups,
-    )
-
-
-def plain_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """gx = dT/dx: g, with s - 1 zeros between its elements, correlated with the flipped kernel."""
-    *_, Ci, Co = k.shape
-    G = geometry.groups
-    k = k.reshape(*geometry.window, Ci, G, Co // G)
-    k = jnp.swapaxes(k, -3, -1).reshape(*geometry.window, Co // G, G * Ci)
-    padding = []
-    for i, w, o, s, d, (low, _) in zip(*geometry[:-1], strict=True):
-        before = d * (w - 1) - low
-        after = i + low - ((o - 1) * s + 1)  # so that the output has the size of x
-        padding.append((before, after))
-    return _channels_last_conv(
-        g,
-        lax.rev(k, tuple(range(len(geometry.window)))),
-        window_strides=(1,) * len(geometry.window),
-        padding=padding,
-        lhs_dilation=geometry.stride,
-        rhs_dilation=geometry.dilation,
-        feature_group_count=G,
-    )
-
-
-def plain_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """gk = dT/dk: x correlated with g, the batch being the channel that is summed over."""
-    N, Ci, Co, G = x.shape[0], x.shape[-1] // geometry.groups, g.shape[-1], geometry.groups
-    if N == 0:  # a sum over nothing, which XLA has no convolution for
-        return jnp.zeros((*geometry.window, Ci, Co), x.dtype)
-    if G == 1:
-        x = jnp.swapaxes(x, 0, -1)  # (Ci, *size, N)
-    else:
-        x = jnp.swapaxes(x.reshape(N, *geometry.size, G, Ci), 0, -1)
-        x = x.reshape(Ci, *geometry.size, G * N)
-    padding = []
-    for i, w, o, s, d, (low, _) in zip(*geometry[:-1], strict=True):
-        after = d * (w - 1) + (o - 1) * s + 1 - i - low  # so that the output has the size of k
-        padding.append((low, after))
-    gk = _channels_last_conv(
-        x,
-        jnp.moveaxis(g, 0, -2),  # (*output, N, Co)
-        window_strides=geometry.dilation,
-        padding=padding,
-        rhs_dilation=geometry.stride,
-        feature_group_count=G,
-        out_sharding=_replicated(x),
-    )
-    return jnp.moveaxis(gk, 0, -2)  # (*window, Ci, Co)
-
-
-def _channels_last_conv(lhs, rhs, **parameters):
-    """Convolve NHWC with HWIO into NHWC; types below float32 are added up in float32."""
-    spatial = "DHW"[5 - lhs.ndim :]
-    out = lax.conv_general_dilated(
-        lhs,
-        rhs,
-        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
-        preferred_element_type=wide(lhs.dtype),
-        **parameters,
-    )
-    return out.astype(lhs.dtype)
-
-
-def _replicated(x):
-    """Under explicit sharding a sum over a sharded axis must say where its result goes."""
-    sharded = any(axis is not None for axis in jax.typeof(x).sharding.spec)
-    return jax.P(*(None,) * x.ndim) if sharded else None
-
+from .conv_plain import Geometry, plain_conv, plain_input_grad, plain_kernel_grad
+from .conv_rows import (
+    rows_conv,
+    rows_input_grad,
+    rows_pay_for_conv,
+    rows_pay_for_input_grad,
+)
 
 # ------------------------------------------------------------------------------ the primitives
 
@@ -152,8 +60,20 @@ def _vary_like(a, b):
     return lax.pcast(a, tuple(missing), to="varying") if missing else a
 
 
-def _define(primitive: Primitive, shape: Callable, lowering: Callable):
-    """Give a primitive its type rule, its lowering and its eager evaluation."""
+def cpu_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+    """The faster form on CPU."""
+    conv = rows_conv if rows_pay_for_conv(geometry, k.shape) else plain_conv
+    return conv(x, k, geometry=geometry)
+
+
+def cpu_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+    """The faster form on CPU."""
+    grad = rows_input_grad if rows_pay_for_input_grad(geometry, k.shape) else plain_input_grad
+    return grad(g, k, geometry=geometry)
+
+
+def _define(primitive: Primitive, shape: Callable, lowering: Callable, on_cpu: Callable):
+    """Give a primitive its type rule, its lowerings and its eager evaluation."""
 
     def abstract_eval(a, b, *, geometry):
         sharding = a.sharding
@@ -173,13 +93,26 @@ def _define(primitive: Primitive, shape: Callable, lowering: Callable):
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract_eval)
     mlir.register_lowering(primitive, mlir.lower_fun(lowering, multiple_results=False))
+    cpu = mlir.lower_fun(on_cpu, multiple_results=False)
+    mlir.register_lowering(primitive, cpu, platform="cpu")
 
 
-_define(conv_p, lambda x, k, geo: (x[0], *geo.output, k[-1]), plain_conv)
-_define(input_grad_p, lambda g, k, geo: (g[0], *geo.size, k[-2] * geo.groups), plain_input_grad)
+_define(
+    conv_p,
+    lambda x, k, geo: (x[0], *geo.output, k[-1]),
+    plain_conv,
+    cpu_conv,
+)
+_define(
+    input_grad_p,
+    lambda g, k, geo: (g[0], *geo.size, k[-2] * geo.groups),
+    plain_input_grad,
+    cpu_input_grad,
+)
 _define(
     kernel_grad_p,
     lambda x, g, geo: (*geo.window, x[-1] // geo.groups, g[-1]),
+    plain_kernel_grad,
     plain_kernel_grad,
 )
 

@@ -43,9 +43,10 @@ def softmax_cross_entropy(
         TypeError: labels whose dtype and rank leave open what they are.
 
     Example:
-        >>> logits = jnp.array([[0.0, 0.0], [0.0, jnp.log(3.0)]])
-        >>> softmax_cross_entropy(logits, jnp.array([0, 1]), reduction="none")  # log 2, log 4/3
-        Array([0.6931472 , 0.28768212], dtype=float32)
+        >>> logits = jnp.log(jnp.array([[2.0, 2.0], [1.0, 3.0]]))
+        >>> loss = softmax_cross_entropy(logits, jnp.array([0, 1]), reduction="none")
+        >>> print(jnp.exp(-loss))  # the probabilities of the right classes
+        [0.5  0.75]
 
     Note:
         A class index outside 0 ... K - 1 cannot raise under jit; its loss is NaN. Where PyTorch

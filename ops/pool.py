@@ -216,6 +216,7 @@ def _max_of_window_jvp(axis, primals, tangents):
 def _earlier_max(left, right):
     (a, i), (b, j) = left, right
     first = jnp.isnan(a) | (a > b) | ((a == b) & (i < j))
+    first = jnp.where(jnp.isnan(b), jnp.isnan(a) & (i > j), first)  # the last NaN, as _first_max
     return jnp.where(first, a, b), jnp.where(first, i, j)
 
 

@@ -12,6 +12,8 @@ Everything here works on shapes, never on arrays, and so costs nothing under jit
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 Pairs = tuple[tuple[int, int], ...]
 Padding = str | int | Sequence[int] | Sequence[tuple[int, int]]
 
@@ -66,7 +68,7 @@ def per_axis(name: str, what: str, value: int | Sequence[int], rank: int) -> tup
 
 def is_int(value: object) -> bool:
     """Whether `value` is an integer, of Python's or NumPy's, and not a truth value."""
-    return hasattr(value, "__index__") and not isinstance(value, bool)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _padding_pairs(

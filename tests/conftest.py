@@ -1,121 +1,63 @@
-"""What tests share: strict JAX, seeded numbers, oracles, real data, and a tiny experiment."""
+"""What every test shares: strict JAX, one seed, the oracle and the data.
+
+`CONVAX_TEST_SEED=n` reruns with other random inputs, `CONVAX_DATA=folder` enables the tests that
+need real data.
+"""
 
 import os
-import shutil
+import sys
+import zlib
 from pathlib import Path
 
+import hypothesis
 import jax
 import numpy as np
 import pytest
 
-import convax
-from convax.training.config import load_config
-from convax.training.run import Run
+SEED = int(os.environ.get("CONVAX_TEST_SEED", "0"))
 
-SEED = 20261121
+sys.path.append(str(Path(__file__).parents[1]))  # for `from tests.reference import ...`
 
-# No silent casts, no silent broadcasts.
+from tests.tiny import copied, tiny, whole  # noqa: E402, F401 -- fixtures
+
+# Silent casts and silent broadcasts are errors in tests, so that none is in the code.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# The same examples in every run; compiling takes as long as it takes.
+hypothesis.settings.register_profile("convax", deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("convax")
+
 
 def pytest_report_header(config):
-    return f"random numbers of the tests: seed {SEED}; jax {jax.__version__}"
+    """Say how to repeat this run."""
+    return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}"
 
 
 @pytest.fixture
-def rng():
-    """Random numbers, the same in every test."""
-    return np.random.default_rng(SEED)
+def rng(request) -> np.random.Generator:
+    """Random numbers of this test's own, the same in every run with the same seed."""
+    print(f"CONVAX_TEST_SEED={SEED}")  # shown with the failure, if the test fails
+    return np.random.default_rng([SEED, zlib.crc32(request.node.nodeid.encode())])
 
 
 @pytest.fixture(scope="session")
 def torch():
     """PyTorch on CPU, the oracle."""
-    reason = "PyTorch (the oracle) is not installed: pip install 'convax[oracle]'"
-    module = pytest.importorskip("torch", reason=reason)
-    module.set_num_threads(1)
-    return module
-
-
-TINY = """
-seed = 3
-[data]
-source = "npz"
-path = "{path}"
-validation = 20
-[input]
-size = [8, 8]
-fit = "pad"
-[model]
-name = "mlp"
-hidden = [16]
-activation = "relu"
-[loss]
-name = "softmax_cross_entropy"
-label_smoothing = 0.0
-[optimizer]
-name = "adam"
-learning_rate = 0.01
-b1 = 0.9
-b2 = 0.999
-eps = 1e-8
-weight_decay = 0.0
-[schedule]
-name = "cosine"
-warmup = 0.1
-end = 0.0
-[training]
-batch_size = 16
-steps = 60
-evaluate_every = "20 steps"
-log_every = 7
-"""
-
-
-def write_tiny(folder):
-    """Three classes of 6x6 pictures that differ in which third is bright; and the config."""
-    rng = np.random.default_rng(0)
-
-    def draw(count):
-        labels = rng.integers(0, 3, count)
-        images = rng.integers(0, 120, (count, 6, 6))
-        for image, label in zip(images, labels, strict=True):
-            image[:, 2 * label : 2 * label + 2] += 90
-        return images.astype(np.uint8), labels.astype(np.uint8)
-
-    (x_train, y_train), (x_test, y_test) = draw(130), draw(53)
-    data = folder / "tiny.npz"
-    np.savez(data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
-    config = folder / "tiny.toml"
-    config.write_text(TINY.format(path=data))
-    return config
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    """The config file of the tiny experiment, with its data beside it."""
-    return write_tiny(tmp_path)
+    torch = pytest.importorskip(
+        "torch", reason="PyTorch (the oracle) is not installed: pip install 'convax[oracle]'"
+    )
+    torch.set_num_threads(1)
+    return torch
 
 
 @pytest.fixture(scope="session")
-def whole(tmp_path_factory):
-    """The tiny run, never stopped; not to be changed."""
-    folder = tmp_path_factory.mktemp("whole")
-    return convax.train(load_config(write_tiny(folder)), folder / "run")
-
-
-@pytest.fixture
-def copied(whole, tmp_path):
-    """A copy of the tiny run, to be damaged."""
-    shutil.copytree(whole.path, tmp_path / "copied")
-    return Run(tmp_path / "copied")
-
-
-@pytest.fixture(scope="session")
-def data_dir():
-    """The folder of real data that CONVAX_DATA names."""
+def data_dir() -> Path:
+    """The folder with real data."""
     folder = os.environ.get("CONVAX_DATA")
-    if not folder or not Path(folder).is_dir():
-        pytest.skip("CONVAX_DATA does not name a folder with data")
-    return Path(folder)
+    if not folder:
+        pytest.skip("CONVAX_DATA is not set: set it to the folder with the data sets")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.skip(f"CONVAX_DATA is {folder}, which is no folder")
+    return path

@@ -201,9 +201,7 @@ def _model_tag(value: Any) -> str | None:
 
 
 _Model = Annotated[
-    Union[  # noqa: UP007
-        tuple(Annotated[t, Tag(n)] for n, t in _NAMED.items()) + (Annotated[Layers, Tag("layers")],)
-    ],
+    Union[(*(Annotated[t, Tag(n)] for n, t in _NAMED.items()), Annotated[Layers, Tag("layers")])],
     Discriminator(_model_tag),
 ]
 # Optional beside every optimizer; its learning rate is the schedule's peak.

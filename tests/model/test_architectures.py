@@ -1,5 +1,7 @@
 """The named networks against published figures, and networks spelled out."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,13 +31,13 @@ def test_mlp_of_any_depth(hidden):
     net = model.mlp(3, hidden=hidden, activation="sigmoid")
     out_shape, params, _ = net.init(KEY, (4, 8, 8, 1))
     widths = [64, *hidden, 3]
-    assert count(params) == sum((a + 1) * b for a, b in zip(widths, widths[1:], strict=False))
+    assert count(params) == sum((a + 1) * b for a, b in itertools.pairwise(widths))
     assert out_shape == (4, 3)
 
 
 def test_lenet5_spelled_out_is_lenet5():
     layers = [
-        {"type": "conv", "features": 6, "window": 5},
+        {"type": "conv", "features": 6, "window": 5},  # initialised by He's rule, not Xavier's
         {"type": "relu"},
         {"type": "max_pool", "window": 2},
         {"type": "conv", "features": 16, "window": 5},

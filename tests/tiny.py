@@ -1,0 +1,83 @@
+"""A tiny experiment that trains in a second, for the tests of the loop and of its run."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+import convax
+from convax.training.config import load_config
+from convax.training.run import Run
+
+TINY = """
+seed = 3
+[data]
+source = "npz"
+path = "{path}"
+validation = 20
+[input]
+size = [8, 8]
+fit = "pad"
+[model]
+name = "mlp"
+hidden = [16]
+activation = "relu"
+[loss]
+name = "softmax_cross_entropy"
+label_smoothing = 0.0
+[optimizer]
+name = "adam"
+learning_rate = 0.01
+b1 = 0.9
+b2 = 0.999
+eps = 1e-8
+weight_decay = 0.0
+[schedule]
+name = "cosine"
+warmup = 0.1
+end = 0.0
+[training]
+batch_size = 16
+steps = 60
+evaluate_every = "20 steps"
+log_every = 7
+"""
+
+
+def write_tiny(folder):
+    """Three classes of 6x6 pictures that differ in which third is bright; and the config."""
+    rng = np.random.default_rng(0)
+
+    def draw(count):
+        labels = rng.integers(0, 3, count)
+        images = rng.integers(0, 120, (count, 6, 6))
+        for image, label in zip(images, labels, strict=True):
+            image[:, 2 * label : 2 * label + 2] += 90
+        return images.astype(np.uint8), labels.astype(np.uint8)
+
+    (x_train, y_train), (x_test, y_test) = draw(130), draw(53)
+    data = folder / "tiny.npz"
+    np.savez(data, x_train=x_train, y_train=y_train, x_test=x_test, y_test=y_test)
+    config = folder / "tiny.toml"
+    config.write_text(TINY.format(path=data))
+    return config
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    """The config file of the tiny experiment, with its data beside it."""
+    return write_tiny(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """The tiny run, never stopped; not to be changed."""
+    folder = tmp_path_factory.mktemp("whole")
+    return convax.train(load_config(write_tiny(folder)), folder / "run")
+
+
+@pytest.fixture
+def copied(whole, tmp_path):
+    """A copy of the tiny run, to be damaged."""
+    shutil.copytree(whole.path, tmp_path / "copied")
+    return Run(tmp_path / "copied")
