@@ -49,11 +49,13 @@ def main() -> None:
     options = parser.parse_args()
     rng = np.random.default_rng(0)
     print(f"jax {jax.__version__}, batch {options.batch}, float32, no padding, stride 1")
-    print(f"{'':12}{'channels':>12}{'window':>8}{'image':>8}{'plain ms':>10}{'rows ms':>10}{'ratio':>8}  rule")
+    titles = f"{'channels':>12}{'window':>8}{'image':>8}{'plain ms':>10}{'rows ms':>10}{'ratio':>8}"
+    print(f"{'':12}{titles}  rule")
     cases = [("conv", case) for case in CONV] + [("input grad", case) for case in INPUT_GRAD]
     for kind, (Ci, Co, window, size) in cases:
         out = size - window + 1
-        geometry = Geometry((size,) * 2, (window,) * 2, (out,) * 2, (1, 1), (1, 1), ((0, 0),) * 2, 1)
+        plain_strides = ((1, 1), (1, 1), ((0, 0), (0, 0)))
+        geometry = Geometry((size,) * 2, (window,) * 2, (out,) * 2, *plain_strides, groups=1)
         k_shape = (window, window, Ci, Co)
         if kind == "conv":
             forms, taken = (plain_conv, rows_conv), rows_pay_for_conv(geometry, k_shape)
