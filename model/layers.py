@@ -1,6 +1,7 @@
 """The layers: each is an op of `convax.ops` with its parameters."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Literal, TypeAlias, get_args
 
 import jax
@@ -54,8 +55,12 @@ def conv(
     check_positive(
         "conv", features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
-    geometry = dict(
-        stride=_plain(stride), padding=_plain(padding), dilation=_plain(dilation), groups=groups
+    convolve = partial(
+        ops.conv,
+        stride=_plain(stride),
+        padding=_plain(padding),
+        dilation=_plain(dilation),
+        groups=groups,
     )
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
@@ -67,13 +72,13 @@ def conv(
         spatial = len(in_shape) - 2
         size = (window,) * spatial if isinstance(window, int) else tuple(window)
         shape = (*size, in_shape[-1] // groups, features)
-        out_shape = infer_shape(lambda x, k: ops.conv(x, k, **geometry), in_shape, shape)
+        out_shape = infer_shape(convolve, in_shape, shape)
         draw = _initializer(kernel_init, groups)
         return out_shape, _kernel_and_bias(draw(key, shape, jnp.float32), bias), {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
-        return ops.conv(x, params["kernel"], params.get("bias"), **geometry), state
+        return convolve(x, params["kernel"], params.get("bias")), state
 
     return Layer(
         init, apply, About("conv", Window(_plain(window), _plain(stride), _plain(dilation)))

@@ -177,19 +177,23 @@ def _multiply_adds(jaxpr: Jaxpr) -> int:
     """Multiply-adds of the convolutions and matrix products in a program and those it calls."""
     total = 0
     for eqn in jaxpr.eqns:
-        out = eqn.outvars[0].aval
+        out, ins = _array(eqn.outvars[0]), [_array(v) for v in eqn.invars]
         if eqn.primitive is conv_p:
-            total += out.size * math.prod(eqn.invars[1].aval.shape[:-1])
+            total += out.size * math.prod(ins[1].shape[:-1])
         elif eqn.primitive.name == "conv_general_dilated":
-            kernel, spec = eqn.invars[1].aval.shape, eqn.params["dimension_numbers"].rhs_spec
+            kernel, spec = ins[1].shape, eqn.params["dimension_numbers"].rhs_spec
             total += out.size * math.prod(kernel) // kernel[spec[0]]
         elif eqn.primitive.name == "dot_general":
             (contracted, _), _ = eqn.params["dimension_numbers"]
-            total += out.size * math.prod(eqn.invars[0].aval.shape[i] for i in contracted)
+            total += out.size * math.prod(ins[0].shape[i] for i in contracted)
         else:
             repeats = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
             total += repeats * sum(_multiply_adds(inner) for inner in _inner(eqn.params))
     return total
+
+
+def _array(variable: Any) -> jax.ShapeDtypeStruct:
+    return variable.aval
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:

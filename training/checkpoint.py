@@ -142,8 +142,7 @@ def _read_manifest(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "manifest.json"
     try:
         manifest = json.loads(path.read_bytes())
-        written = manifest["format"]
-        manifest["sha256"], manifest["memory"], manifest["step"]
+        written, *_ = (manifest[key] for key in ("format", "sha256", "memory", "step"))
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
@@ -182,14 +181,14 @@ def _as_array(tensor: dict[str, Any]) -> np.ndarray:
 
 
 def _to_numpy(leaf: Any) -> np.ndarray:
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.ascontiguousarray(jax.device_get(leaf)).reshape(leaf.shape)
 
 
 def _from_numpy(array: np.ndarray, template: Any, where: str) -> jax.Array:
-    if jax.dtypes.issubdtype(template.dtype, jax.dtypes.prng_key):
-        return jax.random.wrap_key_data(array)
+    if jax.numpy.issubdtype(template.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jax.numpy.asarray(array))
     if (array.shape, array.dtype) != (template.shape, template.dtype):
         raise CheckpointError(
             f"{where} is {array.dtype}{list(array.shape)}, "

@@ -13,7 +13,7 @@ from collections import abc
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, Optional, Union
 
 import tomli_w
 from pydantic import (
@@ -113,8 +113,8 @@ class Training(Table):
 
     @model_validator(mode="after")
     def _one_length(self):
-        if (self.epochs is None) == (self.steps is None):
-            raise ValueError("needs either epochs or steps, e.g. epochs = 4")
+        if self.epochs is None and self.steps is None:
+            raise ValueError("needs epochs or steps (with both, what ends first), e.g. epochs = 4")
         return self
 
 
@@ -148,10 +148,9 @@ def _table(
             default = Field(examples=[default])
         fields[parameter.name] = (_writable(hints[parameter.name]), default)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    check = model_validator(mode="after")(_accepted_by(function))
-    return create_model(
-        name, __base__=Table, __doc__=summary, __validators__={"check": check}, **(fields | more)
-    )
+    check: Any = model_validator(mode="after")(_accepted_by(function))
+    base: type[Table] = type(name, (Table,), {"check": check})
+    return create_model(name, __base__=base, __doc__=summary, **(fields | more))
 
 
 def _accepted_by(function: Callable[..., Any]) -> Callable[[Any], Any]:
@@ -205,7 +204,7 @@ _Model = Annotated[
     Discriminator(_model_tag),
 ]
 # Optional beside every optimizer; its learning rate is the schedule's peak.
-_CLIP = {"clip_norm": (PositiveFloat | None, None), "learning_rate": (PositiveFloat, ...)}
+_CLIP = {"clip_norm": (Optional[PositiveFloat], None), "learning_rate": (PositiveFloat, ...)}  # noqa: UP045
 _OPTIMIZERS = [_table("name", n, f, explicit=True, **_CLIP) for n, f in OPTIMIZERS.items()]
 _SCHEDULES = [_table("name", n, f, explicit=True) for n, f in SCHEDULES.items()]
 
@@ -299,15 +298,15 @@ def _override(raw: dict[str, Any], override: str) -> None:
     except tomllib.TOMLDecodeError:
         value = text.strip()
     table: Any = raw
-    for key, following in zip(keys, [*keys[1:], None], strict=True):
-        index = int(key) if isinstance(table, list) and key.isdigit() else key
-        if isinstance(table, list) and not (isinstance(index, int) and index < len(table)):
-            raise ConfigError(f"--set {override}: {key!r} is not an index below {len(table)}")
-        if following is None:
+    for depth, key in enumerate(keys):
+        index: Any = key
+        if isinstance(table, list):
+            if not (key.isdigit() and int(key) < len(table)):
+                raise ConfigError(f"--set {override}: {key!r} is not an index below {len(table)}")
+            index = int(key)
+        elif not isinstance(table, dict):
+            raise ConfigError(f"--set {override}: {keys[depth - 1]!r} is a value, not a table")
+        if depth == len(keys) - 1:
             table[index] = value
-        elif isinstance(table, dict):
-            table = table.setdefault(key, {})
         else:
-            table = table[index]
-        if following is not None and not isinstance(table, (dict, list)):
-            raise ConfigError(f"--set {override}: {key!r} is a value, not a table")
+            table = table.setdefault(index, {}) if isinstance(table, dict) else table[index]

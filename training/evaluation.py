@@ -22,7 +22,7 @@ class Evaluation(NamedTuple):
 
     loss: float  # mean over the examples
     accuracy: float  # share of examples whose largest logit is the label's
-    count: int
+    count: int  # type: ignore[override] -- tuple has a method of that name
     split: str
     probabilities: np.ndarray  # (count, K), float32
 

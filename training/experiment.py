@@ -109,11 +109,12 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
 
 
 def count_steps(config: Config, examples: int) -> int:
-    """How many steps the config's length amounts to."""
+    """How many steps the config's length amounts to: of epochs and steps, what ends first."""
     training = config.training
-    if training.steps is not None:
-        return training.steps
-    return max(1, math.ceil(training.epochs * examples / training.batch_size))
+    lengths = [] if training.steps is None else [training.steps]
+    if training.epochs is not None:
+        lengths.append(max(1, math.ceil(training.epochs * examples / training.batch_size)))
+    return min(lengths)
 
 
 def steps_between(duration: str, total: int, epoch: float) -> float:
@@ -125,9 +126,10 @@ def steps_between(duration: str, total: int, epoch: float) -> float:
 
 def with_found_data(config: Config, beside: Path | None) -> Config:
     """The config with ``data.path`` absolute, so that a run can be used from anywhere."""
-    if not hasattr(config.data, "path"):
+    written = getattr(config.data, "path", None)
+    if written is None:
         return config
-    path = str(data.locate(config.data.path, beside=beside).resolve())
+    path = str(data.locate(written, beside=beside).resolve())
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 

@@ -126,8 +126,8 @@ def _fit(
     try:
         while step < total and reason is None:
             batch = data.batch_indices(step, size=size, batch_size=batch_size, seed=config.seed)
-            images, labels = (array[batch] for array in experiment.dataset.train)
-            train_state, metrics = train_step(train_state, images, labels)
+            examples = (array[batch] for array in experiment.dataset.train)
+            train_state, metrics = train_step(train_state, *examples)
             step += 1
             meter.add(step, metrics)
             if rules.min_update is not None:

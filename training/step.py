@@ -61,7 +61,7 @@ def make_train_step(
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
-) -> Callable[[TrainState, Array, Array], tuple[TrainState, Metrics]]:
+) -> Callable[..., tuple[TrainState, Metrics]]:
     """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean

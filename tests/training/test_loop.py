@@ -243,6 +243,9 @@ def test_epochs_in_steps(tiny):
     config = load_config(tiny)
     training = config.training.model_copy(update={"epochs": 2.0, "steps": None})
     assert count_steps(config.model_copy(update={"training": training}), 110) == math.ceil(220 / 16)
+    for steps, expected in ((3, 3), (99, math.ceil(220 / 16))):  # with both, what ends first
+        both = config.model_copy(update={"training": training.model_copy(update={"steps": steps})})
+        assert count_steps(both, 110) == expected
 
 
 def test_preparing_computes_and_writes_nothing(tiny, tmp_path):
