@@ -4,9 +4,11 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import re
 from importlib import resources
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import convax
@@ -106,3 +108,17 @@ def test_the_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert convax.__version__ == version("convax")
+
+
+def test_the_code_in_the_docs_runs():
+    """docs/networks.md, block after block."""
+    text = (Path(__file__).parents[1] / "docs" / "networks.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+    assert len(blocks) >= 3
+    names: dict[str, object] = {}
+    for block in blocks:
+        exec(block, names)
+    step, params, opt_state = (names[n] for n in ("step", "params", "opt_state"))
+    images, labels = np.zeros((4, 8, 8, 3), np.float32), np.arange(4)
+    *_, first = step(params, opt_state, images, labels)  # type: ignore[operator]
+    assert np.isfinite(first)
