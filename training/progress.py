@@ -69,7 +69,9 @@ class Bar:
 
     def note(self, text: str) -> None:
         """Print it above the bar."""
-        self._progress.console.print(text, highlight=False, markup=False)
+        from rich.text import Text
+
+        self._progress.console.print(Text(text))
 
     def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
         """Move the bar."""
