@@ -57,7 +57,9 @@ def conv(
         the axes with ``jnp.moveaxis``. Its default is padding 0, ours "SAME". With a stride, "SAME"
         may pad one more below than above the input, which no int in PyTorch does.
 
-        Differentiable to any order, forward and backward: see `convax.ops.conv_primitive`.
+        Differentiable to any order, forward and backward: see `convax.ops.conv_primitive`. On CPU
+        a convolution of few channels may spread an infinity or NaN over a whole row of its output
+        (`convax.ops.conv_rows`); elsewhere it reaches only the windows it lies in.
 
     References:
         Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
