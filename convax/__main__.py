@@ -1,5 +1,15 @@
-"""``python -m convax`` is the command line."""
+"""``python -m convax``, and the command ``convax``."""
 
-from convax.cli import main
+import signal
 
-main()
+
+def main() -> None:
+    """Run the command line; until training begins there is nothing to save, and Ctrl-C ends it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from convax.cli import main as run
+
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -27,7 +27,11 @@ ConfigArgument = Annotated[
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. training.epochs=2."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="""Override a key, e.g. training.epochs=2, or a table, e.g. 'loss={name="mse"}'.""",
+    ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text.")]
 CheckpointOption = Annotated[str, typer.Option(help='"best" (by the validation metric) or "last".')]
@@ -241,16 +245,14 @@ def main() -> None:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong, and return the exit code."""
-    from convax.training.loop import InterruptedRun, NonFiniteError
-
-    if isinstance(error, InterruptedRun):
-        _complain(str(error))
-        return 128 + error.signum
-    if isinstance(error, NonFiniteError):
-        _complain(str(error))
-        return 1
     if type(error).__module__.startswith("convax."):
         _complain(str(error))
+        if type(error).__name__ == "InterruptedRun":
+            return 128 + getattr(error, "signum", 2)
+        return 1 if type(error).__name__ == "NonFiniteError" else 2
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        _complain(f"{where}{error.strerror}")
         return 2
     if os.environ.get("CONVAX_DEBUG"):
         raise error

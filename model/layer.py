@@ -124,9 +124,9 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
 
     Layers given by keyword have that name; the others are named after their kind and counted:
     ``conv1``, ``relu1``, ``conv2``. A layer's initial parameters depend on the key and on its
-    path alone, so inserting another one elsewhere does not change them.
+    path alone: where layers have names of their own, inserting another changes none of them.
     """
-    parts = _named(layers, named)
+    parts = _named("serial", layers, named)
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         params, state, shape = {}, {}, in_shape
@@ -145,7 +145,7 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
 
 def parallel(*layers: Layer, **named: Layer) -> Layer:
     """Branches that see the same input; their outputs are joined along the channels."""
-    parts = _named(layers, named)
+    parts = _named("parallel", layers, named)
 
     def join(*branches: Array) -> Array:
         if len({b.shape[:-1] for b in branches}) != 1:
@@ -207,7 +207,9 @@ def identity() -> Layer:
     return stateless("identity", lambda x: x, POINTWISE)
 
 
-def _named(layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, Layer]:
+def _named(
+    combinator: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]
+) -> dict[str, Layer]:
     """Every layer under a name: its keyword, or its kind and a count."""
     parts: dict[str, Layer] = {}
     counts: dict[str, int] = {}
@@ -217,7 +219,7 @@ def _named(layers: tuple[Layer, ...], named: Mapping[str, Layer]) -> dict[str, L
         parts[f"{kind}{counts[kind]}"] = layer
     for name, layer in named.items():
         if name in parts:
-            raise ValueError(f"serial: two layers are named {name!r}; rename one of them")
+            raise ValueError(f"{combinator}: two layers are named {name!r}; rename one of them")
         parts[name] = layer
     return parts
 

@@ -22,7 +22,7 @@ from .layer import (
     stateless,
 )
 
-Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int]
+Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int] | list[list[int]]
 InitializerName: TypeAlias = Literal[
     "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"
 ]
@@ -196,9 +196,10 @@ def check_positive(function: str, **values: int | list[int]) -> None:
     """
     for name, value in values.items():
         several = [value] if isinstance(value, int) else value
-        if not several or min(several) < 1:
+        if not several or min(several) < 1 or max(several) >= 2**31:
             raise ValueError(
-                f"{function}: bad {name}: got {value}, need a positive integer or a list of them"
+                f"{function}: bad {name}: got {value}, need a positive integer below 2**31, or a "
+                "list of them"
             )
 
 
@@ -214,7 +215,7 @@ def _pool(kind, op, window, stride, **options) -> Layer:
 
 def _plain(value):
     """A config writes lists where Python writes tuples."""
-    return tuple(value) if isinstance(value, list) else value
+    return tuple(map(_plain, value)) if isinstance(value, list) else value
 
 
 def _initializer(initializer: Initializer, groups: int = 1) -> Callable[..., Array]:

@@ -144,8 +144,14 @@ def _walk(
         fields.append(seen)
         rows += part_rows
     if layer.about.flow == "parallel":
-        seen = None if None in fields else max(fields)
+        seen = _widest([f for f in fields if f is not None]) if None not in fields else None
     return out_shape, seen, rows
+
+
+def _widest(fields: list[Field]) -> Field:
+    """Where branches meet: along each axis, the larger."""
+    sizes, jumps = zip(*fields, strict=True)
+    return Field(*(tuple(map(max, zip(*axes, strict=True))) for axes in (sizes, jumps)))
 
 
 def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:

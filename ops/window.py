@@ -38,6 +38,11 @@ def resolve_windows(
 ) -> Windows:
     """Check the hyper-parameters of function `name` and write them out per axis."""
     rank = len(size)
+    if any(k < 1 for k in window):
+        raise ValueError(
+            f"{name}: the window is empty: got {tuple(window)}, need at least one element along "
+            f"each axis; write a window such as {(3,) * rank}"
+        )
     strides = per_axis(name, "stride", stride, rank)
     dilations = per_axis(name, "dilation", dilation, rank)
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True))

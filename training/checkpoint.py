@@ -9,6 +9,7 @@ and ``best``, name a checkpoint each and are replaced in the same manner. Nothin
 import hashlib
 import json
 import os
+import re
 import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -69,21 +70,30 @@ def prune(folder: Path) -> None:
     """Remove the checkpoints that no pointer names, and what killed processes left behind."""
     kept = {named(folder, pointer) for pointer in ("last", "best")}
     for entry in folder.iterdir():
-        if entry.is_dir() and entry.name not in kept:
-            doomed = (
-                entry if entry.name.startswith(".") else entry.rename(folder / f".{entry.name}")
-            )
-            shutil.rmtree(doomed)
-        elif entry.name.startswith("."):
-            entry.unlink()
+        if _NAME.fullmatch(entry.name) and entry.name not in kept:
+            shutil.rmtree(entry.rename(folder / f".{entry.name}"))  # gone at once, then at leisure
+        elif _ASIDE.fullmatch(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+# What is ours in the folder: a checkpoint, and what is on its way to be one or to be none.
+_NAME = re.compile(r"step-\d{8,}")
+_ASIDE = re.compile(r"\.(step-\d{8,}|last|best)(\.\d+)?")
 
 
 def named(folder: Path, pointer: str) -> str | None:
-    """The checkpoint that a pointer names, if any."""
+    """The checkpoint that a pointer names, if any.
+
+    Raises:
+        CheckpointError: the pointer is there, but holds something else.
+    """
     try:
-        return (folder / pointer).read_text().strip()
+        name = (folder / pointer).read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
+    if not _NAME.fullmatch(name):
+        raise CheckpointError(f"{folder / pointer}: damaged: it names no checkpoint")
+    return name
 
 
 def restore(folder: Path, pointer: str, template: TrainState) -> Checkpoint:
@@ -142,7 +152,10 @@ def _read_manifest(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "manifest.json"
     try:
         manifest = json.loads(path.read_bytes())
-        written, *_ = (manifest[key] for key in ("format", "sha256", "memory", "step"))
+        written = manifest["format"]
+        types = {"sha256": dict, "memory": dict, "step": int}
+        if not all(isinstance(manifest[key], kind) for key, kind in types.items()):
+            raise TypeError
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):

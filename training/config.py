@@ -6,6 +6,7 @@ a function gives no default must be stated; everything that is wrong is reported
 """
 
 import inspect
+import re
 import tomllib
 import types
 import typing
@@ -17,6 +18,7 @@ from typing import Annotated, Any, Literal, Optional, Union
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BaseModel,
     ConfigDict,
     Discriminator,
@@ -39,11 +41,20 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-PositiveInt = Annotated[int, Field(gt=0)]
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-Duration = Annotated[str, Field(pattern=r"^\d+(\.\d+)? ?(steps?|epochs?|%)$")]
+
+
+def _duration(text: str) -> str:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(steps?|epochs?|%)", text)
+    if not found or not float(found[1]):
+        raise ValueError('should be a duration such as "1 epoch", "500 steps" or "10%"')
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class Digits(Table):
@@ -106,7 +117,7 @@ class Training(Table):
     """How long, in what batches, and how often to look."""
 
     batch_size: PositiveInt
-    epochs: PositiveFloat | None = None
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
     steps: PositiveInt | None = None
     evaluate_every: Duration = "1 epoch"
     log_every: PositiveInt = 50
@@ -126,6 +137,12 @@ class Stop(Table):
     patience: PositiveInt | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     min_update: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _target_can_be_reached(self):
+        if self.metric == "accuracy" and self.target is not None and not 0 <= self.target <= 1:
+            raise ValueError("target accuracy should lie in [0, 1], e.g. target = 0.99")
+        return self
 
 
 def _table(
@@ -276,7 +293,7 @@ def read_source(source: str | Path) -> tuple[str, str]:
         return str(source), shipped[str(source)]
     path = Path(source)
     try:
-        return str(path), path.read_text(encoding="utf-8")
+        return str(path), path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         near = did_you_mean(str(source), shipped)
         raise ConfigError(
@@ -289,7 +306,7 @@ def read_source(source: str | Path) -> tuple[str, str]:
 
 def _override(raw: dict[str, Any], override: str) -> None:
     """Put one ``a.b=value`` into `raw`."""
-    path, equals, text = override.partition("=")
+    path, equals, text = override.replace("\n", " ").partition("=")
     keys = [key.strip() for key in path.split(".")]
     if not equals or not all(keys):
         raise ConfigError(f"--set {override}: write --set key=value, e.g. --set training.epochs=2")
@@ -301,7 +318,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     for depth, key in enumerate(keys):
         index: Any = key
         if isinstance(table, list):
-            if not (key.isdigit() and int(key) < len(table)):
+            if not (key.isdecimal() and int(key) < len(table)):
                 raise ConfigError(f"--set {override}: {key!r} is not an index below {len(table)}")
             index = int(key)
         elif not isinstance(table, dict):

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 Loc = tuple[int | str, ...]
@@ -38,7 +39,7 @@ def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel])
             lines[key] = f"{key}: unknown key{near or '; known here: ' + ', '.join(known)}"
             misspelled.update(_dotted([*path[:-1], k]) for k in known if f"'{k}'" in near)
         elif kind == "missing":
-            missing[key] = f"{key}: missing; write {key} = {_expected(table, str(path[-1]))}"
+            missing[key] = f"{key}: missing; {_remedy(key, table.model_fields[path[-1]])}"
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
             key, line = _wrong_tag(key, item, hint)
             lines[key] = line
@@ -46,7 +47,8 @@ def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel])
             key = _dotted([*path, *_named_in(item)])
             lines[key] = f"{key}: {_complaint(item)}"
         elif key in lines:
-            lines[key] = lines[key].replace("; got", f" or {_complaint(item)}; got", 1)
+            if _complaint(item) not in lines[key]:
+                lines[key] = lines[key].replace("; got", f" or {_complaint(item)}; got", 1)
         else:
             lines[key] = f"{key}: {_complaint(item)}" + _got(item)
     return [*lines.values(), *(line for key, line in missing.items() if key not in misspelled)]
@@ -125,7 +127,7 @@ def _complaint(item: ErrorDetails) -> str:
     if item["type"] in ("model_type", "model_attributes_type"):
         return "should be a table"
     text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return text.replace("String should match pattern", "should match")
+    return text.replace("List should", "should").replace(" after validation", "")
 
 
 def _named_in(item: ErrorDetails) -> list[str]:
@@ -138,15 +140,14 @@ def _got(item: ErrorDetails) -> str:
     return f"; got {item['input']!r}"
 
 
-def _expected(table: type[BaseModel], name: str) -> str:
-    """What belongs at a missing key."""
-    field = table.model_fields[name]
+def _remedy(key: str, field: FieldInfo) -> str:
+    """What to write where a key is missing."""
     arms = _arms(field.annotation)
     if any(_is_table(arm) for arm in arms):
-        return "a table"
+        return f"add a table [{key}]"
     if field.examples:
-        return f"{field.examples[0]!r}, say"
-    return " or ".join(dict.fromkeys(_type_name(arm) for arm in arms))
+        return f"write {key} = {field.examples[0]!r}, say"
+    return f"write {key} = " + " or ".join(dict.fromkeys(_type_name(arm) for arm in arms))
 
 
 def _type_name(hint: Any) -> str:

@@ -12,7 +12,7 @@ from .checkpoint import restore_network
 from .experiment import Experiment, reopen
 from .preprocess import preprocess
 from .run import RunError
-from .step import make_eval_step, make_loss
+from .step import make_eval_step, make_loss, make_probabilities
 
 EVAL_BATCH = 500
 
@@ -59,8 +59,9 @@ def evaluate_split(
 
 def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     """The evaluation step of an experiment, its preprocessing inside."""
+    loss = experiment.config.loss
     images = partial(preprocess, spec=experiment.card.preprocessing)
-    return make_eval_step(experiment.net, make_loss(experiment.config.loss), images)
+    return make_eval_step(experiment.net, make_loss(loss), images, make_probabilities(loss))
 
 
 def evaluate(run: str | Path, split: str = "test", *, checkpoint: str = "best") -> Evaluation:

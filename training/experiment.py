@@ -10,7 +10,7 @@ from jax import Array
 
 from ..model import Layer, Summary, build, init_classifier, summarize
 from . import data
-from .config import Config
+from .config import Config, ConfigError
 from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
 from .preprocess import measure
 from .run import DatasetCard, Run, RunError, open_run
@@ -35,6 +35,7 @@ class Experiment(NamedTuple):
 def prepare(config: Config) -> Experiment:
     """Everything before the first step; arrays and functions only, nothing is written."""
     dataset = load_data(config)
+    _check_data(config, dataset)
     preprocessing = measure(dataset.train, config.input)
     card = DatasetCard(
         classes=dataset.classes,
@@ -72,6 +73,20 @@ def reopen(path: str | Path) -> tuple[Run, Experiment]:
     if experiment.card.fingerprint != run.dataset().fingerprint:
         raise RunError(f"{path}: the data has changed since this run began; restore it")
     return run, experiment
+
+
+def _check_data(config: Config, dataset: data.Dataset) -> None:
+    """What neither the config nor the data can see alone."""
+    if len(dataset.classes) < 2:
+        raise data.DataError(
+            f"data: all images are of one class, {dataset.classes[0]!r}: nothing to tell apart; "
+            "data.path should name the folder above the folders of the classes"
+        )
+    watched = [k for k in ("target", "patience") if getattr(config.stop, k) is not None]
+    if watched and not len(dataset.validation.labels):
+        raise ConfigError(
+            f"stop.{watched[0]}: there are no validation images to watch; set data.validation"
+        )
 
 
 def build_network(config: Config, card: DatasetCard) -> Layer:
@@ -114,6 +129,8 @@ def count_steps(config: Config, examples: int) -> int:
     lengths = [] if training.steps is None else [training.steps]
     if training.epochs is not None:
         lengths.append(max(1, math.ceil(training.epochs * examples / training.batch_size)))
+    if min(lengths) >= 2**31:
+        raise ConfigError(f"training: {min(lengths):.3g} steps are more than 2**31; ask for fewer")
     return min(lengths)
 
 

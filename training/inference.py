@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -15,6 +14,7 @@ from .checkpoint import restore_network
 from .experiment import build_network
 from .preprocess import preprocess
 from .run import open_run
+from .step import make_probabilities
 
 # A batch is padded to the next of these sizes, and a larger one is cut up, so that at most
 # this many programs are compiled however the number of images varies.
@@ -129,10 +129,12 @@ def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
     _, params, state = init_shapes(net, in_shape)
     params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state)
 
+    probabilities = make_probabilities(opened.config().loss)
+
     @jax.jit
     def function(params: Any, state: Any, images: Array) -> Array:
         x = preprocess(images, card.preprocessing)
         logits, _ = net.apply(params, state, x, train=False)
-        return jax.nn.softmax(logits.astype(jnp.float32))
+        return probabilities(logits)
 
     return Predictor(function, params, state, card.classes, card.image_shape)

@@ -6,10 +6,11 @@ same bytes as one that was left alone.
 """
 
 import math
+import shlex
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,14 +19,16 @@ import jax
 
 from . import checkpoint, data
 from .config import Config
-from .evaluation import evaluate_split
+from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
-from .step import TrainState, make_eval_step, make_loss, make_train_step
+from .step import TrainState, make_loss, make_train_step
 from .stopping import Progress, Stopping, after_evaluation, after_step
+
+LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are reported all the same
 
 
 class NonFiniteError(ArithmeticError):
@@ -38,7 +41,7 @@ class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was save
     def __init__(self, run: Run, step: int, total: int, signum: int):
         super().__init__(
             f"stopped by {signal.Signals(signum).name} at step {step} of {total}, state saved; "
-            f"continue with: convax train --resume {run.path}"
+            f"continue with: convax train --resume {shlex.quote(str(run.path))}"
         )
         self.signum = signum
 
@@ -46,19 +49,20 @@ class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was save
 class Memory(NamedTuple):
     """What decides the future beside the train state; in every checkpoint, as JSON."""
 
-    progress: Progress  # the validations so far
+    progress: Progress  # the validations so far, as the stop conditions see them
+    best: float | None  # the watched metric of the best checkpoint
     reason: str | None  # why to stop, once there is a reason
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
-        return {"progress": self.progress._asdict(), "reason": self.reason}
+        return self._asdict() | {"progress": self.progress._asdict()}
 
 
 def train(
     config: Config,
-    out: Path,
+    out: str | Path,
     *,
-    beside: Path | None = None,
+    beside: str | Path | None = None,
     display: Display | None = None,
 ) -> Run:
     """Train the network of a config into a new run directory.
@@ -74,32 +78,37 @@ def train(
         NonFiniteError: training diverged; the last good checkpoint is kept.
         InterruptedRun: Ctrl-C or SIGTERM; the state was saved.
     """
-    with _signals_noted() as signals:
-        config = with_found_data(config, beside)
-        experiment = prepare(config)
-        run = create_run(config, out)
-        run.write_dataset(experiment.card)
-        memory = Memory(Progress(), None)
-        _fit(run, experiment, experiment.init(), memory, display or Silent(), signals)
+    config = with_found_data(config, None if beside is None else Path(beside))
+    experiment = prepare(config)
+    run = create_run(config, Path(out), experiment.card)
+    _fit(run, experiment, experiment.init(), _NOTHING_YET, display or Silent())
     return run
 
 
-def resume(path: Path, *, display: Display | None = None) -> Run:
+def resume(path: str | Path, *, display: Display | None = None) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
+
+    A run that was killed before its first checkpoint begins anew, which comes to the same.
 
     Raises:
         RunError: not a run directory, finished already, or its data has changed.
-        CheckpointError: there is nothing to resume from, or it is damaged.
+        CheckpointError: its last checkpoint is damaged.
     """
-    with _signals_noted() as signals:
-        if open_run(path).info().get("status") == "finished":
-            raise RunError(f"{path}: this run is finished; nothing to resume")
-        run, experiment = reopen(path)
-        last = checkpoint.restore(run.checkpoints, "last", experiment.template)
-        memory = Memory(Progress(**last.memory["progress"]), last.memory["reason"])
-        run.forget_after(int(last.train_state.step))
-        _fit(run, experiment, last.train_state, memory, display or Silent(), signals)
+    if open_run(path).info().get("status") == "finished":
+        raise RunError(f"{path}: this run is finished; nothing to resume")
+    run, experiment = reopen(path)
+    if checkpoint.named(run.checkpoints, "last") is None:
+        train_state, memory = experiment.init(), _NOTHING_YET
+    else:
+        train_state, saved = checkpoint.restore(run.checkpoints, "last", experiment.template)
+        memory = Memory(Progress(**saved["progress"]), saved["best"], saved["reason"])
+    run.forget_after(int(train_state.step))
+    run.update_info(status="running")
+    _fit(run, experiment, train_state, memory, display or Silent())
     return run
+
+
+_NOTHING_YET = Memory(Progress(), None, None)
 
 
 def _fit(
@@ -108,7 +117,6 @@ def _fit(
     train_state: TrainState,
     memory: Memory,
     display: Display,
-    signals: list[int],
 ) -> None:
     """Steps, evaluations and checkpoints, until the end or a reason to stop; then the test."""
     config, total = experiment.config, experiment.total_steps
@@ -116,14 +124,14 @@ def _fit(
     to_input = partial(preprocess, spec=experiment.card.preprocessing)
     loss = make_loss(config.loss)
     train_step = make_train_step(experiment.net, loss, experiment.optimizer, to_input)
-    eval_step = make_eval_step(experiment.net, loss, to_input)
+    eval_step = make_eval_step_of(experiment)
     rules = _stopping_rules(config)
     every = steps_between(config.training.evaluate_every, total, size / batch_size)
     meter = _Meter(run, experiment, display)
-    step, (progress, reason) = int(train_state.step), memory
+    step, (progress, best, reason) = int(train_state.step), memory
     display.note(_opening_line(run, experiment, step))
 
-    try:
+    with closing(display), _signals_noted() as signals:
         while step < total and reason is None:
             batch = data.batch_indices(step, size=size, batch_size=batch_size, seed=config.seed)
             examples = (array[batch] for array in experiment.dataset.train)
@@ -135,17 +143,18 @@ def _fit(
             due = step // every > (step - 1) // every or step == total
             if due or reason or signals:
                 meter.flush()
-                best = progress.best is None
+                metric = None
                 if due:
                     metric = _validate(run, experiment, eval_step, train_state, display)
-                    if metric is not None:
-                        progress, why = after_evaluation(rules, progress, metric, step)
-                        reason, best = reason or why, metric == progress.best or best
-                _save(run, train_state, Memory(progress, reason), best)
+                if metric is not None:
+                    progress, why = after_evaluation(rules, progress, metric, step)
+                    reason = reason or why
+                is_best = best is None or (metric is not None and _as_good(rules, metric, best))
+                if is_best and metric is not None and math.isfinite(metric):
+                    best = metric
+                _save(run, train_state, Memory(progress, best, reason), is_best)
             if signals and step < total and reason is None:
                 raise InterruptedRun(run, step, total, signals[0])
-    finally:
-        display.close()
     if reason:
         display.note(f"stopped early: {reason}")
     _finish(run, experiment, eval_step, train_state, reason, display)
@@ -164,11 +173,16 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     return getattr(result, experiment.config.stop.metric)
 
 
-def _save(run: Run, train_state: TrainState, memory: Memory, best: bool) -> None:
+def _as_good(rules: Stopping, metric: float, best: float) -> bool:
+    """At least as good: of equals, the later is kept. NaN is never good."""
+    return metric >= best if rules.mode == "max" else metric <= best
+
+
+def _save(run: Run, train_state: TrainState, memory: Memory, is_best: bool) -> None:
     """Checkpoint this state as "last", and as "best" if none was better; of equals, the later."""
     name = checkpoint.save(run.checkpoints, train_state, memory.as_json())
     # "best" first: a process killed in between repeats the way to this step and finds the same.
-    if best:
+    if is_best:
         checkpoint.point(run.checkpoints, "best", name)
     checkpoint.point(run.checkpoints, "last", name)
     checkpoint.prune(run.checkpoints)
@@ -203,7 +217,8 @@ class _Meter:
     def add(self, step: int, metrics: Any) -> None:
         """Take in the metrics of one step."""
         self._pending.append((step, metrics))
-        if len(self._pending) >= self._experiment.config.training.log_every:
+        waited = time.perf_counter() - self._since > LONGEST_SILENCE
+        if waited or len(self._pending) >= self._experiment.config.training.log_every:
             self.flush()
 
     def flush(self) -> None:

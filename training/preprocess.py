@@ -53,7 +53,8 @@ def measure(split: Split, spec: Input) -> Preprocessing:
         average = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - average) ** 2).sum() / counts.sum())
         mean.append(average)
-        std.append(variance**0.5 or 1.0)
+        # A constant channel has no scale; what rounding leaves of its variance is not one.
+        std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
     return Preprocessing(size, spec.fit, tuple(mean), tuple(std))
 
 

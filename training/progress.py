@@ -1,5 +1,6 @@
 """What a person sees while training: a live bar on a terminal, plain lines elsewhere."""
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -38,12 +39,15 @@ class Lines:
     """One plain line for each report."""
 
     def note(self, text: str) -> None:
-        """Print it."""
-        print(text, flush=True)
+        """Print it. A reader that went away, as `head` does, must not end the training."""
+        try:
+            print(text, flush=True)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
     def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
         """Print the step and what was measured."""
-        print(f"step {step}/{total}  {describe(record)}", flush=True)
+        self.note(f"step {step}/{total}  {describe(record)}")
 
     def close(self) -> None:
         """Nothing to tidy."""

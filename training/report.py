@@ -113,7 +113,7 @@ def draw(
 def results_table(run: Run) -> list[tuple[str, str]]:
     """What a run has come to, as label and value: from ``run.json`` and its metrics."""
     info, records = run.info(), run.metrics()
-    status = "not finished" if info["status"] == "running" else info["status"]
+    status = info.get("status", "running").replace("running", "not finished")
     rows = [("run", str(run.path)), ("status", status)]
     if reason := info.get("result", {}).get("stopped_early"):
         rows.append(("stopped early", reason))

@@ -106,7 +106,7 @@ class Run(NamedTuple):
             raise RunError(f"{path}: damaged: not JSON") from None
 
 
-def create_run(config: Config, out: Path) -> Run:
+def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
     """Make a new run directory.
 
     Raises:
@@ -123,8 +123,9 @@ def create_run(config: Config, out: Path) -> Run:
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None
     run = Run(out)
     run.checkpoints.mkdir()
-    (out / "config.toml").write_text(to_toml(config), encoding="utf-8")
+    run.write_dataset(card)
     write_json(out / "run.json", {"status": "running", **_circumstances()})
+    _replace(out / "config.toml", to_toml(config))  # the last: it makes the directory a run
     return run
 
 
@@ -171,11 +172,13 @@ def _replace(path: Path, text: str) -> None:
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """A killed process may leave half a line at the end; it is not a record."""
     if path.exists():
-        for line in path.read_text(encoding="utf-8").splitlines():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                yield json.loads(line)
+                record = json.loads(line)
             except ValueError:
                 continue
+            if isinstance(record, dict) and {"kind", "step"} <= record.keys():
+                yield record
 
 
 def _circumstances() -> dict[str, Any]:

@@ -56,6 +56,24 @@ def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
     return one_hot_mse
 
 
+def make_probabilities(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array], Array]:
+    """``probabilities(logits) -> (N, K)`` float32: each row sums to 1, the largest logit first.
+
+    Under the mean squared error the network's outputs estimate the probabilities themselves; what
+    is below 0 counts as (almost) nothing.
+    """
+
+    def probabilities(logits: Array) -> Array:
+        logits = logits.astype(jnp.float32)
+        shares = jax.nn.softmax(logits)
+        if isinstance(spec, SoftmaxCrossEntropy):
+            return shares
+        estimates = jax.nn.relu(logits) + 1e-6 * shares
+        return estimates / estimates.sum(axis=-1, keepdims=True)
+
+    return probabilities
+
+
 def make_train_step(
     net: Layer,
     loss: Loss,
@@ -94,9 +112,12 @@ def make_train_step(
 
 
 def make_eval_step(
-    net: Layer, loss: Loss, preprocess: Callable[[Array], Array]
+    net: Layer,
+    loss: Loss,
+    preprocess: Callable[[Array], Array],
+    probabilities: Callable[[Array], Array],
 ) -> Callable[..., tuple[Metrics, Array]]:
-    """``eval_step(params, state, images, labels, weights) -> (sums, predictions)``, jitted.
+    """``eval_step(params, state, images, labels, weights) -> (sums, probabilities)``, jitted.
 
     `weights` is 1 for an example and 0 for padding; the sums are of loss, correct answers and
     examples, so that batches of any size add up to the exact figure.
@@ -110,7 +131,7 @@ def make_eval_step(
             "correct": (_correct(logits, labels) & counted).sum(dtype=jnp.int32),
             "count": counted.sum(dtype=jnp.int32),
         }
-        return sums, jax.nn.softmax(logits.astype(jnp.float32))
+        return sums, probabilities(logits)
 
     return jax.jit(eval_step)
 

@@ -236,6 +236,27 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
     assert not heavy & set(done.stdout.split())
 
 
+def test_the_disk_is_full(convax, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
+
+    monkeypatch.setattr("convax.training.config.load_config", full)
+    refused(convax("summary"), "runs/x/metrics.jsonl: No space left on device")
+
+
+def test_a_reader_that_goes_away_does_not_end_the_training(tiny, tmp_path):
+    command = [sys.executable, "-m", "convax", "train", str(tiny), "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr is not None
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+    assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "finished"
+
+
 def test_unknown_attribute():
     import convax
 

@@ -50,6 +50,13 @@ def test_branches_count_the_larger_field():
     assert model.summarize(net, (8, 8, 3)).receptive_field == (5, 5)
 
 
+def test_where_branches_meet_the_larger_counts_along_each_axis():
+    net = model.parallel(
+        model.conv(2, [1, 9], padding="SAME"), model.conv(2, [9, 1], padding="SAME")
+    )
+    assert model.summarize(net, (16, 16, 3)).receptive_field == (9, 9)
+
+
 def test_one_and_three_dimensions():
     assert model.summarize(model.conv(2, 5), (20, 3)).receptive_field == (5,)
     assert model.summarize(model.conv(2, 2), (6, 6, 6, 3)).receptive_field == (2, 2, 2)

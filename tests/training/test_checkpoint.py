@@ -75,9 +75,10 @@ def test_prune_keeps_what_is_pointed_at(folder):
     checkpoint.save(folder, some_state(7), {})
     (folder / ".step-00000009.123").mkdir()
     (folder / ".last.123").write_text("half")
+    (folder / "mine").mkdir()
     checkpoint.prune(folder)
     kept = sorted(entry.name for entry in folder.iterdir())
-    assert kept == ["best", "last", "step-00000003", "step-00000005"]
+    assert kept == ["best", "last", "mine", "step-00000003", "step-00000005"]
 
 
 def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
@@ -148,6 +149,7 @@ def test_damage_is_noticed_and_named(folder, file, damage):
         ("{", "manifest.json: damaged: not a checkpoint's manifest"),
         ("[]", "manifest.json: damaged"),
         ('{"format": 1}', "manifest.json: damaged"),
+        ('{"format": 1, "sha256": [], "memory": {}, "step": 3}', "manifest.json: damaged"),
         ('{"format": 2, "sha256": {}, "memory": {}, "step": 3}', "format 2, but this convax reads"),
     ],
 )
@@ -155,6 +157,13 @@ def test_a_bad_manifest(folder, text, message):
     path = folder / "step-00000003" / "manifest.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(CheckpointError, match=message):
+        checkpoint.restore(folder, "last", template(some_state()))
+
+
+@pytest.mark.parametrize("content", [b"", b"elsewhere", b"\xff", b"../step-00000003"])
+def test_a_pointer_to_no_checkpoint(folder, content):
+    (folder / "last").write_bytes(content)
+    with pytest.raises(CheckpointError, match="last: damaged: it names no checkpoint"):
         checkpoint.restore(folder, "last", template(some_state()))
 
 

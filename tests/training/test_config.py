@@ -167,8 +167,13 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"training": {"batch_size": 3, "epochs": 1, "evaluate_every": "often"}},
-            "training.evaluate_every: ",
+            "training.evaluate_every: should be a duration such as .*; got 'often'",
         ),
+        (
+            {"training": {"batch_size": 3, "epochs": 1, "evaluate_every": "0%"}},
+            "training.evaluate_every: should be a duration",
+        ),
+        ({"stop": {"target": 99.0}}, r"stop.target: target accuracy should lie in \[0, 1\]"),
         ({"stop": {"patience": 0}}, "stop.patience: should be greater than 0; got 0"),
         (
             {"data": {"source": "digits", "validation": 1.5, "test": 0}},
@@ -210,6 +215,7 @@ def test_an_override_makes_a_table_that_was_not_there_and_reaches_into_lists(tmp
         ("=3", r"--set =3: write --set key=value"),
         ("seed.x=3", r"--set seed.x=3: 'seed' is a value, not a table"),
         ("input.size.5=3", r"--set input.size.5=3: '5' is not an index below 2"),
+        ("input.size.\u00b2=3", r"'\u00b2' is not an index below 2"),
     ],
 )
 def test_bad_overrides(override, message):

@@ -10,11 +10,13 @@ from PIL import Image
 import convax
 from convax.training import data
 from convax.training.checkpoint import CheckpointError
+from convax.training.config import MSE
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
 from convax.training.inference import BATCH_SIZES
 from convax.training.preprocess import Preprocessing, measure, preprocess
 from convax.training.run import RunError
+from convax.training.step import make_probabilities
 
 
 @pytest.fixture(scope="module")
@@ -198,6 +200,21 @@ def test_statistics_are_those_of_the_training_images(whole, dataset):
     pixels = dataset.train.images.astype(np.float64) / 255
     np.testing.assert_allclose(spec.mean, pixels.mean(axis=(0, 1, 2)), rtol=1e-12)
     np.testing.assert_allclose(spec.std, pixels.std(axis=(0, 1, 2)), rtol=1e-9)
+
+
+@pytest.mark.parametrize("value", [0, 127, 255])
+def test_a_constant_channel_is_not_scaled(whole, value):
+    split = data.Split(np.full((1258, 8, 8, 1), value, np.uint8), np.zeros(1258, np.int32))
+    assert measure(split, whole.config().input).std == (1.0,)
+
+
+def test_probabilities_of_a_network_trained_on_the_squared_error():
+    spec = MSE(name="mse")
+    logits = jax.numpy.array([[0.9, 0.1, -0.3], [-0.1, -0.2, -0.3]])
+    shares = np.asarray(make_probabilities(spec)(logits))
+    np.testing.assert_allclose(shares[0], [0.9, 0.1, 0.0], atol=1e-5)
+    np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
+    assert shares[1].argmax() == 0
 
 
 def test_images_too_large_to_pad(whole, dataset):

@@ -16,6 +16,8 @@ import pytest
 import convax
 from convax.training import loop
 from convax.training.config import load_config
+from convax.training.config_error import ConfigError
+from convax.training.data import DataError
 from convax.training.experiment import count_steps, prepare, steps_between
 from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.run import RunError, open_run
@@ -232,7 +234,6 @@ def test_the_train_step_is_compiled_once(tiny, tmp_path, monkeypatch):
         ("1 epoch", 12.5),
         ("0.5 epochs", 6.25),
         ("10%", 20),
-        ("0 steps", 1),
     ],
 )
 def test_durations(duration, steps):
@@ -254,3 +255,41 @@ def test_preparing_computes_and_writes_nothing(tiny, tmp_path):
     assert sorted(tmp_path.iterdir()) == before
     assert experiment.total_steps == 60
     assert json.dumps(experiment.card.counts)
+
+
+def test_the_best_checkpoint_is_by_the_metric_alone(tiny, tmp_path):
+    """`min_delta` is for patience: a small gain still makes a better network."""
+    run = convax.train(load_config(tiny, ["stop.min_delta=0.9"]), tmp_path / "run")
+    looked = [(r["accuracy"], r["step"]) for r in run.metrics() if r["kind"] == "validation"]
+    assert max(looked)[1] > min(step for _, step in looked)  # the first was not the best
+    assert (run.checkpoints / "best").read_text() == f"step-{max(looked)[1]:08d}\n"
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_anew(whole, tiny, tmp_path):
+    class Dies(Recorder):
+        def step(self, step, total, record):
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        convax.train(load_config(tiny), tmp_path / "run", display=Dies())
+    assert final_bytes(convax.resume(str(tmp_path / "run"))) == final_bytes(whole)
+
+
+@pytest.mark.parametrize("key", ["target=0.5", "patience=1"])
+def test_watching_without_validation_images_is_an_error(tiny, tmp_path, key):
+    config = load_config(tiny, ["data.validation=0", f"stop.{key}"])
+    with pytest.raises(ConfigError, match=r"no validation images to watch; set data.validation"):
+        convax.train(config, tmp_path / "run")
+
+
+def test_one_class_is_an_error(tiny, tmp_path):
+    arrays = dict(np.load(tmp_path / "tiny.npz"))
+    arrays |= {"y_train": arrays["y_train"] * 0, "y_test": arrays["y_test"] * 0}
+    np.savez(tmp_path / "tiny.npz", **arrays)
+    with pytest.raises(DataError, match="all images are of one class, '0': nothing to tell apart"):
+        convax.train(load_config(tiny), tmp_path / "run")
+
+
+def test_paths_may_be_strings(tiny, tmp_path):
+    config = load_config(tiny, ["training.steps=1"])
+    assert convax.train(config, f"{tmp_path}/run", beside=str(tmp_path)).path.is_dir()
