@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import jax
 import jax.numpy as jnp
@@ -213,7 +213,7 @@ def _pool(kind, op, window, stride, **options) -> Layer:
     )
 
 
-def _plain(value):
+def _plain(value: Any) -> Any:
     """A config writes lists where Python writes tuples."""
     return tuple(map(_plain, value)) if isinstance(value, list) else value
 

@@ -79,7 +79,7 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
     """What neither the config nor the data can see alone."""
     if len(dataset.classes) < 2:
         raise data.DataError(
-            f"data: all images are of one class, {dataset.classes[0]!r}: nothing to tell apart; "
+            f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell apart; "
             "data.path should name the folder above the folders of the classes"
         )
     watched = [k for k in ("target", "patience") if getattr(config.stop, k) is not None]
