@@ -79,8 +79,8 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
     """What neither the config nor the data can see alone."""
     if len(dataset.classes) < 2:
         raise data.DataError(
-            f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell apart; "
-            "data.path should name the folder above the folders of the classes"
+            f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell "
+            "apart; data.path should name the folder above the folders of the classes"
         )
     watched = [k for k in ("target", "patience") if getattr(config.stop, k) is not None]
     if watched and not len(dataset.validation.labels):
