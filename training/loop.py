@@ -212,13 +212,16 @@ class _Meter:
     def __init__(self, run: Run, experiment: Experiment, display: Display):
         self._run, self._experiment, self._display = run, experiment, display
         self._pending: list[tuple[int, Any]] = []
-        self._since = time.perf_counter()
+        self._since = math.nan  # the clock starts behind the first step, which is compiled
 
     def add(self, step: int, metrics: Any) -> None:
         """Take in the metrics of one step."""
+        now = time.perf_counter()
+        if math.isnan(self._since):
+            self._since = now
         self._pending.append((step, metrics))
-        waited = time.perf_counter() - self._since > LONGEST_SILENCE
-        if waited or len(self._pending) >= self._experiment.config.training.log_every:
+        full = len(self._pending) >= self._experiment.config.training.log_every
+        if full or now - self._since > LONGEST_SILENCE:
             self.flush()
 
     def flush(self) -> None:
