@@ -14,8 +14,9 @@ from convax.training import data, pictures, report
 from convax.training.checkpoint import CheckpointError
 from convax.training.config import load_config
 from convax.training.evaluation import Evaluation
+from convax.training.preprocess import Preprocessing
 from convax.training.report import Answers
-from convax.training.run import RunError, create_run, write_json_lines
+from convax.training.run import DatasetCard, RunError, create_run, write_json_lines
 
 # Three classes; 1 and 3 to 5 are wrong, 4 is the surest of them.
 PROBABILITIES = np.array(
@@ -171,11 +172,20 @@ def test_no_kernels_where_they_are_no_images():
     assert report.first_kernels(model.identity(), {}, (8, 8, 1)) is None
 
 
+CARD = DatasetCard(
+    classes=("0", "1"),
+    image_shape=(8, 8, 1),
+    counts={"train": 64, "validation": 8, "test": 8},
+    preprocessing=Preprocessing((32, 32), "resize", (0.3,), (0.4,)),
+    fingerprint="",
+)
+
+
 @pytest.fixture
 def run(tmp_path):
     """A finished run made by hand: metrics and pointers, no arrays."""
     config = load_config("lenet5-digits", ["training.batch_size=64"])
-    made = create_run(config, tmp_path / "by-hand")
+    made = create_run(config, tmp_path / "by-hand", CARD)
     write_json_lines(made.path / "metrics.jsonl", RECORDS)
     (made.checkpoints / "best").write_text("step-00000010\n")
     (made.checkpoints / "last").write_text("step-00000015\n")
@@ -210,7 +220,7 @@ def test_training_time_for_people(run, seconds, text):
 
 
 def test_results_table_of_a_run_that_has_only_begun(tmp_path):
-    begun = create_run(load_config("lenet5-digits"), tmp_path / "begun")
+    begun = create_run(load_config("lenet5-digits"), tmp_path / "begun", CARD)
     assert report.results_table(begun) == [("run", str(begun.path)), ("status", "not finished")]
     assert report.report(begun.path) == []
     begun.log(RECORDS[0])
