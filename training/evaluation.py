@@ -11,7 +11,7 @@ from . import data
 from .checkpoint import restore_network
 from .experiment import Experiment, reopen
 from .preprocess import preprocess
-from .run import RunError
+from .run import Run, RunError
 from .step import make_eval_step, make_loss, make_probabilities
 
 EVAL_BATCH = 500
@@ -64,6 +64,14 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     return make_eval_step(experiment.net, make_loss(loss), images, make_probabilities(loss))
 
 
+def reopen_trained(path: str | Path, checkpoint: str) -> tuple[Run, Experiment, Any, Any]:
+    """`reopen`, with the parameters and state of its "best" or "last" checkpoint."""
+    run, experiment = reopen(path)
+    template = experiment.template
+    params, state, _ = restore_network(run.checkpoints, checkpoint, template.params, template.state)
+    return run, experiment, params, state
+
+
 def evaluate(run: str | Path, split: str = "test", *, checkpoint: str = "best") -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
@@ -75,9 +83,5 @@ def evaluate(run: str | Path, split: str = "test", *, checkpoint: str = "best") 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    opened, experiment = reopen(run)
-    template = experiment.template
-    params, state, _ = restore_network(
-        opened.checkpoints, checkpoint, template.params, template.state
-    )
+    _, experiment, params, state = reopen_trained(run, checkpoint)
     return evaluate_split(make_eval_step_of(experiment), params, state, experiment.dataset, split)

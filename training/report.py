@@ -18,8 +18,8 @@ import numpy as np
 from ..model import Layer
 from . import checkpoint as checkpoints
 from . import data, pictures
-from .evaluation import Evaluation, evaluate_split, make_eval_step_of
-from .experiment import Experiment, reopen
+from .evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
+from .experiment import Experiment
 from .pictures import shortened
 from .run import Run, open_run
 
@@ -46,11 +46,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     run = open_run(path)
     if checkpoints.named(run.checkpoints, "last") is None:
         return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
-    run, experiment = reopen(path)
-    template = experiment.template
-    params, state, _ = checkpoints.restore_network(
-        run.checkpoints, checkpoint, template.params, template.state
-    )
+    run, experiment, params, state = reopen_trained(path, checkpoint)
     eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
     evaluation = evaluate_split(eval_step, params, state, experiment.dataset, split)
     return draw_experiment(run, experiment, params, evaluation)
