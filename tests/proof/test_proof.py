@@ -1,0 +1,59 @@
+"""The table of the proof, cell by cell, and the drawn problems."""
+
+import zlib
+
+import numpy as np
+import pytest
+from hypothesis import given, seed, settings
+
+from convax import ops
+
+from .catalogue import ENTRIES, PROBLEMS, WITHOUT
+from .checks import CHECKS, check_problem
+
+PARTS, EACH = 4, 50  # 200 problems of each family
+
+
+@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+def test_cell(entry, check, rng, request):
+    if check == "torch":
+        request.getfixturevalue("torch")
+    if (why := entry.why_not(check)) is not None:
+        pytest.skip(why)
+    CHECKS[check](entry, rng)
+
+
+def draw_problems(family, part, count):
+    @seed(part)
+    @settings(max_examples=count)
+    @given(PROBLEMS[family]())
+    def against_torch(problem):
+        check_problem(problem, np.random.default_rng(zlib.crc32(problem.text.encode())))
+
+    against_torch()
+
+
+@pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.parametrize("family", PROBLEMS)
+def test_drawn(family, part, torch):
+    draw_problems(family, part, EACH)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", PROBLEMS)
+def test_many_drawn(family, torch):
+    draw_problems(family, PARTS, 1000)
+
+
+def test_every_function_has_an_entry():
+    proved = {entry.op for entry in ENTRIES}
+    assert proved | set(WITHOUT) == set(ops.__all__)
+    assert not proved & set(WITHOUT)
+
+
+def test_names_are_unique():
+    names = [entry.name for entry in ENTRIES]
+    assert len(names) == len(set(names))
+    unknown = {check for entry in ENTRIES for check in entry.explained} - set(CHECKS)
+    assert not unknown
