@@ -5,7 +5,7 @@ EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: train test test-slow check format-check lint types benchmark clean
+.PHONY: train test test-slow proof accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -15,6 +15,12 @@ test: $(VENV)/.develop  ## the test suite, doctests included
 
 test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations
 	$(BIN)/python -m pytest -m slow
+
+proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
+	$(BIN)/python -m tests.proof
+
+accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64 loops
+	$(BIN)/python -m tests.proof --accuracy docs/accuracy.md
 
 check: format-check lint types test  ## what CI runs
 

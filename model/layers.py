@@ -24,7 +24,7 @@ from .layer import (
 
 Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int] | list[list[int]]
 InitializerName: TypeAlias = Literal[
-    "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"
+    "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal", "lecun_uniform"
 ]
 Initializer: TypeAlias = InitializerName | Callable[..., Array]
 ActivationName: TypeAlias = Literal[
@@ -148,6 +148,31 @@ def leaky_relu(*, negative_slope: float = 0.01) -> Layer:
     return stateless("leaky_relu", lambda x: ops.leaky_relu(x, negative_slope), POINTWISE)
 
 
+def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
+    """A leaky_relu that learns its slope; see `ops.prelu`.
+
+    Args:
+        slope: where it starts; He et al., arXiv:1502.01852, and PyTorch start at 0.25.
+        per_channel: whether each channel has a slope of its own.
+    """
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        return in_shape, {"slope": jnp.full(in_shape[-1:] if per_channel else (), slope)}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return ops.prelu(x, params["slope"]), state
+
+    return Layer(init, apply, About("prelu", POINTWISE))
+
+
+def maxout(pieces: int) -> Layer:
+    """The largest of each `pieces` neighbouring channels; see `ops.maxout`."""
+    check_positive("maxout", pieces=pieces)
+    return stateless("maxout", lambda x: ops.maxout(x, pieces), POINTWISE)
+
+
 def elu(*, alpha: float = 1.0) -> Layer:
     """See `ops.elu`."""
     return stateless("elu", lambda x: ops.elu(x, alpha), POINTWISE)
@@ -176,6 +201,28 @@ def gelu() -> Layer:
 def silu() -> Layer:
     """See `ops.silu`."""
     return activation("silu")
+
+
+def dropout(rate: float, *, per_channel: bool = False) -> Layer:
+    """Drops values at random in training, for which `apply` needs a key; see `ops.dropout`.
+
+    Args:
+        rate: the probability of dropping a value, 0 <= rate < 1.
+        per_channel: drop whole channels of an example.
+    """
+    drop = partial(ops.dropout, rate=rate, per_channel=per_channel)
+    evaluate = partial(drop, train=False)
+    infer_shape(evaluate, (1, 1))  # refuses a wrong rate here and now
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        return infer_shape(evaluate, in_shape), {}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params
+        return drop(x, train=train, key=key), state
+
+    return Layer(init, apply, About("dropout", POINTWISE))
 
 
 def activation(name: ActivationName) -> Layer:

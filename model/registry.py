@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import layers as _layers
+from . import layers_norm as _norm
 from .layer import Layer, LayerError, identity, serial
 from .lenet import lenet5
 from .mlp import mlp
@@ -19,12 +20,20 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "identity": identity,
     "relu": _layers.relu,
     "leaky_relu": _layers.leaky_relu,
+    "prelu": _layers.prelu,
+    "maxout": _layers.maxout,
     "elu": _layers.elu,
     "sigmoid": _layers.sigmoid,
     "tanh": _layers.tanh,
     "softmax": _layers.softmax,
     "gelu": _layers.gelu,
     "silu": _layers.silu,
+    "dropout": _layers.dropout,
+    "batch_norm": _norm.batch_norm,
+    "layer_norm": _norm.layer_norm,
+    "group_norm": _norm.group_norm,
+    "instance_norm": _norm.instance_norm,
+    "local_response_norm": _norm.local_response_norm,
 }
 
 

@@ -20,54 +20,118 @@ from .activation import (
     gelu,
     leaky_relu,
     log_softmax,
+    maxout,
+    prelu,
     relu,
     sigmoid,
     silu,
     softmax,
     tanh,
 )
-from .conv import conv, conv_input_grad, conv_kernel_grad, conv_output_shape
+from .conv import conv, conv_output_shape, convolve, depthwise_conv, separable_conv
+from .conv_grad import conv_input_grad, conv_kernel_grad
+from .conv_transpose import conv_transpose, conv_transpose_output_shape
 from .dense import dense
+from .dropout import dropout
 from .init import (
     INITIALIZERS,
     he_normal,
     he_uniform,
     lecun_normal,
+    lecun_uniform,
     ones,
     xavier_normal,
     xavier_uniform,
     zeros,
 )
-from .loss import mse, softmax_cross_entropy
+from .loss_binary import binary_cross_entropy, focal
+from .loss_classification import kl_divergence, smooth_labels, softmax_cross_entropy
+from .loss_embedding import contrastive, triplet
+from .loss_hinge import multi_margin, multiclass_hinge
+from .loss_histogram import histogram_loss
+from .loss_lda import lda_loss
+from .loss_mining import triplet_batch_hard, triplet_semi_hard
+from .loss_regression import huber, mse
+from .loss_segmentation import dice
+from .norm import batch_norm, group_norm, instance_norm, layer_norm
+from .norm_response import local_response_norm
 from .penalty import l2
 from .pool import avg_pool, max_pool, pool_output_shape
+from .pool_adaptive import (
+    adaptive_avg_pool,
+    adaptive_max_pool,
+    global_avg_pool,
+    global_max_pool,
+    spatial_pyramid_pool,
+)
+from .pool_lp import lp_pool
+from .pool_random import mixed_pool, stochastic_pool
+from .resize import resize, upsample
 
 __all__ = [
     "INITIALIZERS",
+    "adaptive_avg_pool",
+    "adaptive_max_pool",
     "avg_pool",
+    "batch_norm",
+    "binary_cross_entropy",
+    "contrastive",
     "conv",
     "conv_input_grad",
     "conv_kernel_grad",
     "conv_output_shape",
+    "conv_transpose",
+    "conv_transpose_output_shape",
+    "convolve",
     "dense",
+    "depthwise_conv",
+    "dice",
+    "dropout",
     "elu",
+    "focal",
     "gelu",
+    "global_avg_pool",
+    "global_max_pool",
+    "group_norm",
     "he_normal",
     "he_uniform",
+    "histogram_loss",
+    "huber",
+    "instance_norm",
+    "kl_divergence",
     "l2",
+    "layer_norm",
+    "lda_loss",
     "leaky_relu",
     "lecun_normal",
+    "lecun_uniform",
+    "local_response_norm",
     "log_softmax",
+    "lp_pool",
     "max_pool",
+    "maxout",
+    "mixed_pool",
     "mse",
+    "multi_margin",
+    "multiclass_hinge",
     "ones",
     "pool_output_shape",
+    "prelu",
     "relu",
+    "resize",
+    "separable_conv",
     "sigmoid",
     "silu",
+    "smooth_labels",
     "softmax",
     "softmax_cross_entropy",
+    "spatial_pyramid_pool",
+    "stochastic_pool",
     "tanh",
+    "triplet",
+    "triplet_batch_hard",
+    "triplet_semi_hard",
+    "upsample",
     "xavier_normal",
     "xavier_uniform",
     "zeros",

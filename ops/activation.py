@@ -1,11 +1,19 @@
-r"""Activation functions: elementwise, but for the softmaxes, and each keeps the dtype of `x`.
+r"""Activation functions: elementwise, but for maxout and the softmaxes; the dtype of `x` is kept.
 
-They are `jax.nn`'s, gathered here under one documentation: formula, derivative, what the derivative
-is at a kink, and where the defaults differ from PyTorch's.
+Most are `jax.nn`'s, gathered here under one documentation: formula, derivative, what the derivative
+is at a kink, and where the defaults differ from PyTorch's. Each takes `x` of any shape, floating
+point (`TypeError` otherwise), gives NaN for NaN, and at an infinity its limit where no Note says
+otherwise. Derivatives are computed from the rounded result: in 16 bits the small ones of tanh and
+sigmoid, where y is close to 1, have few digits, as in PyTorch.
 """
 
 import jax
 import jax.numpy as jnp
+
+from .channel import along_channels, check_channels
+from .dtype import check_floating, check_same, wide
+from .pool import max_pool
+from .window import is_int
 
 
 def relu(x: jax.Array) -> jax.Array:
@@ -17,7 +25,7 @@ def relu(x: jax.Array) -> jax.Array:
         >>> relu(jnp.array([-1.0, 0.0, 2.0]))
         Array([0., 0., 2.], dtype=float32)
     """
-    return jax.nn.relu(x)
+    return jax.nn.relu(_floating("relu", x))
 
 
 def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
@@ -28,7 +36,82 @@ def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
     Note:
         At the kink x = 0 the derivative is 1; PyTorch takes the other side, `negative_slope`.
     """
-    return jax.nn.leaky_relu(x, negative_slope)
+    return jax.nn.leaky_relu(_floating("leaky_relu", x), negative_slope)
+
+
+def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
+    r"""Parametric rectified linear unit: x for x > 0, slope * x below; the slope is learned.
+
+    .. math:: \frac{\partial y}{\partial x} = \begin{cases} 1 & x > 0 \\ a_c & x \le 0 \end{cases},
+        \qquad \frac{\partial y}{\partial a_c} = \min(x, 0)
+
+    At the kink x = 0 the derivative is the slope, as in PyTorch.
+
+    Args:
+        x: input, ``(..., C)``, floating point.
+        slope: a, one per channel ``(C,)`` or one for all ``()``, dtype of `x`.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        ValueError: `slope` has another shape.
+        TypeError: `x` is not floating point, or the dtypes differ.
+
+    Example:
+        >>> prelu(jnp.array([[-1.0, -1.0], [2.0, 2.0]]), jnp.array([0.25, 0.5]))
+        Array([[-0.25, -0.5 ],
+               [ 2.  ,  2.  ]], dtype=float32)
+
+    References:
+        He et al., Delving deep into rectifiers, arXiv:1502.01852.
+    """
+    x, slope = _floating("prelu", x), jnp.asarray(slope)
+    check_same("prelu", "x", x, "slope", slope)
+    if slope.ndim:
+        check_channels("prelu", x, "slope", slope)
+        slope = along_channels(slope, x)
+    # In the wide dtype, as the slope's gradient is a sum over all of x. What the slope multiplies
+    # is zero where x > 0, so that an infinity there leaves its gradient alone.
+    dtype = wide(x.dtype)
+    below = slope.astype(dtype) * jnp.where(x > 0, 0, x).astype(dtype)
+    return jnp.where(x > 0, x, below.astype(x.dtype))
+
+
+def maxout(x: jax.Array, pieces: int) -> jax.Array:
+    r"""The largest of each `pieces` neighbouring channels.
+
+    .. math:: y_{\ldots,k} = \max_{0 \le j < p} x_{\ldots,\,pk+j}
+
+    Behind a convolution or dense layer with p times the channels, this is a learned piecewise
+    linear function. The gradient goes to the largest; of equals, to the first.
+
+    Args:
+        x: input, ``(..., C)``, floating point.
+        pieces: p, a divisor of C.
+
+    Returns:
+        ``(..., C // pieces)``, dtype of `x`. The largest of channels with a NaN is NaN.
+
+    Raises:
+        ValueError: `pieces` does not divide C.
+        TypeError: `x` is not floating point.
+
+    Example:
+        >>> maxout(jnp.array([1.0, 5.0, -2.0, -3.0]), 2)
+        Array([ 5., -2.], dtype=float32)
+
+    References:
+        Goodfellow et al., arXiv:1302.4389.
+    """
+    x = _floating("maxout", x)
+    if x.ndim == 0 or not is_int(pieces) or pieces < 1 or x.shape[-1] % pieces:
+        raise ValueError(
+            f"maxout: bad pieces: got pieces={pieces!r} with x {x.shape}, need a positive int that "
+            f"divides x.shape[-1]; give the layer before pieces times as many features"
+        )
+    columns = x.reshape(x.size // x.shape[-1], x.shape[-1], 1)
+    return max_pool(columns, int(pieces)).reshape(*x.shape[:-1], x.shape[-1] // pieces)
 
 
 def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
@@ -40,7 +123,7 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
     References:
         Clevert et al., arXiv:1511.07289.
     """
-    return jax.nn.elu(x, alpha)
+    return jax.nn.elu(_floating("elu", x), alpha)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -52,7 +135,7 @@ def sigmoid(x: jax.Array) -> jax.Array:
         >>> sigmoid(jnp.array([-1e4, 0.0, 1e4]))
         Array([0. , 0.5, 1. ], dtype=float32)
     """
-    return jax.nn.sigmoid(x)
+    return jax.nn.sigmoid(_floating("sigmoid", x))
 
 
 def tanh(x: jax.Array) -> jax.Array:
@@ -60,7 +143,7 @@ def tanh(x: jax.Array) -> jax.Array:
 
     Derivative: 1 - tanh(x)^2.
     """
-    return jnp.tanh(x)
+    return jnp.tanh(_floating("tanh", x))
 
 
 def gelu(x: jax.Array, *, approximate: bool = False) -> jax.Array:
@@ -74,12 +157,14 @@ def gelu(x: jax.Array, *, approximate: bool = False) -> jax.Array:
             most 5e-4, instead of exactly as (1 + erf(x / sqrt(2))) / 2.
 
     Note:
-        The default is exact, as in PyTorch; `jax.nn.gelu` approximates by default.
+        The default is exact, as in PyTorch; `jax.nn.gelu` approximates by default. At -inf the
+        result is NaN in PyTorch too: -inf times 0.
 
     References:
         Hendrycks & Gimpel, arXiv:1606.08415.
     """
-    return jax.nn.gelu(x, approximate=approximate)
+    x = _floating("gelu", x)  # whose cube is more than float16 holds from 41 on
+    return jax.nn.gelu(x.astype(wide(x.dtype)), approximate=approximate).astype(x.dtype)
 
 
 def silu(x: jax.Array) -> jax.Array:
@@ -87,10 +172,13 @@ def silu(x: jax.Array) -> jax.Array:
 
     Derivative: s(x) (1 + x (1 - s(x))).
 
+    Note:
+        At -inf the result is NaN, as in PyTorch: -inf times 0.
+
     References:
         Ramachandran et al., arXiv:1710.05941.
     """
-    return jax.nn.silu(x)
+    return jax.nn.silu(_floating("silu", x))
 
 
 def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
@@ -108,7 +196,7 @@ def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
         >>> softmax(jnp.array([1e4, 1e4, -1e4]))
         Array([0.5, 0.5, 0. ], dtype=float32)
     """
-    return jax.nn.softmax(x, axis=axis)
+    return jax.nn.softmax(_floating("softmax", x), axis=axis)
 
 
 def log_softmax(x: jax.Array, axis: int = -1) -> jax.Array:
@@ -121,4 +209,10 @@ def log_softmax(x: jax.Array, axis: int = -1) -> jax.Array:
         >>> log_softmax(jnp.array([0.0, -1e4]))
         Array([     0., -10000.], dtype=float32)
     """
-    return jax.nn.log_softmax(x, axis=axis)
+    return jax.nn.log_softmax(_floating("log_softmax", x), axis=axis)
+
+
+def _floating(name, x):
+    x = jnp.asarray(x)
+    check_floating(name, "x", x)
+    return x

@@ -1,13 +1,16 @@
-"""Convolution and its two gradients, for one to three spatial axes, channels last."""
+"""Convolution in its forms, for one to three spatial axes, channels last."""
 
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
-from .conv_primitive import Geometry, bind, conv_p, input_grad_p, kernel_grad_p
-from .dtype import add_bias, check_same
-from .window import Padding, is_int, resolve_windows
+from .channel import add_bias
+from .conv_geometry import resolve_conv
+from .conv_primitive import bind, conv_p
+from .dtype import check_same
+from .window import Padding
 
 
 def conv(
@@ -31,8 +34,9 @@ def conv(
         kernel: weights, ``(*window, Ci // groups, Co)``, dtype of `x`.
         bias: ``(Co,)``, dtype of `x`, or None.
         stride: step of the window, one int for all spatial axes or one for each.
-        padding: "SAME" (the output has ceil(size / stride) elements), "VALID" (none), an int, one
-            int per spatial axis, or a pair (low, high) per spatial axis.
+        padding: "SAME" (the output has ceil(size / stride) elements), "VALID" (none), "FULL"
+            (dilation * (window - 1) on every side), an int, one int per spatial axis, or a pair
+            (low, high) per spatial axis.
         dilation: distance between the taps of the window, one int or one per spatial axis.
         groups: split Ci and Co into this many groups, each convolved by itself; groups=Ci is a
             depthwise convolution.
@@ -65,88 +69,149 @@ def conv(
         Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    geometry = _geometry("conv", x.shape, kernel.shape, stride, padding, dilation, groups)
-    check_same("conv", "x", x, "kernel", kernel)
-    return add_bias("conv", bind(conv_p, x, kernel, geometry), bias)
+    return _conv("conv", x, kernel, bias, stride, padding, dilation, groups)
 
 
-def conv_input_grad(
-    g: jax.Array,
-    kernel: jax.Array,
-    input_shape: Sequence[int],
-    *,
-    stride: int | Sequence[int] = 1,
-    padding: Padding = "SAME",
-    dilation: int | Sequence[int] = 1,
-    groups: int = 1,
-) -> jax.Array:
-    r"""Gradient of <g, conv(x, kernel)> in x, also known as transposed convolution of `g`.
-
-    .. math:: \bar x_{n,j,c} = \sum_{u,o} g_{n,\,(j+p-du)/s,\,o}\; k_{u,c,o}
-
-    over those u for which s divides j + p - du.
-
-    Args:
-        g: gradient of the output, ``(N, *spatial_out, Co)``.
-        kernel: weights, ``(*window, Ci // groups, Co)``, dtype of `g`.
-        input_shape: of x, ``(N, *spatial, Ci)``; with a stride, several inputs have one output
-            shape.
-        stride: as for `conv`, like `padding`, `dilation` and `groups`.
-        padding: see `conv`.
-        dilation: see `conv`.
-        groups: see `conv`.
-
-    Returns:
-        An array of `input_shape`, dtype of `g`.
-
-    Raises:
-        ValueError: as for `conv`, or `g` has not the shape of its output.
-        TypeError: `g` is not floating point, or the dtypes differ.
-    """
-    g, kernel = jnp.asarray(g), jnp.asarray(kernel)
-    name = "conv_input_grad"
-    geometry = _geometry(name, input_shape, kernel.shape, stride, padding, dilation, groups)
-    check_same(name, "g", g, "kernel", kernel)
-    _check_output(name, g.shape, (input_shape[0], *geometry.output, kernel.shape[-1]))
-    return bind(input_grad_p, g, kernel, geometry)
-
-
-def conv_kernel_grad(
+def convolve(
     x: jax.Array,
-    g: jax.Array,
-    kernel_shape: Sequence[int],
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
     *,
     stride: int | Sequence[int] = 1,
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> jax.Array:
-    r"""Gradient of <g, conv(x, kernel)> in kernel.
+    r"""True convolution, the cross-correlation `conv` with the kernel flipped along every axis.
 
-    .. math:: \bar k_{u,c,o} = \sum_{n,i} x_{n,\,si+du-p,\,c}\; g_{n,i,o}
+    .. math:: y_{n,i,o} = b_o + \sum_{u,c} x_{n,\,si+d(K-1-u)-p,\,c}\; k_{u,c,o}
+
+    On one channel, with stride 1 and padding "FULL", it is the convolution of two sequences,
+    :math:`(x * k)_i = \sum_u x_{i-u} k_u`, which commutes: x * k = k * x, and associates. Those two
+    properties, that cross-correlation lacks, are what the flip is for; a network, which learns its
+    kernels, has no use for it.
 
     Args:
-        x: input, ``(N, *spatial, Ci)``.
-        g: gradient of the output, ``(N, *spatial_out, Co)``, dtype of `x`.
-        kernel_shape: ``(*window, Ci // groups, Co)``.
+        x: input, ``(N, *spatial, Ci)`` with one to three spatial axes, floating point.
+        kernel: weights, ``(*window, Ci // groups, Co)``, dtype of `x`.
+        bias: ``(Co,)``, dtype of `x`, or None.
         stride: as for `conv`, like `padding`, `dilation` and `groups`.
         padding: see `conv`.
         dilation: see `conv`.
         groups: see `conv`.
 
     Returns:
-        An array of `kernel_shape`, dtype of `x`.
+        ``(N, *spatial_out, Co)``, dtype of `x`; its shape is that of `conv`.
 
     Raises:
-        ValueError: as for `conv`, or `g` has not the shape of its output.
-        TypeError: `x` is not floating point, or the dtypes differ.
+        ValueError: as for `conv`.
+        TypeError: as for `conv`.
+
+    Example:
+        >>> x, k = (jnp.array(a).reshape(1, -1, 1) for a in ([1.0, 2.0, 3.0], [1.0, 10.0]))
+        >>> convolve(x, k.reshape(-1, 1, 1), padding="FULL").ravel()
+        Array([ 1., 12., 23., 30.], dtype=float32)
+        >>> convolve(k, x.reshape(-1, 1, 1), padding="FULL").ravel()
+        Array([ 1., 12., 23., 30.], dtype=float32)
     """
-    x, g = jnp.asarray(x), jnp.asarray(g)
-    name = "conv_kernel_grad"
-    geometry = _geometry(name, x.shape, kernel_shape, stride, padding, dilation, groups)
-    check_same(name, "x", x, "g", g)
-    _check_output(name, g.shape, (x.shape[0], *geometry.output, kernel_shape[-1]))
-    return bind(kernel_grad_p, x, g, geometry)
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    kernel = lax.rev(kernel, tuple(range(kernel.ndim - 2)))
+    return _conv("convolve", x, kernel, bias, stride, padding, dilation, groups)
+
+
+def depthwise_conv(
+    x: jax.Array,
+    kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+) -> jax.Array:
+    r"""Each channel correlated with its own M kernels: `conv` with as many groups as channels.
+
+    .. math:: y_{n,i,\,cM+m} = b_{cM+m} + \sum_u x_{n,\,si+du-p,\,c}\; k_{u,\,0,\,cM+m}
+
+    Args:
+        x: input, ``(N, *spatial, C)`` with one to three spatial axes, floating point.
+        kernel: weights, ``(*window, 1, C M)``, dtype of `x`.
+        bias: ``(C M,)``, dtype of `x`, or None.
+        stride: as for `conv`, like `padding` and `dilation`.
+        padding: see `conv`.
+        dilation: see `conv`.
+
+    Returns:
+        ``(N, *spatial_out, C M)``, dtype of `x`.
+
+    Raises:
+        ValueError: as for `conv`.
+        TypeError: as for `conv`.
+
+    Example:
+        >>> x = jnp.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])[None]
+        >>> depthwise_conv(x, jnp.ones((2, 1, 2)), padding="VALID")[0]
+        Array([[ 3., 30.],
+               [ 5., 50.]], dtype=float32)
+
+    References:
+        Howard et al., MobileNets, arXiv:1704.04861, equation 3.
+    """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    return _conv("depthwise_conv", x, kernel, bias, stride, padding, dilation, _channels(x))
+
+
+def separable_conv(
+    x: jax.Array,
+    depthwise_kernel: jax.Array,
+    pointwise_kernel: jax.Array,
+    bias: jax.Array | None = None,
+    *,
+    stride: int | Sequence[int] = 1,
+    padding: Padding = "SAME",
+    dilation: int | Sequence[int] = 1,
+) -> jax.Array:
+    r"""Depthwise separable convolution: `depthwise_conv` in space, then a 1x1 `conv` over channels.
+
+    .. math:: y_{n,i,o} = b_o + \sum_{c,m} w_{cM+m,\,o}
+        \sum_u x_{n,\,si+du-p,\,c}\; k_{u,\,0,\,cM+m}
+
+    It is the convolution whose kernel is the product of the two, with K^2 C M + C M Co weights in
+    two dimensions instead of K^2 C Co.
+
+    Args:
+        x: input, ``(N, *spatial, C)`` with one to three spatial axes, floating point.
+        depthwise_kernel: k, ``(*window, 1, C M)``, dtype of `x`.
+        pointwise_kernel: w, ``(1, ..., 1, C M, Co)``, dtype of `x`.
+        bias: ``(Co,)``, dtype of `x`, or None.
+        stride: of the depthwise convolution, as for `conv`, like `padding` and `dilation`.
+        padding: see `conv`.
+        dilation: see `conv`.
+
+    Returns:
+        ``(N, *spatial_out, Co)``, dtype of `x`.
+
+    Raises:
+        ValueError: as for `conv`, or the pointwise kernel has a window.
+        TypeError: as for `conv`.
+
+    Example:
+        >>> x = jnp.array([[1.0, 10.0], [2.0, 20.0], [3.0, 30.0]])[None]
+        >>> separable_conv(x, jnp.ones((2, 1, 2)), jnp.ones((1, 2, 1)), padding="VALID").ravel()
+        Array([33., 55.], dtype=float32)
+
+    References:
+        Chollet, Xception, arXiv:1610.02357; Howard et al., MobileNets, arXiv:1704.04861.
+    """
+    x, depthwise, pointwise = map(jnp.asarray, (x, depthwise_kernel, pointwise_kernel))
+    if any(k != 1 for k in pointwise.shape[:-2]):
+        raise ValueError(
+            f"separable_conv: the pointwise kernel has a window: got {pointwise.shape}, need "
+            f"{(*(1,) * (x.ndim - 2), depthwise.shape[-1], '...')}; give the window to the "
+            f"depthwise kernel, which comes first"
+        )
+    name = "separable_conv"
+    y = _conv(name, x, depthwise, None, stride, padding, dilation, _channels(x))
+    return _conv(name, y, pointwise, bias, 1, "VALID", 1, 1)
 
 
 def conv_output_shape(
@@ -165,47 +230,15 @@ def conv_output_shape(
         (8, 24, 24, 6)
     """
     name = "conv_output_shape"
-    geometry = _geometry(name, input_shape, kernel_shape, stride, padding, dilation, groups)
+    geometry = resolve_conv(name, input_shape, kernel_shape, stride, padding, dilation, groups)
     return (input_shape[0], *geometry.output, kernel_shape[-1])
 
 
-def _geometry(name, x_shape, k_shape, stride, padding, dilation, groups) -> Geometry:
-    _check_shapes(name, tuple(x_shape), tuple(k_shape), groups)
-    size, window = tuple(x_shape[1:-1]), tuple(k_shape[:-2])
-    windows = resolve_windows(name, size, window, stride=stride, padding=padding, dilation=dilation)
-    return Geometry(size, window, groups=groups, **windows._asdict())
+def _conv(name, x, kernel, bias, stride, padding, dilation, groups) -> jax.Array:
+    geometry = resolve_conv(name, x.shape, kernel.shape, stride, padding, dilation, groups)
+    check_same(name, "x", x, "kernel", kernel)
+    return add_bias(name, bind(conv_p, x, kernel, geometry), bias)
 
 
-def _check_shapes(name, x, kernel, groups):
-    got = f"got x {x} and kernel {kernel} with groups={groups!r}"
-    if len(x) != len(kernel) or len(x) not in (3, 4, 5):
-        raise ValueError(
-            f"{name}: wrong rank: {got}, need x (N, *spatial, Ci) and kernel (*window, "
-            f"Ci // groups, Co) with the same one to three spatial axes; write x[None] if the "
-            f"batch axis is missing, x[..., None] if the channel axis is"
-        )
-    Ci, Cg, Co = x[-1], kernel[-2], kernel[-1]
-    if not is_int(groups) or groups < 1 or Co % groups:
-        raise ValueError(
-            f"{name}: bad groups: {got}, need a positive int that divides Co={Co}; write groups=1 "
-            f"for a full convolution"
-        )
-    if Ci != Cg * groups:
-        if x[1] == Cg * groups:
-            remedy = "x looks channels first, write jnp.moveaxis(x, 1, -1)"
-        elif Ci % groups:
-            remedy = "choose groups that divide Ci"
-        else:
-            remedy = f"make the kernel {(*kernel[:-2], Ci // groups, Co)}"
-        raise ValueError(
-            f"{name}: channels do not match: {got}, need x.shape[-1] == kernel.shape[-2] * groups; "
-            f"{remedy}"
-        )
-
-
-def _check_output(name, got, need):
-    if tuple(got) != tuple(need):
-        raise ValueError(
-            f"{name}: g has not the shape of conv(x, kernel): got {tuple(got)}, need {need}; pass "
-            f"the stride, padding, dilation and groups that conv had"
-        )
+def _channels(x) -> int:
+    return x.shape[-1] if x.ndim else 1  # that a scalar has none is said by the check of ranks

@@ -6,25 +6,12 @@ as fast on CPU by itself, but inside a loop or a branch falls to an emitter up t
 slower.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .conv_geometry import Geometry
 from .dtype import wide
-
-
-class Geometry(NamedTuple):
-    """The static side of a convolution; hashable, as the parameters of a primitive must be."""
-
-    size: tuple[int, ...]  # spatial shape of x
-    window: tuple[int, ...]  # spatial shape of k
-    output: tuple[int, ...]  # spatial shape of g
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
-    groups: int
 
 
 def plain_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
@@ -41,10 +28,7 @@ def plain_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
 
 def plain_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gx = dT/dx: g, with s - 1 zeros between its elements, correlated with the flipped kernel."""
-    *_, Ci, Co = k.shape
-    G = geometry.groups
-    k = k.reshape(*geometry.window, Ci, G, Co // G)
-    k = jnp.swapaxes(k, -3, -1).reshape(*geometry.window, Co // G, G * Ci)
+    k = swap_in_and_out(k, geometry.groups)
     padding = []
     for i, w, o, s, d, (low, _) in zip(*geometry[:-1], strict=True):
         before = d * (w - 1) - low
@@ -57,7 +41,7 @@ def plain_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.A
         padding=padding,
         lhs_dilation=geometry.stride,
         rhs_dilation=geometry.dilation,
-        feature_group_count=G,
+        feature_group_count=geometry.groups,
     )
 
 
@@ -85,6 +69,13 @@ def plain_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.
         out_sharding=_replicated(x),
     )
     return jnp.moveaxis(gk, 0, -2)  # (*window, Ci, Co)
+
+
+def swap_in_and_out(k: jax.Array, groups: int) -> jax.Array:
+    """(*window, Ci // groups, Co) to (*window, Co // groups, Ci), within each group."""
+    *window, Ci, Co = k.shape
+    k = k.reshape(*window, Ci, groups, Co // groups)
+    return jnp.swapaxes(k, -3, -1).reshape(*window, Co // groups, groups * Ci)
 
 
 def _channels_last_conv(lhs, rhs, **parameters):

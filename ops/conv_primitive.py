@@ -20,7 +20,8 @@ the other two. Hence the three are closed under differentiation of any order, fo
 operand does not have, and batch axes on both make one group per batch element.
 
 Each is lowered to XLA's own convolution (`conv_plain`); on CPU, where channels are few, to matrix
-products over whole rows (`conv_rows`).
+products over whole rows (`conv_rows`), and strided input gradients to one convolution for each
+phase of the stride (`conv_phases`).
 
 References:
     Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
@@ -35,7 +36,9 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
-from .conv_plain import Geometry, plain_conv, plain_input_grad, plain_kernel_grad
+from .conv_geometry import Geometry
+from .conv_phases import phases_input_grad, phases_pay_for_input_grad
+from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_rows import (
     rows_conv,
     rows_input_grad,
@@ -68,8 +71,11 @@ def cpu_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
 
 def cpu_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """The faster form on CPU."""
-    grad = rows_input_grad if rows_pay_for_input_grad(geometry, k.shape) else plain_input_grad
-    return grad(g, k, geometry=geometry)
+    if rows_pay_for_input_grad(geometry, k.shape):
+        return rows_input_grad(g, k, geometry=geometry)
+    if phases_pay_for_input_grad(geometry):
+        return phases_input_grad(g, k, geometry=geometry)
+    return plain_input_grad(g, k, geometry=geometry)
 
 
 def _define(primitive: Primitive, shape: Callable, lowering: Callable, on_cpu: Callable):

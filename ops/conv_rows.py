@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_plain import Geometry
+from .conv_geometry import Geometry
 from .dtype import wide
 
 

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .dtype import add_bias, check_same, wide
+from .channel import add_bias
+from .dtype import check_same, wide
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:

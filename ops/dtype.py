@@ -26,17 +26,3 @@ def check_same(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> 
 def wide(dtype) -> jnp.dtype:
     """The dtype to add up in: float32, or `dtype` itself where that is wider."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)
-
-
-def add_bias(name: str, y: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """Add one number per channel, the last axis of `y`, if there is a bias."""
-    if bias is None:
-        return y
-    bias = jnp.asarray(bias)
-    check_same(name, "x", y, "bias", bias)
-    if bias.shape != y.shape[-1:]:
-        raise ValueError(
-            f"{name}: wrong bias shape: got {bias.shape}, need {y.shape[-1:]}; give one bias per "
-            f"output channel"
-        )
-    return y + bias.reshape((1,) * (y.ndim - 1) + bias.shape)

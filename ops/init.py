@@ -15,6 +15,8 @@ the size of the signal from layer to layer, forward (fan_in), backward (fan_out)
 
 The normal ones are not truncated and the uniform ones cover (-a, a) with a = sqrt(3 variance), both
 as in PyTorch's `torch.nn.init`; `jax.nn.initializers` truncates its normal ones at two deviations.
+PyTorch does not divide fan_out by `groups`, and so starts the kernels of grouped convolutions
+smaller under Xavier; each input reaches Co // groups channels and no more.
 
 References:
     Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks,
@@ -44,7 +46,7 @@ def xavier_uniform(
         An array of `shape` and `dtype`.
 
     Raises:
-        ValueError: fewer than two axes, or `groups` does not divide Co.
+        ValueError: fewer than two axes, an empty one, or `groups` does not divide Co.
 
     Example:
         >>> xavier_uniform(jax.random.key(0), (3, 3, 16, 32)).shape
@@ -86,6 +88,14 @@ def lecun_normal(
     return _normal(key, shape, dtype, 1 / fan_in)
 
 
+def lecun_uniform(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    """Uniform in (-a, a), a = sqrt(3 / fan_in); arguments as for `xavier_uniform`."""
+    fan_in, _ = _fans("lecun_uniform", shape, groups)
+    return _uniform(key, shape, dtype, 1 / fan_in)
+
+
 def zeros(
     key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
@@ -110,6 +120,7 @@ INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
         he_uniform,
         he_normal,
         lecun_normal,
+        lecun_uniform,
         zeros,
         ones,
     )
@@ -117,11 +128,11 @@ INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
 
 
 def _fans(name, shape, groups):
-    if len(shape) < 2 or groups < 1 or shape[-1] % groups:
+    if len(shape) < 2 or min(shape) < 1 or groups < 1 or shape[-1] % groups:
         raise ValueError(
             f"{name}: no fans: got shape {tuple(shape)} with groups={groups}, need "
-            f"(*window, Ci // groups, Co) with Co divisible by groups; initialize biases and "
-            f"scales with zeros or ones"
+            f"(*window, Ci // groups, Co), no axis empty and Co divisible by groups; initialize "
+            f"biases and scales with zeros or ones"
         )
     *window, Ci, Co = shape
     return prod(window) * Ci, prod(window) * Co // groups

@@ -1,4 +1,4 @@
-"""Pooling over windows, for one to three spatial axes, channels last.
+"""Maximum and mean over windows, for one to three spatial axes, channels last.
 
 A small window is reached through its taps: tap u of k along an axis is the array of every window's
 u-th element, so that pooling is arithmetic on k arrays of the output's size, and so is its
@@ -9,15 +9,15 @@ times slower on CPU.
 from collections.abc import Sequence
 from functools import partial, reduce
 from math import prod
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .dtype import check_floating, wide
-from .window import Padding, per_axis, resolve_windows
+from .dtype import wide
+from .pool_window import Axis, along, axes_of, checked, reduce_windows, taps, windows
+from .window import Padding
 
 
 def max_pool(
@@ -54,8 +54,8 @@ def max_pool(
         The gradient goes to the first maximum of a window in row-major order, as in PyTorch. A
         window with a NaN gives NaN, and its gradient goes to the last NaN, also as in PyTorch.
     """
-    x, axes = _checked("max_pool", x, window, stride, padding)
-    return _max_pool(x, axes)
+    x, axes = checked("max_pool", x, window, stride, padding)
+    return max_over(x, axes)
 
 
 def avg_pool(
@@ -91,8 +91,8 @@ def avg_pool(
         Array([[ 2.5,  4.5],
                [10.5, 12.5]], dtype=float32)
     """
-    x, axes = _checked("avg_pool", x, window, stride, padding)
-    return _avg_pool(x, axes, count_include_pad)
+    x, axes = checked("avg_pool", x, window, stride, padding)
+    return mean_over(x, axes, count_include_pad)
 
 
 def pool_output_shape(
@@ -108,43 +108,33 @@ def pool_output_shape(
         >>> pool_output_shape((8, 28, 28, 6), 3, stride=2, padding=1)
         (8, 14, 14, 6)
     """
-    axes = _axes("pool_output_shape", input_shape, window, stride, padding)
+    axes = axes_of("pool_output_shape", input_shape, window, stride, padding)
     return (input_shape[0], *(axis.output for axis in axes), input_shape[-1])
-
-
-class _Axis(NamedTuple):
-    """How the windows lie along one axis of the array."""
-
-    at: int
-    size: int
-    window: int
-    stride: int
-    padding: tuple[int, int]
-    output: int
-
-    @property
-    def tiles(self) -> bool:
-        """Whether the windows lie side by side, starting with the first element."""
-        return self.window == self.stride and self.padding == (0, 0)
 
 
 # ------------------------------------------------------------------------------------ maximum
 
 
 @partial(jax.jit, static_argnums=1)
-def _max_pool(x, axes):
+def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
+    """The maximum over windows that are written out."""
     if all(axis.tiles for axis in axes) and prod(axis.window for axis in axes) <= 16:
         return _max_of_taps(x, axes)
     # Windows that overlap are cheaper one axis at a time. The last axis first keeps ties in
     # row-major order: the first row that has the maximum wins, and in it the first column.
     for axis in reversed(axes):
-        x = _max_of_taps(x, (axis,)) if axis.window <= 8 else _max_of_window(x, axis)
+        if axis.window <= 8:
+            x = _max_of_taps(x, (axis,))
+        elif axis.tiles:
+            x = _max_along(windows(x, axis), axis.at + 1)
+        else:
+            x = _max_of_window(x, axis)
     return x
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_of_taps(x, axes):
-    return reduce(jnp.maximum, _taps(x, axes, -jnp.inf))
+    return reduce(jnp.maximum, taps(x, axes, -jnp.inf))
 
 
 @_max_of_taps.defjvp
@@ -154,14 +144,14 @@ def _max_of_taps_jvp(axes, primals, tangents):
     # Without the barrier XLA works the winner out anew wherever it is used, that is in each tap.
     y, winner = lax.optimization_barrier(_first_max(x, axes))
     zero = jnp.zeros((), dx.dtype)
-    return y, sum(jnp.where(winner == n, tap, zero) for n, tap in enumerate(_taps(dx, axes, 0)))
+    return y, sum(jnp.where(winner == n, tap, zero) for n, tap in enumerate(taps(dx, axes, 0)))
 
 
 def _first_max(x, axes):
     """The maximum, and the number of the tap that has it: the first, or the last that is NaN."""
-    best, *taps = _taps(x, axes, -jnp.inf)
+    best, *others = taps(x, axes, -jnp.inf)
     winner = jnp.broadcast_to(_first_inside(x.ndim, axes), best.shape)
-    for n, tap in enumerate(taps, start=1):
+    for n, tap in enumerate(others, start=1):
         wins = (tap > best) | jnp.isnan(tap)
         best = jnp.where(wins, tap, best)
         winner = jnp.where(wins, jnp.uint8(n), winner)
@@ -174,34 +164,34 @@ def _first_inside(rank, axes):
         return jnp.uint8(0)
     (axis,) = axes
     first = np.maximum(axis.padding[0] - axis.stride * np.arange(axis.output), 0)
-    return _along(axis, rank, first.astype(np.uint8))
+    return along(axis, rank, first.astype(np.uint8))
 
 
-def _taps(x, axes, fill):
-    """Every tap of the windows along `axes`, in row-major order, each of the output's size.
+@partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _max_along(x, axis):
+    """Maximum over one whole axis."""
+    return jnp.max(x, axis=axis)
 
-    For all windows i at once, x[s i + u - low] is every s-th element of a slice. So x is cut into
-    s phases, in which the taps are plain slices; their transposes are then joined once, where
-    k strided slices would be k scatters.
-    """
-    if not axes:
-        return [x]
-    axis, *rest = axes
-    i, size, k, s, (low, _), o = axis
-    blocks = o - 1 + -(-k // s)
-    pads = [(0, 0, 0)] * x.ndim
-    pads[i] = (low, blocks * s - size - low, 0)  # a negative number crops
-    x = lax.pad(x, jnp.array(fill, x.dtype), pads)
-    x = x.reshape(*x.shape[:i], blocks, s, *x.shape[i + 1 :])
-    phases = [phase.squeeze(i + 1) for phase in jnp.split(x, s, i + 1)]
-    along = [lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k)]
-    return [tap for a in along for tap in _taps(a, rest, fill)]
+
+@_max_along.defjvp
+def _max_along_jvp(axis, primals, tangents):
+    (x,), (dx,) = primals, tangents
+    y = _max_along(x, axis)
+    position = jnp.expand_dims(
+        np.arange(x.shape[axis], dtype=np.int32), [i for i in range(x.ndim) if i != axis]
+    )
+    # The least of these is the first maximum's position, or that of the last NaN as -1 - position.
+    order = jnp.where(x == jnp.expand_dims(y, axis), position, x.shape[axis])
+    order = jnp.where(jnp.isnan(x), ~position, order)
+    least = jnp.min(order, axis=axis, keepdims=True)
+    winner = lax.optimization_barrier(jnp.where(least < 0, ~least, least))
+    return y, jnp.sum(jnp.where(position == winner, dx, jnp.zeros((), dx.dtype)), axis=axis)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_of_window(x, axis):
     """Maximum along one axis, in a program that does not grow with the window."""
-    return _reduce_windows(x, axis, np.array(-np.inf, x.dtype), lax.max)
+    return reduce_windows(x, axis, np.array(-np.inf, x.dtype), lax.max)
 
 
 @_max_of_window.defjvp
@@ -209,7 +199,7 @@ def _max_of_window_jvp(axis, primals, tangents):
     (x,), (dx,) = primals, tangents
     position = lax.broadcasted_iota(np.int32, x.shape, axis.at)
     padding = np.array(-np.inf, x.dtype), np.int32(axis.size)  # so late a position never wins
-    _, winner = _reduce_windows((lax.stop_gradient(x), position), axis, padding, _earlier_max)
+    _, winner = reduce_windows((lax.stop_gradient(x), position), axis, padding, _earlier_max)
     return _max_of_window(x, axis), jnp.take_along_axis(dx, winner, axis.at)
 
 
@@ -224,76 +214,29 @@ def _earlier_max(left, right):
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def _avg_pool(x, axes, count_include_pad):
+def mean_over(x: jax.Array, axes: tuple[Axis, ...], count_include_pad: bool) -> jax.Array:
+    """The mean over windows that are written out."""
     y = x.astype(wide(x.dtype))
     if all(axis.tiles for axis in axes):
-        y = _mean_of_tiles(y, axes)
+        y = mean_of_tiles(y, axes)
     else:
         for axis in reversed(axes):
-            total = _reduce_windows(y, axis, np.zeros((), y.dtype), lax.add)
+            total = reduce_windows(y, axis, np.zeros((), y.dtype), lax.add)
             count = axis.window if count_include_pad else _count_inside(axis, y.ndim, y.dtype)
             y = total / count
     return y.astype(x.dtype)
 
 
-def _mean_of_tiles(x, axes):
+def mean_of_tiles(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
+    """The mean over windows side by side."""
     for axis in reversed(axes):
-        i, k, o = axis.at, axis.window, axis.output
-        x = lax.slice_in_dim(x, 0, o * k, axis=i)
-        x = x.reshape(*x.shape[:i], o, k, *x.shape[i + 1 :])
-    return jnp.mean(x, axis=tuple(2 * axis.at for axis in axes))
+        x = windows(x, axis)
+    # Splitting an axis moves those behind it by one.
+    return jnp.mean(x, axis=tuple(axis.at + n for n, axis in enumerate(axes, start=1)))
 
 
 def _count_inside(axis, rank, dtype):
     """How many elements of each window lie inside the input."""
     start = axis.stride * np.arange(axis.output) - axis.padding[0]
     count = np.minimum(start + axis.window, axis.size) - np.maximum(start, 0)
-    return _along(axis, rank, count.astype(dtype))
-
-
-# ------------------------------------------------------------------------------------- shared
-
-
-def _reduce_windows(x, axis, initial, function):
-    rank = jax.tree.leaves(x)[0].ndim
-    window, stride, padding = [1] * rank, [1] * rank, [(0, 0)] * rank
-    window[axis.at], stride[axis.at] = axis.window, axis.stride
-    padding[axis.at] = axis.padding
-    return lax.reduce_window(x, initial, function, window, stride, padding)
-
-
-def _along(axis, rank, values):
-    """Shape a vector so that it broadcasts along `axis`."""
-    shape = [1] * rank
-    shape[axis.at] = -1
-    return jnp.asarray(values.reshape(shape))
-
-
-def _checked(name, x, window, stride, padding):
-    x = jnp.asarray(x)
-    check_floating(name, "x", x)
-    return x, _axes(name, x.shape, window, stride, padding)
-
-
-def _axes(name, shape, window, stride, padding) -> tuple[_Axis, ...]:
-    shape = tuple(shape)
-    if len(shape) not in (3, 4, 5):
-        raise ValueError(
-            f"{name}: wrong rank: got x {shape}, need (N, *spatial, C) with one to three spatial "
-            f"axes; write x[None] if the batch axis is missing"
-        )
-    size = shape[1:-1]
-    window = per_axis(name, "window", window, len(size))
-    stride = window if stride is None else stride
-    windows = resolve_windows(name, size, window, stride=stride, padding=padding, dilation=1)
-    if any(max(pads) >= k for pads, k in zip(windows.padding, window, strict=True)):
-        raise ValueError(
-            f"{name}: a window can lie wholly in the padding: got padding {windows.padding} with "
-            f"window {window}, need every side smaller than the window; write padding='SAME'"
-        )
-    return tuple(
-        _Axis(i, *axis)
-        for i, axis in enumerate(
-            zip(size, window, windows.stride, windows.padding, windows.output, strict=True), start=1
-        )
-    )
+    return along(axis, rank, count.astype(dtype))

@@ -5,7 +5,8 @@ moved in steps of s, gives
 
     o = floor((i + low + high - d (k - 1) - 1) / s) + 1
 
-outputs. "VALID" pads nothing; "SAME" pads so that o = ceil(i / s), an odd element on the high side.
+outputs. "VALID" pads nothing; "SAME" pads so that o = ceil(i / s), an odd element on the high side;
+"FULL" pads d (k - 1) on both sides, so that every window that meets the input counts.
 Everything here works on shapes, never on arrays, and so costs nothing under jit.
 """
 
@@ -46,7 +47,7 @@ def resolve_windows(
     strides = per_axis(name, "stride", stride, rank)
     dilations = per_axis(name, "dilation", dilation, rank)
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True))
-    pads = _padding_pairs(name, padding, size, extent, strides)
+    pads = padding_pairs(name, padding, size, extent, strides)
     output = tuple(
         (i + low + high - e) // s + 1
         for i, e, s, (low, high) in zip(size, extent, strides, pads, strict=True)
@@ -71,18 +72,14 @@ def per_axis(name: str, what: str, value: int | Sequence[int], rank: int) -> tup
     return tuple(int(v) for v in values)
 
 
-def is_int(value: object) -> bool:
-    """Whether `value` is an integer, of Python's or NumPy's, and not a truth value."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _padding_pairs(
+def padding_pairs(
     name: str,
     padding: Padding,
     size: Sequence[int],
     extent: Sequence[int],
     stride: Sequence[int],
 ) -> Pairs:
+    """Write `padding` out as one pair (low, high) per axis, for windows of this `extent`."""
     rank = len(size)
     if isinstance(padding, str):
         if padding.upper() == "VALID":
@@ -91,6 +88,8 @@ def _padding_pairs(
             axes = zip(size, extent, stride, strict=True)
             totals = [max((-(-i // s) - 1) * s + e - i, 0) for i, e, s in axes]
             return tuple((total // 2, total - total // 2) for total in totals)
+        if padding.upper() == "FULL":
+            return tuple((e - 1, e - 1) for e in extent)
     else:
         sides = padding if isinstance(padding, Sequence) else (padding,) * rank
         pairs = [side if isinstance(side, Sequence) else (side, side) for side in sides]
@@ -99,6 +98,11 @@ def _padding_pairs(
         ):
             return tuple((int(low), int(high)) for low, high in pairs)
     raise ValueError(
-        f"{name}: bad padding: got {padding!r}, need 'SAME', 'VALID', an int >= 0, {rank} of them, "
-        f"or {rank} pairs (low, high); write padding={((1, 1),) * rank}, for example"
+        f"{name}: bad padding: got {padding!r}, need 'SAME', 'VALID', 'FULL', an int >= 0, {rank} "
+        f"of them, or {rank} pairs (low, high); write padding={((1, 1),) * rank}, for example"
     )
+
+
+def is_int(value: object) -> bool:
+    """Whether `value` is an integer, of Python's or NumPy's, and not a truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)

@@ -62,6 +62,7 @@ def test_lenet5_spelled_out_is_lenet5():
 def test_every_registered_layer_can_be_built_and_run():
     needed = {"conv": {"features": 4, "window": 3}, "dense": {"features": 4}}
     needed |= {"max_pool": {"window": 2}, "avg_pool": {"window": 2}}
+    needed |= {"maxout": {"pieces": 3}, "group_norm": {"groups": 3}, "dropout": {"rate": 0.5}}
     for name in model.LAYERS:
         net = model.from_layers([{"type": name, **needed.get(name, {})}])
         out_shape, params, state = net.init(KEY, (2, 6, 6, 3))

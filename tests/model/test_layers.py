@@ -1,11 +1,15 @@
 """Each layer against its op, and the layers' own arguments."""
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from convax import model, ops
+from convax.training.optimizer import sgd
+from convax.training.step import init_train_state, make_eval_step, make_train_step
 
 KEY = jax.random.key(0)
 
@@ -82,3 +86,194 @@ def test_kernel_init_by_name_or_function():
 def test_unknown_activation():
     with pytest.raises(ValueError, match=r"activation: unknown name: got 'rely'; need one of relu"):
         model.activation("rely")  # type: ignore[arg-type]
+
+
+def close(actual, expected):
+    np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+
+
+SCALE, BIAS = jnp.arange(1.0, 5.0), jnp.arange(4.0)
+NORMS = {
+    "batch_norm": (model.batch_norm(), lambda x, s, b: ops.batch_norm(x, 0 * s, 0 * s + 1, s, b, train=False)[0]),
+    "layer_norm": (model.layer_norm(), ops.layer_norm),
+    "group_norm": (model.group_norm(2), lambda *a: ops.group_norm(*a, groups=2)),
+    "instance_norm": (model.instance_norm(), ops.instance_norm),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_norms_scale_and_shift_each_channel(name):
+    layer, expected = NORMS[name]
+    x = jax.random.normal(KEY, (2, 3, 3, 4))
+    params, y = run(layer, x)
+    close(y, expected(x, jnp.ones(4), jnp.zeros(4)))
+    assert {k: v.shape for k, v in params.items()} == {"scale": (4,), "bias": (4,)}
+    _, _, state = layer.init(KEY, x.shape)
+    y, _ = layer.apply({"scale": SCALE, "bias": BIAS}, state, x)
+    close(y, expected(x, SCALE, BIAS))
+    bare = model.LAYERS[name](
+        **{"groups": 2} if name == "group_norm" else {}, scale=False, bias=False
+    )
+    params, y = run(bare, x)
+    assert params == {}
+    close(y, expected(x, jnp.ones(4), jnp.zeros(4)))
+
+
+def test_batch_norm_keeps_running_statistics():
+    """They move in training, stay in evaluation, and decide there."""
+    layer = model.batch_norm(momentum=0.25)
+    x = jax.random.normal(KEY, (8, 3, 3, 4)) * 2 + 5
+    _, params, state = layer.init(KEY, x.shape)
+    assert {k: (v.shape, v.dtype) for k, v in state.items()} == {
+        "mean": ((4,), jnp.float32),
+        "var": ((4,), jnp.float32),
+    }
+    y, moved = layer.apply(params, state, x, train=True)
+    close(y.mean((0, 1, 2)), np.zeros(4))
+    close(moved["mean"], 0.25 * x.mean((0, 1, 2)))
+    close(moved["var"], 0.75 + 0.25 * x.var((0, 1, 2), ddof=1))
+    y, kept = layer.apply(params, moved, x, train=False)
+    jax.tree.map(np.testing.assert_array_equal, kept, moved)
+    close(y, ops.batch_norm(x, moved["mean"], moved["var"], train=False)[0])
+
+
+def test_layer_norm_over_all_but_the_batch():
+    x = jax.random.normal(KEY, (2, 3, 3, 4))
+    params, y = run(model.layer_norm(axes=[1, 2, 3]), x)
+    assert params["scale"].shape == (3, 3, 4)
+    close(y, ops.layer_norm(x, axes=(1, 2, 3)))
+    with pytest.raises(ValueError, match=r"the batch is no axis .*got axes=-1 for x \(5,\)"):
+        model.layer_norm().init(KEY, (5,))
+    message = (
+        r"layer_norm: the batch is no axis .*axes=\[-2, -1\] for x \(2, 3\).*write \[1\] for all"
+    )
+    with pytest.raises(ValueError, match=message):
+        model.layer_norm(axes=[-2, -1]).init(KEY, (2, 3))
+
+
+def test_local_response_norm_and_maxout():
+    x = jax.random.normal(KEY, (2, 3, 3, 6))
+    options = dict(size=3, alpha=0.1, beta=0.5, k=1.0)
+    close(run(model.local_response_norm(**options), x)[1], ops.local_response_norm(x, **options))
+    close(run(model.maxout(3), x)[1], ops.maxout(x, 3))
+
+
+@pytest.mark.parametrize("per_channel, shape", [(True, (4,)), (False, ())])
+def test_prelu_learns_its_slope(per_channel, shape):
+    x = jax.random.normal(KEY, (2, 3, 4))
+    params, y = run(model.prelu(slope=0.5, per_channel=per_channel), x)
+    np.testing.assert_array_equal(params["slope"], np.full(shape, 0.5))
+    close(y, ops.leaky_relu(x, 0.5))
+
+
+def test_dropout_needs_a_key_in_training():
+    net, x = model.serial(model.dropout(0.5)), jnp.ones((4, 100))
+    np.testing.assert_array_equal(run(net, x)[1], x)
+    with pytest.raises(model.LayerError, match=r"^dropout1: dropout: no random key: .*train=False"):
+        net.apply({}, {}, x, train=True)
+    y, _ = net.apply({}, {}, x, train=True, key=KEY)
+    assert set(np.unique(y)) == {0, 2}
+    both = model.serial(model.dropout(0.5), model.dropout(0.5))
+    y, _ = both.apply({}, {}, x, train=True, key=KEY)
+    assert 50 < np.count_nonzero(y) < 150, "each layer draws its own"
+
+
+def test_dropout_of_whole_channels():
+    x = jnp.ones((8, 5, 5, 16))
+    y, _ = model.dropout(0.5, per_channel=True).apply({}, {}, x, train=True, key=KEY)
+    np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1, :1], y.shape))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (lambda: model.dropout(1.0), "dropout: bad rate: got 1.0"),
+        (lambda: model.batch_norm(momentum=2.0), "batch_norm: bad momentum: got 2.0"),
+        (lambda: model.batch_norm(eps=0.0), "batch_norm: bad eps: got 0.0"),
+        (lambda: model.layer_norm(axes=[1, 3]), r"layer_norm: axes are not the last"),
+        (lambda: model.layer_norm(axes=2**60), r"layer_norm: axes are not the last"),
+        (lambda: model.layer_norm(axes=[]), r"layer_norm: axes are not the last"),
+        (lambda: model.group_norm(0), "group_norm: bad groups: got 0"),
+        (lambda: model.group_norm(2, eps=-1.0), "group_norm: bad eps: got -1.0"),
+        (lambda: model.instance_norm(eps=0.0), "instance_norm: bad eps: got 0.0"),
+        (lambda: model.local_response_norm(k=0.0), "local_response_norm: a divisor can be zero"),
+        (lambda: model.local_response_norm(size=0), "local_response_norm: bad size: got 0"),
+        (lambda: model.maxout(0), "maxout: bad pieces: got 0"),
+    ],
+)
+def test_wrong_numbers_are_refused_before_any_image_is_seen(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    "layer, shape, message",
+    [
+        (model.batch_norm(), (3,), r"^net: batch_norm: wrong rank"),
+        (model.group_norm(2), (1, 4, 4, 3), r"^net: group_norm: bad groups: got groups=2"),
+        (model.instance_norm(), (1, 1, 1, 3), r"^net: instance_norm: nothing to normalise over"),
+        (model.layer_norm(), (1, 4, 4, 1), r"^net: layer_norm: nothing to normalise over"),
+        (model.maxout(2), (1, 3), r"^net: maxout: bad pieces"),
+        (model.dropout(0.5, per_channel=True), (3,), r"^net: dropout: no channels"),
+    ],
+)
+def test_a_shape_that_does_not_fit_names_the_layer(layer, shape, message):
+    with pytest.raises(model.LayerError, match=message):
+        model.serial(net=layer).init(KEY, shape)
+
+
+# Every layer of this file that a config can name, in one network.
+SPELLED_OUT = [
+    {"type": "conv", "features": 8, "window": 3, "bias": False, "kernel_init": "lecun_uniform"},
+    {"type": "batch_norm", "momentum": 0.5},
+    {"type": "prelu"},
+    {"type": "local_response_norm"},
+    {"type": "conv", "features": 8, "window": 3},
+    {"type": "group_norm", "groups": 4},
+    {"type": "maxout", "pieces": 2},
+    {"type": "instance_norm"},
+    {"type": "dropout", "rate": 0.25, "per_channel": True},
+    {"type": "flatten"},
+    {"type": "layer_norm"},
+    {"type": "dropout", "rate": 0.5},
+    {"type": "dense", "features": 3},
+]
+
+
+def test_a_network_of_them_trains():
+    """The state moves with each step and not in evaluation; the dropout's key does as well."""
+    net = model.from_layers(SPELLED_OUT)
+    params, state = model.init_classifier(net, KEY, (1, 8, 8, 2), 3)
+    optimizer, preprocess = sgd(0.1), lambda x: x
+    loss = lambda logits, labels: ops.softmax_cross_entropy(logits, labels, reduction="none")  # noqa: E731
+    step = make_train_step(net, loss, optimizer, preprocess)
+    evaluate = make_eval_step(net, loss, preprocess, ops.softmax)
+    images = jax.random.normal(KEY, (16, 8, 8, 2)) + 3
+    labels = jnp.arange(16, dtype=jnp.int32) % 3
+    old = init_train_state(params, state, optimizer, jax.random.key(1))
+    seen = [jax.tree.map(np.array, (old.params, old.state))]
+    for _ in range(2):
+        old, metrics = step(old, images, labels)
+        assert np.isfinite(metrics["loss"])
+        seen.append(jax.tree.map(np.array, (old.params, old.state)))
+    assert jax.tree.structure(old.state) == jax.tree.structure(state)
+    for before, after in pairwise(seen):
+        moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+        assert all(jax.tree.leaves(moved[1])), moved[1]
+        assert moved[0]["prelu1"]["slope"] and moved[0]["batch_norm1"]["scale"]
+    ones = jnp.ones(16)
+    sums, first = evaluate(old.params, old.state, images, labels, ones)
+    _, again = evaluate(old.params, old.state, images, labels, ones)
+    assert sums["count"] == 16
+    np.testing.assert_array_equal(first, again)
+
+
+def test_a_summary_of_them():
+    summary = model.summarize(model.from_layers(SPELLED_OUT), (8, 8, 2))
+    rows = {row.path: row for row in summary.rows}
+    assert rows["batch_norm1"].parameters == rows["group_norm1"].parameters == 2 * 8
+    assert rows["prelu1"].parameters == 8
+    assert rows["maxout1"].out_shape == (4, 4, 4)
+    assert rows["layer_norm1"].parameters == 2 * 4 * 4 * 4
+    assert rows["dropout1"].receptive_field == (5, 5)
+    assert "local_response_norm1" in summary.as_table()

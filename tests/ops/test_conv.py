@@ -1,4 +1,4 @@
-"""Convolution and its gradients against loops, PyTorch, plain lax and finite differences."""
+"""Convolution: conventions, limits and messages. Its values and derivatives: tests/proof."""
 
 import subprocess
 import sys
@@ -8,98 +8,31 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from jax import export, lax
+from jax import export
 
 from convax import ops
-from tests.reference import conv as reference
 
 
 class Case(NamedTuple):
     x: tuple[int, ...]
     kernel: tuple[int, ...]
     options: dict[str, Any]
-    padding: tuple[tuple[int, int], ...] = ((1, 1), (1, 1))  # what options["padding"] comes to
 
 
 CASES = {
-    "2d": Case((2, 5, 6, 3), (3, 3, 3, 4), {}),
-    "2d valid": Case((2, 5, 6, 3), (3, 2, 3, 4), {"padding": "valid"}, ((0, 0), (0, 0))),
-    "2d even kernel": Case((2, 5, 6, 2), (2, 4, 2, 3), {}, ((0, 1), (1, 2))),
-    "2d 1x1": Case((2, 4, 4, 3), (1, 1, 3, 5), {}, ((0, 0), (0, 0))),
-    "2d stride": Case((2, 6, 7, 2), (3, 3, 2, 3), {"stride": 2}, ((0, 1), (1, 1))),
-    "2d stride leaves a rest": Case(
-        (2, 8, 7, 2), (2, 3, 2, 3), {"stride": (3, 2), "padding": 0}, ((0, 0), (0, 0))
-    ),
-    "2d stride over kernel": Case(
-        (1, 7, 8, 2), (2, 1, 2, 3), {"stride": 3, "padding": "SAME"}, ((0, 1), (0, 0))
-    ),
-    "2d dilation": Case((2, 7, 7, 2), (3, 2, 2, 3), {"dilation": (2, 3)}, ((2, 2), (1, 2))),
-    "2d stride and dilation": Case(
-        (1, 9, 8, 2), (3, 3, 2, 3), {"stride": 2, "dilation": 2, "padding": 2}, ((2, 2), (2, 2))
-    ),
-    "2d pairs": Case((2, 5, 4, 2), (3, 3, 2, 3), {"padding": ((0, 3), (4, 1))}, ((0, 3), (4, 1))),
-    "2d one int per axis": Case((2, 5, 4, 2), (3, 3, 2, 3), {"padding": (0, 2)}, ((0, 0), (2, 2))),
-    "2d groups": Case((2, 5, 5, 4), (3, 3, 2, 6), {"groups": 2}),
-    "2d depthwise": Case((2, 5, 5, 4), (3, 3, 1, 8), {"groups": 4, "stride": 2}),
+    "1d": Case((3, 9, 2), (4, 2, 3), {"stride": 2}),
+    "2d stride": Case((2, 6, 7, 2), (3, 3, 2, 3), {"stride": 2}),
+    "2d dilation": Case((2, 7, 7, 2), (3, 2, 2, 3), {"dilation": (2, 3)}),
     "2d groups, all at once": Case(
         (2, 9, 8, 6),
         (2, 3, 2, 3),
         {"groups": 3, "stride": (2, 1), "dilation": (1, 2), "padding": ((2, 1), (0, 3))},
-        ((2, 1), (0, 3)),
     ),
-    "1d": Case((3, 9, 2), (4, 2, 3), {"stride": 2}, ((1, 2),)),
-    "1d groups": Case((3, 9, 4), (3, 2, 4), {"groups": 2, "padding": 2, "dilation": 2}, ((2, 2),)),
-    "3d": Case((1, 4, 5, 4, 2), (3, 2, 3, 2, 3), {"stride": 2}, ((0, 1), (0, 1), (0, 1))),
-    "3d groups": Case((1, 4, 3, 4, 4), (2, 2, 2, 2, 2), {"groups": 2, "padding": 1}, ((1, 1),) * 3),
 }
-
-
-@pytest.fixture(params=CASES.values(), ids=list(CASES))
-def case(request) -> Case:
-    return request.param
 
 
 def draw(rng, *shape, dtype: Any = jnp.float32):
     return jnp.asarray(rng.standard_normal(shape), dtype)
-
-
-def written_out(case: Case):
-    """The options as the loops and plain lax take them: one entry per spatial axis."""
-    rank = len(case.x) - 2
-
-    def per_axis(value):
-        return (value,) * rank if isinstance(value, int) else value
-
-    stride, dilation = (per_axis(case.options.get(name, 1)) for name in ("stride", "dilation"))
-    return stride, case.padding, dilation, case.options.get("groups", 1)
-
-
-def plain(case: Case):
-    """The same convolution as one lax call, which JAX differentiates by itself."""
-    stride, padding, dilation, groups = written_out(case)
-    spatial = "DHW"[5 - len(case.x) :]
-    return lambda x, k: lax.conv_general_dilated(
-        x,
-        k,
-        stride,
-        padding,
-        rhs_dilation=dilation,
-        dimension_numbers=(f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"),
-        feature_group_count=groups,
-    )
-
-
-def value_and_grads(f):
-    """A jitted function of (x, k, g): f(x, k), and the gradients of sum(g * f(x, k))."""
-
-    @jax.jit
-    def function(x, k, g):
-        y, vjp = jax.vjp(f, x, k)
-        return y, *vjp(g)
-
-    return function
 
 
 # ------------------------------------------------------------------------------------- values
@@ -118,88 +51,26 @@ def test_by_hand():
     np.testing.assert_allclose(y.ravel(), expected)
 
 
-def test_matches_loops(case: Case, rng):
-    x, k = draw(rng, *case.x), draw(rng, *case.kernel)
-    expected = reference.conv(x, k, *written_out(case))
-    g = draw(rng, *expected.shape)
-    assert ops.conv_output_shape(case.x, case.kernel, **case.options) == expected.shape
-
-    actual = (
-        ops.conv(x, k, **case.options),
-        ops.conv_input_grad(g, k, case.x, **case.options),
-        ops.conv_kernel_grad(x, g, case.kernel, **case.options),
-    )
-    wanted = (expected, *reference.conv_grads(x, k, g, *written_out(case)))
-    for a, b, name in zip(actual, wanted, ("y", "gx", "gk"), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5, err_msg=name)
-
-    compiled = value_and_grads(lambda x, k: ops.conv(x, k, **case.options))(x, k, g)
-    for a, b in zip(actual, compiled, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg="jit differs from eager")
+def test_convolution_commutes_and_associates(rng):
+    """On one channel and in full; NumPy's convolution is the same."""
+    a, b, c = (draw(rng, 1, n, m, 1) for n, m in ((5, 4), (3, 2), (2, 3)))
+    times = lambda x, k: ops.convolve(x, k.reshape(*k.shape[1:], 1), padding="FULL")  # noqa: E731
+    np.testing.assert_allclose(times(a, b), times(b, a), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(times(times(a, b), c), times(a, times(b, c)), rtol=1e-5, atol=1e-5)
+    x, k = draw(rng, 7), draw(rng, 3)
+    y = ops.convolve(x.reshape(1, 7, 1), k.reshape(3, 1, 1), padding="FULL")
+    np.testing.assert_allclose(y.ravel(), np.convolve(x, k), rtol=1e-5, atol=1e-6)
+    assert not np.allclose(
+        ops.conv(a, b.reshape(3, 2, 1, 1), padding="FULL"),
+        ops.conv(b, a.reshape(5, 4, 1, 1), padding="FULL"),
+    ), "cross-correlation does not commute"
 
 
-@st.composite
-def problems(draw):
-    """A random convolution with at least one output."""
-    rank = draw(st.integers(1, 3))
-    per_axis = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(rank))  # noqa: E731
-    window, stride, dilation = per_axis(1, 3), per_axis(1, 3), per_axis(1, 2)
-    padding = tuple((draw(st.integers(0, 2)), draw(st.integers(0, 2))) for _ in range(rank))
-    size = tuple(
-        max(d * (w - 1) + 1 - sum(pads), 1) + draw(st.integers(0, 4))
-        for w, d, pads in zip(window, dilation, padding, strict=True)
-    )
-    groups, per_group = draw(st.sampled_from([1, 1, 2, 3])), draw(st.integers(1, 2))
-    x = (draw(st.integers(1, 3)), *size, groups * per_group)
-    kernel = (*window, per_group, groups * draw(st.integers(1, 2)))
-    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    return Case(x, kernel, options, padding), draw(st.integers(0, 2**32 - 1))
-
-
-@settings(max_examples=25)
-@given(problems())
-def test_matches_torch(torch, problem):
-    case, seed = problem
-    rng = np.random.default_rng(seed)
-    x, k = draw(rng, *case.x), draw(rng, *case.kernel)
-    rank = x.ndim - 2
-    tx, tk = (
-        torch.tensor(np.ascontiguousarray(a), dtype=torch.float64, requires_grad=True)
-        for a in (jnp.moveaxis(x, -1, 1), jnp.moveaxis(k, (-1, -2), (0, 1)))
-    )
-    padded = torch.nn.functional.pad(tx, [p for pads in case.padding[::-1] for p in pads])
-    ty = getattr(torch.nn.functional, f"conv{rank}d")(
-        padded,
-        tk,
-        stride=case.options["stride"],
-        dilation=case.options["dilation"],
-        groups=case.options["groups"],
-    )
-    tg = torch.tensor(rng.standard_normal(ty.shape))
-    ty.backward(tg)
-
-    g = jnp.asarray(np.moveaxis(tg.numpy(), 1, -1), jnp.float32)
-    y, gx, gk = value_and_grads(lambda x, k: ops.conv(x, k, **case.options))(x, k, g)
-    np.testing.assert_allclose(y, np.moveaxis(ty.detach().numpy(), 1, -1), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(gx, np.moveaxis(tx.grad.numpy(), 1, -1), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(
-        gk, np.moveaxis(tk.grad.numpy(), (0, 1), (-1, -2)), rtol=1e-4, atol=1e-4
-    )
-
-
-def test_gradients_match_finite_differences(rng):
-    case = CASES["2d groups, all at once"]
-    with jax.enable_x64(True):
-        x, k = draw(rng, *case.x, dtype=jnp.float64), draw(rng, *case.kernel, dtype=jnp.float64)
-        loss = jax.jit(lambda x, k: jnp.sum(jnp.sin(ops.conv(x, k, **case.options))))
-        gx, gk = jax.grad(loss, (0, 1))(x, k)
-        assert gx.dtype == gk.dtype == jnp.float64
-        for _ in range(5):
-            dx, dk, step = rng.standard_normal(x.shape), rng.standard_normal(k.shape), 1e-5
-            ahead = loss(x + step * dx, k + step * dk)
-            behind = loss(x - step * dx, k - step * dk)
-            slope = np.sum(gx * dx) + np.sum(gk * dk)
-            np.testing.assert_allclose(slope, (ahead - behind) / (2 * step), rtol=1e-7)
+def test_a_separable_kernel_is_the_product_of_two(rng):
+    x, k, w = draw(rng, 2, 5, 5, 3), draw(rng, 3, 3, 1, 6), draw(rng, 1, 1, 6, 4)
+    whole = jnp.einsum("uvcm,cmo->uvco", k.reshape(3, 3, 3, 2), w.reshape(3, 2, 4))
+    separable = ops.separable_conv(x, k, w, jnp.ones(4), stride=2)
+    np.testing.assert_allclose(separable, ops.conv(x, whole, stride=2) + 1, rtol=1e-4, atol=1e-4)
 
 
 # ----------------------------------------------------------------------------- transformations
@@ -207,66 +78,6 @@ def test_gradients_match_finite_differences(rng):
 
 def scalar(f):
     return lambda x, k: jnp.sum(jnp.sin(f(x, k)))
-
-
-def scanned(f):
-    """The gradient inside a loop and a branch."""
-
-    def body(k, x):
-        g = lax.cond(jnp.sum(x) > 0, jax.grad(scalar(f), 1), lambda x, k: jnp.sin(k), x, k)
-        return k - 0.1 * g, jnp.sum(g)
-
-    return lambda x, k: lax.scan(body, k, jnp.stack([x, -x, 2 * x]))
-
-
-def twice(f):
-    """Reverse over reverse, through both operands."""
-    norm = lambda x, k: sum(jnp.sum(g**2) for g in jax.grad(scalar(f), (0, 1))(x, k))  # noqa: E731
-    return jax.grad(norm, (0, 1))
-
-
-TRANSFORMATIONS = {
-    "jit": jax.jit,
-    "grad": lambda f: jax.grad(scalar(f), (0, 1)),
-    "jvp": lambda f: lambda x, k: jax.jvp(f, (x, k), (jnp.sin(x), jnp.cos(k))),
-    "jvp of x": lambda f: lambda x, k: jax.jvp(lambda x: f(x, k), (x,), (jnp.sin(x),)),
-    "linearize": lambda f: lambda x, k: jax.linearize(f, x, k)[1](jnp.sin(x), jnp.cos(k)),
-    "grad of grad": twice,
-    "jvp of grad": lambda f: (
-        lambda x, k: jax.jvp(jax.grad(scalar(f), (0, 1)), (x, k), (jnp.sin(x), jnp.cos(k)))
-    ),
-    "hessian": lambda f: lambda x, k: jax.hessian(scalar(f), 1)(x[:1], k),
-    "remat": lambda f: jax.grad(scalar(jax.checkpoint(lambda x, k: jnp.sin(f(x, k)))), (0, 1)),
-    "scan and cond": scanned,
-    "vmap of grad": lambda f: (
-        lambda x, k: jax.vmap(jax.grad(scalar(f), (0, 1)), (0, None))(jnp.stack([x, 2 * x]), k)
-    ),
-    "grad of vmap": lambda f: (
-        lambda x, k: jax.grad(scalar(lambda x, k: jax.vmap(f)(jnp.stack([x, 2 * x]), k)), 1)(
-            x, jnp.stack([k, -k])
-        )
-    ),
-    "vmap of vmap": lambda f: (
-        lambda x, k: jax.vmap(jax.vmap(f, (0, None)), (None, 0))(
-            jnp.stack([x, 2 * x]), jnp.stack([k, -k, 3 * k])
-        )
-    ),
-    "vmap of hessian": lambda f: (
-        lambda x, k: jax.vmap(jax.hessian(scalar(f), 1), (0, None))(jnp.stack([x, 2 * x]), k)
-    ),
-}
-
-
-@pytest.mark.parametrize("transformation", TRANSFORMATIONS.values(), ids=TRANSFORMATIONS.keys())
-@pytest.mark.parametrize("name", ["1d groups", "2d stride and dilation"])
-def test_transformations_match_plain_lax(name, transformation, rng):
-    case = CASES[name]
-    x, k = draw(rng, *case.x), draw(rng, *case.kernel)
-    actual = jax.jit(transformation(lambda x, k: ops.conv(x, k, **case.options)))(x, k)
-    expected = jax.jit(transformation(plain(case)))(x, k)
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-3)
 
 
 PRIMITIVES = {
@@ -318,8 +129,9 @@ def test_lowers_to_channels_last(name, primitive, rng):
     shapes = {"x": case.x, "k": case.kernel, "g": output}
     a, b = (jax.ShapeDtypeStruct(shapes[role], jnp.float32) for role in roles)
     text = jax.jit(lambda a, b: function(a, b, case)).lower(a, b).as_text()
-    assert text.count("stablehlo.convolution") == 1
-    assert "dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]" in text
+    count = text.count("stablehlo.convolution")
+    assert count >= 1  # of a strided input gradient there is one for each phase
+    assert text.count("dim_numbers = [b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]") == count
     assert "batch_group_count = 1" in text
 
 
@@ -337,6 +149,15 @@ def test_second_call_compiles_nothing(rng, caplog):
         assert not [r for r in caplog.records if "ompiling" in r.getMessage()]
         ops.conv(draw(rng, 1, 4, 4, 2), draw(rng, 3, 3, 2, 2))
         assert [r for r in caplog.records if "ompiling" in r.getMessage()], "the log is silent"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_output_shape(name):
+    case = CASES[name]
+    x, k = jnp.zeros(case.x), jnp.zeros(case.kernel)
+    assert ops.conv(x, k, **case.options).shape == ops.conv_output_shape(
+        case.x, case.kernel, **case.options
+    )
 
 
 def test_without_jit(rng):
@@ -489,9 +310,9 @@ ERRORS = {
         r"conv: bad groups: .*groups=2\.0",
     ),
     "padding word": (
-        lambda: ops.conv(zeros(1, 5, 5, 1), zeros(3, 3, 1, 1), padding="full"),
+        lambda: ops.conv(zeros(1, 5, 5, 1), zeros(3, 3, 1, 1), padding="half"),
         ValueError,
-        r"conv: bad padding: got 'full', need 'SAME', 'VALID', .*write padding=\(\(1, 1\), \(1",
+        r"conv: bad padding: got 'half', need 'SAME', 'VALID', 'FULL', .*write padding=\(\(1, 1\), \(1",
     ),
     "padding negative": (
         lambda: ops.conv(zeros(1, 5, 5, 1), zeros(3, 3, 1, 1), padding=-1),
@@ -554,6 +375,32 @@ ERRORS = {
         lambda: ops.conv_kernel_grad(zeros(1, 5, 5, 1), zeros(2, 5, 5, 1), (3, 3, 1, 1)),
         ValueError,
         r"conv_kernel_grad: g has not the shape .* got \(2, 5, 5, 1\), need \(1, 5, 5, 1\)",
+    ),
+    "convolve": (
+        lambda: ops.convolve(zeros(1, 5, 2), zeros(3, 1, 1)),
+        ValueError,
+        r"convolve: channels do not match: .*make the kernel \(3, 2, 1\)",
+    ),
+    "depthwise, kernel of a full convolution": (
+        lambda: ops.depthwise_conv(zeros(1, 5, 5, 4), zeros(3, 3, 4, 4)),
+        ValueError,
+        r"depthwise_conv: channels do not match: .* with groups=4, .*make the kernel "
+        r"\(3, 3, 1, 4\)",
+    ),
+    "depthwise, no rank": (
+        lambda: ops.depthwise_conv(zeros(), zeros(3, 1, 1)),
+        ValueError,
+        r"depthwise_conv: wrong rank: got x \(\)",
+    ),
+    "separable, pointwise window": (
+        lambda: ops.separable_conv(zeros(1, 5, 2), zeros(3, 1, 4), zeros(3, 4, 1)),
+        ValueError,
+        r"separable_conv: the pointwise kernel has a window: got \(3, 4, 1\), need \(1, 4, '...'\)",
+    ),
+    "separable, pointwise channels": (
+        lambda: ops.separable_conv(zeros(1, 5, 2), zeros(3, 1, 4), zeros(1, 2, 1)),
+        ValueError,
+        r"separable_conv: channels do not match: got x \(1, 5, 4\) and kernel \(1, 2, 1\)",
     ),
     "output_shape": (
         lambda: ops.conv_output_shape((1, 5, 5, 2), (3, 3, 1, 1)),

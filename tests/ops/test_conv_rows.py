@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from convax import ops
-from convax.ops.conv_plain import Geometry, plain_conv, plain_input_grad
+from convax.ops.conv_geometry import Geometry
+from convax.ops.conv_plain import plain_conv, plain_input_grad
 from convax.ops.conv_rows import (
     rows_conv,
     rows_input_grad,

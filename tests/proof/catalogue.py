@@ -2,10 +2,28 @@
 
 from collections.abc import Callable
 
-from . import dense
+from . import (
+    activations,
+    convolution,
+    dense,
+    losses,
+    normalization,
+    pooling,
+    regularization,
+    resampling,
+)
 from .entry import Entry
 
-FAMILIES = {"dense": dense}
+FAMILIES = {
+    "pooling": pooling,
+    "resampling": resampling,
+    "convolution": convolution,
+    "dense": dense,
+    "normalization": normalization,
+    "activations": activations,
+    "regularization": regularization,
+    "losses": losses,
+}
 
 ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in family.ENTRIES]
 PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMILIES.items()}
@@ -13,12 +31,13 @@ PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMIL
 # Public functions without an entry, and why.
 WITHOUT: dict[str, str] = {
     "conv_output_shape": "arithmetic on shapes",
+    "conv_transpose_output_shape": "arithmetic on shapes",
     "pool_output_shape": "arithmetic on shapes",
     "INITIALIZERS": "a table of functions",
     **dict.fromkeys(
         (
             *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"),
-            *("zeros", "ones"),
+            *("lecun_uniform", "zeros", "ones"),
         ),
         "draws a constant: moments and shapes are tested in tests/ops/test_init.py",
     ),

@@ -5,6 +5,7 @@ against the same transformation of the plain formulation, in float64, where noth
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax
@@ -13,6 +14,9 @@ import numpy as np
 from jax import lax
 
 from .entry import Entry, Problem
+
+# Each program runs once, on little: what XLA does to it matters here, what LLVM does to that does not.
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": "0"})
 
 FLOAT32, FLOAT64 = 2e-5, 1e-9  # errors allowed, of the largest element of what is compared
 # Rounding of the input is shared; what remains is that of intermediate results and of the output.
@@ -27,9 +31,9 @@ def check_loops(entry: Entry, rng: np.random.Generator) -> None:
     arrays = entry.draw(rng)
     expected = entry.loops(*arrays)
     g = _like(rng, expected)
-    y, gradients = _value_and_grads(entry.function, _as(arrays, "float32"), g)
+    y, gradients = value_and_grads(entry.function, _as(arrays, "float32"), g)
     close(y, expected, FLOAT32, "value")
-    close(gradients, tuple(entry.loops_grad(_one_or_all(g), *arrays)), FLOAT32, "gradient")
+    close(gradients, tuple(entry.loops_grad(one_or_all(g), *arrays)), FLOAT32, "gradient")
 
 
 def check_torch(entry: Entry, rng: np.random.Generator) -> None:
@@ -42,8 +46,8 @@ def check_finite_differences(entry: Entry, rng: np.random.Generator) -> None:
     """First derivative, in five random directions, against central differences in float64."""
     with jax.enable_x64(True):
         arrays = _as(entry.draw(rng), "float64")
-        loss = jax.jit(scalar(entry.function))
-        gradients = jax.jit(jax.grad(scalar(entry.function), _all(arrays)))(*arrays)
+        loss = quick(scalar(entry.function))
+        gradients = quick(jax.grad(scalar(entry.function), _all(arrays)))(*arrays)
         for _ in range(5):
             directions = [jnp.asarray(rng.standard_normal(a.shape)) for a in arrays]
             step = 1e-6
@@ -61,10 +65,10 @@ def check_plain(entry: Entry, rng: np.random.Generator) -> None:
     """Value and gradients against JAX's differentiation of the plain formulation."""
     with jax.enable_x64(True):
         arrays = _as(entry.draw(rng), "float64")
-        expected = jax.jit(entry.plain)(*arrays)
+        expected = quick(entry.plain)(*arrays)
         g = _like(rng, expected)
-        actual = _value_and_grads(entry.function, arrays, g)
-        close(actual, _value_and_grads(entry.plain, arrays, g), FLOAT64)
+        actual = value_and_grads(entry.function, arrays, g)
+        close(actual, value_and_grads(entry.plain, arrays, g), FLOAT64)
 
 
 # ----------------------------------------------------------------------------- transformations
@@ -145,8 +149,8 @@ def check_transformation(name: str, entry: Entry, rng: np.random.Generator) -> N
     transformation = TRANSFORMATIONS[name]
     with jax.enable_x64(True):
         arrays = _as(entry.draw(rng), "float64")
-        actual = jax.jit(transformation(entry.function))(*arrays)
-        expected = jax.jit(transformation(entry.plain))(*arrays)
+        actual = quick(transformation(entry.function))(*arrays)
+        expected = quick(transformation(entry.plain))(*arrays)
         close(actual, expected, FLOAT64)
         if name == "jit":
             close(entry.function(*arrays), expected, FLOAT64, "without jit")
@@ -160,10 +164,10 @@ def check_low_precision(entry: Entry, rng: np.random.Generator) -> None:
     for dtype in ("bfloat16", "float16"):
         arrays = _as(entry.draw(rng), dtype)
         same_in_float32 = tuple(a.astype(jnp.float32) for a in arrays)
-        expected = jax.jit(entry.function)(*same_in_float32)
+        expected = quick(entry.function)(*same_in_float32)
         g = _like(rng, expected)
-        y, gradients = _value_and_grads(entry.function, arrays, g)
-        _, wanted = _value_and_grads(entry.function, same_in_float32, g)
+        y, gradients = value_and_grads(entry.function, arrays, g)
+        _, wanted = value_and_grads(entry.function, same_in_float32, g)
         assert [a.dtype for a in gradients] == [a.dtype for a in arrays]
         for leaf in jax.tree.leaves(y):
             assert leaf.dtype in (arrays[0].dtype, jnp.float32)
@@ -186,9 +190,10 @@ def check_problem(
         tensors = [torch.tensor(np.asarray(a, np.float64), requires_grad=True) for a in arrays]
         expected = problem.torch(torch, *tensors)
         outputs = list(expected) if isinstance(expected, tuple) else [expected]
-        g = [rng.standard_normal(tuple(t.shape)) for t in outputs]
+        # Halves of integers: exact in every dtype.
+        g = [rng.integers(-4, 5, tuple(t.shape)) / 2 for t in outputs]
         torch.autograd.backward(outputs, [torch.tensor(a) for a in g])
-        y, gradients = _value_and_grads(problem.function, arrays, g)
+        y, gradients = value_and_grads(problem.function, arrays, g)
         close(y, [t.detach().numpy() for t in outputs], tolerance, f"value {problem.text}")
         wanted = [np.zeros(t.shape) if t.grad is None else t.grad.numpy() for t in tensors]
         close(gradients, wanted, tolerance, f"gradient {problem.text}")
@@ -223,16 +228,17 @@ def close(actual: Any, expected: Any, tolerance: float, what: str = "") -> None:
         )
 
 
-def _value_and_grads(f, arrays, g):
-    """f(*arrays), and the gradients of sum(g * f(*arrays)), compiled quickly, to run once."""
+def value_and_grads(f, arrays, g):
+    """f(*arrays), and the gradients of sum(g * f(*arrays))."""
 
     def function(g, *arrays):
         y, vjp = jax.vjp(f, *arrays)
         leaves, structure = jax.tree.flatten(y)
-        return y, vjp(structure.unflatten([a.astype(b.dtype) for a, b in zip(g, leaves)]))
+        return y, vjp(
+            structure.unflatten([a.astype(b.dtype) for a, b in zip(g, leaves, strict=True)])
+        )
 
-    quick = jax.jit(function, compiler_options={"xla_backend_optimization_level": "0"})
-    return quick([jnp.asarray(a) for a in jax.tree.leaves(g)], *arrays)
+    return quick(function)([jnp.asarray(a) for a in jax.tree.leaves(g)], *arrays)
 
 
 def _all(arrays):
@@ -247,5 +253,5 @@ def _like(rng, output):
     return [rng.standard_normal(np.shape(y)) for y in jax.tree.leaves(output)]
 
 
-def _one_or_all(g):
+def one_or_all(g):
     return g[0] if len(g) == 1 else tuple(g)

@@ -60,3 +60,49 @@ def _input_channels(o, Cg, Co, groups):
     """The input channels that output channel `o` reads: those of its group."""
     group = o // (Co // groups)
     return slice(group * Cg, (group + 1) * Cg)
+
+
+def convolve(x, k, stride, padding, dilation, groups):
+    """y[n, i, o] = sum_{u,c} x[n, s i + d (K - 1 - u) - p, c] k[u, c, o]."""
+    return conv(x, _flip(k), stride, padding, dilation, groups)
+
+
+def convolve_grads(x, k, g, stride, padding, dilation, groups):
+    """The gradients of sum(g * convolve(x, k)) in x and k."""
+    gx, gk = conv_grads(x, _flip(k), g, stride, padding, dilation, groups)
+    return gx, _flip(gk)
+
+
+def conv_transpose(x, k, stride, low, output, dilation, groups):
+    """y[n, s i + d u - p, o] += sum_c x[n, i, c] k[u, c, o], wherever that lies in the output."""
+    Cg, Co = k.shape[-2:]
+    y = np.zeros((x.shape[0], *output, Co))
+    for i, u, j in _landings(x, k, stride, low, output, dilation):
+        for o in range(Co):
+            y[:, *j, o] += x[:, *i, _input_channels(o, Cg, Co, groups)] @ k[*u, :, o]
+    return y
+
+
+def conv_transpose_grads(x, k, g, stride, low, output, dilation, groups):
+    """The gradients of sum(g * conv_transpose(x, k)): gx is a convolution of g, and no surprise."""
+    Cg, Co = k.shape[-2:]
+    gx, gk = np.zeros(x.shape), np.zeros(k.shape)
+    for i, u, j in _landings(x, k, stride, low, output, dilation):
+        for o in range(Co):
+            c = _input_channels(o, Cg, Co, groups)
+            gx[:, *i, c] += np.outer(g[:, *j, o], k[*u, :, o])
+            gk[*u, :, o] += g[:, *j, o] @ x[:, *i, c]
+    return gx, gk
+
+
+def _landings(x, k, stride, low, output, dilation):
+    """Every input position i and tap u, and the output position j where their product lands."""
+    for i in product(*map(range, x.shape[1:-1])):
+        for u in product(*map(range, k.shape[:-2])):
+            j = tuple(np.subtract(_position(i, u, stride, dilation), low))
+            if all(0 <= a < n for a, n in zip(j, output, strict=True)):
+                yield i, u, j
+
+
+def _flip(k):
+    return np.flip(k, tuple(range(k.ndim - 2)))

@@ -1,81 +1,200 @@
-"""Pooling, one window at a time."""
+"""Pooling, one window at a time.
+
+`windows` and `bins` say which elements each output reads; every pool is then a formula over those,
+and its gradient hands g, the gradient of the output, back to them.
+"""
 
 from itertools import product
 
 import numpy as np
 
 
-def max_pool(x, window, stride, padding):
-    """The maximum of each window and where in the padded x it is: the first in row-major order."""
-    padded = np.pad(x, ((0, 0), *padding, (0, 0)), constant_values=-np.inf)
-    out = _output_size(padded, window, stride)
-    y = np.zeros((x.shape[0], *out, x.shape[-1]), x.dtype)
-    where = np.zeros(y.shape, object)
-    for n, *i, c in np.ndindex(y.shape):
-        best = None
-        for u in product(*map(range, window)):
-            at = _position(i, u, stride)
-            if _inside(at, x.shape, padding) and (best is None or padded[n, *at, c] > y[n, *i, c]):
-                best, y[n, *i, c] = at, padded[n, *at, c]
-        where[n, *i, c] = best
-    return y, where
+def windows(size, window, stride, padding):
+    """Per output position its elements inside the input, in row-major order: {i: [at, ...]}."""
+    out = tuple(
+        (n + low + high - k) // s + 1
+        for n, k, s, (low, high) in zip(size, window, stride, padding, strict=True)
+    )
+    places = {}
+    for i in product(*map(range, out)):
+        taps = (
+            tuple(s * a + b - low for a, b, s, (low, _) in zip(i, u, stride, padding, strict=True))
+            for u in product(*map(range, window))
+        )
+        places[i] = [at for at in taps if all(0 <= a < n for a, n in zip(at, size, strict=True))]
+    return places
 
 
-def max_pool_grad(x, g, window, stride, padding):
-    """The gradient of sum(g * max_pool(x)): all of g goes to the winner of its window."""
-    _, where = max_pool(x, window, stride, padding)
-    low = [a for a, _ in padding]
-    gx = np.zeros(x.shape)
-    for n, *i, c in np.ndindex(g.shape):
-        at = np.subtract(where[n, *i, c], low)
-        gx[n, *at, c] += g[n, *i, c]
-    return gx
+def bins(size, output):
+    """The same for adaptive pooling: bin i of O reaches from floor(i I / O) to ceil((i + 1) I / O)."""
+    places = {}
+    for i in product(*map(range, output)):
+        ranges = (
+            range(int(np.floor(a * n / o)), int(np.ceil((a + 1) * n / o)))
+            for a, n, o in zip(i, size, output, strict=True)
+        )
+        places[i] = list(product(*ranges))
+    return places
 
 
-def avg_pool(x, window, stride, padding, count_include_pad):
-    """The mean of each window, over all of it or over its elements inside x."""
-    weights = _avg_weights(x, window, stride, padding, count_include_pad)
-    return _apply(np.pad(x, ((0, 0), *padding, (0, 0))), weights)
+# --------------------------------------------------------------------------------- max and mean
 
 
-def avg_pool_grad(x, g, window, stride, padding, count_include_pad):
-    """The gradient of sum(g * avg_pool(x)): each element gets its share of each of its windows."""
-    gx = np.zeros(np.pad(x, ((0, 0), *padding, (0, 0))).shape)
-    for i, at, weight in _avg_weights(x, window, stride, padding, count_include_pad):
-        gx[:, *at, :] += weight * g[:, *i, :]
-    inside = (slice(low, low + n) for (low, _), n in zip(padding, x.shape[1:-1], strict=True))
-    return gx[:, *inside]
-
-
-def _apply(padded, weights):
-    out = tuple(np.max([i for i, _, _ in weights], axis=0) + 1)
-    y = np.zeros((padded.shape[0], *out, padded.shape[-1]))
-    for i, at, weight in weights:
-        y[:, *i, :] += weight * padded[:, *at, :]
+def max_pool(x, places):
+    """y[i] = max over the window of x."""
+    y = _output(x, places)
+    for n, i, c, inside in _each(x, places):
+        y[n, *i, c] = max(x[n, *at, c] for at in inside)
     return y
 
 
-def _avg_weights(x, window, stride, padding, count_include_pad):
-    """Every (output position, padded input position, weight) of the mean."""
-    weights = []
-    padded = np.pad(x, ((0, 0), *padding, (0, 0)))
-    for i in product(*map(range, _output_size(padded, window, stride))):
-        taps = [_position(i, u, stride) for u in product(*map(range, window))]
-        if not count_include_pad:
-            taps = [at for at in taps if _inside(at, x.shape, padding)]
-        weights += [(i, at, 1 / len(taps)) for at in taps]
-    return weights
+def max_pool_grad(g, x, places):
+    """All of g goes to the first element that is the maximum."""
+    gx = np.zeros(x.shape)
+    for n, i, c, inside in _each(x, places):
+        winner = inside[0]
+        for at in inside:
+            if x[n, *at, c] > x[n, *winner, c]:
+                winner = at
+        gx[n, *winner, c] += g[n, *i, c]
+    return gx
 
 
-def _output_size(padded, window, stride):
-    return tuple(
-        (n - w) // s + 1 for n, w, s in zip(padded.shape[1:-1], window, stride, strict=True)
-    )
+def avg_pool(x, places, count=None):
+    """y[i] = sum over the window of x / count; left out, the count is that of the elements inside."""
+    y = _output(x, places)
+    for n, i, c, inside in _each(x, places):
+        y[n, *i, c] = sum(x[n, *at, c] for at in inside) / (count or len(inside))
+    return y
 
 
-def _position(i, u, stride):
-    return tuple(s * a + b for a, b, s in zip(i, u, stride, strict=True))
+def avg_pool_grad(g, x, places, count=None):
+    """Each element gets its share of g."""
+    gx = np.zeros(x.shape)
+    for n, i, c, inside in _each(x, places):
+        for at in inside:
+            gx[n, *at, c] += g[n, *i, c] / (count or len(inside))
+    return gx
 
 
-def _inside(at, shape, padding):
-    return all(low <= a < low + n for a, n, (low, _) in zip(at, shape[1:-1], padding, strict=True))
+def mixed_pool(x, places, count, chance):
+    """y = lambda max + (1 - lambda) mean."""
+    return chance * max_pool(x, places) + (1 - chance) * avg_pool(x, places, count)
+
+
+def mixed_pool_grad(g, x, places, count, chance):
+    """Lambda of g as the maximum hands it back, 1 - lambda of it as the mean does."""
+    of_max, of_mean = max_pool_grad(g, x, places), avg_pool_grad(g, x, places, count)
+    return chance * of_max + (1 - chance) * of_mean
+
+
+# -------------------------------------------------------------------------------------- p-norm
+
+
+def lp_pool(x, places, p):
+    """y[i] = (sum over the window of |x|^p)^(1/p)."""
+    y = _output(x, places)
+    for n, i, c, inside in _each(x, places):
+        y[n, *i, c] = sum(abs(x[n, *at, c]) ** p for at in inside) ** (1 / p)
+    return y
+
+
+def lp_pool_grad(g, x, places, p):
+    """dy/dx = (|x| / y)^(p-1) sign(x), and 0 where y = 0."""
+    y, gx = lp_pool(x, places, p), np.zeros(x.shape)
+    for n, i, c, inside in _each(x, places):
+        if y[n, *i, c] > 0:
+            for at in inside:
+                share = (abs(x[n, *at, c]) / y[n, *i, c]) ** (p - 1) * np.sign(x[n, *at, c])
+                gx[n, *at, c] += g[n, *i, c] * share
+    return gx
+
+
+# ---------------------------------------------------------------------------------- stochastic
+
+
+def stochastic_pool(x, places, u):
+    """y[i] = the first positive element up to which the running sum exceeds u times the whole."""
+    y = _output(x, places)
+    for n, i, c, inside in _each(x, places):
+        if (at := _drawn(x, n, c, inside, u[n, *i, c])) is not None:
+            y[n, *i, c] = x[n, *at, c]
+    return y
+
+
+def stochastic_pool_grad(g, x, places, u):
+    """All of g goes to the element that was drawn; without a positive element there is none."""
+    gx = np.zeros(x.shape)
+    for n, i, c, inside in _each(x, places):
+        if (at := _drawn(x, n, c, inside, u[n, *i, c])) is not None:
+            gx[n, *at, c] += g[n, *i, c]
+    return gx
+
+
+def _drawn(x, n, c, inside, u):
+    total = sum(max(x[n, *at, c], 0) for at in inside)
+    running = 0
+    for at in inside:
+        running += max(x[n, *at, c], 0)
+        if running > u * total:
+            return at
+    return None
+
+
+def stochastic_mean(x, places):
+    """y[i] = sum a^2 / sum a with a = max(x, 0), and 0 without a positive element."""
+    y = _output(x, places)
+    for n, i, c, inside in _each(x, places):
+        a = [max(x[n, *at, c], 0) for at in inside]
+        if sum(a) > 0:
+            y[n, *i, c] = sum(b * b for b in a) / sum(a)
+    return y
+
+
+def stochastic_mean_grad(g, x, places):
+    """dy/da = (2 a - y) / sum a, for the positive elements."""
+    y, gx = stochastic_mean(x, places), np.zeros(x.shape)
+    for n, i, c, inside in _each(x, places):
+        total = sum(max(x[n, *at, c], 0) for at in inside)
+        for at in inside:
+            if x[n, *at, c] > 0:
+                gx[n, *at, c] += g[n, *i, c] * (2 * x[n, *at, c] - y[n, *i, c]) / total
+    return gx
+
+
+# ------------------------------------------------------------------------------------- pyramid
+
+
+def spatial_pyramid_pool(x, levels):
+    """The levels one after the other, in each the bins in row-major order, in each the channels."""
+    y = []
+    for level in levels:
+        places = bins(x.shape[1:-1], (level,) * (x.ndim - 2))
+        y.append(max_pool(x, places).reshape(x.shape[0], -1))
+    return np.concatenate(y, axis=1)
+
+
+def spatial_pyramid_pool_grad(g, x, levels):
+    """The sum of what each level hands back of its part of g."""
+    gx, start = np.zeros(x.shape), 0
+    for level in levels:
+        places = bins(x.shape[1:-1], (level,) * (x.ndim - 2))
+        shape = _output(x, places).shape
+        stop = start + int(np.prod(shape[1:]))
+        gx += max_pool_grad(g[:, start:stop].reshape(shape), x, places)
+        start = stop
+    return gx
+
+
+# -------------------------------------------------------------------------------------- shared
+
+
+def _output(x, places):
+    return np.zeros((x.shape[0], *(n + 1 for n in max(places)), x.shape[-1]))
+
+
+def _each(x, places):
+    """Every image n, output position i and channel c, with the elements that the output reads."""
+    for i, inside in places.items():
+        for n, c in np.ndindex(x.shape[0], x.shape[-1]):
+            yield n, i, c, inside

@@ -1,0 +1,74 @@
+"""Dropout: noise that multiplies."""
+
+import jax
+import jax.numpy as jnp
+
+from .dtype import check_floating
+
+
+def dropout(
+    x: jax.Array,
+    rate: float,
+    *,
+    train: bool,
+    per_channel: bool = False,
+    key: jax.Array | None = None,
+) -> jax.Array:
+    r"""Set each value to zero with probability `rate`, and make up for it in the others.
+
+    .. math:: y_i = \frac{b_i\, x_i}{1 - p}, \qquad P(b_i = 1) = 1 - p, \qquad
+        E\, y_i = x_i, \quad \mathrm{Var}\, y_i = \frac{p}{1 - p}\, x_i^2
+
+    so that in evaluation there is nothing to do: y = x. The gradient goes through the same b.
+
+    Args:
+        x: input, any shape, floating point.
+        rate: p, the probability of dropping, 0 <= p < 1.
+        train: whether to drop anything.
+        per_channel: drop whole channels of an example, x being ``(N, *spatial, C)``: neighbouring
+            pixels are so alike that dropping one alone removes little.
+        key: `jax.random` key, needed in training. The same key drops the same elements.
+
+    Returns:
+        Shape and dtype of `x`. A dropped NaN or infinity is zero.
+
+    Raises:
+        ValueError: `rate` out of range, no key in training, or no channels to drop.
+        TypeError: `x` is not floating point.
+
+    Example:
+        >>> y = dropout(jnp.ones(10_000), 0.5, train=True, key=jax.random.key(0))
+        >>> print(jnp.unique(y), abs(y.mean() - 1) < 0.05)
+        [0. 2.] True
+
+    Note:
+        PyTorch's `dropout`, and with `per_channel` its `dropout1d` to `dropout3d`; it takes a rate
+        of 1, which leaves zeros that no factor makes up for.
+
+    References:
+        Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR
+        2014. Tompson et al., arXiv:1411.4280, for whole channels.
+    """
+    x = jnp.asarray(x)
+    check_floating("dropout", "x", x)
+    if not 0 <= rate < 1:
+        raise ValueError(
+            f"dropout: bad rate: got {rate!r}, need 0 <= rate < 1, the probability of dropping a "
+            f"value; at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example"
+        )
+    if per_channel and x.ndim < 2:
+        raise ValueError(
+            f"dropout: no channels of examples: got x {x.shape} with per_channel=True, need "
+            f"(N, *spatial, C); write per_channel=False"
+        )
+    if not train:
+        return x
+    if key is None:
+        raise ValueError(
+            "dropout: no random key: got key=None with train=True, need a jax.random key, another "
+            "one for each step; write key=jax.random.key(seed), or train=False"
+        )
+    shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if per_channel else x.shape
+    # A float32 probability draws float32 numbers, and so the same ones whether or not x64 is on.
+    kept = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
+    return jnp.where(kept, x / (1 - rate), jnp.zeros((), x.dtype))

@@ -1,0 +1,135 @@
+"""A fixed sparse linear map along one axis, as one JAX primitive that is its own transpose.
+
+    y[.., o, ..] = sum over (i, w) in rows[o] of  w x[.., i, ..]
+
+Interpolation, the means of unequal bins and the gathering of windows all have this form. So has the
+transpose, with the table turned round:
+
+    gx[.., i, ..] = sum over (o, w) in transposed[i] of  w g[.., o, ..]
+
+Hence the gradient is gathered too. What autodiff makes of a gather is a scatter, which adds up one
+element after the other: four to eighty times slower on CPU. Written as a matrix product the map
+would multiply by zeros, which costs time and turns an infinity anywhere into NaN everywhere; here
+an element reaches the outputs whose rows name it, and no other.
+"""
+
+from collections.abc import Iterable, Sequence
+from functools import lru_cache, partial, reduce
+from operator import add
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+# Up to so many terms are written out. More are one reduction, several times slower, in a program
+# that does not grow.
+_UNROLLED = 32
+
+
+class Table(NamedTuple):
+    """The map's matrix, without its zeros: hashable, so a static argument."""
+
+    size: int  # of the axis before the map
+    rows: tuple[tuple[tuple[int, float], ...], ...]  # per output its (input, weight) pairs
+
+
+def table(size: int, rows: Iterable[Iterable[tuple[int, float]]]) -> Table:
+    """Write a table out: pairs with one input are added up, weights of zero left out."""
+    merged = []
+    for row in rows:
+        weights: dict[int, float] = {}
+        for i, w in row:
+            weights[int(i)] = weights.get(int(i), 0.0) + float(w)
+        merged.append(tuple((i, w) for i, w in weights.items() if w != 0))
+    return Table(size, tuple(merged))
+
+
+def linear_map(x: jax.Array, table: Table, axis: int) -> jax.Array:
+    """Apply the map along `axis`, in the dtype of `x`: callers widen what is below float32."""
+    return linear_map_p.bind(x, table=table, axis=axis)
+
+
+@lru_cache(maxsize=1024)
+def transpose(table: Table) -> Table:
+    """The table of the transposed map."""
+    rows: list[list[tuple[int, float]]] = [[] for _ in range(table.size)]
+    for o, row in enumerate(table.rows):
+        for i, w in row:
+            rows[i].append((o, w))
+    return Table(len(table.rows), tuple(map(tuple, rows)))
+
+
+# ------------------------------------------------------------------------------- the primitive
+
+linear_map_p = Primitive("convax_linear_map")
+
+
+def _abstract_eval(x, *, table, axis):
+    shape = (*x.shape[:axis], len(table.rows), *x.shape[axis + 1 :])
+    return x.update(shape=shape, weak_type=False)
+
+
+def _evaluate(x, *, table, axis):
+    with jax.disable_jit(False):
+        return _compiled(x, table=table, axis=axis)
+
+
+@partial(jax.jit, static_argnames=("table", "axis"))
+def _compiled(x, *, table, axis):
+    return linear_map_p.bind(x, table=table, axis=axis)
+
+
+def _transpose_rule(g, x, *, table, axis):
+    return [linear_map_p.bind(g, table=transpose(table), axis=axis)]
+
+
+def _batch(args, dims, *, table, axis):
+    (x,), (dim,) = args, dims
+    return linear_map_p.bind(x, table=table, axis=axis + (dim <= axis)), dim
+
+
+def _gather(x, *, table, axis):
+    """Term t of every row at once, and the sum over t."""
+    index, weight = _columns(table.rows)
+    if index.shape[1] > _UNROLLED:
+        terms = _take(x, index.ravel(), axis)
+        terms = terms.reshape(*x.shape[:axis], *index.shape, *x.shape[axis + 1 :])
+        return jnp.sum(_weighted(terms, weight, axis), axis=axis + 1)
+    return reduce(
+        add, (_weighted(_take(x, i, axis), w, axis) for i, w in zip(index.T, weight.T, strict=True))
+    )
+
+
+def _columns(rows: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
+    """Indices and weights, ``(outputs, terms)``; short rows end in terms of weight zero."""
+    terms = max(map(len, rows))
+    index, weight = np.zeros((len(rows), terms), np.int32), np.zeros((len(rows), terms))
+    for o, row in enumerate(rows):
+        for t, (i, w) in enumerate(row):
+            index[o, t:], weight[o, t] = i, w
+    return index, weight
+
+
+def _take(x, index, axis):
+    return jnp.take(x, index, axis=axis, mode="clip")
+
+
+def _weighted(terms, weight, axis):
+    """Multiply, but by one; a weight of zero gives zero whatever it meets."""
+    shape = (1,) * axis + weight.shape + (1,) * (terms.ndim - axis - weight.ndim)
+    weight = weight.reshape(shape)
+    if np.any((weight != 0) & (weight != 1)):
+        terms = terms * jnp.asarray(weight, terms.dtype)
+    if np.all(weight):
+        return terms
+    return jnp.where(jnp.asarray(weight != 0), terms, jnp.zeros((), terms.dtype))
+
+
+linear_map_p.def_impl(_evaluate)
+linear_map_p.def_abstract_eval(_abstract_eval)
+mlir.register_lowering(linear_map_p, mlir.lower_fun(_gather, multiple_results=False))
+ad.deflinear2(linear_map_p, _transpose_rule)
+batching.primitive_batchers[linear_map_p] = _batch

@@ -1,0 +1,183 @@
+"""What the losses share: weights and masks, the reduction, labels, distances and their checks."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from .dtype import check_floating
+
+Reduction = Literal["mean", "sum", "none"]
+
+
+# ----------------------------------------------------------------------- weights and reduction
+
+
+def full_weights(name: str, weights, shape: tuple[int, ...], dtype) -> jax.Array | None:
+    """The weights of losses of this shape, from numbers or truth values of its leading axes."""
+    if weights is None:
+        return None
+    weights = jnp.asarray(weights)
+    if weights.shape != shape[: weights.ndim]:
+        raise ValueError(
+            f"{name}: wrong weights: got shape {weights.shape}, need {shape} or its leading "
+            f"axes; give one weight per example, {shape[:1]}"
+        )
+    weights = weights.astype(dtype).reshape(weights.shape + (1,) * (len(shape) - weights.ndim))
+    return jnp.broadcast_to(weights, shape)
+
+
+def without_masked(a: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """`a` with zeros for the examples of weight zero, and zero gradients.
+
+    Zero times NaN is NaN: to multiply the loss by its weight would not take out what is in the
+    example, least of all from the gradient. So it is taken out before anything is computed.
+    """
+    if weights is None:
+        return a
+    out = ~weights.astype(bool).reshape(weights.shape + (1,) * (a.ndim - weights.ndim))
+    return jnp.where(out, 0, a)
+
+
+def reduce(
+    name: str, loss: jax.Array, weights: jax.Array | None, reduction: Reduction, *, of_nothing=None
+) -> jax.Array:
+    """Weigh and reduce; `of_nothing` is the mean where all weights are zero, else it is NaN."""
+    if reduction not in ("mean", "sum", "none"):
+        raise ValueError(
+            f"{name}: unknown reduction: got {reduction!r}, need 'mean', 'sum' or 'none'; write "
+            f"reduction='mean'"
+        )
+    if weights is not None:
+        loss = jnp.where(weights == 0, 0, weights * loss)
+    if reduction == "none":
+        return loss
+    total = jnp.sum(loss)
+    if reduction == "sum":
+        return total
+    weight = jnp.asarray(loss.size, loss.dtype) if weights is None else jnp.sum(weights)
+    if of_nothing is None:
+        return total / weight
+    return jnp.where(weight == 0, of_nothing, total / jnp.where(weight == 0, 1, weight))
+
+
+# ------------------------------------------------------------------------------------- numbers
+
+
+def relu(x: jax.Array) -> jax.Array:
+    """max(x, 0) with derivative 0 at 0: `jnp.maximum` has 1/2 there."""
+    return jax.nn.relu(x)
+
+
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """The root of x >= 0 with derivatives 0 at 0, where they are infinite."""
+    positive = x != 0  # true for NaN, which has to come out
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
+
+
+def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
+    """a / b, and 0 with derivatives 0 where b is 0."""
+    return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
+
+
+def squared_distance(a: jax.Array, b: jax.Array) -> jax.Array:
+    """|a - b|^2 over the last axis."""
+    return jnp.sum(jnp.square(a - b), axis=-1)
+
+
+def hits(labels: jax.Array, K: int) -> jax.Array:
+    """(..., K), true where the label is k: nowhere for a label outside 0 ... K - 1."""
+    classes = jnp.arange(K, dtype=jnp.int32).reshape((1,) * labels.ndim + (K,))
+    return labels.astype(jnp.int32)[..., None] == classes
+
+
+def nan_if_unknown(loss: jax.Array, hit: jax.Array) -> jax.Array:
+    """NaN for the labels that are none of the classes: under jit they cannot raise."""
+    return jnp.where(jnp.any(hit, axis=-1), loss, jnp.nan)
+
+
+# -------------------------------------------------------------------------------------- checks
+
+
+def check_number(name: str, what: str, value, good: bool, need: str, example) -> None:
+    """Refuse a hyper-parameter out of its range; write `good` so that NaN is refused too."""
+    if not good:
+        raise ValueError(
+            f"{name}: bad {what}: got {value!r}, need {need}; write {what}={example}, for example"
+        )
+
+
+def check_margin(name: str, margin: float, what: str = "margin", example: float = 1.0) -> None:
+    """Refuse a negative margin."""
+    check_number(name, what, margin, margin >= 0, f"{what} >= 0", example)
+
+
+def check_same_shape(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> None:
+    """Refuse to broadcast."""
+    if a.shape != b.shape:
+        raise ValueError(
+            f"{name}: shapes differ: got {what} {a.shape} and {other} {b.shape}, need the same "
+            f"shape; write {other}.reshape({what}.shape) if only the axes differ"
+        )
+
+
+def check_targets(name: str, what: str, a: jax.Array, other: str, targets: jax.Array) -> None:
+    """Refuse all but floats of the shape of `a`: labels are no targets of such a loss."""
+    check_floating(name, what, a)
+    if not jnp.issubdtype(targets.dtype, jnp.floating):
+        remedy = (
+            f"{other}.astype({what}.dtype) if they are zeros and ones"
+            if targets.ndim >= a.ndim
+            else f"jax.nn.one_hot({other}, {a.shape[-1]}) if they are class indices"
+        )
+        raise TypeError(
+            f"{name}: {other} is not floating point: got {other} {targets.dtype} {targets.shape} "
+            f"with {what} {a.shape}, need floats of shape {a.shape}; write {remedy}"
+        )
+    check_same_shape(name, what, a, other, targets)
+
+
+def check_class_axis(name: str, logits: jax.Array, got: str) -> None:
+    """Refuse scalars."""
+    check_floating(name, "logits", logits)
+    if logits.ndim == 0:
+        raise ValueError(f"{name}: no class axis: {got}, need logits (..., K); add an axis")
+
+
+def check_indices(name: str, logits: jax.Array, labels: jax.Array) -> None:
+    """Refuse all but one class index per example."""
+    got = f"got labels {labels.dtype} {labels.shape} with logits {logits.shape}"
+    check_class_axis(name, logits, got)
+    if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim == logits.ndim:
+        remedy = (
+            "jnp.argmax(labels, axis=-1) if they are one-hot, labels[..., 0] if the last axis has "
+            "one index"
+            if labels.ndim == logits.ndim
+            else "labels.astype(jnp.int32) if they are class indices"
+        )
+        raise TypeError(
+            f"{name}: labels are not class indices: {got}, need integers {logits.shape[:-1]}; "
+            f"write {remedy}"
+        )
+    if labels.shape != logits.shape[:-1]:
+        raise ValueError(
+            f"{name}: shapes do not match: {got}, need labels {logits.shape[:-1]}; give one class "
+            f"index per example"
+        )
+
+
+def check_embeddings(name: str, embeddings: jax.Array, labels: jax.Array) -> None:
+    """Refuse all but (N, D) floats and (N,) integers."""
+    check_floating(name, "embeddings", embeddings)
+    got = f"got embeddings {embeddings.shape} and labels {labels.dtype} {labels.shape}"
+    if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:
+        raise ValueError(
+            f"{name}: shapes do not match: {got}, need embeddings (N, D) and labels (N,); write "
+            f"embeddings.reshape(len(embeddings), -1), jnp.argmax(labels, axis=-1) if they are "
+            f"one-hot, jax.vmap for several batches"
+        )
+    if not jnp.issubdtype(labels.dtype, jnp.integer):
+        raise TypeError(
+            f"{name}: labels are not integers: {got}, need class indices or any other integer per "
+            f"class; write labels.astype(jnp.int32)"
+        )

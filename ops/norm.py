@@ -1,0 +1,436 @@
+r"""Normalisation: each set of values brought to mean 0 and variance 1, then scaled and shifted.
+
+.. math:: y = \hat x\, s + b, \qquad \hat x = r\,(x - M x), \qquad
+    r = \frac{1}{\sqrt{M (x - M x)^2 + \epsilon}}
+
+where M takes the mean of a set and puts it in the place of every value of the set. The kinds of
+normalisation differ in their sets alone. Of an image batch ``(N, H, W, C)`` a set is
+
+    batch_norm      one channel of all examples        N H W values
+    instance_norm   one channel of one example         H W values
+    group_norm      C / G channels of one example      H W C / G values
+    layer_norm      the last axes, at each place       C values by default
+
+With m = M x and v = M (x - m)^2, a change of x, m and v changes the output by
+
+.. math:: dy = a\,dx - a\,dm - \tfrac{1}{2} a r^2 (x - m)\,dv, \qquad a = r s, \qquad
+    dm = M\,dx, \qquad dv = 2 M((x - m)\,dx)
+
+(in dv the change of m drops out, as M(x - m) = 0). So the gradient is, for a gradient g of y,
+
+.. math:: g_x = a\,g - M(a\,g) - \hat x\, M(a\,g\,\hat x)
+
+which is two sums over each set, of g and of (x - m) g; they are the gradients of b and, but for r,
+of s. Autodiff of the formula takes three sums and passes over x more often, a third of the speed on
+CPU, and so the two steps in which large arrays meet small ones have their tangents written here.
+
+The variance is taken of x - M x and not as M x^2 - (M x)^2, which cancels: a mean ten thousand
+times the deviation does no harm. Types below float32 are normalised in float32. A NaN or an
+infinity makes its whole set NaN; a set that is constant becomes b.
+"""
+
+from collections.abc import Hashable, Sequence
+from functools import partial
+from math import prod
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .channel import along_channels, check_channels
+from .dtype import check_floating, check_same, wide
+from .window import is_int
+
+
+def batch_norm(
+    x: jax.Array,
+    mean: jax.Array,
+    var: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    train: bool,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    axis_name: Hashable | Sequence[Hashable] | None = None,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    r"""Normalise each channel over the batch, or in evaluation by the running statistics.
+
+    In training, with n values in each channel of the batch:
+
+    .. math:: m_c = \frac{1}{n} \sum_i x_{i,c}, \quad v_c = \frac{1}{n} \sum_i (x_{i,c} - m_c)^2,
+        \quad y_{i,c} = s_c \frac{x_{i,c} - m_c}{\sqrt{v_c + \epsilon}} + b_c
+
+    .. math:: \text{mean} \leftarrow (1 - \mu)\,\text{mean} + \mu\, m, \qquad
+        \text{var} \leftarrow (1 - \mu)\,\text{var} + \mu\, \frac{n}{n - 1} v
+
+    In evaluation `mean` and `var` stand in the place of m and v, and stay as they are.
+
+    Args:
+        x: input, ``(N, *spatial, C)`` with any number of spatial axes, floating point.
+        mean: running mean, ``(C,)``, dtype of `x` or float32; zeros at first.
+        var: running variance, as `mean`; ones at first.
+        scale: s, ``(C,)``, dtype of `x`, or None for 1.
+        bias: b, ``(C,)``, dtype of `x`, or None for 0.
+        train: whether to use the batch's statistics and to update the running ones.
+        momentum: the weight of the new batch in the running statistics, in [0, 1].
+        eps: added to the variance.
+        axis_name: in training under `shard_map` or a `vmap` with a name, the axis (or several)
+            over which the batch is divided; the statistics are then those of the whole batch, the
+            variance between the shards included. Under plain `jit` a batch divided over devices
+            needs no name.
+
+    Returns:
+        y, shape and dtype of `x`; and the new ``(mean, var)``.
+
+    Raises:
+        ValueError: shapes do not match, fewer than 2 values per channel in training, `momentum` or
+            `eps` out of range, or no axis has that name.
+        TypeError: `x` is not floating point, or the dtypes differ.
+
+    Example:
+        >>> x = jnp.array([[1.0, 10.0], [3.0, 30.0]])
+        >>> y, (mean, var) = batch_norm(x, jnp.zeros(2), jnp.ones(2), train=True, momentum=0.5)
+        >>> print(y.round(3), mean, var)
+        [[-1. -1.]
+         [ 1.  1.]] [ 1. 10.] [  1.5 100.5]
+
+    Note:
+        As in PyTorch, the batch is normalised by its biased variance (divided by n), the running
+        variance collects unbiased ones (n - 1), and `momentum` is the weight of the new batch; in
+        Keras and Flax it is that of the old statistics.
+
+    References:
+        Ioffe & Szegedy, arXiv:1502.03167.
+    """
+    x, mean, var = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(var)
+    name = "batch_norm"
+    _check_rank(name, x, 2, "(N, *spatial, C)")
+    for what, running in (("mean", mean), ("var", var)):
+        check_channels(name, x, what, running)
+        if running.dtype != wide(x.dtype):
+            check_same(name, "x", x, what, running)
+    scale, bias = _per_channel(name, x, scale, bias)
+    _check_eps(name, eps)
+    if not 0 <= momentum <= 1:
+        raise ValueError(
+            f"{name}: bad momentum: got {momentum!r}, need 0 <= momentum <= 1, the weight of the "
+            f"new batch; write 0.1 where Keras or Flax has 0.9"
+        )
+    dtype = wide(x.dtype)
+    if not train:
+        m, v = (along_channels(a.astype(dtype), x) for a in (mean, var))
+        y = _standardize(x.astype(dtype), m, v, scale, bias, eps)
+        return y.astype(x.dtype), (mean, var)
+
+    sets = _Sets(tuple(range(x.ndim - 1)), axis_name=axis_name)
+    n = prod(x.shape[:-1]) * _shards(name, axis_name)
+    _check_count(name, x, n, "channel", "give a larger batch, or write train=False")
+    y, m, v = _normalize(x.astype(dtype), scale, bias, sets, eps)
+
+    def moved(old, batch):
+        new = (1 - momentum) * old.astype(dtype) + momentum * batch.reshape(old.shape)
+        return new.astype(old.dtype)
+
+    return y.astype(x.dtype), (moved(mean, m), moved(var, v * (n / (n - 1))))
+
+
+def layer_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    axes: int | Sequence[int] = -1,
+    eps: float = 1e-5,
+) -> jax.Array:
+    r"""Normalise over the last axes, at each place of the others.
+
+    .. math:: y_{i,c} = s_c \frac{x_{i,c} - m_i}{\sqrt{v_i + \epsilon}} + b_c, \qquad
+        m_i = \frac{1}{C} \sum_c x_{i,c}, \quad v_i = \frac{1}{C} \sum_c (x_{i,c} - m_i)^2
+
+    Args:
+        x: input, of any shape, floating point.
+        scale: s, of the shape of those axes, dtype of `x`, or None for 1.
+        bias: b, as `scale`, or None for 0.
+        axes: the axis or axes to normalise over, which have to be the last ones of `x`.
+        eps: added to the variance.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        ValueError: `axes` are not the last ones or hold fewer than 2 values, shapes do not match,
+            or `eps` is not positive.
+        TypeError: `x` is not floating point, or the dtypes differ.
+
+    Example:
+        >>> print(layer_norm(jnp.array([[1.0, 2.0, 3.0], [10.0, 20.0, 30.0]])).round(3))
+        [[-1.225  0.     1.225]
+         [-1.225  0.     1.225]]
+
+    Note:
+        The same as PyTorch's, but that channels are last: ``axes=(1, 2, 3)`` of ``(N, H, W, C)``
+        takes a scale of ``(H, W, C)``. One scale per channel there is `group_norm` with one group.
+
+    References:
+        Ba et al., arXiv:1607.06450.
+    """
+    x = jnp.asarray(x)
+    _check_rank("layer_norm", x, 1, "(..., C)")
+    axes = _last_axes(x, axes)
+    shape = x.shape[axes[0] :]
+    scale, bias = (_per_value(x, what, v, shape) for what, v in (("scale", scale), ("bias", bias)))
+    _check_eps("layer_norm", eps)
+    _check_count("layer_norm", x, prod(shape), "set", "normalise over more axes")
+    y, _, _ = _normalize(x.astype(wide(x.dtype)), None, None, _Sets(axes), eps)
+    y = y if scale is None else y * scale
+    y = y if bias is None else y + bias
+    return y.astype(x.dtype)
+
+
+def group_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    groups: int,
+    eps: float = 1e-5,
+) -> jax.Array:
+    r"""Normalise groups of neighbouring channels, each example by itself.
+
+    .. math:: y_{n,i,c} = s_c \frac{x_{n,i,c} - m_{n,g}}{\sqrt{v_{n,g} + \epsilon}} + b_c, \qquad
+        g = \left\lfloor c\, G / C \right\rfloor
+
+    with m and v the mean and the biased variance over all places i and the C / G channels of group
+    g.
+
+    Args:
+        x: input, ``(N, *spatial, C)`` with any number of spatial axes, floating point.
+        scale: s, ``(C,)``, dtype of `x`, or None for 1.
+        bias: b, ``(C,)``, dtype of `x`, or None for 0.
+        groups: G, a divisor of C. One group is a layer norm over all but the batch, with a scale
+            per channel; C groups are `instance_norm`.
+        eps: added to the variance.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        ValueError: `groups` does not divide C, fewer than 2 values per group, shapes do not match,
+            or `eps` is not positive.
+        TypeError: `x` is not floating point, or the dtypes differ.
+
+    Example:
+        >>> x = jnp.array([[[1.0, 2.0, 30.0, 20.0]]])
+        >>> print(group_norm(x, groups=2).round(3))
+        [[[-1.  1.  1. -1.]]]
+
+    References:
+        Wu & He, arXiv:1803.08494.
+    """
+    x = jnp.asarray(x)
+    name = "group_norm"
+    _check_rank(name, x, 2, "(N, *spatial, C)")
+    *spatial, C = x.shape[1:]
+    scale, bias = _per_channel(name, x, scale, bias)
+    _check_eps(name, eps)
+    if not is_int(groups) or groups < 1 or C % groups:
+        raise ValueError(
+            f"{name}: bad groups: got groups={groups!r} with x {x.shape}, need a positive int that "
+            f"divides C={C}; write groups=1 to normalise over all channels"
+        )
+    _check_count(name, x, prod(spatial) * (C // groups), "group", "write fewer groups")
+    return _of_each_example(x, scale, bias, groups, eps)
+
+
+def instance_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    bias: jax.Array | None = None,
+    *,
+    eps: float = 1e-5,
+) -> jax.Array:
+    r"""Normalise each channel of each example over its spatial axes.
+
+    .. math:: y_{n,i,c} = s_c \frac{x_{n,i,c} - m_{n,c}}{\sqrt{v_{n,c} + \epsilon}} + b_c
+
+    with m and v the mean and the biased variance over all places i.
+
+    Args:
+        x: input, ``(N, *spatial, C)`` with at least one spatial axis, floating point.
+        scale: s, ``(C,)``, dtype of `x`, or None for 1.
+        bias: b, ``(C,)``, dtype of `x`, or None for 0.
+        eps: added to the variance.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        ValueError: no spatial axis, fewer than 2 places, shapes do not match, or `eps` is not
+            positive.
+        TypeError: `x` is not floating point, or the dtypes differ.
+
+    Example:
+        >>> x = jnp.array([[[1.0, 20.0], [3.0, 10.0]]])
+        >>> print(instance_norm(x).round(3))
+        [[[-1.  1.]
+          [ 1. -1.]]]
+
+    References:
+        Ulyanov et al., arXiv:1607.08022.
+    """
+    x = jnp.asarray(x)
+    name = "instance_norm"
+    _check_rank(name, x, 3, "(N, *spatial, C)")
+    scale, bias = _per_channel(name, x, scale, bias)
+    _check_eps(name, eps)
+    remedy = "normalise before the image has shrunk to one place"
+    _check_count(name, x, prod(x.shape[1:-1]), "channel of an example", remedy)
+    return _of_each_example(x, scale, bias, x.shape[-1], eps)
+
+
+# ------------------------------------------------------------------------------------ the core
+
+
+class _Sets(NamedTuple):
+    """Which values are normalised together."""
+
+    axes: tuple[int, ...]
+    groups: int | None = None  # into which the channels are joined, or None: as `axes` say
+    axis_name: Any = None
+
+
+def _normalize(x, scale, bias, sets, eps):
+    """y, and each set's mean and variance; scale and bias broadcast against those, or are None."""
+    mean = _join(jnp.mean(x, sets.axes, keepdims=True), sets)
+    var = _join(_mean_square(x, mean, sets.axes), sets)
+    return _standardize(x, mean, var, scale, bias, eps), mean, var
+
+
+def _join(mean, sets):
+    """From the means over the axes, on arrays that are small by now, those of the whole sets."""
+    if sets.groups not in (None, mean.shape[-1]):
+        split = mean.reshape(*mean.shape[:-1], sets.groups, mean.shape[-1] // sets.groups)
+        joined = jnp.mean(split, axis=-1, keepdims=True)
+        mean = jnp.broadcast_to(joined, split.shape).reshape(mean.shape)
+    return mean if sets.axis_name is None else lax.pmean(mean, sets.axis_name)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _mean_square(x, mean, axes):
+    centred = x - mean
+    return jnp.mean(centred * centred, axes, keepdims=True)
+
+
+@_mean_square.defjvp
+def _mean_square_jvp(axes, primals, tangents):
+    """Once the sets are joined x - mean adds up to zero, and with it the term in mean's tangent."""
+    (x, mean), (dx, _) = primals, tangents
+    return _mean_square(x, mean, axes), 2 * jnp.mean((x - mean) * dx, axes, keepdims=True)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(5,))
+def _standardize(x, mean, var, scale, bias, eps):
+    slope = lax.rsqrt(var + eps)
+    y = (x - mean) * (slope if scale is None else slope * scale)
+    return y if bias is None else y + bias
+
+
+@_standardize.defjvp
+def _standardize_jvp(eps, primals, tangents):
+    """Sorted by the large arrays: the transpose adds those up first, and does the rest on sums."""
+    x, mean, var, scale, bias = primals
+    dx, dmean, dvar, dscale, dbias = tangents
+    r = lax.rsqrt(var + eps)
+    slope = r if scale is None else r * scale
+    level, steep = -slope * dmean, -slope * r * r / 2 * dvar
+    level = level if bias is None else level + dbias
+    steep = steep if scale is None else steep + r * dscale
+    y = _standardize(x, mean, var, scale, bias, eps)
+    return y, slope * dx + level + (x - mean) * steep
+
+
+def _of_each_example(x, scale, bias, groups, eps):
+    sets = _Sets(tuple(range(1, x.ndim - 1)), groups)
+    y, _, _ = _normalize(x.astype(wide(x.dtype)), scale, bias, sets, eps)
+    return y.astype(x.dtype)
+
+
+# -------------------------------------------------------------------------------------- checks
+
+
+def _check_rank(name, x, least, need):
+    check_floating(name, "x", x)
+    if x.ndim < least:
+        raise ValueError(
+            f"{name}: wrong rank: got x {x.shape}, need {need}; write x[None] if the batch axis is "
+            f"missing"
+        )
+
+
+def _check_eps(name, eps):
+    if not eps > 0:
+        raise ValueError(f"{name}: bad eps: got {eps!r}, need a positive number; write eps=1e-5")
+
+
+def _check_count(name, x, count, of, remedy):
+    """One value is its own mean: normalised it would be 0, whatever it was."""
+    if count < 2:
+        raise ValueError(
+            f"{name}: nothing to normalise over: got {count} values per {of} with x {x.shape}, "
+            f"need 2 at least; {remedy}"
+        )
+
+
+def _per_channel(name, x, scale, bias):
+    """Scale and bias, in the wide dtype, so that they broadcast along the channels."""
+    out = []
+    for what, vector in (("scale", scale), ("bias", bias)):
+        if vector is not None:
+            vector = jnp.asarray(vector)
+            check_same(name, "x", x, what, vector)
+            check_channels(name, x, what, vector)
+            vector = along_channels(vector.astype(wide(x.dtype)), x)
+        out.append(vector)
+    return out
+
+
+def _per_value(x, what, array, shape):
+    """The scale or bias of a layer norm."""
+    if array is None:
+        return None
+    array = jnp.asarray(array)
+    check_same("layer_norm", "x", x, what, array)
+    if len(shape) == 1:
+        check_channels("layer_norm", x, what, array)
+    if array.shape != shape:
+        raise ValueError(
+            f"layer_norm: wrong {what} shape: got {array.shape} with x {x.shape}, need {shape}; "
+            f"give one number for each value of the axes, or use group_norm for one per channel"
+        )
+    return array.astype(wide(x.dtype)).reshape((1,) * (x.ndim - len(shape)) + shape)
+
+
+def _last_axes(x, axes):
+    given = (axes,) if is_int(axes) else tuple(axes)
+    found = sorted(a + x.ndim if a < 0 else a for a in given)
+    if not found or found != list(range(x.ndim - len(found), x.ndim)):
+        raise ValueError(
+            f"layer_norm: axes are not the last: got axes={axes!r} with x {x.shape}, need the last "
+            f"of x such as -1 or (-2, -1); write jnp.moveaxis to bring others there"
+        )
+    return tuple(found)
+
+
+def _shards(name, axis_name):
+    """How many parts the batch is in."""
+    if axis_name is None:
+        return 1
+    try:
+        return lax.psum(1, axis_name)
+    except NameError as error:
+        raise ValueError(
+            f"{name}: no such axis: got axis_name={axis_name!r}, need an axis of the shard_map or "
+            f"vmap around; write axis_name=None under plain jit, which sees the whole batch"
+        ) from error

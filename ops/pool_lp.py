@@ -1,0 +1,126 @@
+"""Pooling by the p-norm of each window, between the sum of absolute values and their maximum."""
+
+from collections.abc import Sequence
+from functools import partial, reduce
+
+import jax
+import jax.numpy as jnp
+
+from .dtype import wide
+from .pool import max_over
+from .pool_window import Axis, checked, taps, windows
+from .window import Padding
+
+
+def lp_pool(
+    x: jax.Array,
+    window: int | Sequence[int],
+    *,
+    p: float = 2.0,
+    stride: int | Sequence[int] | None = None,
+    padding: Padding = "VALID",
+) -> jax.Array:
+    r"""p-norm of each window, channels last.
+
+    .. math:: y_{n,i,j,c} = \Bigl(\sum_{u,v} |x_{n,\,si+u-p,\,sj+v-p,\,c}|^p\Bigr)^{1/p}
+
+    Args:
+        x: input, ``(N, *spatial, C)`` with one to three spatial axes, floating point.
+        window: taps per spatial axis, or one int for all.
+        p: the norm, at least 1: 1 adds absolute values up, `math.inf` takes their maximum.
+        stride: step per spatial axis, or one int for all; the window's size if left out.
+        padding: as for `conv`, each side smaller than the window; it adds nothing to the norm.
+
+    Returns:
+        ``(N, *spatial_out, C)``, dtype of `x`; added up in float32 at least.
+
+    Raises:
+        ValueError: wrong rank, window, p, stride or padding, or no whole window fits.
+        TypeError: `x` is not floating point.
+
+    Example:
+        >>> x = jnp.array([3.0, -4.0, 0.0, 5.0]).reshape(1, 4, 1)
+        >>> lp_pool(x, 2)[0, :, 0]
+        Array([5., 5.], dtype=float32)
+
+    Note:
+        PyTorch's `lp_pool2d` adds x^p up, without the absolute value, and clips a negative sum to
+        zero: the same for even p, or where x >= 0.
+
+        Derivative: (|x| / y)^(p-1) sign(x), which is at most 1. Where y = 0, a kink, it is zero, as
+        PyTorch has it; so it is where x = 0 under p = 1. For p = inf the first largest |x| of a
+        window in row-major order gets all of it. The second derivative of |x|^p at x = 0 is
+        infinite for 1 < p < 2; it is taken as zero.
+
+        Each window is divided by its largest element, so that neither |x|^p nor the sum leaves the
+        range of the dtype. A window with a NaN gives NaN, one with an infinity gives inf, and its
+        own gradient is NaN.
+
+    References:
+        Gulcehre et al., Learned-norm pooling, arXiv:1311.1780; Sermanet et al., arXiv:1204.3968.
+    """
+    x, axes = checked("lp_pool", x, window, stride, padding)
+    if not p >= 1:
+        raise ValueError(
+            f"lp_pool: bad p: got {p!r}, need a number of at least 1; write p=2.0, or p=math.inf "
+            f"for the maximum of absolute values"
+        )
+    return _lp_pool(x, axes, float(p))
+
+
+@partial(jax.jit, static_argnums=(1, 2))
+def _lp_pool(x, axes: tuple[Axis, ...], p):
+    """The norm of the rows' norms: one axis at a time."""
+    if p == float("inf"):
+        return max_over(_power(x, 1, False), axes)
+    y = x.astype(wide(x.dtype))
+    for axis in reversed(axes):
+        y = _norm(_parts(y, axis), axis.at + 1, p)
+    return y.astype(x.dtype)
+
+
+def _parts(x, axis):
+    """Windows along one axis: their elements on an axis of its own, in one array or in several."""
+    if axis.tiles or axis.window > 8:
+        return [windows(x, axis)]
+    return [jnp.expand_dims(tap, axis.at + 1) for tap in taps(x, (axis,), 0)]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _norm(parts, axis, p):
+    """m (sum |x / m|^p)^(1/p) with the largest |x| as m."""
+    m = reduce(jnp.maximum, (jnp.max(jnp.abs(x), axis=axis, keepdims=True) for x in parts))
+    scale = jnp.where((m > 0) & (m < jnp.inf), m, 1)
+    total = sum(jnp.sum(_power(x / scale, p, False), axis=axis) for x in parts)
+    return jnp.squeeze(scale, axis) * _root(total, p)
+
+
+@_norm.defjvp
+def _norm_jvp(axis, p, primals, tangents):
+    """dy = sum (|x| / y)^(p-1) sign(x) dx."""
+    (parts,), (directions,) = primals, tangents
+    y = _norm(parts, axis, p)
+    scale = jnp.expand_dims(jnp.where(y == 0, 1, y), axis)
+    pairs = zip(parts, directions, strict=True)
+    return y, sum(jnp.sum(_power(x / scale, p - 1, True) * dx, axis=axis) for x, dx in pairs)
+
+
+def _root(total, p):
+    """total^(1/p), without a power where none is needed: powers are slow."""
+    return total if p == 1 else jnp.sqrt(total) if p == 2 else total ** (1 / p)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(1, 2))
+def _power(x, q, odd):
+    """|x|^q, times the sign of x if `odd`; at x = 0 it is 0 where it should be infinite."""
+    base = jnp.abs(x) if q >= 0 else jnp.abs(jnp.where(x == 0, jnp.inf, x))
+    y = base ** (int(q) if q == int(q) else q)
+    return y * jnp.sign(x) if odd else y
+
+
+@_power.defjvp
+def _power_jvp(q, odd, primals, tangents):
+    """d |x|^q = q |x|^(q-1) sign(x) dx, and so on to every order."""
+    (x,), (dx,) = primals, tangents
+    slope = q * _power(x, q - 1, not odd) if q != 0 else jnp.zeros_like(x)
+    return _power(x, q, odd), slope * dx

@@ -1,0 +1,232 @@
+"""Losses: each per example, and some through their weighted mean."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from . import losses_embedding as embedding
+from . import losses_example as example
+from .entry import Problem
+from .losses_common import entry, weighted_mean
+from .random import DTYPES, rng_of
+
+# ------------------------------------------------------------------------------------- entries
+
+LABELS = np.array([[0, 2], [3, 1]])
+FEW, CLASSES = np.array([0, 1, 0, 2, 1]), [0, 1, 2, 0, 1, 2, 0]  # 2 of FEW is alone
+SAME = np.array([True, False, True, False, False, True])
+MASK = np.array([[[True, False], [True, True]], [[False, False], [True, True]]])
+
+ENTRIES = [
+    entry("softmax_cross_entropy", "indices", example.cross_entropy((2, 2, 4), LABELS, 0.0)),
+    entry("softmax_cross_entropy", "probabilities", example.cross_entropy((3, 4), None, 0.1)),
+    weighted_mean(
+        "softmax_cross_entropy",
+        "weighted mean",
+        example.cross_entropy((2, 2, 4), LABELS, 0.1),
+        (2, 2),
+    ),
+    entry("kl_divergence", "", example.kl((3, 4))),
+    example.smooth((3, 4), 0.2),
+    entry("multiclass_hinge", "L1", example.hinge((2, 2, 4), LABELS, 1, 0.8)),
+    entry("multiclass_hinge", "L2", example.hinge((2, 2, 4), LABELS, 2, 0.8)),
+    entry("multi_margin", "L1", example.multi_margin((2, 2, 4), LABELS, 1, 0.8)),
+    entry("multi_margin", "L2", example.multi_margin((2, 2, 4), LABELS, 2, 0.8)),
+    entry("mse", "", example.mse((3, 4))),
+    weighted_mean("mse", "weighted mean", example.mse((3, 4)), (3,)),
+    entry("huber", "", example.huber((3, 4), 0.9)),
+    entry("binary_cross_entropy", "", example.binary((3, 4))),
+    entry(
+        "binary_cross_entropy", "pos_weight", example.binary((3, 4), np.array([0.5, 2.0, 1.0, 3.0]))
+    ),
+    entry("focal", "", example.focal((3, 4), 2.0, 0.25)),
+    entry("focal", "no balance", example.focal((3, 4), 1.5, None)),
+    entry("dice", "", example.dice((2, 2, 2, 2), 1.0, squared=False)),
+    entry("dice", "squared, masked", example.dice((2, 2, 2, 2), 0.1, squared=True, mask=MASK)),
+    entry("contrastive", "", embedding.contrastive((6, 3), SAME, 3.0, 0.0, squared=False)),
+    entry(
+        "contrastive", "double margin", embedding.contrastive((6, 3), SAME, 3.0, 0.7, squared=False)
+    ),
+    entry("contrastive", "squared", embedding.contrastive((6, 3), SAME, 9.0, 0.7, squared=True)),
+    entry("triplet", "", embedding.triplet((4, 3), 1.0, squared=False)),
+    entry("triplet", "squared", embedding.triplet((4, 3), 1.0, squared=True)),
+    entry("triplet_batch_hard", "", embedding.mined(False, FEW, 3, 1.0, squared=False)),
+    entry("triplet_batch_hard", "squared", embedding.mined(False, FEW, 3, 1.0, squared=True)),
+    entry("triplet_semi_hard", "", embedding.mined(True, FEW, 3, 1.0, squared=False)),
+    entry("triplet_semi_hard", "squared", embedding.mined(True, FEW, 3, 1.0, squared=True)),
+    embedding.histogram("", [0, 0, 1, 1, 2], 3, 6),
+    embedding.histogram("weighted", [0, 0, 1, 1], 3, 4, weighted=True),
+    embedding.lda("fewer dimensions than classes", CLASSES, 3, 2, epsilon=100.0),
+    embedding.lda("fewer classes than dimensions", CLASSES, 3, 3, epsilon=0.05),
+    embedding.lda("classes missing", [0, 2, 0, 2, 2], 4, 4, epsilon=1.0),
+    embedding.lda("weighted", CLASSES, 3, 2, epsilon=100.0, weighted=True),
+]
+
+
+# --------------------------------------------------------------------------------------- drawn
+
+MARGINS = st.sampled_from([0.0, 0.37, 1.13, 2.71])  # no numbers that short dtypes hit exactly
+
+
+@st.composite
+def problems(draw):
+    """Every loss; shapes, labels, hyper-parameters, weights and reductions."""
+    rng, dtype = rng_of(draw), draw(st.sampled_from(DTYPES))
+    kind = draw(st.sampled_from(sorted(DRAWN)))
+    if kind in ("histogram_loss", "lda_loss", "smooth_labels"):
+        return DRAWN[kind](draw, rng, dtype)
+    loss, leading, text = DRAWN[kind](draw, rng)
+    reduction = draw(st.sampled_from(["mean", "sum", "none"]))
+    w = None
+    if draw(st.booleans()):
+        mined = kind.startswith("triplet_")  # without an example there are other triplets
+        least = 0.5 if mined else 0.0
+        w = np.maximum(rng.uniform(-0.5, 2, leading[:1]), least).astype(np.float32)
+        w.flat[0] = 1
+
+    def torch_function(torch, *tensors):
+        each = loss.torch(torch, *tensors)
+        full = loss.weigh(w)
+        full = torch.ones(1) if full is None else torch.tensor(full).double()
+        full = full.reshape(full.shape + (1,) * (each.ndim - full.ndim)).expand(each.shape)
+        if reduction == "none":
+            return full * each
+        if reduction == "sum" or full.sum() == 0:  # a batch without a triplet has loss 0
+            return (full * each).sum()
+        return (full * each).sum() / full.sum()
+
+    text = f"{kind} {text} {reduction} weights={w is not None} {dtype}"
+    function = lambda *arrays: loss.function(*arrays, weights=w, reduction=reduction)  # noqa: E731
+    return Problem(function, loss.draw(rng), torch_function, dtype, text)
+
+
+def _leading(draw):
+    return tuple(draw(st.lists(st.integers(1, 3), min_size=1, max_size=2)))
+
+
+def _classes(draw, rng):
+    leading, K = _leading(draw), draw(st.integers(2, 5))
+    return leading, (*leading, K), rng.integers(0, K, leading)
+
+
+def _drawn_cross_entropy(draw, rng):
+    leading, shape, labels = _classes(draw, rng)
+    labels = draw(st.sampled_from([labels, None]))
+    smoothing = draw(st.sampled_from([0.0, 0.1, 0.7]))
+    return example.cross_entropy(shape, labels, smoothing), leading, f"{shape} {smoothing}"
+
+
+def _drawn_kl(draw, rng):
+    leading, shape, _ = _classes(draw, rng)
+    return example.kl(shape), leading, f"{shape}"
+
+
+def _drawn_hinge(make):
+    def drawn(draw, rng):
+        leading, shape, labels = _classes(draw, rng)
+        power, margin = draw(st.sampled_from([1, 2])), draw(MARGINS)
+        return make(shape, labels, power, margin), leading, f"{shape} {power} {margin}"
+
+    return drawn
+
+
+def _drawn_mse(draw, rng):
+    shape = _leading(draw)
+    return example.mse(shape), shape, f"{shape}"
+
+
+def _drawn_huber(draw, rng):
+    shape, delta = _leading(draw), draw(st.sampled_from([0.37, 1.13]))
+    return example.huber(shape, delta), shape, f"{shape} {delta}"
+
+
+def _drawn_binary(draw, rng):
+    shape, hard = _leading(draw), draw(st.booleans())
+    choices = [None, 2.5, rng.uniform(0.5, 2, shape[-1:]).astype(np.float32)]
+    return example.binary(shape, draw(st.sampled_from(choices)), hard), shape, f"{shape} {hard}"
+
+
+def _drawn_focal(draw, rng):
+    shape, hard = _leading(draw), draw(st.booleans())
+    gamma, alpha = draw(st.sampled_from([0.0, 1.0, 2.0, 3.5])), draw(st.sampled_from([None, 0.25]))
+    return example.focal(shape, gamma, alpha, hard), shape, f"{shape} {gamma} {alpha} {hard}"
+
+
+def _drawn_dice(draw, rng):
+    spatial = draw(st.lists(st.integers(1, 3), min_size=1, max_size=3))
+    shape = (draw(st.integers(1, 3)), *spatial, draw(st.integers(1, 3)))
+    smooth, squared = draw(st.sampled_from([0.1, 1.0])), draw(st.booleans())
+    mask = rng.integers(0, 2, shape[:-1]).astype(bool) if draw(st.booleans()) else None
+    loss = example.dice(shape, smooth, squared, mask)
+    return loss, (shape[0], shape[-1]), f"{shape} {smooth} {squared} mask={mask is not None}"
+
+
+def _drawn_contrastive(draw, rng):
+    leading, D = _leading(draw), draw(st.integers(1, 4))
+    options = draw(MARGINS), draw(st.sampled_from([0.0, 0.37])), draw(st.booleans())
+    same = rng.integers(0, 2, leading).astype(bool)
+    return embedding.contrastive((*leading, D), same, *options), leading, f"{leading} {D} {options}"
+
+
+def _drawn_triplet(draw, rng):
+    leading, D = _leading(draw), draw(st.integers(1, 4))
+    options = draw(MARGINS.filter(bool)), draw(st.booleans())  # PyTorch refuses a margin of 0
+    return embedding.triplet((*leading, D), *options), leading, f"{leading} {D} {options}"
+
+
+def _drawn_mined(semi_hard):
+    def drawn(draw, rng):
+        N, D = draw(st.integers(1, 6)), draw(st.integers(2, 4))
+        options = draw(MARGINS), draw(st.booleans())
+        labels = rng.integers(0, 3, N)
+        return embedding.mined(semi_hard, labels, D, *options), (N,), f"{labels} {D} {options}"
+
+    return drawn
+
+
+def _drawn_smooth(draw, rng, dtype):
+    shape, rate = (*_leading(draw), draw(st.integers(1, 5))), draw(st.sampled_from([0.0, 0.1, 0.9]))
+    one = example.smooth(shape, rate)
+    return Problem(one.function, one.draw(rng), one.torch, dtype, f"smooth {shape} {rate}")
+
+
+def _drawn_histogram(draw, rng, dtype):
+    """With at least one pair of each kind."""
+    labels = np.array([0, 0, 1, *rng.integers(0, 3, draw(st.integers(0, 4)))])
+    bins, D = draw(st.sampled_from([2, 5, 12, 101])), draw(st.integers(2, 4))
+    function, _, torch_loss, *_ = embedding.histogram_functions(labels, bins)
+    arrays = rng.standard_normal((len(labels), D)), rng.uniform(0.5, 2, len(labels))
+    return Problem(function, arrays, torch_loss, dtype, f"histogram {labels} {D} {bins} {dtype}")
+
+
+def _drawn_lda(draw, rng, dtype):
+    """Enough of a class that rounding does not swamp what is narrow."""
+    K, D = draw(st.integers(2, 4)), draw(st.integers(1, 4))
+    labels = np.array([*range(K)] * 3)[: 3 * K - draw(st.integers(0, 1))]
+    missing = draw(st.integers(0, 1))
+    regularization, epsilon = draw(st.sampled_from([0.1, 1.0])), draw(st.sampled_from([0.1, 100.0]))
+    function, _, torch_loss, *_ = embedding.lda_functions(
+        labels, K + missing, D, regularization, epsilon
+    )
+    arrays = embedding.spread(labels, D)(rng), rng.uniform(0.5, 2, len(labels))
+    text = f"lda {labels} K={K + missing} {D} {regularization} {epsilon} {dtype}"
+    return Problem(function, arrays, torch_loss, dtype, text)
+
+
+DRAWN = {
+    "softmax_cross_entropy": _drawn_cross_entropy,
+    "kl_divergence": _drawn_kl,
+    "smooth_labels": _drawn_smooth,
+    "multiclass_hinge": _drawn_hinge(example.hinge),
+    "multi_margin": _drawn_hinge(example.multi_margin),
+    "mse": _drawn_mse,
+    "huber": _drawn_huber,
+    "binary_cross_entropy": _drawn_binary,
+    "focal": _drawn_focal,
+    "dice": _drawn_dice,
+    "contrastive": _drawn_contrastive,
+    "triplet": _drawn_triplet,
+    "triplet_batch_hard": _drawn_mined(semi_hard=False),
+    "triplet_semi_hard": _drawn_mined(semi_hard=True),
+    "histogram_loss": _drawn_histogram,
+    "lda_loss": _drawn_lda,
+}
