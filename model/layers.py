@@ -1,8 +1,8 @@
-"""The layers: each is an op of `convax.ops` with its parameters."""
+"""The layers with kernels, `flatten` and `dropout`: each an op of `convax.ops`."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +27,6 @@ InitializerName: TypeAlias = Literal[
     "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal", "lecun_uniform"
 ]
 Initializer: TypeAlias = InitializerName | Callable[..., Array]
-ActivationName: TypeAlias = Literal[
-    "relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
-]
 
 
 def conv(
@@ -55,34 +52,76 @@ def conv(
     check_positive(
         "conv", features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
-    convolve = partial(
-        ops.conv,
-        stride=_plain(stride),
-        padding=_plain(padding),
-        dilation=_plain(dilation),
-        groups=groups,
+    options = dict(stride=plain(stride), padding=plain(padding), dilation=plain(dilation))
+    convolve = partial(ops.conv, groups=groups, **options)
+    seen = Window(plain(window), plain(stride), plain(dilation))
+    return _convolution("conv", convolve, features, window, groups, bias, kernel_init, seen)
+
+
+def conv_transpose(
+    features: int,
+    window: int | list[int],
+    *,
+    stride: int | list[int] = 1,
+    padding: Padding = "VALID",
+    output_padding: int | list[int] = 0,
+    dilation: int | list[int] = 1,
+    groups: int = 1,
+    bias: bool = True,
+    kernel_init: Initializer = "he_normal",
+) -> Layer:
+    """Transposed convolution, 1-D to 3-D by the rank of its input; see `ops.conv_transpose`.
+
+    Args:
+        features: output channels Co.
+        window: kernel size; an int stands for every spatial axis.
+        stride: how many times larger the output is.
+        padding, output_padding, dilation, groups: as in `ops.conv_transpose`; no padding by
+            default, as in PyTorch.
+        bias: whether a bias, zero at first, is added.
+        kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
+    """
+    name = "conv_transpose"
+    check_positive(
+        name, features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
+    options = dict(stride=plain(stride), padding=plain(padding), dilation=plain(dilation))
+    options["output_padding"] = plain(output_padding)
+    convolve = partial(ops.conv_transpose, groups=groups, **options)
+    return _convolution(name, convolve, features, window, groups, bias, kernel_init, None)
+
+
+def depthwise_conv(
+    window: int | list[int],
+    *,
+    multiplier: int = 1,
+    stride: int | list[int] = 1,
+    padding: Padding = "VALID",
+    dilation: int | list[int] = 1,
+    bias: bool = True,
+    kernel_init: Initializer = "he_normal",
+) -> Layer:
+    """Each channel convolved by itself; see `ops.depthwise_conv`.
+
+    Args:
+        window: kernel size; an int stands for every spatial axis.
+        multiplier: how many channels come out of each.
+        stride, padding, dilation: as in `ops.conv`; no padding by default, as in PyTorch.
+        bias: whether a bias, zero at first, is added.
+        kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
+    """
+    name = "depthwise_conv"
+    check_positive(name, window=window, multiplier=multiplier, stride=stride, dilation=dilation)
+    options = dict(stride=plain(stride), padding=plain(padding), dilation=plain(dilation))
+    convolve = partial(ops.depthwise_conv, **options)
+    seen = Window(plain(window), plain(stride), plain(dilation))
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        if len(in_shape) not in (3, 4, 5):
-            raise ValueError(
-                f"conv: a batch of 1-D, 2-D or 3-D images is needed: got shape {in_shape}; "
-                "write (N, *spatial, Ci), and convolve before flattening"
-            )
-        spatial = len(in_shape) - 2
-        size = (window,) * spatial if isinstance(window, int) else tuple(window)
-        shape = (*size, in_shape[-1] // groups, features)
-        out_shape = infer_shape(convolve, in_shape, shape)
-        draw = _initializer(kernel_init, groups)
-        return out_shape, _kernel_and_bias(draw(key, shape, jnp.float32), bias), {}
+        C = in_shape[-1]
+        one = _convolution(name, convolve, C * multiplier, window, C, bias, kernel_init, seen)
+        return one.init(key, in_shape)
 
-    def apply(params, state, x, *, train=False, key=None):
-        del train, key
-        return convolve(x, params["kernel"], params.get("bias")), state
-
-    return Layer(
-        init, apply, About("conv", Window(_plain(window), _plain(stride), _plain(dilation)))
-    )
+    return Layer(init, _apply_kernel(convolve), About(name, seen))
 
 
 def dense(features: int, *, bias: bool = True, kernel_init: Initializer = "he_normal") -> Layer:
@@ -108,99 +147,9 @@ def dense(features: int, *, bias: bool = True, kernel_init: Initializer = "he_no
     return Layer(init, apply, About("dense", POINTWISE))
 
 
-def max_pool(
-    window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
-) -> Layer:
-    """Maximum over windows; see `ops.max_pool`."""
-    return _pool("max_pool", ops.max_pool, window, stride, padding=padding)
-
-
-def avg_pool(
-    window: int | list[int],
-    *,
-    stride: int | list[int] | None = None,
-    padding: Padding = "VALID",
-    count_include_pad: bool = True,
-) -> Layer:
-    """Average over windows; see `ops.avg_pool`."""
-    return _pool(
-        "avg_pool",
-        ops.avg_pool,
-        window,
-        stride,
-        padding=padding,
-        count_include_pad=count_include_pad,
-    )
-
-
 def flatten() -> Layer:
     """``(N, *spatial, C) -> (N, spatial * C)``, channels fastest."""
     return stateless("flatten", lambda x: x.reshape(x.shape[0], -1), EVERYWHERE)
-
-
-def relu() -> Layer:
-    """See `ops.relu`."""
-    return activation("relu")
-
-
-def leaky_relu(*, negative_slope: float = 0.01) -> Layer:
-    """See `ops.leaky_relu`."""
-    return stateless("leaky_relu", lambda x: ops.leaky_relu(x, negative_slope), POINTWISE)
-
-
-def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
-    """A leaky_relu that learns its slope; see `ops.prelu`.
-
-    Args:
-        slope: where it starts; He et al., arXiv:1502.01852, and PyTorch start at 0.25.
-        per_channel: whether each channel has a slope of its own.
-    """
-
-    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        del key
-        return in_shape, {"slope": jnp.full(in_shape[-1:] if per_channel else (), slope)}, {}
-
-    def apply(params, state, x, *, train=False, key=None):
-        del train, key
-        return ops.prelu(x, params["slope"]), state
-
-    return Layer(init, apply, About("prelu", POINTWISE))
-
-
-def maxout(pieces: int) -> Layer:
-    """The largest of each `pieces` neighbouring channels; see `ops.maxout`."""
-    check_positive("maxout", pieces=pieces)
-    return stateless("maxout", lambda x: ops.maxout(x, pieces), POINTWISE)
-
-
-def elu(*, alpha: float = 1.0) -> Layer:
-    """See `ops.elu`."""
-    return stateless("elu", lambda x: ops.elu(x, alpha), POINTWISE)
-
-
-def sigmoid() -> Layer:
-    """See `ops.sigmoid`."""
-    return activation("sigmoid")
-
-
-def tanh() -> Layer:
-    """See `ops.tanh`."""
-    return activation("tanh")
-
-
-def softmax() -> Layer:
-    """See `ops.softmax`. Not the last layer of a classifier: the loss takes logits."""
-    return activation("softmax")
-
-
-def gelu() -> Layer:
-    """See `ops.gelu`."""
-    return activation("gelu")
-
-
-def silu() -> Layer:
-    """See `ops.silu`."""
-    return activation("silu")
 
 
 def dropout(rate: float, *, per_channel: bool = False) -> Layer:
@@ -225,14 +174,33 @@ def dropout(rate: float, *, per_channel: bool = False) -> Layer:
     return Layer(init, apply, About("dropout", POINTWISE))
 
 
-def activation(name: ActivationName) -> Layer:
-    """The activation of that name, with its default settings."""
-    if name not in get_args(ActivationName):
-        raise ValueError(
-            f"activation: unknown name: got {name!r}; need one of "
-            + ", ".join(get_args(ActivationName))
-        )
-    return stateless(name, getattr(ops, name), POINTWISE)
+def _convolution(
+    kind, convolve, features, window, groups, bias, kernel_init, seen: Window | None
+) -> Layer:
+    """The layer of an op that takes a kernel ``(*window, Ci // groups, features)``."""
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        if len(in_shape) not in (3, 4, 5):
+            raise ValueError(
+                f"{kind}: a batch of 1-D, 2-D or 3-D images is needed: got shape {in_shape}; "
+                "write (N, *spatial, Ci), and convolve before flattening"
+            )
+        spatial = len(in_shape) - 2
+        size = (window,) * spatial if isinstance(window, int) else tuple(window)
+        shape = (*size, in_shape[-1] // groups, features)
+        out_shape = infer_shape(convolve, in_shape, shape)
+        draw = _initializer(kernel_init, groups)
+        return out_shape, _kernel_and_bias(draw(key, shape, jnp.float32), bias), {}
+
+    return Layer(init, _apply_kernel(convolve), About(kind, seen))
+
+
+def _apply_kernel(convolve: Callable[..., Array]) -> Callable[..., tuple[Array, State]]:
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return convolve(x, params["kernel"], params.get("bias")), state
+
+    return apply
 
 
 def check_positive(function: str, **values: int | list[int]) -> None:
@@ -250,19 +218,9 @@ def check_positive(function: str, **values: int | list[int]) -> None:
             )
 
 
-def _pool(kind, op, window, stride, **options) -> Layer:
-    stride = window if stride is None else stride
-    check_positive(kind, window=window, stride=stride)
-    window, stride = _plain(window), _plain(stride)
-    options["padding"] = _plain(options["padding"])
-    return stateless(
-        kind, lambda x: op(x, window, stride=stride, **options), Window(window, stride)
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A config writes lists where Python writes tuples."""
-    return tuple(map(_plain, value)) if isinstance(value, list) else value
+def plain(value: Any) -> Any:
+    """Lists as tuples: a config writes lists where Python writes tuples."""
+    return tuple(map(plain, value)) if isinstance(value, list) else value
 
 
 def _initializer(initializer: Initializer, groups: int = 1) -> Callable[..., Array]:

@@ -3,8 +3,10 @@
 from typing import Literal
 
 from .layer import Layer, serial
-from .layers import ActivationName, avg_pool, conv, dense, flatten, max_pool
-from .layers import activation as activation_layer
+from .layers import conv, dense, flatten
+from .layers_activation import ActivationName
+from .layers_activation import activation as activation_layer
+from .layers_pool import avg_pool, max_pool
 
 
 def lenet5(classes: int, *, activation: ActivationName, pool: Literal["max", "avg"]) -> Layer:

@@ -1,8 +1,9 @@
 """The multi-layer perceptron."""
 
 from .layer import Layer, serial
-from .layers import ActivationName, check_positive, dense, flatten
-from .layers import activation as activation_layer
+from .layers import check_positive, dense, flatten
+from .layers_activation import ActivationName
+from .layers_activation import activation as activation_layer
 
 
 def mlp(classes: int, *, hidden: list[int], activation: ActivationName) -> Layer:

@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from . import layers as _layers
+from . import layers_activation as _activation
 from . import layers_norm as _norm
+from . import layers_pool as _pool
 from .layer import Layer, LayerError, identity, serial
 from .lenet import lenet5
 from .mlp import mlp
@@ -13,21 +15,32 @@ ARCHITECTURES: dict[str, Callable[..., Layer]] = {"lenet5": lenet5, "mlp": mlp}
 
 LAYERS: dict[str, Callable[..., Layer]] = {
     "conv": _layers.conv,
+    "conv_transpose": _layers.conv_transpose,
+    "depthwise_conv": _layers.depthwise_conv,
     "dense": _layers.dense,
-    "max_pool": _layers.max_pool,
-    "avg_pool": _layers.avg_pool,
+    "max_pool": _pool.max_pool,
+    "avg_pool": _pool.avg_pool,
+    "lp_pool": _pool.lp_pool,
+    "mixed_pool": _pool.mixed_pool,
+    "stochastic_pool": _pool.stochastic_pool,
+    "global_max_pool": _pool.global_max_pool,
+    "global_avg_pool": _pool.global_avg_pool,
+    "adaptive_max_pool": _pool.adaptive_max_pool,
+    "adaptive_avg_pool": _pool.adaptive_avg_pool,
+    "spatial_pyramid_pool": _pool.spatial_pyramid_pool,
+    "upsample": _pool.upsample,
     "flatten": _layers.flatten,
     "identity": identity,
-    "relu": _layers.relu,
-    "leaky_relu": _layers.leaky_relu,
-    "prelu": _layers.prelu,
-    "maxout": _layers.maxout,
-    "elu": _layers.elu,
-    "sigmoid": _layers.sigmoid,
-    "tanh": _layers.tanh,
-    "softmax": _layers.softmax,
-    "gelu": _layers.gelu,
-    "silu": _layers.silu,
+    "relu": _activation.relu,
+    "leaky_relu": _activation.leaky_relu,
+    "prelu": _activation.prelu,
+    "maxout": _activation.maxout,
+    "elu": _activation.elu,
+    "sigmoid": _activation.sigmoid,
+    "tanh": _activation.tanh,
+    "softmax": _activation.softmax,
+    "gelu": _activation.gelu,
+    "silu": _activation.silu,
     "dropout": _layers.dropout,
     "batch_norm": _norm.batch_norm,
     "layer_norm": _norm.layer_norm,

@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from ..ops.conv_primitive import conv_p
+from ..ops.conv_primitive import conv_p, input_grad_p
 from .layer import EVERYWHERE, Layer, Shape, Window, init_shapes
 
 
@@ -186,6 +186,8 @@ def _multiply_adds(jaxpr: Jaxpr) -> int:
         out, ins = _array(eqn.outvars[0]), [_array(v) for v in eqn.invars]
         if eqn.primitive is conv_p:
             total += out.size * math.prod(ins[1].shape[:-1])
+        elif eqn.primitive is input_grad_p:  # a transposed convolution
+            total += ins[0].size * math.prod(ins[1].shape[:-1])
         elif eqn.primitive.name == "conv_general_dilated":
             kernel, spec = ins[1].shape, eqn.params["dimension_numbers"].rhs_spec
             total += out.size * math.prod(kernel) // kernel[spec[0]]

@@ -61,7 +61,11 @@ def test_lenet5_spelled_out_is_lenet5():
 
 def test_every_registered_layer_can_be_built_and_run():
     needed = {"conv": {"features": 4, "window": 3}, "dense": {"features": 4}}
-    needed |= {"max_pool": {"window": 2}, "avg_pool": {"window": 2}}
+    needed |= {"conv_transpose": {"features": 4, "window": 2}, "depthwise_conv": {"window": 3}}
+    windows = ("max_pool", "avg_pool", "lp_pool", "mixed_pool", "stochastic_pool")
+    needed |= {name: {"window": 2} for name in windows}
+    needed |= {name: {"output_size": 4} for name in ("adaptive_max_pool", "adaptive_avg_pool")}
+    needed |= {"upsample": {"scale": 2}}
     needed |= {"maxout": {"pieces": 3}, "group_norm": {"groups": 3}, "dropout": {"rate": 0.5}}
     for name in model.LAYERS:
         net = model.from_layers([{"type": name, **needed.get(name, {})}])

@@ -56,6 +56,53 @@ def test_pools(padding):
     np.testing.assert_array_equal(y, ops.avg_pool(x, 5, padding=padding, count_include_pad=False))
 
 
+def test_conv_transpose():
+    x = jax.random.normal(KEY, (2, 3, 4, 4))
+    layer = model.conv_transpose(6, [3, 2], stride=2, padding=[1, 0], output_padding=1, groups=2)
+    params, y = run(layer, x)
+    assert params["kernel"].shape == (3, 2, 2, 6)
+    options = {"stride": 2, "padding": (1, 0), "output_padding": 1, "groups": 2}
+    expected = ops.conv_transpose(x, params["kernel"], params["bias"], **options)
+    np.testing.assert_array_equal(y, expected)
+    flops = model.summarize(layer, x.shape[1:]).flops
+    assert flops == 2 * (3 * 4 * 4) * (3 * 2) * (6 // 2)  # each input element, tap and output
+
+
+def test_depthwise_conv():
+    x = jax.random.normal(KEY, (2, 5, 4, 3))
+    params, y = run(model.depthwise_conv(3, multiplier=2, stride=2, padding="SAME"), x)
+    assert params["kernel"].shape == (3, 3, 1, 6)
+    expected = ops.depthwise_conv(x, params["kernel"], params["bias"], stride=2)
+    np.testing.assert_array_equal(y, expected)
+
+
+@pytest.mark.parametrize("name", ["mixed_pool", "stochastic_pool"])
+def test_random_pools_draw_in_training_alone(name):
+    x = jax.random.uniform(KEY, (2, 6, 6, 3))
+    layer, op = model.LAYERS[name](window=3, stride=2, padding=1), getattr(ops, name)
+    options = {"window": 3, "stride": 2, "padding": 1}
+    np.testing.assert_array_equal(run(layer, x)[1], op(x, **options, train=False))
+    drawn, _ = layer.apply({}, {}, x, train=True, key=KEY)
+    np.testing.assert_array_equal(drawn, op(x, **options, train=True, key=KEY))
+    with pytest.raises(ValueError, match="no random key"):
+        layer.apply({}, {}, x, train=True)
+
+
+def test_pools_of_the_whole_image():
+    x = jax.random.normal(KEY, (2, 6, 5, 3))
+    np.testing.assert_array_equal(run(model.global_avg_pool(), x)[1], ops.global_avg_pool(x))
+    np.testing.assert_array_equal(run(model.global_max_pool(), x)[1], ops.global_max_pool(x))
+    _, y = run(model.adaptive_avg_pool([2, 3]), x)
+    np.testing.assert_array_equal(y, ops.adaptive_avg_pool(x, (2, 3)))
+    _, y = run(model.spatial_pyramid_pool([3, 1]), x)
+    np.testing.assert_array_equal(y, ops.spatial_pyramid_pool(x, (3, 1)))
+    _, y = run(model.upsample([2, 3], method="bilinear", align_corners=True), x)
+    expected = ops.upsample(x, (2, 3), method="bilinear", align_corners=True)
+    np.testing.assert_array_equal(y, expected)
+    _, y = run(model.lp_pool(2, p=3.0), x)
+    np.testing.assert_array_equal(y, ops.lp_pool(x, 2, p=3.0))
+
+
 @pytest.mark.parametrize(
     "name", ["relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"]
 )

@@ -1,0 +1,139 @@
+"""The layers that change an image's size: pools, each an op of `convax.ops`, and `upsample`."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from jax import Array
+
+from .. import ops
+from .layer import EVERYWHERE, About, Layer, Params, Shape, State, Window, infer_shape, stateless
+from .layers import Padding, check_positive, plain
+
+
+def max_pool(
+    window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """Maximum over windows; see `ops.max_pool`."""
+    return _pool("max_pool", ops.max_pool, window, stride, padding=padding)
+
+
+def avg_pool(
+    window: int | list[int],
+    *,
+    stride: int | list[int] | None = None,
+    padding: Padding = "VALID",
+    count_include_pad: bool = True,
+) -> Layer:
+    """Average over windows; see `ops.avg_pool`."""
+    return _pool(
+        "avg_pool",
+        ops.avg_pool,
+        window,
+        stride,
+        padding=padding,
+        count_include_pad=count_include_pad,
+    )
+
+
+def lp_pool(
+    window: int | list[int],
+    *,
+    p: float = 2.0,
+    stride: int | list[int] | None = None,
+    padding: Padding = "VALID",
+) -> Layer:
+    """p-norm of windows; see `ops.lp_pool`."""
+    return _pool("lp_pool", partial(ops.lp_pool, p=p), window, stride, padding=padding)
+
+
+def mixed_pool(
+    window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """Maximum or mean, as a coin falls; in training `apply` needs a key; see `ops.mixed_pool`."""
+    return _random_pool("mixed_pool", ops.mixed_pool, window, stride, padding)
+
+
+def stochastic_pool(
+    window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
+) -> Layer:
+    """A random element of each window; training needs a key; see `ops.stochastic_pool`."""
+    return _random_pool("stochastic_pool", ops.stochastic_pool, window, stride, padding)
+
+
+def global_max_pool() -> Layer:
+    """``(N, *spatial, C) -> (N, C)``; see `ops.global_max_pool`."""
+    return stateless("global_max_pool", ops.global_max_pool, EVERYWHERE)
+
+
+def global_avg_pool() -> Layer:
+    """``(N, *spatial, C) -> (N, C)``; see `ops.global_avg_pool`."""
+    return stateless("global_avg_pool", ops.global_avg_pool, EVERYWHERE)
+
+
+def adaptive_max_pool(output_size: int | list[int]) -> Layer:
+    """Maximum over as many bins as wanted; see `ops.adaptive_max_pool`."""
+    return _adaptive_pool("adaptive_max_pool", ops.adaptive_max_pool, output_size)
+
+
+def adaptive_avg_pool(output_size: int | list[int]) -> Layer:
+    """Mean over as many bins as wanted; see `ops.adaptive_avg_pool`."""
+    return _adaptive_pool("adaptive_avg_pool", ops.adaptive_avg_pool, output_size)
+
+
+def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
+    """One vector for images of any size; see `ops.spatial_pyramid_pool`.
+
+    Args:
+        levels: bins along each axis, level by level; 4, 2 and 1 if left out.
+    """
+    levels = [4, 2, 1] if levels is None else levels
+    check_positive("spatial_pyramid_pool", levels=levels)
+    function = partial(ops.spatial_pyramid_pool, levels=tuple(levels))
+    return stateless("spatial_pyramid_pool", function, EVERYWHERE)
+
+
+def upsample(
+    scale: int | list[int],
+    *,
+    method: Literal["nearest", "bilinear"] = "nearest",
+    align_corners: bool = False,
+) -> Layer:
+    """`scale` times larger along each axis; see `ops.upsample`."""
+    check_positive("upsample", scale=scale)
+    options = {"method": method, "align_corners": align_corners}
+    function = partial(ops.upsample, scale=plain(scale), **options)
+    infer_shape(function, (1, *(1,) * (len(scale) if isinstance(scale, list) else 1), 1))
+    return stateless("upsample", function, None)
+
+
+def _pool(kind, op, window, stride, **options) -> Layer:
+    stride = window if stride is None else stride
+    check_positive(kind, window=window, stride=stride)
+    window, stride = plain(window), plain(stride)
+    options["padding"] = plain(options["padding"])
+    return stateless(
+        kind, lambda x: op(x, window, stride=stride, **options), Window(window, stride)
+    )
+
+
+def _random_pool(kind: str, op: Callable[..., Array], window, stride, padding) -> Layer:
+    stride = window if stride is None else stride
+    check_positive(kind, window=window, stride=stride)
+    window, stride = plain(window), plain(stride)
+    pool = partial(op, window=window, stride=stride, padding=plain(padding))
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        return infer_shape(partial(pool, train=False), in_shape), {}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params
+        return pool(x, train=train, key=key), state
+
+    return Layer(init, apply, About(kind, Window(window, stride)))
+
+
+def _adaptive_pool(kind: str, op: Callable[..., Array], output_size) -> Layer:
+    check_positive(kind, output_size=output_size)
+    return stateless(kind, partial(op, output_size=plain(output_size)), EVERYWHERE)
