@@ -12,7 +12,6 @@ import time
 from functools import partial
 
 import jax
-import jax.numpy as jnp
 
 from convax.ops.conv_geometry import resolve_conv
 from convax.ops.conv_phases import phases_input_grad, phases_pay_for_input_grad
@@ -55,9 +54,7 @@ def measure(x, kernel, stride, groups, repeats):
     geometry = resolve_conv("benchmark", x, kernel, stride, "SAME", 1, groups)
     g = jax.random.normal(jax.random.key(0), (x[0], *geometry.output, kernel[-1]))
     k = jax.random.normal(jax.random.key(1), kernel)
-    forms = [
-        jax.jit(partial(f, geometry=geometry)) for f in (plain_input_grad, phases_input_grad)
-    ]
+    forms = [jax.jit(partial(f, geometry=geometry)) for f in (plain_input_grad, phases_input_grad)]
     times: list[list[float]] = [[], []]
     for _ in range(repeats + 1):  # the first compiles
         for form, seconds in zip(forms, times, strict=True):

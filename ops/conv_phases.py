@@ -6,14 +6,14 @@ on where j lies between two steps of the stride: along one axis, with j = s q + 
 
     gx[s q + r] = sum_m  g[q + c - d' m]  k[u + t m]
 
-over the taps u, u + t, u + 2 t, ... with d u = r + p (mod s), where t = s / gcd(s, d) and
-d' = d / gcd(s, d), and c = (r + p - d u) / s. So each phase is a convolution of g itself, of stride 1
-and dilation d', with every t-th tap of the kernel, flipped; no product with a zero is left.
+over the taps u, u + t, u + 2 t, ... with d u = r + p (mod s), where t = s / gcd(s, d),
+d' = d / gcd(s, d) and c = (r + p - d u) / s. So each phase is a convolution of g itself, of stride
+1 and dilation d', with every t-th tap of the kernel, flipped; no product with a zero is left.
 
 `benchmarks/conv_phases.py` measures plain / phases. On 2 cores of Zen 4 with jax 0.10.2 and 0.12.0
-a 3x3 kernel of stride 2 gives 1.1 and 1.9, 4x4 1.5 and 2.6, depthwise 2.5 and 4.6, and in three
-dimensions, where XLA's own form is not vectorised, 31 and 43. Where the window is no larger than the
-stride each phase has one tap or none and the many small products lose: 0.4 to 1.1. So does stride 8
+a 3x3 kernel of stride 2 gives 1.1 and 1.9, 4x4 1.5 and 2.5, depthwise 2.5 and 4.6, and in three
+dimensions, where XLA's own form is not vectorised, 30. Where the window is no larger than the
+stride each phase has one tap or none and the many small products lose: 0.3 to 1.1. So does stride 8
 with its 64 phases: 1.4 and 0.7.
 """
 
@@ -60,7 +60,7 @@ def phases_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.
 
 
 def _phases(size, window, output, stride, dilation, padding) -> list[_Phase]:
-    """Every phase r = 0 ... s - 1 along one axis, each rounded up to the same number of elements."""
+    """Every phase r = 0 ... s - 1 along one axis, all rounded up to one number of elements."""
     common = gcd(stride, dilation)
     t, d, blocks = stride // common, dilation // common, -(-size // stride)
     phases = []

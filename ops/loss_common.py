@@ -27,6 +27,12 @@ def full_weights(name: str, weights, shape: tuple[int, ...], dtype) -> jax.Array
     return jnp.broadcast_to(weights, shape)
 
 
+def example_weights(name: str, weights, labels: jax.Array, dtype) -> jax.Array:
+    """The weights (N,) of the examples, ones if there are none."""
+    full = full_weights(name, weights, labels.shape, dtype)
+    return jnp.ones(labels.shape, dtype) if full is None else full
+
+
 def without_masked(a: jax.Array, weights: jax.Array | None) -> jax.Array:
     """`a` with zeros for the examples of weight zero, and zero gradients.
 

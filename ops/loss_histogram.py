@@ -7,7 +7,7 @@ from .dtype import wide
 from .loss_common import (
     check_embeddings,
     check_number,
-    full_weights,
+    example_weights,
     relu,
     safe_divide,
     safe_sqrt,
@@ -75,16 +75,15 @@ def histogram_loss(
     check_embeddings(name, x, labels)
     check_number(name, "bins", bins, isinstance(bins, int) and bins >= 2, "an integer >= 2", 101)
     dtype = wide(x.dtype)
-    if weights is None:
-        weights = jnp.ones(labels.shape, dtype)
-    w = full_weights(name, weights, labels.shape, dtype)
+    w = example_weights(name, weights, labels, dtype)
     x = without_masked(x.astype(dtype), w)
 
     unit = safe_divide(x, safe_sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True)))
     s = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
     position = (s + 1) * ((bins - 1) / 2)  # in units of delta: the nodes are then exact
     nodes = jnp.arange(bins, dtype=dtype).reshape(1, 1, bins)
-    shares = relu(1 - jnp.abs(position[..., None] - nodes))  # N, N, R
+    u = position[..., None] - nodes
+    shares = relu(1 - relu(u) - relu(-u))  # N, N, R; of jnp.abs the derivative at 0 is 1
 
     pair = w[:, None] * w[None, :]
     same = labels[:, None] == labels[None, :]

@@ -9,7 +9,7 @@ from .dtype import wide
 from .loss_common import (
     check_embeddings,
     check_number,
-    full_weights,
+    example_weights,
     hits,
     safe_divide,
     safe_sqrt,
@@ -81,9 +81,7 @@ def lda_loss(
     x, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     _check("lda_loss", x, labels, num_classes, regularization, epsilon)
     dtype, D, K = wide(x.dtype), x.shape[1], num_classes
-    if weights is None:
-        weights = jnp.ones(labels.shape, dtype)
-    w = full_weights("lda_loss", weights, labels.shape, dtype)
+    w = example_weights("lda_loss", weights, labels, dtype)
     x, hit = without_masked(x.astype(dtype), w), hits(without_masked(labels, w), K)
     known = jnp.all(jnp.any(hit, axis=-1))
     one_hot = hit.astype(dtype)

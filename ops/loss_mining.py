@@ -8,7 +8,7 @@ from .loss_common import (
     Reduction,
     check_embeddings,
     check_margin,
-    full_weights,
+    example_weights,
     reduce,
     relu,
     safe_sqrt,
@@ -144,9 +144,7 @@ def _distances(name, embeddings, labels, margin, squared, weights):
     check_embeddings(name, x, labels)
     check_margin(name, margin)
     dtype = wide(x.dtype)
-    if weights is None:
-        weights = jnp.ones(labels.shape, dtype)
-    w = full_weights(name, weights, labels.shape, dtype)
+    w = example_weights(name, weights, labels, dtype)
     distance = _pairwise(without_masked(x.astype(dtype), w))
     D = distance if squared else safe_sqrt(distance)
     both = (w[:, None] != 0) & (w[None, :] != 0)

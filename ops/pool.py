@@ -123,12 +123,7 @@ def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     # Windows that overlap are cheaper one axis at a time. The last axis first keeps ties in
     # row-major order: the first row that has the maximum wins, and in it the first column.
     for axis in reversed(axes):
-        if axis.window <= 8:
-            x = _max_of_taps(x, (axis,))
-        elif axis.tiles:
-            x = _max_along(windows(x, axis), axis.at + 1)
-        else:
-            x = _max_of_window(x, axis)
+        x = _max_of_taps(x, (axis,)) if axis.window <= 8 else _max_of_windows(x, axis)
     return x
 
 
@@ -168,46 +163,36 @@ def _first_inside(rank, axes):
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_along(x, axis):
-    """Maximum over one whole axis."""
-    return jnp.max(x, axis=axis)
-
-
-@_max_along.defjvp
-def _max_along_jvp(axis, primals, tangents):
-    (x,), (dx,) = primals, tangents
-    y = _max_along(x, axis)
-    position = jnp.expand_dims(
-        np.arange(x.shape[axis], dtype=np.int32), [i for i in range(x.ndim) if i != axis]
-    )
-    # The least of these is the first maximum's position, or that of the last NaN as -1 - position.
-    order = jnp.where(x == jnp.expand_dims(y, axis), position, x.shape[axis])
-    order = jnp.where(jnp.isnan(x), ~position, order)
-    least = jnp.min(order, axis=axis, keepdims=True)
-    winner = lax.optimization_barrier(jnp.where(least < 0, ~least, least))
-    return y, jnp.sum(jnp.where(position == winner, dx, jnp.zeros((), dx.dtype)), axis=axis)
-
-
-@partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_of_window(x, axis):
+def _max_of_windows(x, axis):
     """Maximum along one axis, in a program that does not grow with the window."""
+    if axis.tiles:
+        return jnp.max(windows(x, axis), axis=axis.at + 1)
     return reduce_windows(x, axis, np.array(-np.inf, x.dtype), lax.max)
 
 
-@_max_of_window.defjvp
-def _max_of_window_jvp(axis, primals, tangents):
+@_max_of_windows.defjvp
+def _max_of_windows_jvp(axis, primals, tangents):
     (x,), (dx,) = primals, tangents
-    position = lax.broadcasted_iota(np.int32, x.shape, axis.at)
-    padding = np.array(-np.inf, x.dtype), np.int32(axis.size)  # so late a position never wins
-    _, winner = reduce_windows((lax.stop_gradient(x), position), axis, padding, _earlier_max)
-    return _max_of_window(x, axis), jnp.take_along_axis(dx, winner, axis.at)
+    y, elements, at = _max_of_windows(x, axis), windows(x, axis), axis.at + 1
+    tap = np.arange(axis.window, dtype=np.int32)
+    tap = tap.reshape([-1 if i == at else 1 for i in range(elements.ndim)])
+    # The least of these is the number of the first maximum, or that of the last NaN as -1 - number.
+    order = jnp.where(elements == jnp.expand_dims(y, at), tap, axis.window)
+    order = jnp.where(jnp.isnan(elements), ~tap, order)
+    if any(axis.padding):  # the zeros around x are no candidates
+        order = jnp.where(_inside(axis, elements.ndim), order, axis.window)
+    least = jnp.min(order, axis=at, keepdims=True)
+    winner = lax.optimization_barrier(jnp.where(least < 0, ~least, least))
+    directions = windows(dx.astype(wide(dx.dtype)), axis)  # whose transpose adds up
+    dy = jnp.sum(jnp.where(tap == winner, directions, 0), axis=at)
+    return y, dy.astype(dx.dtype)
 
 
-def _earlier_max(left, right):
-    (a, i), (b, j) = left, right
-    first = jnp.isnan(a) | (a > b) | ((a == b) & (i < j))
-    first = jnp.where(jnp.isnan(b), jnp.isnan(a) & (i > j), first)  # the last NaN, as _first_max
-    return jnp.where(first, a, b), jnp.where(first, i, j)
+def _inside(axis, rank):
+    """Which elements of `windows` are not padding."""
+    position = axis.stride * np.arange(axis.output)[:, None] + np.arange(axis.window)
+    inside = (axis.padding[0] <= position) & (position < axis.padding[0] + axis.size)
+    return inside.reshape((1,) * axis.at + inside.shape + (1,) * (rank - axis.at - 2))
 
 
 # --------------------------------------------------------------------------------------- mean
