@@ -12,7 +12,12 @@ The letters of shapes, here and in every docstring:
 
 So images are (N, H, W, Ci) and kernels (KH, KW, Ci // G, Co). Every function differentiates to any
 order, forward and backward, and goes through `jit`, `vmap` and `scan`; dtypes are never mixed
-silently, and types below float32 are added up in float32.
+silently, and types below float32 are added up in float32. The derivations are in
+docs/mathematics.md.
+
+Families have a prefix: `conv*.py`, of which `conv_primitive.py` is the heart and `conv_plain.py`,
+`conv_rows.py` and `conv_phases.py` are what it is lowered to; `pool*.py`, `norm*.py`, `loss*.py`.
+What they share: `window.py` (strides and padding), `dtype.py`, `channel.py`, `linear_map.py`.
 """
 
 from .activation import (

@@ -43,7 +43,10 @@ def write_accuracy(path: str, entries: list[Entry]) -> None:
             continue
         errors = [measure(entry, seed, by_loops) for seed in range(SEEDS)]
         worst[entry.op] = np.fmax.reduce([worst.get(entry.op, errors[0]), *errors]).tolist()
-    layers = {name: measure(entry, 0, by_plain) for name, entry in track(LAYERS.items())}
+    layers = {
+        name: measure(entry, 0, by_plain)
+        for name, entry in track(LAYERS.items(), "measuring layers")
+    }
     page = PAGE.format(
         versions=versions(),
         seeds=SEEDS,

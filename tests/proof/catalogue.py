@@ -15,12 +15,12 @@ from . import (
 from .entry import Entry
 
 FAMILIES = {
-    "pooling": pooling,
-    "resampling": resampling,
     "convolution": convolution,
     "dense": dense,
-    "normalization": normalization,
+    "pooling": pooling,
+    "resampling": resampling,
     "activations": activations,
+    "normalization": normalization,
     "regularization": regularization,
     "losses": losses,
 }
@@ -39,6 +39,6 @@ WITHOUT: dict[str, str] = {
             *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"),
             *("lecun_uniform", "zeros", "ones"),
         ),
-        "draws a constant: moments and shapes are tested in tests/ops/test_init.py",
+        "makes numbers, of which none is differentiated: moments and shapes are tested in tests/ops/test_init.py",
     ),
 }

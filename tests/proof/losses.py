@@ -11,8 +11,10 @@ from .random import DTYPES, rng_of
 
 # ------------------------------------------------------------------------------------- entries
 
-LABELS = np.array([[0, 2], [3, 1]])
-FEW, CLASSES = np.array([0, 1, 0, 2, 1]), [0, 1, 2, 0, 1, 2, 0]  # 2 of FEW is alone
+# Of 32 bits, which are the same with and without jax_enable_x64.
+LABELS = np.array([[0, 2], [3, 1]], np.int32)
+FEW = np.array([0, 1, 0, 2, 1], np.int32)  # 2 is alone
+CLASSES = [0, 1, 2, 0, 1, 2, 0]
 SAME = np.array([True, False, True, False, False, True])
 MASK = np.array([[[True, False], [True, True]], [[False, False], [True, True]]])
 
@@ -105,7 +107,7 @@ def _leading(draw):
 
 def _classes(draw, rng):
     leading, K = _leading(draw), draw(st.integers(2, 5))
-    return leading, (*leading, K), rng.integers(0, K, leading)
+    return leading, (*leading, K), rng.integers(0, K, leading, np.int32)
 
 
 def _drawn_cross_entropy(draw, rng):
@@ -177,7 +179,7 @@ def _drawn_mined(semi_hard):
     def drawn(draw, rng):
         N, D = draw(st.integers(1, 6)), draw(st.integers(2, 4))
         options = draw(MARGINS), draw(st.booleans())
-        labels = rng.integers(0, 3, N)
+        labels = rng.integers(0, 3, N, np.int32)
         return embedding.mined(semi_hard, labels, D, *options), (N,), f"{labels} {D} {options}"
 
     return drawn
@@ -191,7 +193,7 @@ def _drawn_smooth(draw, rng, dtype):
 
 def _drawn_histogram(draw, rng, dtype):
     """With at least one pair of each kind."""
-    labels = np.array([0, 0, 1, *rng.integers(0, 3, draw(st.integers(0, 4)))])
+    labels = np.array([0, 0, 1, *rng.integers(0, 3, draw(st.integers(0, 4)))], np.int32)
     bins, D = draw(st.sampled_from([2, 5, 12, 101])), draw(st.integers(2, 4))
     function, _, torch_loss, *_ = embedding.histogram_functions(labels, bins)
     arrays = rng.standard_normal((len(labels), D)), rng.uniform(0.5, 2, len(labels))
@@ -201,7 +203,7 @@ def _drawn_histogram(draw, rng, dtype):
 def _drawn_lda(draw, rng, dtype):
     """Enough of a class that rounding does not swamp what is narrow."""
     K, D = draw(st.integers(2, 4)), draw(st.integers(1, 4))
-    labels = np.array([*range(K)] * 3)[: 3 * K - draw(st.integers(0, 1))]
+    labels = np.array([*range(K)] * 3, np.int32)[: 3 * K - draw(st.integers(0, 1))]
     missing = draw(st.integers(0, 1))
     regularization, epsilon = draw(st.sampled_from([0.1, 1.0])), draw(st.sampled_from([0.1, 100.0]))
     function, _, torch_loss, *_ = embedding.lda_functions(

@@ -199,7 +199,7 @@ def histogram_functions(labels, bins):
 
 
 def histogram(case, labels, D, bins, weighted=False):
-    function, *oracles = histogram_functions(np.array(labels), bins)
+    function, *oracles = histogram_functions(np.array(labels, np.int32), bins)
     draw = lambda rng: rng.standard_normal((len(labels), D))  # noqa: E731
     return batch_entry("histogram_loss", case, function, draw, *oracles, weighted)
 
@@ -266,6 +266,6 @@ def spread(labels, D):
 
 
 def lda(case, labels, K, D, epsilon, weighted=False):
-    labels = np.array(labels)
+    labels = np.array(labels, np.int32)
     function, *oracles = lda_functions(labels, K, D, 0.1, epsilon)
     return batch_entry("lda_loss", case, function, spread(labels, D), *oracles, weighted)

@@ -32,7 +32,7 @@ def cross_entropy(shape, labels, smoothing) -> Loss:
     """Class indices, or for None probabilities, in which there is a derivative too."""
 
     def torch_loss(torch, z, q=None):
-        q = torch.tensor(labels).reshape(-1) if q is None else q.reshape(-1, shape[-1])
+        q = torch.tensor(labels).long().reshape(-1) if q is None else q.reshape(-1, shape[-1])
         f = torch.nn.functional.cross_entropy
         each = f(z.reshape(-1, shape[-1]), q, reduction="none", label_smoothing=smoothing)
         return each.reshape(shape[:-1])
@@ -115,7 +115,7 @@ def hinge(shape, labels, power, margin) -> Loss:
 
 def multi_margin(shape, labels, power, margin) -> Loss:
     def torch_loss(torch, z):
-        y = torch.tensor(labels.reshape(-1))
+        y = torch.tensor(labels.reshape(-1)).long()
         f = torch.nn.functional.multi_margin_loss
         each = f(z.reshape(-1, shape[-1]), y, power, margin, reduction="none")
         return each.reshape(shape[:-1])

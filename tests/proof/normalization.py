@@ -79,7 +79,7 @@ def _batch_torch(momentum=0.1, eps=1e-5):
         new = (1 - momentum) * mean + momentum * rows.mean(0)
         new_var = (1 - momentum) * var + momentum * rows.var(0, correction=1)
         for ours, theirs in zip((new, new_var), running, strict=True):
-            np.testing.assert_allclose(ours.detach(), theirs, rtol=1e-10)
+            np.testing.assert_allclose(ours.detach(), theirs, rtol=1e-5)
         return torch.movedim(y, 1, -1), new, new_var
 
     return f

@@ -1,13 +1,12 @@
 """Every cell of the table, worked out by several processes."""
 
 import multiprocessing
+import sys
 import zlib
 from concurrent.futures import ProcessPoolExecutor, as_completed
 
 import jax
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from .catalogue import ENTRIES
 from .checks import CHECKS
@@ -21,10 +20,10 @@ def run(entries: list[int], workers: int):
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, mp_context=context, initializer=strict) as pool:
         jobs = [pool.submit(run_entry, n) for n in entries]
-        done = as_completed(jobs)
-        for job in track(done, "proving", len(jobs), console=Console(stderr=True)):
+        for done, job in enumerate(as_completed(jobs), start=1):
             n, outcomes = job.result()
             entry = ENTRIES[n]
+            print(f"{done:3} of {len(jobs)}: {entry.name}", file=sys.stderr, flush=True)
             for check, outcome in outcomes.items():
                 cells.setdefault(entry.op, {}).setdefault(check, []).append(outcome)
                 if outcome.startswith("FAILED"):
