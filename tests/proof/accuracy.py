@@ -138,8 +138,9 @@ PAGE = """# Accuracy
 
 The relative error of float32: the largest error of a value or of a gradient, over the largest element
 of the same array, against the NumPy loops of `tests/reference` in float64. The worst of the cases that
-`tests/proof` has for each operation, with {seeds} draws of standard normal numbers each; PyTorch's own
-error on the same numbers beside it. One rounding to float32 is 6e-08.
+`tests/proof` has for each operation, with {seeds} draws of random numbers each; beside it the error of
+PyTorch, or of the same formula composed of its operations, on the same numbers. One rounding to float32
+is 6e-08.
 
 Written by `make accuracy` with {versions}, on CPU.
 
