@@ -5,6 +5,7 @@ need real data.
 """
 
 import os
+import subprocess
 import sys
 import zlib
 from pathlib import Path
@@ -49,6 +50,25 @@ def torch():
     )
     torch.set_num_threads(1)
     return torch
+
+
+@pytest.fixture
+def run_on_four_devices(tmp_path):
+    """Run a script in a process in which the CPU counts as four devices."""
+
+    def run(script: str) -> None:
+        file = tmp_path / "sharded.py"
+        file.write_text(script)
+        finished = subprocess.run(
+            [sys.executable, str(file)],
+            env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert finished.returncode == 0, finished.stderr[-3000:]
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """Convolution: conventions, limits and messages. Its values and derivatives: tests/proof."""
 
-import subprocess
-import sys
 from typing import Any, NamedTuple
 
 import jax
@@ -216,18 +214,9 @@ for kind in AxisType.Auto, AxisType.Explicit:
 """
 
 
-def test_gradients_over_four_devices(tmp_path):
+def test_gradients_over_four_devices(run_on_four_devices):
     """The kernel's gradient is summed over the devices that share the batch."""
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    run = subprocess.run(
-        [sys.executable, str(script)],
-        env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    run_on_four_devices(SHARDED)
 
 
 # --------------------------------------------------------------------------- dtypes and limits

@@ -1,7 +1,5 @@
 """Normalisation beyond the proof: by hand, conventions, extremes, devices and errors."""
 
-import subprocess
-import sys
 from functools import partial
 
 import jax
@@ -244,18 +242,9 @@ for kind in AxisType.Auto, AxisType.Explicit:
 """
 
 
-def test_values_and_gradients_over_four_devices(tmp_path):
+def test_values_and_gradients_over_four_devices(run_on_four_devices):
     """Statistics of the whole batch, the variance between the shards included."""
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    run = subprocess.run(
-        [sys.executable, str(script)],
-        env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stderr
+    run_on_four_devices(SHARDED)
 
 
 def test_one_value_on_each_shard_is_enough():

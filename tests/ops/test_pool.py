@@ -1,7 +1,5 @@
 """Pooling over windows: what the proof does not cover. Ties, NaN, padding, limits and errors."""
 
-import subprocess
-import sys
 from functools import partial
 from math import inf
 
@@ -230,22 +228,12 @@ for function, f in functions.items():
             for way, g in ways.items():
                 what = f"{kind} {function} {way}"
                 np.testing.assert_allclose(g(xs), expected, rtol=1e-5, atol=1e-6, err_msg=what)
-print("all equal")
 """
 
 
-def test_over_devices(tmp_path):
+def test_over_devices(run_on_four_devices):
     """Pooling and resampling, with the batch over four devices."""
-    script = tmp_path / "sharded.py"
-    script.write_text(SHARDED)
-    run = subprocess.run(
-        [sys.executable, str(script)],
-        env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert run.stdout.strip().endswith("all equal"), run.stderr[-3000:]
+    run_on_four_devices(SHARDED)
 
 
 # ------------------------------------------------------------------------------------- errors
