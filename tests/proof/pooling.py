@@ -24,7 +24,7 @@ class Windows(NamedTuple):
     padding: tuple[tuple[int, int], ...]
 
     @property
-    def count(self) -> int:
+    def elements(self) -> int:
         return prod(self.window)
 
     def of(self, x):
@@ -67,7 +67,7 @@ def plain_max(w: Windows):
 def plain_avg(w: Windows, count_include_pad=True):
     arguments = (1, *w.window, 1), (1, *w.stride, 1), ((0, 0), *w.padding, (0, 0))
     total = lambda x: lax.reduce_window(x, 0.0, lax.add, *arguments)  # noqa: E731
-    return lambda x: total(x) / (w.count if count_include_pad else total(jnp.ones_like(x)))
+    return lambda x: total(x) / (w.elements if count_include_pad else total(jnp.ones_like(x)))
 
 
 def plain_expected(x):
@@ -215,7 +215,7 @@ def max_entry(case, shape, w):
 
 
 def avg_entry(case, shape, w, count_include_pad=True):
-    count = w.count if count_include_pad else None
+    count = w.elements if count_include_pad else None
     options = {"count_include_pad": count_include_pad}
     return entry(
         *("avg_pool", case, shape, w.into(ops.avg_pool, **options)),
@@ -254,8 +254,8 @@ def mixed_entry(case, shape, w):
     return entry(
         *("mixed_pool", case, shape, w.into(ops.mixed_pool, train=key is not None, key=key)),
         lambda x: chance * largest(x) + (1 - chance) * mean(x),
-        lambda x: reference.mixed_pool(x, w.of(x), w.count, chance),
-        lambda g, x: reference.mixed_pool_grad(g, x, w.of(x), w.count, chance),
+        lambda x: reference.mixed_pool(x, w.of(x), w.elements, chance),
+        lambda g, x: reference.mixed_pool_grad(g, x, w.of(x), w.elements, chance),
         torch_mixed(w, chance),
     )
 

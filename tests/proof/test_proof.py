@@ -43,7 +43,7 @@ def test_drawn(family, part, torch):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", PROBLEMS)
 def test_many_drawn(family, torch):
-    draw_problems(family, PARTS, 1000)
+    draw_problems(family, PARTS, 500)
 
 
 def test_every_function_has_an_entry():
