@@ -42,8 +42,12 @@ def batch_norm(
 
     def apply(params, state, x, *, train=False, key=None):
         del key
-        running = state["mean"], state["var"]
-        y, (mean, var) = normalize(x, *running, **params, train=train)
+        if not {"mean", "var"} <= state.keys():
+            raise ValueError(
+                f"batch_norm: no running statistics: got a state of {sorted(state)}, need mean and "
+                f"var; pass the state that init returned, and after each step the one from apply"
+            )
+        y, (mean, var) = normalize(x, state["mean"], state["var"], **params, train=train)
         return y, {"mean": mean, "var": var}
 
     return Layer(init, apply, About("batch_norm", POINTWISE))

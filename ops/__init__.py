@@ -10,10 +10,10 @@ The letters of shapes, here and in every docstring:
     G             groups
     K             classes
 
-So images are (N, H, W, Ci) and kernels (KH, KW, Ci // G, Co). Every function differentiates to any
-order, forward and backward, and goes through `jit`, `vmap` and `scan`; dtypes are never mixed
-silently, and types below float32 are added up in float32. The derivations are in
-docs/mathematics.md.
+So images are (N, H, W, Ci) and kernels (KH, KW, Ci // G, Co). Every function differentiates forward
+and backward, to any order that its derivatives have, and goes through `jit`, `vmap` and `scan`.
+Parameters have the dtype of the input, and types below float32 are added up in float32. The
+derivations are in docs/mathematics.md.
 
 Families have a prefix: `conv*.py`, of which `conv_primitive.py` is the heart and `conv_plain.py`,
 `conv_rows.py` and `conv_phases.py` are what it is lowered to; `pool*.py`, `norm*.py`, `loss*.py`.

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .channel import along_channels, check_channels
 from .dtype import check_floating, check_same, wide
 from .pool import max_pool
+from .scalar import number
 from .window import is_int
 
 
@@ -36,7 +37,8 @@ def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
     Note:
         At the kink x = 0 the derivative is 1; PyTorch takes the other side, `negative_slope`.
     """
-    return jax.nn.leaky_relu(_floating("leaky_relu", x), negative_slope)
+    x = _floating("leaky_relu", x)
+    return jax.nn.leaky_relu(x, _scalar("leaky_relu", "negative_slope", negative_slope, x))
 
 
 def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
@@ -105,7 +107,7 @@ def maxout(x: jax.Array, pieces: int) -> jax.Array:
         Goodfellow et al., arXiv:1302.4389.
     """
     x = _floating("maxout", x)
-    if x.ndim == 0 or not is_int(pieces) or pieces < 1 or x.shape[-1] % pieces:
+    if x.ndim == 0 or not x.shape[-1] or not is_int(pieces) or pieces < 1 or x.shape[-1] % pieces:
         raise ValueError(
             f"maxout: bad pieces: got pieces={pieces!r} with x {x.shape}, need a positive int that "
             f"divides x.shape[-1]; give the layer before pieces times as many features"
@@ -123,7 +125,8 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
     References:
         Clevert et al., arXiv:1511.07289.
     """
-    return jax.nn.elu(_floating("elu", x), alpha)
+    x = _floating("elu", x)
+    return jax.nn.elu(x, _scalar("elu", "alpha", alpha, x))
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -216,3 +219,8 @@ def _floating(name, x):
     x = jnp.asarray(x)
     check_floating(name, "x", x)
     return x
+
+
+def _scalar(name, what, value, x):
+    remedy = "write one number, or use prelu for one slope per channel"
+    return number(name, what, value, lambda _: True, "one number", remedy, dtype=x.dtype)

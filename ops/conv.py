@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .channel import add_bias
-from .conv_geometry import resolve_conv
+from .conv_geometry import check_shapes, resolve_conv
 from .conv_primitive import bind, conv_p
 from .dtype import check_same
 from .window import Padding
@@ -157,7 +157,8 @@ def depthwise_conv(
         Howard et al., MobileNets, arXiv:1704.04861, equation 3.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    return _conv("depthwise_conv", x, kernel, bias, stride, padding, dilation, _channels(x))
+    _check_depthwise("depthwise_conv", x, kernel)
+    return _conv("depthwise_conv", x, kernel, bias, stride, padding, dilation, x.shape[-1])
 
 
 def separable_conv(
@@ -203,6 +204,7 @@ def separable_conv(
         Chollet, Xception, arXiv:1610.02357; Howard et al., MobileNets, arXiv:1704.04861.
     """
     x, depthwise, pointwise = map(jnp.asarray, (x, depthwise_kernel, pointwise_kernel))
+    _check_depthwise("separable_conv", x, depthwise)
     if any(k != 1 for k in pointwise.shape[:-2]):
         raise ValueError(
             f"separable_conv: the pointwise kernel has a window: got {pointwise.shape}, need "
@@ -210,7 +212,7 @@ def separable_conv(
             f"depthwise kernel, which comes first"
         )
     name = "separable_conv"
-    y = _conv(name, x, depthwise, None, stride, padding, dilation, _channels(x))
+    y = _conv(name, x, depthwise, None, stride, padding, dilation, x.shape[-1])
     return _conv(name, y, pointwise, bias, 1, "VALID", 1, 1)
 
 
@@ -240,5 +242,21 @@ def _conv(name, x, kernel, bias, stride, padding, dilation, groups) -> jax.Array
     return add_bias(name, bind(conv_p, x, kernel, geometry), bias)
 
 
-def _channels(x) -> int:
-    return x.shape[-1] if x.ndim else 1  # that a scalar has none is said by the check of ranks
+def _check_depthwise(name, x, kernel):
+    """Ranks and channels, in the words of a function that has no groups."""
+    if x.ndim not in (3, 4, 5) or kernel.ndim != x.ndim:
+        check_shapes(name, x.shape, kernel.shape, 1)  # which says what ranks are wanted
+    *window, one, many = kernel.shape
+    C = x.shape[-1]
+    if one == 1 and C and many % C == 0:
+        return
+    if one == 1 and x.shape[1] and many % x.shape[1] == 0:
+        remedy = "x looks channels first, write jnp.moveaxis(x, 1, -1)"
+    elif one == C:
+        remedy = f"write kernel.reshape{(*window, 1, one * many)}"
+    else:
+        remedy = f"make the kernel {(*window, 1, C)}, or a multiple of that"
+    raise ValueError(
+        f"{name}: channels do not match: got x {x.shape} and kernel {kernel.shape}, need a kernel "
+        f"(*window, 1, C * M) with C={C}; {remedy}"
+    )

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .dtype import check_floating
+from .scalar import check_key, number
 
 
 def dropout(
@@ -51,11 +52,15 @@ def dropout(
     """
     x = jnp.asarray(x)
     check_floating("dropout", "x", x)
-    if not 0 <= rate < 1:
-        raise ValueError(
-            f"dropout: bad rate: got {rate!r}, need 0 <= rate < 1, the probability of dropping a "
-            f"value; at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example"
-        )
+    rate = number(
+        "dropout",
+        "rate",
+        rate,
+        lambda rate: 0 <= rate < 1,
+        "0 <= rate < 1, the probability of dropping a value",
+        "at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example",
+        dtype=x.dtype,
+    )
     if per_channel and x.ndim < 2:
         raise ValueError(
             f"dropout: no channels of examples: got x {x.shape} with per_channel=True, need "
@@ -63,11 +68,7 @@ def dropout(
         )
     if not train:
         return x
-    if key is None:
-        raise ValueError(
-            "dropout: no random key: got key=None with train=True, need a jax.random key, another "
-            "one for each step; write key=jax.random.key(seed), or train=False"
-        )
+    key = check_key("dropout", key)
     shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if per_channel else x.shape
     # A float32 probability draws float32 numbers, and so the same ones whether or not x64 is on.
     kept = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)

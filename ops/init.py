@@ -30,6 +30,8 @@ from math import prod, sqrt
 import jax
 import jax.numpy as jnp
 
+from .window import is_int
+
 
 def xavier_uniform(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
@@ -128,7 +130,7 @@ INITIALIZERS: dict[str, Callable[..., jax.Array]] = {
 
 
 def _fans(name, shape, groups):
-    if len(shape) < 2 or min(shape) < 1 or groups < 1 or shape[-1] % groups:
+    if len(shape) < 2 or min(shape) < 1 or not is_int(groups) or groups < 1 or shape[-1] % groups:
         raise ValueError(
             f"{name}: no fans: got shape {tuple(shape)} with groups={groups}, need "
             f"(*window, Ci // groups, Co), no axis empty and Co divisible by groups; initialize "

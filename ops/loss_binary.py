@@ -53,8 +53,11 @@ def binary_cross_entropy(
         Array([6.931472e-01, 1.000000e+04], dtype=float32)
 
     Note:
-        PyTorch's `binary_cross_entropy_with_logits`. Exact, with its derivatives of every order,
-        for logits of +-1e4; an infinite logit gives an infinite loss or NaN.
+        PyTorch's `binary_cross_entropy_with_logits`, the weighted mean of which divides by the
+        number of elements; ours divides by the sum of the weights. A mean over an empty batch is
+        NaN. The targets are converted to the dtype of the logits, or float32 if that is wider.
+        Exact, with its derivatives of every order, for logits of +-1e4; an infinite logit gives an
+        infinite loss or NaN.
     """
     name = "binary_cross_entropy"
     z, t, weights = _prepare(name, logits, targets, weights)
@@ -68,8 +71,8 @@ def focal(
     logits: jax.Array,
     targets: jax.Array,
     *,
-    gamma: float = 2.0,
-    alpha: float | None = 0.25,
+    gamma: float | jax.Array = 2.0,
+    alpha: float | jax.Array | None = 0.25,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
@@ -116,11 +119,15 @@ def focal(
     References:
         Lin et al., arXiv:1708.02002, equation 5.
     """
-    check_number("focal", "gamma", gamma, gamma >= 0, "gamma >= 0", 2.0)
-    good = alpha is None or 0 <= alpha <= 1
-    check_number("focal", "alpha", alpha, good, "0 <= alpha <= 1 or None", 0.25)
+    check_number("focal", "gamma", gamma, lambda g: g >= 0, "gamma >= 0", 2.0)
+    if alpha is not None:
+        good = lambda a: 0 <= a <= 1  # noqa: E731
+        check_number("focal", "alpha", alpha, good, "0 <= alpha <= 1 or None", 0.25)
     z, t, weights = _prepare("focal", logits, targets, weights)
-    positive, negative = (1, 1) if alpha is None else (alpha, 1 - alpha)
+    gamma, positive, negative = jnp.asarray(gamma, z.dtype), 1, 1
+    if alpha is not None:
+        positive = jnp.asarray(alpha, z.dtype)
+        negative = 1 - positive
     wrong, right = softplus(-z), softplus(z)  # -log p, -log(1 - p)
     loss = positive * t * jnp.exp(-gamma * right) * wrong
     loss += negative * (1 - t) * jnp.exp(-gamma * wrong) * right
@@ -146,9 +153,9 @@ def _prepare(name, logits, targets, weights):
 
 
 def _pos_weight(name, pos_weight, z):
-    if isinstance(pos_weight, int | float):
-        check_number(name, "pos_weight", pos_weight, pos_weight >= 0, "pos_weight >= 0", 2.0)
-    pos_weight = jnp.asarray(pos_weight, z.dtype)
+    given, pos_weight = pos_weight, jnp.asarray(pos_weight, z.dtype)
+    if pos_weight.ndim == 0:
+        check_number(name, "pos_weight", given, lambda c: c >= 0, "pos_weight >= 0", 2.0)
     if pos_weight.ndim and pos_weight.shape != z.shape[-1:]:
         raise ValueError(
             f"{name}: wrong pos_weight: got shape {pos_weight.shape} with logits {z.shape}, need "

@@ -11,6 +11,8 @@ from .loss_common import (
     check_targets,
     full_weights,
     hits,
+    index_remedy,
+    is_zero,
     nan_if_unknown,
     reduce,
     without_masked,
@@ -22,7 +24,7 @@ def softmax_cross_entropy(
     labels: jax.Array,
     *,
     weights: jax.Array | None = None,
-    label_smoothing: float = 0.0,
+    label_smoothing: float | jax.Array = 0.0,
     reduction: Reduction = "mean",
 ) -> jax.Array:
     r"""Cross-entropy between labels and the softmax of logits.
@@ -31,7 +33,8 @@ def softmax_cross_entropy(
         \frac{\partial \ell}{\partial z_k} = p_k - q_k
 
     with q the one-hot vector of the label, or the given probabilities, after label smoothing
-    q <- (1 - e) q + e / K, which `smooth_labels` is on its own.
+    q <- (1 - e) q + e / K, which `smooth_labels` is on its own. The gradient is that of labels
+    that sum to 1; of others it is :math:`p_k \sum_j q_j - q_k`.
 
     Args:
         logits: z, ``(N, ..., K)``, floating point.
@@ -58,16 +61,18 @@ def softmax_cross_entropy(
     Note:
         A class index outside 0 ... K - 1 cannot raise under jit; its loss is NaN. Where PyTorch
         has `ignore_index`, give those examples weight zero. Its class weights are
-        ``weights=class_weights[labels]``, and the mean then divides by their sum, as in PyTorch.
-        A mean over weights that are all zero is NaN. The logarithm is never taken of a rounded
+        ``weights=class_weights[labels]``, and the mean then divides by their sum, as in PyTorch;
+        but with label smoothing PyTorch weighs the smoothing by the weight of each class, and this
+        by that of the example. A mean over an empty batch, or over weights that are all zero, is
+        NaN. Float labels are converted to the dtype of the logits, or float32 if that is wider. A
+        traced `label_smoothing` counts as above 0. The logarithm is never taken of a rounded
         probability, so logits of +-1e4 are exact; one of -inf is a class that cannot be.
     """
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     name = "softmax_cross_entropy"
     _check_labels(name, logits, labels)
-    check_number(
-        name, "label_smoothing", label_smoothing, 0 <= label_smoothing < 1, "0 <= e < 1", 0.1
-    )
+    good = lambda e: 0 <= e < 1  # noqa: E731
+    check_number(name, "label_smoothing", label_smoothing, good, "0 <= e < 1", 0.1)
     dtype = wide(logits.dtype)
     weights = full_weights(name, weights, logits.shape[:-1], dtype)
     labels = without_masked(labels, weights)
@@ -79,12 +84,13 @@ def softmax_cross_entropy(
         q = labels.astype(dtype)
         impossible = (q == 0) & (log_p == -jnp.inf)  # 0 log 0 = 0
         loss = -jnp.sum(q * jnp.where(impossible, 0, log_p), axis=-1)
-    if label_smoothing:
-        loss = (1 - label_smoothing) * loss - label_smoothing * jnp.mean(log_p, axis=-1)
+    if not is_zero(label_smoothing):
+        e = jnp.asarray(label_smoothing, dtype)
+        loss = (1 - e) * loss - e * jnp.mean(log_p, axis=-1)
     return reduce(name, loss, weights, reduction)
 
 
-def smooth_labels(probabilities: jax.Array, *, rate: float) -> jax.Array:
+def smooth_labels(probabilities: jax.Array, *, rate: float | jax.Array) -> jax.Array:
     r"""Label smoothing: a share of the probability is spread over all classes.
 
     .. math:: q'_k = (1 - e)\, q_k + e / K, \qquad \frac{\partial q'_k}{\partial q_k} = 1 - e
@@ -109,14 +115,18 @@ def smooth_labels(probabilities: jax.Array, *, rate: float) -> jax.Array:
     """
     q = jnp.asarray(probabilities)
     if not jnp.issubdtype(q.dtype, jnp.floating):
+        remedy = "probabilities.astype(jnp.float32) if they are one-hot"
+        if q.dtype != jnp.bool_:
+            remedy = f"jax.nn.one_hot(probabilities, K) if they are class indices, {remedy}"
         raise TypeError(
             f"smooth_labels: probabilities are not floating point: got {q.dtype} {q.shape}, need "
-            f"floats (..., K); write jax.nn.one_hot(probabilities, K) if they are class indices"
+            f"floats (..., K); write {remedy}"
         )
     if q.ndim == 0:
         raise ValueError(f"smooth_labels: no class axis: got {q.shape}, need (..., K); add an axis")
-    check_number("smooth_labels", "rate", rate, 0 <= rate < 1, "0 <= rate < 1", 0.1)
-    return ((1 - rate) * q.astype(wide(q.dtype)) + rate / q.shape[-1]).astype(q.dtype)
+    check_number("smooth_labels", "rate", rate, lambda e: 0 <= e < 1, "0 <= rate < 1", 0.1)
+    e = jnp.asarray(rate, wide(q.dtype))
+    return ((1 - e) * q.astype(e.dtype) + e / q.shape[-1]).astype(q.dtype)
 
 
 def kl_divergence(
@@ -185,7 +195,7 @@ def _check_labels(name, logits, labels):
                 f"labels.astype(logits.dtype) if they are one-hot, labels[..., 0] if the last "
                 f"axis has one index"
             )
-        need, remedy = logits.shape[:-1], "give one class index per example"
+        need, remedy = logits.shape[:-1], index_remedy(logits, labels)
     elif jnp.issubdtype(labels.dtype, jnp.floating):
         if labels.ndim == logits.ndim - 1:
             raise TypeError(
@@ -195,9 +205,10 @@ def _check_labels(name, logits, labels):
             )
         need, remedy = logits.shape, "give one probability per class"
     else:
+        dtype = "logits.dtype" if labels.shape == logits.shape else "jnp.int32"
         raise TypeError(
             f"{name}: labels are neither integers nor floats: {got}, need class indices or "
-            f"probabilities; write labels.astype(jnp.int32)"
+            f"probabilities; write labels.astype({dtype})"
         )
     if labels.shape != need:
         raise ValueError(f"{name}: shapes do not match: {got}, need labels {need}; {remedy}")

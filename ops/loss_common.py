@@ -1,11 +1,15 @@
 """What the losses share: weights and masks, the reduction, labels, distances and their checks."""
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
 
 from .dtype import check_floating
+from .window import is_int
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -93,8 +97,9 @@ def squared_distance(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def hits(labels: jax.Array, K: int) -> jax.Array:
     """(..., K), true where the label is k: nowhere for a label outside 0 ... K - 1."""
-    classes = jnp.arange(K, dtype=jnp.int32).reshape((1,) * labels.ndim + (K,))
-    return labels.astype(jnp.int32)[..., None] == classes
+    dtype = jnp.int32 if labels.dtype.itemsize < 4 else labels.dtype  # 2**32 is not 0
+    classes = jnp.arange(K, dtype=dtype).reshape((1,) * labels.ndim + (K,))
+    return labels.astype(dtype)[..., None] == classes
 
 
 def nan_if_unknown(loss: jax.Array, hit: jax.Array) -> jax.Array:
@@ -105,17 +110,39 @@ def nan_if_unknown(loss: jax.Array, hit: jax.Array) -> jax.Array:
 # -------------------------------------------------------------------------------------- checks
 
 
-def check_number(name: str, what: str, value, good: bool, need: str, example) -> None:
-    """Refuse a hyper-parameter out of its range; write `good` so that NaN is refused too."""
-    if not good:
+def is_zero(value) -> bool:
+    """Whether a hyper-parameter is known to be 0: one that is traced is not known."""
+    return not isinstance(value, Tracer) and not value
+
+
+def check_number(
+    name: str, what: str, value, good: Callable[[Any], Any], need: str, example
+) -> None:
+    """Refuse a hyper-parameter out of its range; write `good` so that NaN is refused too.
+
+    One that is traced passes. NumPy compares, as jax.numpy would trace a constant under jit.
+    """
+    if not isinstance(value, Tracer) and not good(np.asarray(value)):
         raise ValueError(
             f"{name}: bad {what}: got {value!r}, need {need}; write {what}={example}, for example"
         )
 
 
-def check_margin(name: str, margin: float, what: str = "margin", example: float = 1.0) -> None:
+def check_count(name: str, what: str, value, least: int, example: int) -> int:
+    """Refuse all but integers of at least `least`, of Python's or NumPy's; returns Python's."""
+    if not is_int(value) or value < least:
+        raise ValueError(
+            f"{name}: bad {what}: got {value!r}, need an integer >= {least}; write "
+            f"{what}={example}, for example"
+        )
+    return int(value)
+
+
+def check_margin(
+    name: str, margin: float | jax.Array, what: str = "margin", example: float = 1.0
+) -> None:
     """Refuse a negative margin."""
-    check_number(name, what, margin, margin >= 0, f"{what} >= 0", example)
+    check_number(name, what, margin, lambda m: m >= 0, f"{what} >= 0", example)
 
 
 def check_same_shape(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> None:
@@ -131,11 +158,12 @@ def check_targets(name: str, what: str, a: jax.Array, other: str, targets: jax.A
     """Refuse all but floats of the shape of `a`: labels are no targets of such a loss."""
     check_floating(name, what, a)
     if not jnp.issubdtype(targets.dtype, jnp.floating):
-        remedy = (
-            f"{other}.astype({what}.dtype) if they are zeros and ones"
-            if targets.ndim >= a.ndim
-            else f"jax.nn.one_hot({other}, {a.shape[-1]}) if they are class indices"
-        )
+        if targets.ndim >= a.ndim:
+            remedy = f"{other}.astype({what}.dtype) if they are zeros and ones"
+        elif a.shape[-1] > 1:
+            remedy = f"jax.nn.one_hot({other}, {a.shape[-1]}) if they are class indices"
+        else:  # a one-hot vector of one class would be its opposite
+            remedy = f"{other}[..., None].astype({what}.dtype) if they are zeros and ones"
         raise TypeError(
             f"{name}: {other} is not floating point: got {other} {targets.dtype} {targets.shape} "
             f"with {what} {a.shape}, need floats of shape {a.shape}; write {remedy}"
@@ -148,6 +176,13 @@ def check_class_axis(name: str, logits: jax.Array, got: str) -> None:
     check_floating(name, "logits", logits)
     if logits.ndim == 0:
         raise ValueError(f"{name}: no class axis: {got}, need logits (..., K); add an axis")
+
+
+def index_remedy(logits: jax.Array, labels: jax.Array) -> str:
+    """What to do about class indices of a wrong shape."""
+    if logits.ndim > 2 and labels.shape == logits.shape[:1] + logits.shape[2:]:
+        return "logits look channels first, write jnp.moveaxis(logits, 1, -1)"
+    return "give one class index per example"
 
 
 def check_indices(name: str, logits: jax.Array, labels: jax.Array) -> None:
@@ -167,8 +202,8 @@ def check_indices(name: str, logits: jax.Array, labels: jax.Array) -> None:
         )
     if labels.shape != logits.shape[:-1]:
         raise ValueError(
-            f"{name}: shapes do not match: {got}, need labels {logits.shape[:-1]}; give one class "
-            f"index per example"
+            f"{name}: shapes do not match: {got}, need labels {logits.shape[:-1]}; "
+            f"{index_remedy(logits, labels)}"
         )
 
 

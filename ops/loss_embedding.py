@@ -9,6 +9,7 @@ from .loss_common import (
     check_margin,
     check_same_shape,
     full_weights,
+    is_zero,
     reduce,
     relu,
     safe_sqrt,
@@ -22,8 +23,8 @@ def contrastive(
     b: jax.Array,
     same: jax.Array,
     *,
-    margin: float = 1.0,
-    positive_margin: float = 0.0,
+    margin: float | jax.Array = 1.0,
+    positive_margin: float | jax.Array = 0.0,
     squared: bool = False,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
@@ -92,13 +93,14 @@ def contrastive(
     check_margin(name, positive_margin, "positive_margin", 0.0)
     (a, b), weights = _prepare(name, (a, b), weights)
     distance = squared_distance(a, b)
+    m, near = (jnp.asarray(v, distance.dtype) for v in (margin, positive_margin))
     if squared:
-        loss = jnp.where(same, relu(distance - positive_margin), relu(margin - distance))
+        loss = jnp.where(same, relu(distance - near), relu(m - distance))
     else:
         D = safe_sqrt(distance)
         # Without a positive margin D^2 is smooth at 0, which the root is not.
-        near = jnp.square(relu(D - positive_margin)) if positive_margin else distance
-        loss = jnp.where(same, near, jnp.square(relu(margin - D)))
+        pull = distance if is_zero(positive_margin) else jnp.square(relu(D - near))
+        loss = jnp.where(same, pull, jnp.square(relu(m - D)))
     return reduce(name, loss / 2, weights, reduction)
 
 
@@ -107,7 +109,7 @@ def triplet(
     positive: jax.Array,
     negative: jax.Array,
     *,
-    margin: float = 1.0,
+    margin: float | jax.Array = 1.0,
     squared: bool = False,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
@@ -161,7 +163,8 @@ def triplet(
     (a, p, n), weights = _prepare("triplet", (a, p, n), weights)
     length = (lambda d: d) if squared else safe_sqrt
     ahead = length(squared_distance(a, n)) - length(squared_distance(a, p))
-    return reduce("triplet", relu(margin - ahead), weights, reduction)
+    loss = relu(jnp.asarray(margin, ahead.dtype) - ahead)
+    return reduce("triplet", loss, weights, reduction)
 
 
 def _check_alike(name, operands):

@@ -23,7 +23,7 @@ def multiclass_hinge(
     labels: jax.Array,
     *,
     power: int = 1,
-    margin: float = 1.0,
+    margin: float | jax.Array = 1.0,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
@@ -64,7 +64,7 @@ def multiclass_hinge(
         Gu et al., Recent Advances in Convolutional Neural Networks, arXiv:1512.07108, 3.4.1.
     """
     z, hit, weights = _prepare("multiclass_hinge", logits, labels, power, margin, weights)
-    each = relu(margin - jnp.where(hit, z, -z)) ** power
+    each = relu(jnp.asarray(margin, z.dtype) - jnp.where(hit, z, -z)) ** int(power)
     loss = nan_if_unknown(jnp.sum(each, axis=-1), hit)
     return reduce("multiclass_hinge", loss, weights, reduction)
 
@@ -74,7 +74,7 @@ def multi_margin(
     labels: jax.Array,
     *,
     power: int = 1,
-    margin: float = 1.0,
+    margin: float | jax.Array = 1.0,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
@@ -107,15 +107,17 @@ def multi_margin(
 
     Note:
         PyTorch's `multi_margin_loss`, the division by K and the derivative 0 at the hinge
-        included. A class index outside 0 ... K - 1 gives NaN, unless its weight is zero.
+        included; but its mean with class weights divides by N, and ours by the sum of the weights.
+        A class index outside 0 ... K - 1 gives NaN, unless its weight is zero.
 
     References:
-        Crammer & Singer, On the Algorithmic Implementation of Multiclass Kernel-based Vector
-        Machines, JMLR 2, 2001. Weston & Watkins, 1999, for the sum over the classes.
+        Weston & Watkins, Support Vector Machines for Multi-Class Pattern Recognition, ESANN 1999.
+        (Crammer & Singer, JMLR 2, 2001, take the maximum over the classes, not their sum.)
     """
     z, hit, weights = _prepare("multi_margin", logits, labels, power, margin, weights)
     right = jnp.sum(jnp.where(hit, z, 0), axis=-1, keepdims=True)
-    each = jnp.where(hit, 0, relu(margin - right + z) ** power)
+    margin = jnp.asarray(margin, z.dtype)
+    each = jnp.where(hit, 0, relu(margin - right + z) ** int(power))
     loss = nan_if_unknown(jnp.sum(each, axis=-1) / z.shape[-1], hit)
     return reduce("multi_margin", loss, weights, reduction)
 
@@ -123,7 +125,7 @@ def multi_margin(
 def _prepare(name, logits, labels, power, margin, weights):
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     check_indices(name, logits, labels)
-    check_number(name, "power", power, power in (1, 2), "1 or 2", 2)
+    check_number(name, "power", power, lambda p: p in (1, 2), "1 or 2", 2)
     check_margin(name, margin)
     dtype = wide(logits.dtype)
     weights = full_weights(name, weights, labels.shape, dtype)

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 
 from .dtype import wide
 from .loss_common import (
+    check_count,
     check_embeddings,
-    check_number,
     example_weights,
     relu,
     safe_divide,
@@ -73,11 +73,14 @@ def histogram_loss(
     name = "histogram_loss"
     x, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     check_embeddings(name, x, labels)
-    check_number(name, "bins", bins, isinstance(bins, int) and bins >= 2, "an integer >= 2", 101)
+    bins = check_count(name, "bins", bins, 2, 101)
     dtype = wide(x.dtype)
     w = example_weights(name, weights, labels, dtype)
     x = without_masked(x.astype(dtype), w)
 
+    # The length is squared: of 1e20 it would overflow, of 1e-23 vanish. It cancels in any case.
+    largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
+    x = x / jnp.where(largest == 0, 1, largest)
     unit = safe_divide(x, safe_sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True)))
     s = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
     position = (s + 1) * ((bins - 1) / 2)  # in units of delta: the nodes are then exact
@@ -87,7 +90,7 @@ def histogram_loss(
 
     pair = w[:, None] * w[None, :]
     same = labels[:, None] == labels[None, :]
-    other = ~jnp.eye(len(labels), dtype=bool)
+    other = ~jnp.eye(labels.shape[0], dtype=bool)
     of_one, of_two = (jnp.where(kind, pair, 0) for kind in (same & other, ~same))
     alike, apart = (
         safe_divide(jnp.einsum("ij,ijr->r", p, shares, precision="highest"), jnp.sum(p))

@@ -1,12 +1,11 @@
 """The loss of linear discriminant analysis: classes far apart, each of them narrow."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 
 from .dtype import wide
 from .loss_common import (
+    check_count,
     check_embeddings,
     check_number,
     example_weights,
@@ -22,8 +21,8 @@ def lda_loss(
     labels: jax.Array,
     num_classes: int,
     *,
-    regularization: float = 1e-3,
-    epsilon: float = 1.0,
+    regularization: float | jax.Array = 1e-3,
+    epsilon: float | jax.Array = 1.0,
     weights: jax.Array | None = None,
 ) -> jax.Array:
     r"""Minus the mean of the smallest eigenvalues of linear discriminant analysis.
@@ -79,8 +78,9 @@ def lda_loss(
         Dorfer et al., Deep Linear Discriminant Analysis, arXiv:1511.04707.
     """
     x, labels = jnp.asarray(embeddings), jnp.asarray(labels)
-    _check("lda_loss", x, labels, num_classes, regularization, epsilon)
-    dtype, D, K = wide(x.dtype), x.shape[1], num_classes
+    K = _check("lda_loss", x, labels, num_classes, regularization, epsilon)
+    dtype, D = wide(x.dtype), x.shape[1]
+    regularization, epsilon = (jnp.asarray(a, dtype) for a in (regularization, epsilon))
     w = example_weights("lda_loss", weights, labels, dtype)
     x, hit = without_masked(x.astype(dtype), w), hits(without_masked(labels, w), K)
     known = jnp.all(jnp.any(hit, axis=-1))
@@ -102,7 +102,7 @@ def lda_loss(
     return jnp.where(known, -_mean_of_smallest(epsilon, M, rank), jnp.nan)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@jax.custom_jvp
 def _mean_of_smallest(epsilon, M, rank):
     """The mean of those of the `rank` largest eigenvalues that are below the least plus epsilon."""
     v, _, chosen = _choose(epsilon, M, rank)
@@ -110,14 +110,14 @@ def _mean_of_smallest(epsilon, M, rank):
 
 
 @_mean_of_smallest.defjvp
-def _mean_of_smallest_jvp(epsilon, primals, tangents):
+def _mean_of_smallest_jvp(primals, tangents):
     """tr(P dM) / |J|, with the projector P onto the space of the chosen eigenvectors."""
-    (M, rank), (dM, _) = primals, tangents
+    (epsilon, M, rank), (_, dM, _) = primals, tangents  # epsilon chooses, and is flat else
     slope = jnp.sum(_projector(epsilon, M, rank) * dM)
     return _mean_of_smallest(epsilon, M, rank), slope
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(0,))
+@jax.custom_jvp
 def _projector(epsilon, M, rank):
     """P / |J|. Unlike the single vectors, it stays smooth where two of them share an eigenvalue."""
     _, V, chosen = _choose(epsilon, M, rank)
@@ -125,9 +125,9 @@ def _projector(epsilon, M, rank):
 
 
 @_projector.defjvp
-def _projector_jvp(epsilon, primals, tangents):
+def _projector_jvp(primals, tangents):
     """dP = sum_{i in J, j not} (e_i e_i^T dM e_j e_j^T + transposed) / (v_i - v_j)."""
-    (M, rank), (dM, _) = primals, tangents
+    (epsilon, M, rank), (_, dM, _) = primals, tangents
     v, V, chosen = _choose(epsilon, M, rank)
     step, gap = chosen[:, None] - chosen[None], v[:, None] - v[None]
     slope = jnp.where(step == 0, 0, safe_divide(step, jnp.where(step == 0, 1, gap)))
@@ -152,8 +152,10 @@ def _check(name, x, labels, num_classes, regularization, epsilon):
     check_embeddings(name, x, labels)
     if x.shape[1] == 0:
         raise ValueError(f"{name}: no axis of the embedding: got {x.shape}, need D >= 1; add one")
-    good = isinstance(num_classes, int) and num_classes >= 1
-    check_number(name, "num_classes", num_classes, good, "an integer >= 1", 10)
-    good = regularization > 0
-    check_number(name, "regularization", regularization, good, "regularization > 0", 1e-3)
-    check_number(name, "epsilon", epsilon, epsilon > 0, "epsilon > 0", 1.0)
+    K = check_count(name, "num_classes", num_classes, 1, 10)
+    for what, value, example in (
+        ("regularization", regularization, 1e-3),
+        ("epsilon", epsilon, 1.0),
+    ):
+        check_number(name, what, value, lambda a: a > 0, f"{what} > 0", example)
+    return K

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+from jax.custom_derivatives import SymbolicZero
 
 from .dtype import check_floating, wide
 from .loss_common import (
@@ -44,6 +45,10 @@ def mse(
     Example:
         >>> mse(jnp.array([1.0, 2.0]), jnp.array([0.0, 0.0]))
         Array(2.5, dtype=float32)
+
+    Note:
+        The target is converted to the dtype of the prediction, or float32 if that is wider. A mean
+        over an empty batch is NaN.
     """
     error, weights = _error("mse", prediction, target, weights)
     return reduce("mse", jnp.square(error), weights, reduction)
@@ -53,7 +58,7 @@ def huber(
     prediction: jax.Array,
     target: jax.Array,
     *,
-    delta: float = 1.0,
+    delta: float | jax.Array = 1.0,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
@@ -88,19 +93,29 @@ def huber(
     References:
         Huber, Robust Estimation of a Location Parameter, 1964. Girshick, arXiv:1504.08083.
     """
-    check_number("huber", "delta", delta, delta > 0, "delta > 0", 1.0)
+    check_number("huber", "delta", delta, lambda d: d > 0, "delta > 0", 1.0)
     error, weights = _error("huber", prediction, target, weights)
-    return reduce("huber", _huber(delta, error), weights, reduction)
+    return reduce("huber", _huber(jnp.asarray(delta, error.dtype), error), weights, reduction)
 
 
+@jax.custom_jvp
 def _huber(delta, e):
     c = jnp.clip(e, -delta, delta)
     return c * (e - c / 2)
 
 
-# By the product rule the derivative of an infinite error would be infinity times zero.
-_huber = jax.custom_jvp(_huber, nondiff_argnums=(0,))
-_huber.defjvp(lambda delta, e, de: (_huber(delta, *e), jnp.clip(e[0], -delta, delta) * de[0]))
+def _huber_jvp(primals, tangents):
+    """By the product rule the derivative of an infinite error would be infinity times zero."""
+    (delta, e), (d_delta, de) = primals, tangents
+    slope = jnp.zeros_like(e)
+    if not isinstance(de, SymbolicZero):
+        slope += jnp.clip(e, -delta, delta) * de
+    if not isinstance(d_delta, SymbolicZero):
+        slope += jax.nn.relu(jnp.abs(e) - delta) * d_delta
+    return _huber(delta, e), slope
+
+
+_huber.defjvp(_huber_jvp, symbolic_zeros=True)
 
 
 def _error(name, prediction, target, weights):

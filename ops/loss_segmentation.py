@@ -19,7 +19,7 @@ def dice(
     probabilities: jax.Array,
     target: jax.Array,
     *,
-    smooth: float = 1.0,
+    smooth: float | jax.Array = 1.0,
     squared: bool = False,
     mask: jax.Array | None = None,
     weights: jax.Array | None = None,
@@ -69,7 +69,7 @@ def dice(
             f"dice: no spatial axis: got probabilities {p.shape}, need (N, *spatial, C); write "
             f"probabilities[..., None] if it is the channel that is missing"
         )
-    check_number("dice", "smooth", smooth, smooth >= 0, "smooth >= 0", 1.0)
+    check_number("dice", "smooth", smooth, lambda s: s >= 0, "smooth >= 0", 1.0)
     dtype = wide(p.dtype)
     N, *spatial, C = p.shape
     weights = full_weights("dice", weights, (N, C), dtype)
@@ -82,6 +82,7 @@ def dice(
 
     axes = tuple(range(1, p.ndim - 1))
     size = (lambda a: jnp.square(a)) if squared else (lambda a: a)
+    smooth = jnp.asarray(smooth, dtype)
     overlap = 2 * jnp.sum(p * t, axes) + smooth
     total = jnp.sum(size(p) + size(t), axes) + smooth
     loss = jnp.where(total == 0, 0, 1 - safe_divide(overlap, total))

@@ -40,6 +40,7 @@ from jax import lax
 
 from .channel import along_channels, check_channels
 from .dtype import check_floating, check_same, wide
+from .scalar import number
 from .window import is_int
 
 
@@ -112,13 +113,17 @@ def batch_norm(
         if running.dtype != wide(x.dtype):
             check_same(name, "x", x, what, running)
     scale, bias = _per_channel(name, x, scale, bias)
-    _check_eps(name, eps)
-    if not 0 <= momentum <= 1:
-        raise ValueError(
-            f"{name}: bad momentum: got {momentum!r}, need 0 <= momentum <= 1, the weight of the "
-            f"new batch; write 0.1 where Keras or Flax has 0.9"
-        )
+    eps = _check_eps(name, eps)
     dtype = wide(x.dtype)
+    momentum = number(
+        name,
+        "momentum",
+        momentum,
+        lambda momentum: 0 <= momentum <= 1,
+        "0 <= momentum <= 1, the weight of the new batch",
+        "write 0.1 where Keras or Flax has 0.9",
+        dtype=dtype,
+    )
     if not train:
         m, v = (along_channels(a.astype(dtype), x) for a in (mean, var))
         y = _standardize(x.astype(dtype), m, v, scale, bias, eps)
@@ -181,7 +186,7 @@ def layer_norm(
     axes = _last_axes(x, axes)
     shape = x.shape[axes[0] :]
     scale, bias = (_per_value(x, what, v, shape) for what, v in (("scale", scale), ("bias", bias)))
-    _check_eps("layer_norm", eps)
+    eps = _check_eps("layer_norm", eps)
     _check_count("layer_norm", x, prod(shape), "set", "normalise over more axes")
     y, _, _ = _normalize(x.astype(wide(x.dtype)), None, None, _Sets(axes), eps)
     y = y if scale is None else y * scale
@@ -234,7 +239,7 @@ def group_norm(
     _check_rank(name, x, 2, "(N, *spatial, C)")
     *spatial, C = x.shape[1:]
     scale, bias = _per_channel(name, x, scale, bias)
-    _check_eps(name, eps)
+    eps = _check_eps(name, eps)
     if not is_int(groups) or groups < 1 or C % groups:
         raise ValueError(
             f"{name}: bad groups: got groups={groups!r} with x {x.shape}, need a positive int that "
@@ -284,7 +289,7 @@ def instance_norm(
     name = "instance_norm"
     _check_rank(name, x, 3, "(N, *spatial, C)")
     scale, bias = _per_channel(name, x, scale, bias)
-    _check_eps(name, eps)
+    eps = _check_eps(name, eps)
     remedy = "normalise before the image has shrunk to one place"
     _check_count(name, x, prod(x.shape[1:-1]), "channel of an example", remedy)
     return _of_each_example(x, scale, bias, x.shape[-1], eps)
@@ -370,13 +375,14 @@ def _check_rank(name, x, least, need):
 
 
 def _check_eps(name, eps):
-    if not eps > 0:
-        raise ValueError(f"{name}: bad eps: got {eps!r}, need a positive number; write eps=1e-5")
+    """A positive number, known at compile time."""
+    need, remedy = "a positive number", "write eps=1e-5"
+    return number(name, "eps", eps, lambda eps: eps > 0, need, remedy, dtype=None)
 
 
 def _check_count(name, x, count, of, remedy):
     """One value is its own mean: normalised it would be 0, whatever it was."""
-    if count < 2:
+    if is_int(count) and count < 2:  # a symbolic one is not known yet
         raise ValueError(
             f"{name}: nothing to normalise over: got {count} values per {of} with x {x.shape}, "
             f"need 2 at least; {remedy}"

@@ -4,9 +4,9 @@ import re
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from .dtype import check_floating, wide
+from .scalar import number
 
 
 def l2(params, rate: float | jax.Array, *, pattern: str | None = None) -> jax.Array:
@@ -40,11 +40,6 @@ def l2(params, rate: float | jax.Array, *, pattern: str | None = None) -> jax.Ar
         under Adam it does not. See Loshchilov & Hutter, arXiv:1711.05101. PyTorch has it in its
         optimizers only, as `weight_decay`.
     """
-    if not isinstance(rate, Tracer) and not rate >= 0:
-        raise ValueError(
-            f"l2: bad rate: got {rate!r}, need a number >= 0; a negative one would reward large "
-            f"weights, write 1e-4, for example"
-        )
     leaves = [
         (jax.tree_util.keystr(path, simple=True, separator="/"), jnp.asarray(leaf))
         for path, leaf in jax.tree_util.tree_leaves_with_path(params)
@@ -54,6 +49,8 @@ def l2(params, rate: float | jax.Array, *, pattern: str | None = None) -> jax.Ar
     chosen = [leaf for _, leaf in leaves] if pattern is None else _matching(leaves, pattern)
     dtypes = [wide(w.dtype) for w in chosen]
     total = max(dtypes, key=lambda dtype: dtype.itemsize, default=jnp.float32)
+    remedy = "a negative one would reward large weights, write 1e-4, for example"
+    rate = number("l2", "rate", rate, lambda rate: rate >= 0, "a number >= 0", remedy, dtype=total)
     squares = (jnp.sum(jnp.square(w.astype(total))) for w in chosen)
     return rate / 2 * sum(squares, jnp.zeros((), total))
 

@@ -120,11 +120,12 @@ def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """The maximum over windows that are written out."""
     if all(axis.tiles for axis in axes) and prod(axis.window for axis in axes) <= 16:
         return _max_of_taps(x, axes)
+    dtype, x = x.dtype, x.astype(wide(x.dtype))  # where windows overlap the gradient is a sum
     # Windows that overlap are cheaper one axis at a time. The last axis first keeps ties in
     # row-major order: the first row that has the maximum wins, and in it the first column.
     for axis in reversed(axes):
         x = _max_of_taps(x, (axis,)) if axis.window <= 8 else _max_of_windows(x, axis)
-    return x
+    return x.astype(dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 
 from .dtype import wide
 from .pool import max_over
-from .pool_window import Axis, checked, taps, windows
+from .pool_window import checked, taps, windows
+from .scalar import number
 from .window import Padding
 
 
@@ -60,17 +61,15 @@ def lp_pool(
         Gulcehre et al., Learned-norm pooling, arXiv:1311.1780; Sermanet et al., arXiv:1204.3968.
     """
     x, axes = checked("lp_pool", x, window, stride, padding)
-    if not p >= 1:
-        raise ValueError(
-            f"lp_pool: bad p: got {p!r}, need a number of at least 1; write p=2.0, or p=math.inf "
-            f"for the maximum of absolute values"
-        )
-    return _lp_pool(x, axes, float(p))
-
-
-@partial(jax.jit, static_argnums=(1, 2))
-def _lp_pool(x, axes: tuple[Axis, ...], p):
-    """The norm of the rows' norms: one axis at a time."""
+    p = number(
+        "lp_pool",
+        "p",
+        p,
+        lambda p: p >= 1,
+        "a number of at least 1",
+        "write p=2.0, or p=math.inf for the maximum of absolute values",
+        dtype=None,
+    )
     if p == float("inf"):
         return max_over(_power(x, 1, False), axes)
     y = x.astype(wide(x.dtype))

@@ -12,6 +12,7 @@ from jax import lax
 from .dtype import wide
 from .pool import max_over, mean_over
 from .pool_window import Axis, checked, windows
+from .scalar import check_key
 from .window import Padding
 
 
@@ -62,7 +63,7 @@ def mixed_pool(
     x, axes = checked("mixed_pool", x, window, stride, padding)
     if not train:
         return (max_over(x, axes) + mean_over(x, axes, True)) / 2
-    return _mixed(x, axes, _checked_key("mixed_pool", key))
+    return _mixed(x, axes, check_key("mixed_pool", key))
 
 
 def stochastic_pool(
@@ -120,7 +121,7 @@ def stochastic_pool(
     x, axes = checked("stochastic_pool", x, window, stride, padding)
     if not train:
         return _expected(x, axes)
-    return _drawn(x, axes, _checked_key("stochastic_pool", key))
+    return _drawn(x, axes, check_key("stochastic_pool", key))
 
 
 @partial(jax.jit, static_argnums=1)
@@ -165,12 +166,3 @@ def _elements(x, axes: tuple[Axis, ...]):
     a = jnp.moveaxis(a, range(2, a.ndim - 1, 2), range(1 + len(axes), a.ndim - 1))
     a = a.reshape(*a.shape[: 1 + len(axes)], prod(axis.window for axis in axes), a.shape[-1])
     return a, lax.stop_gradient(jnp.max(a, axis=-2, keepdims=True))
-
-
-def _checked_key(name, key):
-    if key is None:
-        raise ValueError(
-            f"{name}: no random key: got key=None with train=True, need one; write "
-            f"key=jax.random.key(0), another for each call, or train=False"
-        )
-    return key

@@ -77,24 +77,25 @@ def axes_of(
 
 
 def checked_whole(name, x) -> jax.Array:
-    """The input as an array, of a function that reads it as a whole and so needs an element."""
+    """The input as an array, of a function that reads it as a whole."""
     x = jnp.asarray(x)
     check_floating(name, "x", x)
-    if 0 in spatial(name, x.shape):
-        raise ValueError(
-            f"{name}: no elements: got x {x.shape}, need at least one element along each spatial "
-            f"axis; feed larger inputs, or pool less before"
-        )
+    spatial(name, x.shape)
     return x
 
 
 def spatial(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of the spatial axes."""
+    """The sizes of the spatial axes, none of which is zero."""
     shape = tuple(shape)
     if len(shape) not in (3, 4, 5):
         raise ValueError(
             f"{name}: wrong rank: got x {shape}, need (N, *spatial, C) with one to three spatial "
             f"axes; write x[None] if the batch axis is missing"
+        )
+    if 0 in shape[1:-1]:
+        raise ValueError(
+            f"{name}: no elements: got x {shape}, need at least one element along each spatial "
+            f"axis; feed larger inputs, or pool less before"
         )
     return shape[1:-1]
 

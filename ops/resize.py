@@ -5,6 +5,7 @@ from functools import lru_cache, partial
 from typing import Literal
 
 import jax
+import numpy as np
 
 from .dtype import wide
 from .linear_map import Table, linear_map, table
@@ -112,7 +113,8 @@ def upsample(
     x = checked_whole("upsample", x)
     old = x.shape[1:-1]
     scales = tuple(scale) if isinstance(scale, Sequence) else (scale,) * len(old)
-    if len(scales) != len(old) or not all(0 < s < float("inf") for s in scales):
+    numbers = all(isinstance(s, int | float | np.number) for s in scales)
+    if len(scales) != len(old) or not numbers or not all(0 < s < float("inf") for s in scales):
         raise ValueError(
             f"upsample: bad scale: got {scale!r}, need a positive number, or {len(old)} of them, "
             f"one per spatial axis; write scale=2"

@@ -44,6 +44,11 @@ def resolve_windows(
             f"{name}: the window is empty: got {tuple(window)}, need at least one element along "
             f"each axis; write a window such as {(3,) * rank}"
         )
+    if any(i < 1 for i in size):
+        raise ValueError(
+            f"{name}: no elements: got spatial shape {tuple(size)}, need at least one element "
+            f"along each axis; feed larger inputs"
+        )
     strides = per_axis(name, "stride", stride, rank)
     dilations = per_axis(name, "dilation", dilation, rank)
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True))

@@ -52,7 +52,7 @@ def test_the_code_in_the_docs_runs():
     names: dict[str, object] = {}
     for block in blocks:
         exec(block, names)
-    step, params, opt_state = (names[n] for n in ("step", "params", "opt_state"))
+    step, *trained = (names[n] for n in ("step", "params", "state", "opt_state"))
     images, labels = np.zeros((4, 8, 8, 3), np.float32), np.arange(4)
-    *_, first = step(params, opt_state, images, labels)  # type: ignore[operator]
+    *_, first = step(*trained, images, labels)  # type: ignore[operator]
     assert np.isfinite(first)

@@ -166,6 +166,14 @@ def test_norms_scale_and_shift_each_channel(name):
     close(y, expected(x, jnp.ones(4), jnp.zeros(4)))
 
 
+def test_batch_norm_without_its_state_says_so():
+    net = model.serial(model.conv(2, 1), model.batch_norm())
+    _, params, _ = net.init(KEY, (2, 3, 3, 1))
+    message = r"batch_norm1: batch_norm: no running statistics: .*pass the state that init returned"
+    with pytest.raises(model.LayerError, match=message):
+        net.apply(params, {}, jnp.ones((2, 3, 3, 1)))
+
+
 def test_batch_norm_keeps_running_statistics():
     """They move in training, stay in evaluation, and decide there."""
     layer = model.batch_norm(momentum=0.25)

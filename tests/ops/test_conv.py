@@ -371,15 +371,35 @@ ERRORS = {
         r"convolve: channels do not match: .*make the kernel \(3, 2, 1\)",
     ),
     "depthwise, kernel of a full convolution": (
-        lambda: ops.depthwise_conv(zeros(1, 5, 5, 4), zeros(3, 3, 4, 4)),
+        lambda: ops.depthwise_conv(zeros(1, 5, 5, 4), zeros(3, 3, 4, 2)),
         ValueError,
-        r"depthwise_conv: channels do not match: .* with groups=4, .*make the kernel "
-        r"\(3, 3, 1, 4\)",
+        r"depthwise_conv: channels do not match: got x \(1, 5, 5, 4\) and kernel \(3, 3, 4, 2\), need "
+        r"a kernel \(\*window, 1, C \* M\) with C=4; write kernel\.reshape\(3, 3, 1, 8\)",
+    ),
+    "depthwise, channels": (
+        lambda: ops.depthwise_conv(zeros(1, 5, 5, 4), zeros(3, 3, 1, 6)),
+        ValueError,
+        r"depthwise_conv: channels do not match: .*make the kernel \(3, 3, 1, 4\), or a multiple",
+    ),
+    "depthwise, channels first": (
+        lambda: ops.depthwise_conv(zeros(1, 3, 8, 8), zeros(3, 3, 1, 3)),
+        ValueError,
+        r"depthwise_conv: channels do not match: .*x looks channels first, write jnp\.moveaxis",
     ),
     "depthwise, no rank": (
         lambda: ops.depthwise_conv(zeros(), zeros(3, 1, 1)),
         ValueError,
         r"depthwise_conv: wrong rank: got x \(\)",
+    ),
+    "separable, no rank": (
+        lambda: ops.separable_conv(zeros(1, 5, 2), zeros(), zeros(1, 4, 1)),
+        ValueError,
+        r"separable_conv: wrong rank: got x \(1, 5, 2\) and kernel \(\)",
+    ),
+    "no elements": (
+        lambda: ops.conv(zeros(1, 0, 2), zeros(3, 2, 1)),
+        ValueError,
+        r"conv: no elements: got spatial shape \(0,\), need at least one element along each axis",
     ),
     "separable, pointwise window": (
         lambda: ops.separable_conv(zeros(1, 5, 2), zeros(3, 1, 4), zeros(3, 4, 1)),

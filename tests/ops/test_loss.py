@@ -137,6 +137,52 @@ def test_empty_batches():
         assert np.isnan(call())
 
 
+# ---------------------------------------------------------------------------- hyper-parameters
+
+T = jnp.clip(TARGETS, 0, 1)
+HYPER = {
+    "label_smoothing": (lambda z, e: CE(z, LABELS, label_smoothing=e), 0.1),
+    "rate": (lambda z, e: ops.smooth_labels(z, rate=e), 0.1),
+    "multiclass_hinge": (lambda z, m: ops.multiclass_hinge(z, LABELS, margin=m), 0.7),
+    "multi_margin": (lambda z, m: ops.multi_margin(z, LABELS, power=2, margin=m), 0.7),
+    "delta": (lambda z, d: ops.huber(z, T.astype(z.dtype), delta=d), 0.7),
+    "gamma": (lambda z, g: ops.focal(z, T.astype(z.dtype), gamma=g), 1.7),
+    "alpha": (lambda z, a: ops.focal(z, T.astype(z.dtype), alpha=a), 0.3),
+    "pos_weight": (lambda z, c: ops.binary_cross_entropy(z, T.astype(z.dtype), pos_weight=c), 3.0),
+    "smooth": (lambda z, s: ops.dice(z[:, None], T[:, None].astype(z.dtype), smooth=s), 0.7),
+}
+
+
+@pytest.mark.parametrize("f, value", HYPER.values(), ids=HYPER)
+def test_hyper_parameters_may_be_traced(f, value):
+    """Under jit, and with a derivative, which is the slope."""
+    expected = f(LOGITS, value)
+    np.testing.assert_allclose(jax.jit(f)(LOGITS, value), expected, rtol=1e-5, atol=1e-7)
+    gradient = jax.jit(jax.grad(lambda z, v: f(z, v).sum()))
+    wanted = jax.grad(lambda z: f(z, value).sum())(LOGITS)
+    np.testing.assert_allclose(gradient(LOGITS, value), wanted, rtol=1e-5, atol=1e-6)
+    with jax.enable_x64(True):
+        z, total = LOGITS.astype(jnp.float64), lambda v: f(LOGITS.astype(jnp.float64), v).sum()
+        slope = (total(value + 1e-6) - total(value - 1e-6)) / 2e-6
+        actual = jax.jit(jax.grad(lambda v, z: f(z, v).sum()))(jnp.float64(value), z)
+        np.testing.assert_allclose(actual, slope, rtol=1e-5, atol=1e-8)
+
+
+@pytest.mark.parametrize("f, value", HYPER.values(), ids=HYPER)
+def test_hyper_parameters_do_not_change_the_dtype(f, value):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        z = jnp.asarray(np.asarray(LOGITS))
+        for scalar in (np.float32, np.float64, jnp.float64, jnp.bfloat16):
+            given = scalar(value)
+            for g in (f, jax.jit(f), lambda z, v: jax.jit(lambda z: f(z, v))(z)):
+                assert g(z, given).dtype == jnp.float32
+
+
+def test_huber_at_infinity_with_a_traced_delta():
+    f = jax.jit(jax.grad(lambda e, d: ops.huber(e, jnp.zeros(2), delta=d, reduction="sum")))
+    np.testing.assert_array_equal(f(jnp.array([jnp.inf, 0.5]), 2.0), [2, 0.5])
+
+
 # ------------------------------------------------------------------------------- cross-entropy
 
 
@@ -204,6 +250,17 @@ def test_labels_out_of_range(f):
     np.testing.assert_allclose(value, f(logits[:1], labels[:1]), rtol=1e-6)
     np.testing.assert_allclose(gradient[0], jax.grad(f)(logits[:1], labels[:1])[0], rtol=1e-6)
     np.testing.assert_array_equal(gradient[1:], 0)
+
+
+@pytest.mark.parametrize("f", [CE, ops.multiclass_hinge, ops.multi_margin])
+def test_labels_do_not_wrap(f):
+    """Of any integer dtype: 2^32 is not class 0, and 300 classes do not fit 8 bits."""
+    with jax.enable_x64(True):
+        labels = jnp.array([0, 2**32])
+        each = f(jnp.zeros((2, 3), jnp.float32), labels, reduction="none")
+    np.testing.assert_array_equal(np.isnan(each), [False, True])
+    logits, label = jnp.zeros((1, 300)).at[0, 256:].set(1), jnp.zeros(1, jnp.uint8)
+    np.testing.assert_array_equal(f(logits, label), f(logits, label.astype(jnp.int32)))
 
 
 def test_smooth_labels_is_label_smoothing():
@@ -413,6 +470,22 @@ ERRORS = {
         TypeError,
         r"labels are neither integers nor floats: got labels bool \(4,\)",
     ),
+    "one-hot truth values": (
+        lambda: CE(Z, jnp.zeros((4, 3), bool)),
+        TypeError,
+        r"labels are neither integers nor floats: .*write labels\.astype\(logits\.dtype\)",
+    ),
+    "channels first": (
+        lambda: CE(jnp.zeros((2, 3, 4, 5)), jnp.zeros((2, 4, 5), jnp.int32)),
+        ValueError,
+        r"softmax_cross_entropy: shapes do not match: .*need labels \(2, 3, 4\); logits look "
+        r"channels first, write jnp\.moveaxis\(logits, 1, -1\)",
+    ),
+    "channels first hinge": (
+        lambda: ops.multi_margin(jnp.zeros((2, 3, 4, 5)), jnp.zeros((2, 4, 5), jnp.int32)),
+        ValueError,
+        r"multi_margin: shapes do not match: .*write jnp\.moveaxis\(logits, 1, -1\)",
+    ),
     "number of labels": (
         lambda: CE(Z, jnp.zeros(5, jnp.int32)),
         ValueError,
@@ -454,6 +527,16 @@ ERRORS = {
         TypeError,
         r"smooth_labels: probabilities are not floating point: got int32 \(4,\), need floats "
         r"\(\.\.\., K\); write jax\.nn\.one_hot\(probabilities, K\)",
+    ),
+    "smooth_labels of an integer one-hot": (
+        lambda: ops.smooth_labels(jnp.zeros((4, 3), jnp.int32), rate=0.1),
+        TypeError,
+        r"smooth_labels: .*write .*probabilities\.astype\(jnp\.float32\) if they are one-hot",
+    ),
+    "smooth_labels of truth values": (
+        lambda: ops.smooth_labels(jnp.zeros((4, 3), bool), rate=0.1),
+        TypeError,
+        r"smooth_labels: .*\(\.\.\., K\); write probabilities\.astype\(jnp\.float32\) if they are",
     ),
     "smooth_labels of a scalar": (
         lambda: ops.smooth_labels(jnp.ones(()), rate=0.1),
@@ -559,6 +642,16 @@ ERRORS = {
         TypeError,
         r"binary_cross_entropy: .*write jax\.nn\.one_hot\(targets, 3\) if they are class indices",
     ),
+    "binary without the last axis": (
+        lambda: ops.binary_cross_entropy(jnp.zeros((4, 1)), Y),
+        TypeError,
+        r"need floats of shape \(4, 1\); write targets\[\.\.\., None\]\.astype\(logits\.dtype\) if",
+    ),
+    "dice without the last axis": (
+        lambda: ops.dice(jnp.zeros((2, 4, 1)), jnp.zeros((2, 4), bool)),
+        TypeError,
+        r"dice: .*write target\[\.\.\., None\]\.astype\(probabilities\.dtype\) if they are zeros",
+    ),
     "binary logits": (
         lambda: ops.binary_cross_entropy(Y, jnp.zeros(4)),
         TypeError,
@@ -573,6 +666,11 @@ ERRORS = {
         lambda: ops.binary_cross_entropy(Z, Z, pos_weight=-1.0),
         ValueError,
         r"binary_cross_entropy: bad pos_weight: got -1\.0, need pos_weight >= 0",
+    ),
+    "pos_weight of NumPy": (
+        lambda: ops.binary_cross_entropy(Z, Z, pos_weight=np.float32(-1)),
+        ValueError,
+        r"binary_cross_entropy: bad pos_weight: got .*-1\.0.*, need pos_weight >= 0",
     ),
     "pos_weight shape": (
         lambda: ops.binary_cross_entropy(Z, Z, pos_weight=jnp.ones(4)),

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import export
 
 from convax import ops
 
@@ -111,6 +112,61 @@ def test_losses_are_at_least_float32(name):
         value, gradient = jax.jit(jax.value_and_grad(f))(X.astype(dtype))
         assert (value.dtype, gradient.dtype) == (jnp.float32, dtype)
     assert f(X).dtype == jnp.float32
+
+
+HYPER = {
+    "contrastive": (lambda x, m: ops.contrastive(x, x[::-1], SAME, margin=m), 3.0),
+    "positive_margin": (lambda x, m: ops.contrastive(x, x[::-1], SAME, positive_margin=m), 0.1),
+    "contrastive, squared": (
+        lambda x, m: ops.contrastive(x, x[::-1], SAME, margin=m, positive_margin=m, squared=True),
+        0.5,
+    ),
+    "triplet": (lambda x, m: ops.triplet(x, x[::-1], x[::-1] / 2, margin=m), 0.7),
+    "triplet_batch_hard": (lambda x, m: ops.triplet_batch_hard(x, LABELS, margin=m), 0.7),
+    "triplet_semi_hard": (lambda x, m: ops.triplet_semi_hard(x, LABELS, margin=m), 0.7),
+    "regularization": (lambda x, r: ops.lda_loss(x, LABELS, 3, regularization=r), 0.1),
+    "epsilon": (lambda x, e: ops.lda_loss(x, LABELS, 3, epsilon=e), 0.7),
+}
+
+
+@pytest.mark.parametrize("f, value", HYPER.values(), ids=HYPER)
+def test_hyper_parameters_may_be_traced(f, value):
+    both = jax.jit(jax.value_and_grad(f))(X, value)
+    for a, b in zip(both, jax.value_and_grad(f)(X, value), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    assert finite(jax.jit(jax.hessian(f))(X, value))
+    assert finite(jax.jit(jax.grad(f, 1))(X, value))
+    assert finite(jax.grad(jax.jit(f))(X, value))
+
+
+@pytest.mark.parametrize("f, value", HYPER.values(), ids=HYPER)
+def test_hyper_parameters_do_not_change_the_dtype(f, value):
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        x = jnp.asarray(np.asarray(X))
+        for scalar in (np.float32, np.float64, jnp.float64):
+            given = scalar(value)
+            for g in (f, jax.jit(f), lambda x, v: jax.jit(lambda x: f(x, v))(x)):
+                assert g(x, given).dtype == jnp.float32
+
+
+def test_integers_of_numpy():
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
+        x = jnp.asarray(np.asarray(X))
+        histogram = ops.histogram_loss(x, LABELS, bins=np.int64(7))
+        lda = ops.lda_loss(x, LABELS, np.int64(3))
+    assert histogram.dtype == lda.dtype == jnp.float32
+    np.testing.assert_allclose(histogram, ops.histogram_loss(X, LABELS, bins=7), rtol=1e-6)
+    np.testing.assert_allclose(lda, ops.lda_loss(X, LABELS, 3), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", OF_A_BATCH)
+def test_exports_with_a_symbolic_batch(name):
+    f = jax.value_and_grad(OF_A_BATCH[name])
+    (n,) = export.symbolic_shape("n")
+    types = jax.ShapeDtypeStruct((n, 2), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.int32)
+    exported = export.export(jax.jit(f))(*types)
+    for a, b in zip(exported.call(X, LABELS), f(X, LABELS), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 
 
 # --------------------------------------------------------------------------- pairs and triplets
@@ -244,6 +300,15 @@ def test_histogram_is_flat_at_a_node():
     gradient = jax.jit(jax.grad(lambda x: ops.histogram_loss(x, labels, bins=3)))
     np.testing.assert_array_equal(gradient(jnp.array([[1.0, 0], [0, 1], [-1, 0]])), 0)
     assert np.any(gradient(jnp.array([[1.0, 0], [0.1, 1], [-1, 0]])) != 0)
+
+
+@pytest.mark.parametrize("size", [1e20, 1e-23])
+def test_histogram_of_any_length(size):
+    f = jax.jit(jax.value_and_grad(lambda x: ops.histogram_loss(x, LABELS, bins=7)))
+    value, gradient = f(jnp.float32(size) * X)
+    expected, wanted = f(X)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    np.testing.assert_allclose(gradient * size, wanted, rtol=1e-4, atol=1e-6)
 
 
 # ----------------------------------------------------------------------------------------- LDA
@@ -395,6 +460,16 @@ ERRORS = {
         lambda: ops.histogram_loss(A, Y, bins=1),
         ValueError,
         r"histogram_loss: bad bins: got 1, need an integer >= 2; write bins=101",
+    ),
+    "truth value for bins": (
+        lambda: ops.histogram_loss(A, Y, bins=True),
+        ValueError,
+        r"histogram_loss: bad bins: got True, need an integer >= 2; write bins=101",
+    ),
+    "truth value for num_classes": (
+        lambda: ops.lda_loss(A, Y, True),
+        ValueError,
+        r"lda_loss: bad num_classes: got True, need an integer >= 1",
     ),
     "num_classes": (
         lambda: ops.lda_loss(A, Y, 0),

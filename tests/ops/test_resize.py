@@ -167,6 +167,10 @@ ERRORS = {
         r"resize: unknown method: got 'trilinear', need 'nearest' or 'bilinear'; write "
         r"method='bilinear' for linear interpolation along any number of axes",
     ),
+    "upsample by an array": (
+        lambda: ops.upsample(X, np.array([2, 2])),
+        r"upsample: bad scale: got array\(\[2, 2\]\), need a positive number, or 2 of them",
+    ),
     "upsample method": (
         lambda: ops.upsample(X, 2, method="cubic"),
         r"upsample: unknown method: got 'cubic'",
