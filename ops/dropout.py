@@ -9,7 +9,7 @@ from .scalar import check_key, number
 
 def dropout(
     x: jax.Array,
-    rate: float,
+    rate: float | jax.Array,
     *,
     train: bool,
     per_channel: bool = False,

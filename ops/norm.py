@@ -52,7 +52,7 @@ def batch_norm(
     bias: jax.Array | None = None,
     *,
     train: bool,
-    momentum: float = 0.1,
+    momentum: float | jax.Array = 0.1,
     eps: float = 1e-5,
     axis_name: Hashable | Sequence[Hashable] | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:

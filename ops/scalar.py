@@ -1,6 +1,7 @@
 """Hyper-parameters that are numbers: rates, slopes, momenta."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ from jax.core import Tracer
 
 def number(
     name: str, what: str, value, good: Callable[[float], bool], need: str, remedy: str, *, dtype
-):
+) -> Any:
     """`value` as a number that changes no dtype: a Python float, or a tracer cast to `dtype`.
 
     A tracer has no value to check yet. With `dtype` None there may be none: the number has to be
