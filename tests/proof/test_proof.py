@@ -13,8 +13,12 @@ from .checks import CHECKS, check_problem
 
 PARTS, EACH = 4, 50  # 200 problems of each family
 
+# The dearest columns, and of the second derivatives those that the Hessian has in it.
+SLOW = {"jvp of grad", "vmap of hessian"}
+CELLS = [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CHECKS]
 
-@pytest.mark.parametrize("check", CHECKS)
+
+@pytest.mark.parametrize("check", CELLS)
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_cell(entry, check, rng, request):
     if check == "torch":
@@ -43,7 +47,7 @@ def test_drawn(family, part, torch):
 @pytest.mark.slow
 @pytest.mark.parametrize("family", PROBLEMS)
 def test_many_drawn(family, torch):
-    draw_problems(family, PARTS, 500)
+    draw_problems(family, PARTS, 300)
 
 
 def test_every_function_has_an_entry():
