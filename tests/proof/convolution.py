@@ -42,7 +42,7 @@ def torch_conv(o: Options, flip=False):
         x = torch.movedim(x, -1, 1)
         x = torch.nn.functional.pad(x, [p for pads in o.padding[::-1] for p in pads])
         k = torch.flip(k, tuple(range(rank))) if flip else k
-        k = torch.movedim(k, (-1, -2), (0, 1))
+        k = torch.movedim(k, (-1, -2), (0, 1)).contiguous()
         call = getattr(torch.nn.functional, f"conv{rank}d")
         y = call(x, k, *bias, stride=o.stride, dilation=o.dilation, groups=o.groups)
         return torch.movedim(y, 1, -1)
@@ -72,6 +72,9 @@ def torch_transpose(o: Options, output_padding):
         rank, G = len(window), o.groups
         k = k.reshape(*window, Cg, G, Co // G)
         k = torch.movedim(k, (-2, -3, -1), (0, 1, 2)).reshape(G * Cg, Co // G, *window)
+        k = (
+            k.contiguous()
+        )  # or PyTorch fails for some kernels: "grad_weight needs to be contiguous"
         y = getattr(torch.nn.functional, f"conv_transpose{rank}d")(
             torch.movedim(x, -1, 1),
             k,
