@@ -4,6 +4,7 @@ VENV ?= .venv
 EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
+LEVEL ?= steps
 
 .PHONY: train test test-slow proof accuracy check format-check lint types benchmark clean
 
@@ -36,8 +37,9 @@ types: $(VENV)/.develop
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-benchmark: $(VENV)/.bench  ## the training step against Flax and PyTorch
-	$(BIN)/python benchmarks/train_step.py
+# The others: make benchmark LEVEL=ops, inference or seeds; options: make benchmark ARGS=--quick
+benchmark: $(VENV)/.bench  ## the training step against Flax, Equinox and PyTorch
+	$(BIN)/python benchmarks/$(LEVEL).py $(ARGS)
 
 clean:
 	rm -rf .venv* build dist *.egg-info

@@ -139,6 +139,9 @@ def predict(
 def summary(
     config: ConfigArgument = DEFAULT_CONFIG,
     overrides: SetOption = None,
+    lowering: Annotated[
+        bool, typer.Option(help="Show which form each convolution takes on CPU.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Each layer's output shape, parameters, FLOPs, activation memory and receptive field."""
@@ -148,7 +151,7 @@ def summary(
     found, assumed = summarize_config(load_config(config, overrides or []), _folder_of(config))
     if assumed:
         print(f"note: {assumed}", file=sys.stderr)
-    print(json.dumps(found.as_dict()) if as_json else found.as_table())
+    print(json.dumps(found.as_dict()) if as_json else found.as_table(lowering=lowering))
 
 
 @app.command()

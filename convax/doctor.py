@@ -23,6 +23,7 @@ def examine() -> Iterator[Finding]:
         "packages": _packages,
         "devices": _devices,
         "gradients": _gradients,
+        "memory": _memory,
         "data": _data,
     }
     for subject, check in checks.items():
@@ -79,6 +80,41 @@ def _gradients() -> tuple[bool, str]:
     seconds = time.perf_counter() - began
     fine = worst < 1e-2  # TF32 convolutions, the default on recent GPUs, keep 10 bits
     return fine, f"convolution: relative error {worst:.1e} against autodiff, in {seconds:.1f} s"
+
+
+# See docs/training.md for what it saves, and benchmarks/allocator.py for what else was tried.
+HUGE_PAGES = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+
+
+def _memory() -> tuple[bool, str]:
+    """On CPU: how often a call faults for the 64 MiB and more that it allocates."""
+    import jax
+    import jax.numpy as jnp
+
+    device = jax.devices()[0]
+    if device.platform != "cpu":
+        limit = (device.memory_stats() or {}).get("bytes_limit")
+        return True, "the device's own" + (f", {limit / 2**30:.1f} GiB" if limit else "")
+    if platform.libc_ver()[0] != "glibc":
+        return True, "as the C library has it; there is no setting to advise"
+    import resource
+
+    @jax.jit
+    def large(x):
+        square = jnp.sin(jnp.outer(x, x))
+        return square @ square[:, :8]
+
+    x, counts = jnp.ones(4096), []
+    for _ in range(4):
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        large(x).block_until_ready()
+        counts.append(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    if min(counts) < 4 * x.size**2 // resource.getpagesize() // 4:
+        return True, f"{min(counts):,} page faults for 64 MiB"
+    return True, (
+        f"{min(counts):,} page faults for 64 MiB; large networks train faster when convax is "
+        f"started with {HUGE_PAGES}"
+    )
 
 
 def _data() -> tuple[bool, str]:

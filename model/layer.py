@@ -8,6 +8,7 @@ layers, so a network is again a `Layer`, and its parameters a nested dict whose 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
@@ -96,6 +97,20 @@ def stateless(
     def apply(params, state, x, *, train=False, key=None):
         del params, train, key
         return function(x), state
+
+    return Layer(init, apply, About(kind, window))
+
+
+def drawing(kind: str, function: Callable[..., Array], window: Window) -> Layer:
+    """A layer without parameters that draws in training: ``function(x, train=..., key=...)``."""
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        return infer_shape(partial(function, train=False), in_shape), {}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del params
+        return function(x, train=train, key=key), state
 
     return Layer(init, apply, About(kind, window))
 

@@ -18,6 +18,7 @@ from .layer import (
     Shape,
     State,
     Window,
+    drawing,
     infer_shape,
     stateless,
 )
@@ -160,18 +161,8 @@ def dropout(rate: float, *, per_channel: bool = False) -> Layer:
         per_channel: drop whole channels of an example.
     """
     drop = partial(ops.dropout, rate=rate, per_channel=per_channel)
-    evaluate = partial(drop, train=False)
-    infer_shape(evaluate, (1, 1))  # refuses a wrong rate here and now
-
-    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        del key
-        return infer_shape(evaluate, in_shape), {}, {}
-
-    def apply(params, state, x, *, train=False, key=None):
-        del params
-        return drop(x, train=train, key=key), state
-
-    return Layer(init, apply, About("dropout", POINTWISE))
+    infer_shape(partial(drop, train=False), (1, 1))  # refuses a wrong rate here and now
+    return drawing("dropout", drop, POINTWISE)
 
 
 def _convolution(

@@ -7,7 +7,7 @@ from typing import Literal
 from jax import Array
 
 from .. import ops
-from .layer import EVERYWHERE, About, Layer, Params, Shape, State, Window, infer_shape, stateless
+from .layer import EVERYWHERE, Layer, Window, drawing, infer_shape, stateless
 from .layers import Padding, check_positive, plain
 
 
@@ -122,16 +122,7 @@ def _random_pool(kind: str, op: Callable[..., Array], window, stride, padding) -
     check_positive(kind, window=window, stride=stride)
     window, stride = plain(window), plain(stride)
     pool = partial(op, window=window, stride=stride, padding=plain(padding))
-
-    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        del key
-        return infer_shape(partial(pool, train=False), in_shape), {}, {}
-
-    def apply(params, state, x, *, train=False, key=None):
-        del params
-        return pool(x, train=train, key=key), state
-
-    return Layer(init, apply, About(kind, Window(window, stride)))
+    return drawing(kind, pool, Window(window, stride))
 
 
 def _adaptive_pool(kind: str, op: Callable[..., Array], output_size) -> Layer:

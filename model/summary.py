@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from ..ops.conv_cpu import rule_name
 from ..ops.conv_primitive import conv_p, input_grad_p
 from .layer import EVERYWHERE, Layer, Shape, Window, init_shapes
 
@@ -29,6 +30,14 @@ class Field(NamedTuple):
 
     size: Shape
     jump: Shape
+
+
+class Lowerings(NamedTuple):
+    """The forms that a convolution and its gradients take on CPU: see `convax.ops.conv_cpu`."""
+
+    forward: str
+    input_grad: str
+    kernel_grad: str
 
 
 class Row(NamedTuple):
@@ -41,6 +50,7 @@ class Row(NamedTuple):
     flops: int
     activation_bytes: int
     receptive_field: Shape | None  # None: nobody said what the layer sees
+    lowerings: tuple[Lowerings, ...]  # one for each convolution
 
 
 class Summary(NamedTuple):
@@ -58,8 +68,8 @@ class Summary(NamedTuple):
         totals = {k: v for k, v in self._asdict().items() if k != "rows"}
         return totals | {"layers": [row._asdict() for row in self.rows]}
 
-    def as_table(self) -> str:
-        """For people."""
+    def as_table(self, *, lowering: bool = False) -> str:
+        """For people; if wanted with the forms of convolutions on CPU."""
         total = Row(
             "total",
             "",
@@ -68,9 +78,11 @@ class Summary(NamedTuple):
             self.flops,
             self.activation_bytes,
             self.receptive_field,
+            (),
         )
-        header = ("layer", "kind", "output", "parameters", "FLOPs", "activations", "sees")
-        cells = [header, *(_cells(row) for row in (*self.rows, total))]
+        cells = [_HEADER, *(_cells(row) for row in (*self.rows, total))]
+        if not lowering:
+            cells = [row[: -len(Lowerings._fields)] for row in cells]
         widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
         lines = ["  ".join(_aligned(row, widths)).rstrip() for row in cells]
         rule = "-" * max(map(len, lines))
@@ -101,17 +113,23 @@ def summarize(net: Layer, image_shape: Shape) -> Summary:
     )
 
 
+_HEADER = ("layer", "kind", "output", "parameters", "FLOPs", "activations", "sees")
+_HEADER += ("forward", "input gradient", "kernel gradient")
+
+
 def _cells(row: Row) -> tuple[str, ...]:
     memory = f"{row.activation_bytes / 1024:,.1f} KiB"
     field = "?" if row.receptive_field is None else _times(row.receptive_field)
     numbers = (f"{row.parameters:,}", f"{row.flops:,}", memory, field)
-    return (row.path, row.kind, _times(row.out_shape), *numbers)
+    forms = (" + ".join(form) for form in zip(*row.lowerings, strict=True))
+    forms = tuple(forms) if row.lowerings else ("",) * len(Lowerings._fields)
+    return (row.path, row.kind, _times(row.out_shape), *numbers, *forms)
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> list[str]:
     """Words to the left, numbers to the right."""
     pairs = enumerate(zip(cells, widths, strict=True))
-    return [cell.ljust(width) if i < 3 else cell.rjust(width) for i, (cell, width) in pairs]
+    return [cell.rjust(width) if 3 <= i < 7 else cell.ljust(width) for i, (cell, width) in pairs]
 
 
 def _times(shape: Shape) -> str:
@@ -125,14 +143,16 @@ def _walk(
     out_shape, params, state = init_shapes(layer, in_shape)
     if not layer.about.parts:
         field = _look(layer, in_shape, field)
+        program = _program(layer, params, state, in_shape)
         row = Row(
             path=path,
             kind=layer.about.kind,
             out_shape=out_shape[1:],
             parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
-            flops=_flops(layer, params, state, in_shape),
+            flops=2 * _multiply_adds(program),
             activation_bytes=4 * math.prod(out_shape),
             receptive_field=field and field.size,
+            lowerings=tuple(_lowerings(program)),
         )
         return out_shape, field, [row]
 
@@ -171,12 +191,12 @@ def _per_axis(value: int | Shape, spatial: int) -> Shape:
     return (value,) * spatial if isinstance(value, int) else value
 
 
-def _flops(layer: Layer, params, state, in_shape: Shape) -> int:
+def _program(layer: Layer, params, state, in_shape: Shape) -> Jaxpr:
     def forward(params, state, x):
         return layer.apply(params, state, x)[0]
 
     x = jax.ShapeDtypeStruct(in_shape, jnp.float32)
-    return 2 * _multiply_adds(jax.make_jaxpr(forward)(params, state, x).jaxpr)
+    return jax.make_jaxpr(forward)(params, state, x).jaxpr
 
 
 def _multiply_adds(jaxpr: Jaxpr) -> int:
@@ -198,6 +218,20 @@ def _multiply_adds(jaxpr: Jaxpr) -> int:
             repeats = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
             total += repeats * sum(_multiply_adds(inner) for inner in _inner(eqn.params))
     return total
+
+
+def _lowerings(jaxpr: Jaxpr) -> Iterator[Lowerings]:
+    """Of every convolution in a program and those it calls."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive in (conv_p, input_grad_p):
+            geometry, kernel = eqn.params["geometry"], _array(eqn.invars[1]).shape
+            channels = (kernel[-2] * geometry.groups, kernel[-1])
+            # A transposed convolution is an input gradient, and its own input gradient the conv.
+            order = ("conv", "input_grad") if eqn.primitive is conv_p else ("input_grad", "conv")
+            names = (rule_name(kind, geometry, *channels) for kind in (*order, "kernel_grad"))
+            yield Lowerings(*names)
+        for inner in _inner(eqn.params):
+            yield from _lowerings(inner)
 
 
 def _array(variable: Any) -> jax.ShapeDtypeStruct:

@@ -15,9 +15,10 @@ and backward, to any order that its derivatives have, and goes through `jit`, `v
 Parameters have the dtype of the input, and types below float32 are added up in float32. The
 derivations are in docs/mathematics.md.
 
-Families have a prefix: `conv*.py`, of which `conv_primitive.py` is the heart and `conv_plain.py`,
-`conv_rows.py` and `conv_phases.py` are what it is lowered to; `pool*.py`, `norm*.py`, `loss*.py`.
-What they share: `window.py` (strides and padding), `dtype.py`, `channel.py`, `linear_map.py`.
+Families have a prefix: `conv*.py`, of which `conv_primitive.py` is the heart, `conv_plain.py` what
+it is lowered to, and `conv_cpu.py` the table of what it is lowered to on CPU instead, form by form;
+`pool*.py`, `norm*.py`, `loss*.py`. What they share: `window.py` (strides and padding), `dtype.py`,
+`channel.py`, `linear_map.py`; `lowering.py` is the switch back to plain forms.
 """
 
 from .activation import (
@@ -58,6 +59,7 @@ from .loss_lda import lda_loss
 from .loss_mining import triplet_batch_hard, triplet_semi_hard
 from .loss_regression import huber, mse
 from .loss_segmentation import dice
+from .lowering import lowering
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
 from .norm_response import local_response_norm
 from .penalty import l2
@@ -112,6 +114,7 @@ __all__ = [
     "lecun_uniform",
     "local_response_norm",
     "log_softmax",
+    "lowering",
     "lp_pool",
     "max_pool",
     "maxout",

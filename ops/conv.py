@@ -62,7 +62,7 @@ def conv(
         may pad one more below than above the input, which no int in PyTorch does.
 
         Differentiable to any order, forward and backward: see `convax.ops.conv_primitive`. On CPU
-        a convolution of few channels may spread an infinity or NaN over a whole row of its output
+        the input gradient of few channels may spread an infinity or NaN over a whole row
         (`convax.ops.conv_rows`); elsewhere it reaches only the windows it lies in.
 
     References:

@@ -17,6 +17,7 @@ stride each phase has one tap or none and the many small products lose: 0.3 to 1
 with its 64 phases: 1.4 and 0.7.
 """
 
+from collections.abc import Callable
 from itertools import product
 from math import gcd
 from typing import NamedTuple
@@ -25,7 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from .conv_geometry import Geometry
-from .conv_plain import plain_conv, swap_in_and_out
+from .conv_plain import swap_in_and_out
 
 
 class _Phase(NamedTuple):
@@ -37,18 +38,14 @@ class _Phase(NamedTuple):
     output: int  # how many elements of gx it has
 
 
-def phases_pay_for_input_grad(geometry: Geometry) -> bool:
-    """Whether `phases_input_grad` is the faster form, by the measurements above."""
-    overlap = any(k > s for k, s in zip(geometry.window, geometry.stride, strict=True))
-    return overlap and 1 < max(geometry.stride) <= 4
-
-
-def phases_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """gx = dT/dx."""
+def phases_input_grad(
+    g: jax.Array, k: jax.Array, *, geometry: Geometry, form: Callable[..., jax.Array]
+) -> jax.Array:
+    """gx = dT/dx, each phase by `form`."""
     k = swap_in_and_out(k, geometry.groups)
     N, Ci = g.shape[0], k.shape[-1]
     phases = [_phases(*axis) for axis in zip(*geometry[:-1], strict=True)]
-    parts = [_one_phase(g, k, axes, geometry.groups) for axes in product(*phases)]
+    parts = [_one_phase(g, k, axes, geometry.groups, form) for axes in product(*phases)]
     # (N, Q, Q', Ci) of each phase (r, r') to (N, Q s, Q' s', Ci): the phases of an axis interleave.
     blocks = tuple(axis[0].output for axis in phases)
     gx = jnp.stack(parts).reshape(*geometry.stride, N, *blocks, Ci)
@@ -74,7 +71,7 @@ def _phases(size, window, output, stride, dilation, padding) -> list[_Phase]:
     return phases
 
 
-def _one_phase(g, k, axes: tuple[_Phase, ...], groups: int) -> jax.Array:
+def _one_phase(g, k, axes: tuple[_Phase, ...], groups: int, form) -> jax.Array:
     k = k[tuple(axis.taps for axis in axes)]
     k = jnp.flip(k, tuple(range(len(axes))))
     window = k.shape[:-2]
@@ -90,4 +87,4 @@ def _one_phase(g, k, axes: tuple[_Phase, ...], groups: int) -> jax.Array:
         padding=tuple(axis.padding for axis in axes),
         groups=groups,
     )
-    return plain_conv(g, k, geometry=geometry)
+    return form(g, k, geometry=geometry)

@@ -19,9 +19,8 @@ the other two. Hence the three are closed under differentiation of any order, fo
 `vmap` needs nothing new either: a batch axis on one operand folds into an axis that the other
 operand does not have, and batch axes on both make one group per batch element.
 
-Each is lowered to XLA's own convolution (`conv_plain`); on CPU, where channels are few, to matrix
-products over whole rows (`conv_rows`), and strided input gradients to one convolution for each
-phase of the stride (`conv_phases`).
+Each is lowered to XLA's own convolution (`conv_plain`), and on CPU to the fastest of several forms
+(`conv_cpu`).
 
 References:
     Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
@@ -36,15 +35,9 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from .conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .conv_geometry import Geometry
-from .conv_phases import phases_input_grad, phases_pay_for_input_grad
 from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
-from .conv_rows import (
-    rows_conv,
-    rows_input_grad,
-    rows_pay_for_conv,
-    rows_pay_for_input_grad,
-)
 
 # ------------------------------------------------------------------------------ the primitives
 
@@ -61,21 +54,6 @@ def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -
 def _vary_like(a, b):
     missing = jax.typeof(b).mat.varying - jax.typeof(a).mat.varying
     return lax.pcast(a, tuple(missing), to="varying") if missing else a
-
-
-def cpu_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """The faster form on CPU."""
-    conv = rows_conv if rows_pay_for_conv(geometry, k.shape) else plain_conv
-    return conv(x, k, geometry=geometry)
-
-
-def cpu_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """The faster form on CPU."""
-    if rows_pay_for_input_grad(geometry, k.shape):
-        return rows_input_grad(g, k, geometry=geometry)
-    if phases_pay_for_input_grad(geometry):
-        return phases_input_grad(g, k, geometry=geometry)
-    return plain_input_grad(g, k, geometry=geometry)
 
 
 def _define(primitive: Primitive, shape: Callable, lowering: Callable, on_cpu: Callable):
@@ -119,7 +97,7 @@ _define(
     kernel_grad_p,
     lambda x, g, geo: (*geo.window, x[-1] // geo.groups, g[-1]),
     plain_kernel_grad,
-    plain_kernel_grad,
+    cpu_kernel_grad,
 )
 
 # The transpose in each operand, given the cotangent of the result.

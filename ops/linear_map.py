@@ -7,26 +7,38 @@ transpose, with the table turned round:
 
     gx[.., i, ..] = sum over (o, w) in transposed[i] of  w g[.., o, ..]
 
-Hence the gradient is gathered too. What autodiff makes of a gather is a scatter, which adds up one
-element after the other: four to eighty times slower on CPU. Written as a matrix product the map
-would multiply by zeros, which costs time and turns an infinity anywhere into NaN everywhere; here
-an element reaches the outputs whose rows name it, and no other.
+Hence the gradient is gathered too. What autodiff makes of a gather is a scatter, which on CPU adds
+up one element after the other. Written as a matrix product the map would multiply by zeros, which
+costs time and turns an infinity anywhere into NaN everywhere; here an element reaches the outputs
+whose rows name it, and no other.
+
+Most tables are periodic: with every p outputs the inputs move on by s, as in "twice as large"
+(p = 2, s = 1) and in its transpose (p = 1, s = 2). On CPU such a map is a few slices instead of
+gathers, two to four times as fast. Other platforms gather, in the program that `jnp.take` makes.
 """
 
 from collections.abc import Iterable, Sequence
 from functools import lru_cache, partial, reduce
+from itertools import product
+from math import gcd
 from operator import add
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+
+from .lowering import is_plain
 
 # Up to so many terms are written out. More are one reduction, several times slower, in a program
 # that does not grow.
 _UNROLLED = 32
+
+# The longest period that is looked for, in outputs and in inputs.
+_PERIOD = 4
 
 
 class Table(NamedTuple):
@@ -49,6 +61,8 @@ def table(size: int, rows: Iterable[Iterable[tuple[int, float]]]) -> Table:
 
 def linear_map(x: jax.Array, table: Table, axis: int) -> jax.Array:
     """Apply the map along `axis`, in the dtype of `x`: callers widen what is below float32."""
+    if is_plain():
+        return _gather(x, table=table, axis=axis)
     return linear_map_p.bind(x, table=table, axis=axis)
 
 
@@ -91,6 +105,9 @@ def _batch(args, dims, *, table, axis):
     return linear_map_p.bind(x, table=table, axis=axis + (dim <= axis)), dim
 
 
+# ---------------------------------------------------------------------------------- the forms
+
+
 def _gather(x, *, table, axis):
     """Term t of every row at once, and the sum over t."""
     index, weight = _columns(table.rows)
@@ -128,8 +145,69 @@ def _weighted(terms, weight, axis):
     return jnp.where(jnp.asarray(weight != 0), terms, jnp.zeros((), terms.dtype))
 
 
+class _Period(NamedTuple):
+    """Of a table whose row p m + r reads the inputs s m + d, for a few d."""
+
+    outputs: int  # p
+    inputs: int  # s
+    weights: dict[int, np.ndarray]  # by d, for every m and r
+
+
+def _slices(x, *, table, axis):
+    """For each d a slice of the inputs, times the weights of every m and r; and their sum."""
+    period = _period(table)
+    if period is None:
+        return _gather(x, table=table, axis=axis)
+    p, s, weights = period
+    count = -(-len(table.rows) // p)
+    first, last = min(weights) // s, max(weights) // s  # blocks of s inputs, around block m
+    blocks = count + last - first
+    pads = [(0, 0, 0)] * x.ndim
+    pads[axis] = (-first * s, (blocks + first) * s - table.size, 0)  # a negative number crops
+    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    x = x.reshape(*x.shape[:axis], blocks, s, *x.shape[axis + 1 :])
+
+    def term(d, weight):
+        m, r = d // s - first, d % s
+        part = lax.slice_in_dim(x, m, m + count, axis=axis)
+        part = lax.slice_in_dim(part, r, r + 1, axis=axis + 1)
+        part = jnp.broadcast_to(part, (*part.shape[: axis + 1], p, *part.shape[axis + 2 :]))
+        return _weighted(part, weight[:1, :1] if np.ptp(weight) == 0 else weight, axis)
+
+    y = reduce(add, (term(d, weight) for d, weight in weights.items()))
+    y = y.reshape(*y.shape[:axis], count * p, *y.shape[axis + 2 :])
+    return lax.slice_in_dim(y, 0, len(table.rows), axis=axis)
+
+
+@lru_cache(maxsize=1024)
+def _period(table: Table) -> _Period | None:
+    """The table by its shortest period, or None if it has none that makes it short."""
+    rows, longest = len(table.rows), max(map(len, table.rows))
+    numbers = range(1, _PERIOD + 1)
+    for p, s in sorted(product(numbers, numbers), key=sum):
+        # From the first row to the last a period that is none drifts by more than a row reaches.
+        if gcd(p, s) > 1 or abs(rows * s - table.size * p) > p * s * (longest + 2):
+            continue
+        weights: dict[int, np.ndarray] = {}
+        for o, row in enumerate(table.rows):
+            for i, w in row:
+                of_offset = weights.setdefault(i - o // p * s, np.zeros((-(-rows // p), p)))
+                of_offset[o // p, o % p] = w
+        count = -(-rows // p)
+        if not 0 < len(weights) <= min(longest + 1, count // 2):
+            continue
+        for d, weight in weights.items():  # x is zero beyond its ends: any weight does for those
+            at = np.arange(count) * s + d
+            weight[(at < 0) | (at >= table.size)] = weight[count // 2]
+        return _Period(p, s, weights)
+    return None
+
+
 linear_map_p.def_impl(_evaluate)
 linear_map_p.def_abstract_eval(_abstract_eval)
 mlir.register_lowering(linear_map_p, mlir.lower_fun(_gather, multiple_results=False))
+mlir.register_lowering(
+    linear_map_p, mlir.lower_fun(_slices, multiple_results=False), platform="cpu"
+)
 ad.deflinear2(linear_map_p, _transpose_rule)
 batching.primitive_batchers[linear_map_p] = _batch

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from .activation import relu
 from .dtype import check_floating, check_same, wide
 from .loss_common import (
     Reduction,
@@ -11,7 +12,6 @@ from .loss_common import (
     full_weights,
     is_zero,
     reduce,
-    relu,
     safe_sqrt,
     squared_distance,
     without_masked,

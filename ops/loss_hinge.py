@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from .activation import relu
 from .dtype import wide
 from .loss_common import (
     Reduction,
@@ -13,7 +14,6 @@ from .loss_common import (
     hits,
     nan_if_unknown,
     reduce,
-    relu,
     without_masked,
 )
 

@@ -3,12 +3,13 @@
 import jax
 import jax.numpy as jnp
 
+from .activation import relu
 from .dtype import wide
 from .loss_common import (
     check_count,
     check_embeddings,
     example_weights,
-    relu,
+    full_dot,
     safe_divide,
     safe_sqrt,
     without_masked,
@@ -82,7 +83,7 @@ def histogram_loss(
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))
     x = x / jnp.where(largest == 0, 1, largest)
     unit = safe_divide(x, safe_sqrt(jnp.sum(jnp.square(x), axis=-1, keepdims=True)))
-    s = jnp.matmul(unit, unit.T, precision=jax.lax.Precision.HIGHEST)
+    s = full_dot(unit, unit.T)
     position = (s + 1) * ((bins - 1) / 2)  # in units of delta: the nodes are then exact
     nodes = jnp.arange(bins, dtype=dtype).reshape(1, 1, bins)
     u = position[..., None] - nodes

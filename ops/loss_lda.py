@@ -9,6 +9,7 @@ from .loss_common import (
     check_embeddings,
     check_number,
     example_weights,
+    full_dot,
     hits,
     safe_divide,
     safe_sqrt,
@@ -87,17 +88,17 @@ def lda_loss(
     one_hot = hit.astype(dtype)
 
     W = jnp.where(jnp.any(w != 0), jnp.sum(w), 1)
-    share = _dot(w[None], one_hot)[0] / W  # (K,)
-    means = safe_divide(_dot((w[:, None] * one_hot).T, x) / W, share[:, None])  # (K, D)
-    mean = _dot(share[None], means)
-    inside = safe_sqrt(w / W)[:, None] * (x - _dot(one_hot, means))  # (N, D)
-    within = _dot(inside.T, inside) + regularization * jnp.eye(D, dtype=dtype)
+    share = full_dot(w[None], one_hot)[0] / W  # (K,)
+    means = safe_divide(full_dot((w[:, None] * one_hot).T, x) / W, share[:, None])  # (K, D)
+    mean = full_dot(share[None], means)
+    inside = safe_sqrt(w / W)[:, None] * (x - full_dot(one_hot, means))  # (N, D)
+    within = full_dot(inside.T, inside) + regularization * jnp.eye(D, dtype=dtype)
     between = safe_sqrt(share)[:, None] * (means - mean)  # (K, D), S_b = between^T between
 
     # Of L^-1 S_b L^-T with S_w + lambda I = L L^T; those of A A^T and of A^T A are the same, but
     # for zeros, and the smaller matrix is better.
     A = jax.scipy.linalg.solve_triangular(jnp.linalg.cholesky(within), between.T, lower=True)
-    M = _dot(A.T, A) if K <= D else _dot(A, A.T)
+    M = full_dot(A.T, A) if K <= D else full_dot(A, A.T)
     rank = jnp.minimum(jnp.sum(share > 0, dtype=jnp.int32) - 1, D)
     return jnp.where(known, -_mean_of_smallest(epsilon, M, rank), jnp.nan)
 
@@ -121,7 +122,7 @@ def _mean_of_smallest_jvp(primals, tangents):
 def _projector(epsilon, M, rank):
     """P / |J|. Unlike the single vectors, it stays smooth where two of them share an eigenvalue."""
     _, V, chosen = _choose(epsilon, M, rank)
-    return _dot(V * chosen[None], V.T)
+    return full_dot(V * chosen[None], V.T)
 
 
 @_projector.defjvp
@@ -131,8 +132,8 @@ def _projector_jvp(primals, tangents):
     v, V, chosen = _choose(epsilon, M, rank)
     step, gap = chosen[:, None] - chosen[None], v[:, None] - v[None]
     slope = jnp.where(step == 0, 0, safe_divide(step, jnp.where(step == 0, 1, gap)))
-    turned = _dot(_dot(V.T, dM), V)
-    return _projector(epsilon, M, rank), _dot(_dot(V, slope * turned), V.T)
+    turned = full_dot(full_dot(V.T, dM), V)
+    return _projector(epsilon, M, rank), full_dot(full_dot(V, slope * turned), V.T)
 
 
 def _choose(epsilon, M, rank):
@@ -142,10 +143,6 @@ def _choose(epsilon, M, rank):
     least = jnp.min(jnp.where(nontrivial, v, jnp.inf))
     chosen = (nontrivial & ~(v >= least + epsilon)).astype(M.dtype)  # NaN is chosen, to come out
     return v, V, safe_divide(chosen, jnp.sum(chosen))
-
-
-def _dot(a, b):
-    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def _check(name, x, labels, num_classes, regularization, epsilon):

@@ -3,14 +3,15 @@
 import jax
 import jax.numpy as jnp
 
+from .activation import relu
 from .dtype import wide
 from .loss_common import (
     Reduction,
     check_embeddings,
     check_margin,
     example_weights,
+    full_dot,
     reduce,
-    relu,
     safe_sqrt,
     squared_distance,
     without_masked,
@@ -174,7 +175,7 @@ def _pairwise(x):
 def _pairwise_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
     centred = x - jnp.mean(x, axis=0, keepdims=True)  # only differences matter
-    products = jnp.matmul(centred, dx.T, precision=jax.lax.Precision.HIGHEST)
+    products = full_dot(centred, dx.T)
     own = jnp.diagonal(products)
     return _pairwise(x), 2 * (own[:, None] + own[None, :] - products - products.T)
 

@@ -23,6 +23,7 @@ With m = M x and v = M (x - m)^2, a change of x, m and v changes the output by
 which is two sums over each set, of g and of (x - m) g; they are the gradients of b and, but for r,
 of s. Autodiff of the formula takes three sums and passes over x more often, a third of the speed on
 CPU, and so the two steps in which large arrays meet small ones have their tangents written here.
+The form is the same for all platforms; `lowering("plain")` leaves the formula to autodiff.
 
 The variance is taken of x - M x and not as M x^2 - (M x)^2, which cancels: a mean ten thousand
 times the deviation does no harm. Types below float32 are normalised in float32. A NaN or an
@@ -40,6 +41,7 @@ from jax import lax
 
 from .channel import along_channels, check_channels
 from .dtype import check_floating, check_same, wide
+from .lowering import is_plain
 from .scalar import number
 from .window import is_int
 
@@ -126,7 +128,7 @@ def batch_norm(
     )
     if not train:
         m, v = (along_channels(a.astype(dtype), x) for a in (mean, var))
-        y = _standardize(x.astype(dtype), m, v, scale, bias, eps)
+        y = _standardized(x.astype(dtype), m, v, scale, bias, eps)
         return y.astype(x.dtype), (mean, var)
 
     sets = _Sets(tuple(range(x.ndim - 1)), axis_name=axis_name)
@@ -309,8 +311,9 @@ class _Sets(NamedTuple):
 def _normalize(x, scale, bias, sets, eps):
     """y, and each set's mean and variance; scale and bias broadcast against those, or are None."""
     mean = _join(jnp.mean(x, sets.axes, keepdims=True), sets)
-    var = _join(_mean_square(x, mean, sets.axes), sets)
-    return _standardize(x, mean, var, scale, bias, eps), mean, var
+    mean_square = _mean_square.fun if is_plain() else _mean_square
+    var = _join(mean_square(x, mean, sets.axes), sets)
+    return _standardized(x, mean, var, scale, bias, eps), mean, var
 
 
 def _join(mean, sets):
@@ -333,6 +336,11 @@ def _mean_square_jvp(axes, primals, tangents):
     """Once the sets are joined x - mean adds up to zero, and with it the term in mean's tangent."""
     (x, mean), (dx, _) = primals, tangents
     return _mean_square(x, mean, axes), 2 * jnp.mean((x - mean) * dx, axes, keepdims=True)
+
+
+def _standardized(x, mean, var, scale, bias, eps):
+    standardize = _standardize.fun if is_plain() else _standardize
+    return standardize(x, mean, var, scale, bias, eps)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(5,))

@@ -8,6 +8,7 @@ import numpy as np
 from jax import lax
 
 from .dtype import check_floating, wide
+from .lowering import is_plain
 from .window import is_int
 
 
@@ -63,7 +64,8 @@ def local_response_norm(
             f"{name}: a divisor can be zero: got alpha={alpha!r} and k={k!r}, need alpha >= 0 and "
             f"k > 0; write alpha=1e-4, k=2.0"
         )
-    y = _respond(x.astype(wide(x.dtype)), int(size), float(alpha), float(beta), float(k))
+    respond = _respond.fun if is_plain() else _respond
+    y = respond(x.astype(wide(x.dtype)), int(size), float(alpha), float(beta), float(k))
     return y.astype(x.dtype)
 
 

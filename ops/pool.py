@@ -1,9 +1,12 @@
 """Maximum and mean over windows, for one to three spatial axes, channels last.
 
-A small window is reached through its taps: tap u of k along an axis is the array of every window's
-u-th element, so that pooling is arithmetic on k arrays of the output's size, and so is its
+On CPU a small window is reached through its taps: tap u of k along an axis is the array of every
+window's u-th element, so that pooling is arithmetic on k arrays of the output's size, and so is its
 derivative. XLA's own gradient of a maximum over windows (`select_and_scatter`) is ten to thirty
-times slower on CPU.
+times slower there, that of a sum over windows that overlap (`reduce_window`, dilated) four times.
+
+GPU and TPU, whose own forms are fast, keep those: `lax.reduce_window` with JAX's derivative. Only
+where one window is the whole input is the form the same for all.
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,18 @@ import numpy as np
 from jax import lax
 
 from .dtype import wide
-from .pool_window import Axis, along, axes_of, checked, reduce_windows, taps, windows
+from .lowering import is_plain
+from .pool_window import (
+    Axis,
+    along,
+    axes_of,
+    checked,
+    is_whole,
+    native_windows,
+    sum_windows,
+    taps,
+    windows,
+)
 from .window import Padding
 
 
@@ -52,7 +66,9 @@ def max_pool(
 
     Note:
         The gradient goes to the first maximum of a window in row-major order, as in PyTorch. A
-        window with a NaN gives NaN, and its gradient goes to the last NaN, also as in PyTorch.
+        window with a NaN gives NaN, and its gradient goes to the last NaN, also as in PyTorch; on
+        GPU and TPU it goes where XLA's `select_and_scatter` puts it, which of a window of -inf may
+        be the padding.
     """
     x, axes = checked("max_pool", x, window, stride, padding)
     return max_over(x, axes)
@@ -118,9 +134,24 @@ def pool_output_shape(
 @partial(jax.jit, static_argnums=1)
 def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """The maximum over windows that are written out."""
-    if all(axis.tiles for axis in axes) and prod(axis.window for axis in axes) <= 16:
+    if is_plain():
+        return _native_max(x, axes)
+    if is_whole(axes):
+        return _max_on_cpu(x, axes)
+    on_cpu, native = (partial(f, axes=axes) for f in (_max_on_cpu, _native_max))
+    return lax.platform_dependent(x, cpu=on_cpu, default=native)
+
+
+def _native_max(x, axes):
+    return native_windows(x, axes, -np.inf, lax.max)
+
+
+def _max_on_cpu(x, axes):
+    dtype, tile = x.dtype, all(axis.tiles for axis in axes)
+    if tile and prod(axis.window for axis in axes) <= 16:
         return _max_of_taps(x, axes)
-    dtype, x = x.dtype, x.astype(wide(x.dtype))  # where windows overlap the gradient is a sum
+    if not tile:  # where windows overlap the gradient is a sum
+        x = x.astype(wide(dtype))
     # Windows that overlap are cheaper one axis at a time. The last axis first keeps ties in
     # row-major order: the first row that has the maximum wins, and in it the first column.
     for axis in reversed(axes):
@@ -130,6 +161,8 @@ def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_of_taps(x, axes):
+    if x.dtype != wide(x.dtype):
+        return native_windows(x, axes, -np.inf, lax.max)
     return reduce(jnp.maximum, taps(x, axes, -jnp.inf))
 
 
@@ -137,10 +170,14 @@ def _max_of_taps(x, axes):
 def _max_of_taps_jvp(axes, primals, tangents):
     """The tangent of a maximum is the tangent of its winner, and so linear in the tangents."""
     (x,), (dx,) = primals, tangents
+    # XLA on CPU is slow at comparing and selecting types below float32.
+    dtype, x, dx = x.dtype, *(a.astype(wide(a.dtype)) for a in (x, dx))
     # Without the barrier XLA works the winner out anew wherever it is used, that is in each tap.
     y, winner = lax.optimization_barrier(_first_max(x, axes))
     zero = jnp.zeros((), dx.dtype)
-    return y, sum(jnp.where(winner == n, tap, zero) for n, tap in enumerate(taps(dx, axes, 0)))
+    won = (jnp.where(winner == n, tap, zero) for n, tap in enumerate(taps(dx, axes, 0)))
+    dy = reduce(jnp.add, won)
+    return y.astype(dtype), dy.astype(dtype)
 
 
 def _first_max(x, axes):
@@ -168,12 +205,13 @@ def _max_of_windows(x, axis):
     """Maximum along one axis, in a program that does not grow with the window."""
     if axis.tiles:
         return jnp.max(windows(x, axis), axis=axis.at + 1)
-    return reduce_windows(x, axis, np.array(-np.inf, x.dtype), lax.max)
+    return native_windows(x, (axis,), -np.inf, lax.max)
 
 
 @_max_of_windows.defjvp
 def _max_of_windows_jvp(axis, primals, tangents):
     (x,), (dx,) = primals, tangents
+    dtype, x, dx = x.dtype, *(a.astype(wide(a.dtype)) for a in (x, dx))  # as above
     y, elements, at = _max_of_windows(x, axis), windows(x, axis), axis.at + 1
     tap = np.arange(axis.window, dtype=np.int32)
     tap = tap.reshape([-1 if i == at else 1 for i in range(elements.ndim)])
@@ -184,9 +222,9 @@ def _max_of_windows_jvp(axis, primals, tangents):
         order = jnp.where(_inside(axis, elements.ndim), order, axis.window)
     least = jnp.min(order, axis=at, keepdims=True)
     winner = lax.optimization_barrier(jnp.where(least < 0, ~least, least))
-    directions = windows(dx.astype(wide(dx.dtype)), axis)  # whose transpose adds up
+    directions = windows(dx, axis)  # whose transpose adds up
     dy = jnp.sum(jnp.where(tap == winner, directions, 0), axis=at)
-    return y, dy.astype(dx.dtype)
+    return y.astype(dtype), dy.astype(dtype)
 
 
 def _inside(axis, rank):
@@ -203,14 +241,27 @@ def _inside(axis, rank):
 def mean_over(x: jax.Array, axes: tuple[Axis, ...], count_include_pad: bool) -> jax.Array:
     """The mean over windows that are written out."""
     y = x.astype(wide(x.dtype))
-    if all(axis.tiles for axis in axes):
-        y = mean_of_tiles(y, axes)
+    if is_plain():
+        y = _native_sum(y, axes)
+    elif all(axis.tiles for axis in axes):
+        return mean_of_tiles(y, axes).astype(x.dtype)
     else:
-        for axis in reversed(axes):
-            total = reduce_windows(y, axis, np.zeros((), y.dtype), lax.add)
-            count = axis.window if count_include_pad else _count_inside(axis, y.ndim, y.dtype)
-            y = total / count
+        on_cpu, native = (partial(f, axes=axes) for f in (_sum_on_cpu, _native_sum))
+        y = lax.platform_dependent(y, cpu=on_cpu, default=native)
+    for axis in axes:
+        y = y / (axis.window if count_include_pad else _count_inside(axis, y.ndim, y.dtype))
     return y.astype(x.dtype)
+
+
+def _native_sum(x, axes):
+    return native_windows(x, axes, 0, lax.add)
+
+
+def _sum_on_cpu(x, axes):
+    """One axis after the other; the last axis first, as its sums are the dearest to spread."""
+    for axis in reversed(axes):
+        x = sum_windows(x, axis)
+    return x
 
 
 def mean_of_tiles(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:

@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 from functools import partial, reduce
+from math import prod
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .dtype import wide
 from .pool import max_over
@@ -73,16 +75,17 @@ def lp_pool(
     if p == float("inf"):
         return max_over(_power(x, 1, False), axes)
     y = x.astype(wide(x.dtype))
+    if all(axis.tiles for axis in axes) and prod(axis.window for axis in axes) <= 16:
+        return _norm(_parts(y, axes), axes[0].at + 1, p).astype(x.dtype)
     for axis in reversed(axes):
-        y = _norm(_parts(y, axis), axis.at + 1, p)
+        parts = _parts(y, (axis,)) if axis.window <= 8 else [windows(y, axis)]
+        y = _norm(parts, axis.at + 1, p)
     return y.astype(x.dtype)
 
 
-def _parts(x, axis):
-    """Windows along one axis: their elements on an axis of its own, in one array or in several."""
-    if axis.tiles or axis.window > 8:
-        return [windows(x, axis)]
-    return [jnp.expand_dims(tap, axis.at + 1) for tap in taps(x, (axis,), 0)]
+def _parts(x, axes):
+    """The taps of small windows, on the axis on which `windows` has them."""
+    return [jnp.expand_dims(tap, axes[0].at + 1) for tap in taps(x, axes, 0)]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
@@ -98,8 +101,8 @@ def _norm(parts, axis, p):
 def _norm_jvp(axis, p, primals, tangents):
     """dy = sum (|x| / y)^(p-1) sign(x) dx."""
     (parts,), (directions,) = primals, tangents
-    y = _norm(parts, axis, p)
-    scale = jnp.expand_dims(jnp.where(y == 0, 1, y), axis)
+    y = lax.optimization_barrier(_norm(parts, axis, p))  # else XLA works it out anew in each part
+    scale = jnp.expand_dims(jnp.where(y == 0, jnp.inf, y), axis)  # zero, to every order
     pairs = zip(parts, directions, strict=True)
     return y, sum(jnp.sum(_power(x / scale, p - 1, True) * dx, axis=axis) for x, dx in pairs)
 

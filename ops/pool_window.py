@@ -1,8 +1,8 @@
-"""What all pools over windows share: where the windows lie, and three ways to reach their elements.
+"""What all pools over windows share: where the windows lie, and the ways to reach their elements.
 
 `taps`             few elements: the arrays of every window's first, second ... element
 `windows`          any number: one array with the elements of each window along an axis of its own
-`reduce_windows`   XLA's own reduction, for windows that are large and overlap
+`native_windows`   XLA's own reduction, for windows that are large and overlap, and off the CPU
 """
 
 from collections.abc import Sequence
@@ -39,6 +39,11 @@ def tile_axis(at: int, size: int, tiles: int) -> Axis:
     """An axis cut into equal tiles."""
     window = size // tiles
     return Axis(at, size, window, window, (0, 0), tiles)
+
+
+def is_whole(axes: Sequence[Axis]) -> bool:
+    """Whether one window is the whole input."""
+    return all(axis.tiles and axis.output == 1 and axis.window == axis.size for axis in axes)
 
 
 # ------------------------------------------------------------------------------------- checks
@@ -141,13 +146,30 @@ def _positions(axis):
     return table(axis.size, ([(i, 1)] if 0 <= i < axis.size else [] for i in positions))
 
 
-def reduce_windows(x, axis, initial, function):
-    """`lax.reduce_window` along one axis, of one array or of several at once."""
-    rank = jax.tree.leaves(x)[0].ndim
-    window, stride, padding = [1] * rank, [1] * rank, [(0, 0)] * rank
-    window[axis.at], stride[axis.at] = axis.window, axis.stride
-    padding[axis.at] = axis.padding
-    return lax.reduce_window(x, initial, function, window, stride, padding)
+def sum_windows(x: jax.Array, axis: Axis) -> jax.Array:
+    """The sum over the windows along one axis, quick on CPU in both directions."""
+    if axis.tiles:
+        return jnp.sum(windows(x, axis), axis=axis.at + 1)
+    if axis.window <= 8:
+        return linear_map(x, _sums(axis), axis.at)
+    return native_windows(x, (axis,), 0, lax.add)
+
+
+@lru_cache(maxsize=256)
+def _sums(axis):
+    starts = axis.stride * np.arange(axis.output) - axis.padding[0]
+    rows = ([(i, 1) for i in range(a, a + axis.window) if 0 <= i < axis.size] for a in starts)
+    return table(axis.size, rows)
+
+
+def native_windows(x, axes: Sequence[Axis], initial: float, function) -> jax.Array:
+    """`lax.reduce_window` along the axes."""
+    window, stride, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
+    for axis in axes:
+        window[axis.at], stride[axis.at] = axis.window, axis.stride
+        padding[axis.at] = axis.padding
+    start = np.array(initial, x.dtype)
+    return lax.reduce_window(x, start, function, window, stride, padding)
 
 
 def along(axis: Axis, rank: int, values: np.ndarray) -> jax.Array:

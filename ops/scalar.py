@@ -17,23 +17,28 @@ def number(
     A tracer has no value to check yet. With `dtype` None there may be none: the number has to be
     known when the function is compiled.
     """
+    traced = isinstance(value, Tracer)
+    if traced and dtype is None:
+        raise TypeError(
+            f"{name}: {what} is traced: got {value.aval}, need a number known at compile time; "
+            f"write jax.jit(..., static_argnames={what!r})"
+        )
+    check_scalar(name, what, value, good, need, remedy)
+    return value.astype(dtype) if traced else float(value)
+
+
+def check_scalar(
+    name: str, what: str, value, good: Callable[[float], bool], need: str, remedy: str
+) -> None:
+    """Refuse what is no number or out of its range; write `good` so that NaN is refused too."""
     if isinstance(value, Tracer):
-        if dtype is None:
-            raise TypeError(
-                f"{name}: {what} is traced: got {value.aval}, need a number known at compile time; "
-                f"write jax.jit(..., static_argnames={what!r})"
-            )
-        if value.ndim == 0:
-            return value.astype(dtype)
-    elif _is_number(value) and good(float(value)):
-        return float(value)
-    got = f"an array {np.shape(value)}" if np.ndim(value) else repr(value)
-    raise ValueError(f"{name}: bad {what}: got {got}, need {need}; {remedy}")
-
-
-def _is_number(value) -> bool:
-    numbers = int | float | np.number | np.ndarray | jax.Array
-    return isinstance(value, numbers) and np.ndim(value) == 0
+        fits = value.ndim == 0
+    else:
+        numbers = int | float | np.number | np.ndarray | jax.Array
+        fits = isinstance(value, numbers) and np.ndim(value) == 0 and good(float(value))
+    if not fits:
+        got = f"an array {np.shape(value)}" if np.ndim(value) else repr(value)
+        raise ValueError(f"{name}: bad {what}: got {got}, need {need}; {remedy}")
 
 
 def check_key(name: str, key) -> jax.Array:

@@ -76,10 +76,12 @@ def test_imports_point_downwards_only(module):
 def test_ops_import_jax_and_numpy_alone(module):
     standard = {
         "collections",
+        "contextlib",
         "functools",
         "itertools",
         "math",
         "operator",
+        "os",
         "re",
         "string",
         "typing",

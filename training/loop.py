@@ -2,7 +2,8 @@
 
 The batch at step t, and every random number used on it, is a pure function of (seed, t), and all
 that decides the future is in the checkpoint. So a run that was killed and resumed ends with the
-same bytes as one that was left alone.
+same bytes as one that was left alone. The device takes several steps a call (`training.chunk`),
+which changes none of them.
 """
 
 import math
@@ -16,16 +17,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
-from . import checkpoint, data
+from . import checkpoint
+from .chunk import Chunk, Pace, chunks, most_steps
 from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
+from .footprint import as_text, peak_bytes, step_bytes
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
-from .step import TrainState, make_loss, make_train_step
+from .step import TrainState, make_loss, make_train_steps
 from .stopping import Progress, Stopping, after_evaluation, after_step
 
 LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are reported all the same
@@ -120,27 +124,29 @@ def _fit(
 ) -> None:
     """Steps, evaluations and checkpoints, until the end or a reason to stop; then the test."""
     config, total = experiment.config, experiment.total_steps
-    size, batch_size = experiment.card.counts["train"], config.training.batch_size
-    to_input = partial(preprocess, spec=experiment.card.preprocessing)
-    loss = make_loss(config.loss)
-    train_step = make_train_step(experiment.net, loss, experiment.optimizer, to_input)
     eval_step = make_eval_step_of(experiment)
     rules = _stopping_rules(config)
-    every = steps_between(config.training.evaluate_every, total, size / batch_size)
-    meter = _Meter(run, experiment, display)
+    epoch = experiment.card.counts["train"] / config.training.batch_size
+    every = steps_between(config.training.evaluate_every, total, epoch)
     step, (progress, best, reason) = int(train_state.step), memory
+    pace = Pace()
+    to_come = chunks(experiment.dataset.train, config, pace, start=step, total=total, every=every)
     display.note(_opening_line(run, experiment, step))
 
     with closing(display), _signals_noted() as signals:
-        while step < total and reason is None:
-            batch = data.batch_indices(step, size=size, batch_size=batch_size, seed=config.seed)
-            examples = (array[batch] for array in experiment.dataset.train)
-            train_state, metrics = train_step(train_state, *examples)
-            step += 1
-            meter.add(step, metrics)
+        train_steps = _compile(run, experiment, train_state, display)
+        meter = _Meter(run, experiment, display)
+        chunk = next(to_come, None)
+        while chunk is not None and reason is None:
+            began = time.perf_counter()
+            train_state, metrics = train_steps(train_state, chunk.images, chunk.labels, chunk.steps)
+            done, chunk = chunk, next(to_come, None)  # gathered while the device is at work
+            metrics = {k: m[: done.steps] for k, m in jax.device_get(metrics).items()}
+            pace.took(int(done.steps), time.perf_counter() - began)
+            step, due = done.stop, done.evaluated
+            meter.add(done, metrics)
             if rules.min_update is not None:
-                reason = after_step(rules, metrics["largest_update"])
-            due = step // every > (step - 1) // every or step == total
+                reason = after_step(rules, metrics["largest_update"][-1])
             if due or reason or signals:
                 meter.flush()
                 metric = None
@@ -158,6 +164,29 @@ def _fit(
     if reason:
         display.note(f"stopped early: {reason}")
     _finish(run, experiment, eval_step, train_state, reason, display)
+
+
+def _compile(
+    run: Run, experiment: Experiment, train_state: TrainState, display: Display
+) -> jax.stages.Compiled:
+    """The training steps as a program; says how long that took, and the memory it works in."""
+    began = time.perf_counter()
+    config, split = experiment.config, experiment.dataset.train
+    batches = (most_steps(split, config), config.training.batch_size)
+    to_input = partial(preprocess, spec=experiment.card.preprocessing)
+    loss = make_loss(config.loss)
+    train_steps = make_train_steps(experiment.net, loss, experiment.optimizer, to_input)
+    program = train_steps.lower(
+        train_state,
+        jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
+        jax.ShapeDtypeStruct(batches, split.labels.dtype),
+        jax.ShapeDtypeStruct((), np.int32),
+    ).compile()
+    seconds, size = time.perf_counter() - began, step_bytes(program)
+    run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
+    memory = "" if size is None else f"; a training step works in {as_text(size)}"
+    display.note(f"compiled in {seconds:.1f} s{memory}")
+    return program
 
 
 def _validate(run, experiment, eval_step, train_state, display) -> float | None:
@@ -199,68 +228,69 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})
         display.note(f"test:  {describe(result['test'])}")
+    result["peak_bytes"] = peaks = peak_bytes()
+    display.note("peak memory:  " + ", ".join(f"{k} {as_text(v)}" for k, v in peaks.items()))
     draw_experiment(run, experiment, best.params, evaluation)
     run.update_info(status="finished", result=result)
 
 
 class _Meter:
-    """Collects the metrics of steps and reports them in windows.
-
-    Metrics stay on the device until a window is full, so that no step waits for the one before.
-    """
+    """Collects the metrics of steps and reports them in windows."""
 
     def __init__(self, run: Run, experiment: Experiment, display: Display):
         self._run, self._experiment, self._display = run, experiment, display
-        self._pending: list[tuple[int, Any]] = []
-        self._since = math.nan  # the clock starts behind the first step, which is compiled
+        self._pending: list[dict[str, np.ndarray]] = []
+        self._step = 0
+        self._since = time.perf_counter()
 
-    def add(self, step: int, metrics: Any) -> None:
-        """Take in the metrics of one step."""
-        now = time.perf_counter()
-        if math.isnan(self._since):
-            self._since = now
-        self._pending.append((step, metrics))
-        full = len(self._pending) >= self._experiment.config.training.log_every
-        if full or now - self._since > LONGEST_SILENCE:
+    def add(self, chunk: Chunk, metrics: dict[str, np.ndarray]) -> None:
+        """Take in the metrics of a chunk, and stop the run if any of them is not finite."""
+        self._check_finite(chunk.stop - int(chunk.steps) + 1, metrics)
+        self._pending.append(metrics)
+        self._step = chunk.stop
+        if chunk.reported or time.perf_counter() - self._since > LONGEST_SILENCE:
             self.flush()
 
     def flush(self) -> None:
-        """Report the window, and stop the run if anything in it was not finite."""
+        """Report the window."""
         if not self._pending:
             return
-        steps, window = zip(*self._pending, strict=True)
+        names = self._pending[0]
+        window = {k: np.concatenate([metrics[k] for metrics in self._pending]) for k in names}
         self._pending = []
-        window = jax.device_get(window)
-        for step, metrics in zip(steps, window, strict=True):
-            self._check_finite(step, metrics)
-        now = time.perf_counter()
+        step, steps, now = self._step, len(window["loss"]), time.perf_counter()
         training, total = self._experiment.config.training, self._experiment.total_steps
-        record = {name: _mean([m[name] for m in window]) for name in window[0]}
+        record = {name: _mean(values) for name, values in window.items()}
         record |= {
-            "epoch": steps[-1] * training.batch_size / self._experiment.card.counts["train"],
-            "learning_rate": float(self._experiment.schedule(steps[-1] - 1)),
-            "images_per_second": len(steps) * training.batch_size / (now - self._since),
+            "epoch": step * training.batch_size / self._experiment.card.counts["train"],
+            "learning_rate": float(self._experiment.schedule(step - 1)),
+            "images_per_second": steps * training.batch_size / (now - self._since),
         }
         self._since = now
-        self._run.log({"kind": "train", "step": steps[-1], **record})
-        self._display.step(steps[-1], total, record)
+        self._run.log({"kind": "train", "step": step, **record})
+        self._display.step(step, total, record)
 
-    def _check_finite(self, step: int, metrics: dict[str, Any]) -> None:
-        odd = [k for k in ("loss", "grad_norm", "update_norm") if not math.isfinite(metrics[k])]
+    def _check_finite(self, first: int, metrics: dict[str, np.ndarray]) -> None:
+        watched = {k: metrics[k] for k in ("loss", "grad_norm", "update_norm")}
+        odd = [
+            (first + int(i), k) for k, m in watched.items() for i in np.flatnonzero(~np.isfinite(m))
+        ]
         if not odd:
             return
+        step, name = min(odd, key=lambda found: found[0])
+        value = metrics[name][step - first]
         self._run.update_info(status="diverged", diverged_at_step=step)
-        name = checkpoint.named(self._run.checkpoints, "last")
-        kept = f"the last good checkpoint is {name}" if name else "nothing had been saved yet"
+        last = checkpoint.named(self._run.checkpoints, "last")
+        kept = f"the last good checkpoint is {last}" if last else "nothing had been saved yet"
         rate = float(self._experiment.schedule(step - 1))
         raise NonFiniteError(
-            f"{self._run.path}: {odd[0]} is {metrics[odd[0]]} at step {step}; {kept}; "
+            f"{self._run.path}: {name} is {value} at step {step}; {kept}; "
             f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
         )
 
 
-def _mean(values: list[Any]) -> float:
-    return math.fsum(float(v) for v in values) / len(values)
+def _mean(values: np.ndarray) -> float:
+    return math.fsum(values.tolist()) / len(values)
 
 
 def _opening_line(run: Run, experiment: Experiment, step: int) -> str:

@@ -1,4 +1,4 @@
-"""The training step and the evaluation step: pure functions, each jitted once."""
+"""The training step, many of them in one call, and the evaluation step: pure, each jitted once."""
 
 from collections.abc import Callable
 from functools import partial
@@ -16,6 +16,7 @@ from .stopping import largest_update
 
 Metrics: TypeAlias = dict[str, Array]
 Loss: TypeAlias = Callable[[Array, Array], Array]
+Step: TypeAlias = Callable[..., tuple["TrainState", Metrics]]
 
 
 class GradientTransformation(Protocol):
@@ -79,36 +80,48 @@ def make_train_step(
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
-) -> Callable[..., tuple[TrainState, Metrics]]:
+) -> Step:
     """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean
     loss and accuracy of the batch before the update, the global l2 norms of gradients, updates
     and parameters, and the largest absolute update of any parameter.
     """
+    return jax.jit(_train_step(net, loss, optimizer, preprocess), donate_argnums=0)
 
-    def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(old.key, old.step)
-        x = preprocess(images)
 
-        def objective(params):
-            logits, state = net.apply(params, old.state, x, train=True, key=key)
-            return loss(logits, labels).mean(), (logits, state)
+def make_train_steps(
+    net: Layer,
+    loss: Loss,
+    optimizer: GradientTransformation,
+    preprocess: Callable[[Array], Array],
+) -> jax.stages.Wrapped:
+    """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
 
-        (value, (logits, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
-        updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
-        params = apply_updates(old.params, updates)
-        metrics = {
-            "loss": value,
-            "accuracy": _correct(logits, labels).mean(dtype=jnp.float32),
-            "grad_norm": _l2_norm(grads),
-            "update_norm": _l2_norm(updates),
-            "param_norm": _l2_norm(params),
-            "largest_update": largest_update(updates),
-        }
-        return TrainState(params, state, opt_state, old.step + 1, old.key), metrics
+    The same step `count` times in one call, on the first `count` of K batches: images
+    ``(K, N, H, W, C)``, labels ``(K, N)``, metrics ``(K,)`` each, zero from `count` on. `count` is
+    traced: one program takes any number of steps up to K, so how a run is divided into calls
+    changes no bit of it. (`make_train_step` is another program, and may round otherwise.)
 
-    return jax.jit(train_step, donate_argnums=0)
+    It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
+    a step are allocated once a call. See `training.chunk` for figures, and how large `count` is.
+    """
+    train_step = _train_step(net, loss, optimizer, preprocess)
+
+    def train_steps(
+        old: TrainState, images: Array, labels: Array, count: Array
+    ) -> tuple[TrainState, Metrics]:
+        def body(t: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
+            train_state, rows = carry
+            train_state, metrics = train_step(train_state, images[t], labels[t])
+            return train_state, {name: rows[name].at[t].set(metrics[name]) for name in rows}
+
+        _, shapes = jax.eval_shape(train_step, old, images[0], labels[0])
+        K = len(images)
+        rows = {name: jnp.zeros((K, *m.shape), m.dtype) for name, m in shapes.items()}
+        return jax.lax.fori_loop(0, count, body, (old, rows))
+
+    return jax.jit(train_steps, donate_argnums=0)
 
 
 def make_eval_step(
@@ -134,6 +147,33 @@ def make_eval_step(
         return sums, probabilities(logits)
 
     return jax.jit(eval_step)
+
+
+def _train_step(net, loss, optimizer, preprocess) -> Step:
+    """What `make_train_step` promises, not yet jitted."""
+
+    def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        key = jax.random.fold_in(old.key, old.step)
+        x = preprocess(images)
+
+        def objective(params):
+            logits, state = net.apply(params, old.state, x, train=True, key=key)
+            return loss(logits, labels).mean(), (logits, state)
+
+        (value, (logits, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
+        updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
+        params = apply_updates(old.params, updates)
+        metrics = {
+            "loss": value,
+            "accuracy": _correct(logits, labels).mean(dtype=jnp.float32),
+            "grad_norm": _l2_norm(grads),
+            "update_norm": _l2_norm(updates),
+            "param_norm": _l2_norm(params),
+            "largest_update": largest_update(updates),
+        }
+        return TrainState(params, state, opt_state, old.step + 1, old.key), metrics
+
+    return train_step
 
 
 def _correct(logits: Array, labels: Array) -> Array:

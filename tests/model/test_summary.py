@@ -117,3 +117,15 @@ def test_an_image_that_does_not_fit_names_the_layer():
     net = model.lenet5(10, activation="relu", pool="max")
     with pytest.raises(model.LayerError, match=r"^conv2: conv: the window is larger"):
         model.summarize(net, (10, 10, 1))
+
+
+def test_the_forms_of_convolutions_on_cpu():
+    separable = model.serial(model.depthwise_conv(3), model.conv(32, 1))
+    up = model.conv_transpose(16, 4, stride=2)
+    summary = model.summarize(model.serial(separable=separable, up=up), (16, 16, 8))
+    rows = by_path(summary)
+    assert rows["separable/depthwise_conv1"].lowerings == (("taps", "phases", "taps"),)
+    assert rows["separable/conv1"].lowerings == (("pointwise", "pointwise", "patches"),)
+    assert rows["up"].lowerings == (("phases", "plain", "patches"),)
+    assert "phases" in summary.as_table(lowering=True)
+    assert "phases" not in summary.as_table()

@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import jax
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 
 import convax
 from convax.training import loop
+from convax.training.chunk import Pace
 from convax.training.config import load_config
 from convax.training.config_error import ConfigError
 from convax.training.data import DataError
@@ -41,6 +43,18 @@ class Recorder:
 
     def close(self):
         pass
+
+
+class Metronome(Pace):
+    """Chunks of one length, whatever the clock says; can interrupt behind a step."""
+
+    def __init__(self, steps, interrupt_at=None):
+        self.steps, self.taken, self.interrupt_at = steps, 0, interrupt_at
+
+    def took(self, count, seconds):
+        self.taken += count
+        if self.taken == self.interrupt_at:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def final_bytes(run):
@@ -213,17 +227,84 @@ def test_the_mean_squared_error_trains_too(tiny, tmp_path):
     assert run.info()["result"]["test"]["accuracy"] > 0.9
 
 
-def test_the_train_step_is_compiled_once(tiny, tmp_path, monkeypatch):
+def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
     made = []
-    make = loop.make_train_step
+    make = loop.make_train_steps
 
     def remember(*arguments):
         made.append(make(*arguments))
         return made[-1]
 
-    monkeypatch.setattr(loop, "make_train_step", remember)
-    convax.train(load_config(tiny), tmp_path / "run")
-    assert [step._cache_size() for step in made] == [1]
+    monkeypatch.setattr(loop, "make_train_steps", remember)
+    run = convax.train(load_config(tiny), tmp_path / "run")
+    assert [steps._cache_size() for steps in made] == [0]  # only ahead of time
+    assert run.info()["compile_seconds"] > 0
+
+
+@pytest.mark.parametrize("size", [1, 3, 1000], ids="chunks of {}".format)
+def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
+    """Whatever the clock says: with the loop's own report and evaluation in between, or not."""
+    monkeypatch.setattr(loop, "Pace", lambda: Metronome(size))
+    run = convax.train(load_config(tiny), tmp_path / "run")
+    assert final_bytes(run) == final_bytes(whole)
+    figures = [{k: v for k, v in r.items() if k != "images_per_second"} for r in run.metrics()]
+    assert figures == [
+        {k: v for k, v in r.items() if k != "images_per_second"} for r in whole.metrics()
+    ]
+
+
+def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypatch):
+    """Evaluations at 20, 40, 60, reports of at most 7 steps, and a stop at 23."""
+    monkeypatch.setattr(loop, "Pace", lambda: Metronome(3, interrupt_at=23))
+    with pytest.raises(InterruptedRun, match="at step 23 of 60"):
+        convax.train(load_config(tiny), tmp_path / "run")
+    assert [r["step"] for r in open_run(tmp_path / "run").metrics()] == [7, 14, 20, 20, 23]
+    monkeypatch.undo()
+    resumed = convax.resume(tmp_path / "run")
+    assert final_bytes(resumed) == final_bytes(whole)
+    train = [r["step"] for r in resumed.metrics() if r["kind"] == "train"]
+    assert train == [7, 14, 20, 23, 30, 37, 40, 47, 54, 60]
+
+
+def test_a_smaller_log_every_changes_no_bit(whole, tiny, tmp_path):
+    run = convax.train(load_config(tiny, ["training.log_every=1"]), tmp_path / "run")
+    assert (
+        final_bytes(run)["last/params.safetensors"]
+        == (final_bytes(whole)["last/params.safetensors"])
+    )
+    assert len([r for r in run.metrics() if r["kind"] == "train"]) == 60
+
+
+def test_a_small_update_stops_at_its_very_step(tiny, tmp_path, monkeypatch):
+    """A step later the state would be another: with this condition, each is looked at."""
+    config = load_config(tiny, ["stop.min_update=0.009", "training.steps=400"])
+    run = convax.train(config, tmp_path / "run")
+    last = [r for r in run.metrics() if r["kind"] == "train"][-1]
+    assert last["step"] == run.info()["result"]["step"]
+    assert (run.checkpoints / "last").read_text() == f"step-{last['step']:08d}\n"
+
+
+def test_the_non_finite_step_is_named_exactly(tiny, tmp_path, monkeypatch):
+    """Also in the middle of a chunk, where later steps have been taken already."""
+    overrides = ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
+    named = []
+    for size in (1, 7):
+        monkeypatch.setattr(loop, "Pace", partial(Metronome, size))
+        with pytest.raises(NonFiniteError) as caught:
+            convax.train(load_config(tiny, overrides), tmp_path / f"chunks-of-{size}")
+        named.append(str(caught.value).partition(": ")[2])
+    assert named[0] == named[1]
+
+
+def test_a_run_says_what_memory_it_took(tiny, tmp_path):
+    display = Recorder()
+    run = convax.train(load_config(tiny), tmp_path / "run", display=display)
+    parameters = 4 * (65 * 16 + 17 * 3)
+    batches = 7 * 16 * (6 * 6 + 4)
+    assert run.info()["step_bytes"] > 3 * parameters + batches  # Adam keeps two moments
+    assert run.info()["result"]["peak_bytes"]["process"] > run.info()["step_bytes"]
+    assert re.match(r"compiled in [\d.]+ s; a training step works in \d+ MiB", display.notes[1])
+    assert any(re.match(r"peak memory:  process \d+ MiB", note) for note in display.notes)
 
 
 @pytest.mark.parametrize(

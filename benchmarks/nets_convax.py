@@ -1,0 +1,251 @@
+"""The networks in convax, and its steps; `CONVAX_LOWERING=plain` in the environment is the switch
+that turns its fast forms on CPU back to plain `lax`.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import nets
+from programs import Program, jax_inference, jax_training, size
+
+from convax import model
+from convax.model import (
+    batch_norm,
+    conv,
+    conv_transpose,
+    dense,
+    depthwise_conv,
+    dropout,
+    flatten,
+    gelu,
+    global_avg_pool,
+    group_norm,
+    identity,
+    layer_norm,
+    local_response_norm,
+    max_pool,
+    parallel,
+    relu,
+    residual,
+    serial,
+)
+from convax.training.config import SoftmaxCrossEntropy
+from convax.training.optimizer import adam, momentum
+from convax.training.step import init_train_state, make_loss, make_train_step, make_train_steps
+
+# ------------------------------------------------------------------------------- the networks
+
+
+def vgg(classes, norm):
+    parts = []
+    for features in nets.VGG:
+        if features == "pool":
+            parts.append(max_pool(2))
+        else:
+            parts += [conv(features, 3, padding=1, bias=False), norm(), relu()]
+    return serial(*parts, global_avg_pool(), dense(classes))
+
+
+def conv_bn(features, window, **options):
+    return serial(conv(features, window, bias=False, **options), batch_norm())
+
+
+def basic_block(features, stride, project):
+    branch = serial(
+        conv_bn(features, 3, stride=stride, padding=1),
+        relu(),
+        conv_bn(features, 3, padding=1),
+    )
+    shortcut = conv_bn(features, 1, stride=stride) if project else identity()
+    return serial(residual(branch, shortcut), relu())
+
+
+def resnet(classes, stem, stages):
+    blocks, before = [], stages[0][0]
+    for features, count, stride in stages:
+        for n in range(count):
+            blocks.append(basic_block(features, 1 if n else stride, before != features))
+            before = features
+    return serial(*stem, *blocks, global_avg_pool(), dense(classes))
+
+
+def resnet20(classes):
+    return resnet(classes, [conv_bn(16, 3, padding=1), relu()], nets.RESNET20)
+
+
+def resnet18(classes):
+    stem = [conv_bn(64, 7, stride=2, padding=3), relu(), max_pool(3, stride=2, padding=1)]
+    return resnet(classes, stem, nets.RESNET18)
+
+
+def relu6():
+    return model.stateless("relu6", jax.nn.relu6, model.POINTWISE)
+
+
+def inverted_residual(Ci, expand, features, stride):
+    branch = serial(
+        *([conv_bn(expand * Ci, 1), relu6()] if expand > 1 else []),
+        *(depthwise_conv(3, stride=stride, padding=1, bias=False), batch_norm(), relu6()),
+        conv_bn(features, 1),
+    )
+    return residual(branch) if stride == 1 and Ci == features else branch
+
+
+def mobilenet_v2(classes):
+    blocks, Ci = [], 32
+    for expand, features, count, stride in nets.MOBILENET_V2:
+        for n in range(count):
+            blocks.append(inverted_residual(Ci, expand, features, 1 if n else stride))
+            Ci = features
+    return serial(
+        *(conv_bn(32, 3, stride=2, padding=1), relu6()),
+        *blocks,
+        *(conv_bn(1280, 1), relu6()),
+        *(global_avg_pool(), dropout(0.2), dense(classes)),
+    )
+
+
+def alexnet(classes):
+    pool = partial(max_pool, 3, stride=2)
+    return serial(
+        *(conv(96, 11, stride=4, padding=2), relu(), local_response_norm(), pool()),
+        *(conv(256, 5, padding=2, groups=2), relu(), local_response_norm(), pool()),
+        *(conv(384, 3, padding=1), relu()),
+        *(conv(384, 3, padding=1, groups=2), relu()),
+        *(conv(256, 3, padding=1, groups=2), relu(), pool()),
+        *(flatten(), dropout(0.5), dense(4096), relu()),
+        *(dropout(0.5), dense(4096), relu(), dense(classes)),
+    )
+
+
+def double_conv(features):
+    once = [conv_bn(features, 3, padding=1), relu()]
+    return serial(*once, *once)
+
+
+def unet_from(level):
+    """All of the network from this resolution down and up to it again."""
+    features, *deeper = level
+    if not deeper:
+        return double_conv(features)
+    below = serial(max_pool(2), unet_from(deeper), conv_transpose(features, 2, stride=2))
+    return serial(double_conv(features), parallel(identity(), below), double_conv(features))
+
+
+def unet(classes):
+    return serial(unet_from(nets.UNET), conv(classes, 1))
+
+
+def convnext(classes):
+    parts = []
+    for stage, (features, count) in enumerate(nets.CONVNEXT):
+        smaller = [layer_norm(), conv(features, 2, stride=2)]
+        parts += smaller if stage else [conv(features, 4, stride=4), layer_norm()]
+        block = serial(
+            *(depthwise_conv(7, padding=3), layer_norm()),
+            *(dense(4 * features), gelu(), dense(features)),
+        )
+        parts += [residual(block)] * count
+    return serial(*parts, global_avg_pool(), layer_norm(), dense(classes))
+
+
+NETWORKS = {
+    "lenet5": partial(model.lenet5, activation="relu", pool="max"),
+    "vgg_gn": partial(vgg, norm=partial(group_norm, nets.NORM_GROUPS)),
+    "vgg_bn": partial(vgg, norm=batch_norm),
+    "resnet20": resnet20,
+    "resnet18": resnet18,
+    "mobilenet_v2": mobilenet_v2,
+    "alexnet": alexnet,
+    "unet": unet,
+    "convnext": convnext,
+}
+
+# ---------------------------------------------------------------------------------- the steps
+
+CHUNK = 8  # steps in one call, where they are chunked
+
+
+def training(net: str, chunked: bool = False) -> Program:
+    """Step by step, or as `convax train` does it, many steps in one call."""
+    parts, fresh = start(nets.NETS[net], NETWORKS[net])
+    images, labels = map(jax.device_put, nets.arrays(nets.NETS[net]))
+    train_state = jax.jit(fresh)(jax.random.key(0))
+    params = train_state.params
+    if not chunked:
+        step = make_train_step(*parts)
+
+        def run(train_state):
+            train_state, metrics = step(train_state, images, labels)
+            return train_state, metrics["loss"]
+
+        return jax_training(run, train_state, params)
+
+    steps, about = make_train_steps(*parts), {"parameters": size(params)}
+    images, labels = (jnp.stack([array] * CHUNK) for array in (images, labels))
+
+    def run_chunks(count):
+        nonlocal train_state
+        for begun in range(0, count, CHUNK):
+            few = min(CHUNK, count - begun)
+            train_state, metrics = steps(train_state, images, labels, few)
+        return float(metrics["loss"][few - 1])
+
+    return Program({"": run_chunks}, about)
+
+
+def seeds(net: str, count: int, together: bool) -> Program:
+    """A step of each of so many seeds: as one vmapped step, or one after the other."""
+    parts, fresh = start(nets.NETS[net], NETWORKS[net])
+    step = make_train_step(*parts)
+    images, labels = map(jax.device_put, nets.arrays(nets.NETS[net], count, nets.NETS[net].batch))
+    keys = jax.random.split(jax.random.key(0), count)
+    if together:
+        train_states = jax.jit(jax.vmap(fresh))(keys)
+        every_step = jax.jit(jax.vmap(step), donate_argnums=0)
+    else:
+        train_states = [jax.jit(fresh)(key) for key in keys]
+        images, labels = list(images), list(labels)
+
+        def every_step(train_states, images, labels):
+            stepped = [step(*each) for each in zip(train_states, images, labels, strict=True)]
+            return [train_state for train_state, _ in stepped], stepped[-1][1]
+
+    def run(train_states):
+        train_states, metrics = every_step(train_states, images, labels)
+        return train_states, metrics["loss"]
+
+    params = [s.params for s in train_states] if not together else train_states.params
+    return jax_training(run, train_states, params)
+
+
+def start(spec: nets.Net, network):
+    """What `make_train_step` takes, and ``fresh(key)``, the state before the first step."""
+    net = network(spec.classes)
+    optimizers = {"momentum": momentum, "adam": adam}
+    optimizer = optimizers[spec.optimizer](nets.LEARNING_RATE[spec.optimizer])
+    loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
+
+    def fresh(key):
+        _, params, state = net.init(key, (spec.batch, *spec.image))
+        return init_train_state(params, state, optimizer, key)
+
+    return (net, loss, optimizer, lambda x: x), fresh
+
+
+def inference(net: str, batch: int) -> Program:
+    spec = nets.NETS[net]._replace(batch=batch)
+    network = NETWORKS[net](spec.classes)
+    images, _ = nets.arrays(spec)
+    _, params, state = network.init(jax.random.key(0), images.shape)
+
+    @jax.jit
+    def predict(params, state, images):
+        return network.apply(params, state, images)[0]
+
+    return jax_inference(partial(predict, params, state), jax.device_put(images), params)
+
+
+PROGRAMS = {"training": training, "seeds": seeds, "inference": inference}
+LIBRARIES = ("convax", "jax")

@@ -1,0 +1,52 @@
+"""Whole training steps of nine networks: convax, Flax, Equinox and PyTorch, taking turns.
+
+    make benchmark         or        python benchmarks/steps.py [--only lenet] [--torch PYTHON]
+
+Every contestant trains the same network on the same float32 batch: momentum 0.9, for LeNet-5 Adam.
+convax's step also computes what `metrics.jsonl` records: accuracy and the norms of gradients,
+updates and parameters; in chunks, eight such steps are one call, as in `convax train`. Equinox has
+five of the networks (see nets_equinox.py). PyTorch runs eagerly in both memory formats, of which
+the faster is shown, and through `torch.compile`, which is slow to begin: `--without torch.compile`
+spares it, and so does `--quick`.
+"""
+
+from contest import OURS, Contestant, Page, better_of, chosen, contest, parse, table, without
+from nets import NETS
+
+CONTESTANTS = {
+    OURS: Contestant("nets_convax"),
+    "convax, in chunks": Contestant("nets_convax", arguments={"chunked": True}),
+    "convax, plain lowering": Contestant("nets_convax", environment={"CONVAX_LOWERING": "plain"}),
+    "Flax": Contestant("nets_flax"),
+    "Equinox": Contestant("nets_equinox"),
+    "PyTorch, channels last": Contestant("nets_torch", "torch", {"memory": "channels last"}),
+    "PyTorch, contiguous": Contestant("nets_torch", "torch", {"memory": "contiguous"}),
+    "PyTorch, torch.compile": Contestant(
+        "nets_torch",
+        "torch",
+        {"memory": "channels last", "compiled": True},
+        {"TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1"},  # so that its first step is a first step
+    ),
+}
+IN_EQUINOX = ("lenet5", "vgg_gn", "vgg_bn", "resnet20", "resnet18")
+
+
+def main() -> None:
+    options = parse(__doc__ or "", turn=0.4)
+    if options.quick:
+        options.without.append("torch.compile")  # which is slow to begin
+    page = Page("steps", options)
+    contestants = without(CONTESTANTS, options)
+    for name in chosen(NETS, options):
+        net = NETS[name]
+        taking_part = {k: v for k, v in contestants.items() if k != "Equinox" or name in IN_EQUINOX}
+        results, versions = contest(taking_part, "training", {"net": name}, options)
+        better_of(results, "PyTorch, channels last", "PyTorch, contiguous")
+        H, W, C = net.image
+        page.versions |= versions
+        page.add("", f"## {net.title}, {net.batch} images {H}x{W}x{C}", "", *table(results))
+    page.finish()
+
+
+if __name__ == "__main__":
+    main()

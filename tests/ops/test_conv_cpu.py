@@ -1,0 +1,190 @@
+"""Every form that a convolution may take on CPU against the plain one, and which is taken when."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from convax import ops
+from convax.ops.conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
+from convax.ops.conv_geometry import resolve_conv
+from convax.ops.conv_phases import phases_input_grad
+from convax.ops.conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
+from convax.ops.conv_rows import rows_fit, rows_input_grad
+
+KINDS = {
+    "conv": (plain_conv, cpu_conv),
+    "input_grad": (plain_input_grad, cpu_input_grad),
+    "kernel_grad": (plain_kernel_grad, cpu_kernel_grad),
+}
+
+
+@st.composite
+def problems(draw):
+    """A geometry, and the shapes of x, k and g."""
+    rank = draw(st.integers(1, 2))
+    per_axis = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(rank))  # noqa: E731
+    window, stride, dilation = per_axis(1, 4), per_axis(1, 4), per_axis(1, 3)
+    padding = tuple((draw(st.integers(0, 4)), draw(st.integers(0, 4))) for _ in range(rank))
+    size = tuple(
+        max(d * (k - 1) + 1 - sum(pads), 1) + draw(st.integers(0, 5))
+        for k, d, pads in zip(window, dilation, padding, strict=True)
+    )
+    groups = draw(st.sampled_from([1, 1, 2, 3, 8]))
+    Ci, Co = (draw(st.sampled_from([1, 1, 2, 3, 8])) for _ in range(2))
+    N = draw(st.integers(1, 4))
+    x, k = (N, *size, Ci * groups), (*window, Ci, Co * groups)
+    geometry = resolve_conv("test", x, k, stride, padding, dilation, groups)
+    return geometry, {"x": x, "k": k, "g": (N, *geometry.output, Co * groups)}
+
+
+def integers(shapes, seed, dtype="float32"):
+    """Whole numbers add up without rounding, so to the same in any order."""
+    rng = np.random.default_rng(seed)
+    return {name: jnp.asarray(rng.integers(-3, 4, s), dtype) for name, s in shapes.items()}
+
+
+def operands(kind, a):
+    return {
+        "conv": (a["x"], a["k"]),
+        "input_grad": (a["g"], a["k"]),
+        "kernel_grad": (a["x"], a["g"]),
+    }[kind]
+
+
+@settings(max_examples=40)
+@given(problems(), st.integers(0, 99))
+def test_every_form_gives_the_same(problem, seed):
+    geometry, shapes = problem
+    arrays = integers(shapes, seed)
+    for kind, (plain, cpu) in KINDS.items():
+        args = operands(kind, arrays)
+        np.testing.assert_array_equal(
+            jax.jit(partial(cpu, geometry=geometry))(*args), plain(*args, geometry=geometry), kind
+        )
+
+
+@settings(max_examples=15)
+@given(problems(), st.integers(0, 99))
+def test_phases_and_rows_wherever_they_fit(problem, seed):
+    geometry, shapes = problem
+    arrays = integers(shapes, seed)
+    g, k = arrays["g"], arrays["k"]
+    want = plain_input_grad(g, k, geometry=geometry)
+    got = phases_input_grad(g, k, geometry=geometry, form=plain_conv)
+    np.testing.assert_array_equal(got, want)
+    if rows_fit(geometry):
+        np.testing.assert_array_equal(rows_input_grad(g, k, geometry=geometry), want)
+
+
+X, S1, S2 = (32, 32, 32), 1, 2
+RULES = [  # x without its channels, window, Ci, Co, stride, groups; the rules of the three kinds
+    (X, 3, 64, 64, S1, 1, "plain plain patches"),
+    (X, 3, 64, 128, S2, 1, "plain phases patches"),
+    (X, 2, 64, 128, S2, 1, "plain plain patches"),
+    (X, 16, 8, 8, 8, 1, "plain plain patches"),
+    (X, 1, 64, 128, S1, 1, "pointwise pointwise patches"),
+    (X, 1, 64, 128, S2, 1, "pointwise pointwise patches"),
+    (X, 5, 1, 6, S1, 1, "taps rows plain"),
+    ((32, 14, 14), 5, 6, 16, S1, 1, "plain rows plain"),
+    (X, 3, 3, 32, S1, 1, "plain plain plain"),
+    ((32, 64, 64), 7, 3, 64, S2, 1, "plain phases patches"),
+    (X, 3, 64, 64, S1, 8, "groups groups groups"),
+    (X, 3, 64, 64, S1, 64, "taps phases taps"),
+    (X, 3, 64, 128, S2, 64, "taps phases taps"),
+]
+
+
+def of_rule(x, window, Ci, Co, stride, groups):
+    x, k = (*x, Ci), (window, window, Ci // groups, Co)
+    return resolve_conv("test", x, k, stride, "SAME", 1, groups), x, k
+
+
+@pytest.mark.parametrize("case", RULES, ids=str)
+def test_the_rules(case):
+    *shape, names = case
+    geometry, _, _ = of_rule(*shape)
+    found = (rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS)
+    assert " ".join(found) == names
+    with ops.lowering("plain"):
+        assert {rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS} == {"plain"}
+
+
+@pytest.mark.parametrize(
+    "case, dtype",
+    [*((c, "float32") for c in RULES), *((c, "bfloat16") for c in RULES[-4:])],
+    ids=str,
+)
+def test_real_channels_and_types(case, dtype):
+    """The same in the channels that the rules are for, one or two examples of small images."""
+    (_, *_), *shape, _ = case
+    geometry, x, k = of_rule((2, 12, 10), *shape)
+    arrays = integers({"x": x, "k": k, "g": (2, *geometry.output, k[-1])}, 0, dtype)
+    for kind, (plain, cpu) in KINDS.items():
+        args = operands(kind, arrays)
+        got, want = cpu(*args, geometry=geometry), plain(*args, geometry=geometry)
+        assert (got.shape, got.dtype) == (want.shape, want.dtype)
+        np.testing.assert_array_equal(got, want, kind)
+
+
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
+@pytest.mark.parametrize("case", RULES, ids=str)
+def test_other_platforms_keep_the_native_convolution(case, platform):
+    """One convolution each, and not an operation more than under the switch."""
+    geometry, x, k = of_rule(*case[:-1])
+    shapes = {"x": x, "k": k, "g": (x[0], *geometry.output, k[-1])}
+    arrays = {name: jax.ShapeDtypeStruct(shape, jnp.float32) for name, shape in shapes.items()}
+    stride, groups = geometry.stride, geometry.groups
+    functions = {
+        "conv": lambda x, k: ops.conv(x, k, stride=stride, groups=groups),
+        "input_grad": lambda g, k: ops.conv_input_grad(g, k, x, stride=stride, groups=groups),
+        "kernel_grad": lambda x, g: ops.conv_kernel_grad(x, g, k, stride=stride, groups=groups),
+    }
+    for kind, function in functions.items():
+        traced = jax.jit(function).trace(*operands(kind, arrays))
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == 1
+        assert "while" not in text
+        assert "dot_general" not in text
+
+
+def test_a_symbolic_batch_goes_through():
+    (batch,) = jax.export.symbolic_shape("b")
+
+    def gradients(x, k, depthwise):
+        def objective(x, k, depthwise):
+            y = ops.depthwise_conv(ops.conv(x, k, padding="SAME"), depthwise)
+            return (y**2).sum()
+
+        return jax.grad(objective, argnums=(0, 1, 2))(x, k, depthwise)
+
+    shapes = ((batch, 12, 12, 8), (3, 3, 8, 8), (3, 3, 1, 8))
+    exported = jax.export.export(jax.jit(gradients))(
+        *(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes)
+    )
+    args = (jnp.ones((3, *shapes[0][1:])), *(jnp.ones(shape) for shape in shapes[1:]))
+    for got, want in zip(exported.call(*args), gradients(*args), strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5)
+
+
+def test_a_band_by_hand():
+    """One row, kernel (a, b): gx_j = a g_j + b g_{j-1}."""
+    g = jnp.array([1.0, 10.0, 100.0]).reshape(1, 1, 3, 1)
+    k = jnp.array([2.0, 3.0]).reshape(1, 2, 1, 1)
+    geometry = resolve_conv("test", (1, 1, 4, 1), k.shape, 1, "VALID", 1, 1)
+    gx = rows_input_grad(g, k, geometry=geometry)
+    np.testing.assert_array_equal(gx.ravel(), [2.0, 23.0, 230.0, 300.0])
+
+
+def test_two_phases_by_hand():
+    """Stride 2, taps a b c: the even elements meet a and c, the odd ones b."""
+    g = jnp.array([1.0, 10.0, 100.0]).reshape(1, 3, 1)
+    k = jnp.array([2.0, 3.0, 4.0]).reshape(3, 1, 1)
+    geometry = resolve_conv("test", (1, 7, 1), k.shape, 2, "VALID", 1, 1)
+    gx = phases_input_grad(g, k, geometry=geometry, form=plain_conv)
+    expected = [2 * 1, 3 * 1, 4 * 1 + 2 * 10, 3 * 10, 4 * 10 + 2 * 100, 3 * 100, 4 * 100]
+    np.testing.assert_array_equal(gx.ravel(), expected)

@@ -1,0 +1,50 @@
+"""Memory: what a compiled step says of itself, and the peak of the process."""
+
+import resource
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convax.training import footprint
+from convax.training.footprint import as_text, peak_bytes, step_bytes
+
+
+def test_a_donated_argument_is_counted_once():
+    x = jax.ShapeDtypeStruct((256, 256), jnp.float32)
+    kept = jax.jit(lambda x: x + 1).lower(x).compile()
+    donated = jax.jit(lambda x: x + 1, donate_argnums=0).lower(x).compile()
+    assert step_bytes(kept) == 2 * 256 * 256 * 4
+    assert step_bytes(donated) == 256 * 256 * 4
+
+
+@pytest.mark.parametrize("answer", [None, NotImplementedError])
+def test_a_backend_may_not_say(answer):
+    class Compiled:
+        def memory_analysis(self):
+            if answer is not None:
+                raise answer
+
+    assert step_bytes(Compiled()) is None
+
+
+def test_the_peak_covers_what_is_held():
+    held = np.ones(2**23)
+    assert peak_bytes()["process"] > held.nbytes
+
+
+@pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1)])
+def test_without_proc_the_general_call_answers(monkeypatch, tmp_path, system, unit):
+    monkeypatch.setattr(footprint, "Path", lambda _: tmp_path / "absent")
+    monkeypatch.setattr("sys.platform", system)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    assert peak_bytes()["process"] == pytest.approx(peak * unit, rel=0.1)
+
+
+def test_sizes_for_people():
+    assert [as_text(n) for n in (10 * 2**20, 1000 * 2**20, 3 * 2**29)] == [
+        "10 MiB",
+        "1,000 MiB",
+        "1.5 GiB",
+    ]
