@@ -11,14 +11,16 @@ from typing import Literal, NamedTuple
 
 import jax
 
+from .conv_band import band_conv, band_fits
 from .conv_dot import (
     patches_kernel_grad,
-    pointwise_conv,
-    pointwise_fits,
-    pointwise_input_grad,
+    tiles_conv,
+    tiles_fit,
+    tiles_input_grad,
 )
 from .conv_geometry import Geometry
 from .conv_groups import groups_conv, groups_input_grad, groups_kernel_grad
+from .conv_lots import lots_kernel_grad
 from .conv_phases import phases_input_grad
 from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_rows import rows_fit, rows_input_grad
@@ -81,17 +83,20 @@ def _depthwise(p: Problem) -> bool:
     return p.geometry.groups == min(p.Ci, p.Co) > 1 and few_taps
 
 
-def _depthwise_or_first(p: Problem) -> bool:
-    one_channel = p.geometry.groups == p.Ci == 1 and p.Co <= 16
-    return _depthwise(p) or (one_channel and prod(p.geometry.window) <= 64)
+def _few_channels(p: Problem) -> bool:
+    return band_fits(p.geometry) and p.Ci <= 4 and p.Co <= 16
 
 
 def _grouped(p: Problem) -> bool:
     return 1 < p.geometry.groups <= 64
 
 
-def _pointwise(p: Problem) -> bool:
-    return pointwise_fits(p.geometry)
+def _side_by_side(p: Problem) -> bool:
+    return tiles_fit(p.geometry) and p.Ci >= 8
+
+
+def _side_by_side_back(p: Problem) -> bool:
+    return tiles_fit(p.geometry) and p.Co >= 8
 
 
 def _few_channels_back(p: Problem) -> bool:
@@ -99,13 +104,17 @@ def _few_channels_back(p: Problem) -> bool:
 
 
 def _by_phases(p: Problem) -> bool:
-    geometry = p.geometry
-    overlap = any(k > s for k, s in zip(geometry.window, geometry.stride, strict=True))
-    return _depthwise(p) or (overlap and 1 < max(geometry.stride) <= 4)
+    window, stride = p.geometry.window, p.geometry.stride
+    overlap = any(k > s for k, s in zip(window, stride, strict=True))
+    half = set(stride) == {2} and min(window) >= 4
+    volume = len(window) == 3 and overlap and 1 < max(stride) <= 4
+    return _depthwise(p) or half or volume
 
 
 def _many_channels(p: Problem) -> bool:
-    return p.geometry.groups == 1 and (min(p.Ci, p.Co) >= 8 or p.Co >= 64)
+    few, strided = min(p.Ci, p.Co), max(p.geometry.stride) > 1
+    enough = few >= 32 or p.Co >= 64 or (few >= 8 and strided)
+    return tiles_fit(p.geometry) or (p.geometry.groups == 1 and enough)
 
 
 def _always(p: Problem) -> bool:
@@ -114,15 +123,16 @@ def _always(p: Problem) -> bool:
 
 _RULES: dict[Kind, tuple[Rule, ...]] = {
     "conv": (
-        Rule("taps", _depthwise_or_first, taps_conv),
+        Rule("taps", _depthwise, taps_conv),
         Rule("groups", _grouped, partial(groups_conv, form=cpu_conv)),
-        Rule("pointwise", _pointwise, pointwise_conv),
+        Rule("tiles", _side_by_side, tiles_conv),
+        Rule("band", _few_channels, band_conv),
         Rule("plain", _always, plain_conv),
     ),
     "input_grad": (
         Rule("phases", _by_phases, partial(phases_input_grad, form=cpu_conv)),
         Rule("groups", _grouped, partial(groups_input_grad, form=cpu_input_grad)),
-        Rule("pointwise", _pointwise, pointwise_input_grad),
+        Rule("tiles", _side_by_side_back, tiles_input_grad),
         Rule("rows", _few_channels_back, rows_input_grad),
         Rule("plain", _always, plain_input_grad),
     ),
@@ -130,6 +140,7 @@ _RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("taps", _depthwise, taps_kernel_grad),
         Rule("groups", _grouped, partial(groups_kernel_grad, form=cpu_kernel_grad)),
         Rule("patches", _many_channels, patches_kernel_grad),
+        Rule("lots", _always, lots_kernel_grad),
         Rule("plain", _always, plain_kernel_grad),
     ),
 }

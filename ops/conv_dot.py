@@ -1,18 +1,20 @@
-"""Convolutions on CPU that are matrix products: 1x1 windows, and the kernel gradient.
+"""Convolutions on CPU that are matrix products: windows side by side, and the kernel gradient.
 
-With a window of one element the trilinear form has no taps, and over all places m = (n, i) at once
+Where windows do not overlap, as of 1x1 or where an image is cut into patches, x is a matrix of one
+row for each place m = (n, i) and one column for each element e = (u, c) of its window, and
 
-    y[m, o] = sum_c x[m, c] k[c, o],    gx[m, c] = sum_o g[m, o] k[c, o],
-    gk[c, o] = sum_m x[m, c] g[m, o]
+    y[m, o] = sum_e x[m, e] k[e, o],    gx[m, e] = sum_o g[m, o] k[e, o],
+    gk[e, o] = sum_m x[m, e] g[m, o]
 
-With a larger window the last is still such a product for each tap, of g with the elements of x that
+Where they overlap the last is still such a product for each tap u, of g with the elements of x that
 the tap meets. Written down for the whole batch these patches would fill many times the memory of x;
-a few examples at a time they stay in the cache.
+a few examples, or a few rows of one, at a time they stay in the cache.
 
-The sum over m runs down the columns of both matrices, and is faster if the matrix with more columns
-comes second: hence `_summed`.
+That sum over m runs down the columns of both matrices; of a single tap it is faster if the matrix
+with more columns comes second.
 """
 
+from functools import partial
 from itertools import product
 from math import prod
 
@@ -20,63 +22,90 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry
+from .conv_geometry import Geometry, largest_divisor
 from .dtype import wide
 
-_PLACES = 1024  # whose patches are written down at once
+_PLACES = 512  # whose patches are written down at once
 
 
-def pointwise_fits(geometry: Geometry) -> bool:
-    """Whether the window has one element, which always lies inside x."""
+def tiles_fit(geometry: Geometry) -> bool:
+    """Whether no element of x lies in two windows, and no window in the padding."""
+    apart = all(w == 1 or d == 1 for w, d in zip(geometry.window, geometry.dilation, strict=True))
+    no_overlap = all(w <= s for w, s in zip(geometry.window, geometry.stride, strict=True))
     unpadded = all(low <= 0 and high <= 0 for low, high in geometry.padding)
-    return geometry.groups == 1 and prod(geometry.window) == 1 and unpadded
+    return geometry.groups == 1 and apart and no_overlap and unpadded
 
 
-def pointwise_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+def tiles_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """y = dT/dg."""
-    (x,) = _taps(x, geometry)
-    return _product(x, k.reshape(k.shape[-2:]), 0)
+    return _product(_tiles(x, geometry), k.reshape(-1, k.shape[-1]), 0)
 
 
-def pointwise_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+def tiles_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gx = dT/dx: zeros wherever the stride passed over x."""
-    gx = _product(g, k.reshape(k.shape[-2:]), 1)
-    pads = [
-        (-low, i + low - (o - 1) * s - 1, s - 1)
-        for i, o, s, (low, _) in zip(
-            geometry.size, geometry.output, geometry.stride, geometry.padding, strict=True
-        )
-    ]
-    return lax.pad(gx, jnp.zeros((), gx.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    N, Ci = g.shape[0], k.shape[-2]
+    rank = len(geometry.window)
+    gx = _product(g, k.reshape(-1, k.shape[-1]), 1).reshape(*g.shape[:-1], *geometry.window, Ci)
+    order = [axis for n in range(1, rank + 1) for axis in (n, rank + n)]
+    gx = gx.transpose(0, *order, 2 * rank + 1)
+    zero, pads, shape, place = jnp.zeros((), gx.dtype), [], [N], []
+    for i, w, o, s, _, (low, _) in zip(*geometry[:-1], strict=True):
+        pads += [(0, 0, 0), (0, s - w, 0)]
+        shape.append(o * s)
+        place.append((-low, i + low - o * s, 0))
+    gx = lax.pad(gx, zero, ((0, 0, 0), *pads, (0, 0, 0))).reshape(*shape, Ci)
+    return lax.pad(gx, zero, ((0, 0, 0), *place, (0, 0, 0)))
+
+
+def _tiles(x, geometry: Geometry) -> jax.Array:
+    """The windows, ``(N, *output, elements of the window)``."""
+    rank, (N, *_, C) = len(geometry.window), x.shape
+    pads, shape, inside = [], [N], [slice(None)]
+    for i, w, o, s, _, (low, _) in zip(*geometry[:-1], strict=True):
+        pads.append((low, o * s - i - low, 0))  # a negative number crops
+        shape += [o, s]
+        inside += [slice(None), slice(w)]
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    x = x.reshape(*shape, C)[tuple(inside)]
+    order = (0, *range(1, 2 * rank, 2), *range(2, 2 * rank + 1, 2), 2 * rank + 1)
+    return x.transpose(order).reshape(N, *geometry.output, prod(geometry.window) * C)
 
 
 def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gk = dT/dk."""
-    N, Ci, Co, places = x.shape[0], x.shape[-1], g.shape[-1], prod(geometry.output)
-    taps = prod(geometry.window)
-    if taps == 1:
-        (x,) = _taps(x, geometry)
-        return _summed(x, g).reshape(*geometry.window, Ci, Co)
-    at_once = max(n for n in range(1, N + 1) if N % n == 0 and (n == 1 or n * places <= _PLACES))
+    N, Ci, Co, taps = x.shape[0], x.shape[-1], g.shape[-1], prod(geometry.window)
+    at_once, rows = _block(N, geometry)
+    blocks = geometry.output[0] // rows
+    s, d, w = geometry.stride[0], geometry.dilation[0], geometry.window[0]
+    pads = ((0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0))
+    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    of_x = (at_once, s * (rows - 1) + d * (w - 1) + 1, *x.shape[2:])
+    of_g = (at_once, rows, *g.shape[2:])
+    within = geometry._replace(output=(rows, *geometry.output[1:]))
 
-    def add_gradient(gk, chunk):
-        x, g = chunk
-        patches = lax.optimization_barrier(jnp.stack(_taps(x, geometry)))
-        over = tuple(range(g.ndim - 1))
-        dimensions = ((tuple(1 + axis for axis in over), over), ((), ()))
-        part = lax.dot_general(patches, g, dimensions, preferred_element_type=gk.dtype)
-        return gk + part, None
+    def add_block(n, gk):
+        example, row = at_once * (n // blocks), rows * (n % blocks)
+        inner = (0,) * (g.ndim - 2)
+        part_of_x = lax.dynamic_slice(x, (example, s * row, *inner), of_x)
+        part_of_g = lax.dynamic_slice(g, (example, row, *inner), of_g)
+        patches = lax.optimization_barrier(jnp.stack(_slices(part_of_x, within)))
+        return gk + _summed(patches, part_of_g, gk.dtype)
 
-    chunks = tuple(a.reshape(N // at_once, at_once, *a.shape[1:]) for a in (x, g))
     zeros = jnp.zeros((taps, Ci, Co), wide(x.dtype))
-    gk, _ = lax.scan(add_gradient, zeros, chunks)
+    gk = lax.fori_loop(0, N // at_once * blocks, add_block, zeros)
     return gk.reshape(*geometry.window, Ci, Co).astype(x.dtype)
 
 
-def _taps(x, geometry: Geometry) -> list[jax.Array]:
+def _block(N: int, geometry: Geometry) -> tuple[int, int]:
+    """How many examples at once, or how many rows of one: equal parts of about `_PLACES`."""
+    rows, *others = geometry.output
+    if rows * prod(others) <= _PLACES:
+        return largest_divisor(N, _PLACES // (rows * prod(others))), rows
+    return 1, largest_divisor(rows, _PLACES // prod(others))
+
+
+def _slices(x, geometry: Geometry) -> list[jax.Array]:
     """The element of every window at each tap in row-major order, ``(N, *output, Ci)``."""
-    pads = ((0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0))
-    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
     axes = [
         [slice(d * u, d * u + (o - 1) * s + 1, s) for u in range(w)]
         for _, w, o, s, d, _ in zip(*geometry[:-1], strict=True)
@@ -90,10 +119,11 @@ def _product(a, k, contract: int):
     return lax.dot_general(a, k, dimensions, preferred_element_type=wide(a.dtype)).astype(a.dtype)
 
 
-def _summed(a, b):
-    """sum over places of a[m, i] b[m, j], ``(i, j)``, with the narrower one first."""
-    places = tuple(range(a.ndim - 1))
-    first, second = (a, b) if a.shape[-1] < b.shape[-1] else (b, a)
-    dtype = wide(a.dtype)
-    out = lax.dot_general(first, second, ((places, places), ((), ())), preferred_element_type=dtype)
-    return (out if first is a else out.T).astype(a.dtype)
+def _summed(patches, g, dtype):
+    """sum over places m of patches[u, m, c] g[m, o], ``(taps, Ci, Co)``."""
+    places = tuple(range(g.ndim - 1))
+    of_patches = tuple(1 + axis for axis in places)
+    dot = partial(lax.dot_general, preferred_element_type=dtype)
+    if len(patches) == 1 and g.shape[-1] < patches.shape[-1]:
+        return jnp.moveaxis(dot(g, patches, ((places, of_patches), ((), ()))), 0, -1)
+    return dot(patches, g, ((of_patches, places), ((), ())))

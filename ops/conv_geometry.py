@@ -63,3 +63,8 @@ def check_shapes(
             f"{name}: channels do not match: {got}, need x.shape[-1] == kernel.shape[-2] * groups; "
             f"{remedy}"
         )
+
+
+def largest_divisor(number: int, most: int) -> int:
+    """Of a positive number, but no larger than `most`, which counts as 1 at least."""
+    return next(n for n in range(min(number, max(most, 1)), 0, -1) if number % n == 0)

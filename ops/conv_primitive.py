@@ -16,8 +16,9 @@ derivatives are the three primitives:
 derivative in one operand is itself with that operand replaced, and the transpose of that is one of
 the other two. Hence the three are closed under differentiation of any order, forward and backward.
 
-`vmap` needs nothing new either: a batch axis on one operand folds into an axis that the other
-operand does not have, and batch axes on both make one group per batch element.
+`vmap` needs little more. A batch axis on one operand folds into an axis that the other operand does
+not have. Batch axes on both, as of many networks in one program, lead both arrays of a primitive
+that is `stacked`, and what is said above holds for each element of the stack (`conv_stacked`).
 
 Each is lowered to XLA's own convolution (`conv_plain`), and on CPU to the fastest of several forms
 (`conv_cpu`).
@@ -38,6 +39,7 @@ from jax.interpreters import ad, batching, mlir
 from .conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .conv_geometry import Geometry
 from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
+from .conv_stacked import fold, stacked_as_groups, stacked_on_cpu, unfold
 
 # ------------------------------------------------------------------------------ the primitives
 
@@ -48,7 +50,7 @@ kernel_grad_p = Primitive("convax_conv_kernel_grad")
 
 def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
     """Apply one of the three primitives; inside `shard_map`, let both operands vary alike."""
-    return primitive.bind(_vary_like(a, b), _vary_like(b, a), geometry=geometry)
+    return primitive.bind(_vary_like(a, b), _vary_like(b, a), geometry=geometry, stacked=False)
 
 
 def _vary_like(a, b):
@@ -56,45 +58,89 @@ def _vary_like(a, b):
     return lax.pcast(a, tuple(missing), to="varying") if missing else a
 
 
-def _define(primitive: Primitive, shape: Callable, lowering: Callable, on_cpu: Callable):
-    """Give a primitive its type rule, its lowerings and its eager evaluation."""
+def _batch(primitive, roles, alone, args, dims, *, geometry, stacked):
+    """A batch axis on both operands is a stack; on one, it is folded into another axis."""
+    B = next(a.shape[dim] for a, dim in zip(args, dims, strict=True) if dim is not None)
+    if None in dims:
+        axis = alone[dims[0] is None]
+        args = [
+            a if dim is None else fold(jnp.moveaxis(a, dim, 0), role, axis, geometry, stacked)
+            for a, dim, role in zip(args, dims, roles[:2], strict=True)
+        ]
+        out = primitive.bind(*args, geometry=geometry, stacked=stacked)
+        return unfold(out, B, roles[2], axis, geometry, stacked), 0
+    args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
+    if stacked:  # a stack of stacks
+        args = [a.reshape(-1, *a.shape[2:]) for a in args]
+    out = primitive.bind(*args, geometry=geometry, stacked=True)
+    return (out.reshape(B, -1, *out.shape[1:]) if stacked else out), 0
 
-    def abstract_eval(a, b, *, geometry):
+
+def _define(
+    primitive: Primitive,
+    roles: str,  # of the operands and the result
+    alone: tuple[str, str],  # the axis for a batch that only the first, only the second operand has
+    shape: Callable,
+    plain: Callable,
+    on_cpu: Callable,
+):
+    """Give a primitive its type rule, its lowerings, its eager evaluation and its `vmap`."""
+
+    def abstract_eval(a, b, *, geometry, stacked):
         sharding = a.sharding
         if primitive is kernel_grad_p:  # the batch, which may be sharded, is summed over
             sharding = jax.NamedSharding(sharding.mesh, jax.P(*(None,) * a.ndim))
-        out = shape(a.shape, b.shape, geometry)
+        B = a.shape[:stacked]
+        out = (*B, *shape(a.shape[stacked:], b.shape[stacked:], geometry))
         return a.update(shape=out, sharding=sharding, weak_type=False)
 
-    @partial(jax.jit, static_argnames="geometry")
-    def compiled(a, b, *, geometry):
-        return primitive.bind(a, b, geometry=geometry)
+    @partial(jax.jit, static_argnames=("geometry", "stacked"))
+    def compiled(a, b, *, geometry, stacked):
+        return primitive.bind(a, b, geometry=geometry, stacked=stacked)
 
-    def evaluate(a, b, *, geometry):
+    def evaluate(a, b, *, geometry, stacked):
         with jax.disable_jit(False):
-            return compiled(a, b, geometry=geometry)
+            return compiled(a, b, geometry=geometry, stacked=stacked)
 
+    def lowering(form, form_of_stack):
+        def lower(a, b, *, geometry, stacked):
+            if not stacked:
+                return form(a, b, geometry=geometry)
+            if a.shape[0] == 0:
+                return jnp.zeros((0, *shape(a.shape[1:], b.shape[1:], geometry)), a.dtype)
+            return form_of_stack(roles, a, b, geometry=geometry)
+
+        return mlir.lower_fun(lower, multiple_results=False)
+
+    everywhere = lowering(plain, partial(stacked_as_groups, plain))
+    cpu = lowering(on_cpu, partial(stacked_on_cpu, on_cpu, plain))
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract_eval)
-    mlir.register_lowering(primitive, mlir.lower_fun(lowering, multiple_results=False))
-    cpu = mlir.lower_fun(on_cpu, multiple_results=False)
+    mlir.register_lowering(primitive, everywhere)
     mlir.register_lowering(primitive, cpu, platform="cpu")
+    batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, alone)
 
 
 _define(
     conv_p,
+    "xkg",
+    ("N", "Co"),
     lambda x, k, geo: (x[0], *geo.output, k[-1]),
     plain_conv,
     cpu_conv,
 )
 _define(
     input_grad_p,
+    "gkx",
+    ("N", "Ci"),
     lambda g, k, geo: (g[0], *geo.size, k[-2] * geo.groups),
     plain_input_grad,
     cpu_input_grad,
 )
 _define(
     kernel_grad_p,
+    "xgk",
+    ("Ci", "Co"),
     lambda x, g, geo: (*geo.window, x[-1] // geo.groups, g[-1]),
     plain_kernel_grad,
     cpu_kernel_grad,
@@ -116,58 +162,3 @@ ad.defbilinear(
     lambda k, x, g, **geo: input_grad_p.bind(g, k, **geo),
     lambda k, x, g, **geo: conv_p.bind(x, k, **geo),
 )
-
-
-# ------------------------------------------------------------------------------------ batching
-
-# Where each array has its batch, groups and channels once the groups are split off: x and g are
-# then (N, *spatial, G, C), and k is (*window, Ci, G, Co).
-_AXES = {
-    "x": {"N": 0, "G": -2, "Ci": -1},
-    "k": {"Ci": -3, "G": -2, "Co": -1},
-    "g": {"N": 0, "G": -2, "Co": -1},
-}
-
-
-def _batch(primitive, roles, alone, args, dims, *, geometry):
-    """Fold the batch axis into another axis, apply the primitive, and take it out again."""
-    axis = "G" if None not in dims else alone[dims[0] is None]
-    B = next(a.shape[dim] for a, dim in zip(args, dims, strict=True) if dim is not None)
-    G = geometry.groups
-    args = [
-        a if dim is None else _fold(a, dim, _AXES[role][axis], G)
-        for a, dim, role in zip(args, dims, roles[:2], strict=True)
-    ]
-    if axis == "G":
-        geometry = geometry._replace(groups=B * G)
-    out = primitive.bind(*args, geometry=geometry)
-    return _unfold(out, B, _AXES[roles[-1]][axis], geometry.groups), 0
-
-
-def _fold(a, dim, axis, groups):
-    """Merge axis `dim` into `axis`, which is counted with the groups split off."""
-    a = jnp.moveaxis(a, dim, 0)
-    a = a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups)
-    at = axis % (a.ndim - 1)
-    a = jnp.moveaxis(a, 0, at)
-    a = a.reshape(*a.shape[:at], a.shape[at] * a.shape[at + 1], *a.shape[at + 2 :])
-    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
-
-
-def _unfold(a, B, axis, groups):
-    """Split a batch axis of size B out of `axis` and bring it to the front."""
-    a = a.reshape(*a.shape[:-1], groups, a.shape[-1] // groups)
-    at = axis % a.ndim
-    a = a.reshape(*a.shape[:at], B, a.shape[at] // B, *a.shape[at + 1 :])
-    a = jnp.moveaxis(a, at, 0)
-    return a.reshape(*a.shape[:-2], a.shape[-2] * a.shape[-1])
-
-
-# Per primitive: the roles of its operands and its result, and the axis that takes the batch if
-# only the first or only the second operand has it.
-for _primitive, _roles, _alone in (
-    (conv_p, "xkg", ("N", "Co")),
-    (input_grad_p, "gkx", ("N", "Ci")),
-    (kernel_grad_p, "xgk", ("Ci", "Co")),
-):
-    batching.primitive_batchers[_primitive] = partial(_batch, _primitive, _roles, _alone)

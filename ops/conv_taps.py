@@ -1,4 +1,4 @@
-"""Convolution on CPU as arithmetic on whole arrays, one for each tap: depthwise, or of one channel.
+"""Depthwise convolution on CPU as arithmetic on whole arrays, one for each tap.
 
 Where every channel is convolved by itself there is no matrix to multiply by. What is left of the
 trilinear form, with one channel c for x, k and g alike, is a sum over the taps u,
@@ -41,7 +41,8 @@ def taps_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     y = reduce(add, (tap.astype(k.dtype) * k[n] for n, tap in enumerate(taps)))
     if Co < C:
         y = jnp.sum(y.reshape(*y.shape[:-1], Co, -1), axis=-1)
-    return y.astype(x.dtype)
+    # Without the barrier XLA may compute the sum inside what follows, element by element in a pool.
+    return lax.optimization_barrier(y.astype(x.dtype))
 
 
 def taps_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:

@@ -10,8 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convax import ops
+from convax.ops import conv_band, conv_dot
+from convax.ops.conv_band import band_conv, band_fits
 from convax.ops.conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
+from convax.ops.conv_dot import patches_kernel_grad, tiles_conv, tiles_fit, tiles_input_grad
 from convax.ops.conv_geometry import resolve_conv
+from convax.ops.conv_lots import lots_kernel_grad
 from convax.ops.conv_phases import phases_input_grad
 from convax.ops.conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
 from convax.ops.conv_rows import rows_fit, rows_input_grad
@@ -81,26 +85,64 @@ def test_phases_and_rows_wherever_they_fit(problem, seed):
         np.testing.assert_array_equal(rows_input_grad(g, k, geometry=geometry), want)
 
 
+@settings(max_examples=25)
+@given(problems(), st.integers(0, 99), st.sampled_from([1, 20]))
+def test_band_and_patches_wherever_they_fit(problem, seed, places):
+    """However little is written down at once: blocks of examples, of rows, and the whole."""
+    geometry, shapes = problem
+    if geometry.groups > 1:
+        geometry = geometry._replace(groups=1)
+        shapes = {n: (*s[:-1], s[-1] // problem[0].groups) for n, s in shapes.items()}
+    arrays = integers(shapes, seed)
+    x, k, g = (arrays[name] for name in "xkg")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(conv_band, "_PLACES", places)
+        patch.setattr(conv_dot, "_PLACES", places)
+        if band_fits(geometry):
+            got = band_conv(x, k, geometry=geometry)
+            np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
+        got = patches_kernel_grad(x, g, geometry=geometry)
+        np.testing.assert_array_equal(got, plain_kernel_grad(x, g, geometry=geometry))
+        if tiles_fit(geometry):
+            got = tiles_conv(x, k, geometry=geometry)
+            np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
+            got = tiles_input_grad(g, k, geometry=geometry)
+            np.testing.assert_array_equal(got, plain_input_grad(g, k, geometry=geometry))
+
+
+@pytest.mark.parametrize("N", [16, 34, 37])
+def test_lots_of_examples(N):
+    geometry = resolve_conv("test", (N, 7, 3), (3, 3, 4), 2, 1, 1, 1)
+    a = integers({"x": (N, 7, 3), "g": (N, *geometry.output, 4)}, N)
+    got = lots_kernel_grad(a["x"], a["g"], geometry=geometry)
+    np.testing.assert_array_equal(got, plain_kernel_grad(a["x"], a["g"], geometry=geometry))
+
+
 X, S1, S2 = (32, 32, 32), 1, 2
 RULES = [  # x without its channels, window, Ci, Co, stride, groups; the rules of the three kinds
     (X, 3, 64, 64, S1, 1, "plain plain patches"),
-    (X, 3, 64, 128, S2, 1, "plain phases patches"),
-    (X, 2, 64, 128, S2, 1, "plain plain patches"),
+    (X, 3, 16, 16, S1, 1, "plain plain lots"),
+    (X, 3, 64, 128, S2, 1, "plain plain patches"),
+    (X, 4, 64, 128, S2, 1, "plain phases patches"),
+    (X, 2, 64, 128, S2, 1, "tiles tiles patches"),
     (X, 16, 8, 8, 8, 1, "plain plain patches"),
-    (X, 1, 64, 128, S1, 1, "pointwise pointwise patches"),
-    (X, 1, 64, 128, S2, 1, "pointwise pointwise patches"),
-    (X, 5, 1, 6, S1, 1, "taps rows plain"),
-    ((32, 14, 14), 5, 6, 16, S1, 1, "plain rows plain"),
-    (X, 3, 3, 32, S1, 1, "plain plain plain"),
+    (X, 1, 64, 128, S1, 1, "tiles tiles patches"),
+    (X, 1, 64, 128, S2, 1, "tiles tiles patches"),
+    (X, 1, 3, 4, S1, 1, "band rows patches"),
+    (X, 5, 1, 6, S1, 1, "band rows lots"),
+    ((32, 14, 14), 5, 6, 16, S1, 1, "plain rows lots"),
+    (X, 3, 3, 32, S1, 1, "plain plain lots"),
+    (X, 3, 3, 16, S2, 1, "band plain lots"),
     ((32, 64, 64), 7, 3, 64, S2, 1, "plain phases patches"),
     (X, 3, 64, 64, S1, 8, "groups groups groups"),
     (X, 3, 64, 64, S1, 64, "taps phases taps"),
     (X, 3, 64, 128, S2, 64, "taps phases taps"),
+    ((32, 9, 9, 9), 3, 8, 8, S2, 1, "plain phases patches"),
 ]
 
 
 def of_rule(x, window, Ci, Co, stride, groups):
-    x, k = (*x, Ci), (window, window, Ci // groups, Co)
+    x, k = (*x, Ci), (*(window,) * (len(x) - 1), Ci // groups, Co)
     return resolve_conv("test", x, k, stride, "SAME", 1, groups), x, k
 
 

@@ -304,7 +304,7 @@ def test_a_run_says_what_memory_it_took(tiny, tmp_path):
     assert run.info()["step_bytes"] > 3 * parameters + batches  # Adam keeps two moments
     assert run.info()["result"]["peak_bytes"]["process"] > run.info()["step_bytes"]
     assert re.match(r"compiled in [\d.]+ s; a training step works in \d+ MiB", display.notes[1])
-    assert any(re.match(r"peak memory:  process \d+ MiB", note) for note in display.notes)
+    assert any(re.match(r"peak memory:  process [\d.]+ [MG]iB", note) for note in display.notes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,94 @@
+"""Convolutions of few channels on CPU: several neighbours in a row at once, as a matrix product.
+
+A matrix product with fewer columns than a processor's vectors have lanes leaves most of them idle.
+T neighbours along the last spatial axis, where output t of block b is output T b + t, look at one
+stretch of (T - 1) s + K columns of x. So with the taps u of the other axes, w a column of the
+stretch and c a channel,
+
+    y[n, i, b, t, o]    = sum_{u,w,c}  x[n, s i + u - p, s T b + w - p, c]  B[u, w, c, t, o]
+    B[u, w, c, t, o]    = k[u, w - s t, c, o]  for 0 <= w - s t < K, else 0
+
+is a product with a matrix of T times as many columns, at the price of multiplying zeros.
+
+As the zeros of B are multiplied too, an infinity or NaN in x spreads over T outputs.
+"""
+
+from itertools import product
+from math import prod
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from .conv_geometry import Geometry, largest_divisor
+from .dtype import wide
+from .window import is_int
+
+_PLACES = 4096  # of the output, whose stretches are written down at once
+
+
+def band_fits(geometry: Geometry) -> bool:
+    """Whether the convolution is one that `band_conv` can do."""
+    return geometry.groups == 1 and geometry.dilation[-1] == 1
+
+
+def band_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+    """y = dT/dg."""
+    N, Co, T = x.shape[0], k.shape[-1], _neighbours(k.shape[-1])
+    band = _band(k, T, geometry)
+
+    def some(x):
+        stretches = lax.optimization_barrier(_stretches(x, T, geometry))
+        dimensions = (((stretches.ndim - 1,), (0,)), ((), ()))
+        y = lax.dot_general(stretches, band, dimensions, preferred_element_type=wide(x.dtype))
+        y = y.reshape(*y.shape[:-2], -1, Co)[..., : geometry.output[-1], :]
+        return y.astype(x.dtype)
+
+    if not is_int(N) or N * prod(geometry.output) <= _PLACES:
+        return some(x)
+    at_once = largest_divisor(N, _PLACES // prod(geometry.output))
+    y = lax.map(some, x.reshape(-1, at_once, *x.shape[1:]))
+    return y.reshape(N, *y.shape[2:])
+
+
+def _neighbours(Co: int) -> int:
+    """T: so many that the matrix has about 64 columns."""
+    return max(1, min(4, 64 // Co))
+
+
+def _width(T: int, geometry: Geometry) -> int:
+    """The columns of a stretch: as many as the stride passes over where that is more than K."""
+    s = geometry.stride[-1]
+    return (T - 1) * s + max(geometry.window[-1], s)
+
+
+def _band(k, T: int, geometry: Geometry) -> jax.Array:
+    """B, ``(elements of a stretch, T Co)``."""
+    *window, K, Ci, Co = k.shape
+    s, width = geometry.stride[-1], _width(T, geometry)
+    others = ((0, 0),) * len(window)
+    moved = [jnp.pad(k, (*others, (s * t, width - K - s * t), (0, 0), (0, 0))) for t in range(T)]
+    return jnp.stack(moved, -2).reshape(prod(window) * width * Ci, T * Co)
+
+
+def _stretches(x, T: int, geometry: Geometry) -> jax.Array:
+    """Of every block of outputs, ``(N, *output[:-1], blocks, elements of a stretch)``."""
+    N, C, s = x.shape[0], x.shape[-1], geometry.stride[-1]
+    blocks = -(-geometry.output[-1] // T)
+    own, beyond = T * s, _width(T, geometry) - T * s  # columns of a block, and of those behind it
+    more = -(-beyond // own)
+    pads, taps = [(0, 0, 0)], []
+    for i, w, o, stride, d, (low, _) in zip(*geometry[:-1], strict=True):
+        pads.append((low, (o - 1) * stride + d * (w - 1) + 1 - i - low, 0))
+        taps.append([slice(d * u, d * u + (o - 1) * stride + 1, stride) for u in range(w)])
+    low, size = geometry.padding[-1][0], geometry.size[-1]
+    pads[-1] = (low, (blocks + more) * own - size - low, 0)  # a negative number crops
+    x = lax.pad(x, jnp.zeros((), x.dtype), (*pads, (0, 0, 0)))
+    parts = []
+    for tap in product(*taps[:-1]):
+        row = x[:, *tap].reshape(N, *geometry.output[:-1], blocks + more, own * C)
+        parts.append(row[..., :blocks, :])
+        for n in range(more):
+            columns = min(own, beyond - n * own)
+            parts.append(row[..., n + 1 : n + 1 + blocks, : columns * C])
+    return jnp.concatenate(parts, axis=-1)
