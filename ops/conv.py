@@ -62,8 +62,9 @@ def conv(
         may pad one more below than above the input, which no int in PyTorch does.
 
         Differentiable to any order, forward and backward: see `convax.ops.conv_primitive`. On CPU
-        the input gradient of few channels may spread an infinity or NaN over a whole row
-        (`convax.ops.conv_rows`); elsewhere it reaches only the windows it lies in.
+        a convolution of few channels may spread an infinity or NaN over neighbours in a row
+        (`convax.ops.conv_band`), its input gradient over a whole row (`convax.ops.conv_rows`);
+        elsewhere it reaches only the windows it lies in.
 
     References:
         Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
