@@ -1,38 +1,20 @@
-"""How far float32 is from the truth: each operation against its float64 loops, PyTorch beside it."""
+"""How far float32 is from the truth: operations, the forms of convolutions, and whole networks."""
 
 import platform
-from collections.abc import Callable
 from pathlib import Path
 
 import jax
 import numpy as np
 from rich.progress import track
 
+from convax import ops
+
 from .checks import one_or_all, value_and_grads
-from .convolution import conv_entry, options, transpose_entry
 from .entry import Entry
+from .networks import NETWORKS, Network, draw, gradient_error, gradients
+from .rules import BATCH, KINDS, LAYERS
 
 SEEDS = 5
-
-# Convolutions of the size that networks have, too large for loops.
-LAYERS = {
-    "5x5, 1 -> 6 at 32x32": conv_entry("", (8, 32, 32, 1), (5, 5, 1, 6), options(2)),
-    "3x3, 64 -> 64 at 32x32": conv_entry(
-        "", (8, 32, 32, 64), (3, 3, 64, 64), options(2, padding=1)
-    ),
-    "3x3, 256 -> 256 at 8x8": conv_entry(
-        "", (8, 8, 8, 256), (3, 3, 256, 256), options(2, padding=1)
-    ),
-    "3x3 stride 2, 64 -> 128 at 32x32": conv_entry(
-        "", (8, 32, 32, 64), (3, 3, 64, 128), options(2, stride=2, padding=1)
-    ),
-    "3x3 depthwise, 64 at 32x32": conv_entry(
-        "", (8, 32, 32, 64), (3, 3, 1, 64), options(2, padding=1, groups=64)
-    ),
-    "4x4 stride 2 transposed, 64 -> 32 at 16x16": transpose_entry(
-        "", (8, 16, 16, 64), (4, 4, 64, 32), options(2, stride=2, padding=1)
-    ),
-}
 
 
 def write_accuracy(path: str, entries: list[Entry]) -> None:
@@ -41,17 +23,24 @@ def write_accuracy(path: str, entries: list[Entry]) -> None:
     for entry in track(entries, "measuring"):
         if isinstance(entry.loops, str):
             continue
-        errors = [measure(entry, seed, by_loops) for seed in range(SEEDS)]
+        errors = [measure(entry, seed) for seed in range(SEEDS)]
         worst[entry.op] = np.fmax.reduce([worst.get(entry.op, errors[0]), *errors]).tolist()
-    layers = {
-        name: measure(entry, 0, by_plain)
-        for name, entry in track(LAYERS.items(), "measuring layers")
+    cases = [(kind, layer.rule(kind), layer) for kind in KINDS for layer in LAYERS]
+    forms = {
+        f"{kind} | {rule} | {layer.name}": form_errors(layer.entry(kind))
+        for kind, rule, layer in track(sorted(cases), "measuring forms")
+    }
+    networks = {
+        name: network_errors(network)
+        for name, network in track(NETWORKS.items(), "measuring networks")
     }
     page = PAGE.format(
         versions=versions(),
         seeds=SEEDS,
         rows=table((f"`{op}`", errors) for op, errors in worst.items()),
-        layers=table(layers.items()),
+        forms=table(forms.items()),
+        networks=table(networks.items()),
+        batch=BATCH,
     )
     Path(path).write_text(page)
     print(f"wrote {path}")
@@ -61,12 +50,15 @@ def table(rows) -> str:
     return "\n".join(f"| {name} | {' | '.join(map(shown, errors))} |" for name, errors in rows)
 
 
-def measure(entry: Entry, seed: int, reference: Callable) -> tuple[float, float, float, float]:
+def measure(entry: Entry, seed: int) -> tuple[float, ...]:
     """The relative errors of value and gradients: ours, then PyTorch's."""
     rng = np.random.default_rng(seed)
-    single = tuple(a.astype(np.float32) for a in entry.draw(rng))
     # From the rounded numbers, so that both sides begin with the same.
-    g, y, gradients = reference(entry, rng, tuple(a.astype(np.float64) for a in single))
+    single = tuple(a.astype(np.float32) for a in entry.draw(rng))
+    double = tuple(a.astype(np.float64) for a in single)
+    y = leaves(entry.loops(*double))
+    g = [rng.integers(-4, 5, a.shape) / 2 for a in y]
+    gradients = leaves(entry.loops_grad(one_or_all(g), *double))
     ours = value_and_grads(entry.function, single, g)
     theirs = ([], []) if isinstance(entry.torch, str) else by_torch(entry, single, g)
     return (
@@ -77,23 +69,39 @@ def measure(entry: Entry, seed: int, reference: Callable) -> tuple[float, float,
     )
 
 
-def by_loops(entry, rng, arrays):
-    """A random g, then the value and the gradients for that g, by the NumPy loops."""
-    y = leaves(entry.loops(*arrays))
-    g = draw_like(rng, y)
-    return g, y, leaves(entry.loops_grad(one_or_all(g), *arrays))
+def form_errors(entry: Entry) -> tuple[float, ...]:
+    """The relative errors of the value: in the form chosen, as plain lax, by PyTorch."""
+    import torch
 
-
-def by_plain(entry, rng, arrays):
-    """The same by JAX in float64."""
+    single = tuple(a.astype(np.float32) for a in entry.draw(np.random.default_rng(0)))
     with jax.enable_x64(True):
-        g = draw_like(rng, leaves(entry.plain(*arrays)))
-        y, gradients = value_and_grads(entry.plain, arrays, g)
-        return g, leaves(y), leaves(gradients)
+        expected = leaves(jax.jit(entry.plain)(*(a.astype(np.float64) for a in single)))
+    values = []
+    for kind in ("fast", "plain"):
+        with ops.lowering(kind):
+            values.append(leaves(jax.jit(entry.function)(*single)))
+    theirs = entry.torch(torch, *map(torch.tensor, single)).detach().numpy()
+    return tuple(error(actual, expected) for actual in (*values, [theirs]))
 
 
-def draw_like(rng, y):
-    return [rng.integers(-4, 5, a.shape) / 2 for a in y]
+def network_errors(network: Network) -> tuple[float, ...]:
+    """Relative errors over seeds, chosen and plain: the last two columns are of the worst draw."""
+    problems = [draw(network, seed, BATCH) for seed in range(SEEDS)]
+    with ops.lowering("plain"):
+        expected = gradients(network, problems, "float64")
+        plain = gradients(network, problems, "float32")
+    with ops.lowering("fast"):
+        fast = gradients(network, problems, "float32")
+    errors = [
+        [gradient_error(found, true) for found in pair]
+        for *pair, true in zip(fast, plain, expected, strict=True)
+    ]
+    columns = (("whole", np.median), ("worst", np.median), ("loss", np.median), ("whole", np.max))
+    return tuple(
+        float(over([getattr(pair[n], field) for pair in errors]))
+        for field, over in columns
+        for n in range(2)
+    )
 
 
 def by_torch(entry, arrays, g):
@@ -148,11 +156,29 @@ Written by `make accuracy` with {versions}, on CPU.
 |---|---|---|---|---|
 {rows}
 
-Convolutions of the size that networks have, against `lax.conv_general_dilated` in float64:
+## The forms of convolutions
 
-| layer, batch 8 | value | gradient | PyTorch, value | PyTorch, gradient |
-|---|---|---|---|---|
-{layers}
+On CPU a convolution and its two gradients take one of several forms, by the rules of `ops/conv_cpu.py`.
+Here is every rule at layers of real networks that it is for, batch {batch}: the form chosen, the same as
+plain lax (`ops.lowering("plain")`), and PyTorch's, all in float32 from the same normal numbers, against
+JAX's own `lax.conv_general_dilated` and its derivatives in float64.
+
+| | rule | layer | chosen | plain | PyTorch |
+|---|---|---|---|---|---|
+{forms}
+
+## Whole networks
+
+The gradient of the loss of a batch of {batch} in float32, in the forms chosen and all of it plain (pools and norms too),
+against the plain forms in float64 from the same weights. The error is the l2 norm of the difference
+over that of the gradient in float64: of all parameter arrays and the images together, and of the array
+where it is largest. The median of {seeds} draws of weights and images; in the last two columns the worst of
+them. A draw in which one unit lies so near to a kink, of ReLU or of max pooling, that float32 and float64
+fall on different sides of it has a gradient that is off by far more than rounding, on both lowerings alike.
+
+| network | gradient: chosen | plain | worst array: chosen | plain | loss: chosen | plain | worst draw: chosen | plain |
+|---|---|---|---|---|---|---|---|---|
+{networks}
 
 bfloat16 and float16 are added up in float32 and rounded once, at the end; the column "16 bit" of
 `make proof` holds them to that.

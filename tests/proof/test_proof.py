@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, seed, settings
 
 from convax import ops
+from convax.ops.lowering import is_plain
 
-from .catalogue import ENTRIES, PROBLEMS, WITHOUT
+from .catalogue import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
 from .checks import CHECKS, check_problem
 
 PARTS, EACH = 4, 50  # 200 problems of each family
@@ -17,9 +18,14 @@ PARTS, EACH = 4, 50  # 200 problems of each family
 SLOW = {"jvp of grad", "vmap of hessian"}
 CELLS = [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CHECKS]
 
+# The other families are the same on both lowerings.
+TESTED = SWITCHED if is_plain() else tuple(FAMILIES)
+
 
 @pytest.mark.parametrize("check", CELLS)
-@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize(
+    "entry", [e for f in TESTED for e in FAMILIES[f].ENTRIES], ids=lambda entry: entry.name
+)
 def test_cell(entry, check, rng, request):
     if check == "torch":
         request.getfixturevalue("torch")
@@ -39,13 +45,13 @@ def draw_problems(family, part, count):
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("family", PROBLEMS)
+@pytest.mark.parametrize("family", TESTED)
 def test_drawn(family, part, torch):
     draw_problems(family, part, EACH)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", PROBLEMS)
+@pytest.mark.parametrize("family", TESTED)
 def test_many_drawn(family, torch):
     draw_problems(family, PARTS, 300)
 

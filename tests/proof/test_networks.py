@@ -1,0 +1,61 @@
+"""Whole networks have the gradient that float64 says, in every form that a convolution may take."""
+
+import pytest
+
+from convax import model, ops
+from convax.ops.conv_cpu import _RULES
+from convax.ops.lowering import is_plain
+
+from .checks import quick
+from .networks import NETWORKS, draw, gradient_error, gradients
+from .rules import KINDS, LAYERS
+
+pytestmark = pytest.mark.skipif(is_plain(), reason="these choose the lowering themselves")
+
+WHOLE, WORST = 1e-5, 1e-4  # of float32, relative, by the l2 norm: what is measured is a tenth of it
+EXACT = 1e-10  # of float64, likewise
+
+# All but what stands below the rules, of which there may be nothing left to take.
+FORMS = {(kind, rule.name) for kind, rules in _RULES.items() for rule in rules[:-1]}
+
+# The small ones, which have most of the forms between them.
+QUICK = ("LeNet-5", "MobileNet-like, depthwise")
+SLOW = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETWORKS]
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_gradient(name):
+    network = NETWORKS[name]
+    problems = [draw(network, 0, 4)]
+    with ops.lowering("plain"):
+        (expected,) = gradients(network, problems, "float64", quick)
+        (plain,) = gradients(network, problems, "float32", quick)
+    with ops.lowering("fast"):
+        (fast,) = gradients(network, problems, "float32", quick)
+        (exact,) = gradients(network, problems, "float64", quick)
+    for lowering, actual in {"fast": fast, "plain": plain}.items():
+        error = gradient_error(actual, expected)
+        assert max(error.loss, error.whole) < WHOLE, f"{lowering}: {error}"
+        assert error.worst < WORST, f"{lowering}: {error}"
+    error = gradient_error(exact, expected)
+    assert max(error.loss, error.whole, error.worst) < EXACT, f"fast in float64: {error}"
+
+
+def test_the_networks_take_every_form():
+    with ops.lowering("fast"):
+        rows = [
+            row
+            for network in NETWORKS.values()
+            for row in model.summarize(network.layer, network.image).rows
+        ]
+    taken = set()
+    for row in rows:
+        order = ("conv", "input_grad", "kernel_grad")
+        if row.kind == "conv_transpose":
+            order = ("input_grad", "conv", "kernel_grad")
+        taken |= {pair for names in row.lowerings for pair in zip(order, names, strict=True)}
+    assert taken >= FORMS
+
+
+def test_every_rule_has_a_layer():
+    assert {(kind, layer.rule(kind)) for kind in KINDS for layer in LAYERS} >= FORMS
