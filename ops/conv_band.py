@@ -20,9 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry, largest_divisor
+from .conv_dot import in_lots
+from .conv_geometry import Geometry
 from .dtype import wide
-from .window import is_int
 
 _PLACES = 4096  # of the output, whose stretches are written down at once
 
@@ -34,7 +34,7 @@ def band_fits(geometry: Geometry) -> bool:
 
 def band_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """y = dT/dg."""
-    N, Co, T = x.shape[0], k.shape[-1], _neighbours(k.shape[-1])
+    Co, T = k.shape[-1], _neighbours(k.shape[-1])
     band = _band(k, T, geometry)
 
     def some(x):
@@ -44,11 +44,7 @@ def band_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
         y = y.reshape(*y.shape[:-2], -1, Co)[..., : geometry.output[-1], :]
         return y.astype(x.dtype)
 
-    if not is_int(N) or N * prod(geometry.output) <= _PLACES:
-        return some(x)
-    at_once = largest_divisor(N, _PLACES // prod(geometry.output))
-    y = lax.map(some, x.reshape(-1, at_once, *x.shape[1:]))
-    return y.reshape(N, *y.shape[2:])
+    return in_lots(some, x, _PLACES // prod(geometry.output))
 
 
 def _neighbours(Co: int) -> int:

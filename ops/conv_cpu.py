@@ -13,6 +13,7 @@ import jax
 
 from .conv_band import band_conv, band_fits
 from .conv_dot import (
+    patches_conv,
     patches_kernel_grad,
     tiles_conv,
     tiles_fit,
@@ -22,7 +23,7 @@ from .conv_geometry import Geometry
 from .conv_groups import groups_conv, groups_input_grad, groups_kernel_grad
 from .conv_lots import lots_kernel_grad
 from .conv_phases import phases_input_grad
-from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
+from .conv_plain import is_shared_out, plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_rows import rows_fit, rows_input_grad
 from .conv_taps import taps_conv, taps_kernel_grad
 from .lowering import is_plain
@@ -49,30 +50,38 @@ class Rule(NamedTuple):
 
 def cpu_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """y = dT/dg in its fastest form."""
-    return _chosen("conv", geometry, x.shape[-1], k.shape[-1]).form(x, k, geometry=geometry)
+    rule = _chosen("conv", geometry, x.shape[-1], k.shape[-1], plain=_is_whole(x, k))
+    return rule.form(x, k, geometry=geometry)
 
 
 def cpu_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gx = dT/dx in its fastest form."""
     Ci = k.shape[-2] * geometry.groups
-    return _chosen("input_grad", geometry, Ci, k.shape[-1]).form(g, k, geometry=geometry)
+    rule = _chosen("input_grad", geometry, Ci, k.shape[-1], plain=_is_whole(g, k))
+    return rule.form(g, k, geometry=geometry)
 
 
 def cpu_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """gk = dT/dk in its fastest form."""
-    if not is_int(x.shape[0]) or x.shape[0] == 0:  # a symbolic batch cannot be cut into chunks
-        return plain_kernel_grad(x, g, geometry=geometry)
-    return _chosen("kernel_grad", geometry, x.shape[-1], g.shape[-1]).form(x, g, geometry=geometry)
+    """gk = dT/dk in its fastest form, all of which but the plain one take a few examples a time."""
+    whole = _is_whole(x, g) or not is_int(x.shape[0])
+    rule = _chosen("kernel_grad", geometry, x.shape[-1], g.shape[-1], plain=whole)
+    return rule.form(x, g, geometry=geometry)
 
 
 def rule_name(kind: Kind, geometry: Geometry, Ci: int, Co: int) -> str:
     """The name of the form that a convolution of this kind takes on CPU."""
-    return _chosen(kind, geometry, Ci, Co).name
+    return _chosen(kind, geometry, Ci, Co, plain=False).name
 
 
-def _chosen(kind: Kind, geometry: Geometry, Ci: int, Co: int) -> Rule:
-    rules = _RULES[kind][-1:] if is_plain() else _RULES[kind]
+def _chosen(kind: Kind, geometry: Geometry, Ci: int, Co: int, *, plain: bool) -> Rule:
+    rules = _RULES[kind][-1:] if plain or is_plain() else _RULES[kind]
     return next(rule for rule in rules if rule.pays(Problem(geometry, Ci, Co)))
+
+
+def _is_whole(*arrays) -> bool:
+    """Whether the batch cannot be cut: it is empty, or shared out by explicit sharding."""
+    empty = is_int(arrays[0].shape[0]) and arrays[0].shape[0] == 0
+    return empty or any(is_shared_out(a) for a in arrays)
 
 
 # ------------------------------------------------------------------------------------ the table
@@ -99,6 +108,14 @@ def _side_by_side_back(p: Problem) -> bool:
     return tiles_fit(p.geometry) and p.Co >= 8
 
 
+def _few_places(p: Problem) -> bool:
+    """XLA's own form falls off by 75 times where a window of 3x3 meets images of 2x2."""
+    window, size = p.geometry.window, p.geometry.size
+    larger = any(w > max(i, 1) for w, i in zip(window, size, strict=True))
+    few = prod(p.geometry.output) <= 49 and min(p.Ci, p.Co) >= 256
+    return p.geometry.groups == 1 and (few or larger)
+
+
 def _few_channels_back(p: Problem) -> bool:
     return rows_fit(p.geometry) and p.Co <= 16 and p.Ci * p.geometry.size[1] <= 128
 
@@ -108,7 +125,7 @@ def _by_phases(p: Problem) -> bool:
     overlap = any(k > s for k, s in zip(window, stride, strict=True))
     half = set(stride) == {2} and min(window) >= 4
     volume = len(window) == 3 and overlap and 1 < max(stride) <= 4
-    return _depthwise(p) or half or volume
+    return _depthwise(p) or half or volume or _few_places(p)
 
 
 def _many_channels(p: Problem) -> bool:
@@ -126,6 +143,7 @@ _RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("taps", _depthwise, taps_conv),
         Rule("groups", _grouped, partial(groups_conv, form=cpu_conv)),
         Rule("tiles", _side_by_side, tiles_conv),
+        Rule("patches", _few_places, patches_conv),
         Rule("band", _few_channels, band_conv),
         Rule("plain", _always, plain_conv),
     ),

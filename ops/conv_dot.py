@@ -6,14 +6,16 @@ row for each place m = (n, i) and one column for each element e = (u, c) of its 
     y[m, o] = sum_e x[m, e] k[e, o],    gx[m, e] = sum_o g[m, o] k[e, o],
     gk[e, o] = sum_m x[m, e] g[m, o]
 
-Where they overlap the last is still such a product for each tap u, of g with the elements of x that
-the tap meets. Written down for the whole batch these patches would fill many times the memory of x;
-a few examples, or a few rows of one, at a time they stay in the cache.
+Where they overlap the elements of all windows, the patches, have to be written down. For the whole
+batch they would fill many times the memory of x, but a few examples, or a few rows of one, at a
+time they stay in the cache. It pays in the kernel gradient, tap by tap, and forward where a window
+is about as large as the image.
 
-That sum over m runs down the columns of both matrices; of a single tap it is faster if the matrix
+The sum over m runs down the columns of both matrices; of a single tap it is faster if the matrix
 with more columns comes second.
 """
 
+from collections.abc import Callable
 from functools import partial
 from itertools import product
 from math import prod
@@ -24,6 +26,8 @@ from jax import lax
 
 from .conv_geometry import Geometry, largest_divisor
 from .dtype import wide
+from .varying import vary_like
+from .window import is_int
 
 _PLACES = 512  # whose patches are written down at once
 
@@ -71,14 +75,33 @@ def _tiles(x, geometry: Geometry) -> jax.Array:
     return x.transpose(order).reshape(N, *geometry.output, prod(geometry.window) * C)
 
 
+def patches_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+    """y = dT/dg."""
+    x = _padded(x, geometry)
+
+    def some(x):
+        patches = lax.optimization_barrier(jnp.concatenate(_slices(x, geometry), axis=-1))
+        return _product(patches, k.reshape(-1, k.shape[-1]), 0)
+
+    return in_lots(some, x, 4 * _PLACES // prod(geometry.output))
+
+
+def in_lots(form: Callable[[jax.Array], jax.Array], x: jax.Array, most: int) -> jax.Array:
+    """``form(x)``, of so many examples at a time, or of all if their number is not known yet."""
+    N = x.shape[0]
+    if not is_int(N) or largest_divisor(N, most) == N:
+        return form(x)
+    y = lax.map(form, x.reshape(-1, largest_divisor(N, most), *x.shape[1:]))
+    return y.reshape(N, *y.shape[2:])
+
+
 def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gk = dT/dk."""
     N, Ci, Co, taps = x.shape[0], x.shape[-1], g.shape[-1], prod(geometry.window)
     at_once, rows = _block(N, geometry)
     blocks = geometry.output[0] // rows
     s, d, w = geometry.stride[0], geometry.dilation[0], geometry.window[0]
-    pads = ((0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0))
-    x = lax.pad(x, jnp.zeros((), x.dtype), pads)
+    x = _padded(x, geometry)
     of_x = (at_once, s * (rows - 1) + d * (w - 1) + 1, *x.shape[2:])
     of_g = (at_once, rows, *g.shape[2:])
     within = geometry._replace(output=(rows, *geometry.output[1:]))
@@ -91,7 +114,7 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
         patches = lax.optimization_barrier(jnp.stack(_slices(part_of_x, within)))
         return gk + _summed(patches, part_of_g, gk.dtype)
 
-    zeros = jnp.zeros((taps, Ci, Co), wide(x.dtype))
+    zeros = vary_like(jnp.zeros((taps, Ci, Co), wide(x.dtype)), x)
     gk = lax.fori_loop(0, N // at_once * blocks, add_block, zeros)
     return gk.reshape(*geometry.window, Ci, Co).astype(x.dtype)
 
@@ -102,6 +125,11 @@ def _block(N: int, geometry: Geometry) -> tuple[int, int]:
     if rows * prod(others) <= _PLACES:
         return largest_divisor(N, _PLACES // (rows * prod(others))), rows
     return 1, largest_divisor(rows, _PLACES // prod(others))
+
+
+def _padded(x, geometry: Geometry) -> jax.Array:
+    pads = ((0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0))
+    return lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
 def _slices(x, geometry: Geometry) -> list[jax.Array]:

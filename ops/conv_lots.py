@@ -11,6 +11,7 @@ from jax import lax
 from .conv_geometry import Geometry, largest_divisor
 from .conv_plain import plain_kernel_grad
 from .dtype import wide
+from .varying import vary_like
 
 _EXAMPLES = 16
 
@@ -27,5 +28,5 @@ def lots_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.A
 
     lots = tuple(a.reshape(N // at_once, at_once, *a.shape[1:]) for a in (x, g))
     shape = (*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1])
-    gk, _ = lax.scan(add_lot, jnp.zeros(shape, wide(x.dtype)), lots)
+    gk, _ = lax.scan(add_lot, vary_like(jnp.zeros(shape, wide(x.dtype)), x), lots)
     return gk.astype(x.dtype)

@@ -53,6 +53,7 @@ def plain_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.
     if G == 1:
         x = jnp.swapaxes(x, 0, -1)  # (Ci, *size, N)
     else:
+        x, g = (_gathered(a) for a in (x, g))  # groups and a batch shared out do not merge
         x = jnp.swapaxes(x.reshape(N, *geometry.size, G, Ci), 0, -1)
         x = x.reshape(Ci, *geometry.size, G * N)
     padding = []
@@ -91,7 +92,15 @@ def _channels_last_conv(lhs, rhs, **parameters):
     return out.astype(lhs.dtype)
 
 
+def is_shared_out(x: jax.Array) -> bool:
+    """Whether explicit sharding has put parts of it on several devices."""
+    return any(axis is not None for axis in jax.typeof(x).sharding.spec)
+
+
 def _replicated(x):
     """Under explicit sharding a sum over a sharded axis must say where its result goes."""
-    sharded = any(axis is not None for axis in jax.typeof(x).sharding.spec)
-    return jax.P(*(None,) * x.ndim) if sharded else None
+    return jax.P(*(None,) * x.ndim) if is_shared_out(x) else None
+
+
+def _gathered(x):
+    return jax.sharding.reshard(x, _replicated(x)) if is_shared_out(x) else x

@@ -32,7 +32,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
@@ -40,6 +39,7 @@ from .conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .conv_geometry import Geometry
 from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_stacked import fold, stacked_as_groups, stacked_on_cpu, unfold
+from .varying import vary_like
 
 # ------------------------------------------------------------------------------ the primitives
 
@@ -50,12 +50,7 @@ kernel_grad_p = Primitive("convax_conv_kernel_grad")
 
 def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
     """Apply one of the three primitives; inside `shard_map`, let both operands vary alike."""
-    return primitive.bind(_vary_like(a, b), _vary_like(b, a), geometry=geometry, stacked=False)
-
-
-def _vary_like(a, b):
-    missing = jax.typeof(b).mat.varying - jax.typeof(a).mat.varying
-    return lax.pcast(a, tuple(missing), to="varying") if missing else a
+    return primitive.bind(vary_like(a, b), vary_like(b, a), geometry=geometry, stacked=False)
 
 
 def _batch(primitive, roles, alone, args, dims, *, geometry, stacked):

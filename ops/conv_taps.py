@@ -28,6 +28,7 @@ from jax import lax
 
 from .conv_geometry import Geometry
 from .dtype import wide
+from .varying import vary_like
 
 _ACCUMULATORS = 2**22  # bytes of partial sums, over all taps, that stay in a core's cache
 
@@ -64,7 +65,7 @@ def taps_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.A
             new.append(sum_)
         return tuple(new), None
 
-    zeros = jnp.zeros((rows, *geometry.output[1:], C), dtype)
+    zeros = vary_like(jnp.zeros((rows, *geometry.output[1:], C), dtype), x)
     chunks = [a.reshape(N // at_once, at_once, *a.shape[1:]) for a in (x, g)]
     sums, _ = lax.scan(add_examples, (zeros,) * prod(geometry.window), tuple(chunks))
     gk = jnp.stack([jnp.sum(jnp.sum(s, 0).reshape(-1, C), 0) for s in sums])

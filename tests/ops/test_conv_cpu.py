@@ -13,7 +13,13 @@ from convax import ops
 from convax.ops import conv_band, conv_dot
 from convax.ops.conv_band import band_conv, band_fits
 from convax.ops.conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
-from convax.ops.conv_dot import patches_kernel_grad, tiles_conv, tiles_fit, tiles_input_grad
+from convax.ops.conv_dot import (
+    patches_conv,
+    patches_kernel_grad,
+    tiles_conv,
+    tiles_fit,
+    tiles_input_grad,
+)
 from convax.ops.conv_geometry import resolve_conv
 from convax.ops.conv_lots import lots_kernel_grad
 from convax.ops.conv_phases import phases_input_grad
@@ -101,6 +107,8 @@ def test_band_and_patches_wherever_they_fit(problem, seed, places):
         if band_fits(geometry):
             got = band_conv(x, k, geometry=geometry)
             np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
+        got = patches_conv(x, k, geometry=geometry)
+        np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
         got = patches_kernel_grad(x, g, geometry=geometry)
         np.testing.assert_array_equal(got, plain_kernel_grad(x, g, geometry=geometry))
         if tiles_fit(geometry):
@@ -126,6 +134,9 @@ RULES = [  # x without its channels, window, Ci, Co, stride, groups; the rules o
     (X, 4, 64, 128, S2, 1, "plain phases patches"),
     (X, 2, 64, 128, S2, 1, "tiles tiles patches"),
     (X, 16, 8, 8, 8, 1, "plain plain patches"),
+    ((32, 2, 2), 3, 64, 64, S1, 1, "patches phases patches"),
+    ((32, 4, 4), 3, 256, 512, S2, 1, "patches phases patches"),
+    ((32, 4, 4), 3, 64, 64, S1, 1, "plain plain patches"),
     (X, 1, 64, 128, S1, 1, "tiles tiles patches"),
     (X, 1, 64, 128, S2, 1, "tiles tiles patches"),
     (X, 1, 3, 4, S1, 1, "band rows patches"),

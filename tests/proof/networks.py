@@ -49,7 +49,7 @@ def head() -> Layer:
 
 def vgg() -> Layer:
     two = lambda features: serial(conv_bn(features, 3), conv_bn(features, 3), max_pool(2))  # noqa: E731
-    return serial(two(32), two(64), head())
+    return serial(two(32), two(64), two(64), conv_bn(64, 3), head())  # at last windows on 2x2
 
 
 def block(features: int, stride: int) -> Layer:

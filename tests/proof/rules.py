@@ -57,6 +57,7 @@ LAYERS = [
     layer("ResNet, 7x7 stride 2, 3 -> 64 at 64x64", 64, 3, 7, 64, stride=2, padding=3),
     layer("ResNet, 3x3 stride 2, 64 -> 128 at 32x32", 32, 64, 3, 128, stride=2, padding=1),
     layer("ResNet, 1x1, 64 -> 256 at 28x28", 28, 64, 1, 256),
+    layer("ResNet, 3x3, 512 -> 512 at 2x2", 2, 512, 3, 512, padding=1),
     depthwise("MobileNet, 3x3 depthwise, 128 at 28x28", 28, 128, 3),
     depthwise("MobileNet, 3x3 depthwise stride 2, 128 at 28x28", 28, 128, 3, stride=2),
     depthwise("ConvNeXt, 7x7 depthwise, 64 at 16x16", 16, 64, 7),
