@@ -146,6 +146,7 @@ def contest(
             except ContestantError as failure:
                 results[name] = failure
         for name in [name for name in workers if name not in results]:
+            progress(f"{program}: the first run of {name}")
             try:
                 first[name] = workers[name].prepare(program, **arguments)
             except ContestantError as failure:
@@ -182,6 +183,7 @@ def rounds(
     counts: dict[str, int] = {}
     failed: dict[str, ContestantError] = {}
     for index in range(options.rounds + 1):
+        progress(f"round {index} of {options.rounds}")
         names = sorted(entries.keys() - failed.keys())
         random.Random(index).shuffle(names)
         for name in names:
@@ -198,7 +200,14 @@ def rounds(
                 counts[name] = min(max(round(options.turn / seconds), 1), 1000)
         if OURS not in times:
             break
+    progress("")
     return times, memory, failed
+
+
+def progress(what: str) -> None:
+    """A line that the next one overwrites, for who watches."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{what}", end="", file=sys.stderr, flush=True)
 
 
 def spread(own: Sequence[float], ours: Sequence[float]) -> tuple[float, float, float]:

@@ -1,8 +1,8 @@
 """Convolutions stacked on a leading axis, each with a kernel of its own: `vmap` over networks.
 
 Off the CPU, and as plain `lax`, they are one convolution of as many times the groups. XLA on CPU
-has no fast form for groups, so there each is computed by itself: a few of them side by side in the
-program, among which XLA shares out the cores; many in a loop, whose program is as small as one.
+has no fast form for groups, so there each is computed by itself, in a loop: a program as small as
+one of them, and as fast as all of them written out.
 """
 
 from collections.abc import Callable
@@ -15,8 +15,6 @@ from .conv_geometry import Geometry
 from .lowering import is_plain
 
 Form = Callable[..., jax.Array]
-
-_SIDE_BY_SIDE = 8
 
 # Where each array has its batch, groups and channels once the groups are split off: x and g are
 # then (N, *spatial, G, C), and k is (*window, Ci, G, Co).
@@ -31,9 +29,7 @@ def stacked_on_cpu(form: Form, plain: Form, roles: str, a, b, *, geometry: Geome
     """The stack one by one, by `form`; or as groups, by `plain`, if that is wanted."""
     if is_plain():
         return stacked_as_groups(plain, roles, a, b, geometry=geometry)
-    if a.shape[0] > _SIDE_BY_SIDE:
-        return lax.map(lambda each: form(*each, geometry=geometry), (a, b))
-    return jnp.stack([form(*each, geometry=geometry) for each in zip(a, b, strict=True)])
+    return lax.map(lambda each: form(*each, geometry=geometry), (a, b))
 
 
 def stacked_as_groups(form: Form, roles: str, a, b, *, geometry: Geometry) -> jax.Array:
