@@ -63,8 +63,9 @@ def conv(
 
         Differentiable to any order, forward and backward: see `convax.ops.conv_primitive`. On CPU
         a convolution of few channels may spread an infinity or NaN over neighbours in a row
-        (`convax.ops.conv_band`), its input gradient over a whole row (`convax.ops.conv_rows`);
-        elsewhere it reaches only the windows it lies in.
+        (`convax.ops.conv_band`), its input gradient over a whole row (`convax.ops.conv_rows`), and
+        small groups over some others (`convax.ops.conv_groups`); elsewhere it reaches only the
+        windows it lies in.
 
     References:
         Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.

@@ -5,7 +5,7 @@ T neighbours along the last spatial axis, where output t of block b is output T 
 stretch of (T - 1) s + K columns of x. So with the taps u of the other axes, w a column of the
 stretch and c a channel,
 
-    y[n, i, b, t, o]    = sum_{u,w,c}  x[n, s i + u - p, s T b + w - p, c]  B[u, w, c, t, o]
+    y[n, i, b, t, o]    = sum_{u,w,c}  x[n, s i + d u - p, s T b + w - p, c]  B[u, w, c, t, o]
     B[u, w, c, t, o]    = k[u, w - s t, c, o]  for 0 <= w - s t < K, else 0
 
 is a product with a matrix of T times as many columns, at the price of multiplying zeros.
@@ -20,10 +20,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_dot import in_lots
+from .conv_dot import in_lots, times
 from .conv_geometry import Geometry
-from .dtype import wide
 
+T = 4
 _PLACES = 4096  # of the output, whose stretches are written down at once
 
 
@@ -34,44 +34,36 @@ def band_fits(geometry: Geometry) -> bool:
 
 def band_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """y = dT/dg."""
-    Co, T = k.shape[-1], _neighbours(k.shape[-1])
-    band = _band(k, T, geometry)
+    band, Co = _banded(k, geometry), k.shape[-1]
 
     def some(x):
-        stretches = lax.optimization_barrier(_stretches(x, T, geometry))
-        dimensions = (((stretches.ndim - 1,), (0,)), ((), ()))
-        y = lax.dot_general(stretches, band, dimensions, preferred_element_type=wide(x.dtype))
-        y = y.reshape(*y.shape[:-2], -1, Co)[..., : geometry.output[-1], :]
-        return y.astype(x.dtype)
+        stretches = lax.optimization_barrier(_stretches(x, geometry))
+        y = times(stretches, band)
+        return y.reshape(*y.shape[:-2], y.shape[-2] * T, Co)[..., : geometry.output[-1], :]
 
     return in_lots(some, x, _PLACES // prod(geometry.output))
 
 
-def _neighbours(Co: int) -> int:
-    """T: so many that the matrix has about 64 columns."""
-    return max(1, min(4, 64 // Co))
-
-
-def _width(T: int, geometry: Geometry) -> int:
+def _width(geometry: Geometry) -> int:
     """The columns of a stretch: as many as the stride passes over where that is more than K."""
     s = geometry.stride[-1]
     return (T - 1) * s + max(geometry.window[-1], s)
 
 
-def _band(k, T: int, geometry: Geometry) -> jax.Array:
+def _banded(k, geometry: Geometry) -> jax.Array:
     """B, ``(elements of a stretch, T Co)``."""
     *window, K, Ci, Co = k.shape
-    s, width = geometry.stride[-1], _width(T, geometry)
+    s, width = geometry.stride[-1], _width(geometry)
     others = ((0, 0),) * len(window)
     moved = [jnp.pad(k, (*others, (s * t, width - K - s * t), (0, 0), (0, 0))) for t in range(T)]
     return jnp.stack(moved, -2).reshape(prod(window) * width * Ci, T * Co)
 
 
-def _stretches(x, T: int, geometry: Geometry) -> jax.Array:
+def _stretches(x, geometry: Geometry) -> jax.Array:
     """Of every block of outputs, ``(N, *output[:-1], blocks, elements of a stretch)``."""
     N, C, s = x.shape[0], x.shape[-1], geometry.stride[-1]
     blocks = -(-geometry.output[-1] // T)
-    own, beyond = T * s, _width(T, geometry) - T * s  # columns of a block, and of those behind it
+    own, beyond = T * s, _width(geometry) - T * s  # columns of a block, and of those behind it
     more = -(-beyond // own)
     pads, taps = [(0, 0, 0)], []
     for i, w, o, stride, d, (low, _) in zip(*geometry[:-1], strict=True):

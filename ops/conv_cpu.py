@@ -27,7 +27,7 @@ from .conv_lots import lots_kernel_grad
 from .conv_phases import phases_input_grad
 from .conv_plain import is_shared_out, plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_rows import rows_fit, rows_input_grad
-from .conv_taps import taps_conv, taps_kernel_grad
+from .conv_taps import taps_conv, taps_fit, taps_kernel_grad
 from .lowering import is_plain
 from .window import is_int
 
@@ -52,32 +52,40 @@ class Rule(NamedTuple):
 
 def cpu_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """y = dT/dg in its fastest form."""
+    geometry = _simplest(geometry)
     rule = _chosen("conv", geometry, x.shape[-1], k.shape[-1], plain=_is_whole(x, k))
     return rule.form(x, k, geometry=geometry)
 
 
 def cpu_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gx = dT/dx in its fastest form."""
-    Ci = k.shape[-2] * geometry.groups
+    Ci, geometry = k.shape[-2] * geometry.groups, _simplest(geometry)
     rule = _chosen("input_grad", geometry, Ci, k.shape[-1], plain=_is_whole(g, k))
     return rule.form(g, k, geometry=geometry)
 
 
 def cpu_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gk = dT/dk in its fastest form, all of which but the plain one take a few examples a time."""
-    whole = _is_whole(x, g) or not is_int(x.shape[0])
+    geometry, whole = _simplest(geometry), _is_whole(x, g) or not is_int(x.shape[0])
     rule = _chosen("kernel_grad", geometry, x.shape[-1], g.shape[-1], plain=whole)
     return rule.form(x, g, geometry=geometry)
 
 
 def rule_name(kind: Kind, geometry: Geometry, Ci: int, Co: int) -> str:
     """The name of the form that a convolution of this kind takes on CPU."""
-    return _chosen(kind, geometry, Ci, Co, plain=False).name
+    return _chosen(kind, _simplest(geometry), Ci, Co, plain=False).name
 
 
 def _chosen(kind: Kind, geometry: Geometry, Ci: int, Co: int, *, plain: bool) -> Rule:
     rules = _RULES[kind][-1:] if plain or is_plain() else _RULES[kind]
     return next(rule for rule in rules if rule.pays(Problem(geometry, Ci, Co)))
+
+
+def _simplest(geometry: Geometry) -> Geometry:
+    """With one output along an axis any stride will do: one that keeps windows from overlapping."""
+    reach = (d * (w - 1) + 1 for w, d in zip(geometry.window, geometry.dilation, strict=True))
+    axes = zip(geometry.stride, geometry.output, reach, strict=True)
+    return geometry._replace(stride=tuple(max(s, r) if o == 1 else s for s, o, r in axes))
 
 
 def _is_whole(*arrays) -> bool:
@@ -91,8 +99,11 @@ def _is_whole(*arrays) -> bool:
 
 def _depthwise(p: Problem) -> bool:
     """MobileNetV2's 3x3: forward 17 to 23, input gradient 13 to 118, kernel gradient 6 to 10."""
-    few_taps = prod(p.geometry.window) <= 64
-    return p.geometry.groups == min(p.Ci, p.Co) > 1 and few_taps
+    return p.geometry.groups == min(p.Ci, p.Co) > 1 and _few_taps(p)
+
+
+def _depthwise_sums(p: Problem) -> bool:
+    return _depthwise(p) and taps_fit(p.geometry, max(p.Ci, p.Co))
 
 
 def _grouped(p: Problem) -> bool:
@@ -113,14 +124,15 @@ def _side_by_side_back(p: Problem) -> bool:
 def _few_places(p: Problem) -> bool:
     """3x3, 512: 45 to 75 at 2x2, where the plain form falls off, 1.9 at 4x4; 1.2 to 2.2 at 7x7."""
     window, size = p.geometry.window, p.geometry.size
-    larger = any(w > max(i, 1) for w, i in zip(window, size, strict=True))
+    larger = all(w > i for w, i in zip(window, size, strict=True))
     few = prod(p.geometry.output) <= 49 and min(p.Ci, p.Co) >= 256
-    return p.geometry.groups == 1 and (few or larger)
+    return p.geometry.groups == 1 and _few_taps(p) and (few or larger)
 
 
 def _few_channels(p: Problem) -> bool:
     """5x5, 1 -> 6: 3.7; 3x3, 3 -> 16: 1.9."""
-    return band_fits(p.geometry) and p.Ci <= 4 and p.Co <= 16
+    small = p.Ci * prod(p.geometry.window) * prod(p.geometry.output) <= 2**24
+    return band_fits(p.geometry) and p.Ci <= 4 and 0 < p.Co <= 16 and _few_taps(p) and small
 
 
 def _few_channels_back(p: Problem) -> bool:
@@ -137,18 +149,28 @@ def _by_phases(p: Problem) -> bool:
     overlap = any(k > s for k, s in zip(window, stride, strict=True))
     half = set(stride) == {2} and min(window) >= 4
     volume = len(window) == 3 and overlap and 1 < max(stride) <= 4
-    return _depthwise(p) or half or volume or _few_places(p)
+    return half or volume or _few_places(p)
 
 
 def _many_channels(p: Problem) -> bool:
     """3x3, 64: 2.1; 128: 2.2; stride 2: 1.9; 1x1: 1.5 to 4.9. (32: 1.3 to 1.4.)"""
     few, strided = min(p.Ci, p.Co), max(p.geometry.stride) > 1
-    enough = few >= 32 or p.Co >= 64 or (few >= 8 and strided)
-    return tiles_fit(p.geometry) or (p.geometry.groups == 1 and enough)
+    enough = tiles_fit(p.geometry) or few >= 32 or p.Co >= 64 or (few >= 8 and strided)
+    row = p.Ci * prod(p.geometry.window) * prod(p.geometry.output[1:])
+    return p.geometry.groups == 1 and _few_taps(p) and row <= 2**24 and enough
+
+
+def _few_taps(p: Problem) -> bool:
+    """Each is written out in the program: with hundreds it takes seconds to compile."""
+    return prod(p.geometry.window) <= 128
+
+
+def _one_group(p: Problem) -> bool:
+    """5x5, 1 -> 6: 2 for 128 examples, 5 for 1024; 3x3, 16: 1.5 for 64, 1 for 16."""
+    return p.geometry.groups == 1
 
 
 def _always(p: Problem) -> bool:
-    """In lots, 5x5, 1 -> 6: 2 for 128 examples, 5 for 1024; 3x3, 16: 1.5 for 64, 1 for 16."""
     return True
 
 
@@ -162,17 +184,18 @@ _RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("plain", _always, plain_conv),
     ),
     "input_grad": (
-        Rule("phases", _by_phases, partial(phases_input_grad, form=cpu_conv)),
+        Rule("phases", _depthwise, partial(phases_input_grad, form=cpu_conv)),
         Rule("groups", _grouped, partial(groups_input_grad, form=cpu_input_grad)),
         Rule("tiles", _side_by_side_back, tiles_input_grad),
+        Rule("phases", _by_phases, partial(phases_input_grad, form=cpu_conv)),
         Rule("rows", _few_channels_back, rows_input_grad),
         Rule("plain", _always, plain_input_grad),
     ),
     "kernel_grad": (
-        Rule("taps", _depthwise, taps_kernel_grad),
+        Rule("taps", _depthwise_sums, taps_kernel_grad),
         Rule("groups", _grouped, partial(groups_kernel_grad, form=cpu_kernel_grad)),
         Rule("patches", _many_channels, patches_kernel_grad),
-        Rule("lots", _always, lots_kernel_grad),
+        Rule("lots", _one_group, lots_kernel_grad),
         Rule("plain", _always, plain_kernel_grad),
     ),
 }

@@ -7,9 +7,9 @@ row for each place m = (n, i) and one column for each element e = (u, c) of its 
     gk[e, o] = sum_m x[m, e] g[m, o]
 
 Where they overlap the elements of all windows, the patches, have to be written down. For the whole
-batch they would fill many times the memory of x, but a few examples, or a few rows of one, at a
-time they stay in the cache. It pays in the kernel gradient, tap by tap, and forward where a window
-is about as large as the image.
+batch they would fill many times the memory of x, so it is a few examples, or in the kernel gradient
+a few rows of one, at a time. It pays in the kernel gradient, tap by tap, and forward where there
+are few places and many channels, or a window larger than the image.
 
 The sum over m runs down the columns of both matrices; of a single tap it is faster if the matrix
 with more columns comes second.
@@ -19,17 +19,18 @@ from collections.abc import Callable
 from functools import partial
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry, largest_divisor
+from .conv_geometry import Geometry, equal_parts
 from .dtype import wide
 from .varying import vary_like
 from .window import is_int
 
-_PLACES = 512  # whose patches are written down at once
+_PLACES = 512  # whose patches are written down at once; four times as many forward
 
 
 def tiles_fit(geometry: Geometry) -> bool:
@@ -42,14 +43,14 @@ def tiles_fit(geometry: Geometry) -> bool:
 
 def tiles_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """y = dT/dg."""
-    return _product(_tiles(x, geometry), k.reshape(-1, k.shape[-1]), 0)
+    return times(_tiles(x, geometry), k.reshape(-1, k.shape[-1]))
 
 
 def tiles_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gx = dT/dx: zeros wherever the stride passed over x."""
     N, Ci = g.shape[0], k.shape[-2]
     rank = len(geometry.window)
-    gx = _product(g, k.reshape(-1, k.shape[-1]), 1).reshape(*g.shape[:-1], *geometry.window, Ci)
+    gx = times(g, k.reshape(-1, k.shape[-1]), 1).reshape(*g.shape[:-1], *geometry.window, Ci)
     order = [axis for n in range(1, rank + 1) for axis in (n, rank + n)]
     gx = gx.transpose(0, *order, 2 * rank + 1)
     zero, pads, shape, place = jnp.zeros((), gx.dtype), [], [N], []
@@ -81,7 +82,7 @@ def patches_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array
 
     def some(x):
         patches = lax.optimization_barrier(jnp.concatenate(_slices(x, geometry), axis=-1))
-        return _product(patches, k.reshape(-1, k.shape[-1]), 0)
+        return times(patches, k.reshape(-1, k.shape[-1]))
 
     return in_lots(some, x, 4 * _PLACES // prod(geometry.output))
 
@@ -89,25 +90,32 @@ def patches_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array
 def in_lots(form: Callable[[jax.Array], jax.Array], x: jax.Array, most: int) -> jax.Array:
     """``form(x)``, of so many examples at a time, or of all if their number is not known yet."""
     N = x.shape[0]
-    if not is_int(N) or largest_divisor(N, most) == N:
+    if not is_int(N) or most >= N:
         return form(x)
-    y = lax.map(form, x.reshape(-1, largest_divisor(N, most), *x.shape[1:]))
-    return y.reshape(N, *y.shape[2:])
+    count, size = equal_parts(N, most)
+    x = jnp.pad(x, ((0, count * size - N), *((0, 0),) * (x.ndim - 1)))
+    y = lax.map(form, x.reshape(count, size, *x.shape[1:]))
+    return y.reshape(count * size, *y.shape[2:])[:N]
 
 
 def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gk = dT/dk."""
-    N, Ci, Co, taps = x.shape[0], x.shape[-1], g.shape[-1], prod(geometry.window)
-    at_once, rows = _block(N, geometry)
-    blocks = geometry.output[0] // rows
+    Ci, Co, taps = x.shape[-1], g.shape[-1], prod(geometry.window)
+    examples, rows = _blocks(x.shape[0], geometry)
     s, d, w = geometry.stride[0], geometry.dilation[0], geometry.window[0]
-    x = _padded(x, geometry)
-    of_x = (at_once, s * (rows - 1) + d * (w - 1) + 1, *x.shape[2:])
-    of_g = (at_once, rows, *g.shape[2:])
-    within = geometry._replace(output=(rows, *geometry.output[1:]))
+    # What fills up the last block is zeros, and adds nothing.
+    all_rows = rows.count * rows.size
+    below = s * (all_rows - geometry.output[0])
+    more = examples.count * examples.size - x.shape[0]
+    x = _padded(x, geometry, more, below)
+    fill = ((0, more), (0, all_rows - geometry.output[0]), *((0, 0),) * (g.ndim - 2))
+    g = jnp.pad(g, fill)
+    of_x = (examples.size, s * (rows.size - 1) + d * (w - 1) + 1, *x.shape[2:])
+    of_g = (examples.size, rows.size, *g.shape[2:])
+    within = geometry._replace(output=(rows.size, *geometry.output[1:]))
 
     def add_block(n, gk):
-        example, row = at_once * (n // blocks), rows * (n % blocks)
+        example, row = examples.size * (n // rows.count), rows.size * (n % rows.count)
         inner = (0,) * (g.ndim - 2)
         part_of_x = lax.dynamic_slice(x, (example, s * row, *inner), of_x)
         part_of_g = lax.dynamic_slice(g, (example, row, *inner), of_g)
@@ -115,20 +123,27 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
         return gk + _summed(patches, part_of_g, gk.dtype)
 
     zeros = vary_like(jnp.zeros((taps, Ci, Co), wide(x.dtype)), x)
-    gk = lax.fori_loop(0, N // at_once * blocks, add_block, zeros)
+    gk = lax.fori_loop(0, examples.count * rows.count, add_block, zeros)
     return gk.reshape(*geometry.window, Ci, Co).astype(x.dtype)
 
 
-def _block(N: int, geometry: Geometry) -> tuple[int, int]:
-    """How many examples at once, or how many rows of one: equal parts of about `_PLACES`."""
+class _Parts(NamedTuple):
+    count: int
+    size: int
+
+
+def _blocks(N: int, geometry: Geometry) -> tuple[_Parts, _Parts]:
+    """How to cut the examples, or the rows of each, into blocks of about `_PLACES`."""
     rows, *others = geometry.output
     if rows * prod(others) <= _PLACES:
-        return largest_divisor(N, _PLACES // (rows * prod(others))), rows
-    return 1, largest_divisor(rows, _PLACES // prod(others))
+        return _Parts(*equal_parts(N, _PLACES // (rows * prod(others)))), _Parts(1, rows)
+    return _Parts(N, 1), _Parts(*equal_parts(rows, _PLACES // prod(others)))
 
 
-def _padded(x, geometry: Geometry) -> jax.Array:
-    pads = ((0, 0, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0))
+def _padded(x, geometry: Geometry, examples: int = 0, rows: int = 0) -> jax.Array:
+    """x with its padding, and so many examples and rows of zeros behind it."""
+    pads = [(0, examples, 0), *((low, high, 0) for low, high in geometry.padding), (0, 0, 0)]
+    pads[1] = (pads[1][0], pads[1][1] + rows, 0)
     return lax.pad(x, jnp.zeros((), x.dtype), pads)
 
 
@@ -141,8 +156,8 @@ def _slices(x, geometry: Geometry) -> list[jax.Array]:
     return [x[:, *tap] for tap in product(*axes)]
 
 
-def _product(a, k, contract: int):
-    """Over the last axis of a; types below float32 are added up in float32."""
+def times(a: jax.Array, k: jax.Array, contract: int = 0) -> jax.Array:
+    """a times the matrix k, or k.T; types below float32 are added up in float32."""
     dimensions = (((a.ndim - 1,), (contract,)), ((), ()))
     return lax.dot_general(a, k, dimensions, preferred_element_type=wide(a.dtype)).astype(a.dtype)
 

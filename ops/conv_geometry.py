@@ -65,6 +65,14 @@ def check_shapes(
         )
 
 
-def largest_divisor(number: int, most: int) -> int:
-    """Of a positive number, but no larger than `most`, which counts as 1 at least."""
-    return next(n for n in range(min(number, max(most, 1)), 0, -1) if number % n == 0)
+def equal_parts(total: int, most: int) -> tuple[int, int]:
+    """As few parts as have at most so many, and their size; together they may exceed the total.
+
+    Example:
+        >>> equal_parts(10, 4)
+        (3, 4)
+        >>> equal_parts(10, 0)
+        (10, 1)
+    """
+    count = -(-total // max(most, 1))
+    return count, -(-total // count)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry, largest_divisor
+from .conv_geometry import Geometry, equal_parts
 from .conv_plain import plain_kernel_grad
 from .dtype import wide
 from .varying import vary_like
@@ -19,14 +19,18 @@ _EXAMPLES = 16
 def lots_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gk = dT/dk."""
     N = x.shape[0]
-    at_once = largest_divisor(N, _EXAMPLES)
-    if 2 * at_once <= _EXAMPLES:  # a loop over very few at a time gains nothing
+    if N <= _EXAMPLES:
         return plain_kernel_grad(x, g, geometry=geometry)
+    count, size = equal_parts(N, _EXAMPLES)
+    dtype = wide(x.dtype)
 
     def add_lot(gk, lot):
-        return gk + plain_kernel_grad(*lot, geometry=geometry).astype(gk.dtype), None
+        return gk + plain_kernel_grad(*(a.astype(dtype) for a in lot), geometry=geometry), None
 
-    lots = tuple(a.reshape(N // at_once, at_once, *a.shape[1:]) for a in (x, g))
-    shape = (*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1])
-    gk, _ = lax.scan(add_lot, vary_like(jnp.zeros(shape, wide(x.dtype)), x), lots)
+    def cut(a):  # examples of zeros add nothing
+        a = jnp.pad(a, ((0, count * size - N), *((0, 0),) * (a.ndim - 1)))
+        return a.reshape(count, size, *a.shape[1:])
+
+    zeros = jnp.zeros((*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1]), dtype)
+    gk, _ = lax.scan(add_lot, vary_like(zeros, x), (cut(x), cut(g)))
     return gk.astype(x.dtype)

@@ -14,10 +14,11 @@ As zeros are multiplied too, an infinity or NaN in the gradient spreads over its
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 
+from .conv_dot import in_lots, times
 from .conv_geometry import Geometry
-from .dtype import wide
+
+_ROWS = 4096  # at once
 
 
 def rows_fit(geometry: Geometry) -> bool:
@@ -35,9 +36,13 @@ def rows_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Ar
     N, Ho, Wo, _ = g.shape
     H, W = Ho + KH - 1, Wo + KW - 1  # of the padded input
     band = jnp.moveaxis(_band(k, W, Wo), (3, 4), (0, 1)).reshape(Wo * Co, KH * W * Ci)
-    parts = _times(g.reshape(N, Ho, Wo * Co), band).reshape(N, Ho, KH, W * Ci)
-    shifted = [jnp.pad(parts[:, :, u], ((0, 0), (u, KH - 1 - u), (0, 0))) for u in range(KH)]
-    gx = sum(shifted[1:], shifted[0]).reshape(N, H, W, Ci)
+
+    def some(g):
+        parts = times(g, band).reshape(*g.shape[:2], KH, W * Ci)
+        shifted = [jnp.pad(parts[:, :, u], ((0, 0), (u, KH - 1 - u), (0, 0))) for u in range(KH)]
+        return sum(shifted[1:], shifted[0])
+
+    gx = in_lots(some, g.reshape(N, Ho, Wo * Co), _ROWS // Ho).reshape(N, H, W, Ci)
     (top, _), (left, _) = geometry.padding
     return gx[:, top : top + geometry.size[0], left : left + geometry.size[1]]
 
@@ -53,11 +58,3 @@ def _band(k: jax.Array, W: int, Wo: int) -> jax.Array:
     rows = jnp.broadcast_to(row[:, None], (KH, Wo, W + 1, Ci, Co))
     band = rows.reshape(KH, Wo * (W + 1), Ci, Co)[:, : Wo * W].reshape(KH, Wo, W, Ci, Co)
     return jnp.moveaxis(band, 1, 3)
-
-
-def _times(rows: jax.Array, matrix: jax.Array) -> jax.Array:
-    """Matrix product over the last axis; types below float32 are added up in float32."""
-    y = lax.dot_general(
-        rows, matrix, (((2,), (0,)), ((), ())), preferred_element_type=wide(rows.dtype)
-    )
-    return y.astype(rows.dtype)

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from .conv_geometry import Geometry
+from .conv_plain import is_shared_out
 from .lowering import is_plain
 
 Form = Callable[..., jax.Array]
@@ -26,8 +27,8 @@ _AXES = {
 
 
 def stacked_on_cpu(form: Form, plain: Form, roles: str, a, b, *, geometry: Geometry) -> jax.Array:
-    """The stack one by one, by `form`; or as groups, by `plain`, if that is wanted."""
-    if is_plain():
+    """The stack one by one, by `form`; or as groups, if that is wanted or it is shared out."""
+    if is_plain() or is_shared_out(a) or is_shared_out(b):
         return stacked_as_groups(plain, roles, a, b, geometry=geometry)
     return lax.map(lambda each: form(*each, geometry=geometry), (a, b))
 

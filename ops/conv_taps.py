@@ -78,12 +78,22 @@ def _repeated(a, C: int):
     return a if a.shape[-1] == C else jnp.repeat(a, C // a.shape[-1], axis=-1)
 
 
+def taps_fit(geometry: Geometry, C: int) -> bool:
+    """Whether the kernel gradient's partial sums of float32 are of a reasonable size."""
+    return _sums(geometry, 4 * C) <= 16 * _parts(geometry, 4 * C) * _ACCUMULATORS
+
+
 def _parts(geometry: Geometry, place: int) -> int:
     """Into how many equal parts to cut the rows, so that the sums of all taps stay in the cache."""
-    Ho, *others = geometry.output
-    whole = prod(geometry.window) * Ho * prod(others) * place
-    divisors = (n for n in range(1, min(Ho, 8) + 1) if Ho % n == 0)
-    return next((n for n in divisors if whole <= n * _ACCUMULATORS), 1)
+    Ho = geometry.output[0]
+    divisors = [n for n in range(1, min(Ho, 8) + 1) if Ho % n == 0]
+    enough = (n for n in divisors if _sums(geometry, place) <= n * _ACCUMULATORS)
+    return next(enough, divisors[-1])
+
+
+def _sums(geometry: Geometry, place: int) -> int:
+    """The bytes of all sums, without parts."""
+    return prod(geometry.window) * prod(geometry.output) * place
 
 
 def _taps(x, geometry: Geometry) -> list[jax.Array]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convax import ops
-from convax.ops import conv_band, conv_dot
+from convax.ops import conv_band, conv_dot, conv_taps
 from convax.ops.conv_band import band_conv, band_fits
 from convax.ops.conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
 from convax.ops.conv_dot import (
@@ -46,7 +46,7 @@ def problems(draw):
     )
     groups = draw(st.sampled_from([1, 1, 2, 3, 8]))
     Ci, Co = (draw(st.sampled_from([1, 1, 2, 3, 8])) for _ in range(2))
-    N = draw(st.integers(1, 4))
+    N = draw(st.integers(1, 4) | st.just(17))
     x, k = (N, *size, Ci * groups), (*window, Ci, Co * groups)
     geometry = resolve_conv("test", x, k, stride, padding, dilation, groups)
     return geometry, {"x": x, "k": k, "g": (N, *geometry.output, Co * groups)}
@@ -118,6 +118,36 @@ def test_band_and_patches_wherever_they_fit(problem, seed, places):
             np.testing.assert_array_equal(got, plain_input_grad(g, k, geometry=geometry))
 
 
+def test_windows_as_large_as_the_image_are_tiles():
+    geometry = resolve_conv("test", (4, 7, 7, 32), (7, 7, 32, 64), 1, "VALID", 1, 1)
+    names = [rule_name(kind, geometry, 32, 64) for kind in KINDS]
+    assert names == ["tiles", "tiles", "patches"]
+    arrays = integers({"x": (4, 7, 7, 32), "k": (7, 7, 32, 64), "g": (4, 1, 1, 64)}, 0)
+    for kind, (plain, cpu) in KINDS.items():
+        args = operands(kind, arrays)
+        np.testing.assert_array_equal(
+            cpu(*args, geometry=geometry), plain(*args, geometry=geometry)
+        )
+
+
+@pytest.mark.parametrize("budget", [1, 2000])
+def test_depthwise_sums_in_parts(budget, monkeypatch):
+    monkeypatch.setattr(conv_taps, "_ACCUMULATORS", budget)
+    geometry = resolve_conv("test", (3, 8, 8, 4), (3, 3, 1, 4), 1, 1, 1, 4)
+    a = integers({"x": (3, 8, 8, 4), "g": (3, 8, 8, 4)}, 0)
+    got = conv_taps.taps_kernel_grad(a["x"], a["g"], geometry=geometry)
+    np.testing.assert_array_equal(got, plain_kernel_grad(a["x"], a["g"], geometry=geometry))
+
+
+def test_lots_are_added_up_in_float32():
+    """Of two lots of 16 examples one sums to 257, which bfloat16 does not have, the other to -256."""
+    geometry = resolve_conv("test", (32, 3, 1), (1, 1, 1), 1, 0, 1, 1)
+    g = np.zeros((32, 3, 1))
+    g[:2, 0, 0], g[16, 0, 0] = (256, 1), -256
+    x, g = jnp.ones((32, 3, 1), jnp.bfloat16), jnp.asarray(g, jnp.bfloat16)
+    assert lots_kernel_grad(x, g, geometry=geometry).item() == 1
+
+
 @pytest.mark.parametrize("N", [16, 34, 37])
 def test_lots_of_examples(N):
     geometry = resolve_conv("test", (N, 7, 3), (3, 3, 4), 2, 1, 1, 1)
@@ -133,10 +163,14 @@ RULES = [  # x without its channels, window, Ci, Co, stride, groups; the rules o
     (X, 3, 64, 128, S2, 1, "plain plain patches"),
     (X, 4, 64, 128, S2, 1, "plain phases patches"),
     (X, 2, 64, 128, S2, 1, "tiles tiles patches"),
-    (X, 16, 8, 8, 8, 1, "plain plain patches"),
+    (X, 16, 8, 8, 8, 1, "plain plain lots"),
     ((32, 2, 2), 3, 64, 64, S1, 1, "patches phases patches"),
     ((32, 4, 4), 3, 256, 512, S2, 1, "patches phases patches"),
     ((32, 4, 4), 3, 64, 64, S1, 1, "plain plain patches"),
+    ((32, 2048, 2048), 11, 3, 8, S1, 1, "plain plain lots"),
+    ((1, 1024, 1024), 7, 64, 64, S1, 64, "taps phases groups"),
+    (X, 3, 61, 61 * 4, S1, 61, "taps phases taps"),
+    (X, 3, 61 * 4, 61 * 4, S1, 61, "groups groups groups"),
     (X, 1, 64, 128, S1, 1, "tiles tiles patches"),
     (X, 1, 64, 128, S2, 1, "tiles tiles patches"),
     (X, 1, 3, 4, S1, 1, "band rows patches"),
