@@ -104,9 +104,9 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
     examples, rows = _blocks(x.shape[0], geometry)
     s, d, w = geometry.stride[0], geometry.dilation[0], geometry.window[0]
     # What fills up the last block is zeros, and adds nothing.
-    all_rows = rows.count * rows.size
+    all_rows = rows.number * rows.size
     below = s * (all_rows - geometry.output[0])
-    more = examples.count * examples.size - x.shape[0]
+    more = examples.number * examples.size - x.shape[0]
     x = _padded(x, geometry, more, below)
     fill = ((0, more), (0, all_rows - geometry.output[0]), *((0, 0),) * (g.ndim - 2))
     g = jnp.pad(g, fill)
@@ -115,7 +115,7 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
     within = geometry._replace(output=(rows.size, *geometry.output[1:]))
 
     def add_block(n, gk):
-        example, row = examples.size * (n // rows.count), rows.size * (n % rows.count)
+        example, row = examples.size * (n // rows.number), rows.size * (n % rows.number)
         inner = (0,) * (g.ndim - 2)
         part_of_x = lax.dynamic_slice(x, (example, s * row, *inner), of_x)
         part_of_g = lax.dynamic_slice(g, (example, row, *inner), of_g)
@@ -123,12 +123,12 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
         return gk + _summed(patches, part_of_g, gk.dtype)
 
     zeros = vary_like(jnp.zeros((taps, Ci, Co), wide(x.dtype)), x)
-    gk = lax.fori_loop(0, examples.count * rows.count, add_block, zeros)
+    gk = lax.fori_loop(0, examples.number * rows.number, add_block, zeros)
     return gk.reshape(*geometry.window, Ci, Co).astype(x.dtype)
 
 
 class _Parts(NamedTuple):
-    count: int
+    number: int
     size: int
 
 

@@ -66,7 +66,7 @@ def operands(kind, a):
     }[kind]
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(problems(), st.integers(0, 99))
 def test_every_form_gives_the_same(problem, seed):
     geometry, shapes = problem
@@ -91,7 +91,7 @@ def test_phases_and_rows_wherever_they_fit(problem, seed):
         np.testing.assert_array_equal(rows_input_grad(g, k, geometry=geometry), want)
 
 
-@settings(max_examples=25)
+@settings(max_examples=15)
 @given(problems(), st.integers(0, 99), st.sampled_from([1, 20]))
 def test_band_and_patches_wherever_they_fit(problem, seed, places):
     """However little is written down at once: blocks of examples, of rows, and the whole."""
