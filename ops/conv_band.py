@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_dot import in_lots, times
-from .conv_geometry import Geometry
+from .conv_dot import times
+from .conv_geometry import Geometry, tap_slices
+from .conv_lots import in_lots
 
 T = 4
 _PLACES = 4096  # of the output, whose stretches are written down at once
@@ -65,15 +66,12 @@ def _stretches(x, geometry: Geometry) -> jax.Array:
     blocks = -(-geometry.output[-1] // T)
     own, beyond = T * s, _width(geometry) - T * s  # columns of a block, and of those behind it
     more = -(-beyond // own)
-    pads, taps = [(0, 0, 0)], []
-    for i, w, o, stride, d, (low, _) in zip(*geometry[:-1], strict=True):
-        pads.append((low, (o - 1) * stride + d * (w - 1) + 1 - i - low, 0))
-        taps.append([slice(d * u, d * u + (o - 1) * stride + 1, stride) for u in range(w)])
     low, size = geometry.padding[-1][0], geometry.size[-1]
-    pads[-1] = (low, (blocks + more) * own - size - low, 0)  # a negative number crops
-    x = lax.pad(x, jnp.zeros((), x.dtype), (*pads, (0, 0, 0)))
+    columns = (low, (blocks + more) * own - size - low, 0)  # a negative number crops
+    others = ((low, high, 0) for low, high in geometry.padding[:-1])
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *others, columns, (0, 0, 0)))
     parts = []
-    for tap in product(*taps[:-1]):
+    for tap in product(*tap_slices(geometry)[:-1]):
         row = x[:, *tap].reshape(N, *geometry.output[:-1], blocks + more, own * C)
         parts.append(row[..., :blocks, :])
         for n in range(more):

@@ -1,9 +1,10 @@
 """Which form each convolution takes on CPU: a table of rules, read from top to bottom.
 
 The first rule that applies is taken; "plain" stands below them all. A number behind a predicate is
-what it won: the time of the plain form over that of the chosen one, on one core of an AMD EPYC
-(AVX2) with jax 0.12.0, where 0.10.2 agrees unless it says otherwise. `benchmarks/ops.py` measures
-them, with names as they stand here.
+what it won: the time of the plain form over that of the chosen one, when the rule was made, on one
+shared core of an AMD EPYC (AVX2; for groups an Intel Xeon, AVX-512) with jax 0.12.0. `phases` and
+`_few_places` were timed on 0.10.2 as well, and a range has both. `python benchmarks/ops.py` times
+such convolutions, and names the form that each took.
 """
 
 from collections.abc import Callable
@@ -122,7 +123,7 @@ def _side_by_side_back(p: Problem) -> bool:
 
 
 def _few_places(p: Problem) -> bool:
-    """3x3, 512: 45 to 75 at 2x2, where the plain form falls off, 1.9 at 4x4; 1.2 to 2.2 at 7x7."""
+    """3x3, 512: 45 to 81 at 2x2, off a cliff of XLA's; 1.2 to 1.9 at 4x4, 1.1 to 2.2 at 7x7."""
     window, size = p.geometry.window, p.geometry.size
     larger = all(w > i for w, i in zip(window, size, strict=True))
     few = prod(p.geometry.output) <= 49 and min(p.Ci, p.Co) >= 256

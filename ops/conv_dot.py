@@ -15,20 +15,18 @@ The sum over m runs down the columns of both matrices; of a single tap it is fas
 with more columns comes second.
 """
 
-from collections.abc import Callable
 from functools import partial
 from itertools import product
 from math import prod
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry, equal_parts
+from .conv_geometry import Geometry, Parts, equal_parts, tap_slices
+from .conv_lots import in_lots
 from .dtype import wide
 from .varying import vary_like
-from .window import is_int
 
 _PLACES = 512  # whose patches are written down at once; four times as many forward
 
@@ -87,29 +85,16 @@ def patches_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array
     return in_lots(some, x, 4 * _PLACES // prod(geometry.output))
 
 
-def in_lots(form: Callable[[jax.Array], jax.Array], x: jax.Array, most: int) -> jax.Array:
-    """``form(x)``, of so many examples at a time, or of all if their number is not known yet."""
-    N = x.shape[0]
-    if not is_int(N) or most >= N:
-        return form(x)
-    count, size = equal_parts(N, most)
-    x = jnp.pad(x, ((0, count * size - N), *((0, 0),) * (x.ndim - 1)))
-    y = lax.map(form, x.reshape(count, size, *x.shape[1:]))
-    return y.reshape(count * size, *y.shape[2:])[:N]
-
-
 def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
     """gk = dT/dk."""
     Ci, Co, taps = x.shape[-1], g.shape[-1], prod(geometry.window)
     examples, rows = _blocks(x.shape[0], geometry)
     s, d, w = geometry.stride[0], geometry.dilation[0], geometry.window[0]
     # What fills up the last block is zeros, and adds nothing.
-    all_rows = rows.number * rows.size
-    below = s * (all_rows - geometry.output[0])
+    more_rows = rows.number * rows.size - geometry.output[0]
     more = examples.number * examples.size - x.shape[0]
-    x = _padded(x, geometry, more, below)
-    fill = ((0, more), (0, all_rows - geometry.output[0]), *((0, 0),) * (g.ndim - 2))
-    g = jnp.pad(g, fill)
+    x = _padded(x, geometry, more, s * more_rows)
+    g = jnp.pad(g, ((0, more), (0, more_rows), *((0, 0),) * (g.ndim - 2)))
     of_x = (examples.size, s * (rows.size - 1) + d * (w - 1) + 1, *x.shape[2:])
     of_g = (examples.size, rows.size, *g.shape[2:])
     within = geometry._replace(output=(rows.size, *geometry.output[1:]))
@@ -127,17 +112,12 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
     return gk.reshape(*geometry.window, Ci, Co).astype(x.dtype)
 
 
-class _Parts(NamedTuple):
-    number: int
-    size: int
-
-
-def _blocks(N: int, geometry: Geometry) -> tuple[_Parts, _Parts]:
+def _blocks(N: int, geometry: Geometry) -> tuple[Parts, Parts]:
     """How to cut the examples, or the rows of each, into blocks of about `_PLACES`."""
     rows, *others = geometry.output
     if rows * prod(others) <= _PLACES:
-        return _Parts(*equal_parts(N, _PLACES // (rows * prod(others)))), _Parts(1, rows)
-    return _Parts(N, 1), _Parts(*equal_parts(rows, _PLACES // prod(others)))
+        return equal_parts(N, _PLACES // (rows * prod(others))), Parts(1, rows)
+    return Parts(N, 1), equal_parts(rows, _PLACES // prod(others))
 
 
 def _padded(x, geometry: Geometry, examples: int = 0, rows: int = 0) -> jax.Array:
@@ -149,11 +129,7 @@ def _padded(x, geometry: Geometry, examples: int = 0, rows: int = 0) -> jax.Arra
 
 def _slices(x, geometry: Geometry) -> list[jax.Array]:
     """The element of every window at each tap in row-major order, ``(N, *output, Ci)``."""
-    axes = [
-        [slice(d * u, d * u + (o - 1) * s + 1, s) for u in range(w)]
-        for _, w, o, s, d, _ in zip(*geometry[:-1], strict=True)
-    ]
-    return [x[:, *tap] for tap in product(*axes)]
+    return [x[:, *tap] for tap in product(*tap_slices(geometry))]
 
 
 def times(a: jax.Array, k: jax.Array, contract: int = 0) -> jax.Array:

@@ -65,14 +65,29 @@ def check_shapes(
         )
 
 
-def equal_parts(total: int, most: int) -> tuple[int, int]:
+class Parts(NamedTuple):
+    """Of something that is cut."""
+
+    number: int
+    size: int
+
+
+def equal_parts(total: int, most: int) -> Parts:
     """As few parts as have at most so many, and their size; together they may exceed the total.
 
     Example:
         >>> equal_parts(10, 4)
-        (3, 4)
+        Parts(number=3, size=4)
         >>> equal_parts(10, 0)
-        (10, 1)
+        Parts(number=10, size=1)
     """
-    count = -(-total // max(most, 1))
-    return count, -(-total // count)
+    number = -(-total // max(most, 1))
+    return Parts(number, -(-total // number))
+
+
+def tap_slices(geometry: Geometry) -> list[list[slice]]:
+    """Of each axis, and of each tap on it: where a padded x meets it, once for every output."""
+    return [
+        [slice(d * u, d * u + (o - 1) * s + 1, s) for u in range(w)]
+        for _, w, o, s, d, _ in zip(*geometry[:-1], strict=True)
+    ]

@@ -15,8 +15,9 @@ As zeros are multiplied too, an infinity or NaN in the gradient spreads over its
 import jax
 import jax.numpy as jnp
 
-from .conv_dot import in_lots, times
+from .conv_dot import times
 from .conv_geometry import Geometry
+from .conv_lots import in_lots
 
 _ROWS = 4096  # at once
 

@@ -148,6 +148,16 @@ def test_lots_are_added_up_in_float32():
     assert lots_kernel_grad(x, g, geometry=geometry).item() == 1
 
 
+@pytest.mark.parametrize("places", [3, 14])
+def test_the_last_block_of_patches_is_not_full(places, monkeypatch):
+    """Three blocks of 3 rows for 7 rows, and two of 2 examples for 3."""
+    monkeypatch.setattr(conv_dot, "_PLACES", places)
+    geometry = resolve_conv("test", (3, 15, 2), (3, 2, 4), 2, "VALID", 1, 1)
+    a = integers({"x": (3, 15, 2), "g": (3, 7, 4)}, 0)
+    got = patches_kernel_grad(a["x"], a["g"], geometry=geometry)
+    np.testing.assert_array_equal(got, plain_kernel_grad(a["x"], a["g"], geometry=geometry))
+
+
 @pytest.mark.parametrize("N", [16, 34, 37])
 def test_lots_of_examples(N):
     geometry = resolve_conv("test", (N, 7, 3), (3, 3, 4), 2, 1, 1, 1)
