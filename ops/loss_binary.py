@@ -27,8 +27,8 @@ def binary_cross_entropy(
     .. math:: \ell = -t \log p - (1 - t) \log(1 - p), \qquad p = \sigma(z), \qquad
         \frac{\partial \ell}{\partial z} = p - t, \qquad \frac{\partial \ell}{\partial t} = -z
 
-    computed as t s(-z) + (1 - t) s(z) with the softplus s(z) = log(1 + exp z), which is
-    s(z) - t z without its cancellation.
+    computed as s(-|z|) + max((1 - t) z, -t z) with the softplus s(z) = log(1 + exp z): a sum of
+    what is not negative, with derivatives that do not cancel either.
 
     Args:
         logits: z, any shape, floating point.
@@ -61,10 +61,12 @@ def binary_cross_entropy(
     """
     name = "binary_cross_entropy"
     z, t, weights = _prepare(name, logits, targets, weights)
-    positive = t * softplus(-z)
+    positive, negative = t, 1 - t
     if pos_weight is not None:
-        positive = _pos_weight(name, pos_weight, z) * positive
-    return reduce(name, positive + (1 - t) * softplus(z), weights, reduction)
+        positive = _pos_weight(name, pos_weight, z) * t
+    beyond = jnp.where(z > 0, negative * z, -positive * z)  # of s(z) = s(-z) + z
+    loss = (positive + negative) * softplus(jnp.where(z > 0, -z, z)) + beyond
+    return reduce(name, loss, weights, reduction)
 
 
 def focal(
