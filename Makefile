@@ -28,7 +28,7 @@ test-plain: $(VENV)/.develop  ## operations and networks once more, in their pla
 	CONVAX_LOWERING=plain $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
 
 test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof

@@ -30,13 +30,8 @@ PRIMITIVES = {
 
 
 def convolution(case: str, which: str) -> Program:
-    conv: Conv = CONVOLUTIONS[case]
-    padding = [(conv.pad, conv.pad)] * 2
-    geometry = resolve_conv(
-        "benchmark", conv.x, conv.kernel, conv.stride, padding, conv.dilation, conv.groups
-    )
-    g_shape = (conv.x[0], *geometry.output, conv.kernel[-1])
-    x, k, g = map(array, (conv.x, conv.kernel, g_shape))
+    conv = CONVOLUTIONS[case]
+    geometry, (x, k, g) = prepared(conv)
     operands = {"forward": (x, k), "input grad": (g, k), "kernel grad": (x, g)}[which]
     primitive, plain, kind = PRIMITIVES[which]
 
@@ -45,6 +40,33 @@ def convolution(case: str, which: str) -> Program:
 
     rule = rule_name(kind, geometry, conv.x[-1], conv.kernel[-1])
     return both(ours, partial(plain, geometry=geometry), operands, {"rule": rule})
+
+
+def dtypes(case: str) -> Program:
+    """All three directions of a convolution, in each precision."""
+    geometry, arrays = prepared(CONVOLUTIONS[case])
+
+    @jax.jit
+    def all_three(x, k, g):
+        y = bind(conv_p, x, k, geometry)
+        return y, bind(input_grad_p, g, k, geometry), bind(kernel_grad_p, x, g, geometry)
+
+    forms = {}
+    for dtype in ("float32", "bfloat16", "float16"):
+        operands = [a.astype(dtype) for a in arrays]
+        jax.block_until_ready(all_three(*operands))
+        forms[dtype] = timed(all_three, operands)
+    return Program(forms, {})
+
+
+def prepared(conv: Conv):
+    """Its geometry, and arrays for x, k and g."""
+    padding = [(conv.pad, conv.pad)] * 2
+    geometry = resolve_conv(
+        "benchmark", conv.x, conv.kernel, conv.stride, padding, conv.dilation, conv.groups
+    )
+    g_shape = (conv.x[0], *geometry.output, conv.kernel[-1])
+    return geometry, [array(shape) for shape in (conv.x, conv.kernel, g_shape)]
 
 
 def other(case: str, which: str) -> Program:
@@ -73,16 +95,18 @@ def both(ours: Callable, plain: Callable, operands, about=None) -> Program:
     for got, want in zip(*results, strict=True):
         scale = float(jnp.abs(want).max())
         np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-3 * scale)
+    return Program({name: timed(form, operands) for name, form in forms.items()}, about or {})
 
-    def timed(form):
-        def run(count):
-            for _ in range(count):
-                jax.block_until_ready(form(*operands))
-            return 0.0
 
-        return run
+def timed(form: Callable, operands) -> Callable[[int], float]:
+    """Runs of a form, each waited for."""
 
-    return Program({name: timed(form) for name, form in forms.items()}, about or {})
+    def run(count):
+        for _ in range(count):
+            jax.block_until_ready(form(*operands))
+        return 0.0
+
+    return run
 
 
 def array(shape) -> jax.Array:
@@ -148,5 +172,5 @@ OPERATIONS = {  # convax's and the plain form
     "upsample": (partial(ops.upsample, scale=2, method="bilinear"), plain_upsample),
 }
 
-PROGRAMS = {"convolution": convolution, "other": other}
+PROGRAMS = {"convolution": convolution, "other": other, "dtypes": dtypes}
 LIBRARIES = ("convax", "jax")

@@ -2,9 +2,10 @@
 
 The first rule that applies is taken; "plain" stands below them all. A number behind a predicate is
 what it won: the time of the plain form over that of the chosen one, when the rule was made, on one
-shared core of an AMD EPYC (AVX2; for groups an Intel Xeon, AVX-512) with jax 0.12.0. `phases` and
-`_few_places` were timed on 0.10.2 as well, and a range has both. `python benchmarks/ops.py` times
-such convolutions, and names the form that each took.
+shared core of an AMD EPYC (Zen 3, AVX2; for groups an Intel Xeon, AVX-512) with jax 0.12.0.
+`phases` and `_few_places` were timed on 0.10.2 as well, and a range has both. Where a newer core
+(Zen 5, AVX-512) says otherwise, its number follows. `python benchmarks/ops.py` times such
+convolutions, and names the form that each took; benchmarks/results has its tables.
 """
 
 from collections.abc import Callable
@@ -118,8 +119,8 @@ def _side_by_side(p: Problem) -> bool:
 
 
 def _side_by_side_back(p: Problem) -> bool:
-    """The same: 1.4; 1.5."""
-    return tiles_fit(p.geometry) and p.Co >= 8
+    """The same: 1.4; 1.5. Into fewer than 24 channels 0.75."""
+    return tiles_fit(p.geometry) and p.Co >= 8 and p.Ci >= 24
 
 
 def _few_places(p: Problem) -> bool:
@@ -154,11 +155,14 @@ def _by_phases(p: Problem) -> bool:
 
 
 def _many_channels(p: Problem) -> bool:
-    """3x3, 64: 2.1; 128: 2.2; stride 2: 1.9; 1x1: 1.5 to 4.9. (32: 1.3 to 1.4.)"""
-    few, strided = min(p.Ci, p.Co), max(p.geometry.stride) > 1
-    enough = tiles_fit(p.geometry) or few >= 32 or p.Co >= 64 or (few >= 8 and strided)
-    row = p.Ci * prod(p.geometry.window) * prod(p.geometry.output[1:])
-    return p.geometry.groups == 1 and _few_taps(p) and row <= 2**24 and enough
+    """3x3, 64: 2.1, newer 1.0; 128: 2.2, newer 1.4; stride 2: 1.9; 1x1: 1.5 to 4.9.
+
+    Not of 32 channels (1.3, newer 0.7), nor of 11x11 windows (newer 0.6); 7x7, 3 -> 64: 0.8 to 1.7.
+    """
+    few, strided, taps = min(p.Ci, p.Co), max(p.geometry.stride) > 1, prod(p.geometry.window)
+    enough = tiles_fit(p.geometry) or few >= 64 or p.Co >= 64 or (few >= 8 and strided)
+    row = p.Ci * taps * prod(p.geometry.output[1:])
+    return p.geometry.groups == 1 and taps <= 64 and row <= 2**24 and enough
 
 
 def _few_taps(p: Problem) -> bool:
