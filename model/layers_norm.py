@@ -26,6 +26,9 @@ def batch_norm(
         eps: added to the variance.
         scale: whether each channel has a scale, one at first.
         bias: whether each channel has a bias, zero at first; a layer just before needs none then.
+
+    A state with a key ``frozen`` beside mean and var is normalised with as in evaluation, also in
+    training, and stays as it is.
     """
     normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
 
@@ -47,6 +50,7 @@ def batch_norm(
                 f"batch_norm: no running statistics: got a state of {sorted(state)}, need mean and "
                 f"var; pass the state that init returned, and after each step the one from apply"
             )
+        train = train and "frozen" not in state
         y, (mean, var) = normalize(x, state["mean"], state["var"], **params, train=train)
         return y, {"mean": mean, "var": var}
 

@@ -19,6 +19,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from .paths import named_leaves
 from .step import TrainState
 
 FORMAT = 1
@@ -121,12 +122,6 @@ def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tupl
     """
     parts, manifest = _restore(folder, pointer, {"params": params, "state": state})
     return parts["params"], parts["state"], manifest["step"]
-
-
-def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf with its path: ``conv1/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(p, simple=True, separator="/"), leaf) for p, leaf in leaves]
 
 
 def _parts(train_state: TrainState) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
+from .paths import named_leaves
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
@@ -175,7 +176,9 @@ def _compile(
     batches = (most_steps(split, config), config.training.batch_size)
     to_input = partial(preprocess, spec=experiment.card.preprocessing)
     loss = make_loss(config.loss)
-    train_steps = make_train_steps(experiment.net, loss, experiment.optimizer, to_input)
+    train_steps = make_train_steps(
+        experiment.net, loss, experiment.optimizer, to_input, experiment.frozen
+    )
     program = train_steps.lower(
         train_state,
         jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
@@ -295,10 +298,14 @@ def _mean(values: np.ndarray) -> float:
 
 def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(experiment.template.params))
+    sizes = [(path, leaf.size) for path, leaf in named_leaves(experiment.template.params)]
+    parameters = f"{sum(size for _, size in sizes):,} parameters"
+    if experiment.frozen:
+        still = sum(size for path, size in sizes if experiment.frozen(path))
+        parameters += f", {still:,} of them frozen"
     verb = f"resuming at step {step}" if step else f"training for {experiment.total_steps} steps"
     return (
-        f"{run.path}: {verb}: {parameters:,} parameters; {counts} images; "
+        f"{run.path}: {verb}: {parameters}; {counts} images; "
         f"{len(experiment.card.classes)} classes; {jax.default_backend()}"
     )
 
