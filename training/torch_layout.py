@@ -8,7 +8,8 @@ Ours are channels last, PyTorch's channels first:
 | kernel of a transposed convolution | ``(*window, Ci / G, Co)`` | ``(Ci, Co / G, *window)`` |
 | kernel of a dense layer | ``(I, O)`` | ``(O, I)`` |
 | the same behind a `flatten` of ``(H, W, C)`` | I counts as H, W, C | I counts as C, H, W |
-| all else | | the same, but for axes of length 1 |
+| factors of a layer scale | ``(C,)`` | ``(C, 1, 1)`` |
+| all else | | the same |
 """
 
 from typing import Any, NamedTuple
@@ -41,13 +42,13 @@ def layouts(net: Layer, in_shape: Shape) -> dict[str, Layout]:
 
 
 def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.ndarray:
-    """PyTorch's `tensor` as our array `leaf` of `shape`; where it cannot be that, as it is."""
+    """PyTorch's `tensor` as our array `leaf`; where it has not the rank of `shape`, as it is."""
     if leaf == "kernel" and tensor.ndim != len(shape):
         return tensor
     if leaf != "kernel":
-        tensor = _spatial_last(tensor, layout, inwards=True)
-        squeezed = [n for n in tensor.shape if n != 1] == [n for n in shape if n != 1]
-        return tensor.reshape(shape) if squeezed else tensor
+        if layout.kind == "layer_scale" and tensor.shape[1:] == (1, 1):
+            return tensor[:, 0, 0]
+        return _spatial_last(tensor, layout, inwards=True)
     if layout.kind == "conv_transpose":
         return _transposed_to_ours(tensor, layout.groups)
     if tensor.ndim > 2:
@@ -55,11 +56,11 @@ def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.n
     return _spatial_last(tensor.T, layout, inwards=True)
 
 
-def to_torch(array: np.ndarray, leaf: str, shape: Shape | None, layout: Layout) -> np.ndarray:
-    """Our array `leaf` as PyTorch has it; of `shape`, where that has axes of length 1."""
+def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
+    """Our array `leaf` as PyTorch has it."""
     if leaf != "kernel":
         array = _spatial_last(array, layout, inwards=False)
-        return array if shape is None else array.reshape(shape)
+        return array[:, None, None] if layout.kind == "layer_scale" else array
     if layout.kind == "conv_transpose":
         return _transposed_to_torch(array, layout.groups)
     if array.ndim > 2:

@@ -10,7 +10,7 @@ from ..model import Layer, init_shapes
 from .tensors import WeightsError, to_numpy, write_safetensors
 from .torch_file import read_state_dict
 from .torch_layout import Layout, Shape, layouts, to_ours, to_torch
-from .torch_names import LEAVES, Rules, module_name, sequential
+from .torch_names import Rules, array_name, sequential
 from .weights import by_name, fill
 
 COUNTER = "num_batches_tracked"  # of PyTorch's batch norms; an int64 that nothing here depends on
@@ -86,7 +86,7 @@ class Bridge(NamedTuple):
         for path, name in self.called.items():
             layer, leaf = _split(path)
             layout = self.layouts.get(layer, Layout())
-            found[name] = to_torch(to_numpy(arrays[path]), leaf, None, layout)
+            found[name] = to_torch(to_numpy(arrays[path]), leaf, layout)
             if name.endswith(".running_mean"):
                 found[f"{name.rpartition('.')[0]}.{COUNTER}"] = np.zeros((), np.int64)
         return found
@@ -108,12 +108,11 @@ def bridge_to_torch(net: Layer, in_shape: Shape, names: Rules | None = None) -> 
     arrays = by_name(params, state)
     called, unknown = {}, []
     for path in arrays:
-        layer, leaf = _split(path)
-        module = module_name(layer, rules)
-        if module is None or leaf not in LEAVES:
+        name = array_name(path, rules)
+        if name is None:
             unknown.append(path)
         else:
-            called[path] = f"{module}.{LEAVES[leaf]}".lstrip(".")
+            called[path] = name
     if unknown:
         raise WeightsError(f"weights: nobody said what PyTorch calls {', '.join(unknown)}")
     if len(set(called.values())) < len(called):

@@ -1,4 +1,4 @@
-"""The network of a run, with its arrays: what inference, weights files and fine-tuning begin with."""
+"""The network of a run with what it has learned; and that as a file of weights."""
 
 from pathlib import Path
 from typing import Any, NamedTuple

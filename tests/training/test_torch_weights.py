@@ -11,7 +11,7 @@ from convax import model
 from convax.model import ARCHITECTURES
 from convax.training.tensors import WeightsError
 from convax.training.torch_file import read_state_dict
-from convax.training.torch_names import Rule, module_name
+from convax.training.torch_names import Rule, array_name, names_of
 from convax.training.torch_weights import bridge_to_torch, load_torch, save_torch
 from tests.training.torch_parity import assert_same_network
 
@@ -213,9 +213,20 @@ def test_a_file_that_is_none(tmp_path, torch):
 
 
 def test_names_count_from_other_places():
-    rules = [Rule(r"stage(?P<s>\d+)/block(?P<b>\d+)/conv(?P<c>\d)", "layer{s}.{b-1}.conv{c}")]
-    assert module_name("stage2/block11/conv3", rules) == "layer2.10.conv3"
-    assert module_name("stage2/block11/conv33", rules) is None
+    rules = [
+        Rule(r"stage(?P<s>\d+)/block(?P<b>\d+)/conv(?P<c>\d)", "layer{s}.{b-1}.conv{c}"),
+        Rule("(?P<where>.*)/gamma/scale", "{where}.gamma", array=True),
+    ]
+    assert array_name("stage2/block11/conv3/kernel", rules) == "layer2.10.conv3.weight"
+    assert array_name("stage2/block11/conv33/kernel", rules) is None
+    assert array_name("stage2/block11/conv3/codes", rules) is None
+    assert array_name("a/gamma/scale", rules) == "a.gamma"
+
+
+@pytest.mark.parametrize("name", ["lenet5_1998", "spp_net", "wide_resnet"])
+def test_what_pytorch_has_no_layers_for_has_no_names(name):
+    net = ARCHITECTURES[name](10)
+    assert names_of({"name": name}, net) is None
 
 
 @pytest.mark.parametrize(
