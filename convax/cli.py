@@ -194,7 +194,8 @@ def weights(
     run: RunArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
     torch: Annotated[
-        bool, typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts.")
+        bool,
+        typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
     ] = False,
     checkpoint: CheckpointOption = "best",
 ) -> None:

@@ -155,6 +155,15 @@ class Group(Table):
         return self
 
 
+class InitFrom(Table):
+    """The first parameters out of a run or a file of weights; see `training.init_from`."""
+
+    path: str
+    checkpoint: Literal["best", "last"] = "best"
+    match: Expression | None = None
+    skip: Expression | None = None
+
+
 class Stop(Table):
     """When to stop before the end; see `training.stopping`."""
 
@@ -268,6 +277,7 @@ class Config(Table):
     schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
     training: Training
     stop: Stop = Stop()
+    init_from: InitFrom | None = None
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
