@@ -85,7 +85,8 @@ def _passing_on(C: int, *, noise: float):
     r"""Kernels that hand on what they get: equation 5, which is 4 where all have C channels.
 
     .. math:: k^b(t, a) = \frac{C}{c_{i+1}} \Big[ t = 0 \wedge
-        \Big\lfloor \frac{aC}{c_i} \Big\rfloor = \Big\lfloor \frac{bC}{c_{i+1}} \Big\rfloor \Big] \text{ or else noise}
+        \Big\lfloor \frac{aC}{c_i} \Big\rfloor = \Big\lfloor \frac{bC}{c_{i+1}} \Big\rfloor \Big]
+        \text{ or else noise}
     """
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:

@@ -183,7 +183,7 @@ def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
         return None
     spatial = len(field.size)
     if window == EVERYWHERE:
-        # A stride of 0: whichever output it is, it sees all there is, and what follows sees no more.
+        # A stride of 0: each output sees all there is, and what follows sees no more.
         window = Window(in_shape[1:-1] if len(in_shape) == spatial + 2 else 1, 0)
     k, s, d = (_per_axis(value, spatial) for value in window)
     size = tuple(field.size[i] + (k[i] - 1) * d[i] * field.jump[i] for i in range(spatial))
