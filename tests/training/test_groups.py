@@ -164,6 +164,23 @@ def test_frozen_layers_work_as_in_evaluation(rng):
         np.testing.assert_allclose(after.state["last"]["batch_norm1"][key], leaf, 1e-6)
 
 
+def test_a_frozen_stem_costs_no_gradient(rng):
+    """By XLA's count: of three convolutions' work for each trained layer, one is left."""
+    stem = {f"conv{i}": model.conv(16, 3, padding=1) for i in range(3)}
+    net = model.serial(stem=model.serial(**stem), flatten=model.flatten(), head=model.dense(3))
+    _, params, state = net.init(jax.random.key(0), (1, 12, 12, 16))
+    loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
+    images, labels = jnp.zeros((8, 12, 12, 16)), jnp.zeros(8, int)
+
+    def flops(optimizer, frozen):
+        start = init_train_state(params, state, optimizer, jax.random.key(1))
+        step = make_train_step(net, loss, optimizer, lambda x: x, frozen)
+        return step.lower(start, images, labels).compile().cost_analysis()["flops"]
+
+    frozen = flops(by_path({"stem/.*": None}, adam(0.1)), lambda path: path.startswith("stem/"))
+    assert frozen < 0.5 * flops(adam(0.1), None)
+
+
 def test_only_a_layer_frozen_as_a_whole_is_marked():
     state = {"a": {"norm": {"mean": 0, "var": 1}}, "b": {"mean": 0, "other": {"mean": 0}}}
     marked = freeze.mark(state, lambda path: path.startswith("a/") or path == "b/mean")

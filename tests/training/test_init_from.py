@@ -1,6 +1,7 @@
 """`[init_from]`: what is taken, what is not, and that both are said."""
 
 import shutil
+from typing import Any
 
 import jax
 import numpy as np
@@ -23,7 +24,7 @@ from tests.training.test_loop import Recorder, final_bytes
 HEAD = ["dense2/bias", "dense2/kernel"]
 
 
-def begin(tiny, *overrides):
+def begin(tiny, *overrides) -> tuple[Any, Any]:
     """The state before the first step, and what was taken."""
     return start_of(prepare(load_config(tiny, list(overrides))))
 
@@ -169,7 +170,8 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
     one = convax.train(config, tmp_path / "one", beside=tmp_path, display=display)
     note = f"from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
     assert note in display.notes
-    assert one.config().init_from.path == str(tmp_path / "source")  # wherever it is read
+    (spec,) = filter(None, [one.config().init_from])
+    assert spec.path == str(tmp_path / "source")  # wherever it is read
     assert one.info()["init_from"] == {
         "path": str(tmp_path / "source"),
         "taken": ["dense1/bias", "dense1/kernel"],

@@ -160,8 +160,8 @@ def mobilenet_v2(classes, width=1.0, drop=0.2):
 class ChannelNorm(nn.LayerNorm):
     """Layer norm of the channels of NCHW."""
 
-    def forward(self, x):
-        return super().forward(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+    def forward(self, input):
+        return super().forward(input.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
 class Permute(nn.Module):
