@@ -2,7 +2,8 @@
 
 What is frozen is a predicate on paths, for parameters and state alike: ``frozen("conv1/kernel")``.
 A layer whose state is frozen also works in training with the statistics it has, as it will in
-evaluation: features that were learned with these statistics stay the same features.
+evaluation: features that were learned with these statistics stay the same features. Dropout draws
+as ever.
 """
 
 from collections.abc import Callable

@@ -34,7 +34,7 @@ class Taken(NamedTuple):
         """One line."""
         kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
         left = f"; left there: {_listed(self.left)}" if self.left else ""
-        return f"from {self.path}: {len(self.taken)} arrays{kept}{left}"
+        return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
 
 
 def with_found_weights(config: Config, beside: Path | None) -> Config:

@@ -38,6 +38,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
         aside.write_bytes(content)
         aside.replace(path)
     except OSError as error:
+        aside.unlink(missing_ok=True)
         raise WeightsError(f"{path}: cannot be written: {error.strerror}") from None
 
 

@@ -112,7 +112,9 @@ def test_more_in_the_file_than_in_the_network(whole, tiny, tmp_path):
         begin(tiny, source)
     state, taken = begin(tiny, source, "init_from.skip='aux/.*'")
     assert_taken(state, whole)
-    assert str(taken) == f"from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
+    assert (
+        str(taken) == f"initialised from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
+    )
 
 
 def test_every_misfit_is_listed_with_the_remedy(whole, tiny):
@@ -168,7 +170,7 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
     config = load_config(two_classes, ["init_from.path=source"])
     display = Recorder()
     one = convax.train(config, tmp_path / "one", beside=tmp_path, display=display)
-    note = f"from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
+    note = f"initialised from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
     assert note in display.notes
     (spec,) = filter(None, [one.config().init_from])
     assert spec.path == str(tmp_path / "source")  # wherever it is read

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from convax.model import ARCHITECTURES, init_shapes
+from convax.model import ARCHITECTURES, identity, init_shapes
 from convax.training.torch_names import names_of
 from convax.training.torch_weights import bridge_to_torch
 from tests.training.torch_parity import assert_same_network
@@ -53,25 +53,44 @@ def test_alexnet(torch, nets, narrow, tmp_path):
     compare(torch, theirs, {"name": "alexnet"}, 10 * BY, (127, 95, 3), tmp_path)
 
 
+@pytest.fixture
+def without_dropout(torch, monkeypatch):
+    """Training without random numbers, on both sides."""
+    monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, x: x)
+
+    def apply(name):
+        module = sys.modules[ARCHITECTURES[name].__module__]
+        monkeypatch.setattr(module, "dropout", lambda rate: identity())
+
+    return apply
+
+
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "bn"])
-def test_vgg(batch_norm, torch, nets, narrow, tmp_path):
+def test_vgg(batch_norm, torch, nets, narrow, without_dropout, tmp_path):
     narrow("vgg")
+    without_dropout("vgg")
     spec = {"name": "vgg", "depth": 11, "batch_norm": batch_norm}
     theirs = nets.vgg(10, 11, batch_norm, width=BY)
-    compare(torch, theirs, spec, 10 * BY, (64, 32, 3), tmp_path)
+    compare(torch, theirs, spec, 10 * BY, (64, 32, 3), tmp_path, train=batch_norm)
 
 
+SLOWLY = pytest.param(True, marks=pytest.mark.slow, id="training")
+
+
+@pytest.mark.parametrize("train", [False, SLOWLY])
 @pytest.mark.parametrize("depth", [18, 50])
-def test_resnet(depth, torch, nets, narrow, tmp_path):
+def test_resnet(depth, train, torch, nets, narrow, tmp_path):
     narrow("resnet")
     spec = {"name": "resnet", "depth": depth, "zero_init_residual": False}
     theirs = nets.ResNet(10, depth, width=BY)
-    compare(torch, theirs, spec, 10 * BY, (64, 64, 3), tmp_path, train=depth == 18)
+    compare(torch, theirs, spec, 10 * BY, (64, 64, 3), tmp_path, train=train)
 
 
-def test_mobilenet_v2(torch, nets, tmp_path):
+@pytest.mark.parametrize("train", [False, SLOWLY])
+def test_mobilenet_v2(train, torch, nets, without_dropout, tmp_path):
+    without_dropout("mobilenet_v2")
     spec = {"name": "mobilenet_v2", "width": 0.25}
-    compare(torch, nets.mobilenet_v2(10, 0.25), spec, 10, (64, 64, 3), tmp_path)
+    compare(torch, nets.mobilenet_v2(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=train)
 
 
 def test_convnext(torch, nets, monkeypatch, tmp_path):

@@ -87,3 +87,7 @@ def test_unwritable_and_unreadable_files(network, tmp_path):
         save_weights(tmp_path / "none" / "x.safetensors", *network)
     with pytest.raises(WeightsError, match=r"x\.safetensors: cannot be read: No such file"):
         load_weights(tmp_path / "x.safetensors", network)
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(WeightsError, match=r"folder: cannot be written: Is a directory"):
+        save_weights(tmp_path / "folder", *network)
+    assert [file.name for file in tmp_path.iterdir()] == ["folder"]
