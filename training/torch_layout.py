@@ -12,6 +12,7 @@ Ours are channels last, PyTorch's channels first:
 | all else | | the same |
 """
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -73,7 +74,7 @@ def _spatial_last(array: np.ndarray, layout: Layout, *, inwards: bool) -> np.nda
     size = layout.flattened
     if size is None or (layout.kind == "dense" and array.ndim == 1):
         return array
-    if array.shape[0] != np.prod(size):
+    if array.shape[:1] != (math.prod(size),):
         return array  # it does not fit, which is said elsewhere
     *spatial, C = size
     if inwards:

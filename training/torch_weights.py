@@ -34,6 +34,11 @@ def load_torch(
     Raises:
         WeightsError: the file cannot be read, nobody said what a layer is called, or tensors are
             missing, left over or of another shape; the message has a line for each.
+
+    Note:
+        A `flatten` and a `conv_transpose` are known by their place among the parts of `serial` and
+        the other combinators. Within a layer of your own, which has no parts, nobody sees them:
+        its kernels are taken for those of `conv` or `dense`, by rank.
     """
     _, *like = init_shapes(net, in_shape)
     bridge = bridge_to_torch(net, in_shape, names)

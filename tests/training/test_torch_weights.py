@@ -193,6 +193,17 @@ def test_a_wrong_rank_is_said_not_guessed(small, shape, tmp_path):
         load_torch(tmp_path / "odd.safetensors", net, (1, 5, 5, 1))
 
 
+def test_a_scalar_behind_a_flatten_is_said_too(tmp_path):
+    net = model.serial(model.flatten(), model.batch_norm())
+    _, params, state = net.init(jax.random.key(0), (1, 2, 2, 3))
+    file = tmp_path / "m.safetensors"
+    save_torch(file, net, (1, 2, 2, 3), params, state)
+    tensors = read_state_dict(file) | {"1.weight": np.zeros((), np.float32)}
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(WeightsError, match=r"batch_norm1/scale \(1\.weight\): of shape \(\), but"):
+        load_torch(file, net, (1, 2, 2, 3))
+
+
 def test_a_file_that_is_none(tmp_path, torch):
     with pytest.raises(WeightsError, match=r"none\.pt: cannot be read: No such file"):
         read_state_dict(tmp_path / "none.pt")
