@@ -63,8 +63,8 @@ def lenet5_1998(classes: int) -> Layer:
 
     Note:
         The paper's images have -0.1 for the background and 1.175 for the ink. Weights and biases
-        start uniform in +-2.4 / fan_in, as in the paper. The drawings are the transcript of figure 3
-        that is in circulation, not compared with the printed page. C3 is computed as a full
+        start uniform in +-2.4 / fan_in, as in the paper. The drawings are the transcript of figure
+        3 that is in circulation, not compared with the printed page. C3 is computed as a full
         convolution with zeros where there is no connection, and so counts as one in summaries.
     """
     check_positive("lenet5_1998", classes=classes)
