@@ -190,6 +190,24 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
 
 
 @app.command()
+def weights(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
+    torch: Annotated[
+        bool,
+        typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
+    ] = False,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Write the weights of a run to one safetensors file."""
+    from convax.training.trained import save_run_weights
+
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    save_run_weights(run, out, checkpoint=checkpoint, torch=torch)
+    print(out)
+
+
+@app.command()
 def fetch(
     dataset: Annotated[str, typer.Argument(help="Which data to download: mnist.")],
     directory: Annotated[

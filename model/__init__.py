@@ -1,7 +1,11 @@
 """Networks as pairs of pure functions: the layer contract, layers, combinators, architectures."""
 
+from .alexnet import alexnet, alexnet_2012
+from .convnext import convnext
+from .dilated import context_module, dilated, dilated_stack
 from .layer import (
     EVERYWHERE,
+    INLINE,
     POINTWISE,
     About,
     Layer,
@@ -11,10 +15,20 @@ from .layer import (
     init_shapes,
     parallel,
     residual,
+    residual_block,
     serial,
     stateless,
 )
-from .layers import conv, conv_transpose, dense, depthwise_conv, dropout, flatten
+from .layers import (
+    conv,
+    conv_transpose,
+    dense,
+    depthwise_conv,
+    dropout,
+    flatten,
+    layer_scale,
+    stochastic_depth,
+)
 from .layers_activation import (
     activation,
     elu,
@@ -23,6 +37,7 @@ from .layers_activation import (
     maxout,
     prelu,
     relu,
+    relu6,
     sigmoid,
     silu,
     softmax,
@@ -49,13 +64,20 @@ from .layers_pool import (
     upsample,
 )
 from .lenet import lenet5
+from .lenet_1998 import lenet5_1998
 from .mlp import mlp
+from .mobilenet import mobilenet_v1, mobilenet_v2
 from .registry import ARCHITECTURES, LAYERS, build, from_layers, init_classifier
+from .resnet import resnet, resnet_cifar, wide_resnet
+from .sppnet import spp_net, zf5
 from .summary import Summary, summarize
+from .taps import backbone, tap
+from .vgg import vgg
 
 __all__ = [
     "ARCHITECTURES",
     "EVERYWHERE",
+    "INLINE",
     "LAYERS",
     "POINTWISE",
     "About",
@@ -66,13 +88,20 @@ __all__ = [
     "activation",
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "alexnet",
+    "alexnet_2012",
     "avg_pool",
+    "backbone",
     "batch_norm",
     "build",
+    "context_module",
     "conv",
     "conv_transpose",
+    "convnext",
     "dense",
     "depthwise_conv",
+    "dilated",
+    "dilated_stack",
     "dropout",
     "elu",
     "flatten",
@@ -86,26 +115,40 @@ __all__ = [
     "init_shapes",
     "instance_norm",
     "layer_norm",
+    "layer_scale",
     "leaky_relu",
     "lenet5",
+    "lenet5_1998",
     "local_response_norm",
     "lp_pool",
     "max_pool",
     "maxout",
     "mixed_pool",
     "mlp",
+    "mobilenet_v1",
+    "mobilenet_v2",
     "parallel",
     "prelu",
     "relu",
+    "relu6",
     "residual",
+    "residual_block",
+    "resnet",
+    "resnet_cifar",
     "serial",
     "sigmoid",
     "silu",
     "softmax",
     "spatial_pyramid_pool",
+    "spp_net",
     "stateless",
+    "stochastic_depth",
     "stochastic_pool",
     "summarize",
     "tanh",
+    "tap",
     "upsample",
+    "vgg",
+    "wide_resnet",
+    "zf5",
 ]

@@ -7,11 +7,34 @@ from . import layers as _layers
 from . import layers_activation as _activation
 from . import layers_norm as _norm
 from . import layers_pool as _pool
+from .alexnet import alexnet, alexnet_2012
+from .convnext import convnext
+from .dilated import dilated
 from .layer import Layer, LayerError, identity, serial
 from .lenet import lenet5
+from .lenet_1998 import lenet5_1998
 from .mlp import mlp
+from .mobilenet import mobilenet_v1, mobilenet_v2
+from .resnet import resnet, resnet_cifar, wide_resnet
+from .sppnet import spp_net
+from .vgg import vgg
 
-ARCHITECTURES: dict[str, Callable[..., Layer]] = {"lenet5": lenet5, "mlp": mlp}
+ARCHITECTURES: dict[str, Callable[..., Layer]] = {
+    "lenet5": lenet5,
+    "lenet5_1998": lenet5_1998,
+    "mlp": mlp,
+    "alexnet": alexnet,
+    "alexnet_2012": alexnet_2012,
+    "vgg": vgg,
+    "spp_net": spp_net,
+    "dilated": dilated,
+    "resnet": resnet,
+    "resnet_cifar": resnet_cifar,
+    "wide_resnet": wide_resnet,
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
+    "convnext": convnext,
+}
 
 LAYERS: dict[str, Callable[..., Layer]] = {
     "conv": _layers.conv,
@@ -32,6 +55,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "flatten": _layers.flatten,
     "identity": identity,
     "relu": _activation.relu,
+    "relu6": _activation.relu6,
     "leaky_relu": _activation.leaky_relu,
     "prelu": _activation.prelu,
     "maxout": _activation.maxout,
@@ -42,6 +66,8 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "gelu": _activation.gelu,
     "silu": _activation.silu,
     "dropout": _layers.dropout,
+    "stochastic_depth": _layers.stochastic_depth,
+    "layer_scale": _layers.layer_scale,
     "batch_norm": _norm.batch_norm,
     "layer_norm": _norm.layer_norm,
     "group_norm": _norm.group_norm,

@@ -29,6 +29,7 @@ from .activation import (
     maxout,
     prelu,
     relu,
+    relu6,
     sigmoid,
     silu,
     softmax,
@@ -38,14 +39,16 @@ from .conv import conv, conv_output_shape, convolve, depthwise_conv, separable_c
 from .conv_grad import conv_input_grad, conv_kernel_grad
 from .conv_transpose import conv_transpose, conv_transpose_output_shape
 from .dense import dense
-from .dropout import dropout
+from .dropout import dropout, stochastic_depth
 from .init import (
     INITIALIZERS,
     he_normal,
     he_uniform,
     lecun_normal,
     lecun_uniform,
+    normal,
     ones,
+    truncated_normal,
     xavier_normal,
     xavier_uniform,
     zeros,
@@ -122,10 +125,12 @@ __all__ = [
     "mse",
     "multi_margin",
     "multiclass_hinge",
+    "normal",
     "ones",
     "pool_output_shape",
     "prelu",
     "relu",
+    "relu6",
     "resize",
     "separable_conv",
     "sigmoid",
@@ -134,11 +139,13 @@ __all__ = [
     "softmax",
     "softmax_cross_entropy",
     "spatial_pyramid_pool",
+    "stochastic_depth",
     "stochastic_pool",
     "tanh",
     "triplet",
     "triplet_batch_hard",
     "triplet_semi_hard",
+    "truncated_normal",
     "upsample",
     "xavier_normal",
     "xavier_uniform",

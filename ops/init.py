@@ -98,6 +98,32 @@ def lecun_uniform(
     return _uniform(key, shape, dtype, 1 / fan_in)
 
 
+def normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, std: float = 0.01, groups: int = 1
+) -> jax.Array:
+    """Normal with mean 0 and deviation `std`, of any shape; `groups` is ignored.
+
+    The default is AlexNet's and VGG's. No name in `INITIALIZERS`, as nothing says which deviation.
+    """
+    del groups
+    return jax.random.normal(key, shape, dtype) * std
+
+
+def truncated_normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, std: float = 0.02, groups: int = 1
+) -> jax.Array:
+    """Normal with mean 0 and deviation `std`, what lies beyond 2 `std` drawn anew; of any shape.
+
+    `std` is that from before the cut; what is left deviates by 0.88 `std`. `groups` is ignored.
+
+    Note:
+        As `jax.nn.initializers.truncated_normal`. PyTorch's `trunc_normal_` cuts at an absolute 2,
+        which for the usual ``std=0.02`` is at a hundred deviations, and so cuts nothing.
+    """
+    del groups
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * std
+
+
 def zeros(
     key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:

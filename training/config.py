@@ -129,6 +129,41 @@ class Training(Table):
         return self
 
 
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f'should be a regular expression such as "stem/.*" ({error})') from None
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
+
+
+class Group(Table):
+    """Parameters with settings of their own, by the whole path; see `training.groups`."""
+
+    match: Expression
+    learning_rate_scale: PositiveFloat | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    frozen: bool | None = None
+
+    @model_validator(mode="after")
+    def _states_something(self):
+        if self.model_fields_set == {"match"}:
+            raise ValueError("needs learning_rate_scale, weight_decay or frozen beside match")
+        return self
+
+
+class InitFrom(Table):
+    """The first parameters out of a run or a file of weights; see `training.init_from`."""
+
+    path: str
+    checkpoint: Literal["best", "last"] = "best"
+    match: Expression | None = None
+    skip: Expression | None = None
+
+
 class Stop(Table):
     """When to stop before the end; see `training.stopping`."""
 
@@ -220,9 +255,13 @@ _Model = Annotated[
     Union[(*(Annotated[t, Tag(n)] for n, t in _NAMED.items()), Annotated[Layers, Tag("layers")])],
     Discriminator(_model_tag),
 ]
-# Optional beside every optimizer; its learning rate is the schedule's peak.
-_CLIP = {"clip_norm": (Optional[PositiveFloat], None), "learning_rate": (PositiveFloat, ...)}  # noqa: UP045
-_OPTIMIZERS = [_table("name", n, f, explicit=True, **_CLIP) for n, f in OPTIMIZERS.items()]
+# Beside every optimizer; its learning rate is the schedule's peak.
+_BESIDE: dict[str, Any] = {
+    "learning_rate": (PositiveFloat, ...),
+    "clip_norm": (Optional[PositiveFloat], None),  # noqa: UP045
+    "groups": (list[Group], []),
+}
+_OPTIMIZERS = [_table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
 _SCHEDULES = [_table("name", n, f, explicit=True) for n, f in SCHEDULES.items()]
 
 
@@ -238,6 +277,7 @@ class Config(Table):
     schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
     training: Training
     stop: Stop = Stop()
+    init_from: InitFrom | None = None
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:

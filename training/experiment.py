@@ -11,6 +11,8 @@ from jax import Array
 from ..model import Layer, Summary, build, init_classifier, summarize
 from . import data
 from .config import Config, ConfigError
+from .freeze import Frozen
+from .groups import check_groups, frozen_by, grouped
 from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
 from .preprocess import measure
 from .run import DatasetCard, Run, RunError, open_run
@@ -30,6 +32,7 @@ class Experiment(NamedTuple):
     total_steps: int
     init: Callable[[], TrainState]  # the state before the first step
     template: TrainState  # its shapes and dtypes
+    frozen: Frozen | None  # the paths that training leaves alone
 
 
 def prepare(config: Config) -> Experiment:
@@ -55,7 +58,19 @@ def prepare(config: Config) -> Experiment:
 
     template = jax.eval_shape(init)
     start = jax.jit(init, compiler_options=_COMPILE_QUICKLY)
-    return Experiment(config, dataset, card, net, optimizer, schedule, total_steps, start, template)
+    check_groups(config.optimizer.groups, template.params)
+    return Experiment(
+        config=config,
+        dataset=dataset,
+        card=card,
+        net=net,
+        optimizer=optimizer,
+        schedule=schedule,
+        total_steps=total_steps,
+        init=start,
+        template=template,
+        frozen=frozen_by(config.optimizer.groups),
+    )
 
 
 # What runs once need not run fast: LeNet-5's first parameters are there after 0.4 s, not 2.2 s.
@@ -116,8 +131,12 @@ def make_schedule(config: Config, total_steps: int) -> Any:
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     """The optimizer of a config, behind gradient clipping where that is asked for."""
     spec = config.optimizer
-    keywords = spec.model_dump(exclude={"name", "learning_rate", "clip_norm"}, exclude_none=True)
-    optimizer = OPTIMIZERS[spec.name](schedule, **keywords)
+    beside = {"name", "learning_rate", "clip_norm", "groups"}
+    keywords = spec.model_dump(exclude=beside, exclude_none=True)
+    make = OPTIMIZERS[spec.name]
+    optimizer = make(schedule, **keywords)
+    if spec.groups:
+        optimizer = grouped(spec.groups, make, schedule, **keywords)
     if spec.clip_norm is None:
         return optimizer
     return chain(clip_by_global_norm(spec.clip_norm), optimizer)

@@ -8,13 +8,10 @@ import jax
 import numpy as np
 from jax import Array
 
-from ..model import init_shapes
 from . import data
-from .checkpoint import restore_network
-from .experiment import build_network
 from .preprocess import preprocess
-from .run import open_run
 from .step import make_probabilities
+from .trained import load_network
 
 # A batch is padded to the next of these sizes, and a larger one is cut up, so that at most
 # this many programs are compiled however the number of images varies.
@@ -122,14 +119,9 @@ def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
         >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
-    opened = open_run(run)
-    card = opened.dataset()
-    net = build_network(opened.config(), card)
-    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
-    _, params, state = init_shapes(net, in_shape)
-    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state)
-
-    probabilities = make_probabilities(opened.config().loss)
+    trained = load_network(run, checkpoint)
+    net, card = trained.net, trained.card
+    probabilities = make_probabilities(trained.config.loss)
 
     @jax.jit
     def function(params: Any, state: Any, images: Array) -> Array:
@@ -137,4 +129,4 @@ def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
         logits, _ = net.apply(params, state, x, train=False)
         return probabilities(logits)
 
-    return Predictor(function, params, state, card.classes, card.image_shape)
+    return Predictor(function, trained.params, trained.state, card.classes, card.image_shape)

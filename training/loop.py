@@ -25,6 +25,8 @@ from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
+from .init_from import Taken, start_of, with_found_weights
+from .paths import named_leaves
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
@@ -82,10 +84,14 @@ def train(
         NonFiniteError: training diverged; the last good checkpoint is kept.
         InterruptedRun: Ctrl-C or SIGTERM; the state was saved.
     """
-    config = with_found_data(config, None if beside is None else Path(beside))
+    folder, display = None if beside is None else Path(beside), display or Silent()
+    config = with_found_weights(with_found_data(config, folder), folder)
     experiment = prepare(config)
+    train_state, taken = start_of(experiment)
     run = create_run(config, Path(out), experiment.card)
-    _fit(run, experiment, experiment.init(), _NOTHING_YET, display or Silent())
+    if taken is not None:
+        _note_start(run, train_state, taken, display)
+    _fit(run, experiment, train_state, _NOTHING_YET, display)
     return run
 
 
@@ -102,7 +108,7 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
         raise RunError(f"{path}: this run is finished; nothing to resume")
     run, experiment = reopen(path)
     if checkpoint.named(run.checkpoints, "last") is None:
-        train_state, memory = experiment.init(), _NOTHING_YET
+        (train_state, _), memory = start_of(experiment), _NOTHING_YET
     else:
         train_state, saved = checkpoint.restore(run.checkpoints, "last", experiment.template)
         memory = Memory(Progress(**saved["progress"]), saved["best"], saved["reason"])
@@ -113,6 +119,14 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
 
 
 _NOTHING_YET = Memory(Progress(), None, None)
+
+
+def _note_start(run: Run, train_state: TrainState, taken: Taken, display: Display) -> None:
+    """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
+    run.update_info(init_from=taken._asdict())
+    display.note(str(taken))
+    name = checkpoint.save(run.checkpoints, train_state, _NOTHING_YET.as_json())
+    checkpoint.point(run.checkpoints, "last", name)
 
 
 def _fit(
@@ -175,7 +189,9 @@ def _compile(
     batches = (most_steps(split, config), config.training.batch_size)
     to_input = partial(preprocess, spec=experiment.card.preprocessing)
     loss = make_loss(config.loss)
-    train_steps = make_train_steps(experiment.net, loss, experiment.optimizer, to_input)
+    train_steps = make_train_steps(
+        experiment.net, loss, experiment.optimizer, to_input, experiment.frozen
+    )
     program = train_steps.lower(
         train_state,
         jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
@@ -295,10 +311,14 @@ def _mean(values: np.ndarray) -> float:
 
 def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(experiment.template.params))
+    sizes = [(path, leaf.size) for path, leaf in named_leaves(experiment.template.params)]
+    parameters = f"{sum(size for _, size in sizes):,} parameters"
+    if experiment.frozen:
+        still = sum(size for path, size in sizes if experiment.frozen(path))
+        parameters += f", {still:,} of them frozen"
     verb = f"resuming at step {step}" if step else f"training for {experiment.total_steps} steps"
     return (
-        f"{run.path}: {verb}: {parameters:,} parameters; {counts} images; "
+        f"{run.path}: {verb}: {parameters}; {counts} images; "
         f"{len(experiment.card.classes)} classes; {jax.default_backend()}"
     )
 

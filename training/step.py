@@ -11,6 +11,7 @@ from jax import Array
 from .. import ops
 from ..model import Layer
 from .config import MSE, SoftmaxCrossEntropy
+from .freeze import Frozen, constants, kept, mark
 from .optimizer import apply_updates
 from .stopping import largest_update
 
@@ -80,14 +81,18 @@ def make_train_step(
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
+    frozen: Frozen | None = None,
 ) -> Step:
     """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean
     loss and accuracy of the batch before the update, the global l2 norms of gradients, updates
     and parameters, and the largest absolute update of any parameter.
+
+    Parameters whose path is `frozen` are constants of the loss, and the statistics of a frozen
+    layer stay (see `training.freeze`). That they are not moved is the optimizer's part: `by_path`.
     """
-    return jax.jit(_train_step(net, loss, optimizer, preprocess), donate_argnums=0)
+    return jax.jit(_train_step(net, loss, optimizer, preprocess, frozen), donate_argnums=0)
 
 
 def make_train_steps(
@@ -95,6 +100,7 @@ def make_train_steps(
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
+    frozen: Frozen | None = None,
 ) -> jax.stages.Wrapped:
     """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
 
@@ -106,7 +112,7 @@ def make_train_steps(
     It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
     a step are allocated once a call. See `training.chunk` for figures, and how large `count` is.
     """
-    train_step = _train_step(net, loss, optimizer, preprocess)
+    train_step = _train_step(net, loss, optimizer, preprocess, frozen)
 
     def train_steps(
         old: TrainState, images: Array, labels: Array, count: Array
@@ -149,18 +155,21 @@ def make_eval_step(
     return jax.jit(eval_step)
 
 
-def _train_step(net, loss, optimizer, preprocess) -> Step:
+def _train_step(net, loss, optimizer, preprocess, frozen) -> Step:
     """What `make_train_step` promises, not yet jitted."""
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(old.key, old.step)
         x = preprocess(images)
+        before = old.state if frozen is None else mark(old.state, frozen)
 
         def objective(params):
-            logits, state = net.apply(params, old.state, x, train=True, key=key)
+            params = params if frozen is None else constants(params, frozen)
+            logits, state = net.apply(params, before, x, train=True, key=key)
             return loss(logits, labels).mean(), (logits, state)
 
         (value, (logits, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
+        state = state if frozen is None else kept(state, old.state, frozen)
         updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
         params = apply_updates(old.params, updates)
         metrics = {

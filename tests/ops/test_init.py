@@ -106,6 +106,18 @@ def test_dtype_and_same_key_same_values(dtype):
         np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "name, std, shape", [("normal", 0.01, (40, 500)), ("truncated_normal", 0.3, (20_000,))]
+)
+def test_given_deviations(name, std, shape):
+    w = np.asarray(getattr(ops, name)(jax.random.key(0), shape, std=std, groups=2))
+    assert w.shape == shape and w.dtype == np.float32
+    kept = {"normal": 1.0, "truncated_normal": 0.8796}[name]  # of the deviation, within +-2 of it
+    np.testing.assert_allclose(w.std(), kept * std, rtol=0.03)
+    np.testing.assert_allclose(w.mean(), 0, atol=5 * std / sqrt(w.size))
+    assert (np.abs(w).max() <= 2 * std) == (name == "truncated_normal")
+
+
 def test_constants_take_any_shape():
     np.testing.assert_array_equal(ops.zeros(None, (3,)), [0, 0, 0])
     np.testing.assert_array_equal(ops.ones(None, ()), 1)

@@ -182,6 +182,13 @@ def test_all_problems_are_reported_at_once():
         ({"input": {"size": [32], "fit": "pad"}}, "input.size: "),
         ({"schedule": "constant"}, "schedule: should be a table; got 'constant'"),
         ({"seed": 1.5}, "seed: should be a valid integer"),
+        ({"init_from": "x"}, "init_from: should be a table; got 'x'"),
+        ({"init_from": {}}, "init_from.path: missing; write init_from.path = text in quotes"),
+        ({"init_from": {"paht": "x"}}, "init_from.paht: unknown key; did you mean 'path'?"),
+        (
+            {"init_from": {"path": "x", "checkpoint": "first"}},
+            "init_from.checkpoint: should be 'best' or 'last'; got 'first'",
+        ),
     ],
 )
 def test_what_is_said(change, expected):
