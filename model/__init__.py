@@ -67,11 +67,20 @@ from .lenet import lenet5
 from .lenet_1998 import lenet5_1998
 from .mlp import mlp
 from .mobilenet import mobilenet_v1, mobilenet_v2
-from .registry import ARCHITECTURES, LAYERS, build, from_layers, init_classifier
+from .registry import (
+    ARCHITECTURES,
+    LAYERS,
+    build,
+    from_layers,
+    init_classifier,
+    init_embedder,
+    init_segmenter,
+)
 from .resnet import resnet, resnet_cifar, wide_resnet
 from .sppnet import spp_net, zf5
 from .summary import Summary, summarize
 from .taps import backbone, tap
+from .unet import unet
 from .vgg import vgg
 
 __all__ = [
@@ -90,6 +99,7 @@ __all__ = [
     "adaptive_max_pool",
     "alexnet",
     "alexnet_2012",
+    "as_large_as_input",
     "avg_pool",
     "backbone",
     "batch_norm",
@@ -104,6 +114,7 @@ __all__ = [
     "dilated_stack",
     "dropout",
     "elu",
+    "fcn",
     "flatten",
     "from_layers",
     "gelu",
@@ -112,6 +123,8 @@ __all__ = [
     "group_norm",
     "identity",
     "init_classifier",
+    "init_embedder",
+    "init_segmenter",
     "init_shapes",
     "instance_norm",
     "layer_norm",
@@ -136,6 +149,7 @@ __all__ = [
     "resnet",
     "resnet_cifar",
     "serial",
+    "siamese",
     "sigmoid",
     "silu",
     "softmax",
@@ -147,6 +161,8 @@ __all__ = [
     "summarize",
     "tanh",
     "tap",
+    "unet",
+    "unit_length",
     "upsample",
     "vgg",
     "wide_resnet",

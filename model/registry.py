@@ -10,13 +10,16 @@ from . import layers_pool as _pool
 from .alexnet import alexnet, alexnet_2012
 from .convnext import convnext
 from .dilated import dilated
+from .fcn import fcn
 from .layer import Layer, LayerError, identity, serial
 from .lenet import lenet5
 from .lenet_1998 import lenet5_1998
 from .mlp import mlp
 from .mobilenet import mobilenet_v1, mobilenet_v2
 from .resnet import resnet, resnet_cifar, wide_resnet
+from .siamese import siamese
 from .sppnet import spp_net
+from .unet import unet
 from .vgg import vgg
 
 ARCHITECTURES: dict[str, Callable[..., Layer]] = {
@@ -34,6 +37,9 @@ ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
     "convnext": convnext,
+    "unet": unet,
+    "fcn": fcn,
+    "siamese": siamese,
 }
 
 LAYERS: dict[str, Callable[..., Layer]] = {
@@ -107,5 +113,31 @@ def init_classifier(net: Layer, key, in_shape, classes: int):
             "model",
             f"the last layer gives {out_shape[1:]} an image, but the data has {classes} classes: "
             f"need ({classes},); end with flatten and a dense layer of {classes} features",
+        )
+    return params, state
+
+
+def init_segmenter(net: Layer, key, in_shape, classes: int):
+    """``net.init``, with the check that it gives each pixel one logit for each class."""
+    out_shape, params, state = net.init(key, in_shape)
+    if out_shape != (*in_shape[:-1], classes):
+        raise LayerError(
+            "model",
+            f"the last layer gives {out_shape[1:]} an image, but there are {classes} classes for "
+            f"each of its pixels: need {(*in_shape[1:-1], classes)}; end with as much upsampling "
+            f'as there is pooling and a 1x1 conv of {classes} features, or write name = "unet"',
+        )
+    return params, state
+
+
+def init_embedder(net: Layer, key, in_shape, classes: int):
+    """``net.init``, with the check that it gives one vector; `classes` is no concern of it."""
+    del classes
+    out_shape, params, state = net.init(key, in_shape)
+    if len(out_shape) != 2:
+        raise LayerError(
+            "model",
+            f"the last layer gives {out_shape[1:]} an image, but an embedding is one vector: need "
+            "(D,); end with flatten and a dense layer of D features",
         )
     return params, state

@@ -42,6 +42,7 @@ from .dense import dense
 from .dropout import dropout, stochastic_depth
 from .init import (
     INITIALIZERS,
+    bilinear,
     he_normal,
     he_uniform,
     lecun_normal,
@@ -84,6 +85,7 @@ __all__ = [
     "adaptive_max_pool",
     "avg_pool",
     "batch_norm",
+    "bilinear",
     "binary_cross_entropy",
     "contrastive",
     "conv",

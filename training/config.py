@@ -93,6 +93,21 @@ class Npz(Table):
     test: Share = 0
 
 
+class Masks(Table):
+    """Pictures in one folder, a mask of each in another; see `data.load_masks`."""
+
+    source: Literal["masks"]
+    path: str
+    images: Annotated[str, Field(min_length=1, examples=["images"])]
+    masks: Annotated[str, Field(min_length=1, examples=["masks"])]
+    values: Literal["classes", "instances"]
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    size: Size
+    channels: Literal[1, 3]
+    validation: Share
+    test: Share
+
+
 class Input(Table):
     """What the network sees: images brought to `size`, then normalised per channel."""
 
@@ -111,6 +126,42 @@ class MSE(Table):
     """See `ops.mse`; the target is the one-hot label."""
 
     name: Literal["mse"]
+
+
+class CrossEntropyDice(Table):
+    """The cross-entropy of pixels plus `dice` times `ops.dice` of the classes' probabilities."""
+
+    name: Literal["cross_entropy_dice"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
+    dice: Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class Contrastive(Table):
+    """See `ops.contrastive`; over all pairs of a batch, half the weight on those of one class."""
+
+    name: Literal["contrastive"]
+    margin: Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class TripletBatchHard(Table):
+    """See `ops.triplet_batch_hard`."""
+
+    name: Literal["triplet_batch_hard"]
+    margin: Annotated[float, Field(gt=0, examples=[0.2])]
+
+
+class TripletSemiHard(Table):
+    """See `ops.triplet_semi_hard`."""
+
+    name: Literal["triplet_semi_hard"]
+    margin: Annotated[float, Field(gt=0, examples=[0.2])]
+
+
+class Augment(Table):
+    """Random changes of training images; see `training.augment`."""
+
+    flip: bool
+    shift: Annotated[int, Field(ge=0, lt=2**15, examples=[4])]
 
 
 class Training(Table):
@@ -164,10 +215,15 @@ class InitFrom(Table):
     skip: Expression | None = None
 
 
+Metric = Literal[
+    "accuracy", "mean_iou", "pixel_accuracy", "recall_at_1", "recall_at_5", "auc", "loss"
+]
+
+
 class Stop(Table):
     """When to stop before the end; see `training.stopping`."""
 
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Metric = "accuracy"  # of another task, its first figure in `FIGURES`
     target: float | None = None
     patience: PositiveInt | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -175,8 +231,8 @@ class Stop(Table):
 
     @model_validator(mode="after")
     def _target_can_be_reached(self):
-        if self.metric == "accuracy" and self.target is not None and not 0 <= self.target <= 1:
-            raise ValueError("target accuracy should lie in [0, 1], e.g. target = 0.99")
+        if self.metric != "loss" and self.target is not None and not 0 <= self.target <= 1:
+            raise ValueError(f"target {self.metric} should lie in [0, 1], e.g. target = 0.99")
         return self
 
 
@@ -265,19 +321,70 @@ _OPTIMIZERS = [_table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMI
 _SCHEDULES = [_table("name", n, f, explicit=True) for n, f in SCHEDULES.items()]
 
 
+_Loss = (
+    SoftmaxCrossEntropy | MSE | CrossEntropyDice | Contrastive | TripletBatchHard | TripletSemiHard
+)
+# What fits a task: its losses, and the figures that it can stop by, first the one it does stop by.
+LOSSES = {
+    "classification": ("softmax_cross_entropy", "mse"),
+    "segmentation": ("softmax_cross_entropy", "cross_entropy_dice"),
+    "embedding": ("contrastive", "triplet_batch_hard", "triplet_semi_hard"),
+}
+FIGURES = {
+    "classification": ("accuracy", "loss"),
+    "segmentation": ("mean_iou", "pixel_accuracy", "loss"),
+    "embedding": ("recall_at_1", "recall_at_5", "auc", "loss"),
+}
+
+
 class Config(Table):
     """One experiment."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    data: Annotated[Digits | Idx | Folder | Npz, Field(discriminator="source")]
+    task: Literal["classification", "segmentation", "embedding"] = "classification"
+    data: Annotated[Digits | Idx | Folder | Npz | Masks, Field(discriminator="source")]
     input: Input
+    augment: Augment | None = None
     model: _Model  # type: ignore[valid-type]
-    loss: Annotated[SoftmaxCrossEntropy | MSE, Field(discriminator="name")]
+    loss: Annotated[_Loss, Field(discriminator="name")]
     optimizer: _choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
     schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
     training: Training
     stop: Stop = Stop()
     init_from: InitFrom | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stop_by_the_first_figure(cls, raw: Any) -> Any:
+        stop = raw.get("stop", {}) if isinstance(raw, dict) else None
+        task = raw.get("task") if isinstance(raw, dict) else None
+        if not (isinstance(stop, dict) and isinstance(task, str) and task in FIGURES):
+            return raw
+        return raw | {"stop": {"metric": FIGURES[task][0]} | stop}
+
+    @model_validator(mode="after")
+    def _parts_fit_the_task(self):
+        task, loss, metric = self.task, self.loss.name, self.stop.metric
+        if (self.data.source == "masks") != (task == "segmentation"):
+            labels = "masks" if self.data.source == "masks" else "classes"
+            fitting = '"segmentation"' if labels == "masks" else '"classification" or "embedding"'
+            raise ValueError(
+                f'{self.data.source!r} is data with {labels}: need task = {fitting}; got "{task}"'
+            )
+        if loss not in LOSSES[task]:
+            raise ValueError(
+                f'{loss!r} is no loss for task = "{task}"; need one of {_listed(LOSSES[task])}'
+            )
+        if metric not in FIGURES[task]:
+            raise ValueError(
+                f'the metric to stop by is {metric!r}, which is no figure of task = "{task}"; '
+                f"need one of {_listed(FIGURES[task])}"
+            )
+        return self
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -20,6 +20,7 @@ import jax
 import numpy as np
 
 from . import checkpoint
+from .augment import make_augmentation
 from .chunk import Chunk, Pace, chunks, most_steps
 from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
@@ -31,7 +32,7 @@ from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
-from .step import TrainState, make_loss, make_train_steps
+from .step import TrainState, make_train_steps
 from .stopping import Progress, Stopping, after_evaluation, after_step
 
 LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are reported all the same
@@ -187,15 +188,21 @@ def _compile(
     began = time.perf_counter()
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
-    to_input = partial(preprocess, spec=experiment.card.preprocessing)
-    loss = make_loss(config.loss)
+    task, spec = experiment.task, experiment.card.preprocessing
     train_steps = make_train_steps(
-        experiment.net, loss, experiment.optimizer, to_input, experiment.frozen
+        experiment.net,
+        task.loss,
+        experiment.optimizer,
+        partial(preprocess, spec=spec),
+        measures=task.measures,
+        targets=partial(task.targets, spec=spec),
+        augment=make_augmentation(config.augment),
+        frozen=experiment.frozen,
     )
     program = train_steps.lower(
         train_state,
         jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
-        jax.ShapeDtypeStruct(batches, split.labels.dtype),
+        jax.ShapeDtypeStruct((*batches, *split.labels.shape[1:]), split.labels.dtype),
         jax.ShapeDtypeStruct((), np.int32),
     ).compile()
     seconds, size = time.perf_counter() - began, step_bytes(program)
@@ -210,9 +217,8 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     if not len(experiment.dataset.validation.labels):
         return None
     step = int(train_state.step)
-    result = evaluate_split(
-        eval_step, train_state.params, train_state.state, experiment.dataset, "validation"
-    )
+    trained = (train_state.params, train_state.state)
+    result = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, "validation")
     run.log({"kind": "validation", "step": step, **result.as_record()})
     display.note(f"validation at step {step}:  {describe(result.as_record())}")
     return getattr(result, experiment.config.stop.metric)
@@ -239,7 +245,8 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
     step = int(train_state.step)
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
     split = reported_split(experiment.dataset)
-    evaluation = evaluate_split(eval_step, best.params, best.state, experiment.dataset, split)
+    trained = (best.params, best.state)
+    evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})
@@ -325,7 +332,7 @@ def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
 
 def _stopping_rules(config: Config) -> Stopping:
     keywords = config.stop.model_dump(exclude={"metric"})
-    return Stopping(**keywords, mode="max" if config.stop.metric == "accuracy" else "min")
+    return Stopping(**keywords, mode="min" if config.stop.metric == "loss" else "max")
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Each layer against its op, and the layers' own arguments."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from convax import model, ops
+from convax.training.classification import correct_answers
 from convax.training.optimizer import sgd
 from convax.training.step import init_train_state, make_eval_step, make_train_step
 
@@ -341,7 +343,8 @@ def test_a_network_of_them_trains():
     optimizer, preprocess = sgd(0.1), lambda x: x
     loss = lambda logits, labels: ops.softmax_cross_entropy(logits, labels, reduction="none")  # noqa: E731
     step = make_train_step(net, loss, optimizer, preprocess)
-    evaluate = make_eval_step(net, loss, preprocess, ops.softmax)
+    totals = partial(correct_answers, loss=loss)
+    evaluate = make_eval_step(net, totals, preprocess, ops.softmax)
     images = jax.random.normal(KEY, (16, 8, 8, 2)) + 3
     labels = jnp.arange(16, dtype=jnp.int32) % 3
     old = init_train_state(params, state, optimizer, jax.random.key(1))

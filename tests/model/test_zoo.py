@@ -107,7 +107,11 @@ SMALL = {
     "mobilenet_v1": ({"width": 0.25}, (32, 32, 3)),
     "mobilenet_v2": ({"width": 0.35}, (32, 32, 3)),
     "convnext": ({}, (32, 32, 3)),
+    "unet": ({"features": [4, 8, 8]}, (9, 7, 3)),
+    "fcn": ({"backbone": "vgg11", "stride": 8, "hidden": 4}, (45, 50, 3)),
+    "siamese": ({"features": 7, "normalize": True}, (16, 16, 1)),
 }
+SEGMENTERS = ("unet", "fcn")  # whose logits are those of pixels
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
@@ -119,7 +123,7 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     apply = lambda *args: net.apply(*args, train=train, key=KEY)  # noqa: E731
     y, after = jax.eval_shape(apply, params, state, x)
-    assert y.shape == (2, 7) and y.dtype == jnp.float32
+    assert y.shape == ((2, *image[:2], 7) if name in SEGMENTERS else (2, 7)) and y.dtype == jnp.float32
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 

@@ -9,17 +9,20 @@ from .error import DataError
 from .fetch import DATASETS, default_directory, fetch
 from .folder import load_folder
 from .idx import load_idx, read_idx
-from .image import read_image
+from .image import decode_mask, read_image, resize_picture
+from .masks import IGNORED, load_masks
 from .npz import load_npz
 from .source import load, locate
 
 __all__ = [
     "DATASETS",
+    "IGNORED",
     "SPLITS",
     "DataError",
     "Dataset",
     "Split",
     "batch_indices",
+    "decode_mask",
     "default_directory",
     "eval_batches",
     "fetch",
@@ -28,9 +31,11 @@ __all__ = [
     "load_digits",
     "load_folder",
     "load_idx",
+    "load_masks",
     "load_npz",
     "locate",
     "read_idx",
     "read_image",
+    "resize_picture",
     "split",
 ]
