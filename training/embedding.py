@@ -74,7 +74,7 @@ def contrastive_pairs(
     """
     N = len(labels)
     first, second = np.triu_indices(N, 1)
-    there = jnp.ones(N, bool) if weights is None else weights > 0
+    there = jnp.ones(N, bool) if weights is None else weights.astype(bool)
     there, same = there[first] & there[second], labels[first] == labels[second]
     loss = ops.contrastive(
         embeddings[first], embeddings[second], same, margin=margin, weights=there, reduction="none"
