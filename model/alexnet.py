@@ -20,10 +20,10 @@ def alexnet_2012(classes: int) -> Layer:
 
     Note:
         The towers were two GPUs; here they are the two groups of conv2, conv4 and conv5, channel
-        for channel the same connections. Local response normalisation sees all channels, while
-        each GPU normalised its own: at the border of the towers, two channels on either side see
-        each other. The paper writes 224x224, of which its own sizes (55x55 behind conv1) do not
-        follow; 227x227 is what they need.
+        for channel the same connections. Local response normalisation sees the channels of both, as
+        the paper's formula reads; a GPU that normalised its own would differ in the two channels on
+        either side of the border. The paper writes 224x224, of which its own sizes (55x55 behind
+        conv1) do not follow; 227x227 is what they need.
 
         As in the paper: local response normalisation with k=2, n=5, alpha=1e-4 and beta=0.75;
         pools that overlap; dropout of 0.5; kernels from N(0, 0.01), biases one in conv2, conv4,

@@ -93,7 +93,8 @@ def _passing_on(C: int, *, noise: float):
         *window, Ci, Co = shape
         a, b = jnp.arange(Ci) * C // Ci, jnp.arange(Co) * C // Co
         centre = jnp.zeros(window, bool).at[tuple(size // 2 for size in window)].set(True)
-        chosen = centre[..., None, None] & (a[:, None] == b[None, :])[None, None]
+        same = (a[:, None] == b[None, :]).reshape(*[1] * len(window), Ci, Co)
+        chosen = centre[..., None, None] & same
         other = noise * C / Co * jax.random.normal(key, shape, dtype)
         return jnp.where(chosen, jnp.asarray(C / Co, dtype), other)
 

@@ -20,6 +20,7 @@ from math import prod
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from .. import ops
@@ -35,7 +36,7 @@ from .layer import (
     serial,
     stateless,
 )
-from .layers import conv, dense, flatten
+from .layers import check_positive, conv, dense, flatten
 
 # Table I: the maps of S2 that each map of C3 sees.
 C3 = (
@@ -62,10 +63,11 @@ def lenet5_1998(classes: int) -> Layer:
 
     Note:
         The paper's images have -0.1 for the background and 1.175 for the ink. Weights and biases
-        start uniform in +-2.4 / fan_in, as in the paper. The drawings follow what is in circulation
-        as a transcript of figure 3. C3 is computed as a full convolution with zeros where there is
-        no connection, and so counts as one in summaries.
+        start uniform in +-2.4 / fan_in, as in the paper. The drawings are the transcript of figure
+        3 that is in circulation, not compared with the printed page. C3 is computed as a full
+        convolution with zeros where there is no connection, and so counts as one in summaries.
     """
+    check_positive("lenet5_1998", classes=classes)
     return serial(
         c1=conv(6, 5, kernel_init=_uniform(25), bias_init=_uniform(25)),  #     28x28x6
         act1=_squash(),
@@ -91,7 +93,7 @@ def subsample() -> Layer:
     """
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        N, H, W, C = in_shape
+        N, H, W, C = _image_shape("subsample", in_shape)
         draw, keys = _uniform(4), jax.random.split(key)
         params = {name: draw(k, (C,)) for name, k in zip(("scale", "bias"), keys, strict=True)}
         return (N, H // 2, W // 2, C), params, {}
@@ -110,18 +112,18 @@ def connected_conv(table: tuple[tuple[int, ...], ...], window: int) -> Layer:
     Its kernel ``(window, window, connections)`` has a slice for each connection, in the order of
     the table.
     """
-    ins = jnp.asarray([i for row in table for i in row])
-    outs = jnp.asarray([o for o, row in enumerate(table) for _ in row])
+    channels = max(map(max, table)) + 1
+    ins = np.asarray([i for row in table for i in row])
+    outs = np.asarray([o for o, row in enumerate(table) for _ in row])
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        if in_shape[-1] != max(map(max, table)) + 1:
+        N, H, W, _ = _image_shape("connected_conv", in_shape)
+        if in_shape[-1] != channels:
             raise ValueError(
-                f"connected_conv: channels do not match: got {in_shape}, need "
-                f"{max(map(max, table)) + 1} channels; the table connects as many"
+                f"connected_conv: channels do not match: got {in_shape}, need {channels}, as many "
+                "as the table connects"
             )
-        N, H, W, _ = in_shape
-        fans = [window * window * len(row) for row in table]
-        limits = jnp.asarray([2.4 / fan for fan in fans])
+        limits = np.asarray([2.4 / (window * window * len(row)) for row in table], np.float32)
         weights, biases = jax.random.split(key)
         shape = (window, window, len(ins))
         params = {
@@ -162,6 +164,12 @@ def rbf(classes: int) -> Layer:
         return -jnp.sum(difference**2, axis=-1), state
 
     return Layer(init, apply, About("rbf", EVERYWHERE))
+
+
+def _image_shape(function: str, shape: Shape) -> Shape:
+    if len(shape) != 4:
+        raise ValueError(f"{function}: wrong rank: got {shape}, need (N, H, W, C), 2-D images")
+    return shape
 
 
 def _squash() -> Layer:

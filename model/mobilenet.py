@@ -34,8 +34,8 @@ def mobilenet_v1(classes: int, *, width: float = 1.0) -> Layer:
         width: the multiplier of all channels; 0.25, 0.5, 0.75 and 1 in the paper.
 
     Note:
-        The paper's last block has stride 2 in its table and 7x7 in and out; it is 1 here, as in
-        every implementation. Channels are ``round(width * features)``, 8 at least.
+        The paper's last block has stride 2 in its table and 7x7 in and out; it is 1 here, as
+        implementations have it. Channels are ``round(width * features)``, 8 at least.
     """
     _check_width("mobilenet_v1", width)
     scaled = [(max(8, round(width * features)), stride) for features, stride in [(32, 2), *_V1]]

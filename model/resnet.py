@@ -223,7 +223,7 @@ def _subsampled(features: int, stride: int) -> Layer:
     """Option A: every other pixel, and zeros for the channels that are new."""
 
     def shortcut(x):
-        x = x[:, ::stride, ::stride]
-        return jnp.pad(x, [(0, 0)] * 3 + [(0, features - x.shape[-1])])
+        x = x[(slice(None), *[slice(None, None, stride)] * (x.ndim - 2))]
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, features - x.shape[-1])])
 
     return stateless("subsample", shortcut, Window(1, stride))

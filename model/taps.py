@@ -90,40 +90,40 @@ def _giving(
 ) -> Layer:
     """`net` with the outputs at `paths`; `output` says what is made of them and the network's."""
     at = _resolve(kind, net, paths)
-    with_outputs, with_shapes = (_tapped(net, (), set(at.values()), s) for s in (False, True))
+    tapped = _tapped(net, (), set(at.values()))
 
     def give(y, state: State) -> tuple[Any, State]:
         found, state = _collect(state, ())
         return output(y, {path: found[at[path]] for path in paths}), state
 
     def init(key: Array, in_shape: Shape) -> tuple[Any, Params, State]:
-        out_shape, params, state = with_shapes.init(key, in_shape)
+        out_shape, params, state = tapped.init(key, in_shape)
         out_shape, state = give(out_shape, state)
         return out_shape, params, state
 
     def apply(params, state, x, *, train=False, key=None):
-        return give(*with_outputs.apply(params, state, x, train=train, key=key))
+        return give(*tapped.apply(params, state, x, train=train, key=key))
 
     return Layer(init, apply, net.about._replace(kind=kind, remake=None))
 
 
-def _tapped(layer: Layer, at: Path, wanted: set[Path], shapes: bool) -> Layer:
-    """`layer` with each wanted layer in it handing out its output or, from init, its shape."""
+def _tapped(layer: Layer, at: Path, wanted: set[Path]) -> Layer:
+    """`layer` with each wanted layer in it handing out its output and, from init, its shape."""
     parts = dict(layer.about.parts)
     for name, part in parts.items():
         inner = _inner(at, name)
         if any(path in wanted for path in _paths(part, inner)):
-            part = _tapped(part, inner, wanted, shapes)
+            part = _tapped(part, inner, wanted)
         if name != INLINE and inner in wanted:
-            part = _handing_out(part, shapes)
+            part = _handing_out(part)
         parts[name] = part
     return _remake(layer, parts, at) if parts else layer
 
 
-def _handing_out(layer: Layer, shapes: bool) -> Layer:
+def _handing_out(layer: Layer) -> Layer:
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         out_shape, params, state = layer.init(key, in_shape)
-        return out_shape, params, {**state, _TAPPED: out_shape} if shapes else state
+        return out_shape, params, {**state, _TAPPED: out_shape}
 
     def apply(params, state, x, *, train=False, key=None):
         y, state = layer.apply(params, state, x, train=train, key=key)

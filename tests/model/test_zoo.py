@@ -127,6 +127,38 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
+@pytest.mark.parametrize(
+    "network, path, size",
+    [
+        (model.alexnet(10), "pool5", 195),
+        (model.vgg(10, depth=16, batch_norm=False), "stage5/pool", 212),
+        (model.mobilenet_v1(10), "block13/act2", 315),
+        # the paper's stride in the first 1x1 convolution, not the 3x3, would make this 483
+        (model.resnet(10, depth=50), "stage4/block3/then", 427),
+    ],
+)
+def test_receptive_fields_of_the_literature(network, path, size):
+    """Araujo et al., Computing Receptive Fields of Convolutional Neural Networks, Distill 2019."""
+    rows = {row.path: row for row in model.summarize(network, NET224).rows}
+    assert rows[path].receptive_field == (size, size)
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        model.resnet(3, depth=18),
+        model.resnet_cifar(3, depth=8, shortcut="A"),
+        model.wide_resnet(3, depth=10, widen=1),
+        model.mobilenet_v2(3),
+        model.convnext(3),
+        model.serial(model.context_module(2), model.global_avg_pool(), model.dense(3)),
+    ],
+)
+def test_of_signals_and_volumes_too(network):
+    for image in ((32,), (32, 32, 32)):
+        assert model.init_shapes(network, (2, *image, 2))[0] == (2, 3)
+
+
 def paths(tree):
     return ["/".join(k.key for k in path) for path, _ in jax.tree.leaves_with_path(tree)]
 
@@ -168,6 +200,8 @@ def test_parameters_have_readable_paths(network, expected):
         (lambda: model.spp_net(10, levels=[]), "spp_net: bad levels"),
         (lambda: model.dilated(10, features=8, dilations=[]), "dilated: bad features"),
         (lambda: model.dilated(10, features=8, dilations=[1, 0]), r"dilated: bad dilations: got \[1, 0\]"),
+        (lambda: model.lenet5_1998(0), "lenet5_1998: bad classes: got 0"),
+        (lambda: subsample().init(KEY, (1, 4, 4)), r"subsample: wrong rank: got \(1, 4, 4\), need \(N, H, W, C\)"),
         (lambda: model.context_module(0), "context_module: bad channels: got 0"),
     ],
 )  # fmt: skip
@@ -259,13 +293,13 @@ def test_a_dilated_stack_sees_exponentially_far():
 
 def test_the_context_module_starts_as_the_identity():
     net = model.context_module(3)
-    _, params, _ = net.init(KEY, (1, 6, 5, 3))
+    params = jax.jit(lambda key: net.init(key, (1, 6, 5, 3))[1])(KEY)
     x = jax.random.uniform(KEY, (1, 6, 5, 3))
-    np.testing.assert_allclose(net.apply(params, {}, x)[0], x, rtol=1e-6)
+    np.testing.assert_allclose(jax.jit(net.apply)(params, {}, x)[0], x, rtol=1e-6)
     assert model.summarize(model.context_module(21), (9, 9, 21)).parameters == 64 * 21**2 + 8 * 21
     large = model.context_module(2, large=True)
-    out_shape, params, _ = large.init(KEY, (1, 6, 5, 2))
-    assert out_shape == (1, 6, 5, 2)
+    assert model.init_shapes(large, (1, 6, 5, 2))[0] == (1, 6, 5, 2)
+    params = jax.jit(lambda key: large.init(key, (1, 6, 5, 2))[1])(KEY)
     assert params["context"]["conv6"]["kernel"].shape == (3, 3, 32, 64)
     kernel = params["context"]["conv2"]["kernel"]  # of 4 channels, two for each of 2: 1/2 in each
     np.testing.assert_allclose(kernel[1, 1, 0, :2], [0.5, 0.5])
