@@ -14,7 +14,7 @@ from collections import abc
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
 import tomli_w
 from pydantic import (
@@ -76,6 +76,7 @@ class Idx(Table):
 class Cifar(Table):
     """The binary version of CIFAR-10 or CIFAR-100, as a folder or as it came."""
 
+    channels: ClassVar[int] = 3
     source: Literal["cifar"]
     path: str
     validation: Share
