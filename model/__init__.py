@@ -3,6 +3,8 @@
 from .alexnet import alexnet, alexnet_2012
 from .convnext import convnext
 from .dilated import context_module, dilated, dilated_stack
+from .fcn import fcn
+from .fit import as_large_as_input
 from .layer import (
     EVERYWHERE,
     INLINE,
@@ -77,6 +79,7 @@ from .registry import (
     init_segmenter,
 )
 from .resnet import resnet, resnet_cifar, wide_resnet
+from .siamese import siamese, unit_length
 from .sppnet import spp_net, zf5
 from .summary import Summary, summarize
 from .taps import backbone, tap

@@ -8,6 +8,7 @@ from statistics import mean
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import convax
 from convax.training.config import load_config, shipped_configs
@@ -32,15 +33,34 @@ def made_up_mnist(tmp_path, rng, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
 
 
+@pytest.fixture
+def made_up_photographs(tmp_path, rng, monkeypatch):
+    """Thirty of noise, with masks, where a config looks for Penn-Fudan."""
+    for folder, suffix, shape in (("PNGImages", "", (16, 16, 3)), ("PedMasks", "_mask", (16, 16))):
+        place = tmp_path / "data" / "PennFudanPed" / folder
+        place.mkdir(parents=True)
+        for i in range(30):
+            array = rng.integers(0, 256 if not suffix else 3, shape).astype(np.uint8)
+            Image.fromarray(array).save(place / f"{i}{suffix}.png")
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
+
+
+# Overrides for quickness: one step of the whole takes long to compile, or to compute.
+SMALLER = {"unet-pennfudan": ["data.size=[32,32]", "input.size=[32,32]", "model.features=[4,8]"]}
+# The answer to one image, of the data that is made up here.
+ANSWERS = {"unet-pennfudan": (32, 32, 2), "siamese-mnist": (32,)}
+
+
 @pytest.mark.parametrize("name", CONFIGS)
-def test_one_step(name, made_up_mnist, tmp_path):
-    config = load_config(name, ["training.steps=1", "data.validation=5"])
+def test_one_step(name, made_up_mnist, made_up_photographs, tmp_path):
+    overrides = ["training.steps=1", "data.validation=5", *SMALLER.get(name, [])]
+    config = load_config(name, overrides)
     run = convax.train(config, tmp_path / "run")
     assert run.info()["status"] == "finished"
     assert run.info()["result"]["test"]["count"] > 0
     predict = convax.load(run.path)
-    probabilities = predict(np.zeros((2, *predict.image_shape), np.uint8))
-    assert probabilities.shape == (2, 10)
+    answers = predict(np.zeros((2, *predict.image_shape), np.uint8))
+    assert answers.shape == (2, *ANSWERS.get(name, (10,)))
 
 
 @pytest.mark.slow

@@ -123,7 +123,9 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     apply = lambda *args: net.apply(*args, train=train, key=KEY)  # noqa: E731
     y, after = jax.eval_shape(apply, params, state, x)
-    assert y.shape == ((2, *image[:2], 7) if name in SEGMENTERS else (2, 7)) and y.dtype == jnp.float32
+    assert (
+        y.shape == ((2, *image[:2], 7) if name in SEGMENTERS else (2, 7)) and y.dtype == jnp.float32
+    )
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 

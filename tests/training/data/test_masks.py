@@ -156,7 +156,7 @@ def test_no_folder_and_no_archive(tmp_path):
             read(tmp_path / name)
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
-    with pytest.raises(DataError, match="empty.tar: no pictures in a folder images"):
+    with pytest.raises(DataError, match=r"empty.tar: no pictures in a folder images"):
         read(tmp_path / "empty.tar")
 
 
