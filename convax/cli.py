@@ -200,7 +200,7 @@ def weights(
 
 @app.command()
 def fetch(
-    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist.")],
+    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist or cifar10.")],
     directory: Annotated[
         Path | None, typer.Option(help="Where to; by default where `train` looks.")
     ] = None,

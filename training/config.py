@@ -14,7 +14,7 @@ from collections import abc
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
 import tomli_w
 from pydantic import (
@@ -73,8 +73,17 @@ class Idx(Table):
     validation: Share
 
 
+class Cifar(Table):
+    """The binary version of CIFAR-10 or CIFAR-100, as a folder or as it came."""
+
+    channels: ClassVar[int] = 3
+    source: Literal["cifar"]
+    path: str
+    validation: Share
+
+
 class Folder(Table):
-    """Pictures in one folder a class, with or without train/ and test/ above."""
+    """Pictures in one folder a class, with or without train/ and test/ above; or an archive."""
 
     source: Literal["folder"]
     path: str
@@ -342,7 +351,7 @@ class Config(Table):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     task: Literal["classification", "segmentation", "embedding"] = "classification"
-    data: Annotated[Digits | Idx | Folder | Npz | Masks, Field(discriminator="source")]
+    data: Annotated[Digits | Idx | Cifar | Folder | Npz | Masks, Field(discriminator="source")]
     input: Input
     augment: Augment | None = None
     model: _Model  # type: ignore[valid-type]

@@ -3,6 +3,7 @@
 NumPy alone is imported here; what a source needs besides is imported when it is used.
 """
 
+from .cifar import load_cifar
 from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split
 from .digits import load_digits
 from .error import DataError
@@ -28,6 +29,7 @@ __all__ = [
     "fetch",
     "fingerprint",
     "load",
+    "load_cifar",
     "load_digits",
     "load_folder",
     "load_idx",

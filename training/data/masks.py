@@ -1,9 +1,6 @@
 """Pictures with a mask each: for every pixel, which class it belongs to."""
 
 import os
-import tarfile
-import zipfile
-import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
@@ -11,12 +8,12 @@ from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 
+from .archive import ARCHIVES, Packed, is_archive, read_archive
 from .dataset import Dataset, Split
 from .error import DataError
 from .image import EXTENSIONS, decode, decode_mask, quiet_pillow, resize_picture
 
 IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
-ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 Values: TypeAlias = Literal["classes", "instances"]
 
 
@@ -140,7 +137,7 @@ def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
     """The pictures in each of two folders, sorted by name."""
     if root.is_dir():
         found = {folder: _in_folder(root / folder) for folder in folders}
-    elif root.is_file() and root.name.lower().endswith(ARCHIVES):
+    elif is_archive(root):
         found = _in_archive(root, folders)
     else:
         what = "a file" if root.exists() else "no such folder"
@@ -164,28 +161,17 @@ def _in_folder(folder: Path) -> list[_File]:
 
 
 def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
-    """Read in one pass, without unpacking anything."""
+    """The two folders, wherever in the archive they are."""
     found: dict[str, list[_File]] = {folder: [] for folder in folders}
 
-    def take(name: str, read) -> None:
-        folder = PurePosixPath(name).parent.name
-        if folder in found and _is_picture(name):
-            found[folder].append(_File(f"{root}: {name}", read()))
+    def look(folder: Packed) -> None:
+        for place in folder.iterdir():
+            if place.is_dir():
+                look(place)
+            elif folder.name in found and _is_picture(place.name):
+                found[folder.name].append(_File(str(place), place.read_bytes()))
 
-    try:
-        if root.name.lower().endswith(".zip"):
-            with zipfile.ZipFile(root) as packed:
-                for entry in packed.infolist():
-                    take(entry.filename, lambda entry=entry: packed.read(entry))
-        else:
-            with tarfile.open(root) as packed_tar:
-                for member in packed_tar:
-                    file = packed_tar.extractfile(member) if member.isfile() else None
-                    if file is not None:
-                        take(member.name, file.read)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, zlib.error) as error:
-        reason = str(error).partition("\n")[0].rstrip(":")
-        raise DataError(f"{root}: damaged archive: {reason}; copy or download it again") from None
+    look(read_archive(root, EXTENSIONS))
     return found
 
 

@@ -3,14 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .archive import ARCHIVES
+from .cifar import load_cifar
 from .dataset import Dataset, split
 from .digits import load_digits
 from .error import DataError
 from .fetch import DATASETS, default_directory
 from .folder import load_folder
 from .idx import load_idx
-from .masks import ARCHIVES, Values, load_masks
+from .masks import Values, load_masks
 from .npz import load_npz
+
+_PACKED = ("folder", "masks")  # the sources that read archives in place of folders
 
 
 def load(
@@ -31,8 +35,8 @@ def load(
     """Read a dataset and split it.
 
     Args:
-        source: "digits" (`load_digits`), "idx" (`load_idx`), "folder" (`load_folder`), "npz"
-            (`load_npz`) or "masks" (`load_masks`).
+        source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
+            (`load_folder`), "npz" (`load_npz`) or "masks" (`load_masks`).
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their pictures, colour by default. The other
             sources are arrays, which keep their own.
@@ -51,6 +55,7 @@ def load(
     """
     readers: dict[str, Callable[[Path], Dataset]] = {
         "idx": load_idx,
+        "cifar": load_cifar,
         "folder": lambda found: load_folder(found, size=size, channels=channels or 3),
         "npz": load_npz,
         "masks": lambda found: load_masks(
@@ -71,7 +76,7 @@ def load(
     elif path is None:
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
-        dataset = readers[source](locate(path, beside=beside, packed=source == "masks"))
+        dataset = readers[source](locate(path, beside=beside, packed=source in _PACKED))
     return split(dataset, validation=validation, test=test, seed=seed)
 
 
