@@ -20,6 +20,7 @@ import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -44,6 +45,15 @@ class Table(BaseModel):
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 0 or 1
+        raise ValueError("should be 1 or 3")
+    return value
+
+
+Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
 Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
@@ -87,7 +97,7 @@ class Folder(Table):
 
     source: Literal["folder"]
     path: str
-    channels: Literal[1, 3]
+    channels: Channels
     validation: Share
     test: Share = 0
     size: Size | None = None
@@ -112,7 +122,7 @@ class Masks(Table):
     values: Literal["classes", "instances"]
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     size: Size
-    channels: Literal[1, 3]
+    channels: Channels
     validation: Share
     test: Share
 
@@ -190,6 +200,8 @@ class Training(Table):
 
 
 def _expression(text: str) -> str:
+    if not text:
+        raise ValueError('should be a regular expression such as "stem/.*"')
     try:
         re.compile(text)
     except re.error as error:

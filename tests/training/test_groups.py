@@ -211,6 +211,10 @@ def test_state_is_kept_leaf_by_leaf_and_without_the_mark():
             r"optimizer\.groups\.0\.match: should be a regular expression .*; got '\('",
         ),
         (
+            ['match="", frozen=true'],
+            r"optimizer\.groups\.0\.match: should be a regular expression such as .*; got ''",
+        ),
+        (
             ['match=".*", weight_decay=-1.0'],
             r"optimizer\.groups\.0\.weight_decay: should be greater than or equal to 0; got -1\.0",
         ),
