@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from convax.training.evaluation import evaluate
     from convax.training.inference import Predictor, load
     from convax.training.loop import resume, train
+    from convax.training.torch_weights import load_torch, save_torch
+    from convax.training.weights import load_weights, save_weights
 
 __version__ = "0.1.0"
 __all__ = [
@@ -26,9 +28,13 @@ __all__ = [
     "evaluate",
     "load",
     "load_config",
+    "load_torch",
+    "load_weights",
     "model",
     "ops",
     "resume",
+    "save_torch",
+    "save_weights",
     "train",
     "training",
 ]
@@ -38,7 +44,11 @@ _HOME = {
     "evaluate": "training.evaluation",
     "load": "training.inference",
     "load_config": "training.config",
+    "load_torch": "training.torch_weights",
+    "load_weights": "training.weights",
     "resume": "training.loop",
+    "save_torch": "training.torch_weights",
+    "save_weights": "training.weights",
     "train": "training.loop",
 }
 

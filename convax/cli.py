@@ -76,8 +76,9 @@ def evaluate(
     checkpoint: CheckpointOption = "best",
     as_json: JsonOption = False,
 ) -> None:
-    """Loss, accuracy and the count of examples on a split of a run's data."""
+    """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
     from convax.training.evaluation import evaluate as evaluate_run
+    from convax.training.progress import describe
 
     _one_of("--split", split, ("train", "validation", "test"))
     _one_of("--checkpoint", checkpoint, ("best", "last"))
@@ -85,10 +86,7 @@ def evaluate(
     if as_json:
         print(json.dumps(record))
     else:
-        print(
-            f"{split}: loss {record['loss']:.4f}  accuracy {record['accuracy']:.2%}  "
-            f"({record['count']:,} images)"
-        )
+        print(f"{split}: {describe(record)}")
 
 
 @app.command()
@@ -101,36 +99,29 @@ def predict(
         bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
+    ] = None,
     checkpoint: CheckpointOption = "best",
     as_json: JsonOption = False,
 ) -> None:
-    """The class of each picture, with its probability."""
-    import numpy as np
-
+    """The class of each picture, with its probability; its mask; or what lies nearest to it."""
     from convax.training.data import DataError
     from convax.training.inference import load
+    from convax.training.task import Question
 
     _one_of("--checkpoint", checkpoint, ("best", "last"))
     predictor = load(run, checkpoint=checkpoint)
+    say = predictor.task.predict(predictor, run)
     failed = False
     for file in images:
         try:
-            image = predictor.read(file, invert=invert)
+            said = say(Question(file, invert, top, out))
         except DataError as error:
             _complain(str(error))
             failed = True
             continue
-        probabilities = predictor(image[None])[0]
-        order = np.argsort(-probabilities, kind="stable")[:top]
-        ranked = [(predictor.classes[i], float(probabilities[i])) for i in order]
-        name, probability = ranked[0]
-        if as_json:
-            record = {"file": str(file), "class": name, "probability": probability}
-            record["top"] = [{"class": c, "probability": p} for c, p in ranked]
-            print(json.dumps(record))
-        else:
-            others = "".join(f"   {c} {p:.1%}" for c, p in ranked[1:])
-            print(f"{file}: {name} {probability:.1%}{others}")
+        print(json.dumps(said.record) if as_json else said.text)
     if failed:
         raise typer.Exit(2)
 
@@ -190,8 +181,26 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
 
 
 @app.command()
+def weights(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
+    torch: Annotated[
+        bool,
+        typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
+    ] = False,
+    checkpoint: CheckpointOption = "best",
+) -> None:
+    """Write the weights of a run to one safetensors file."""
+    from convax.training.trained import save_run_weights
+
+    _one_of("--checkpoint", checkpoint, ("best", "last"))
+    save_run_weights(run, out, checkpoint=checkpoint, torch=torch)
+    print(out)
+
+
+@app.command()
 def fetch(
-    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist.")],
+    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist or cifar10.")],
     directory: Annotated[
         Path | None, typer.Option(help="Where to; by default where `train` looks.")
     ] = None,

@@ -1,7 +1,13 @@
 """Networks as pairs of pure functions: the layer contract, layers, combinators, architectures."""
 
+from .alexnet import alexnet, alexnet_2012
+from .convnext import convnext
+from .dilated import context_module, dilated, dilated_stack
+from .fcn import fcn
+from .fit import as_large_as_input
 from .layer import (
     EVERYWHERE,
+    INLINE,
     POINTWISE,
     About,
     Layer,
@@ -11,10 +17,20 @@ from .layer import (
     init_shapes,
     parallel,
     residual,
+    residual_block,
     serial,
     stateless,
 )
-from .layers import conv, conv_transpose, dense, depthwise_conv, dropout, flatten
+from .layers import (
+    conv,
+    conv_transpose,
+    dense,
+    depthwise_conv,
+    dropout,
+    flatten,
+    layer_scale,
+    stochastic_depth,
+)
 from .layers_activation import (
     activation,
     elu,
@@ -23,6 +39,7 @@ from .layers_activation import (
     maxout,
     prelu,
     relu,
+    relu6,
     sigmoid,
     silu,
     softmax,
@@ -49,13 +66,30 @@ from .layers_pool import (
     upsample,
 )
 from .lenet import lenet5
+from .lenet_1998 import lenet5_1998
 from .mlp import mlp
-from .registry import ARCHITECTURES, LAYERS, build, from_layers, init_classifier
+from .mobilenet import mobilenet_v1, mobilenet_v2
+from .registry import (
+    ARCHITECTURES,
+    LAYERS,
+    build,
+    from_layers,
+    init_classifier,
+    init_embedder,
+    init_segmenter,
+)
+from .resnet import resnet, resnet_cifar, wide_resnet
+from .siamese import siamese, unit_length
+from .sppnet import spp_net, zf5
 from .summary import Summary, summarize
+from .taps import backbone, tap
+from .unet import unet
+from .vgg import vgg
 
 __all__ = [
     "ARCHITECTURES",
     "EVERYWHERE",
+    "INLINE",
     "LAYERS",
     "POINTWISE",
     "About",
@@ -66,15 +100,24 @@ __all__ = [
     "activation",
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "alexnet",
+    "alexnet_2012",
+    "as_large_as_input",
     "avg_pool",
+    "backbone",
     "batch_norm",
     "build",
+    "context_module",
     "conv",
     "conv_transpose",
+    "convnext",
     "dense",
     "depthwise_conv",
+    "dilated",
+    "dilated_stack",
     "dropout",
     "elu",
+    "fcn",
     "flatten",
     "from_layers",
     "gelu",
@@ -83,29 +126,48 @@ __all__ = [
     "group_norm",
     "identity",
     "init_classifier",
+    "init_embedder",
+    "init_segmenter",
     "init_shapes",
     "instance_norm",
     "layer_norm",
+    "layer_scale",
     "leaky_relu",
     "lenet5",
+    "lenet5_1998",
     "local_response_norm",
     "lp_pool",
     "max_pool",
     "maxout",
     "mixed_pool",
     "mlp",
+    "mobilenet_v1",
+    "mobilenet_v2",
     "parallel",
     "prelu",
     "relu",
+    "relu6",
     "residual",
+    "residual_block",
+    "resnet",
+    "resnet_cifar",
     "serial",
+    "siamese",
     "sigmoid",
     "silu",
     "softmax",
     "spatial_pyramid_pool",
+    "spp_net",
     "stateless",
+    "stochastic_depth",
     "stochastic_pool",
     "summarize",
     "tanh",
+    "tap",
+    "unet",
+    "unit_length",
     "upsample",
+    "vgg",
+    "wide_resnet",
+    "zf5",
 ]

@@ -32,8 +32,11 @@ POINTWISE = Window()
 EVERYWHERE = "everywhere"
 
 
+INLINE = ""  # the name of a part without one: what it has stands among the whole's own
+
+
 class About(NamedTuple):
-    """What a reader may know of a layer without running it; only summaries depend on it.
+    """What a reader may know of a layer without running it; summaries and taps depend on it.
 
     Attributes:
         kind: the layer's name in a config and the stem of its automatic name.
@@ -41,12 +44,15 @@ class About(NamedTuple):
             None where nobody said.
         parts: for a combinator, its layers by name.
         flow: whether the parts follow each other or all see the same input.
+        remake: for a combinator, the same of other parts under the same names; None where nobody
+            said, and its parts cannot be tapped.
     """
 
     kind: str = "layer"
     window: Window | Literal["everywhere"] | None = None
     parts: Mapping[str, "Layer"] = {}
     flow: Literal["serial", "parallel"] = "serial"
+    remake: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
 
 
 class Layer(NamedTuple):
@@ -57,7 +63,7 @@ class Layer(NamedTuple):
         apply: ``apply(params, state, x, *, train=False, key=None) -> (y, state)``. `params` is
             what is differentiated, `state` what is not; both are nested dicts. `key` is needed
             by layers that draw random numbers in training.
-        about: for summaries.
+        about: for summaries and taps.
 
     Example:
         >>> from convax import model
@@ -117,8 +123,16 @@ def drawing(kind: str, function: Callable[..., Array], window: Window) -> Layer:
 
 def infer_shape(function: Callable[..., Array], *shapes: Shape) -> Shape:
     """The shape of ``function(*arrays)`` for float32 arrays of these shapes; computes nothing."""
-    arrays = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
-    return tuple(jax.eval_shape(function, *arrays).shape)
+    return tuple(jax.eval_shape(function, *map(as_arrays, shapes)).shape)
+
+
+def as_arrays(shape: Any) -> Any:
+    """A shape, or a tree of them, as float32 arrays that have no content."""
+    if isinstance(shape, dict):
+        return {name: as_arrays(inner) for name, inner in shape.items()}
+    if any(isinstance(inner, (tuple, dict)) for inner in shape):
+        return tuple(map(as_arrays, shape))
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
 
 
 def init_shapes(layer: Layer, in_shape: Shape) -> tuple[Shape, Params, State]:
@@ -141,8 +155,10 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
     ``conv1``, ``relu1``, ``conv2``. A layer's initial parameters depend on the key and on its
     path alone: where layers have names of their own, inserting another changes none of them.
     """
-    parts = _named("serial", layers, named)
+    return _serial(_named("serial", layers, named))
 
+
+def _serial(parts: Mapping[str, Layer]) -> Layer:
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         params, state, shape = {}, {}, in_shape
         for name, part in parts.items():
@@ -155,13 +171,15 @@ def serial(*layers: Layer, **named: Layer) -> Layer:
             x = _apply_part(name, part, params, state, new_state, x, train, key)
         return x, new_state
 
-    return Layer(init, apply, About("serial", POINTWISE, parts))
+    return Layer(init, apply, About("serial", POINTWISE, parts, remake=_serial))
 
 
 def parallel(*layers: Layer, **named: Layer) -> Layer:
     """Branches that see the same input; their outputs are joined along the channels."""
-    parts = _named("parallel", layers, named)
+    return _parallel(_named("parallel", layers, named))
 
+
+def _parallel(parts: Mapping[str, Layer]) -> Layer:
     def join(*branches: Array) -> Array:
         if len({b.shape[:-1] for b in branches}) != 1:
             shapes = ", ".join(f"{n} {b.shape}" for n, b in zip(parts, branches, strict=True))
@@ -183,7 +201,7 @@ def parallel(*layers: Layer, **named: Layer) -> Layer:
         ]
         return join(*branches), new_state
 
-    return Layer(init, apply, About("parallel", POINTWISE, parts, "parallel"))
+    return Layer(init, apply, About("parallel", POINTWISE, parts, "parallel", _parallel))
 
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
@@ -192,8 +210,33 @@ def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
     References:
         He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385, equation 2.
     """
-    parts = {"branch": branch, "shortcut": shortcut or identity()}
+    return _residual({"branch": branch, "shortcut": shortcut or identity()})
 
+
+def residual_block(
+    *, shortcut: Layer | None = None, then: Layer | None = None, **branch: Layer
+) -> Layer:
+    """`residual` as a block of a network: ``y = then(branch(x) + shortcut(x))``.
+
+    The layers of the branch stand under their names in the block itself (``block1/conv1``, not
+    ``block1/branch/conv1``), beside those of the shortcut (``block1/shortcut/conv``).
+
+    Args:
+        shortcut: the identity if left out.
+        then: an activation behind the sum; ``block1/then``.
+        branch: layers by name, one after the other.
+
+    Example:
+        >>> from convax import model
+        >>> block = model.residual_block(fc1=model.dense(8), relu=model.relu(), fc2=model.dense(3))
+        >>> sorted(block.init(jax.random.key(0), (1, 3))[1])
+        ['fc1', 'fc2']
+    """
+    block = _residual({INLINE: _serial(branch), "shortcut": shortcut or identity()})
+    return block if then is None else _serial({INLINE: block, "then": then})
+
+
+def _residual(parts: Mapping[str, Layer]) -> Layer:
     def add(y: Array, x: Array) -> Array:
         if y.shape != x.shape:
             raise ValueError(
@@ -214,7 +257,7 @@ def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
         )
         return add(y, shortcut_x), new_state
 
-    return Layer(init, apply, About("residual", POINTWISE, parts, "parallel"))
+    return Layer(init, apply, About("residual", POINTWISE, parts, "parallel", _residual))
 
 
 def identity() -> Layer:
@@ -243,34 +286,43 @@ def _init_part(
     name: str, part: Layer, key: Array, in_shape: Shape, params: Params, state: State
 ) -> Shape:
     """Initialise `part`, put what it has under its name, and return its output shape."""
-    with _inside(name):
+    with inside(name):
         out_shape, part_params, part_state = part.init(_key_for(key, name), in_shape)
-    if part_params:
-        params[name] = part_params
-    if part_state:
-        state[name] = part_state
+    _put(params, name, part_params)
+    _put(state, name, part_state)
     return out_shape
 
 
 def _apply_part(name, part, params, state, new_state, x, train, key) -> Array:
     """Apply `part` to its own parameters and state; its new state goes into `new_state`."""
     key = None if key is None else _key_for(key, name)
-    with _inside(name):
-        y, part_state = part.apply(
-            params.get(name, {}), state.get(name, {}), x, train=train, key=key
-        )
-    if part_state:
-        new_state[name] = part_state
+    if name != INLINE:
+        params, state = params.get(name, {}), state.get(name, {})
+    with inside(name):
+        y, part_state = part.apply(params, state, x, train=train, key=key)
+    _put(new_state, name, part_state)
     return y
 
 
+def _put(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:
+    """`part` under its name, or among what is there already; nothing where it has nothing."""
+    if name != INLINE:
+        part = {name: part} if part else {}
+    if twice := part.keys() & tree.keys():
+        raise ValueError(f"two layers are named {sorted(twice)[0]!r}; rename one of them")
+    tree.update(part)
+
+
 def _key_for(key: Array, name: str) -> Array:
-    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+    return key if name == INLINE else jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
 @contextmanager
-def _inside(name: str) -> Iterator[None]:
+def inside(name: str) -> Iterator[None]:
     """Name the layer: in the compiled program, and in the message of an error raised within."""
+    if name == INLINE:
+        yield
+        return
     try:
         with jax.named_scope(name):
             yield

@@ -10,13 +10,18 @@ from .layer import POINTWISE, About, Layer, Params, Shape, State, stateless
 from .layers import check_positive
 
 ActivationName: TypeAlias = Literal[
-    "relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
+    "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
 ]
 
 
 def relu() -> Layer:
     """See `ops.relu`."""
     return activation("relu")
+
+
+def relu6() -> Layer:
+    """See `ops.relu6`."""
+    return activation("relu6")
 
 
 def leaky_relu(*, negative_slope: float = 0.01) -> Layer:

@@ -17,15 +17,25 @@ from .layers import check_positive
 
 
 def batch_norm(
-    *, momentum: float = 0.1, eps: float = 1e-5, scale: bool = True, bias: bool = True
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    scale: bool = True,
+    bias: bool = True,
+    scale_init: float = 1.0,
 ) -> Layer:
     """Normalisation over the batch, with running statistics for evaluation; see `ops.batch_norm`.
 
     Args:
         momentum: the weight of the new batch in the running statistics, PyTorch's convention.
         eps: added to the variance.
-        scale: whether each channel has a scale, one at first.
+        scale: whether each channel has a scale.
         bias: whether each channel has a bias, zero at first; a layer just before needs none then.
+        scale_init: what each scale is at first; 0 at the end of a residual branch makes the block
+            the identity to begin with (Goyal et al., arXiv:1706.02677, section 5.1).
+
+    A state with a key ``frozen`` beside mean and var is normalised with as in evaluation, also in
+    training, and stays as it is.
     """
     normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
 
@@ -38,7 +48,7 @@ def batch_norm(
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
         out_shape, C = infer_shape(evaluate, in_shape), in_shape[-1]
-        return out_shape, _scale_and_bias((C,), scale, bias), _fresh(C)
+        return out_shape, _scale_and_bias((C,), scale, bias, scale_init), _fresh(C)
 
     def apply(params, state, x, *, train=False, key=None):
         del key
@@ -47,6 +57,7 @@ def batch_norm(
                 f"batch_norm: no running statistics: got a state of {sorted(state)}, need mean and "
                 f"var; pass the state that init returned, and after each step the one from apply"
             )
+        train = train and "frozen" not in state
         y, (mean, var) = normalize(x, state["mean"], state["var"], **params, train=train)
         return y, {"mean": mean, "var": var}
 
@@ -138,8 +149,8 @@ def _normalizing(
     return Layer(init, apply, About(kind, POINTWISE))
 
 
-def _scale_and_bias(shape: Shape, scale: bool, bias: bool) -> Params:
-    return ({"scale": jnp.ones(shape)} if scale else {}) | (
+def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float = 1.0) -> Params:
+    return ({"scale": jnp.full(shape, scale_init, jnp.float32)} if scale else {}) | (
         {"bias": jnp.zeros(shape)} if bias else {}
     )
 

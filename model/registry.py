@@ -7,11 +7,40 @@ from . import layers as _layers
 from . import layers_activation as _activation
 from . import layers_norm as _norm
 from . import layers_pool as _pool
+from .alexnet import alexnet, alexnet_2012
+from .convnext import convnext
+from .dilated import dilated
+from .fcn import fcn
 from .layer import Layer, LayerError, identity, serial
 from .lenet import lenet5
+from .lenet_1998 import lenet5_1998
 from .mlp import mlp
+from .mobilenet import mobilenet_v1, mobilenet_v2
+from .resnet import resnet, resnet_cifar, wide_resnet
+from .siamese import siamese
+from .sppnet import spp_net
+from .unet import unet
+from .vgg import vgg
 
-ARCHITECTURES: dict[str, Callable[..., Layer]] = {"lenet5": lenet5, "mlp": mlp}
+ARCHITECTURES: dict[str, Callable[..., Layer]] = {
+    "lenet5": lenet5,
+    "lenet5_1998": lenet5_1998,
+    "mlp": mlp,
+    "alexnet": alexnet,
+    "alexnet_2012": alexnet_2012,
+    "vgg": vgg,
+    "spp_net": spp_net,
+    "dilated": dilated,
+    "resnet": resnet,
+    "resnet_cifar": resnet_cifar,
+    "wide_resnet": wide_resnet,
+    "mobilenet_v1": mobilenet_v1,
+    "mobilenet_v2": mobilenet_v2,
+    "convnext": convnext,
+    "unet": unet,
+    "fcn": fcn,
+    "siamese": siamese,
+}
 
 LAYERS: dict[str, Callable[..., Layer]] = {
     "conv": _layers.conv,
@@ -32,6 +61,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "flatten": _layers.flatten,
     "identity": identity,
     "relu": _activation.relu,
+    "relu6": _activation.relu6,
     "leaky_relu": _activation.leaky_relu,
     "prelu": _activation.prelu,
     "maxout": _activation.maxout,
@@ -42,6 +72,8 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "gelu": _activation.gelu,
     "silu": _activation.silu,
     "dropout": _layers.dropout,
+    "stochastic_depth": _layers.stochastic_depth,
+    "layer_scale": _layers.layer_scale,
     "batch_norm": _norm.batch_norm,
     "layer_norm": _norm.layer_norm,
     "group_norm": _norm.group_norm,
@@ -81,5 +113,31 @@ def init_classifier(net: Layer, key, in_shape, classes: int):
             "model",
             f"the last layer gives {out_shape[1:]} an image, but the data has {classes} classes: "
             f"need ({classes},); end with flatten and a dense layer of {classes} features",
+        )
+    return params, state
+
+
+def init_segmenter(net: Layer, key, in_shape, classes: int):
+    """``net.init``, with the check that it gives each pixel one logit for each class."""
+    out_shape, params, state = net.init(key, in_shape)
+    if out_shape != (*in_shape[:-1], classes):
+        raise LayerError(
+            "model",
+            f"the last layer gives {out_shape[1:]} an image, but there are {classes} classes for "
+            f"each of its pixels: need {(*in_shape[1:-1], classes)}; end with as much upsampling "
+            f'as there is pooling and a 1x1 conv of {classes} features, or write name = "unet"',
+        )
+    return params, state
+
+
+def init_embedder(net: Layer, key, in_shape, classes: int):
+    """``net.init``, with the check that it gives one vector; `classes` is no concern of it."""
+    del classes
+    out_shape, params, state = net.init(key, in_shape)
+    if len(out_shape) != 2:
+        raise LayerError(
+            "model",
+            f"the last layer gives {out_shape[1:]} an image, but an embedding is one vector: need "
+            "(D,); end with flatten and a dense layer of D features",
         )
     return params, state

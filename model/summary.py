@@ -17,12 +17,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ..ops.conv_cpu import rule_name
 from ..ops.conv_primitive import conv_p, input_grad_p
-from .layer import EVERYWHERE, Layer, Shape, Window, init_shapes
+from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside
 
 
 class Field(NamedTuple):
@@ -140,8 +139,8 @@ def _walk(
     layer: Layer, path: str, in_shape: Shape, field: Field | None
 ) -> tuple[Shape, Field | None, list[Row]]:
     """The shape and field that `layer` leaves, and the rows of all leaves under it."""
-    out_shape, params, state = init_shapes(layer, in_shape)
     if not layer.about.parts:
+        out_shape, params, state = init_shapes(layer, in_shape)
         field = _look(layer, in_shape, field)
         program = _program(layer, params, state, in_shape)
         row = Row(
@@ -160,12 +159,15 @@ def _walk(
     for name, part in layer.about.parts.items():
         if layer.about.flow == "parallel":
             shape, seen = in_shape, field
-        shape, seen, part_rows = _walk(part, f"{path}/{name}".lstrip("/"), shape, seen)
+        with inside(name):
+            shape, seen, part_rows = _walk(part, f"{path}/{name}".strip("/"), shape, seen)
         fields.append(seen)
         rows += part_rows
     if layer.about.flow == "parallel":
         seen = _widest([f for f in fields if f is not None]) if None not in fields else None
-    return out_shape, seen, rows
+    if layer.about.kind != "serial":  # whose output is the last part's; tracing it again takes time
+        shape = init_shapes(layer, in_shape)[0]
+    return shape, seen, rows
 
 
 def _widest(fields: list[Field]) -> Field:
@@ -177,11 +179,12 @@ def _widest(fields: list[Field]) -> Field:
 def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
     """The field behind one leaf layer."""
     window = layer.about.window
-    if field is None or window is None:
+    if field is None or window is None or isinstance(in_shape, dict):
         return None
     spatial = len(field.size)
     if window == EVERYWHERE:
-        window = Window(in_shape[1:-1] if len(in_shape) == spatial + 2 else 1)
+        # A stride of 0: each output sees all there is, and what follows sees no more.
+        window = Window(in_shape[1:-1] if len(in_shape) == spatial + 2 else 1, 0)
     k, s, d = (_per_axis(value, spatial) for value in window)
     size = tuple(field.size[i] + (k[i] - 1) * d[i] * field.jump[i] for i in range(spatial))
     return Field(size, tuple(field.jump[i] * s[i] for i in range(spatial)))
@@ -195,8 +198,7 @@ def _program(layer: Layer, params, state, in_shape: Shape) -> Jaxpr:
     def forward(params, state, x):
         return layer.apply(params, state, x)[0]
 
-    x = jax.ShapeDtypeStruct(in_shape, jnp.float32)
-    return jax.make_jaxpr(forward)(params, state, x).jaxpr
+    return jax.make_jaxpr(forward)(params, state, as_arrays(in_shape)).jaxpr
 
 
 def _multiply_adds(jaxpr: Jaxpr) -> int:

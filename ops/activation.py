@@ -9,6 +9,7 @@ sigmoid, where y is close to 1, have few digits, as in PyTorch.
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 
 from .channel import along_channels, check_channels
 from .dtype import check_floating, check_same, wide
@@ -27,6 +28,23 @@ def relu(x: jax.Array) -> jax.Array:
         Array([0., 0., 2.], dtype=float32)
     """
     return jax.nn.relu(_floating("relu", x))
+
+
+def relu6(x: jax.Array) -> jax.Array:
+    r"""Rectified linear unit that stops at 6, min(max(x, 0), 6).
+
+    Derivative: 1 for 0 < x < 6, else 0; at both kinks it is 0, as in PyTorch.
+
+    Example:
+        >>> relu6(jnp.array([-1.0, 2.0, 7.0]))
+        Array([0., 2., 6.], dtype=float32)
+
+    References:
+        Howard et al., MobileNets, arXiv:1704.04861: few bits are enough for a bounded range.
+    """
+    x = _floating("relu6", x)
+    # `jax.nn.relu6` has the derivative 1/2 at its kinks.
+    return jnp.where((x > 0) & (x < 6), x, lax.stop_gradient(jnp.clip(x, 0, 6)))
 
 
 def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:

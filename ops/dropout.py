@@ -1,4 +1,4 @@
-"""Dropout: noise that multiplies."""
+"""Dropout of values, and of whole examples: noise that multiplies."""
 
 import jax
 import jax.numpy as jnp
@@ -50,17 +50,7 @@ def dropout(
         Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, JMLR
         2014. Tompson et al., arXiv:1411.4280, for whole channels.
     """
-    x = jnp.asarray(x)
-    check_floating("dropout", "x", x)
-    rate = number(
-        "dropout",
-        "rate",
-        rate,
-        lambda rate: 0 <= rate < 1,
-        "0 <= rate < 1, the probability of dropping a value",
-        "at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example",
-        dtype=x.dtype,
-    )
+    x, rate = _checked("dropout", x, rate, "a value")
     if per_channel and x.ndim < 2:
         raise ValueError(
             f"dropout: no channels of examples: got x {x.shape} with per_channel=True, need "
@@ -70,6 +60,69 @@ def dropout(
         return x
     key = check_key("dropout", key)
     shape = (x.shape[0], *(1,) * (x.ndim - 2), x.shape[-1]) if per_channel else x.shape
+    return _drop(x, rate, shape, key)
+
+
+def stochastic_depth(
+    x: jax.Array, rate: float | jax.Array, *, train: bool, key: jax.Array | None = None
+) -> jax.Array:
+    r"""Set whole examples to zero with probability `rate`, and make up for it in the others.
+
+    .. math:: y_n = \frac{b_n\, x_n}{1 - p}, \qquad P(b_n = 1) = 1 - p
+
+    At the end of a residual branch: the examples that are dropped pass by the block. In evaluation
+    there is nothing to do, y = x.
+
+    Args:
+        x: input, ``(N, ...)``, floating point.
+        rate: p, the probability of dropping an example, 0 <= p < 1.
+        train: whether to drop anything.
+        key: `jax.random` key, needed in training. The same key drops the same examples.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        ValueError: `rate` out of range, no key in training, or no examples to drop.
+        TypeError: `x` is not floating point.
+
+    Example:
+        >>> y = stochastic_depth(jnp.ones((100, 7)), 0.5, train=True, key=jax.random.key(0))
+        >>> print(jnp.unique(y), jnp.unique(y.sum(1)))
+        [0. 2.] [ 0. 14.]
+
+    Note:
+        torchvision's `stochastic_depth` with mode "row", timm's `drop_path`. The paper drops a
+        block for the whole batch, and scales in evaluation instead.
+
+    References:
+        Huang et al., Deep networks with stochastic depth, arXiv:1603.09382.
+    """
+    x, rate = _checked("stochastic_depth", x, rate, "an example")
+    if x.ndim == 0:
+        raise ValueError("stochastic_depth: no examples: got x (), need (N, ...); write x[None]")
+    if not train:
+        return x
+    shape = (x.shape[0], *(1,) * (x.ndim - 1))
+    return _drop(x, rate, shape, check_key("stochastic_depth", key))
+
+
+def _checked(name, x, rate, what):
+    x = jnp.asarray(x)
+    check_floating(name, "x", x)
+    rate = number(
+        name,
+        "rate",
+        rate,
+        lambda rate: 0 <= rate < 1,
+        f"0 <= rate < 1, the probability of dropping {what}",
+        "at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example",
+        dtype=x.dtype,
+    )
+    return x, rate
+
+
+def _drop(x, rate, shape, key):
     # A float32 probability draws float32 numbers, and so the same ones whether or not x64 is on.
     kept = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
     return jnp.where(kept, x / (1 - rate), jnp.zeros((), x.dtype))

@@ -98,6 +98,82 @@ def lecun_uniform(
     return _uniform(key, shape, dtype, 1 / fan_in)
 
 
+def normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, std: float = 0.01, groups: int = 1
+) -> jax.Array:
+    """Normal with mean 0 and deviation `std`, of any shape; `groups` is ignored.
+
+    The default is AlexNet's and VGG's. No name in `INITIALIZERS`, as nothing says which deviation.
+    """
+    del groups
+    return jax.random.normal(key, shape, dtype) * std
+
+
+def truncated_normal(
+    key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, std: float = 0.02, groups: int = 1
+) -> jax.Array:
+    """Normal with mean 0 and deviation `std`, what lies beyond 2 `std` drawn anew; of any shape.
+
+    `std` is that from before the cut; what is left deviates by 0.88 `std`. `groups` is ignored.
+
+    Note:
+        As `jax.nn.initializers.truncated_normal`. PyTorch's `trunc_normal_` cuts at an absolute 2,
+        which for the usual ``std=0.02`` is at a hundred deviations, and so cuts nothing.
+    """
+    del groups
+    return jax.random.truncated_normal(key, -2.0, 2.0, shape, dtype) * std
+
+
+def bilinear(
+    key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
+) -> jax.Array:
+    r"""The kernel with which a transposed convolution interpolates linearly along each axis.
+
+    .. math:: k_u = \prod_a \left(1 - \frac{|u_a - c_a|}{s_a}\right), \qquad
+        s_a = \left\lceil \tfrac{w_a}{2} \right\rceil, \quad c_a = \frac{w_a - 1}{2}
+
+    for a window w, from each channel to the one of the same number, and 0 between others. With a
+    stride of s and padding "SAME", s even and w = 2 s, `conv_transpose` is then `ops.resize` to s
+    times the size, but for the s / 2 elements next to the edges, which fade out: what lies beyond
+    counts as 0 there, and as a copy of the edge in `resize`. (For an odd s, w = 2 s - 1.)
+
+    Args:
+        key: ignored.
+        shape: ``(*window, Ci // groups, Co)``.
+        dtype: of the result.
+        groups: of the convolution; as many as there are channels for a kernel without zeros.
+
+    Returns:
+        An array of `shape` and `dtype`.
+
+    Raises:
+        ValueError: no window, an empty axis, or `groups` does not divide Co.
+
+    Example:
+        >>> bilinear(None, (4, 1, 1)).ravel()
+        Array([0.25, 0.75, 0.75, 0.25], dtype=float32)
+
+    References:
+        Long et al., arXiv:1411.4038, section 3.3.
+    """
+    del key
+    _fans("bilinear", shape, groups)
+    *window, Ci, Co = shape
+    if not window:
+        raise ValueError(
+            f"bilinear: no window: got shape {tuple(shape)}, need (*window, Ci // groups, Co); "
+            "it is for kernels of transposed convolutions"
+        )
+    rank = len(window)
+    kernel = jnp.ones((1,) * rank, dtype)
+    for axis, size in enumerate(window):
+        u, s = jnp.arange(size, dtype=dtype), (size + 1) // 2
+        taps = 1 - jnp.abs(u - (size - 1) / 2) / s
+        kernel = kernel * taps.reshape([size if a == axis else 1 for a in range(rank)])
+    same = jnp.arange(Ci)[:, None] == jnp.arange(Co)[None, :] % (Co // groups)
+    return kernel[..., None, None] * same.astype(dtype).reshape((1,) * rank + (Ci, Co))
+
+
 def zeros(
     key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:

@@ -44,8 +44,9 @@ def test_the_readme_lists_every_operation():
     assert missing in ([], ["INITIALIZERS"])
 
 
-def test_the_code_in_the_docs_runs():
+def test_the_code_in_the_docs_runs(tmp_path, monkeypatch):
     """docs/networks.md, block after block."""
+    monkeypatch.chdir(tmp_path)
     text = (ROOT / "docs" / "networks.md").read_text()
     blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
     assert len(blocks) >= 3

@@ -16,10 +16,11 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-import safetensors
 import safetensors.numpy
 
+from .paths import named_leaves
 from .step import TrainState
+from .tensors import parse, to_numpy
 
 FORMAT = 1
 
@@ -46,7 +47,7 @@ def save(folder: Path, train_state: TrainState, memory: dict[str, Any]) -> str:
     aside.mkdir(parents=True)
     files = {}
     for part, tree in _parts(train_state).items():
-        arrays = {path: _to_numpy(leaf) for path, leaf in named_leaves(tree)}
+        arrays = {path: to_numpy(leaf) for path, leaf in named_leaves(tree)}
         content = safetensors.numpy.save(arrays)
         _write_through(aside / f"{part}.safetensors", content)
         files[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
@@ -123,12 +124,6 @@ def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tupl
     return parts["params"], parts["state"], manifest["step"]
 
 
-def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf with its path: ``conv1/kernel``."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return [(jax.tree_util.keystr(p, simple=True, separator="/"), leaf) for p, leaf in leaves]
-
-
 def _parts(train_state: TrainState) -> dict[str, Any]:
     """The files of a checkpoint: parameters and state stand alone, for use elsewhere."""
     training = {k: getattr(train_state, k) for k in ("opt_state", "step", "key")}
@@ -172,7 +167,7 @@ def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     if hashlib.sha256(content).hexdigest() != checksums.get(path.name):
         raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the manifest's")
-    arrays = {name: _as_array(tensor) for name, tensor in safetensors.deserialize(content)}
+    arrays = parse(content)
     wanted = named_leaves(template)
     names = {name for name, _ in wanted}
     if names != arrays.keys():
@@ -180,23 +175,6 @@ def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
         raise CheckpointError(f"{path}: of another network: {', '.join(odd[:3])} on one side only")
     leaves = [_from_numpy(arrays[name], leaf, f"{path}: {name}") for name, leaf in wanted]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
-
-
-# safetensors' own reader for NumPy does not know bfloat16.
-_DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
-_DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
-_DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
-
-
-def _as_array(tensor: dict[str, Any]) -> np.ndarray:
-    dtype = jax.numpy.dtype(_DTYPES[tensor["dtype"]])
-    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
-
-
-def _to_numpy(leaf: Any) -> np.ndarray:
-    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
-        leaf = jax.random.key_data(leaf)
-    return np.ascontiguousarray(jax.device_get(leaf)).reshape(leaf.shape)
 
 
 def _from_numpy(array: np.ndarray, template: Any, where: str) -> jax.Array:

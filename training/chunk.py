@@ -24,7 +24,7 @@ class Chunk(NamedTuple):
     """The batches of the next steps."""
 
     images: np.ndarray  # (K, N, H, W, C), uint8, of which the first `steps` are batches
-    labels: np.ndarray  # (K, N), int32, likewise
+    labels: np.ndarray  # (K, N), int32, or (K, N, H, W), uint8, likewise
     steps: np.int32
     stop: int  # the step that the run is at behind it
     reported: bool  # whether a report ends here
@@ -65,7 +65,7 @@ def chunks(
         while position < stop:
             count = min(most, pace.steps, stop - position)
             images = np.zeros((room, batch_size, *split.images.shape[1:]), split.images.dtype)
-            labels = np.zeros((room, batch_size), split.labels.dtype)
+            labels = np.zeros((room, batch_size, *split.labels.shape[1:]), split.labels.dtype)
             for i in range(count):
                 batch = batch_indices(
                     position + i, size=len(split.labels), batch_size=batch_size, seed=config.seed

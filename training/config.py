@@ -14,12 +14,13 @@ from collections import abc
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Optional, Union
+from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 
 import tomli_w
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -44,6 +45,15 @@ class Table(BaseModel):
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+
+
+def _no_bool(value: Any) -> Any:
+    if isinstance(value, bool):  # which Python takes for 0 or 1
+        raise ValueError("should be 1 or 3")
+    return value
+
+
+Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
 Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
 
 
@@ -73,12 +83,21 @@ class Idx(Table):
     validation: Share
 
 
+class Cifar(Table):
+    """The binary version of CIFAR-10 or CIFAR-100, as a folder or as it came."""
+
+    channels: ClassVar[int] = 3
+    source: Literal["cifar"]
+    path: str
+    validation: Share
+
+
 class Folder(Table):
-    """Pictures in one folder a class, with or without train/ and test/ above."""
+    """Pictures in one folder a class, with or without train/ and test/ above; or an archive."""
 
     source: Literal["folder"]
     path: str
-    channels: Literal[1, 3]
+    channels: Channels
     validation: Share
     test: Share = 0
     size: Size | None = None
@@ -91,6 +110,21 @@ class Npz(Table):
     path: str
     validation: Share
     test: Share = 0
+
+
+class Masks(Table):
+    """Pictures in one folder, a mask of each in another; see `data.load_masks`."""
+
+    source: Literal["masks"]
+    path: str
+    images: Annotated[str, Field(min_length=1, examples=["images"])]
+    masks: Annotated[str, Field(min_length=1, examples=["masks"])]
+    values: Literal["classes", "instances"]
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    size: Size
+    channels: Channels
+    validation: Share
+    test: Share
 
 
 class Input(Table):
@@ -113,6 +147,42 @@ class MSE(Table):
     name: Literal["mse"]
 
 
+class CrossEntropyDice(Table):
+    """The cross-entropy of pixels plus `dice` times `ops.dice` of the classes' probabilities."""
+
+    name: Literal["cross_entropy_dice"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
+    dice: Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class Contrastive(Table):
+    """See `ops.contrastive`; over all pairs of a batch, half the weight on those of one class."""
+
+    name: Literal["contrastive"]
+    margin: Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class TripletBatchHard(Table):
+    """See `ops.triplet_batch_hard`."""
+
+    name: Literal["triplet_batch_hard"]
+    margin: Annotated[float, Field(gt=0, examples=[0.2])]
+
+
+class TripletSemiHard(Table):
+    """See `ops.triplet_semi_hard`."""
+
+    name: Literal["triplet_semi_hard"]
+    margin: Annotated[float, Field(gt=0, examples=[0.2])]
+
+
+class Augment(Table):
+    """Random changes of training images; see `training.augment`."""
+
+    flip: bool
+    shift: Annotated[int, Field(ge=0, lt=2**15, examples=[4])]
+
+
 class Training(Table):
     """How long, in what batches, and how often to look."""
 
@@ -129,10 +199,52 @@ class Training(Table):
         return self
 
 
+def _expression(text: str) -> str:
+    if not text:
+        raise ValueError('should be a regular expression such as "stem/.*"')
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f'should be a regular expression such as "stem/.*" ({error})') from None
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
+
+
+class Group(Table):
+    """Parameters with settings of their own, by the whole path; see `training.groups`."""
+
+    match: Expression
+    learning_rate_scale: PositiveFloat | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    frozen: bool | None = None
+
+    @model_validator(mode="after")
+    def _states_something(self):
+        if self.model_fields_set == {"match"}:
+            raise ValueError("needs learning_rate_scale, weight_decay or frozen beside match")
+        return self
+
+
+class InitFrom(Table):
+    """The first parameters out of a run or a file of weights; see `training.init_from`."""
+
+    path: str
+    checkpoint: Literal["best", "last"] = "best"
+    match: Expression | None = None
+    skip: Expression | None = None
+
+
+Metric = Literal[
+    "accuracy", "mean_iou", "pixel_accuracy", "recall_at_1", "recall_at_5", "auc", "loss"
+]
+
+
 class Stop(Table):
     """When to stop before the end; see `training.stopping`."""
 
-    metric: Literal["accuracy", "loss"] = "accuracy"
+    metric: Metric = "accuracy"  # of another task, its first figure in `FIGURES`
     target: float | None = None
     patience: PositiveInt | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -140,8 +252,8 @@ class Stop(Table):
 
     @model_validator(mode="after")
     def _target_can_be_reached(self):
-        if self.metric == "accuracy" and self.target is not None and not 0 <= self.target <= 1:
-            raise ValueError("target accuracy should lie in [0, 1], e.g. target = 0.99")
+        if self.metric != "loss" and self.target is not None and not 0 <= self.target <= 1:
+            raise ValueError(f"target {self.metric} should lie in [0, 1], e.g. target = 0.99")
         return self
 
 
@@ -220,24 +332,80 @@ _Model = Annotated[
     Union[(*(Annotated[t, Tag(n)] for n, t in _NAMED.items()), Annotated[Layers, Tag("layers")])],
     Discriminator(_model_tag),
 ]
-# Optional beside every optimizer; its learning rate is the schedule's peak.
-_CLIP = {"clip_norm": (Optional[PositiveFloat], None), "learning_rate": (PositiveFloat, ...)}  # noqa: UP045
-_OPTIMIZERS = [_table("name", n, f, explicit=True, **_CLIP) for n, f in OPTIMIZERS.items()]
+# Beside every optimizer; its learning rate is the schedule's peak.
+_BESIDE: dict[str, Any] = {
+    "learning_rate": (PositiveFloat, ...),
+    "clip_norm": (Optional[PositiveFloat], None),  # noqa: UP045
+    "groups": (list[Group], []),
+}
+_OPTIMIZERS = [_table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
 _SCHEDULES = [_table("name", n, f, explicit=True) for n, f in SCHEDULES.items()]
+
+
+_Loss = (
+    SoftmaxCrossEntropy | MSE | CrossEntropyDice | Contrastive | TripletBatchHard | TripletSemiHard
+)
+# What fits a task: its losses, and the figures that it can stop by, first the one it does stop by.
+LOSSES = {
+    "classification": ("softmax_cross_entropy", "mse"),
+    "segmentation": ("softmax_cross_entropy", "cross_entropy_dice"),
+    "embedding": ("contrastive", "triplet_batch_hard", "triplet_semi_hard"),
+}
+FIGURES = {
+    "classification": ("accuracy", "loss"),
+    "segmentation": ("mean_iou", "pixel_accuracy", "loss"),
+    "embedding": ("recall_at_1", "recall_at_5", "auc", "loss"),
+}
 
 
 class Config(Table):
     """One experiment."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    data: Annotated[Digits | Idx | Folder | Npz, Field(discriminator="source")]
+    task: Literal["classification", "segmentation", "embedding"] = "classification"
+    data: Annotated[Digits | Idx | Cifar | Folder | Npz | Masks, Field(discriminator="source")]
     input: Input
+    augment: Augment | None = None
     model: _Model  # type: ignore[valid-type]
-    loss: Annotated[SoftmaxCrossEntropy | MSE, Field(discriminator="name")]
+    loss: Annotated[_Loss, Field(discriminator="name")]
     optimizer: _choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
     schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
     training: Training
     stop: Stop = Stop()
+    init_from: InitFrom | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stop_by_the_first_figure(cls, raw: Any) -> Any:
+        stop = raw.get("stop", {}) if isinstance(raw, dict) else None
+        task = raw.get("task") if isinstance(raw, dict) else None
+        if not (isinstance(stop, dict) and isinstance(task, str) and task in FIGURES):
+            return raw
+        return raw | {"stop": {"metric": FIGURES[task][0]} | stop}
+
+    @model_validator(mode="after")
+    def _parts_fit_the_task(self):
+        task, loss, metric = self.task, self.loss.name, self.stop.metric
+        if (self.data.source == "masks") != (task == "segmentation"):
+            labels = "masks" if self.data.source == "masks" else "classes"
+            fitting = '"segmentation"' if labels == "masks" else '"classification" or "embedding"'
+            raise ValueError(
+                f'{self.data.source!r} is data with {labels}: need task = {fitting}; got "{task}"'
+            )
+        if loss not in LOSSES[task]:
+            raise ValueError(
+                f'{loss!r} is no loss for task = "{task}"; need one of {_listed(LOSSES[task])}'
+            )
+        if metric not in FIGURES[task]:
+            raise ValueError(
+                f'the metric to stop by is {metric!r}, which is no figure of task = "{task}"; '
+                f"need one of {_listed(FIGURES[task])}"
+            )
+        return self
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
 
 
 def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:

@@ -116,8 +116,9 @@ def _wrong_tag(key: str, item: ErrorDetails, hint: Any) -> tuple[str, str]:
     if tag in written:
         near = did_you_mean(str(written[tag]), names)
         return f"{key}.{tag}", f"{key}.{tag}: should be {listed}; got {written[tag]!r}{near}"
+    unknown = [key for key in written if not any(key in t.model_fields for t in tables)]
     for first in firsts:
-        if near := difflib.get_close_matches(first, list(written), n=1):
+        if near := difflib.get_close_matches(first, unknown, n=1):
             return f"{key}.{near[0]}", f"{key}.{near[0]}: unknown key; did you mean {first!r}?"
     others = "".join(f", or {key}.{first} = [...]" for first in present)
     return f"{key}.{tag}", f"{key}.{tag}: missing; write {key}.{tag} = {listed}{others}"
@@ -131,8 +132,12 @@ def _complaint(item: ErrorDetails) -> str:
 
 
 def _named_in(item: ErrorDetails) -> list[str]:
-    """The first key of a table that a complaint about the whole of it speaks of."""
-    words = re.findall(r"\w+", item["msg"])
+    """The first key of a table that a complaint about the whole of it speaks of.
+
+    It begins with the name of the function that complains, which may be that of a key, too.
+    """
+    table, message = item["input"], item["msg"].removeprefix("Value error, ")
+    words = re.findall(r"\w+", message.removeprefix(f"{table.get('name', table.get('type'))}: "))
     return [word for word in words if word in item["input"]][:1]
 
 

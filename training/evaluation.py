@@ -12,56 +12,82 @@ from .checkpoint import restore_network
 from .experiment import Experiment, reopen
 from .preprocess import preprocess
 from .run import Run, RunError
-from .step import make_eval_step, make_loss, make_probabilities
-
-EVAL_BATCH = 500
+from .step import make_eval_step
+from .task import Numbers, Task
 
 
 class Evaluation(NamedTuple):
     """The figures of one split."""
 
-    loss: float  # mean over the examples
-    accuracy: float  # share of examples whose largest logit is the label's
+    figures: dict[str, float]  # the mean "loss", and what the task measures: "accuracy", say
     count: int  # type: ignore[override] -- tuple has a method of that name
     split: str
-    probabilities: np.ndarray  # (count, K), float32
+    kept: np.ndarray  # what the network said of each example: see `training.task`
+    totals: Numbers  # the sums that the figures come from
+
+    @property
+    def probabilities(self) -> np.ndarray:
+        """``(count, K)`` float32, of a classification."""
+        return self.kept
+
+    def __getattr__(self, name: str) -> float:
+        """A figure by its name."""
+        try:
+            return self.figures[name]
+        except KeyError:
+            known = ", ".join(self.figures)
+            raise AttributeError(f"no figure {name!r} here; there are {known}") from None
 
     def as_record(self) -> dict[str, Any]:
         """The figures alone, for JSON."""
-        keys = ("loss", "accuracy", "count", "split")
-        return {key: getattr(self, key) for key in keys}
+        return {**self.figures, "count": self.count, "split": self.split}
 
 
 def evaluate_split(
-    eval_step: Callable[..., Any], params: Any, state: Any, dataset: data.Dataset, split: str
+    task: Task,
+    eval_step: Callable[..., Any],
+    params: Any,
+    state: Any,
+    dataset: data.Dataset,
+    split: str,
 ) -> Evaluation:
-    """Loss and accuracy over a whole split, the last partial batch included.
+    """The figures of a whole split, the last partial batch included.
 
     Raises:
         RunError: the split is empty.
         RuntimeError: not every example was counted exactly once.
     """
-    examples = getattr(dataset, split)
+    examples: data.Split = getattr(dataset, split)
     size = len(examples.labels)
     if not size:
         raise RunError(f"{split}: this split of the data is empty; set data.{split} in the config")
-    loss, correct, count, probabilities = 0.0, 0, 0, []
-    for images, labels, weights in data.eval_batches(examples, min(EVAL_BATCH, size)):
+    totals: Numbers = {}
+    kept = []
+    for images, labels, weights in data.eval_batches(examples, min(task.batches.evaluation, size)):
         sums, batch = eval_step(params, state, images, labels, weights)
-        loss += float(sums["loss"])
-        correct += int(sums["correct"])
-        count += int(sums["count"])
-        probabilities.append(np.asarray(batch)[weights > 0])
+        for name, value in sums.items():
+            value = np.asarray(value)
+            wide = value.astype(np.float64 if value.dtype.kind == "f" else np.int64)
+            totals[name] = totals.get(name, 0) + wide
+        kept.append(np.asarray(batch)[weights > 0])
+    count = int(totals["count"])
     if count != size:
         raise RuntimeError(f"{split}: {count} of {size} examples were counted")
-    return Evaluation(loss / count, correct / count, count, split, np.concatenate(probabilities))
+    everything = np.concatenate(kept)
+    figures = task.figures(totals, everything, examples.labels)
+    return Evaluation(figures, count, split, everything, totals)
 
 
 def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     """The evaluation step of an experiment, its preprocessing inside."""
-    loss = experiment.config.loss
-    images = partial(preprocess, spec=experiment.card.preprocessing)
-    return make_eval_step(experiment.net, make_loss(loss), images, make_probabilities(loss))
+    task, spec = experiment.task, experiment.card.preprocessing
+    return make_eval_step(
+        experiment.net,
+        task.totals,
+        partial(preprocess, spec=spec),
+        task.keep,
+        targets=partial(task.targets, spec=spec),
+    )
 
 
 def reopen_trained(path: str | Path, checkpoint: str) -> tuple[Run, Experiment, Any, Any]:
@@ -84,4 +110,5 @@ def evaluate(run: str | Path, split: str = "test", *, checkpoint: str = "best") 
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
     _, experiment, params, state = reopen_trained(run, checkpoint)
-    return evaluate_split(make_eval_step_of(experiment), params, state, experiment.dataset, split)
+    eval_step = make_eval_step_of(experiment)
+    return evaluate_split(experiment.task, eval_step, params, state, experiment.dataset, split)

@@ -8,20 +8,33 @@ from typing import Any, NamedTuple
 import jax
 from jax import Array
 
-from ..model import Layer, Summary, build, init_classifier, summarize
+from ..model import Layer, Summary, build, summarize
 from . import data
+from .classification import classification
 from .config import Config, ConfigError
+from .embedding import embedding
+from .freeze import Frozen
+from .groups import check_groups, frozen_by, grouped
 from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
 from .preprocess import measure
 from .run import DatasetCard, Run, RunError, open_run
 from .schedule import SCHEDULES
+from .segmentation import segmentation
 from .step import GradientTransformation, TrainState, init_train_state
+from .task import Task
+
+TASKS: dict[str, Callable[[Config], Task]] = {
+    "classification": classification,
+    "segmentation": segmentation,
+    "embedding": embedding,
+}
 
 
 class Experiment(NamedTuple):
     """All that a config stands for, ready to run."""
 
     config: Config
+    task: Task
     dataset: data.Dataset
     card: DatasetCard
     net: Layer
@@ -30,6 +43,7 @@ class Experiment(NamedTuple):
     total_steps: int
     init: Callable[[], TrainState]  # the state before the first step
     template: TrainState  # its shapes and dtypes
+    frozen: Frozen | None  # the paths that training leaves alone
 
 
 def prepare(config: Config) -> Experiment:
@@ -47,15 +61,28 @@ def prepare(config: Config) -> Experiment:
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, total_steps)
     optimizer = make_optimizer(config, schedule)
-    net = build_network(config, card)
+    net, task = build_network(config, card), make_task(config)
 
     def init() -> TrainState:
-        params, state, run_key = init_network(net, card, config.seed)
+        params, state, run_key = init_network(task, net, card, config.seed)
         return init_train_state(params, state, optimizer, run_key)
 
     template = jax.eval_shape(init)
     start = jax.jit(init, compiler_options=_COMPILE_QUICKLY)
-    return Experiment(config, dataset, card, net, optimizer, schedule, total_steps, start, template)
+    check_groups(config.optimizer.groups, template.params)
+    return Experiment(
+        config=config,
+        task=task,
+        dataset=dataset,
+        card=card,
+        net=net,
+        optimizer=optimizer,
+        schedule=schedule,
+        total_steps=total_steps,
+        init=start,
+        template=template,
+        frozen=frozen_by(config.optimizer.groups),
+    )
 
 
 # What runs once need not run fast: LeNet-5's first parameters are there after 0.4 s, not 2.2 s.
@@ -89,16 +116,21 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
         )
 
 
+def make_task(config: Config) -> Task:
+    """The task of a config."""
+    return TASKS[config.task](config)
+
+
 def build_network(config: Config, card: DatasetCard) -> Layer:
     """The network of a config, for the classes of its data."""
     return build(config.model.model_dump(exclude_none=True), len(card.classes))
 
 
-def init_network(net: Layer, card: DatasetCard, seed: int) -> tuple[Any, Any, Array]:
+def init_network(task: Task, net: Layer, card: DatasetCard, seed: int) -> tuple[Any, Any, Array]:
     """The first parameters and state of a network, and the key for everything after."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
-    params, state = init_classifier(net, init_key, in_shape, len(card.classes))
+    params, state = task.init(net, init_key, in_shape, len(card.classes))
     return params, state, run_key
 
 
@@ -116,8 +148,12 @@ def make_schedule(config: Config, total_steps: int) -> Any:
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     """The optimizer of a config, behind gradient clipping where that is asked for."""
     spec = config.optimizer
-    keywords = spec.model_dump(exclude={"name", "learning_rate", "clip_norm"}, exclude_none=True)
-    optimizer = OPTIMIZERS[spec.name](schedule, **keywords)
+    beside = {"name", "learning_rate", "clip_norm", "groups"}
+    keywords = spec.model_dump(exclude=beside, exclude_none=True)
+    make = OPTIMIZERS[spec.name]
+    optimizer = make(schedule, **keywords)
+    if spec.groups:
+        optimizer = grouped(spec.groups, make, schedule, **keywords)
     if spec.clip_norm is None:
         return optimizer
     return chain(clip_by_global_norm(spec.clip_norm), optimizer)
@@ -146,7 +182,8 @@ def with_found_data(config: Config, beside: Path | None) -> Config:
     written = getattr(config.data, "path", None)
     if written is None:
         return config
-    path = str(data.locate(written, beside=beside).resolve())
+    packed = config.data.source == "masks"
+    path = str(data.locate(written, beside=beside, packed=packed).resolve())
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
@@ -160,7 +197,12 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
         dataset = load_data(with_found_data(config, beside))
         channels, classes = dataset.train.images.shape[-1], len(dataset.classes)
     except data.DataError as error:
-        channels, classes = getattr(config.data, "channels", 1), 10
+        channels, classes = getattr(config.data, "channels", 1), len(_classes(config) or range(10))
         assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
     net = build(config.model.model_dump(exclude_none=True), classes)
     return summarize(net, (*config.input.size, channels)), assumed
+
+
+def _classes(config: Config) -> list[str]:
+    """The classes that a config names itself."""
+    return getattr(config.data, "classes", [])

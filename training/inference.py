@@ -1,4 +1,4 @@
-"""The trained network as one function: images in, probabilities out."""
+"""The trained network as one function: images in, probabilities (or embeddings) out."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,17 +8,11 @@ import jax
 import numpy as np
 from jax import Array
 
-from ..model import init_shapes
 from . import data
-from .checkpoint import restore_network
-from .experiment import build_network
+from .experiment import make_task
 from .preprocess import preprocess
-from .run import open_run
-from .step import make_probabilities
-
-# A batch is padded to the next of these sizes, and a larger one is cut up, so that at most
-# this many programs are compiled however the number of images varies.
-BATCH_SIZES = (1, 8, 64, 512)
+from .task import Task
+from .trained import load_network
 
 
 class Predictor:
@@ -27,8 +21,9 @@ class Predictor:
     Attributes:
         classes: the name of each class.
         image_shape: ``(H, W, C)`` of the images it takes.
-        function: ``function(params, state, images) -> probabilities``, pure and jitted, for
-            use inside other JAX programs.
+        task: what it learned: `training.task`.
+        function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
+            other JAX programs.
         params, state: its trained arrays.
     """
 
@@ -39,29 +34,33 @@ class Predictor:
         state: Any,
         classes: tuple[str, ...],
         image_shape: tuple[int, int, int],
+        task: Task,
     ):
         self.function, self.params, self.state = function, params, state
-        self.classes, self.image_shape = classes, image_shape
+        self.classes, self.image_shape, self.task = classes, image_shape, task
 
     def __call__(self, images: Any) -> np.ndarray:
-        """The probability of each class for each image.
+        """The probability of each class for each image, or pixel; or each image's embedding.
 
         Args:
             images: ``(N, H, W, C)``, or ``(N, H, W)`` where C is 1: uint8 in 0..255, or floating
                 point in [0, 1].
 
         Returns:
-            ``(N, K)`` float32; each row sums to 1.
+            ``(N, K)`` float32 of a classification, ``(N, H, W, K)`` of a segmentation: what belongs
+            together sums to 1. ``(N, D)`` of an embedding.
 
         Raises:
             ValueError: wrong shape, or floating-point values outside [0, 1].
             TypeError: any other dtype.
         """
         images = self._checked(np.asarray(images))
-        largest = BATCH_SIZES[-1]
+        largest = self.task.batches.inference[-1]
         parts = [images[i : i + largest] for i in range(0, len(images), largest)]
         if not parts:
-            return np.zeros((0, len(self.classes)), np.float32)
+            one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+            answer = jax.eval_shape(self.function, self.params, self.state, one)
+            return np.zeros((0, *answer.shape[1:]), answer.dtype)
         return np.concatenate([self._padded(part) for part in parts])
 
     def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
@@ -80,8 +79,9 @@ class Predictor:
         return 255 - image if invert else image
 
     def _padded(self, images: np.ndarray) -> np.ndarray:
+        # At most so many programs are compiled however the number of images varies.
         count = len(images)
-        size = next(size for size in BATCH_SIZES if size >= count)
+        size = next(size for size in self.task.batches.inference if size >= count)
         padding = np.zeros((size - count, *images.shape[1:]), images.dtype)
         batch = np.concatenate([images, padding])
         return np.asarray(self.function(self.params, self.state, batch))[:count]
@@ -122,19 +122,15 @@ def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
         >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
-    opened = open_run(run)
-    card = opened.dataset()
-    net = build_network(opened.config(), card)
-    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
-    _, params, state = init_shapes(net, in_shape)
-    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state)
-
-    probabilities = make_probabilities(opened.config().loss)
+    trained = load_network(run, checkpoint)
+    net, card, task = trained.net, trained.card, make_task(trained.config)
 
     @jax.jit
     def function(params: Any, state: Any, images: Array) -> Array:
         x = preprocess(images, card.preprocessing)
-        logits, _ = net.apply(params, state, x, train=False)
-        return probabilities(logits)
+        outputs, _ = net.apply(params, state, x, train=False)
+        return task.answer(outputs, card.preprocessing, card.image_shape)
 
-    return Predictor(function, params, state, card.classes, card.image_shape)
+    return Predictor(
+        function, trained.params, trained.state, card.classes, card.image_shape, task
+    )

@@ -20,16 +20,19 @@ import jax
 import numpy as np
 
 from . import checkpoint
+from .augment import make_augmentation
 from .chunk import Chunk, Pace, chunks, most_steps
 from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
+from .init_from import Taken, start_of, with_found_weights
+from .paths import named_leaves
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
-from .step import TrainState, make_loss, make_train_steps
+from .step import TrainState, make_train_steps
 from .stopping import Progress, Stopping, after_evaluation, after_step
 
 LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are reported all the same
@@ -82,10 +85,14 @@ def train(
         NonFiniteError: training diverged; the last good checkpoint is kept.
         InterruptedRun: Ctrl-C or SIGTERM; the state was saved.
     """
-    config = with_found_data(config, None if beside is None else Path(beside))
+    folder, display = None if beside is None else Path(beside), display or Silent()
+    config = with_found_weights(with_found_data(config, folder), folder)
     experiment = prepare(config)
+    train_state, taken = start_of(experiment)
     run = create_run(config, Path(out), experiment.card)
-    _fit(run, experiment, experiment.init(), _NOTHING_YET, display or Silent())
+    if taken is not None:
+        _note_start(run, train_state, taken, display)
+    _fit(run, experiment, train_state, _NOTHING_YET, display)
     return run
 
 
@@ -102,7 +109,7 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
         raise RunError(f"{path}: this run is finished; nothing to resume")
     run, experiment = reopen(path)
     if checkpoint.named(run.checkpoints, "last") is None:
-        train_state, memory = experiment.init(), _NOTHING_YET
+        (train_state, _), memory = start_of(experiment), _NOTHING_YET
     else:
         train_state, saved = checkpoint.restore(run.checkpoints, "last", experiment.template)
         memory = Memory(Progress(**saved["progress"]), saved["best"], saved["reason"])
@@ -113,6 +120,14 @@ def resume(path: str | Path, *, display: Display | None = None) -> Run:
 
 
 _NOTHING_YET = Memory(Progress(), None, None)
+
+
+def _note_start(run: Run, train_state: TrainState, taken: Taken, display: Display) -> None:
+    """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
+    run.update_info(init_from=taken._asdict())
+    display.note(str(taken))
+    name = checkpoint.save(run.checkpoints, train_state, _NOTHING_YET.as_json())
+    checkpoint.point(run.checkpoints, "last", name)
 
 
 def _fit(
@@ -173,13 +188,21 @@ def _compile(
     began = time.perf_counter()
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
-    to_input = partial(preprocess, spec=experiment.card.preprocessing)
-    loss = make_loss(config.loss)
-    train_steps = make_train_steps(experiment.net, loss, experiment.optimizer, to_input)
+    task, spec = experiment.task, experiment.card.preprocessing
+    train_steps = make_train_steps(
+        experiment.net,
+        task.loss,
+        experiment.optimizer,
+        partial(preprocess, spec=spec),
+        measures=task.measures,
+        targets=partial(task.targets, spec=spec),
+        augment=make_augmentation(config.augment),
+        frozen=experiment.frozen,
+    )
     program = train_steps.lower(
         train_state,
         jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
-        jax.ShapeDtypeStruct(batches, split.labels.dtype),
+        jax.ShapeDtypeStruct((*batches, *split.labels.shape[1:]), split.labels.dtype),
         jax.ShapeDtypeStruct((), np.int32),
     ).compile()
     seconds, size = time.perf_counter() - began, step_bytes(program)
@@ -194,9 +217,8 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     if not len(experiment.dataset.validation.labels):
         return None
     step = int(train_state.step)
-    result = evaluate_split(
-        eval_step, train_state.params, train_state.state, experiment.dataset, "validation"
-    )
+    trained = (train_state.params, train_state.state)
+    result = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, "validation")
     run.log({"kind": "validation", "step": step, **result.as_record()})
     display.note(f"validation at step {step}:  {describe(result.as_record())}")
     return getattr(result, experiment.config.stop.metric)
@@ -223,7 +245,8 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
     step = int(train_state.step)
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
     split = reported_split(experiment.dataset)
-    evaluation = evaluate_split(eval_step, best.params, best.state, experiment.dataset, split)
+    trained = (best.params, best.state)
+    evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})
@@ -295,17 +318,21 @@ def _mean(values: np.ndarray) -> float:
 
 def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
-    parameters = sum(leaf.size for leaf in jax.tree.leaves(experiment.template.params))
+    sizes = [(path, leaf.size) for path, leaf in named_leaves(experiment.template.params)]
+    parameters = f"{sum(size for _, size in sizes):,} parameters"
+    if experiment.frozen:
+        still = sum(size for path, size in sizes if experiment.frozen(path))
+        parameters += f", {still:,} of them frozen"
     verb = f"resuming at step {step}" if step else f"training for {experiment.total_steps} steps"
     return (
-        f"{run.path}: {verb}: {parameters:,} parameters; {counts} images; "
+        f"{run.path}: {verb}: {parameters}; {counts} images; "
         f"{len(experiment.card.classes)} classes; {jax.default_backend()}"
     )
 
 
 def _stopping_rules(config: Config) -> Stopping:
     keywords = config.stop.model_dump(exclude={"metric"})
-    return Stopping(**keywords, mode="max" if config.stop.metric == "accuracy" else "min")
+    return Stopping(**keywords, mode="min" if config.stop.metric == "loss" else "max")
 
 
 @contextmanager

@@ -65,6 +65,7 @@ def write(figure: "Figure", path: Path) -> Path:
 def curves(
     series: Mapping[str, Mapping[str, np.ndarray]],
     *,
+    error: str = "error rate",
     best_step: int | None,
     title: str,
     subtitle: str,
@@ -74,16 +75,17 @@ def curves(
     Args:
         series: the columns "step", "epoch", "loss", "error" and "learning_rate" of "train",
             "validation" and "test".
+        error: what the "error" is called.
         best_step: where the best checkpoint is.
         title, subtitle: what stands above.
     """
     train = series["train"]
-    figure = _figure(8.5, 6.8, title, subtitle)
+    figure = titled_figure(8.5, 6.8, title, subtitle)
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.5))
     for ax, name, unit in zip(panels, ("loss", "error"), ("", "%"), strict=False):
         _draw_curves(ax, series, name, best_step, unit)
     panels[0].set_title("loss")
-    panels[1].set_title("error rate")
+    panels[1].set_title(error)
     if panels[0].get_legend_handles_labels()[0]:
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0.2)
 
@@ -125,7 +127,7 @@ def confusion(
     size = min(9.5, max(5.5, 0.75 * 72 * side / K))
     length = 0.0083 * size * max(map(len, names))  # of the longest name, in inches
     turned = length > 0.9 * side / K
-    figure = _figure(side + length + 2.4, side + turned * length + 0.6, title, subtitle)
+    figure = titled_figure(side + length + 2.4, side + turned * length + 0.6, title, subtitle)
     ax = figure.subplots()
     colours = LinearSegmentedColormap.from_list("errors", ["white", "#FDBF6F", ORANGE, "#67001F"])
     # No less than 10% is the darkest, so that a good network looks like one; and the square root
@@ -156,6 +158,7 @@ def mistakes(
     *,
     title: str,
     subtitle: str,
+    columns: int | None = None,
 ) -> "Figure":
     """Pictures with a caption each.
 
@@ -163,15 +166,16 @@ def mistakes(
         images: ``(N, H, W, C)``, uint8.
         captions: N texts of one or two lines.
         title, subtitle: what stands above.
+        columns: how many stand in a row; so many that they fill a square, if left out.
     """
     pictures = images if images.shape[-1] == 3 else images.mean(axis=-1) / 255
     cell, lines = 1.45, 1 + max(caption.count("\n") for caption in captions)
     room = (0.15 * lines + 0.12) / cell
-    columns = min(6, max(4, math.ceil(math.sqrt(len(images)))))
-    figure, ax = _tiled(pictures, columns, cell, (0.14, room), title, subtitle)
+    columns = columns or min(6, max(4, math.ceil(math.sqrt(len(images)))))
+    figure, ax = tiled(pictures, columns, cell, (0.14, room), title, subtitle)
     aspect = images.shape[1] / images.shape[2]
     for index, caption in enumerate(captions):
-        x, y = _place(index, columns, aspect, (0.14, room))
+        x, y = place(index, columns, aspect, (0.14, room))
         ax.text(x, y + aspect + 0.02, caption, fontsize=8, va="bottom", linespacing=1.15)
     return figure
 
@@ -193,7 +197,7 @@ def kernels(images: np.ndarray, *, title: str, subtitle: str) -> "Figure":
     fewest = max(6, math.ceil(math.sqrt(len(images))))
     columns = min(range(fewest, 2 * fewest + 1), key=lambda c: -len(images) % c)  # full rows
     cell = max(0.6, min(1.2, 9 / columns))
-    figure, ax = _tiled(tiles, columns, cell, (0.1, 0.1), title, subtitle, **look)
+    figure, ax = tiled(tiles, columns, cell, (0.1, 0.1), title, subtitle, **look)
     if look:
         bar = figure.colorbar(ax.images[0], ax=ax, aspect=20, panchor=False)
         bar.outline.set_visible(False)
@@ -229,7 +233,7 @@ def shortened(text: str, width: int) -> str:
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
-def _figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
+def titled_figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
     """An empty figure of so many inches, with room for a title on top of that."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -325,15 +329,13 @@ def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
     right.set_ylabel("right answers", color=GREY)
 
 
-def _place(
-    index: int, columns: int, aspect: float, gap: tuple[float, float]
-) -> tuple[float, float]:
+def place(index: int, columns: int, aspect: float, gap: tuple[float, float]) -> tuple[float, float]:
     """The lower left corner of a tile, in units of a tile's width, rows going down."""
     row, column = divmod(index, columns)
     return column * (1 + gap[0]), -row * (aspect + gap[1])
 
 
-def _tiled(
+def tiled(
     tiles: np.ndarray,
     columns: int,
     cell: float,
@@ -347,11 +349,11 @@ def _tiled(
     rows = math.ceil(len(tiles) / columns)
     wide, high = columns * (1 + gap[0]), rows * (aspect + gap[1]) + gap[1]
     margin = 1.1 if look else 0.3  # a colour bar tells what a look of its own means
-    figure = _figure(cell * wide + margin, cell * high + 0.1, title, subtitle)
+    figure = titled_figure(cell * wide + margin, cell * high + 0.1, title, subtitle)
     ax = figure.subplots()
     look = {"cmap": "gray", "vmin": 0, "vmax": 1} | look
     for index, tile in enumerate(tiles):
-        x, y = _place(index, columns, aspect, gap)
+        x, y = place(index, columns, aspect, gap)
         ax.imshow(tile, extent=(x, x + 1, y, y + aspect), **look)
     ax.set_xlim(0, wide - gap[0])
     ax.set_ylim(-(rows - 1) * (aspect + gap[1]), aspect + gap[1])

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 
 from .config import ConfigError, Input
-from .data import Split
+from .data import IGNORED, Split
 
 
 class Preprocessing(NamedTuple):
@@ -74,8 +74,47 @@ def preprocess(images: Array, spec: Preprocessing) -> Array:
     if spec.fit == "resize":
         x = jax.image.resize(x, (N, *spec.size, C), "linear")
     else:
-        top, left = (spec.size[0] - H) // 2, (spec.size[1] - W) // 2
-        rows, columns = (top, spec.size[0] - H - top), (left, spec.size[1] - W - left)
+        rows, columns = _padding(spec, H, W)
         x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
     mean, std = (jnp.array(v, jnp.float32).reshape(1, 1, 1, C) for v in (spec.mean, spec.std))
     return (x - mean) / std
+
+
+def preprocess_masks(masks: Array, spec: Preprocessing) -> Array:
+    """Masks as they belong to the preprocessed images.
+
+    Args:
+        masks: ``(N, H, W)``, uint8.
+
+    Returns:
+        ``(N, *spec.size)`` uint8: resized to the nearest pixel, or padded with pixels that are
+        ignored.
+    """
+    N, H, W = masks.shape
+    if spec.fit == "resize":
+        return jax.image.resize(masks, (N, *spec.size), "nearest")
+    rows, columns = _padding(spec, H, W)
+    return jnp.pad(masks, ((0, 0), rows, columns), constant_values=IGNORED)
+
+
+def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...]) -> Array:
+    """Maps over the preprocessed images, brought back onto the images as they were.
+
+    Args:
+        maps: ``(N, *spec.size, K)``, floating point.
+        image_shape: ``(H, W, ...)`` of the images.
+
+    Returns:
+        ``(N, H, W, K)``: without the padding, or resized bilinearly.
+    """
+    H, W = image_shape[:2]
+    if spec.fit == "resize":
+        return jax.image.resize(maps, (len(maps), H, W, maps.shape[-1]), "linear")
+    (top, _), (left, _) = _padding(spec, H, W)
+    return maps[:, top : top + H, left : left + W]
+
+
+def _padding(spec: Preprocessing, H: int, W: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How much is added above and below, left and right."""
+    top, left = (spec.size[0] - H) // 2, (spec.size[1] - W) // 2
+    return (top, spec.size[0] - H - top), (left, spec.size[1] - W - left)

@@ -10,12 +10,15 @@ from jax import Array
 
 from .. import ops
 from ..model import Layer
+from .augment import Augmentation
 from .config import MSE, SoftmaxCrossEntropy
+from .freeze import Frozen, constants, kept, mark
 from .optimizer import apply_updates
 from .stopping import largest_update
 
 Metrics: TypeAlias = dict[str, Array]
 Loss: TypeAlias = Callable[[Array, Array], Array]
+Measures: TypeAlias = Callable[[Array, Array], Metrics]
 Step: TypeAlias = Callable[..., tuple["TrainState", Metrics]]
 
 
@@ -75,19 +78,36 @@ def make_probabilities(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array], Arr
     return probabilities
 
 
+def accuracy(logits: Array, labels: Array) -> Metrics:
+    """The share of examples whose largest logit is the label's: the `measures` of classes."""
+    return {"accuracy": is_correct(logits, labels).mean(dtype=jnp.float32)}
+
+
 def make_train_step(
     net: Layer,
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
+    **more: Any,
 ) -> Step:
     """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean
-    loss and accuracy of the batch before the update, the global l2 norms of gradients, updates
+    loss and the measures of the batch before the update, the global l2 norms of gradients, updates
     and parameters, and the largest absolute update of any parameter.
+
+    Args:
+        net: the network.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        optimizer: ours or optax's.
+        preprocess: from stored images to what the network sees.
+        **more: ``measures(outputs, targets)``, `accuracy` by default; ``targets(labels)``, where
+            labels need preprocessing too; ``augment(key, x, targets)``, see `training.augment`;
+            ``frozen(path)``: parameters that are constants of the loss, and whose layer's
+            statistics stay (see `training.freeze`). That they are not moved is the optimizer's
+            part: `by_path`.
     """
-    return jax.jit(_train_step(net, loss, optimizer, preprocess), donate_argnums=0)
+    return jax.jit(_train_step(net, loss, optimizer, preprocess, **more), donate_argnums=0)
 
 
 def make_train_steps(
@@ -95,18 +115,20 @@ def make_train_steps(
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
+    **more: Any,
 ) -> jax.stages.Wrapped:
     """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
 
-    The same step `count` times in one call, on the first `count` of K batches: images
-    ``(K, N, H, W, C)``, labels ``(K, N)``, metrics ``(K,)`` each, zero from `count` on. `count` is
-    traced: one program takes any number of steps up to K, so how a run is divided into calls
-    changes no bit of it. (`make_train_step` is another program, and may round otherwise.)
+    The step of `make_train_step`, whose arguments it takes, `count` times in one call, on the first
+    `count` of K batches: images ``(K, N, H, W, C)``, labels ``(K, N, ...)``, metrics ``(K,)`` each,
+    zero from `count` on. `count` is traced: one program takes any number of steps up to K, so how a
+    run is divided into calls changes no bit of it. (`make_train_step` is another program, and may
+    round otherwise.)
 
     It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
     a step are allocated once a call. See `training.chunk` for figures, and how large `count` is.
     """
-    train_step = _train_step(net, loss, optimizer, preprocess)
+    train_step = _train_step(net, loss, optimizer, preprocess, **more)
 
     def train_steps(
         old: TrainState, images: Array, labels: Array, count: Array
@@ -126,46 +148,58 @@ def make_train_steps(
 
 def make_eval_step(
     net: Layer,
-    loss: Loss,
+    totals: Callable[[Array, Array, Array], Metrics],
     preprocess: Callable[[Array], Array],
-    probabilities: Callable[[Array], Array],
+    keep: Callable[[Array], Array],
+    *,
+    targets: Callable[[Array], Array] | None = None,
 ) -> Callable[..., tuple[Metrics, Array]]:
-    """``eval_step(params, state, images, labels, weights) -> (sums, probabilities)``, jitted.
+    """``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
 
-    `weights` is 1 for an example and 0 for padding; the sums are of loss, correct answers and
-    examples, so that batches of any size add up to the exact figure.
+    `weights` is 1 for an example and 0 for padding; the sums, ``totals(outputs, targets,
+    weights > 0)``, are over examples, so that batches of any size add up to the exact figure.
     """
 
     def eval_step(params, state, images, labels, weights):
-        logits, _ = net.apply(params, state, preprocess(images), train=False)
-        counted = weights > 0
-        sums = {
-            "loss": jnp.where(counted, loss(logits, labels), 0).sum(),
-            "correct": (_correct(logits, labels) & counted).sum(dtype=jnp.int32),
-            "count": counted.sum(dtype=jnp.int32),
-        }
-        return sums, probabilities(logits)
+        outputs, _ = net.apply(params, state, preprocess(images), train=False)
+        wanted = labels if targets is None else targets(labels)
+        return totals(outputs, wanted, weights > 0), keep(outputs)
 
     return jax.jit(eval_step)
 
 
-def _train_step(net, loss, optimizer, preprocess) -> Step:
+def _train_step(
+    net: Layer,
+    loss: Loss,
+    optimizer: GradientTransformation,
+    preprocess: Callable[[Array], Array],
+    *,
+    measures: Measures = accuracy,
+    targets: Callable[[Array], Array] | None = None,
+    augment: Augmentation | None = None,
+    frozen: Frozen | None = None,
+) -> Step:
     """What `make_train_step` promises, not yet jitted."""
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(old.key, old.step)
-        x = preprocess(images)
+        x, wanted = preprocess(images), labels if targets is None else targets(labels)
+        if augment is not None:
+            x, wanted = augment(jax.random.fold_in(key, _AUGMENT), x, wanted)
+        before = old.state if frozen is None else mark(old.state, frozen)
 
         def objective(params):
-            logits, state = net.apply(params, old.state, x, train=True, key=key)
-            return loss(logits, labels).mean(), (logits, state)
+            params = params if frozen is None else constants(params, frozen)
+            outputs, state = net.apply(params, before, x, train=True, key=key)
+            return loss(outputs, wanted).mean(), (outputs, state)
 
-        (value, (logits, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
+        (value, (outputs, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
+        state = state if frozen is None else kept(state, old.state, frozen)
         updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
         params = apply_updates(old.params, updates)
         metrics = {
             "loss": value,
-            "accuracy": _correct(logits, labels).mean(dtype=jnp.float32),
+            **measures(outputs, wanted),
             "grad_norm": _l2_norm(grads),
             "update_norm": _l2_norm(updates),
             "param_norm": _l2_norm(params),
@@ -176,7 +210,11 @@ def _train_step(net, loss, optimizer, preprocess) -> Step:
     return train_step
 
 
-def _correct(logits: Array, labels: Array) -> Array:
+_AUGMENT = 2**31 - 1  # what a step's key is folded with for the augmentation
+
+
+def is_correct(logits: Array, labels: Array) -> Array:
+    """Whether the largest logit is the label's."""
     return jnp.argmax(logits, axis=-1) == labels
 
 

@@ -1,15 +1,21 @@
 """Every shipped config, run for a step on made-up data; and for real, among the slow tests."""
 
+import json
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import convax
+from convax.cli import main
 from convax.training.config import load_config, shipped_configs
 
 CONFIGS = sorted(shipped_configs())
@@ -32,15 +38,119 @@ def made_up_mnist(tmp_path, rng, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
-def test_one_step(name, made_up_mnist, tmp_path):
-    config = load_config(name, ["training.steps=1", "data.validation=5"])
+@pytest.fixture
+def made_up_photographs(tmp_path, rng, monkeypatch):
+    """Thirty of noise, with masks, where a config looks for Penn-Fudan."""
+    for folder, suffix, shape in (("PNGImages", "", (16, 16, 3)), ("PedMasks", "_mask", (16, 16))):
+        place = tmp_path / "data" / "PennFudanPed" / folder
+        place.mkdir(parents=True)
+        for i in range(30):
+            array = rng.integers(0, 256 if not suffix else 3, shape).astype(np.uint8)
+            Image.fromarray(array).save(place / f"{i}{suffix}.png")
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
+
+
+@pytest.fixture
+def made_up_cifar(tmp_path, rng, monkeypatch):
+    """Two pictures of noise for training and one for testing of each of ten classes, packed."""
+    made = tmp_path / "made"
+    for part, count in (("train", 2), ("test", 1)):
+        for label in range(10):
+            place = made / part / f"class{label}"
+            place.mkdir(parents=True)
+            for i in range(count):
+                array = rng.integers(0, 256, (32, 32, 3)).astype(np.uint8)
+                Image.fromarray(array).save(place / f"{i:04}.jpg")
+    (tmp_path / "data").mkdir(exist_ok=True)
+    shutil.make_archive(str(tmp_path / "data" / "cifar10-jpeg"), "gztar", made)
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
+
+
+# Overrides for quickness: one step of the whole takes long to compile, or to compute.
+SMALLER = {
+    "unet-pennfudan": ["data.size=[32,32]", "input.size=[32,32]", "model.features=[4,8]"],
+    **{name: ["training.batch_size=2"] for name in CONFIGS if name.endswith("-cifar10")},
+}
+for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
+    SMALLER[f"{name}-cifar10"].append("input.size=[32,32]")
+# Hundreds of megabytes of parameters, or many layers to compile: more than a quarter of a minute.
+LARGE = {
+    *("alexnet-cifar10", "convnext-tiny-cifar10", "mobilenet-v1-cifar10", "mobilenet-v2-cifar10"),
+    *("resnet56-cifar10", "vgg16-cifar10"),
+}
+# The answer to one image, of the data that is made up here.
+ANSWERS = {"unet-pennfudan": (32, 32, 2), "siamese-mnist": (32,)}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in CONFIGS]
+)
+@pytest.mark.usefixtures("made_up_mnist", "made_up_photographs", "made_up_cifar")
+def test_one_step(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # where the run that one begins with is looked for
+    short = ["training.steps=1", "data.validation=5"]
+    config = load_config(name, [*short, *SMALLER.get(name, [])])
+    if config.init_from is not None:
+        convax.train(load_config(Path(config.init_from.path).name, short), config.init_from.path)
     run = convax.train(config, tmp_path / "run")
     assert run.info()["status"] == "finished"
     assert run.info()["result"]["test"]["count"] > 0
     predict = convax.load(run.path)
-    probabilities = predict(np.zeros((2, *predict.image_shape), np.uint8))
-    assert probabilities.shape == (2, 10)
+    answers = predict(np.zeros((2, *predict.image_shape), np.uint8))
+    assert answers.shape == (2, *ANSWERS.get(name, (10,)))
+
+
+PARAMETERS = {
+    "alexnet-cifar10": 57_044_810,
+    "convnet-mnist": 144_298,
+    "convnext-tiny-cifar10": 27_827_818,
+    "dilated-mnist": 28_394,
+    "finetune-digits": 61_706,
+    "layers-digits": 6_090,
+    "lenet5-1998-mnist": 60_000,
+    "lenet5-digits": 61_706,
+    "lenet5-mnist": 61_706,
+    "mlp-mnist": 266_610,
+    "mobilenet-v1-cifar10": 3_217_226,
+    "mobilenet-v2-cifar10": 2_236_682,
+    "resnet18-cifar10": 11_181_642,
+    "resnet20-cifar10": 269_722,
+    "resnet56-cifar10": 853_018,
+    "siamese-mnist": 238_850,
+    "spp-net-cifar10": 35_232_906,
+    "unet-pennfudan": 1_286_722,
+    "vgg16-cifar10": 134_309_962,
+    "wide-resnet-cifar10": 2_748_890,
+}
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_summary(name, tmp_path, monkeypatch, capsys):
+    """Without the data, which have ten classes, and the channels that the config or source says."""
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["convax", "summary", name, "--json"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert json.loads(capsys.readouterr().out)["parameters"] == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_header_is_true(name):
+    """Its first line fits into `convax configs`, and its commands are what can be typed."""
+    head = shipped_configs()[name].partition("seed = ")[0].splitlines()
+    assert len(head[0]) <= 100 and head[0].endswith((".", ":"))
+    commands = [line.lstrip("# ") for line in head if line.startswith("#     convax ")]
+    trained = []
+    for command in commands:
+        _, verb, *arguments = shlex.split(command)
+        assert verb in ("train", "fetch")
+        if verb == "train":
+            trained += arguments[:1] or ["lenet5-digits"]
+            overrides = [value for flag, value in pairwise(arguments) if flag == "--set"]
+            load_config(trained[-1], overrides)
+    assert name in trained
 
 
 @pytest.mark.slow

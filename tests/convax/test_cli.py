@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import load_file
 
 from convax.cli import main
 from convax.training.config import load_config, shipped_configs
@@ -64,6 +65,19 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     code, out, _ = convax("report", "runs/tiny")
     assert code == 0
     assert "curves.png" in out
+
+
+def test_weights(convax, whole, tmp_path):
+    ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
+    assert convax("weights", whole.path, ours) == (0, f"{ours}\n", "")
+    assert convax("weights", whole.path, theirs, "--torch", "--checkpoint", "last")[0] == 0
+    arrays, tensors = load_file(ours), load_file(theirs)
+    assert sorted(arrays) == ["dense1/bias", "dense1/kernel", "dense2/bias", "dense2/kernel"]
+    assert sorted(tensors) == ["1.bias", "1.weight", "3.bias", "3.weight"]
+    assert arrays["dense1/kernel"].shape == tensors["1.weight"].shape[::-1] == (64, 16)
+    refused(convax("weights", tmp_path, ours), "not a run directory")
+    refused(convax("weights", whole.path, tmp_path / "no" / "x"), "cannot be written: No such file")
+    refused(convax("weights", whole.path, ours, "--checkpoint", "first"), "need one of best, last")
 
 
 def test_predict(convax, whole, tmp_path):

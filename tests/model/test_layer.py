@@ -170,3 +170,28 @@ def test_a_network_can_be_vmapped_over_its_parameters():
     for i in range(3):
         alone, _ = net.apply(jax.tree.map(lambda a, i=i: a[i], params), {}, x)
         np.testing.assert_allclose(together[i], alone, rtol=1e-4, atol=1e-5)
+
+
+def test_the_layers_of_a_block_stand_under_its_own_name():
+    net = model.serial(
+        block=model.residual_block(
+            a=scale(2.0), b=scale(3.0), shortcut=model.serial(c=scale(10.0)), then=scale(0.5)
+        )
+    )
+    _, params, state = net.init(KEY, (1, 1))
+    assert params == {
+        "block": {"a": {"factor": 2}, "b": {"factor": 3}, "shortcut": {"c": {"factor": 10}}, "then": {"factor": 0.5}}
+    }  # fmt: skip
+    y, after = net.apply(params, state, jnp.ones((1, 1)))
+    assert y == (2 * 3 + 10) / 2
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    assert jax.tree.leaves(after) == [1, 1, 1, 1]
+    paths = [row.path for row in model.summarize(net, (1,)).rows]
+    assert paths == ["block/a", "block/b", "block/shortcut/c", "block/then"]
+    with pytest.raises(LayerError, match=r"^block/a: conv: a batch of"):
+        model.serial(block=model.residual_block(a=model.conv(2, 1))).init(KEY, (1, 4))
+    twice = model.residual_block(
+        **{model.INLINE: model.serial(shortcut=scale(1.0))}, shortcut=scale(1.0)
+    )
+    with pytest.raises(ValueError, match="two layers are named 'shortcut'; rename one"):
+        twice.init(KEY, (1, 1))

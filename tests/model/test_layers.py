@@ -1,5 +1,6 @@
 """Each layer against its op, and the layers' own arguments."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from convax import model, ops
+from convax.training.classification import correct_answers
 from convax.training.optimizer import sgd
 from convax.training.step import init_train_state, make_eval_step, make_train_step
 
@@ -104,7 +106,7 @@ def test_pools_of_the_whole_image():
 
 
 @pytest.mark.parametrize(
-    "name", ["relu", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"]
+    "name", ["relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"]
 )
 def test_activations(name):
     x = jax.random.normal(KEY, (2, 5))
@@ -128,6 +130,44 @@ def test_kernel_init_by_name_or_function():
     assert ones["kernel"].sum() == 20
     with pytest.raises(ValueError, match=r"kernel_init: unknown name: got 'he'; need one of "):
         model.dense(5, kernel_init="he").init(KEY, (1, 4))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "make, shape",
+    [
+        (lambda **b: model.conv(6, 3, **b), (1, 4, 4, 2)),
+        (lambda **b: model.conv_transpose(6, 2, **b), (1, 4, 4, 2)),
+        (lambda **b: model.depthwise_conv(3, **b), (1, 4, 4, 6)),
+        (lambda **b: model.dense(6, **b), (1, 4)),
+    ],
+)
+def test_bias_init_by_number_or_function(make, shape):
+    plain, ones = (make(**b).init(KEY, shape)[1] for b in ({}, {"bias_init": 1.0}))
+    np.testing.assert_array_equal(ones["bias"], np.ones(6))
+    np.testing.assert_array_equal(ones["kernel"], plain["kernel"])
+    drawn = make(bias_init=lambda key, shape, dtype: jax.random.normal(key, shape, dtype))
+    bias = drawn.init(KEY, shape)[1]["bias"]
+    assert bias.shape == (6,) and bias.std() > 0.1
+    assert "bias" not in make(bias=False, bias_init=1.0).init(KEY, shape)[1]
+
+
+def test_scales_at_the_end_of_a_branch():
+    layer = model.layer_scale(initial=0.5)
+    x = jax.random.normal(KEY, (2, 3, 3, 4))
+    params, y = run(layer, x)
+    close(y, x / 2)
+    assert params["scale"].shape == (4,)
+    close(layer.apply({"scale": SCALE}, {}, x)[0], np.asarray(x) * np.arange(1, 5))
+    assert not run(model.batch_norm(scale_init=0.0), x)[1].any()
+
+
+def test_stochastic_depth_drops_examples_in_training_alone():
+    layer, x = model.stochastic_depth(0.5), jnp.ones((64, 3, 2))
+    np.testing.assert_array_equal(run(layer, x)[1], x)
+    y, _ = layer.apply({}, {}, x, train=True, key=KEY)
+    np.testing.assert_array_equal(y, ops.stochastic_depth(x, 0.5, train=True, key=KEY))
+    with pytest.raises(ValueError, match="stochastic_depth: no random key"):
+        layer.apply({}, {}, x, train=True)
 
 
 def test_unknown_activation():
@@ -243,6 +283,7 @@ def test_dropout_of_whole_channels():
     "make, message",
     [
         (lambda: model.dropout(1.0), "dropout: bad rate: got 1.0"),
+        (lambda: model.stochastic_depth(1.0), "stochastic_depth: bad rate: got 1.0"),
         (lambda: model.batch_norm(momentum=2.0), "batch_norm: bad momentum: got 2.0"),
         (lambda: model.batch_norm(eps=0.0), "batch_norm: bad eps: got 0.0"),
         (lambda: model.layer_norm(axes=[1, 3]), r"layer_norm: axes are not the last"),
@@ -302,7 +343,8 @@ def test_a_network_of_them_trains():
     optimizer, preprocess = sgd(0.1), lambda x: x
     loss = lambda logits, labels: ops.softmax_cross_entropy(logits, labels, reduction="none")  # noqa: E731
     step = make_train_step(net, loss, optimizer, preprocess)
-    evaluate = make_eval_step(net, loss, preprocess, ops.softmax)
+    totals = partial(correct_answers, loss=loss)
+    evaluate = make_eval_step(net, totals, preprocess, ops.softmax)
     images = jax.random.normal(KEY, (16, 8, 8, 2)) + 3
     labels = jnp.arange(16, dtype=jnp.int32) % 3
     old = init_train_state(params, state, optimizer, jax.random.key(1))

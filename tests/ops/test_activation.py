@@ -12,6 +12,7 @@ from convax import ops
 SLOPE = jnp.array(0.25)
 ELEMENTWISE = {
     "relu": ops.relu,
+    "relu6": ops.relu6,
     "leaky_relu": ops.leaky_relu,
     "prelu": lambda x: ops.prelu(x, SLOPE.astype(x.dtype)),
     "elu": ops.elu,
@@ -26,6 +27,7 @@ ELEMENTWISE = {
 # their kink
 AT_ZERO = {
     "relu": (0, 0),
+    "relu6": (0, 0),
     "leaky_relu": (0, 1),
     "prelu": (0, 0.25),
     "elu": (0, 1),
@@ -39,6 +41,7 @@ AT_ZERO = {
 # at -inf and inf
 LIMITS = {
     "relu": (0, np.inf),
+    "relu6": (0, 6),
     "leaky_relu": (-np.inf, np.inf),
     "prelu": (-np.inf, np.inf),
     "elu": (-1, np.inf),
@@ -60,7 +63,7 @@ def test_at_zero(name):
         np.testing.assert_allclose(jax.jvp(f, (jnp.array(zero),), (jnp.array(1.0),))[1], slope)
 
 
-@pytest.mark.parametrize("name", ["relu", "elu", "sigmoid", "tanh", "gelu", "silu"])
+@pytest.mark.parametrize("name", ["relu", "relu6", "elu", "sigmoid", "tanh", "gelu", "silu"])
 def test_pytorch_has_the_same_derivative_at_zero(name, torch):
     x = torch.zeros((), requires_grad=True)
     function = getattr(torch, name, None) or getattr(torch.nn.functional, name)
@@ -93,6 +96,16 @@ def test_what_is_not_finite(name):
 @pytest.mark.parametrize("name", ["gelu", "silu"])
 def test_pytorch_gives_nan_at_minus_infinity_too(name, torch):
     assert getattr(torch.nn.functional, name)(torch.tensor(-torch.inf)).isnan()
+
+
+def test_relu6_is_flat_from_its_second_kink_on(torch):
+    x = np.array([-1.0, 3.0, 5.5, 6.0, 6.5, 60.0], np.float32)
+    y, grad = jax.vmap(jax.value_and_grad(ops.relu6))(x)
+    np.testing.assert_array_equal(y, [0, 3, 5.5, 6, 6, 6])
+    np.testing.assert_array_equal(grad, [0, 1, 1, 0, 0, 0])
+    theirs = torch.tensor(x, requires_grad=True)
+    torch.nn.functional.relu6(theirs).sum().backward()
+    np.testing.assert_array_equal(grad, theirs.grad)
 
 
 def test_an_infinity_above_the_kink_leaves_the_slope_alone():
@@ -177,7 +190,10 @@ ERRORS = {
             rf"{name}: x is not floating point: got int32.*x\.astype\(jnp\.float32\)",
         )
         for name, f in {
-            **{n: getattr(ops, n) for n in ("relu", "leaky_relu", "elu", "sigmoid", "tanh")},
+            **{
+                n: getattr(ops, n)
+                for n in ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh")
+            },
             **{n: getattr(ops, n) for n in ("gelu", "silu", "softmax", "log_softmax")},
             "prelu": lambda x: ops.prelu(x, SLOPE),
             "maxout": lambda x: ops.maxout(x, 2),

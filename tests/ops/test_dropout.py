@@ -34,6 +34,16 @@ def test_whole_channels_of_an_example():
     assert len(np.unique(kept[:, 0, 0], axis=0)) > 60  # each example draws its own
 
 
+def test_stochastic_depth_drops_whole_examples():
+    x = 1 + jnp.arange(4000 * 6.0).reshape(4000, 2, 3)
+    y = ops.stochastic_depth(x, 0.25, train=True, key=KEY)
+    kept = np.asarray(y != 0)
+    np.testing.assert_array_equal(kept, np.broadcast_to(kept[:, :1, :1], kept.shape))
+    np.testing.assert_allclose(y, np.where(kept, x / 0.75, 0), rtol=1e-6)
+    np.testing.assert_allclose(kept[:, 0, 0].mean(), 0.75, atol=5 * sqrt(0.75 * 0.25 / 4000))
+    assert ops.stochastic_depth(x, 0.25, train=False) is x
+
+
 def test_the_gradient_uses_the_same_mask():
     x = jnp.linspace(1, 2, 1000)
     y, vjp = jax.vjp(lambda x: ops.dropout(x, 0.3, train=True, key=KEY), x)
@@ -96,6 +106,21 @@ ERRORS = {
         ValueError,
         r"dropout: no channels of examples: got x \(3,\) with per_channel=True, need "
         r"\(N, \*spatial, C\); write per_channel=False",
+    ),
+    "stochastic depth, rate": (
+        lambda: ops.stochastic_depth(jnp.ones(3), 1.0, train=False),
+        ValueError,
+        r"stochastic_depth: bad rate: got 1.0, need 0 <= rate < 1, the probability of dropping an ex",
+    ),
+    "stochastic depth, no key": (
+        lambda: ops.stochastic_depth(jnp.ones(3), 0.5, train=True),
+        ValueError,
+        r"stochastic_depth: no random key",
+    ),
+    "stochastic depth, no examples": (
+        lambda: ops.stochastic_depth(jnp.ones(()), 0.5, train=True, key=KEY),
+        ValueError,
+        r"stochastic_depth: no examples: got x \(\), need \(N, \.\.\.\); write x\[None\]",
     ),
     "integers": (
         lambda: ops.dropout(jnp.ones(3, int), 0.5, train=True, key=KEY),

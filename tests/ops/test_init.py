@@ -106,6 +106,51 @@ def test_dtype_and_same_key_same_values(dtype):
         np.testing.assert_allclose(a.astype(jnp.float32), b.astype(jnp.float32), rtol=1e-2)
 
 
+@pytest.mark.parametrize(
+    "name, std, shape", [("normal", 0.01, (40, 500)), ("truncated_normal", 0.3, (20_000,))]
+)
+def test_given_deviations(name, std, shape):
+    w = np.asarray(getattr(ops, name)(jax.random.key(0), shape, std=std, groups=2))
+    assert w.shape == shape and w.dtype == np.float32
+    kept = {"normal": 1.0, "truncated_normal": 0.8796}[name]  # of the deviation, within +-2 of it
+    np.testing.assert_allclose(w.std(), kept * std, rtol=0.03)
+    np.testing.assert_allclose(w.mean(), 0, atol=5 * std / sqrt(w.size))
+    assert (np.abs(w).max() <= 2 * std) == (name == "truncated_normal")
+
+
+@pytest.mark.parametrize("stride", [2, 4, 8, 16])
+@pytest.mark.parametrize("size", [(5,), (6, 3)], ids=str)
+def test_a_transposed_convolution_with_a_bilinear_kernel_interpolates(stride, size, rng):
+    """As `resize` does, to the last bit or two, except next to the edges."""
+    x = rng.normal(size=(2, *size, 3)).astype(np.float32)
+    kernel = ops.bilinear(None, (2 * stride,) * len(size) + (3, 3))
+    actual = ops.conv_transpose(x, kernel, stride=stride)
+    expected = ops.resize(x, [stride * n for n in size])
+    assert actual.shape == expected.shape
+    inner = (slice(None), *(slice(stride // 2, -stride // 2) for _ in size))
+    np.testing.assert_allclose(actual[inner], expected[inner], rtol=1e-5, atol=1e-6)
+    depthwise = ops.bilinear(None, (2 * stride,) * len(size) + (1, 3), groups=3)
+    np.testing.assert_allclose(
+        ops.conv_transpose(x, depthwise, stride=stride, groups=3), actual, rtol=1e-5, atol=1e-6
+    )
+
+
+def test_bilinear_by_hand():
+    by_hand = np.outer([0.25, 0.75, 0.75, 0.25], [0.5, 1, 0.5])
+    kernel = ops.bilinear(None, (4, 3, 2, 3))
+    np.testing.assert_array_equal(kernel[..., 0, 0], by_hand)
+    np.testing.assert_array_equal(kernel[..., 1, 1], by_hand)
+    assert not np.any(kernel[..., 0, 1]) and not np.any(kernel[..., 2])
+    assert ops.bilinear(None, (3, 1, 1), jnp.bfloat16).dtype == jnp.bfloat16
+
+
+def test_bilinear_needs_a_window():
+    with pytest.raises(ValueError, match=r"bilinear: no window: got shape \(3, 3\), need"):
+        ops.bilinear(None, (3, 3))
+    with pytest.raises(ValueError, match=r"bilinear: no fans: got shape \(4, 1, 3\) with groups=2"):
+        ops.bilinear(None, (4, 1, 3), groups=2)
+
+
 def test_constants_take_any_shape():
     np.testing.assert_array_equal(ops.zeros(None, (3,)), [0, 0, 0])
     np.testing.assert_array_equal(ops.ones(None, ()), 1)

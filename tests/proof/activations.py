@@ -14,6 +14,10 @@ from .random import DTYPES, rng_of
 # name: (plain formulation, PyTorch's), both also of the settings by keyword
 ELEMENTWISE = {
     "relu": (lambda x: jnp.where(x > 0, x, 0), lambda torch, x: torch.relu(x)),
+    "relu6": (
+        lambda x: jnp.where(x > 6, 6, jnp.where(x > 0, x, 0)),
+        lambda torch, x: torch.nn.functional.relu6(x),
+    ),
     "leaky_relu": (
         lambda x, negative_slope=0.01: jnp.where(x > 0, 1, negative_slope) * x,
         lambda torch, x, **settings: torch.nn.functional.leaky_relu(x, **settings),

@@ -41,7 +41,7 @@ WITHOUT: dict[str, str] = {
     **dict.fromkeys(
         (
             *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"),
-            *("lecun_uniform", "zeros", "ones"),
+            *("lecun_uniform", "normal", "truncated_normal", "bilinear", "zeros", "ones"),
         ),
         "makes numbers, of which none is differentiated: moments and shapes are tested in tests/ops/test_init.py",
     ),

@@ -1,4 +1,4 @@
-"""Dropout and the L2 penalty."""
+"""Dropout, stochastic depth and the L2 penalty."""
 
 import jax
 import jax.numpy as jnp
@@ -36,6 +36,26 @@ def _dropout(case, shape, rate, **options):
     )
 
 
+def _stochastic_depth(shape, rate):
+    key = jax.random.key(7)
+
+    def mask():
+        ones = np.ones(shape, np.float32)
+        with jax.ensure_compile_time_eval():
+            return np.asarray(ops.stochastic_depth(ones, rate, train=True, key=key)) > 0
+
+    return Entry(
+        "stochastic_depth",
+        "",
+        lambda x: ops.stochastic_depth(x, rate, train=True, key=key),
+        normal(shape),
+        plain=lambda x: x * jnp.asarray(mask(), x.dtype) / (1 - rate),
+        loops=lambda x: reference.dropout(x, mask(), rate),
+        loops_grad=lambda g, x: (reference.dropout_grad(g, mask(), rate),),
+        torch=lambda torch, x: x * torch.tensor(mask()) / (1 - rate),
+    )
+
+
 def _params(conv_kernel, conv_bias, kernel):
     """As a network has them; a tree of 3 arrays."""
     return {"stage1": {"conv1": {"kernel": conv_kernel, "bias": conv_bias}}, "head": [kernel]}
@@ -64,6 +84,7 @@ def _l2(case, rate, pattern, of):
 ENTRIES = [
     _dropout("", (4, 6), 0.4),
     _dropout("per channel", (3, 2, 2, 4), 0.5, per_channel=True),
+    _stochastic_depth((6, 2, 3), 0.4),
     _l2("", 0.3, None, (0, 1, 2)),
     _l2("pattern", 0.3, r"stage1/.*|nothing", (0, 1)),
 ]

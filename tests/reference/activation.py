@@ -35,6 +35,7 @@ def tanh_density(x):
 # name: (function, derivative) of one number, and of the settings by keyword
 ELEMENTWISE = {
     "relu": (lambda x: max(x, 0.0), lambda x: float(x > 0)),
+    "relu6": (lambda x: min(max(x, 0.0), 6.0), lambda x: float(0 < x < 6)),
     "leaky_relu": (
         lambda x, negative_slope=0.01: x if x >= 0 else negative_slope * x,
         lambda x, negative_slope=0.01: 1.0 if x >= 0 else negative_slope,

@@ -12,8 +12,7 @@ from convax.training import data
 from convax.training.checkpoint import CheckpointError
 from convax.training.config import MSE
 from convax.training.evaluation import evaluate_split
-from convax.training.experiment import prepare
-from convax.training.inference import BATCH_SIZES
+from convax.training.experiment import make_task, prepare
 from convax.training.preprocess import Preprocessing, measure, preprocess
 from convax.training.run import RunError
 from convax.training.step import make_probabilities
@@ -48,6 +47,8 @@ def test_evaluate_agrees_with_predict_and_with_the_training_run(whole, predictor
     np.testing.assert_allclose(result.loss, -np.log(chosen).mean(), rtol=1e-5)
     np.testing.assert_allclose(result.probabilities, probabilities, rtol=1e-5, atol=1e-7)
     assert whole.info()["result"]["test"]["loss"] == result.loss
+    with pytest.raises(AttributeError, match="no figure 'mean_iou' here; there are loss, accuracy"):
+        result.mean_iou  # noqa: B018
 
 
 @pytest.mark.parametrize("split", ["train", "validation", "test"])
@@ -55,6 +56,9 @@ def test_evaluate_agrees_with_predict_and_with_the_training_run(whole, predictor
 def test_every_split_and_checkpoint_can_be_evaluated(whole, split, checkpoint):
     result = convax.evaluate(whole.path, split, checkpoint=checkpoint)
     assert (result.split, result.count) == (split, whole.dataset().counts[split])
+
+
+BATCH_SIZES = (1, 8, 64, 512)
 
 
 def test_the_batch_size_does_not_matter(predictor, dataset):
@@ -169,13 +173,15 @@ def test_an_evaluation_that_misses_an_example_is_an_error(whole, dataset):
         sums = {"loss": 0.0, "correct": 0, "count": int(weights.sum()) - 1}
         return sums, np.zeros((len(labels), 3), np.float32)
 
+    task = make_task(whole.config())
+
     with pytest.raises(RuntimeError, match="test: 52 of 53 examples were counted"):
-        evaluate_split(forgetful, None, None, dataset, "test")
+        evaluate_split(task, forgetful, None, None, dataset, "test")
     with pytest.raises(
         RunError, match=r"validation: this split of the data is empty; set data.val"
     ):
         empty = dataset._replace(validation=data.Split(*(a[:0] for a in dataset.validation)))
-        evaluate_split(forgetful, None, None, empty, "validation")
+        evaluate_split(task, forgetful, None, None, empty, "validation")
 
 
 def test_preprocessing_by_hand():

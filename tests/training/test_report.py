@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from convax import model
-from convax.training import data, pictures, report
+from convax.training import data, pictures, report, report_classification
 from convax.training.checkpoint import CheckpointError
 from convax.training.config import load_config
 from convax.training.evaluation import Evaluation
+from convax.training.experiment import make_task
 from convax.training.preprocess import Preprocessing
-from convax.training.report import Answers
+from convax.training.report_classification import Answers
 from convax.training.run import DatasetCard, RunError, create_run, write_json_lines
 
 # Three classes; 1 and 3 to 5 are wrong, 4 is the surest of them.
@@ -36,33 +37,33 @@ ANSWERS = Answers(PROBABILITIES, LABELS)
 
 
 def test_confusion_counts_and_shares():
-    counts = report.confusion_counts(ANSWERS)
+    counts = report_classification.confusion_counts(ANSWERS)
     np.testing.assert_array_equal(counts, [[1, 1, 0], [0, 1, 0], [0, 3, 1]])
-    shares = report.error_shares(counts)
+    shares = report_classification.error_shares(counts)
     expected = [[np.nan, 1 / 2, 0], [0, np.nan, 0], [0, 3 / 4, np.nan]]
     np.testing.assert_allclose(shares, expected)
 
 
 def test_a_class_without_examples_has_no_errors():
-    shares = report.error_shares(np.array([[2, 2], [0, 0]]))
+    shares = report_classification.error_shares(np.array([[2, 2], [0, 0]]))
     np.testing.assert_array_equal(shares, [[np.nan, 1 / 2], [0, np.nan]])
 
 
 def test_worst_confusions():
-    counts = report.confusion_counts(ANSWERS)
-    assert report.worst_confusions(counts, 5) == [(2, 1, 3), (0, 1, 1)]
-    assert report.worst_confusions(counts, 1) == [(2, 1, 3)]
-    assert report.worst_confusions(np.diag([4, 5]), 5) == []
+    counts = report_classification.confusion_counts(ANSWERS)
+    assert report_classification.worst_confusions(counts, 5) == [(2, 1, 3), (0, 1, 1)]
+    assert report_classification.worst_confusions(counts, 1) == [(2, 1, 3)]
+    assert report_classification.worst_confusions(np.diag([4, 5]), 5) == []
 
 
 def test_worst_mistakes_come_surest_first_and_equals_in_order():
-    assert report.worst_mistakes(ANSWERS, 36).tolist() == [4, 3, 5, 1]
-    assert report.worst_mistakes(ANSWERS, 2).tolist() == [4, 3]
+    assert report_classification.worst_mistakes(ANSWERS, 36).tolist() == [4, 3, 5, 1]
+    assert report_classification.worst_mistakes(ANSWERS, 2).tolist() == [4, 3]
 
 
 def test_least_certain_right_answers():
-    assert report.least_certain(ANSWERS, 36).tolist() == [2, 6, 0]
-    assert report.least_certain(ANSWERS, 1).tolist() == [2]
+    assert report_classification.least_certain(ANSWERS, 36).tolist() == [2, 6, 0]
+    assert report_classification.least_certain(ANSWERS, 1).tolist() == [2]
 
 
 RECORDS = [
@@ -121,9 +122,11 @@ def test_log_ticks(low, high, ticks):
 
 
 def test_captions():
-    assert report.caption("4", "9", 0.976) == "4 → 9  98%"
-    assert report.caption("4", "4", 0.512) == "4  51%"
-    long = report.caption("golden retriever\npuppy, asleep", "labrador retriever", 0.5)
+    assert report_classification.caption("4", "9", 0.976) == "4 → 9  98%"
+    assert report_classification.caption("4", "4", 0.512) == "4  51%"
+    long = report_classification.caption(
+        "golden retriever\npuppy, asleep", "labrador retriever", 0.5
+    )
     assert long == "golden retriever pupp…\n→ labrador retr…  50%"
     assert pictures.shortened(" a\n b ", 3) == "a b"
 
@@ -245,16 +248,16 @@ def draw(run, net, *, images, labels, classes, right):
     guesses = np.where(np.arange(count) < right, labels, (labels + 1) % K)
     probabilities = np.full((count, K), 0.2 / (K - 1), np.float32)
     probabilities[np.arange(count), guesses] = 0.8
-    evaluation = Evaluation(0.5, right / count, count, "test", probabilities)
+    figures = {"loss": 0.5, "accuracy": right / count}
+    size = CARD.preprocessing._replace(size=images.shape[1:3])
     return report.draw(
         run,
+        task=make_task(run.config()),
         net=net,
         params=params_of(net, images.shape[1:]),
-        evaluation=evaluation,
-        images=images,
-        labels=labels,
-        classes=classes,
-        input_shape=images.shape[1:],
+        evaluation=Evaluation(figures, count, "test", probabilities, {}),
+        examples=data.Split(images, labels),
+        card=CARD._replace(classes=classes, image_shape=images.shape[1:], preprocessing=size),
     )
 
 
@@ -301,8 +304,8 @@ def words(figure):
 
 
 def test_the_confusion_matrix_colours_errors_and_writes_counts_while_they_fit():
-    counts = report.confusion_counts(ANSWERS)
-    shares = report.error_shares(counts)
+    counts = report_classification.confusion_counts(ANSWERS)
+    shares = report_classification.error_shares(counts)
     with pictures.style():
         figure = pictures.confusion(counts, shares, "abc", title="run: 43%", subtitle="worst")
     assert words(figure) == ["1", "1", "1", "3", "1", "run: 43%", "worst"]
@@ -312,7 +315,7 @@ def test_the_confusion_matrix_colours_errors_and_writes_counts_while_they_fit():
     with pictures.style():
         many = np.eye(31, dtype=int)
         figure = pictures.confusion(
-            many, report.error_shares(many), ["x"] * 31, title="", subtitle=""
+            many, report_classification.error_shares(many), ["x"] * 31, title="", subtitle=""
         )
     assert words(figure) == ["", ""]
     assert figure.axes[0].images[0].norm.vmax == 0.1  # one error in a thousand must not look dark

@@ -3,34 +3,41 @@
 NumPy alone is imported here; what a source needs besides is imported when it is used.
 """
 
+from .cifar import load_cifar
 from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split
 from .digits import load_digits
 from .error import DataError
 from .fetch import DATASETS, default_directory, fetch
 from .folder import load_folder
 from .idx import load_idx, read_idx
-from .image import read_image
+from .image import decode_mask, read_image, resize_picture
+from .masks import IGNORED, load_masks
 from .npz import load_npz
 from .source import load, locate
 
 __all__ = [
     "DATASETS",
+    "IGNORED",
     "SPLITS",
     "DataError",
     "Dataset",
     "Split",
     "batch_indices",
+    "decode_mask",
     "default_directory",
     "eval_batches",
     "fetch",
     "fingerprint",
     "load",
+    "load_cifar",
     "load_digits",
     "load_folder",
     "load_idx",
+    "load_masks",
     "load_npz",
     "locate",
     "read_idx",
     "read_image",
+    "resize_picture",
     "split",
 ]

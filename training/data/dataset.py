@@ -21,7 +21,7 @@ class Split(NamedTuple):
     """Images with their labels; there may be none."""
 
     images: np.ndarray  # (N, H, W, C), uint8
-    labels: np.ndarray  # (N,), int32, an index into the classes
+    labels: np.ndarray  # an index into the classes: (N,) int32, or for each pixel (N, H, W) uint8
 
 
 class Dataset(NamedTuple):
@@ -142,8 +142,8 @@ def eval_batches(
         batch_size: examples in a batch.
 
     Yields:
-        images ``(batch_size, H, W, C)`` uint8, labels ``(batch_size,)`` int32 and weights
-        ``(batch_size,)`` float32: 1 for an example, 0 for the padding of the last batch.
+        images ``(batch_size, H, W, C)`` uint8, labels ``(batch_size,)`` int32 (or masks) and
+        weights ``(batch_size,)`` float32: 1 for an example, 0 for the padding of the last batch.
 
     Raises:
         ValueError: a batch size below 1.
@@ -172,7 +172,7 @@ def fingerprint(dataset: Dataset) -> str:
         images, labels = getattr(dataset, name)
         digest.update(f"{name} {images.shape} {labels.shape}".encode())
         digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
-        digest.update(np.ascontiguousarray(labels, "<i4").reshape(-1).data)
+        digest.update(np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).reshape(-1).data)
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder for each class."""
+"""Pictures in folders, one folder for each class; the folders may be packed in an archive."""
 
 import os
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .archive import ARCHIVES, Place, is_archive, read_archive
 from .dataset import Dataset, Split
 from .error import DataError
 from .image import EXTENSIONS, decode, quiet_pillow
@@ -25,10 +26,10 @@ def load_folder(
     A ``validation`` (or ``val``) folder is read like ``test``; both may be absent. The classes are
     the folders of the training part, sorted by name, and so are the pictures in each. Names that
     start with a dot are passed over, and so are files that do not end in png, jpg, jpeg, bmp,
-    webp, gif, tif or tiff, in either case.
+    webp, gif, tif or tiff, in either case. In an archive all of it may be in one more folder.
 
     Args:
-        root: the folder.
+        root: the folder, or an archive of it: .zip, .tar, .tar.gz or .tgz.
         size: ``(H, W)`` that every picture is resized to (see `read_image`); None where all have
             the same.
         channels: 1 for grey, 3 for colour.
@@ -38,7 +39,8 @@ def load_folder(
 
     Raises:
         DataError: no pictures where they should be, a class that only a part other than the
-            training part has, a picture that cannot be read, or pictures of different sizes.
+            training part has, a picture that cannot be read, pictures of different sizes, or a
+            damaged archive.
     """
     parts = {part: _pictures(folder) for part, folder in _parts(Path(root)).items()}
     classes = tuple(parts["train"])
@@ -62,10 +64,9 @@ def load_folder(
     return Dataset(train, validation, test, classes)
 
 
-def _parts(root: Path) -> dict[str, Path]:
+def _parts(path: Path) -> dict[str, Place]:
     """The folder of each part that is there."""
-    if not root.is_dir():
-        raise DataError(f"{root}: {_what(root)}; data.path should be a folder of class folders")
+    root = _root(path)
     inside = {path.name: path for path in _visible(root)}
     named = {name: inside[name] for name in _PARTS if name in inside}
     # A folder of vehicles may well have a class called "train": it has no folders inside.
@@ -86,7 +87,24 @@ def _parts(root: Path) -> dict[str, Path]:
     return {_PARTS[name]: path for name, path in named.items()}
 
 
-def _pictures(folder: Path) -> dict[str, list[Path]]:
+def _root(path: Path) -> Place:
+    """The folder; of an archive that holds one other than a part, that one."""
+    if path.is_dir():
+        return path
+    if not is_archive(path):
+        what = "a file" if path.exists() else "no such folder"
+        raise DataError(
+            f"{path}: {what}; data.path should be a folder of class folders, "
+            f"or an archive of one ({', '.join(ARCHIVES)})"
+        )
+    root = read_archive(path, EXTENSIONS)
+    inside = _visible(root)
+    if len(inside) == 1 and inside[0].name not in _PARTS and _folders(inside[0]):
+        return inside[0]
+    return root
+
+
+def _pictures(folder: Place) -> dict[str, list[Place]]:
     """The picture files of each class."""
     stray = next((path for path in _visible(folder) if _is_picture(path)), None)
     if stray:
@@ -102,14 +120,14 @@ def _pictures(folder: Path) -> dict[str, list[Path]]:
     return pictures
 
 
-def _read_all(files: Sequence[Path], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+def _read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
     """Decode on several threads; the first bad file in order is reported."""
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        first = decode(files[0], size=size, channels=channels)
+        first = _decoded(files[0], size, channels)
         images = np.empty((len(files), *first.shape), np.uint8)
 
         def read(i: int) -> None:
-            image = decode(files[i], size=size, channels=channels)
+            image = _decoded(files[i], size, channels)
             if image.shape != first.shape:
                 raise DataError(
                     f"{files[i]} is {_by(image)} but {files[0]} is {_by(first)}; "
@@ -121,20 +139,22 @@ def _read_all(files: Sequence[Path], *, size: Sequence[int] | None, channels: in
     return images
 
 
-def _visible(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+def _decoded(file: Place, size: Sequence[int] | None, channels: int) -> np.ndarray:
+    source = file if isinstance(file, Path) else file.read_bytes()
+    return decode(source, size=size, channels=channels, name=str(file))
 
 
-def _folders(folder: Path) -> list[Path]:
+def _visible(folder: Place) -> list[Place]:
+    found = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    return sorted(found, key=lambda path: path.name)
+
+
+def _folders(folder: Place) -> list[Place]:
     return [path for path in _visible(folder) if path.is_dir()]
 
 
-def _is_picture(path: Path) -> bool:
+def _is_picture(path: Place) -> bool:
     return path.suffix.lower() in EXTENSIONS and path.is_file()
-
-
-def _what(path: Path) -> str:
-    return "a file" if path.exists() else "no such folder"
 
 
 def _by(image: np.ndarray) -> str:

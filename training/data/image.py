@@ -61,9 +61,13 @@ def quiet_pillow() -> Iterator[None]:
 
 
 def decode(
-    source: str | PathLike[str] | bytes, *, size: Sequence[int] | None, channels: int
+    source: str | PathLike[str] | bytes,
+    *,
+    size: Sequence[int] | None,
+    channels: int,
+    name: str | None = None,
 ) -> np.ndarray:
-    """`read_image`, to be called within `quiet_pillow`."""
+    """`read_image`, to be called within `quiet_pillow`; errors call the picture by `name`."""
     from PIL import Image, ImageOps
 
     if channels not in (1, 3):
@@ -73,12 +77,61 @@ def decode(
         with Image.open(file, formats=FORMATS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             plain = _opaque(_eight_bits(picture)).convert("L" if channels == 1 else "RGB")
-        if size is not None and plain.size != (size[1], size[0]):
-            plain = plain.resize((size[1], size[0]), Image.Resampling.BILINEAR)
-        return np.array(plain).reshape(plain.height, plain.width, channels)
+        array = np.array(plain if size is None else _resized(plain, size))
+        return array.reshape(*array.shape[:2], channels)
     except Exception as error:  # decoders raise nearly anything on damaged data
-        name = "picture" if isinstance(source, bytes) else str(source)
-        raise DataError(f"{name}: cannot be read as a picture: {_reason(error)}") from None
+        raise DataError(
+            f"{_name(source, name)}: cannot be read as a picture: {_reason(error)}"
+        ) from None
+
+
+def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
+    """A picture whose pixels are numbers, as they are: no palette, no colours, no scaling.
+
+    Args:
+        source: a file, or its content.
+        name: what errors call it.
+
+    Returns:
+        ``(H, W)``, int32.
+
+    Raises:
+        DataError: it is damaged, or has colours.
+    """
+    from PIL import Image
+
+    file = io.BytesIO(source) if isinstance(source, bytes) else source
+    called = _name(source, name)
+    try:
+        with Image.open(file, formats=FORMATS) as picture:
+            mode, numbers = picture.mode, np.array(picture)
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
+    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
+        raise DataError(
+            f"{called}: not a mask: its pixels are {mode} colours, need one whole number each; "
+            "save it as grey (or with a palette) in PNG"
+        )
+    return numbers.astype(np.int32)
+
+
+def resize_picture(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """Bytes or floats ``(H, W)`` or ``(H, W, 3)`` at another size, bilinear and antialiased."""
+    from PIL import Image
+
+    return np.array(_resized(Image.fromarray(image), size))
+
+
+def _resized(picture: "Image", size: Sequence[int]) -> "Image":
+    from PIL import Image
+
+    if picture.size == (size[1], size[0]):
+        return picture
+    return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
+    return name or ("picture" if isinstance(source, bytes) else str(source))
 
 
 def _eight_bits(picture: "Image") -> "Image":

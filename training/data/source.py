@@ -3,13 +3,18 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from .archive import ARCHIVES
+from .cifar import load_cifar
 from .dataset import Dataset, split
 from .digits import load_digits
 from .error import DataError
 from .fetch import DATASETS, default_directory
 from .folder import load_folder
 from .idx import load_idx
+from .masks import Values, load_masks
 from .npz import load_npz
+
+_PACKED = ("folder", "masks")  # the sources that read archives in place of folders
 
 
 def load(
@@ -18,6 +23,10 @@ def load(
     path: str | None = None,
     size: Sequence[int] | None = None,
     channels: int | None = None,
+    images: str = "images",
+    masks: str = "masks",
+    values: Values = "classes",
+    classes: Sequence[str] = (),
     validation: int | float = 0,
     test: int | float = 0,
     seed: int,
@@ -26,11 +35,12 @@ def load(
     """Read a dataset and split it.
 
     Args:
-        source: "digits" (`load_digits`), "idx" (`load_idx`), "folder" (`load_folder`) or "npz"
-            (`load_npz`).
+        source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
+            (`load_folder`), "npz" (`load_npz`) or "masks" (`load_masks`).
         path: where it is (see `locate`); not for "digits".
-        size, channels: how "folder" reads its pictures, colour by default. The other sources are
-            arrays, which keep their own.
+        size, channels: how "folder" and "masks" read their pictures, colour by default. The other
+            sources are arrays, which keep their own.
+        images, masks, values, classes: see `load_masks`.
         validation, test: how much to set aside, see `split`.
         seed: of the split.
         beside: see `locate`.
@@ -45,8 +55,18 @@ def load(
     """
     readers: dict[str, Callable[[Path], Dataset]] = {
         "idx": load_idx,
+        "cifar": load_cifar,
         "folder": lambda found: load_folder(found, size=size, channels=channels or 3),
         "npz": load_npz,
+        "masks": lambda found: load_masks(
+            found,
+            images=images,
+            masks=masks,
+            values=values,
+            classes=classes,
+            size=size or (),
+            channels=channels or 3,
+        ),
     }
     if source == "digits":
         dataset = load_digits()
@@ -56,11 +76,11 @@ def load(
     elif path is None:
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
-        dataset = readers[source](locate(path, beside=beside))
+        dataset = readers[source](locate(path, beside=beside, packed=source in _PACKED))
     return split(dataset, validation=validation, test=test, seed=seed)
 
 
-def locate(path: str, *, beside: Path | None) -> Path:
+def locate(path: str, *, beside: Path | None, packed: bool = False) -> Path:
     """The file or folder that a config means by `path`.
 
     An absolute path is itself. Any other is looked for beside the config, then in the current
@@ -69,6 +89,7 @@ def locate(path: str, *, beside: Path | None) -> Path:
     Args:
         path: as the config has it; ``~`` is the home directory.
         beside: the config file's folder, where it has one.
+        packed: whether an archive of that name will do: ``path.zip``, ``path.tar.gz``.
 
     Raises:
         DataError: it is in none of these places; for a dataset that `fetch` knows, the message
@@ -76,8 +97,10 @@ def locate(path: str, *, beside: Path | None) -> Path:
     """
     tried = []
     for candidate in _candidates(Path(path).expanduser(), beside):
-        if candidate.exists():
-            return candidate
+        endings = ("", *ARCHIVES) if packed else ("",)
+        for found in (candidate.with_name(candidate.name + ending) for ending in endings):
+            if found.exists():
+                return found
         tried.append(str(candidate))
     name = Path(path).name
     remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else "correct data.path"

@@ -10,7 +10,7 @@ import threading
 
 import pytest
 
-from convax.training.data import DATASETS, DataError, fetch
+from convax.training.data import DATASETS, DataError, fetch, load_cifar
 
 # `convax.training.data.fetch` is the function; this is the module it is in.
 MODULE = sys.modules[fetch.__module__]
@@ -20,6 +20,10 @@ CONTENT = random.Random(0).randbytes(100_000)  # gzip cannot make it any smaller
 PACKED = gzip.compress(CONTENT, mtime=0)
 REPACKED = gzip.compress(CONTENT, compresslevel=1, mtime=7)
 WRONG = gzip.compress(CONTENT[::-1], mtime=0)
+
+
+def sha256(data):
+    return hashlib.sha256(data).hexdigest()
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -80,8 +84,7 @@ def server(monkeypatch):
 @pytest.fixture
 def get(server, tmp_path, monkeypatch):
     """``get(how, ...)`` fetches a dataset of one file from mirrors that behave like that."""
-    sums = (hashlib.sha256(data).hexdigest() for data in (PACKED, CONTENT))
-    file = MODULE.RemoteFile(NAME, *sums)
+    file = MODULE.RemoteFile(NAME, sha256(PACKED), sha256(CONTENT))
     monkeypatch.setitem(DATASETS, "numbers", MODULE.Remote((), (file,)))
 
     def fetch_from(*hows, **options):
@@ -169,6 +172,30 @@ def test_packed_anew_is_right_too(get, server, target):
     assert target.read_bytes() == REPACKED != PACKED
     get("good")
     assert len(server.log) == 1
+
+
+@pytest.mark.parametrize("kind", ["md5", "sha256"])
+def test_a_checksum_of_the_file_alone(get, server, target, monkeypatch, kind):
+    file = MODULE.RemoteFile(NAME, hashlib.new(kind, PACKED).hexdigest())
+    monkeypatch.setitem(DATASETS, "numbers", DATASETS["numbers"]._replace(files=(file,)))
+    get("wrong", "repacked", "good")
+    assert target.read_bytes() == PACKED
+    assert [how for how, _ in server.log] == ["wrong", "repacked", "good"]
+
+
+def test_cifar10_comes_as_it_is_read(server, tmp_path, monkeypatch):
+    """`convax fetch cifar10`, then data.path = "cifar10"."""
+    (file,) = DATASETS["cifar10"].files
+    assert DATASETS["cifar10"].mirrors == ("https://www.cs.toronto.edu/~kriz/",)
+    assert file == ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", None)
+    mirror = f"http://127.0.0.1:{server.server_port}/good"
+    wanted = file._replace(checksum=hashlib.md5(PACKED).hexdigest())
+    monkeypatch.setitem(DATASETS, "cifar10", MODULE.Remote((mirror,), (wanted,)))
+    folder = fetch("cifar10", tmp_path, progress=False)
+    assert folder == tmp_path / "cifar10"
+    assert (folder / "cifar-10-binary.tar.gz").read_bytes() == PACKED
+    with pytest.raises(DataError, match=r"cifar10/cifar-10-binary\.tar\.gz: damaged archive"):
+        load_cifar(folder)  # a gzip file, but no tar: it looked there
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """From a config's [data] table to a dataset: where it is looked for, and how it is split."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -123,6 +124,16 @@ def test_load_folder(places):
     ).train.images.shape == (1, 4, 5, 1)
 
 
+def test_load_folder_out_of_an_archive(places):
+    """Named with its ending, or without it where there is no folder of that name."""
+    folder = places["data"] / "made" / "cat"
+    folder.mkdir(parents=True)
+    Image.new("L", (3, 3)).save(folder / "1.png")
+    shutil.make_archive(str(places["data"] / "pets"), "zip", folder.parent)
+    for path in ("pets.zip", "pets"):
+        assert load("folder", path=path, seed=0).train.images.shape == (1, 3, 3, 3)
+
+
 def test_load_idx(places):
     with pytest.raises(DataError, match=r"pets: no train-images-idx3-ubyte here"):
         (places["here"] / "pets").mkdir()
@@ -130,7 +141,7 @@ def test_load_idx(places):
 
 
 def test_load_refuses():
-    with pytest.raises(DataError, match=r"data\.source: got 'csv', need one of digits, idx, fol"):
+    with pytest.raises(DataError, match=r"data\.source: got 'csv', need one of digits, idx, cif"):
         load("csv", path="a", seed=0)
     with pytest.raises(DataError, match=r"data\.path: missing; source = 'idx' needs one"):
         load("idx", seed=0)

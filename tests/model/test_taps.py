@@ -1,0 +1,209 @@
+"""Taps: what a network computes on the way, as it would without them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convax import model
+from convax.model.summary import _multiply_adds
+
+KEY = jax.random.key(0)
+X = jax.random.normal(KEY, (3, 6, 6, 2))
+
+
+def network():
+    """Every way in which layers nest, with state and with random numbers."""
+    block = model.residual_block(
+        conv1=model.conv(4, 3, padding=1), bn1=model.batch_norm(), then=model.relu()
+    )
+    return model.serial(
+        stem=model.conv(4, 3, padding=1),
+        stage1=model.serial(block1=block, block2=model.residual(model.dropout(0.5))),
+        both=model.parallel(a=model.conv(2, 1), b=model.serial(act=model.tanh())),
+        pool=model.global_avg_pool(),
+        fc=model.dense(5),
+    )
+
+
+PATHS = [
+    "stage1/block1",
+    "stage1/block1/conv1",
+    "stage1/block2/branch",
+    "both/b/act",
+    "stage1",
+    "fc",
+]
+
+
+@pytest.fixture(scope="module")
+def initialised():
+    net = network()
+    _, params, state = net.init(KEY, X.shape)
+    return net, params, state
+
+
+def close(actual, expected):
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6), actual, expected
+    )
+
+
+def test_activations_are_those_of_the_layers(initialised):
+    net, params, state = initialised
+    (y, found), _ = model.tap(net, PATHS).apply(params, state, X)
+    assert list(found) == PATHS
+    stem, _ = model.conv(4, 3, padding=1).apply(params["stem"], {}, X)
+    inside = params["stage1"]["block1"]
+    conv1, _ = model.conv(4, 3, padding=1).apply(inside["conv1"], {}, stem)
+    bn1, _ = model.batch_norm().apply(inside["bn1"], state["stage1"]["block1"]["bn1"], conv1)
+    block1 = jnp.maximum(bn1 + stem, 0)
+    close(found["stage1/block1/conv1"], conv1)
+    close(found["stage1/block1"], block1)
+    close(found["stage1"], 2 * block1)  # no dropout in evaluation: block + block
+    close(found["both/b/act"], jnp.tanh(2 * block1))
+    close(found["fc"], y)
+
+
+@pytest.mark.parametrize("train", [False, True])
+def test_the_network_is_not_changed(initialised, train):
+    """The same parameters, state, random numbers, output."""
+    net, params, state = initialised
+    tapped = model.tap(net, PATHS)
+    (out_shape, shapes), params_too, state_too = tapped.init(KEY, X.shape)
+    jax.tree.map(np.testing.assert_array_equal, (params_too, state_too), (params, state))
+    assert out_shape == (3, 5) and shapes["stage1"] == (3, 6, 6, 4)
+    y, after = net.apply(params, state, X, train=train, key=KEY)
+    (y_too, found), after_too = tapped.apply(params, state, X, train=train, key=KEY)
+    jax.tree.map(np.testing.assert_array_equal, (y_too, after_too), (y, after))
+    assert jax.tree.structure(after_too) == jax.tree.structure(state)
+    assert {path: a.shape for path, a in found.items()} == shapes
+
+
+def test_under_jit_grad_and_vmap(initialised):
+    net, params, state = initialised
+    tapped = model.tap(net, ["stage1/block1", "both"])
+
+    def score(params, x):
+        (_, found), _ = tapped.apply(params, state, x)
+        return jnp.sum(found["stage1/block1"] ** 2) + jnp.sum(found["both"])
+
+    def run(x):
+        return tapped.apply(params, state, x)[0]
+
+    close(jax.jit(run)(X), run(X))
+    grads = jax.jit(jax.grad(score))(params, X)
+    assert np.abs(grads["stem"]["kernel"]).max() > 0 and not grads["fc"]["kernel"].any()
+    eps = jnp.zeros_like(params["both"]["a"]["bias"]).at[0].set(1e-2)
+    moved = params | {
+        "both": {"a": params["both"]["a"] | {"bias": params["both"]["a"]["bias"] + eps}}
+    }
+    slope = (score(moved, X) - score(params, X)) / 1e-2
+    np.testing.assert_allclose(grads["both"]["a"]["bias"][0], slope, rtol=1e-2)
+    each = jax.vmap(lambda x: run(x[None]))(X)
+    close(jax.tree.map(lambda a: a[:, 0], each), run(X))
+    close(jax.jit(jax.checkpoint(run))(X), run(X))
+
+
+def test_nothing_is_computed_twice(initialised):
+    net, params, state = initialised
+
+    def multiply_adds(layer):
+        return _multiply_adds(jax.make_jaxpr(lambda x: layer.apply(params, state, x))(X).jaxpr)
+
+    assert multiply_adds(model.tap(net, PATHS)) == multiply_adds(net)
+    pixels = 3 * 36  # stem, conv1, a, fc
+    assert multiply_adds(net) == pixels * (9 * 2 * 4 + 9 * 4 * 4 + 4 * 2) + 3 * 6 * 5
+
+
+def test_a_backbone_ends_with_its_last_path(initialised):
+    net, params, state = initialised
+    trunk = model.backbone(net, ["stage1/block1", "stage1"])
+    shapes, own, own_state = trunk.init(KEY, X.shape)
+    assert shapes == {"stage1/block1": (3, 6, 6, 4), "stage1": (3, 6, 6, 4)}
+    assert list(own) == ["stem", "stage1"] and list(own_state) == ["stage1"]
+    found, after = trunk.apply(params, state, X)  # the whole network's parameters fit
+    (_, expected), _ = model.tap(net, list(shapes)).apply(params, state, X)
+    close(found, expected)
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    inner = model.backbone(net, ["stage1/block1/bn1"])
+    _, own, _ = inner.init(KEY, X.shape)
+    assert list(own) == ["stem", "stage1"] and sorted(own["stage1"]["block1"]) == ["bn1", "conv1"]
+
+
+def test_a_head_on_several_stages():
+    """As a segmentation network does it: one layer of a `serial`, with its own parameters."""
+    one, two = model.conv(3, 1), model.conv(3, 1)
+
+    def init(key, in_shape):
+        shape, first, _ = one.init(key, in_shape["stage1"])
+        _, second, _ = two.init(key, in_shape["stage2"])
+        return shape, {"first": first, "second": second}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        coarse, _ = two.apply(params["second"], {}, x["stage2"])
+        fine, _ = one.apply(params["first"], {}, x["stage1"])
+        return fine + jnp.repeat(jnp.repeat(coarse, 2, 1), 2, 2), state
+
+    stages = {f"stage{n}": model.conv(n * 2, 3, padding=1, stride=n) for n in (1, 2)}
+    classifier = model.serial(**stages, pool=model.global_avg_pool(), fc=model.dense(9))
+    net = model.serial(
+        backbone=model.backbone(classifier, ["stage1", "stage2"]), head=model.Layer(init, apply)
+    )
+    out_shape, params, state = net.init(KEY, X.shape)
+    assert out_shape == (3, 6, 6, 3) and state == {}
+    assert {name: list(part) for name, part in params.items()} == {
+        "backbone": ["stage1", "stage2"],
+        "head": ["first", "second"],
+    }
+    y, _ = jax.jit(net.apply)(params, state, X)
+    assert y.shape == out_shape
+    summary = model.summarize(net, X.shape[1:])
+    assert [row.path for row in summary.rows] == ["backbone/stage1", "backbone/stage2", "head"]
+    assert summary.flops == 2 * (36 * 9 * 2 * 2 + 9 * 9 * 2 * 4 + 36 * 2 * 3 + 9 * 4 * 3)
+    assert summary.receptive_field is None
+
+
+def test_stages_of_a_resnet():
+    trunk = model.backbone(model.resnet(10, depth=50), ["stage2", "stage3", "stage4/block1"])
+    shapes, params, state = model.init_shapes(trunk, (1, 64, 64, 3))
+    assert shapes == {
+        "stage2": (1, 8, 8, 512), "stage3": (1, 4, 4, 1024), "stage4/block1": (1, 2, 2, 2048)
+    }  # fmt: skip
+    assert "fc" not in params and list(params["stage4"]) == list(state["stage4"]) == ["block1"]
+
+
+def opaque():
+    return network()._replace(about=network().about._replace(remake=None))
+
+
+@pytest.mark.parametrize(
+    "make, message",
+    [
+        (
+            lambda: model.tap(network(), ["stage1/blok1"]),
+            r"tap: no layer at 'stage1/blok1': need the path of a layer of this network; near it: "
+            r"stage1/block\d",
+        ),
+        (
+            lambda: model.backbone(network(), ["zzz"]),
+            r"backbone: no layer at 'zzz': .*near it: stem, stage1, both, pool, fc",
+        ),
+        (lambda: model.backbone(network(), []), r"backbone: no paths: got \[\], need at least one"),
+        (
+            lambda: model.tap(model.serial(trunk=opaque()), ["trunk/stem"]),
+            r"tap: a layer that cannot be looked into: got a serial at 'trunk', need one with "
+            r"About\.remake; tap it as a whole",
+        ),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_what_cannot_be_looked_into_can_be_tapped_as_a_whole():
+    net = model.serial(trunk=opaque())
+    _, params, state = net.init(KEY, X.shape)
+    (y, found), _ = model.tap(net, ["trunk"]).apply(params, state, X)
+    np.testing.assert_array_equal(found["trunk"], y)

@@ -1,0 +1,113 @@
+"""Archives: the same as the folders that are in them, and every kind of damage."""
+
+import io
+import random
+import tarfile
+import zipfile
+
+import pytest
+
+from convax.training.data import DataError
+from convax.training.data.archive import read_archive
+
+FILES = {"a/1.png": b"first", "a/b/2.PNG": b"second", "a/notes.txt": b"text"}
+NOISE = random.Random(0).randbytes(50_000)  # that gzip cannot make smaller
+
+
+def write(path, files):
+    """An archive of the kind that its name says."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            for name, content in files.items():
+                packed.writestr(name, content)
+        return path
+    with tarfile.open(path, "w" if path.suffix == ".tar" else "w:gz") as packed:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
+    return path
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.TGZ"])
+def test_what_is_inside(tmp_path, name):
+    root = read_archive(write(tmp_path / name, FILES), (".png",))
+    (a,) = root.iterdir()
+    assert (root.name, a.name, str(a)) == (name, "a", f"{tmp_path / name}: a")
+    assert sorted(place.name for place in a.iterdir()) == ["1.png", "b", "notes.txt"]
+    assert (a / "1.png").read_bytes() == b"first"
+    assert (a / "b" / "2.PNG").read_bytes() == b"second" and (a / "b" / "2.PNG").suffix == ".PNG"
+    assert (a / "notes.txt").read_bytes() == b"", "nobody asked for it"
+    assert (a.is_dir(), a.is_file()) == (True, False)
+    assert ((a / "1.png").is_dir(), (a / "1.png").is_file()) == (False, True)
+    assert ((a / "gone").is_dir(), (a / "gone").is_file()) == (False, False)
+
+
+@pytest.mark.parametrize("ending", [".zip", ".tar"])
+def test_names_in_any_manner(tmp_path, ending):
+    files = {"./a/1.png": b"old", "/b/1.png": b"b", "a//1.png": b"new"}
+    root = read_archive(write(tmp_path / f"x{ending}", files), (".png",))
+    assert sorted(place.name for place in root.iterdir()) == ["a", "b"]
+    assert (root / "a" / "1.png").read_bytes() == b"new", "the last of equal names"
+    assert (root / "b" / "1.png").read_bytes() == b"b"
+
+
+def test_empty_folders_are_there_and_links_are_not(tmp_path):
+    with tarfile.open(tmp_path / "x.tar", "w") as packed:
+        for name, kind in (("empty", tarfile.DIRTYPE), ("link.png", tarfile.SYMTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = kind, "/etc/passwd"
+            packed.addfile(member)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr("empty/", "")
+    for name in ("x.tar", "x.zip"):
+        (only,) = read_archive(tmp_path / name, (".png",)).iterdir()
+        assert only.name == "empty" and only.is_dir() and list(only.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
+def test_one_that_is_cut_short_is_noticed(tmp_path, name):
+    path = write(tmp_path / name, {f"a/{i}.png": NOISE[1536 * i :][:1536] for i in range(6)})
+    content = path.read_bytes()
+    end = len(content) - (10_240 if name == "x.tar" else 1)  # Python pads a tar file with zeros
+    for length in [0, 1, 2 * 512, *range(4, end, 509), 4 * 512]:
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"^\S+: damaged archive: .*; copy or down") as caught:
+            read_archive(path, (".png",))
+        assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_a_changed_byte_is_noticed(tmp_path, name):
+    path = write(tmp_path / name, {"a/1.png": NOISE})
+    content = bytearray(path.read_bytes())
+    content[25_000] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=rf"{name}: damaged archive: .*(CRC|crc)"):
+        read_archive(path, (".png",))
+
+
+def test_a_header_that_is_none_is_not_taken_for_the_end(tmp_path):
+    path = write(tmp_path / "x.tar", {"a/1.png": b"first", "a/2.png": b"second"})
+    content = bytearray(path.read_bytes())
+    content[1024:1124] = bytes(range(100))
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="damaged archive: cut short, or not a tar file from some"):
+        read_archive(path, (".png",))
+
+
+def test_a_password(tmp_path):
+    path = write(tmp_path / "x.zip", {"a/1.png": b"first"})
+    content = bytearray(path.read_bytes())
+    for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        content[content.index(signature) + flags] |= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"x\.zip: damaged archive: .*password required"):
+        read_archive(path, (".png",))
+
+
+@pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
+def test_no_archive_at_all(tmp_path, name):
+    (tmp_path / name).write_bytes(b"none")
+    with pytest.raises(DataError, match=rf"{name}: damaged archive: .*; copy or download it again"):
+        read_archive(tmp_path / name, (".png",))

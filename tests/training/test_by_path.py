@@ -1,0 +1,159 @@
+"""Optimizers by parameter path, against optax's masks and against the optimizers alone."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from convax.training.by_path import by_path
+from convax.training.optimizer import adam, adamw, apply_updates, chain, clip_by_global_norm, sgd
+from convax.training.paths import map_named, named_leaves
+
+SHAPES = {
+    "stem": {"conv": {"kernel": (3, 3, 2), "bias": (2,)}},
+    "body": [{"kernel": (4, 2), "none": None}, {"kernel": (5,)}],
+    "head": {"kernel": (2, 3), "bias": (3,), "empty": (0,), "scalar": ()},
+}
+
+
+def draw(rng):
+    is_shape = lambda node: isinstance(node, tuple)  # noqa: E731
+    return jax.tree.map(
+        lambda shape: jnp.asarray(rng.normal(size=shape), jnp.float32), SHAPES, is_leaf=is_shape
+    )
+
+
+def run(optimizer, params, gradients):
+    state = optimizer.init(params)
+    for grads in gradients:
+        updates, state = jax.jit(optimizer.update)(grads, state, params)
+        params = apply_updates(params, updates)
+    return params, state
+
+
+def rate(count):
+    return 0.1 * 0.9 ** count.astype(float)
+
+
+ours = {"stem/.*": None, ".*/bias": sgd(0.3), "body/.*": adam(rate, weight_decay=0.1)}
+theirs = {
+    "stem/.*": None,
+    ".*/bias": optax.sgd(0.3),
+    "body/.*": optax.chain(optax.add_decayed_weights(0.1), optax.adam(rate)),
+}
+LABELS = {"stem": "frozen", "bias": "bias", "body": "body"}
+
+
+def label(path, _):
+    found = [v for k, v in LABELS.items() if path.startswith(k) or path.endswith(k)]
+    return found[0] if found else "default"
+
+
+@pytest.mark.parametrize("groups", [ours, theirs], ids=["ours", "optax's"])
+@pytest.mark.parametrize("clipped", [False, True], ids=["alone", "behind a clip"])
+def test_equals_optax(groups, clipped, rng):
+    params, gradients = draw(rng), [draw(rng) for _ in range(5)]
+    mine = by_path(groups, adamw(0.05))
+    parts = {
+        "frozen": optax.set_to_zero(),
+        "bias": theirs[".*/bias"],
+        "body": theirs["body/.*"],
+        "default": optax.adamw(0.05, weight_decay=1e-2),
+    }
+    other = optax.multi_transform(parts, lambda tree: map_named(label, tree))
+    if clipped:
+        mine = chain(clip_by_global_norm(1.0), mine)
+        other = optax.chain(optax.clip_by_global_norm(1.0), other)
+    with jax.numpy_dtype_promotion("standard"):
+        end, _ = run(mine, params, gradients)
+        expected, _ = run(other, params, gradients)
+    assert jax.tree.structure(end) == jax.tree.structure(expected)
+    for (path, a), (_, e) in zip(named_leaves(end), named_leaves(expected), strict=True):
+        np.testing.assert_allclose(a, e, 1e-5, 1e-6, err_msg=path)
+
+
+def test_one_group_for_all_is_the_optimizer_itself(rng):
+    params, gradients = draw(rng), [draw(rng) for _ in range(3)]
+    expected = run(adam(0.1), params, gradients)
+    for optimizer in (by_path({}, adam(0.1)), by_path({".*": adam(0.1)}, None)):
+        end, state = run(optimizer, params, gradients)
+        for a, e in zip(jax.tree.leaves((end, state)), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_array_equal(a, e)
+
+
+def test_frozen_parameters_stay_and_take_no_memory(rng):
+    params = draw(rng)
+    end, state = run(by_path({"stem/.*|body/.*": None}, adamw(0.1)), params, [draw(rng)] * 2)
+    for (path, after), (_, before) in zip(named_leaves(end), named_leaves(params), strict=True):
+        assert np.array_equal(after, before) == (
+            path.startswith(("stem", "body")) or not after.size
+        )
+    assert [path for path, _ in named_leaves(state)] == ["0/count"] + [
+        f"0/{moment}/head/{leaf}"
+        for moment in ("mu", "nu")
+        for leaf in ("bias", "empty", "kernel", "scalar")
+    ]
+
+
+def test_the_first_expression_that_matches_counts(rng):
+    params = draw(rng)
+    grads = jax.tree.map(jnp.ones_like, params)
+    optimizer = by_path({"stem/.*": sgd(1.0), ".*/bias": sgd(2.0)}, sgd(3.0))
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    rates = {path: -float(u.ravel()[0]) for path, u in named_leaves(updates) if u.size}
+    assert rates["stem/conv/bias"] == 1.0
+    assert rates["head/bias"] == 2.0
+    assert rates["head/kernel"] == rates["body/0/kernel"] == 3.0
+
+
+def test_compiles_once_and_scans(rng):
+    params, grads = draw(rng), draw(rng)
+    optimizer = by_path(ours, adam(0.1))
+    traces = []
+
+    @functools.partial(jax.jit, donate_argnums=1)
+    def step(params, state):
+        traces.append(None)
+        updates, state = optimizer.update(grads, state, params)
+        return apply_updates(params, updates), state
+
+    state = optimizer.init(params)
+    for _ in range(3):
+        params, state = step(params, state)
+    assert len(traces) == 1
+    jax.lax.scan(lambda carry, _: (step(*carry), None), (params, state), length=2)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: by_path({"stem/(": None}, sgd(0.1)), r"^by_path: bad pattern: got 'stem/\('"),
+        (
+            lambda p: by_path({"stem/.*": None, "hed/kernel": None}, sgd(0.1)).init(p),
+            r"^by_path: matches nothing: got 'hed/kernel', need .* such as head/kernel, .*\.\*",
+        ),
+        (
+            lambda p: by_path({"x": None}, sgd(0.1)).init({}),
+            r"need the whole path of a parameter such as \(there are none\)",
+        ),
+        (
+            lambda p: by_path({"stem/.*": None}, sgd(0.1)).update(p, (), p),
+            r"^by_path: wrong number of states: got 0, need 1; pass the state",
+        ),
+    ],
+)
+def test_errors(call, message, rng):
+    with pytest.raises(ValueError, match=message):
+        call(draw(rng))
+
+
+def test_a_gradient_that_does_not_fit_is_named(rng):
+    params = draw(rng)
+    optimizer = by_path({".*/bias": sgd(0.1)}, adam(0.1))
+    wrong = draw(rng)
+    wrong["head"]["kernel"] = jnp.zeros((3, 2))
+    with pytest.raises(ValueError, match=r"^adam: head/kernel: gradient has shape \(3, 2\)"):
+        optimizer.update(wrong, optimizer.init(params), params)

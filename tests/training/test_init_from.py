@@ -1,0 +1,219 @@
+"""`[init_from]`: what is taken, what is not, and that both are said."""
+
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import convax
+from convax.training import checkpoint
+from convax.training.config import load_config
+from convax.training.config_error import ConfigError
+from convax.training.experiment import prepare
+from convax.training.init_from import start_of
+from convax.training.loop import InterruptedRun
+from convax.training.paths import named_leaves
+from convax.training.run import RunError, open_run
+from convax.training.tensors import WeightsError
+from convax.training.trained import load_network, save_run_weights
+from tests.training.test_loop import Recorder, final_bytes
+
+HEAD = ["dense2/bias", "dense2/kernel"]
+
+
+def begin(tiny, *overrides) -> tuple[Any, Any]:
+    """The state before the first step, and what was taken."""
+    return start_of(prepare(load_config(tiny, list(overrides))))
+
+
+def assert_taken(state, run, *, but=()):
+    """The parameters are those of the best checkpoint of `run`, except for some."""
+    there = dict(named_leaves(load_network(run.path).params))
+    for path, leaf in named_leaves(state.params):
+        assert (path in but) != np.array_equal(leaf, there.get(path)), path
+
+
+@pytest.fixture
+def two_classes(tiny):
+    """The tiny experiment with another number of classes."""
+    data = tiny.parent / "tiny.npz"
+    arrays = dict(np.load(data))
+    arrays |= {name: arrays[name] % 2 for name in ("y_train", "y_test")}
+    np.savez(data, **arrays)
+    return tiny
+
+
+@pytest.mark.parametrize("kind", ["run", "ours", "torch", "pt"])
+def test_everything_is_taken_from_anywhere(kind, whole, tiny, tmp_path, request):
+    path = tmp_path / {"ours": "w.safetensors", "torch": "t.safetensors", "pt": "t.pt"}.get(
+        kind, ""
+    )
+    if kind == "run":
+        path = whole.path
+    elif kind == "pt":
+        torch = request.getfixturevalue("torch")
+        save_run_weights(whole.path, tmp_path / "t.safetensors", torch=True)
+        tensors = safetensors.numpy.load_file(tmp_path / "t.safetensors")
+        torch.save({name: torch.tensor(array) for name, array in tensors.items()}, path)
+    else:
+        save_run_weights(whole.path, path, torch=kind == "torch")
+    state, taken = begin(tiny, f"init_from.path={path}")
+    assert_taken(state, whole)
+    assert taken.taken == [path for path, _ in named_leaves(state.params)]
+    assert taken.initial == taken.left == []
+    assert int(state.step) == 0
+
+
+def test_the_last_checkpoint_of_a_run(whole, tiny, monkeypatch):
+    asked = []
+    real = checkpoint.restore_network
+    monkeypatch.setattr(
+        "convax.training.trained.restore_network", lambda *a: asked.append(a[1]) or real(*a)
+    )
+    begin(tiny, f"init_from.path={whole.path}", "init_from.checkpoint=last")
+    assert asked == ["last"]
+
+
+def test_another_number_of_classes_starts_the_head_anew(whole, two_classes):
+    state, taken = begin(two_classes, f"init_from.path={whole.path}")
+    assert_taken(state, whole, but=HEAD)
+    assert taken.initial == HEAD
+    plain, nothing = begin(two_classes)
+    assert nothing is None
+    for path, leaf in named_leaves(state.params["dense2"]):
+        np.testing.assert_array_equal(leaf, plain.params["dense2"][path])
+    for a, e in zip(
+        jax.tree.leaves(state.opt_state), jax.tree.leaves(plain.opt_state), strict=True
+    ):
+        np.testing.assert_array_equal(a, e)
+
+
+def test_what_is_skipped_and_what_is_matched(whole, tiny):
+    source = f"init_from.path={whole.path}"
+    state, taken = begin(tiny, source, "init_from.skip='dense2/.*'")
+    assert_taken(state, whole, but=HEAD)
+    assert taken.initial == HEAD
+    state, taken = begin(tiny, source, "init_from.match='.*/kernel'", "init_from.skip='dense2/.*'")
+    assert taken.taken == ["dense1/kernel"]
+    assert_taken(state, whole, but=[*HEAD, "dense1/bias"])
+
+
+def test_more_in_the_file_than_in_the_network(whole, tiny, tmp_path):
+    save_run_weights(whole.path, tmp_path / "w.safetensors")
+    arrays = safetensors.numpy.load_file(tmp_path / "w.safetensors")
+    safetensors.numpy.save_file(
+        arrays | {"aux/kernel": np.zeros(2, np.float32)}, tmp_path / "w.safetensors"
+    )
+    source = f"init_from.path={tmp_path}/w.safetensors"
+    with pytest.raises(ConfigError, match="aux/kernel: not in the network"):
+        begin(tiny, source)
+    state, taken = begin(tiny, source, "init_from.skip='aux/.*'")
+    assert_taken(state, whole)
+    assert (
+        str(taken) == f"initialised from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
+    )
+
+
+def test_every_misfit_is_listed_with_the_remedy(whole, tiny):
+    with pytest.raises(ConfigError) as caught:
+        begin(tiny, f"init_from.path={whole.path}", "model.hidden=[17, 5]")
+    where = f"init_from: {whole.path}: "
+    assert str(caught.value).splitlines() == [
+        f"{where}dense3/bias: missing",
+        f"{where}dense3/kernel: missing",
+        f"{where}dense1/bias: of shape (16,), but the network has (17,)",
+        f"{where}dense1/kernel: of shape (64, 16), but the network has (64, 17)",
+        f"{where}dense2/bias: of shape (3,), but the network has (5,)",
+        f"{where}dense2/kernel: of shape (16, 3), but the network has (17, 5)",
+        "init_from.skip: leaves what it matches at its first values, e.g. skip = 'dense1/bias'",
+    ]
+
+
+def test_names_of_pytorch_stand_beside_ours(whole, tiny, tmp_path):
+    file = tmp_path / "t.safetensors"
+    save_run_weights(whole.path, file, torch=True)
+    tensors = safetensors.numpy.load_file(file)
+    del tensors["1.bias"]
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(ConfigError, match=r"dense1/bias \(1\.bias\): missing"):
+        begin(tiny, f"init_from.path={file}")
+
+
+@pytest.mark.parametrize("key", ["match", "skip"])
+def test_an_expression_that_matches_nothing_is_an_error(key, whole, tiny):
+    with pytest.raises(
+        ConfigError, match=rf"^init_from\.{key}: matches nothing: got 'dens.*', need"
+    ):
+        begin(tiny, f"init_from.path={whole.path}", f"init_from.{key}=dens")
+    with pytest.raises(ConfigError, match=rf"init_from\.{key}: should be a regular expression"):
+        load_config(tiny, ["init_from.path=x", f"init_from.{key}=("])
+
+
+def test_what_there_is_nothing_to_read_from(tiny, tmp_path, torch):
+    with pytest.raises(
+        ConfigError, match=r"^init_from\.path: none is not there: tried .*; correct"
+    ):
+        convax.train(load_config(tiny, ["init_from.path=none"]), tmp_path / "r", beside=tmp_path)
+    with pytest.raises(RunError, match="not a run directory"):
+        begin(tiny, f"init_from.path={tmp_path}")
+    (tmp_path / "bad.pth").write_bytes(b"bad")
+    with pytest.raises(WeightsError, match=r"bad\.pth: no file of PyTorch's"):
+        begin(tiny, f"init_from.path={tmp_path}/bad.pth")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "source")
+    config = load_config(two_classes, ["init_from.path=source"])
+    display = Recorder()
+    one = convax.train(config, tmp_path / "one", beside=tmp_path, display=display)
+    note = f"initialised from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
+    assert note in display.notes
+    (spec,) = filter(None, [one.config().init_from])
+    assert spec.path == str(tmp_path / "source")  # wherever it is read
+    assert one.info()["init_from"] == {
+        "path": str(tmp_path / "source"),
+        "taken": ["dense1/bias", "dense1/kernel"],
+        "initial": HEAD,
+        "left": [],
+    }
+    with pytest.raises(InterruptedRun):
+        convax.train(config, tmp_path / "two", beside=tmp_path, display=Recorder(20))
+    shutil.rmtree(tmp_path / "source")
+    assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
+
+
+def test_a_run_killed_before_its_first_evaluation_needs_no_source_either(whole, tiny, tmp_path):
+    class Dies(Recorder):
+        def step(self, step, total, record):
+            raise MemoryError
+
+    shutil.copytree(whole.path, tmp_path / "source")
+    config = load_config(tiny, ["init_from.path=source"])
+    one = convax.train(config, tmp_path / "one", beside=tmp_path)
+    with pytest.raises(MemoryError):
+        convax.train(config, tmp_path / "two", beside=tmp_path, display=Dies())
+    shutil.rmtree(tmp_path / "source")
+    assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
+    assert sorted(p.name for p in open_run(tmp_path / "two").checkpoints.glob("step-*")) == sorted(
+        p.name for p in one.checkpoints.glob("step-*")
+    )
+
+
+def test_fine_tuning_the_head_alone(whole, two_classes, tmp_path):
+    """The whole of it: another task, a frozen stem, a new head."""
+    overrides = [
+        f"init_from.path={whole.path}",
+        'optimizer.groups=[{match="dense1/.*", frozen=true}]',
+        "optimizer.learning_rate=0.05",
+    ]
+    run = convax.train(load_config(two_classes, overrides), tmp_path / "run")
+    params = load_network(run.path).params
+    there = load_network(whole.path).params
+    for name, leaf in there["dense1"].items():
+        np.testing.assert_array_equal(params["dense1"][name], leaf)
+    assert params["dense2"]["kernel"].shape == (16, 2)
+    assert run.info()["result"]["test"]["accuracy"] > 0.9

@@ -1,0 +1,77 @@
+"""The task of telling which class an image is of."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..model import init_classifier
+from .config import Config
+from .report_classification import draw
+from .step import accuracy, is_correct, make_loss, make_probabilities
+from .task import Batches, Numbers, Question, Saying, Task, unchanged
+
+if TYPE_CHECKING:
+    from .inference import Predictor
+
+
+def classification(config: Config) -> Task:
+    """Labels ``(N,)``, logits ``(N, K)``, the share of right answers."""
+    loss, probabilities = make_loss(config.loss), make_probabilities(config.loss)
+    return Task(
+        name="classification",
+        metric="accuracy",
+        error="error rate",
+        sentence="{share:.2%} of {images} right",
+        init=init_classifier,
+        targets=unchanged,
+        loss=loss,
+        measures=accuracy,
+        totals=partial(correct_answers, loss=loss),
+        keep=probabilities,
+        figures=figures,
+        answer=lambda outputs, preprocessing, image_shape: probabilities(outputs),
+        draw=draw,
+        predict=predict,
+        batches=Batches(500, (1, 8, 64, 512)),
+    )
+
+
+def correct_answers(
+    logits: Array, labels: Array, counted: Array, *, loss: Callable[[Array, Array], Array]
+) -> dict[str, Array]:
+    """The sums over the examples that are counted: of their loss, right answers, and themselves."""
+    return {
+        "loss": jnp.where(counted, loss(logits, labels), 0).sum(),
+        "correct": (is_correct(logits, labels) & counted).sum(dtype=jnp.int32),
+        "count": counted.sum(dtype=jnp.int32),
+    }
+
+
+def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mean loss and the share of right answers."""
+    del kept, labels
+    count = int(totals["count"])
+    return {"loss": float(totals["loss"]) / count, "accuracy": int(totals["correct"]) / count}
+
+
+def predict(predictor: "Predictor", run: Path) -> Callable[[Question], Saying]:
+    """The most probable classes of a picture."""
+    del run
+
+    def say(question: Question) -> Saying:
+        image = predictor.read(question.file, invert=question.invert)
+        probabilities = predictor(image[None])[0]
+        order = np.argsort(-probabilities, kind="stable")[: question.top]
+        ranked = [(predictor.classes[i], float(probabilities[i])) for i in order]
+        name, probability = ranked[0]
+        record = {"file": str(question.file), "class": name, "probability": probability}
+        record["top"] = [{"class": c, "probability": p} for c, p in ranked]
+        others = "".join(f"   {c} {p:.1%}" for c, p in ranked[1:])
+        return Saying(record, f"{question.file}: {name} {probability:.1%}{others}")
+
+    return say

@@ -1,0 +1,144 @@
+"""Folders that are packed in one file: read in one pass, and never unpacked to disk."""
+
+import lzma
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import TypeAlias
+
+from .error import DataError
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_BLOCK = 512  # bytes; a tar file is made of them, and ends with some that are zero
+_ERRORS = (
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+    *(EOFError, OSError, RuntimeError, ValueError),  # RuntimeError: a zip file with a password
+)
+
+
+class Packed:
+    """A file or folder in an archive: what `pathlib.Path` can do, as far as it is needed here."""
+
+    def __init__(self, archive: Path, inside: PurePosixPath):
+        self._archive, self._inside = archive, inside
+        self._children: dict[str, Packed] = {}
+        self._content: bytes | None = None
+
+    @property
+    def name(self) -> str:
+        """The last part of the path; of the root, the archive's."""
+        return self._inside.name or self._archive.name
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the name, with its dot."""
+        return self._inside.suffix
+
+    def is_dir(self) -> bool:
+        """Whether it is a folder."""
+        return self._content is None
+
+    def is_file(self) -> bool:
+        """Whether it is a file."""
+        return self._content is not None
+
+    def iterdir(self) -> Iterator["Packed"]:
+        """What is in the folder, in no order of names."""
+        return iter(self._children.values())
+
+    def read_bytes(self) -> bytes:
+        """The content; nothing of a file whose ending was not asked for."""
+        return self._content or b""
+
+    def __truediv__(self, name: str) -> "Packed":
+        return self._children.get(name) or _Missing(self._archive, self._inside / name)
+
+    def __str__(self) -> str:
+        return f"{self._archive}: {self._inside}" if self._inside.parts else str(self._archive)
+
+    def put(self, inside: PurePosixPath, content: bytes | None) -> None:
+        """Add a file, or a folder where there is no content; of equal names the last counts."""
+        node = self
+        for name in inside.parts:
+            node._content = None
+            node = node._children.setdefault(name, Packed(self._archive, node._inside / name))
+        if not node._children:
+            node._content = content
+
+
+class _Missing(Packed):
+    """What is not in the archive: neither a file nor a folder."""
+
+    def is_dir(self) -> bool:
+        """No."""
+        return False
+
+
+Place: TypeAlias = Path | Packed
+
+
+def is_archive(path: Path) -> bool:
+    """Whether it is a file with the name of an archive."""
+    return path.name.lower().endswith(ARCHIVES) and path.is_file()
+
+
+def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
+    """The root folder of an archive: .zip, .tar, .tar.gz or .tgz.
+
+    Every file is listed, and those that end in one of `endings`, in either case, are read. Links
+    are passed over.
+
+    Args:
+        path: the archive.
+        endings: with their dots, in lower case.
+
+    Raises:
+        DataError: it is no archive, damaged, cut short or encrypted.
+    """
+    root = Packed(path, PurePosixPath())
+    try:
+        with path.open("rb") as file:
+            if path.name.lower().endswith(".zip"):
+                _read_zip(file, root, endings)
+            else:
+                _read_tar(file, root, endings)
+    except _ERRORS as error:
+        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        raise DataError(f"{path}: damaged archive: {reason}; copy or download it again") from None
+    return root
+
+
+def _read_zip(file, root: Packed, endings: tuple[str, ...]) -> None:
+    with zipfile.ZipFile(file) as packed:
+        for entry in packed.infolist():
+            wanted = entry.filename.lower().endswith(endings)
+            content = packed.read(entry) if wanted and not entry.is_dir() else b""
+            root.put(_inside(entry.filename), None if entry.is_dir() else content)
+
+
+def _read_tar(file, root: Packed, endings: tuple[str, ...]) -> None:
+    with tarfile.open(fileobj=file) as packed:
+        for member in packed:
+            if member.isdir():
+                root.put(_inside(member.name), None)
+            elif member.isfile():
+                wanted = member.name.lower().endswith(endings)
+                unpacked = packed.extractfile(member) if wanted else None
+                root.put(_inside(member.name), unpacked.read() if unpacked else b"")
+        # `tarfile` takes anything that is not a header for the end; the checksum of gzip is
+        # looked at only by whoever reads on to the last byte.
+        stream = packed.fileobj
+        assert stream is not None
+        stream.seek(packed.offset)
+        if stream.read(_BLOCK) != bytes(_BLOCK):
+            raise tarfile.ReadError("cut short, or not a tar file from some point on")
+        while stream.read(1 << 20):
+            pass
+
+
+def _inside(name: str) -> PurePosixPath:
+    """A member's path from the root of the archive, however it is written."""
+    return PurePosixPath(*(part for part in PurePosixPath(name).parts if part != "/"))

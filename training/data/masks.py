@@ -1,0 +1,185 @@
+"""Pictures with a mask each: for every pixel, which class it belongs to."""
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PurePosixPath
+from typing import Literal, NamedTuple, TypeAlias
+
+import numpy as np
+
+from .archive import ARCHIVES, Packed, is_archive, read_archive
+from .dataset import Dataset, Split
+from .error import DataError
+from .image import EXTENSIONS, decode, decode_mask, quiet_pillow, resize_picture
+
+IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
+Values: TypeAlias = Literal["classes", "instances"]
+
+
+class _File(NamedTuple):
+    """A file in a folder, or the content of one in an archive."""
+
+    name: str
+    source: Path | bytes
+
+
+def load_masks(
+    root: str | Path,
+    *,
+    images: str,
+    masks: str,
+    values: Values,
+    classes: Sequence[str],
+    size: Sequence[int],
+    channels: int = 3,
+) -> Dataset:
+    """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*`` or ``root/MASKS/x_mask.*``.
+
+    Photograph and mask are resized together: bilinear and antialiased the one, to the nearest
+    pixel the other. The examples are sorted by name. Files that are no pictures are passed over.
+
+    Args:
+        root: a folder, or an archive (.zip, .tar, .tar.gz) that has the two folders anywhere in it.
+        images, masks: the names of the two folders.
+        values: what the numbers in a mask are: "classes" from 0, where 255 means no class at all;
+            or "instances", where 0 is the background and all other numbers are objects of one
+            class, as in Penn-Fudan.
+        classes: their names; the background first, for "instances".
+        size: ``(H, W)`` that all are resized to.
+        channels: 1 for grey, 3 for colour.
+
+    Returns:
+        images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.
+
+    Raises:
+        DataError: no pictures, a picture without a mask or with two, one whose mask has another
+            size, a mask that is no picture of whole numbers, or one with a class out of range.
+    """
+    if values == "instances" and len(classes) != 2:
+        raise DataError(
+            f"data.classes: masks of instances have two classes, the background and the object: "
+            f'got {len(classes)}; write classes = ["background", "object"]'
+        )
+    pairs = _pairs(Path(root), images, masks)
+    height, width = size
+    photographs = np.empty((len(pairs), height, width, channels), np.uint8)
+    labels = np.empty((len(pairs), height, width), np.uint8)
+
+    def read(i: int) -> None:
+        photograph, mask = pairs[i]
+        picture = decode(photograph.source, size=None, channels=channels, name=photograph.name)
+        numbers = decode_mask(mask.source, name=mask.name)
+        if numbers.shape != picture.shape[:2]:
+            raise DataError(
+                f"{mask.name} is {_by(numbers)} but {photograph.name} is {_by(picture)}; "
+                "a mask needs one number for each pixel of its image"
+            )
+        labels[i] = _nearest(_classes_of(numbers, values, len(classes), mask.name), size)
+        picture = picture[..., 0] if channels == 1 else picture
+        photographs[i] = resize_picture(picture, size).reshape(height, width, channels)
+
+    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(read, range(len(pairs))))  # the first bad one in order is reported
+    everything = Split(photographs, labels)
+    nothing = Split(photographs[:0], labels[:0])
+    return Dataset(everything, nothing, nothing, tuple(classes))
+
+
+def _classes_of(numbers: np.ndarray, values: Values, K: int, name: str) -> np.ndarray:
+    """Each pixel's class, uint8."""
+    if values == "instances":
+        return (numbers > 0).astype(np.uint8)
+    wrong = numbers[(numbers >= K) & (numbers != IGNORED)]
+    if wrong.size:
+        raise DataError(
+            f"{name}: class {wrong[0]} where data.classes names {K}, 0 to {K - 1} (and "
+            f"{IGNORED} for no class); name every class, or write "
+            'data.values = "instances" if the numbers tell objects apart'
+        )
+    return numbers.astype(np.uint8)
+
+
+def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
+    """The pixel in whose middle, or nearest to it, each new pixel's middle falls."""
+    rows, columns = (
+        ((2 * np.arange(new) + 1) * old) // (2 * new)
+        for new, old in zip(size, mask.shape, strict=True)
+    )
+    return mask[rows[:, None], columns[None, :]]
+
+
+def _pairs(root: Path, images: str, masks: str) -> list[tuple[_File, _File]]:
+    """Every photograph with its mask, sorted by name."""
+    found = _pictures(root, (images, masks))
+    by_stem: dict[str, list[_File]] = {}
+    for file in found[masks]:
+        by_stem.setdefault(PurePosixPath(file.name).stem, []).append(file)
+    pairs = []
+    for photograph in found[images]:
+        stem = PurePosixPath(photograph.name).stem
+        candidates = [f for name in (stem, f"{stem}_mask") for f in by_stem.get(name, [])]
+        if not candidates:
+            raise DataError(
+                f"{photograph.name}: no mask for this image: need {stem}.png or {stem}_mask.png "
+                f"in {masks}; add it, or take the image away"
+            )
+        if len(candidates) > 1:
+            raise DataError(
+                f"{photograph.name}: two masks for this image, {candidates[0].name} and "
+                f"{candidates[1].name}; keep one"
+            )
+        pairs.append((photograph, candidates[0]))
+    return pairs
+
+
+def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
+    """The pictures in each of two folders, sorted by name."""
+    if root.is_dir():
+        found = {folder: _in_folder(root / folder) for folder in folders}
+    elif is_archive(root):
+        found = _in_archive(root, folders)
+    else:
+        what = "a file" if root.exists() else "no such folder"
+        raise DataError(
+            f"{root}: {what}; data.path should be a folder, or an archive ({', '.join(ARCHIVES)}), "
+            "of images and masks"
+        )
+    for folder, files in found.items():
+        if not files:
+            raise DataError(
+                f"{root}: no pictures in a folder {folder}; data.images and data.masks should name "
+                "the two folders in data.path"
+            )
+    return {folder: sorted(files, key=lambda f: f.name) for folder, files in found.items()}
+
+
+def _in_folder(folder: Path) -> list[_File]:
+    if not folder.is_dir():
+        return []
+    return [_File(str(p), p) for p in folder.iterdir() if p.is_file() and _is_picture(p.name)]
+
+
+def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
+    """The two folders, wherever in the archive they are."""
+    found: dict[str, list[_File]] = {folder: [] for folder in folders}
+
+    def look(folder: Packed) -> None:
+        for place in folder.iterdir():
+            if place.is_dir():
+                look(place)
+            elif folder.name in found and _is_picture(place.name):
+                found[folder.name].append(_File(str(place), place.read_bytes()))
+
+    look(read_archive(root, EXTENSIONS))
+    return found
+
+
+def _is_picture(name: str) -> bool:
+    path = PurePosixPath(name)
+    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
+
+
+def _by(image: np.ndarray) -> str:
+    """Height by width, the order in which data.size is written."""
+    return f"{image.shape[0]}x{image.shape[1]}"

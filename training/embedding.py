@@ -1,0 +1,153 @@
+"""The task of placing images so that those of a class lie close together."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from .. import ops
+from ..model import init_embedder
+from .config import Config, Contrastive
+from .report_embedding import draw
+from .retrieval import nearest, recalls, verification
+from .task import Batches, Numbers, Question, Saying, Task, unchanged
+
+if TYPE_CHECKING:
+    from .inference import Predictor
+
+GALLERY = 100  # training images of each class that a picture is compared with
+
+
+def embedding(config: Config) -> Task:
+    """Labels ``(N,)``, vectors ``(N, D)``, how often the nearest other image is of the class."""
+    loss = make_pair_loss(config.loss)
+    size = config.training.batch_size
+    return Task(
+        name="embedding",
+        metric="recall_at_1",
+        error="1 - recall@1",
+        sentence="recall@1 {share:.2%} of {images}",
+        init=init_embedder,
+        targets=unchanged,
+        loss=loss,
+        measures=measures,
+        totals=partial(totals, loss=loss),
+        keep=lambda outputs: outputs,
+        figures=figures,
+        answer=lambda outputs, preprocessing, image_shape: outputs,
+        draw=draw,
+        predict=predict,
+        batches=Batches(size, (1, 8, 64, 512)),
+    )
+
+
+def make_pair_loss(spec: Any) -> Callable[..., Array]:
+    """``loss(embeddings, labels, weights=None) -> scalar``, of the pairs or triplets of a batch."""
+    if isinstance(spec, Contrastive):
+        return partial(contrastive_pairs, margin=spec.margin)
+    losses = {
+        "triplet_batch_hard": ops.triplet_batch_hard,
+        "triplet_semi_hard": ops.triplet_semi_hard,
+    }
+    return partial(losses[spec.name], margin=spec.margin)
+
+
+def contrastive_pairs(
+    embeddings: Array, labels: Array, weights: Array | None = None, *, margin: float
+) -> Array:
+    """`ops.contrastive` of all pairs of a batch, half the weight on the pairs of one class.
+
+    Among ten classes one pair in ten is of one class; unweighted, the others would drown them.
+
+    Args:
+        embeddings: ``(N, D)``.
+        labels: ``(N,)``.
+        weights: ``(N,)``, 0 for examples that are not there.
+        margin: the distance that classes should keep.
+
+    Returns:
+        A scalar: the mean of pairs of one class and the mean of the others, added and halved.
+    """
+    N = len(labels)
+    first, second = np.triu_indices(N, 1)
+    there = jnp.ones(N, bool) if weights is None else weights.astype(bool)
+    there, same = there[first] & there[second], labels[first] == labels[second]
+    loss = ops.contrastive(
+        embeddings[first], embeddings[second], same, margin=margin, weights=there, reduction="none"
+    )
+
+    def mean(chosen: Array) -> Array:
+        count = jnp.maximum((chosen & there).sum(dtype=jnp.int32), 1).astype(loss.dtype)
+        return jnp.where(chosen, loss, 0).sum() / count
+
+    return (mean(same) + mean(~same)) / 2
+
+
+def measures(embeddings: Array, labels: Array) -> dict[str, Array]:
+    """The recall@1 of a batch by itself: whether the nearest other one is of the class."""
+    squared = jnp.square(embeddings).sum(axis=-1)
+    D = squared[:, None] + squared[None, :] - 2 * embeddings @ embeddings.T
+    itself = jnp.eye(len(labels), dtype=bool)
+    found = labels[jnp.argmin(jnp.where(itself, jnp.inf, D), axis=-1)] == labels
+    return {"recall_at_1": found.mean(dtype=jnp.float32)}
+
+
+def totals(
+    embeddings: Array, labels: Array, counted: Array, *, loss: Callable[..., Array]
+) -> dict[str, Array]:
+    """The loss of the batch, as often as it has examples; see `training.task`."""
+    count = counted.sum(dtype=jnp.int32)
+    value = loss(embeddings, labels, weights=counted)
+    return {"loss": value * count.astype(value.dtype), "count": count}
+
+
+def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """The mean loss of the batches, retrieval among all images, verification of pairs."""
+    recall = recalls(kept, labels, (1, 5))
+    pairs = verification(kept, labels)
+    return {
+        "loss": float(totals["loss"]) / int(totals["count"]),
+        "recall_at_1": recall[0],
+        "recall_at_5": recall[1],
+        "auc": pairs.auc,
+        "eer": pairs.eer,
+        "pair_accuracy": pairs.accuracy,
+    }
+
+
+def predict(predictor: "Predictor", run: Path) -> Callable[[Question], Saying]:
+    """The classes whose training images lie nearest, and the distances between the pictures."""
+    from .experiment import reopen  # which imports this module
+
+    _, experiment = reopen(run)
+    images, labels = experiment.dataset.train
+    chosen = np.sort(
+        np.concatenate(
+            [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
+        )
+    )
+    gallery, gallery_labels = predictor(images[chosen]), labels[chosen]
+    seen: list[tuple[str, np.ndarray]] = []
+
+    def say(question: Question) -> Saying:
+        image = predictor.read(question.file, invert=question.invert)
+        place = predictor(image[None])[0]
+        ranked = nearest(place, gallery, gallery_labels)[: question.top]
+        near = [(predictor.classes[k], distance) for k, distance in ranked]
+        others = [(file, float(np.linalg.norm(place - other))) for file, other in seen]
+        seen.append((str(question.file), place))
+        record = {
+            "file": str(question.file),
+            "nearest": [{"class": name, "distance": distance} for name, distance in near],
+            "others": [{"file": file, "distance": distance} for file, distance in others],
+            "embedding": place.tolist(),
+        }
+        text = f"{question.file}: " + "   ".join(f"{name} at {d:.3f}" for name, d in near)
+        text += "".join(f"\n  {distance:.3f} from {file}" for file, distance in others)
+        return Saying(record, text)
+
+    return say

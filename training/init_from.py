@@ -1,0 +1,155 @@
+"""``[init_from]``: the first parameters of a run out of another run, or out of a file of weights.
+
+What is not taken keeps its own first values: what `skip` matches, what `match` does not, and the
+last layer where it is of another number of classes. All else has to fit, in name and shape.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .config import Config, InitFrom
+from .config_error import ConfigError
+from .experiment import Experiment
+from .paths import map_named, matches, nothing_matches
+from .step import TrainState, init_train_state
+from .tensors import read_safetensors
+from .torch_file import read_state_dict
+from .torch_names import names_of
+from .torch_weights import bridge_to_torch
+from .trained import load_network
+from .weights import by_name, cast_like, misfit
+
+
+class Taken(NamedTuple):
+    """What a run began with."""
+
+    path: str
+    taken: list[str]  # paths of arrays out of there
+    initial: list[str]  # paths of arrays that kept their own first values
+    left: list[str]  # names of arrays there that were left there
+
+    def __str__(self) -> str:
+        """One line."""
+        kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
+        left = f"; left there: {_listed(self.left)}" if self.left else ""
+        return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
+
+
+def with_found_weights(config: Config, beside: Path | None) -> Config:
+    """The config with ``init_from.path`` absolute, found beside the config or in this folder.
+
+    Raises:
+        ConfigError: it is in neither.
+    """
+    spec = config.init_from
+    if spec is None:
+        return config
+    written = Path(spec.path).expanduser()
+    tried = [folder / written for folder in (beside, Path.cwd()) if folder is not None]
+    for candidate in tried:
+        if candidate.exists():
+            found = spec.model_copy(update={"path": str(candidate.resolve())})
+            return config.model_copy(update={"init_from": found})
+    where = ", ".join(dict.fromkeys(map(str, tried)))
+    raise ConfigError(f"init_from.path: {spec.path} is not there: tried {where}; correct it")
+
+
+def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:
+    """The state before the first step, and where it is from if not from the seed alone.
+
+    Raises:
+        ConfigError: names and shapes that do not fit, a line for each.
+        WeightsError, RunError, CheckpointError: there is nothing that can be read.
+    """
+    first, spec = experiment.init(), experiment.config.init_from
+    if spec is None:
+        return first, None
+    wanted = by_name(first.params, first.state)
+    source, called = _read(spec, experiment, wanted)
+    taken = _chosen(spec, source, wanted, called, len(experiment.card.classes))
+    chosen = {
+        path: cast_like(source[path], wanted[path], f"init_from: {path}") for path in taken.taken
+    }
+    params, state = (
+        map_named(lambda path, leaf: chosen.get(path, leaf), tree)
+        for tree in (first.params, first.state)
+    )
+    return init_train_state(params, state, experiment.optimizer, first.key), taken
+
+
+def _read(
+    spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays there under our paths where they have one, and what they are called there."""
+    path = Path(spec.path)
+    if path.is_dir():
+        trained = load_network(path, spec.checkpoint)
+        return by_name(trained.params, trained.state), {}
+    if path.suffix == ".safetensors":
+        tensors = read_safetensors(path)
+        if any("/" in name for name in tensors) or wanted.keys() & tensors.keys():
+            return tensors, {}
+    table = experiment.config.model.model_dump(exclude_none=True)
+    in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
+    bridge = bridge_to_torch(experiment.net, in_shape, names_of(table, experiment.net))
+    return bridge.to_ours(read_state_dict(path)), bridge.called
+
+
+def _chosen(
+    spec: InitFrom,
+    source: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    called: Mapping[str, str],
+    classes: int,
+) -> Taken:
+    """Which arrays to take."""
+    names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
+    for key in ("match", "skip"):
+        pattern = getattr(spec, key)
+        if pattern is not None and (problem := nothing_matches(pattern, names)):
+            raise ConfigError(f"init_from.{key}: {problem}")
+    chosen = {
+        name
+        for name in names
+        if (spec.match is None or matches(spec.match, name))
+        and not (spec.skip is not None and matches(spec.skip, name))
+    }
+    chosen -= _head(source, wanted, classes)
+    odd = misfit(_only(source, chosen), _only(wanted, chosen))
+    lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]
+    if lines:
+        example = re.escape(next(iter([*odd.misshapen, *odd.missing, *odd.extra])))
+        lines.append(
+            f"init_from.skip: leaves what it matches at its first values, e.g. skip = '{example}'"
+        )
+        raise ConfigError("\n".join(lines))
+    return Taken(
+        path=spec.path,
+        taken=[path for path in wanted if path in chosen],
+        initial=[path for path in wanted if path not in chosen],
+        left=[name for name in source if name not in chosen and name not in wanted],
+    )
+
+
+def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) -> set[str]:
+    """The arrays of the last layer, where only its number of classes is another; else nothing."""
+    odd = misfit(source, wanted).misshapen
+    layers = {path.rpartition("/")[0] for path in odd}
+    only_classes = all(
+        there[:-1] == here[:-1] and here[-1:] == (classes,) for there, here in odd.values()
+    )
+    if len(layers) != 1 or not only_classes:
+        return set()
+    (layer,) = layers
+    return {path for path in wanted if path.rpartition("/")[0] == layer}
+
+
+def _only(arrays: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: array for name, array in arrays.items() if name in names}
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + more

@@ -1,0 +1,120 @@
+"""The pictures of a segmentation.
+
+masks.png   photograph, truth and prediction of the images it did worst on, and best
+iou.png     how well each class is found
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from . import pictures
+from .iou import image_ious, ious
+from .pictures import BLUE, GREY, shortened
+from .preprocess import Preprocessing, preprocess, preprocess_masks
+from .task import Findings
+
+MOST_SHOWN = 8
+TINT = 0.5  # of the classes' colours over the photograph
+
+
+def draw(findings: Findings) -> list[Path]:
+    """Overlays, worst first, and the IoU of each class."""
+    return [_draw_masks(findings), _draw_ious(findings)]
+
+
+def write_mask(mask: np.ndarray, path: Path) -> None:
+    """A mask ``(H, W)`` uint8 as a PNG: its pixels are the classes, shown in colours."""
+    from PIL import Image
+
+    picture = Image.fromarray(mask).convert("P")  # keeps the numbers
+    picture.putpalette(palette(256).tobytes())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture.save(path, format="PNG")
+
+
+def palette(classes: int) -> np.ndarray:
+    """``(classes, 3)`` uint8, a colour for each class: black for the first, and told apart.
+
+    The bits of the number are dealt out to red, green and blue from the highest down, as the
+    masks of Pascal VOC have it.
+
+    Example:
+        >>> palette(3).tolist()
+        [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    """
+    colours = np.zeros((classes, 3), np.uint8)
+    for k in range(classes):
+        for bit in range(8):
+            colours[k, bit % 3] |= ((k >> bit) & 1) << (7 - bit // 3)
+    return colours
+
+
+def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
+    """``(N, H, W, 3)`` in [0, 1]: every class but the first tints the photograph in its colour."""
+    grey = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    colours = palette(256)[masks] / 255
+    share = np.where((masks > 0) & (masks < classes), TINT, 0.0)[..., None]
+    return (1 - share) * (grey / 255) + share * colours
+
+
+def _draw_masks(findings: Findings) -> Path:
+    spec, K = findings.preprocessing, len(findings.classes)
+    truth = np.asarray(preprocess_masks(jnp.asarray(findings.examples.labels), spec))
+    each = image_ious(truth, findings.kept, K)
+    order = np.argsort(each, kind="stable")[:MOST_SHOWN]
+    images = _as_seen(findings.examples.images[order], spec)
+    shown = [images, truth[order], findings.kept[order]]
+    columns = [overlay(images, np.zeros_like(truth[order]), K)]
+    columns += [overlay(images, masks, K) for masks in shown[1:]]
+    tiles = np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
+    captions = [
+        text for value in each[order] for text in ("photograph", "truth", f"found  {value:.0%}")
+    ]
+    subtitle = (
+        f"the {len(order)} of {len(each):,} images it did worst on, each with the mean IoU of its "
+        f"classes; half of all images have {np.median(each):.0%} or more"
+    )
+    with pictures.style():
+        figure = pictures.mistakes(
+            np.round(255 * tiles).astype(np.uint8),
+            captions,
+            title=findings.title,
+            subtitle=subtitle,
+            columns=6,
+        )
+        return pictures.write(figure, findings.folder / "masks.png")
+
+
+def _as_seen(images: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Images at the size of the network's input, uint8, as they are before normalisation."""
+    channels = images.shape[-1]
+    plain = spec._replace(mean=(0.0,) * channels, std=(1.0,) * channels)
+    return np.round(255 * np.asarray(preprocess(jnp.asarray(images), plain))).astype(np.uint8)
+
+
+def _draw_ious(findings: Findings) -> Path:
+    counts: Any = findings.totals["confusion"]
+    values, pixels = ious(counts), counts.sum(axis=1)
+    names = [shortened(name, 24) for name in findings.classes]
+    subtitle = (
+        f"intersection over union; of {int(pixels.sum()):,} pixels "
+        f"{findings.figures['pixel_accuracy']:.2%} are right"
+    )
+    with pictures.style():
+        figure = pictures.titled_figure(7, 0.7 + 0.32 * len(names), findings.title, subtitle)
+        ax = figure.subplots()
+        rows = np.arange(len(names))
+        ax.barh(rows, 100 * np.nan_to_num(values), color=BLUE, height=0.6)
+        for row, (value, count) in enumerate(zip(values, pixels, strict=True)):
+            text = "none" if np.isnan(value) else f"{value:.1%}"
+            share = count / max(int(pixels.sum()), 1)
+            ax.text(101, row, f"{text}   ({share:.1%} of pixels)", va="center", color=GREY)
+        ax.set_yticks(rows, names)
+        ax.set_xlim(0, 100)
+        ax.invert_yaxis()
+        ax.xaxis.set_major_formatter("{x:.0f}%")
+        ax.tick_params(axis="y", length=0)
+        return pictures.write(figure, findings.folder / "iou.png")

@@ -1,0 +1,112 @@
+"""What a network is to learn: one tuple of data and pure functions for each kind of task.
+
+Everything else in `training` is the same for all of them. `training.classification`,
+`training.segmentation` and `training.embedding` make one each from a config:
+
+    task             the data's labels          the network gives        an evaluation keeps
+    classification   a class, (N,)              logits (N, K)            probabilities (N, K)
+    segmentation     classes, (N, H, W) uint8   logits (N, H, W, K)      classes (N, H, W) uint8
+    embedding        a class, (N,)              vectors (N, D)           vectors (N, D)
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+
+import numpy as np
+from jax import Array
+
+from .data import Split
+from .preprocess import Preprocessing
+
+if TYPE_CHECKING:
+    from .inference import Predictor
+
+Numbers: TypeAlias = dict[str, np.ndarray]
+
+
+class Task(NamedTuple):
+    """One kind of task, as a config asks for it.
+
+    Attributes:
+        name: as ``task`` in a config.
+        metric: the figure that a run is judged by unless ``stop.metric`` says otherwise; in
+            [0, 1], the more the better.
+        error: what ``1 - metric`` is called.
+        sentence: says the metric, ``share``, of some ``images``.
+        init: ``init(net, key, in_shape, classes) -> (params, state)``, with a check of the output.
+        targets: ``targets(labels, spec=preprocessing)``: the labels as they belong to the
+            preprocessed images; jitted with the step.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        measures: ``measures(outputs, targets) -> {name: scalar}``: what training reports of a
+            batch beside its loss.
+        totals: ``totals(outputs, targets, counted) -> {name: array}``: sums over the examples of
+            a batch that are counted ``(N,)``; "count" is how many they are.
+        keep: what an evaluation keeps of the outputs for `figures` and pictures.
+        figures: ``figures(totals, kept, labels) -> {name: number}`` of a whole split, "loss" and
+            `metric` among them; `totals` are the sums over its batches.
+        answer: ``answer(outputs, preprocessing, image_shape)``: what a trained network says to
+            its user.
+        draw: the pictures of an evaluation, written into a folder.
+        predict: ``predict(predictor, run) -> say``, where ``say(question)`` is what the command
+            line says of one picture after the other.
+        batches: the most examples evaluated at once; and the sizes of batches in inference.
+    """
+
+    name: str
+    metric: str
+    error: str
+    sentence: str
+    init: Callable[..., tuple[Any, Any]]
+    targets: Callable[..., Array]
+    loss: Callable[[Array, Array], Array]
+    measures: Callable[[Array, Array], dict[str, Array]]
+    totals: Callable[[Array, Array, Array], dict[str, Array]]
+    keep: Callable[[Array], Array]
+    figures: Callable[[Numbers, np.ndarray, np.ndarray], dict[str, float]]
+    answer: Callable[[Array, Preprocessing, tuple[int, ...]], Array]
+    draw: Callable[["Findings"], list[Path]]
+    predict: Callable[["Predictor", Path], Callable[["Question"], "Saying"]]
+    batches: "Batches"
+
+
+class Batches(NamedTuple):
+    """How many examples at once, without gradients."""
+
+    evaluation: int
+    inference: tuple[int, ...]  # a batch is padded to the next of these, a larger one cut up
+
+
+class Findings(NamedTuple):
+    """An evaluated split, for `Task.draw`."""
+
+    folder: Path
+    title: str
+    totals: Numbers
+    kept: np.ndarray
+    figures: dict[str, float]
+    examples: Split
+    classes: tuple[str, ...]
+    preprocessing: Preprocessing
+
+
+class Question(NamedTuple):
+    """A picture file, and how its user wants to know, for `Task.predict`."""
+
+    file: Path
+    invert: bool  # swap black and white
+    top: int  # how many classes to name
+    out: Path | None  # the folder for files that are written; beside the picture by default
+
+
+class Saying(NamedTuple):
+    """What is said of a picture: to machines and to people."""
+
+    record: dict[str, Any]
+    text: str
+
+
+def unchanged(labels: Array, spec: Preprocessing) -> Array:
+    """The `Task.targets` of labels that belong to whole images."""
+    del spec
+    return labels

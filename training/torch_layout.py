@@ -1,0 +1,122 @@
+r"""How PyTorch lays out the arrays that we have, and back.
+
+Ours are channels last, PyTorch's channels first:
+
+| array | ours | PyTorch's |
+|---|---|---|
+| kernel of a convolution, depthwise too | ``(*window, Ci / G, Co)`` | ``(Co, Ci / G, *window)`` |
+| kernel of a transposed convolution | ``(*window, Ci / G, Co)`` | ``(Ci, Co / G, *window)`` |
+| kernel of a dense layer | ``(I, O)`` | ``(O, I)`` |
+| the same behind a `flatten` of ``(H, W, C)`` | I counts as H, W, C | I counts as C, H, W |
+| factors of a layer scale | ``(C,)`` | ``(C, 1, 1)`` |
+| all else | | the same |
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..model import Layer, init_shapes
+
+Shape = tuple[int, ...]
+
+
+class Layout(NamedTuple):
+    """What has to be known of a layer to convert its arrays."""
+
+    kind: str = ""  # as in `About`; "" where nobody said: shapes decide
+    groups: int = 1  # of a transposed convolution
+    flattened: Shape | None = None  # (*spatial, C), where its input is a flattened image
+
+
+def layouts(net: Layer, in_shape: Shape) -> dict[str, Layout]:
+    """The layout of every layer of a network, by path.
+
+    Args:
+        net: the network.
+        in_shape: ``(1, *spatial, C)``.
+    """
+    found: dict[str, Layout] = {}
+    _walk(net, "", in_shape, None, found)
+    return found
+
+
+def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.ndarray:
+    """PyTorch's `tensor` as our array `leaf`; where it has not the rank of `shape`, as it is."""
+    if leaf == "kernel" and tensor.ndim != len(shape):
+        return tensor
+    if leaf != "kernel":
+        if layout.kind == "layer_scale" and tensor.shape[1:] == (1, 1):
+            return tensor[:, 0, 0]
+        return _spatial_last(tensor, layout, inwards=True)
+    if layout.kind == "conv_transpose":
+        return _transposed_to_ours(tensor, layout.groups)
+    if tensor.ndim > 2:
+        return np.moveaxis(tensor, (0, 1), (-1, -2))
+    return _spatial_last(tensor.T, layout, inwards=True)
+
+
+def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
+    """Our array `leaf` as PyTorch has it."""
+    if leaf != "kernel":
+        array = _spatial_last(array, layout, inwards=False)
+        return array[:, None, None] if layout.kind == "layer_scale" else array
+    if layout.kind == "conv_transpose":
+        return _transposed_to_torch(array, layout.groups)
+    if array.ndim > 2:
+        return np.moveaxis(array, (-1, -2), (0, 1))
+    return _spatial_last(array, layout, inwards=False).T
+
+
+def _spatial_last(array: np.ndarray, layout: Layout, *, inwards: bool) -> np.ndarray:
+    """The first axis, a flattened image, from channels first to last; or outwards, back."""
+    size = layout.flattened
+    if size is None or (layout.kind == "dense" and array.ndim == 1):
+        return array
+    if array.shape[:1] != (math.prod(size),):
+        return array  # it does not fit, which is said elsewhere
+    *spatial, C = size
+    if inwards:
+        image = np.moveaxis(array.reshape(C, *spatial, *array.shape[1:]), 0, len(spatial))
+    else:
+        image = np.moveaxis(array.reshape(*spatial, C, *array.shape[1:]), len(spatial), 0)
+    return image.reshape(array.shape)
+
+
+def _transposed_to_ours(tensor: np.ndarray, G: int) -> np.ndarray:
+    Ci, Co, *window = tensor.shape  # Co of one group
+    if Ci % G:
+        return tensor
+    apart = np.moveaxis(tensor.reshape(G, Ci // G, Co, *window), (1, 0, 2), (-3, -2, -1))
+    return apart.reshape(*window, Ci // G, G * Co)
+
+
+def _transposed_to_torch(kernel: np.ndarray, G: int) -> np.ndarray:
+    *window, Ci, Co = kernel.shape  # Ci of one group
+    apart = np.moveaxis(kernel.reshape(*window, Ci, G, Co // G), (-3, -2, -1), (1, 0, 2))
+    return apart.reshape(G * Ci, Co // G, *window)
+
+
+def _walk(
+    layer: Layer, path: str, in_shape: Any, flattened: Shape | None, found: dict[str, Layout]
+) -> tuple[Any, Shape | None]:
+    """Put the layout of every leaf into `found`; the output's shape, and the image flattened."""
+    about = layer.about
+    if about.parts:
+        shape, seen = in_shape, flattened
+        for name, part in about.parts.items():
+            if about.flow == "parallel":
+                shape, seen = in_shape, flattened
+            shape, seen = _walk(part, f"{path}/{name}".strip("/"), shape, seen, found)
+        if about.kind == "serial":
+            return shape, seen
+        return init_shapes(layer, in_shape)[0], None
+    out_shape, params, _ = init_shapes(layer, in_shape)
+    groups = 1
+    if about.kind == "conv_transpose":
+        groups = in_shape[-1] // params["kernel"].shape[-2]
+    found[path] = Layout(about.kind, groups, flattened)
+    if about.kind == "flatten":
+        return out_shape, tuple(in_shape[1:])
+    return out_shape, None if about.kind == "dense" else flattened
