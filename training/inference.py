@@ -131,6 +131,4 @@ def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
         outputs, _ = net.apply(params, state, x, train=False)
         return task.answer(outputs, card.preprocessing, card.image_shape)
 
-    return Predictor(
-        function, trained.params, trained.state, card.classes, card.image_shape, task
-    )
+    return Predictor(function, trained.params, trained.state, card.classes, card.image_shape, task)
