@@ -73,7 +73,7 @@ SMALLER = {
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
     SMALLER[f"{name}-cifar10"].append("input.size=[32,32]")
-# Hundreds of megabytes of parameters, or many layers to compile: more than a quarter of a minute.
+# Hundreds of megabytes of parameters, or many layers to compile.
 LARGE = {
     *("alexnet-cifar10", "convnext-tiny-cifar10", "mobilenet-v1-cifar10", "mobilenet-v2-cifar10"),
     *("resnet56-cifar10", "vgg16-cifar10"),
