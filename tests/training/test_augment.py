@@ -56,4 +56,5 @@ def test_labels_stay_and_the_key_decides(batch):
 def test_from_a_config(batch):
     assert make_augmentation(None) is None
     nothing = make_augmentation(Augment(flip=False, shift=0))
+    assert nothing is not None
     np.testing.assert_array_equal(nothing(KEY, *batch)[0], batch[0])

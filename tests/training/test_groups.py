@@ -144,7 +144,7 @@ def test_frozen_layers_work_as_in_evaluation(rng):
     frozen = lambda path: path.startswith("first/")  # noqa: E731
     optimizer = by_path({"first/.*": None}, adam(0.1))
     start = init_train_state(params, state, optimizer, jax.random.key(1))
-    step = make_train_step(net, loss, optimizer, lambda x: x, frozen)
+    step = make_train_step(net, loss, optimizer, lambda x: x, frozen=frozen)
 
     def objective(p):
         x, _ = first.apply(params["first"], state["first"], images, train=False)
@@ -174,7 +174,7 @@ def test_a_frozen_stem_costs_no_gradient(rng):
 
     def flops(optimizer, frozen):
         start = init_train_state(params, state, optimizer, jax.random.key(1))
-        step = make_train_step(net, loss, optimizer, lambda x: x, frozen)
+        step = make_train_step(net, loss, optimizer, lambda x: x, frozen=frozen)
         return step.lower(start, images, labels).compile().cost_analysis()["flops"]
 
     frozen = flops(by_path({"stem/.*": None}, adam(0.1)), lambda path: path.startswith("stem/"))

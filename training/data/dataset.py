@@ -172,7 +172,7 @@ def fingerprint(dataset: Dataset) -> str:
         images, labels = getattr(dataset, name)
         digest.update(f"{name} {images.shape} {labels.shape}".encode())
         digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
-        digest.update(np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).reshape(-1).data)
+        digest.update(np.ascontiguousarray(labels, "<i4").reshape(-1).data)
     return digest.hexdigest()
 
 

@@ -79,9 +79,9 @@ def _parts(path: Path) -> dict[str, Place]:
                 "into train/CLASS/ and test/CLASS/, or all into CLASS/"
             )
         return {"train": root}
-    for path in named.values():
-        if not path.is_dir():
-            raise DataError(f"{path}: a file where a folder of class folders should be; remove it")
+    for part in named.values():
+        if not part.is_dir():
+            raise DataError(f"{part}: a file where a folder of class folders should be; remove it")
     if {"val", "validation"} <= set(named):
         raise DataError(f"{root}: has both val/ and validation/; merge them")
     return {_PARTS[name]: path for name, path in named.items()}
