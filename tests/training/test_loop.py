@@ -231,8 +231,8 @@ def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
     made = []
     make = loop.make_train_steps
 
-    def remember(*arguments):
-        made.append(make(*arguments))
+    def remember(*arguments, **more):
+        made.append(make(*arguments, **more))
         return made[-1]
 
     monkeypatch.setattr(loop, "make_train_steps", remember)
