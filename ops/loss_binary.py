@@ -28,7 +28,7 @@ def binary_cross_entropy(
         \frac{\partial \ell}{\partial z} = p - t, \qquad \frac{\partial \ell}{\partial t} = -z
 
     computed as s(-|z|) + max((1 - t) z, -t z) with the softplus s(z) = log(1 + exp z): a sum of
-    what is not negative, with derivatives that do not cancel either.
+    what is not negative, whose derivative by t is -z and no difference of larger numbers.
 
     Args:
         logits: z, any shape, floating point.
@@ -62,10 +62,11 @@ def binary_cross_entropy(
     name = "binary_cross_entropy"
     z, t, weights = _prepare(name, logits, targets, weights)
     positive, negative = t, 1 - t
+    loss = softplus(jnp.where(z > 0, -z, z))
     if pos_weight is not None:
         positive = _pos_weight(name, pos_weight, z) * t
-    beyond = jnp.where(z > 0, negative * z, -positive * z)  # of s(z) = s(-z) + z
-    loss = (positive + negative) * softplus(jnp.where(z > 0, -z, z)) + beyond
+        loss *= positive + negative
+    loss += jnp.where(z > 0, negative * z, -positive * z)  # as s(z) = s(-z) + z
     return reduce(name, loss, weights, reduction)
 
 

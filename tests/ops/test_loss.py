@@ -1,5 +1,7 @@
 """Losses of predictions beyond the proof: by hand, masks, kinks, large logits, and errors."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -350,6 +352,16 @@ def test_binary_cross_entropy_by_hand():
     np.testing.assert_allclose(each, [-p[0], -p[1], -(p[0] + p[1]) / 2], rtol=1e-6)
     heavy = ops.binary_cross_entropy(z, t, pos_weight=4.0, reduction="none")
     np.testing.assert_allclose(heavy, [-4 * p[0], -p[1], -(4 * p[0] + p[1]) / 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("pos_weight", [None, 3.0])
+def test_binary_cross_entropy_does_not_cancel_in_the_derivative_by_the_target(pos_weight):
+    """It is -z, or (c - 1) log(1 + exp(-z)) - z, however small z is."""
+    z = jnp.array([4e-5, -3e-6, 0.0, 7.0, -90.0])
+    loss = partial(ops.binary_cross_entropy, z, pos_weight=pos_weight, reduction="sum")
+    c, exact = pos_weight or 1.0, np.asarray(z, np.float64)
+    expected = (c - 1) * np.log1p(np.exp(-exact)) - exact
+    np.testing.assert_allclose(jax.grad(loss)(jnp.full(5, 0.3)), expected, rtol=1e-6)
 
 
 def test_binary_cross_entropy_keeps_its_small_values():
