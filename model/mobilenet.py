@@ -13,7 +13,7 @@ _V1 = [
     *((1024, 2), (1024, 1)),
 ]
 # Table 2 of the second: expansion t, features c, repeats n, stride of the first s.
-_V2 = [
+V2 = [
     (1, 16, 1, 1),
     (6, 24, 2, 2),
     (6, 32, 3, 2),
@@ -64,7 +64,7 @@ def mobilenet_v2(classes: int, *, width: float = 1.0) -> Layer:
     _check_width("mobilenet_v2", width)
     stages, Ci = {}, _multiple_of_8(32 * width)
     stem = _conv_bn(Ci, 3, 2, relu6())
-    for index, (expansion, features, count, stride) in enumerate(_V2, 1):
+    for index, (expansion, features, count, stride) in enumerate(V2, 1):
         blocks, Co = {}, _multiple_of_8(features * width)
         for n in range(1, count + 1):
             blocks[f"block{n}"] = _inverted(Ci, expansion, Co, stride if n == 1 else 1)

@@ -12,7 +12,7 @@ from .layers_pool import adaptive_avg_pool, max_pool
 
 _FEATURES = (64, 128, 256, 512, 512)
 # depth: 3x3 convolutions in each stage; configurations A, B, D and E of the paper's table 1
-_DEPTHS = {
+DEPTHS = {
     11: (1, 1, 2, 2, 2),
     13: (2, 2, 2, 2, 2),
     16: (2, 2, 3, 3, 3),
@@ -38,8 +38,8 @@ def vgg(classes: int, *, depth: Literal[11, 13, 16, 19], batch_norm: bool) -> La
         follows; so does this. The rows of ``fc1/kernel`` are in the order (i, j, c), PyTorch's
         columns in (c, i, j). Dense layers start from N(0, 0.01), as in the paper.
     """
-    check_choice("vgg", "depth", depth, _DEPTHS)
-    stages = zip(_FEATURES, _DEPTHS[depth], strict=True)
+    check_choice("vgg", "depth", depth, DEPTHS)
+    stages = zip(_FEATURES, DEPTHS[depth], strict=True)
     hidden = partial(dense, kernel_init=partial(ops.normal, std=0.01))
     return serial(
         **{f"stage{i}": _stage(*stage, batch_norm) for i, stage in enumerate(stages, 1)},

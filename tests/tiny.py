@@ -1,11 +1,13 @@
 """A tiny experiment that trains in a second, for the tests of the loop and of its run."""
 
 import shutil
+import sys
 
 import numpy as np
 import pytest
 
 import convax
+from convax.cli import main
 from convax.training.config import load_config
 from convax.training.run import Run
 
@@ -81,3 +83,21 @@ def copied(whole, tmp_path):
     """A copy of the tiny run, to be damaged."""
     shutil.copytree(whole.path, tmp_path / "copied")
     return Run(tmp_path / "copied")
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """``command(*arguments) -> (exit code, standard output, standard error)``."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["convax", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        printed = capsys.readouterr()
+        assert "Traceback" not in printed.out + printed.err
+        return code, printed.out, printed.err
+
+    return run

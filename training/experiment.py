@@ -151,9 +151,10 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     beside = {"name", "learning_rate", "clip_norm", "groups"}
     keywords = spec.model_dump(exclude=beside, exclude_none=True)
     make = OPTIMIZERS[spec.name]
-    optimizer = make(schedule, **keywords)
     if spec.groups:
         optimizer = grouped(spec.groups, make, schedule, **keywords)
+    else:
+        optimizer = make(schedule, **keywords)
     if spec.clip_norm is None:
         return optimizer
     return chain(clip_by_global_norm(spec.clip_norm), optimizer)
@@ -182,7 +183,7 @@ def with_found_data(config: Config, beside: Path | None) -> Config:
     written = getattr(config.data, "path", None)
     if written is None:
         return config
-    packed = config.data.source == "masks"
+    packed = config.data.source in data.PACKED
     path = str(data.locate(written, beside=beside, packed=packed).resolve())
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
@@ -197,12 +198,10 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
         dataset = load_data(with_found_data(config, beside))
         channels, classes = dataset.train.images.shape[-1], len(dataset.classes)
     except data.DataError as error:
-        channels, classes = getattr(config.data, "channels", 1), len(_classes(config) or range(10))
+        channels, classes = (
+            getattr(config.data, "channels", 1),
+            len(getattr(config.data, "classes", range(10))),
+        )
         assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
     net = build(config.model.model_dump(exclude_none=True), classes)
     return summarize(net, (*config.input.size, channels)), assumed
-
-
-def _classes(config: Config) -> list[str]:
-    """The classes that a config names itself."""
-    return getattr(config.data, "classes", [])

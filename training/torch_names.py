@@ -11,6 +11,8 @@ from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
 from ..model import LAYERS, Layer
+from ..model.mobilenet import V2 as MOBILENET_V2
+from ..model.vgg import DEPTHS as VGG_DEPTHS
 
 
 class Rule(NamedTuple):
@@ -109,7 +111,7 @@ def resnet(**_: Any) -> Rules:
 def mobilenet_v2(**_: Any) -> Rules:
     """Torchvision's MobileNetV2: blocks are counted through all stages behind the stem."""
     rules, place = [*_conv_bn("stem", "features.0")], 1
-    for stage, repeats in enumerate(MOBILENET_REPEATS, 1):
+    for stage, (_, _, repeats, _) in enumerate(MOBILENET_V2, 1):
         for i in range(1, repeats + 1):
             ours, theirs = f"stage{stage}/block{i}", f"features.{place}.conv"
             wide = stage > 1  # the first stage's block does not expand
@@ -144,14 +146,6 @@ def convnext(**_: Any) -> Rules:
         ]
     return [*rules, Rule("norm", "classifier.0"), Rule("fc", "classifier.2")]
 
-
-VGG_DEPTHS = {
-    11: (1, 1, 2, 2, 2),
-    13: (2, 2, 2, 2, 2),
-    16: (2, 2, 3, 3, 3),
-    19: (2, 2, 4, 4, 4),
-}
-MOBILENET_REPEATS = (1, 2, 3, 4, 3, 3, 1)
 
 # Named architectures: rules from the keywords of their table in a config.
 ARCHITECTURES: dict[str, Callable[..., Rules]] = {

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.cli import main
 from convax.training.config import load_config, shipped_configs
 
 CONFIGS = sorted(shipped_configs())
@@ -125,15 +124,13 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_summary(name, tmp_path, monkeypatch, capsys):
+def test_summary(name, tmp_path, monkeypatch, command):
     """Without the data, which have ten classes, and the channels that the config or source says."""
     monkeypatch.setenv("CONVAX_DATA", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["convax", "summary", name, "--json"])
-    with pytest.raises(SystemExit) as stop:
-        main()
-    assert not stop.value.code
-    assert json.loads(capsys.readouterr().out)["parameters"] == PARAMETERS[name]
+    code, out, _ = command("summary", name, "--json")
+    assert code == 0
+    assert json.loads(out)["parameters"] == PARAMETERS[name]
 
 
 @pytest.mark.parametrize("name", CONFIGS)

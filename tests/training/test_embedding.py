@@ -1,7 +1,6 @@
 """An embedding from its config to what lies near a picture; its losses by hand."""
 
 import json
-import sys
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +9,6 @@ from PIL import Image
 
 import convax
 from convax import ops
-from convax.cli import main
 from convax.training import embedding
 from convax.training.config import Contrastive, TripletBatchHard, TripletSemiHard, load_config
 from convax.training.experiment import prepare
@@ -37,16 +35,6 @@ def config(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(config):
     return convax.train(load_config(config), config.parent / "run")
-
-
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["convax", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    return code, *capsys.readouterr()
 
 
 def test_a_run_learns(trained):
@@ -82,25 +70,25 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(trained, config, tmp_path)
     assert final_bytes(convax.resume(tmp_path / "run")) == final_bytes(trained)
 
 
-def test_the_command_line(trained, tmp_path, monkeypatch, capsys):
+def test_the_command_line(trained, tmp_path, command):
     for name, start in (("left", 0), ("right", 40)):
         picture = np.full((60, 60), 60, np.uint8)
         picture[:, start : start + 20] = 150
         Image.fromarray(picture).save(tmp_path / f"{name}.png")
     files = [tmp_path / "left.png", tmp_path / "right.png"]
-    code, out, err = command(monkeypatch, capsys, "predict", trained.path, *files)
+    code, out, err = command("predict", trained.path, *files)
     assert (code, err) == (0, "")
     first, second, distance = out.splitlines()
     assert first.startswith(f"{files[0]}: 0 at ") and second.startswith(f"{files[1]}: 2 at ")
     assert distance.endswith(f" from {files[0]}")
-    out = command(monkeypatch, capsys, "predict", trained.path, *files, "--json", "--top", "1")[1]
+    out = command("predict", trained.path, *files, "--json", "--top", "1")[1]
     record = json.loads(out.splitlines()[1])
     assert [near["class"] for near in record["nearest"]] == ["2"]
     assert record["others"][0]["file"] == str(files[0])
     assert len(record["embedding"]) == 3
-    code, out, _ = command(monkeypatch, capsys, "evaluate", trained.path)
+    code, out, _ = command("evaluate", trained.path)
     assert code == 0 and "recall@1" in out and "EER" in out
-    code, out, _ = command(monkeypatch, capsys, "report", trained.path)
+    code, out, _ = command("report", trained.path)
     assert code == 0 and "roc.png" in out
 
 

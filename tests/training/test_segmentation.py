@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.cli import main
 from convax.training import report, segmentation
 from convax.training.config import load_config
 from convax.training.data import IGNORED, decode_mask
@@ -96,17 +94,6 @@ def trained(scenes):
     return convax.train(load_config(scenes), scenes.parent / "run")
 
 
-def command(monkeypatch, capsys, *arguments):
-    monkeypatch.setattr(sys, "argv", ["convax", *map(str, arguments)])
-    code = 0
-    try:
-        main()
-    except SystemExit as stop:
-        code = stop.code or 0
-    printed = capsys.readouterr()
-    return code, printed.out, printed.err
-
-
 def test_a_run_learns(trained):
     result = trained.info()["result"]["test"]
     assert result["count"] == 9
@@ -154,10 +141,10 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(trained, scenes, tmp_path)
     assert final_bytes(convax.resume(tmp_path / "run")) == final_bytes(trained)
 
 
-def test_the_command_line(trained, scenes, tmp_path, monkeypatch, capsys):
+def test_the_command_line(trained, scenes, tmp_path, command):
     photograph = tmp_path / "photo.png"
     shutil.copy(scenes.parent / "images" / "00.png", photograph)
-    code, out, err = command(monkeypatch, capsys, "predict", trained.path, photograph)
+    code, out, err = command("predict", trained.path, photograph)
     assert (code, err) == (0, "")
     assert out.startswith(f"{photograph}: ground ") and out.strip().endswith("photo_predicted.png")
     mask = decode_mask(tmp_path / "photo_predicted.png")
@@ -165,8 +152,6 @@ def test_the_command_line(trained, scenes, tmp_path, monkeypatch, capsys):
     assert mask.shape == truth.shape == (20, 24)
     assert (mask == truth).mean() > 0.8
     out = command(
-        monkeypatch,
-        capsys,
         "predict",
         trained.path,
         photograph,
@@ -178,16 +163,16 @@ def test_the_command_line(trained, scenes, tmp_path, monkeypatch, capsys):
     assert record["mask"] == str(tmp_path / "new" / "photo_predicted.png")
     assert record["shares"]["thing"] == (mask == 1).mean()
     (tmp_path / "bad.png").write_bytes(b"")
-    code, _, err = command(monkeypatch, capsys, "predict", trained.path, tmp_path / "bad.png")
+    code, _, err = command("predict", trained.path, tmp_path / "bad.png")
     assert code == 2 and "bad.png: cannot be read as a picture" in err
 
-    code, out, _ = command(monkeypatch, capsys, "evaluate", trained.path)
+    code, out, _ = command("evaluate", trained.path)
     assert code == 0 and out.startswith("test: loss ") and "mean IoU" in out
-    record = json.loads(command(monkeypatch, capsys, "evaluate", trained.path, "--json")[1])
+    record = json.loads(command("evaluate", trained.path, "--json")[1])
     assert record["mean_iou"] == trained.info()["result"]["test"]["mean_iou"]
-    code, out, _ = command(monkeypatch, capsys, "report", trained.path)
+    code, out, _ = command("report", trained.path)
     assert code == 0 and "masks.png" in out and "best validation" in out
-    code, out, _ = command(monkeypatch, capsys, "summary", scenes)
+    code, out, _ = command("summary", scenes)
     assert code == 0 and "levels/down/conv1" in out
 
 

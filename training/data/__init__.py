@@ -13,11 +13,12 @@ from .idx import load_idx, read_idx
 from .image import decode_mask, read_image, resize_picture
 from .masks import IGNORED, load_masks
 from .npz import load_npz
-from .source import load, locate
+from .source import PACKED, load, locate
 
 __all__ = [
     "DATASETS",
     "IGNORED",
+    "PACKED",
     "SPLITS",
     "DataError",
     "Dataset",

@@ -80,6 +80,17 @@ class _Missing(Packed):
 Place: TypeAlias = Path | Packed
 
 
+def visible(folder: Place) -> list[Place]:
+    """What is in a folder, sorted by name, without what systems hide there."""
+    found = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
+    return sorted(found, key=lambda path: path.name)
+
+
+def source_of(file: Place) -> Path | bytes:
+    """A file, or the content of one in an archive, for who can read either."""
+    return file if isinstance(file, Path) else file.read_bytes()
+
+
 def is_archive(path: Path) -> bool:
     """Whether it is a file with the name of an archive."""
     return path.name.lower().endswith(ARCHIVES) and path.is_file()

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from .archive import ARCHIVES, Place, is_archive, read_archive
+from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
 from .error import DataError
-from .image import EXTENSIONS, decode, quiet_pillow
+from .image import EXTENSIONS, by, decode, is_picture, quiet_pillow
 
 _KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
 # How a part's folder may be called.
@@ -67,7 +67,7 @@ def load_folder(
 def _parts(path: Path) -> dict[str, Place]:
     """The folder of each part that is there."""
     root = _root(path)
-    inside = {path.name: path for path in _visible(root)}
+    inside = {path.name: path for path in visible(root)}
     named = {name: inside[name] for name in _PARTS if name in inside}
     # A folder of vehicles may well have a class called "train": it has no folders inside.
     parted = "train" in named and named["train"].is_dir() and any(_folders(named["train"]))
@@ -98,7 +98,7 @@ def _root(path: Path) -> Place:
             f"or an archive of one ({', '.join(ARCHIVES)})"
         )
     root = read_archive(path, EXTENSIONS)
-    inside = _visible(root)
+    inside = visible(root)
     if len(inside) == 1 and inside[0].name not in _PARTS and _folders(inside[0]):
         return inside[0]
     return root
@@ -106,10 +106,10 @@ def _root(path: Path) -> Place:
 
 def _pictures(folder: Place) -> dict[str, list[Place]]:
     """The picture files of each class."""
-    stray = next((path for path in _visible(folder) if _is_picture(path)), None)
+    stray = next((path for path in visible(folder) if is_picture(path)), None)
     if stray:
         raise DataError(f"{stray}: a picture outside the class folders; put it into one")
-    pictures = {c.name: [p for p in _visible(c) if _is_picture(p)] for c in _folders(folder)}
+    pictures = {c.name: [p for p in visible(c) if is_picture(p)] for c in _folders(folder)}
     if not pictures:
         raise DataError(f"{folder}: no class folders in it; put each class's pictures into one")
     empty = next((name for name, files in pictures.items() if not files), None)
@@ -130,7 +130,7 @@ def _read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: i
             image = _decoded(files[i], size, channels)
             if image.shape != first.shape:
                 raise DataError(
-                    f"{files[i]} is {_by(image)} but {files[0]} is {_by(first)}; "
+                    f"{files[i]} is {by(image)} but {files[0]} is {by(first)}; "
                     "set data.size = [height, width] to resize every picture"
                 )
             images[i] = image
@@ -140,23 +140,8 @@ def _read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: i
 
 
 def _decoded(file: Place, size: Sequence[int] | None, channels: int) -> np.ndarray:
-    source = file if isinstance(file, Path) else file.read_bytes()
-    return decode(source, size=size, channels=channels, name=str(file))
-
-
-def _visible(folder: Place) -> list[Place]:
-    found = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
-    return sorted(found, key=lambda path: path.name)
+    return decode(source_of(file), size=size, channels=channels, name=str(file))
 
 
 def _folders(folder: Place) -> list[Place]:
-    return [path for path in _visible(folder) if path.is_dir()]
-
-
-def _is_picture(path: Place) -> bool:
-    return path.suffix.lower() in EXTENSIONS and path.is_file()
-
-
-def _by(image: np.ndarray) -> str:
-    """Height by width, the order in which data.size is written."""
-    return f"{image.shape[0]}x{image.shape[1]}"
+    return [path for path in visible(folder) if path.is_dir()]

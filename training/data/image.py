@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from .archive import Place
 from .error import DataError
 
 if TYPE_CHECKING:
@@ -128,6 +129,16 @@ def _resized(picture: "Image", size: Sequence[int]) -> "Image":
     if picture.size == (size[1], size[0]):
         return picture
     return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+
+
+def is_picture(file: Place) -> bool:
+    """Whether it is a file that by its ending is a picture."""
+    return file.suffix.lower() in EXTENSIONS and file.is_file()
+
+
+def by(image: np.ndarray) -> str:
+    """Height by width, the order in which data.size is written."""
+    return f"{image.shape[0]}x{image.shape[1]}"
 
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:

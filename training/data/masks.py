@@ -4,24 +4,25 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 
-from .archive import ARCHIVES, Packed, is_archive, read_archive
+from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
 from .error import DataError
-from .image import EXTENSIONS, decode, decode_mask, quiet_pillow, resize_picture
+from .image import (
+    EXTENSIONS,
+    by,
+    decode,
+    decode_mask,
+    is_picture,
+    quiet_pillow,
+    resize_picture,
+)
 
 IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
 Values: TypeAlias = Literal["classes", "instances"]
-
-
-class _File(NamedTuple):
-    """A file in a folder, or the content of one in an archive."""
-
-    name: str
-    source: Path | bytes
 
 
 def load_masks(
@@ -68,14 +69,14 @@ def load_masks(
 
     def read(i: int) -> None:
         photograph, mask = pairs[i]
-        picture = decode(photograph.source, size=None, channels=channels, name=photograph.name)
-        numbers = decode_mask(mask.source, name=mask.name)
+        picture = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
+        numbers = decode_mask(source_of(mask), name=str(mask))
         if numbers.shape != picture.shape[:2]:
             raise DataError(
-                f"{mask.name} is {_by(numbers)} but {photograph.name} is {_by(picture)}; "
+                f"{mask} is {by(numbers)} but {photograph} is {by(picture)}; "
                 "a mask needs one number for each pixel of its image"
             )
-        labels[i] = _nearest(_classes_of(numbers, values, len(classes), mask.name), size)
+        labels[i] = _nearest(_classes_of(numbers, values, len(classes), str(mask)), size)
         picture = picture[..., 0] if channels == 1 else picture
         photographs[i] = resize_picture(picture, size).reshape(height, width, channels)
 
@@ -109,10 +110,10 @@ def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return mask[rows[:, None], columns[None, :]]
 
 
-def _pairs(root: Path, images: str, masks: str) -> list[tuple[_File, _File]]:
+def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
     """Every photograph with its mask, sorted by name."""
     found = _pictures(root, (images, masks))
-    by_stem: dict[str, list[_File]] = {}
+    by_stem: dict[str, list[Place]] = {}
     for file in found[masks]:
         by_stem.setdefault(PurePosixPath(file.name).stem, []).append(file)
     pairs = []
@@ -121,19 +122,19 @@ def _pairs(root: Path, images: str, masks: str) -> list[tuple[_File, _File]]:
         candidates = [f for name in (stem, f"{stem}_mask") for f in by_stem.get(name, [])]
         if not candidates:
             raise DataError(
-                f"{photograph.name}: no mask for this image: need {stem}.png or {stem}_mask.png "
+                f"{photograph}: no mask for this image: need {stem}.png or {stem}_mask.png "
                 f"in {masks}; add it, or take the image away"
             )
         if len(candidates) > 1:
             raise DataError(
-                f"{photograph.name}: two masks for this image, {candidates[0].name} and "
-                f"{candidates[1].name}; keep one"
+                f"{photograph}: two masks for this image, {candidates[0]} and "
+                f"{candidates[1]}; keep one"
             )
         pairs.append((photograph, candidates[0]))
     return pairs
 
 
-def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
+def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
     """The pictures in each of two folders, sorted by name."""
     if root.is_dir():
         found = {folder: _in_folder(root / folder) for folder in folders}
@@ -151,35 +152,23 @@ def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
                 f"{root}: no pictures in a folder {folder}; data.images and data.masks should name "
                 "the two folders in data.path"
             )
-    return {folder: sorted(files, key=lambda f: f.name) for folder, files in found.items()}
+    return {folder: sorted(files, key=str) for folder, files in found.items()}
 
 
-def _in_folder(folder: Path) -> list[_File]:
-    if not folder.is_dir():
-        return []
-    return [_File(str(p), p) for p in folder.iterdir() if p.is_file() and _is_picture(p.name)]
+def _in_folder(folder: Path) -> list[Place]:
+    return [file for file in visible(folder) if is_picture(file)] if folder.is_dir() else []
 
 
-def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[_File]]:
+def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
     """The two folders, wherever in the archive they are."""
-    found: dict[str, list[_File]] = {folder: [] for folder in folders}
+    found: dict[str, list[Place]] = {folder: [] for folder in folders}
 
-    def look(folder: Packed) -> None:
-        for place in folder.iterdir():
+    def look(folder: Place) -> None:
+        for place in visible(folder):
             if place.is_dir():
                 look(place)
-            elif folder.name in found and _is_picture(place.name):
-                found[folder.name].append(_File(str(place), place.read_bytes()))
+            elif folder.name in found and is_picture(place):
+                found[folder.name].append(place)
 
     look(read_archive(root, EXTENSIONS))
     return found
-
-
-def _is_picture(name: str) -> bool:
-    path = PurePosixPath(name)
-    return path.suffix.lower() in EXTENSIONS and not path.name.startswith(".")
-
-
-def _by(image: np.ndarray) -> str:
-    """Height by width, the order in which data.size is written."""
-    return f"{image.shape[0]}x{image.shape[1]}"

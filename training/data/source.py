@@ -14,7 +14,7 @@ from .idx import load_idx
 from .masks import Values, load_masks
 from .npz import load_npz
 
-_PACKED = ("folder", "masks")  # the sources that read archives in place of folders
+PACKED = ("folder", "masks")  # the sources that read archives in place of folders
 
 
 def load(
@@ -76,7 +76,7 @@ def load(
     elif path is None:
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
-        dataset = readers[source](locate(path, beside=beside, packed=source in _PACKED))
+        dataset = readers[source](locate(path, beside=beside, packed=source in PACKED))
     return split(dataset, validation=validation, test=test, seed=seed)
 
 

@@ -44,6 +44,13 @@ def test_an_absolute_path_is_itself(places, monkeypatch):
     assert locate("~/pets", beside=None) == path
 
 
+def test_an_archive_does_where_it_can_be_read(places):
+    (places["here"] / "pets.tar.gz").touch()
+    assert locate("pets", beside=None, packed=True) == places["here"] / "pets.tar.gz"
+    with pytest.raises(DataError, match="pets is not there"):
+        locate("pets", beside=None)
+
+
 def test_nothing_there(places):
     with pytest.raises(DataError) as caught:
         locate("a/pets", beside=places["beside"])
