@@ -111,7 +111,7 @@ def resnet(**_: Any) -> Rules:
 def mobilenet_v2(**_: Any) -> Rules:
     """Torchvision's MobileNetV2: blocks are counted through all stages behind the stem."""
     rules, place = [*_conv_bn("stem", "features.0")], 1
-    for stage, (_, _, repeats, _) in enumerate(MOBILENET_V2, 1):
+    for stage, (_expansion, _features, repeats, _stride) in enumerate(MOBILENET_V2, 1):
         for i in range(1, repeats + 1):
             ours, theirs = f"stage{stage}/block{i}", f"features.{place}.conv"
             wide = stage > 1  # the first stage's block does not expand
