@@ -5,7 +5,6 @@ import contextlib
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.torch
 
 from convax.training.paths import named_leaves
 from convax.training.torch_weights import bridge_to_torch, load_torch, save_torch
@@ -36,6 +35,8 @@ def assert_same_network(torch, module, net, image_shape, tmp_path, *, names=None
     In evaluation, with random running statistics, in float32; and if asked for in training, with
     the new statistics, in float64.
     """
+    import safetensors.torch  # which needs PyTorch, an optional oracle
+
     randomise(torch, module)
     before = {name: t.clone() for name, t in module.state_dict().items()}
     file = tmp_path / "torch.safetensors"
