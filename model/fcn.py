@@ -3,12 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import jax
 from jax import Array
 
 from .. import ops
 from .fit import as_large_as_input, fit
-from .layer import About, Layer, Params, Shape, State, inside, serial
+from .layer import About, Layer, Params, Shape, State, apply_part, init_part, serial
 from .layers import check_choice, conv, conv_transpose, dropout
 from .layers_activation import relu
 from .resnet import resnet
@@ -16,7 +15,18 @@ from .taps import backbone as trunk_of
 from .vgg import vgg
 
 BackboneName = Literal[
-    "vgg11", "vgg13", "vgg16", "vgg19", "resnet18", "resnet34", "resnet50", "resnet101"
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg11_bn",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "resnet101",
 ]
 # Maps at an eighth, a sixteenth and a thirty-second of the size: the paper's pool3 to pool5.
 _TAPS = {"vgg": ("stage3", "stage4", "stage5"), "resnet": ("stage2", "stage3", "stage4")}
@@ -28,7 +38,6 @@ def fcn(
     backbone: BackboneName,
     stride: Literal[32, 16, 8],
     hidden: int,
-    batch_norm: bool = True,
 ) -> Layer:
     """A classifier turned into a segmenter: it scores a coarse map, which is then made larger.
 
@@ -37,11 +46,10 @@ def fcn(
 
     Args:
         classes: K, the number of logits of each pixel.
-        backbone: the classifier, by its name and depth.
+        backbone: the classifier, by its name and depth; "_bn" is a VGG with batch norm.
         stride: 32, 16 or 8: the finer, the more detail.
         hidden: channels of the two layers ahead of the score, a 7x7 convolution in place of VGG's
             first dense layer and a 1x1 one in place of its second: 4096 in the paper; 0 for none.
-        batch_norm: of a VGG; a ResNet has it always.
 
     Note:
         Transposed convolutions start as bilinear interpolation (`ops.bilinear`) and learn; in the
@@ -52,14 +60,17 @@ def fcn(
         from the weights of a trained classifier, put them into ``params["backbone"]``.
     """
     check_choice("fcn", "stride", stride, [32, 16, 8])
-    kind = backbone.rstrip("0123456789")
+    plain = backbone.removesuffix("_bn")
+    kind = plain.rstrip("0123456789")
     check_choice("fcn", "kind of backbone", kind, _TAPS)
     if hidden < 0:
         raise ValueError(f"fcn: bad hidden: got {hidden}, need 0 or more; write hidden=0 for none")
-    depth: Any = int(backbone.removeprefix(kind))
+    depth: Any = int(plain.removeprefix(kind))
     # A classifier's own classes are of no concern: its head is left out.
     whole = (
-        resnet(1, depth=depth) if kind == "resnet" else vgg(1, depth=depth, batch_norm=batch_norm)
+        resnet(1, depth=depth)
+        if kind == "resnet"
+        else vgg(1, depth=depth, batch_norm=plain != backbone)
     )
     paths = _TAPS[kind][{8: 0, 16: 1, 32: 2}[stride] :]
     trunk = trunk_of(whole, paths)
@@ -78,14 +89,9 @@ def _head(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> Lay
 
     def init(key: Array, in_shape: Mapping[str, Shape]) -> tuple[Shape, Params, State]:
         params, state = {}, {}
-        keys = dict(zip(parts, jax.random.split(key, len(parts)), strict=True))
 
         def shape_of(name: str, shape: Shape) -> Shape:
-            with inside(name):
-                shape, params[name], part_state = parts[name].init(keys[name], shape)
-            if part_state:
-                state[name] = part_state
-            return shape
+            return init_part(name, parts[name], key, shape, params, state)
 
         shape = shape_of(f"score_{top}", in_shape[top])
         for path in reversed(skips):
@@ -94,16 +100,16 @@ def _head(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> Lay
         return shape_of("enlarge", shape), params, state
 
     def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+
         def value(name: str, x: Array) -> Array:
-            own = params[name]
-            with inside(name):
-                return parts[name].apply(own, {}, x, train=train, key=key)[0]
+            return apply_part(name, parts[name], params, state, new_state, x, train, key)
 
         y = value(f"score_{top}", x[top])
         for path in reversed(skips):
             twice = fit(value(f"twice_{path}", y), x[path].shape[1:-1])
             y = twice + value(f"score_{path}", x[path])
-        return value("enlarge", y), state
+        return value("enlarge", y), new_state
 
     return Layer(init, apply, About("fcn_head"))  # type: ignore[arg-type] -- takes several maps
 

@@ -162,13 +162,13 @@ def _serial(parts: Mapping[str, Layer]) -> Layer:
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         params, state, shape = {}, {}, in_shape
         for name, part in parts.items():
-            shape = _init_part(name, part, key, shape, params, state)
+            shape = init_part(name, part, key, shape, params, state)
         return shape, params, state
 
     def apply(params, state, x, *, train=False, key=None):
         new_state = {}
         for name, part in parts.items():
-            x = _apply_part(name, part, params, state, new_state, x, train, key)
+            x = apply_part(name, part, params, state, new_state, x, train, key)
         return x, new_state
 
     return Layer(init, apply, About("serial", POINTWISE, parts, remake=_serial))
@@ -191,13 +191,13 @@ def _parallel(parts: Mapping[str, Layer]) -> Layer:
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         params, state = {}, {}
-        shapes = [_init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
+        shapes = [init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
         return infer_shape(join, *shapes), params, state
 
     def apply(params, state, x, *, train=False, key=None):
         new_state = {}
         branches = [
-            _apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+            apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
         ]
         return join(*branches), new_state
 
@@ -247,13 +247,13 @@ def _residual(parts: Mapping[str, Layer]) -> Layer:
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         params, state = {}, {}
-        shapes = [_init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
+        shapes = [init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
         return infer_shape(add, *shapes), params, state
 
     def apply(params, state, x, *, train=False, key=None):
         new_state = {}
         y, shortcut_x = (
-            _apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+            apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
         )
         return add(y, shortcut_x), new_state
 
@@ -282,7 +282,7 @@ def _named(
     return parts
 
 
-def _init_part(
+def init_part(
     name: str, part: Layer, key: Array, in_shape: Shape, params: Params, state: State
 ) -> Shape:
     """Initialise `part`, put what it has under its name, and return its output shape."""
@@ -293,7 +293,7 @@ def _init_part(
     return out_shape
 
 
-def _apply_part(name, part, params, state, new_state, x, train, key) -> Array:
+def apply_part(name, part, params, state, new_state, x, train, key) -> Array:
     """Apply `part` to its own parameters and state; its new state goes into `new_state`."""
     key = None if key is None else _key_for(key, name)
     if name != INLINE:

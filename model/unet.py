@@ -14,8 +14,8 @@ def unet(
     classes: int,
     *,
     features: list[int],
-    batch_norm: bool = True,
-    upsampling: Literal["transposed", "bilinear"] = "transposed",
+    batch_norm: bool,
+    upsampling: Literal["transposed", "bilinear"],
 ) -> Layer:
     """U-Net: halve the image again and again, double it as often, and keep the details at hand.
 

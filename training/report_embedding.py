@@ -34,23 +34,21 @@ def _draw_roc(findings: Findings) -> Path:
     with pictures.style():
         figure = pictures.titled_figure(5.4, 5.0, findings.title, subtitle)
         ax = figure.subplots()
-        ax.plot([0, 100], [0, 100], color=LIGHT, linestyle=(0, (4, 3)), linewidth=1)
-        ax.plot(100 * found.false_positives, 100 * found.true_positives, color=BLUE)
-        ax.plot([100 * found.eer], [100 * (1 - found.eer)], "o", color=ORANGE, clip_on=False)
-        ax.annotate(
-            "equal error rate",
-            (100 * found.eer, 100 * (1 - found.eer)),
-            (12, -14),
-            textcoords="offset points",
-            color=GREY,
-        )
+        # Logarithmic: what matters is how many are found while false alarms are rare.
+        rarest = found.false_positives[found.false_positives > 0].min(initial=1.0)
+        lowest = 100 * min(max(1e-5, rarest), 0.1)
+        ax.plot(np.maximum(100 * found.false_positives, lowest), 100 * found.true_positives, BLUE)
+        eer = 100 * found.eer
+        ax.plot([max(eer, lowest)], [100 - eer], "o", color=ORANGE, clip_on=False)
+        place = {"textcoords": "offset points", "ha": "left", "va": "top", "color": GREY}
+        ax.annotate("equal error rate", (max(eer, lowest), 100 - eer), (10, -4), **place)
+        ax.set_xscale("log")
+        ax.set_xlim(lowest, 100)
+        ax.set_ylim(0, 100)
         ax.set_xlabel("pairs of two classes taken for one")
         ax.set_ylabel("pairs of one class found")
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter("{x:.0f}%")
-        ax.set_xlim(0, 100)
-        ax.set_ylim(0, 100)
-        ax.set_aspect("equal")
+        ax.xaxis.set_major_formatter("{x:g}%")
+        ax.yaxis.set_major_formatter("{x:.0f}%")
         ax.grid()
         return pictures.write(figure, findings.folder / "roc.png")
 

@@ -67,6 +67,7 @@ def made_up_cifar(tmp_path, rng, monkeypatch):
 
 # Overrides for quickness: one step of the whole takes long to compile, or to compute.
 SMALLER = {
+    "fcn-pennfudan": ["data.size=[32,32]", "input.size=[32,32]"],
     "unet-pennfudan": ["data.size=[32,32]", "input.size=[32,32]", "model.features=[4,8]"],
     **{name: ["training.batch_size=2"] for name in CONFIGS if name.endswith("-cifar10")},
 }
@@ -74,11 +75,21 @@ for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-n
     SMALLER[f"{name}-cifar10"].append("input.size=[32,32]")
 # Hundreds of megabytes of parameters, or many layers to compile.
 LARGE = {
-    *("alexnet-cifar10", "convnext-tiny-cifar10", "mobilenet-v1-cifar10", "mobilenet-v2-cifar10"),
+    *(
+        "alexnet-cifar10",
+        "alexnet-2012-cifar10",
+        "convnext-tiny-cifar10",
+        "mobilenet-v1-cifar10",
+        "mobilenet-v2-cifar10",
+    ),
     *("resnet56-cifar10", "vgg16-cifar10"),
 }
 # The answer to one image, of the data that is made up here.
-ANSWERS = {"unet-pennfudan": (32, 32, 2), "siamese-mnist": (32,)}
+ANSWERS = {
+    "fcn-pennfudan": (32, 32, 2),
+    "unet-pennfudan": (32, 32, 2),
+    "siamese-mnist": (32,),
+}
 
 
 @pytest.mark.parametrize(
@@ -100,10 +111,12 @@ def test_one_step(name, tmp_path, monkeypatch):
 
 
 PARAMETERS = {
+    "alexnet-2012-cifar10": 20_209_034,
     "alexnet-cifar10": 57_044_810,
     "convnet-mnist": 144_298,
     "convnext-tiny-cifar10": 27_827_818,
     "dilated-mnist": 28_394,
+    "fcn-pennfudan": 11_179_462,
     "finetune-digits": 61_706,
     "layers-digits": 6_090,
     "lenet5-1998-mnist": 60_000,

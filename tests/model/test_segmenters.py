@@ -29,7 +29,7 @@ def parameters_of_unet(features, channels, classes):
 
 def test_the_unet_of_the_paper():
     features = [64, 128, 256, 512, 1024]
-    net = model.unet(2, features=features, batch_norm=False)
+    net = model.unet(2, features=features, batch_norm=False, upsampling="transposed")
     out_shape, params, _ = model.init_shapes(net, (1, 64, 64, 1))
     assert out_shape == (1, 64, 64, 2)
     assert count(params) == parameters_of_unet(features, 1, 2) == 31_030_658
@@ -40,7 +40,7 @@ def test_the_unet_of_the_paper():
 @pytest.mark.parametrize("upsampling", ["transposed", "bilinear"])
 @pytest.mark.parametrize("size", [(16, 16), (13, 22), (1, 1)], ids=str)
 def test_a_unet_takes_images_of_any_size(size, upsampling):
-    net = model.unet(3, features=[4, 6, 8], upsampling=upsampling)
+    net = model.unet(3, features=[4, 6, 8], batch_norm=True, upsampling=upsampling)
     out_shape, params, state = model.init_shapes(net, (1, *size, 2))
     x = jax.ShapeDtypeStruct((2, *size, 2), jnp.float32)
     y, after = jax.eval_shape(net.apply, params, state, x)
@@ -50,7 +50,7 @@ def test_a_unet_takes_images_of_any_size(size, upsampling):
 
 
 def test_a_unet_can_be_tapped():
-    net = model.unet(3, features=[4, 6, 8])
+    net = model.unet(3, features=[4, 6, 8], batch_norm=True, upsampling="transposed")
     tapped = model.tap(net, ["levels/join/below/level"])
     (_, shapes), params, state = model.init_shapes(tapped, (1, 13, 13, 1))
     assert shapes == {"levels/join/below/level": (1, 7, 7, 6)}
@@ -64,7 +64,7 @@ def test_fit_cuts_and_continues():
     np.testing.assert_array_equal(fit(x, [3, 2])[0, :, :, 0], [[1, 2], [4, 5], [4, 5]])
 
 
-@pytest.mark.parametrize("backbone", ["vgg11", "resnet18"])
+@pytest.mark.parametrize("backbone", ["vgg11", "vgg11_bn", "resnet18"])
 @pytest.mark.parametrize("stride", [32, 16, 8])
 def test_an_fcn_takes_images_of_many_sizes(backbone, stride):
     net = model.fcn(5, backbone=backbone, stride=stride, hidden=0)
@@ -72,9 +72,12 @@ def test_an_fcn_takes_images_of_many_sizes(backbone, stride):
         out_shape, params, state = model.init_shapes(net, (1, *size, 3))
         x = jax.ShapeDtypeStruct((1, *size, 3), jnp.float32)
         assert out_shape == jax.eval_shape(net.apply, params, state, x)[0].shape == (1, *size, 5)
-    tops = {"vgg11": ["stage5", "stage4", "stage3"], "resnet18": ["stage4", "stage3", "stage2"]}
     scores = [name for name in params["head"] if name.startswith("score")]
-    assert scores == sorted(f"score_{s}" for s in tops[backbone][: {32: 1, 16: 2, 8: 3}[stride]])
+    deepest = 4 if backbone == "resnet18" else 5
+    assert len(scores) == {32: 1, 16: 2, 8: 3}[stride]
+    assert scores == sorted(f"score_stage{deepest - i}" for i in range(len(scores)))
+    norms = [name for name in params["backbone"]["stage1"] if name.startswith("bn")]
+    assert bool(norms) == (backbone == "vgg11_bn")
 
 
 def test_an_fcn_starts_as_an_interpolation_of_its_coarsest_scores():
@@ -95,7 +98,7 @@ def test_an_fcn_starts_as_an_interpolation_of_its_coarsest_scores():
 
 
 def test_the_hidden_layers_of_the_paper():
-    net = model.fcn(21, backbone="vgg16", stride=32, hidden=4096, batch_norm=False)
+    net = model.fcn(21, backbone="vgg16", stride=32, hidden=4096)
     _, params, _ = model.init_shapes(net, (1, 224, 224, 3))
     top = params["head"]["score_stage5"]
     assert top["conv1"]["kernel"].shape == (7, 7, 512, 4096)
@@ -108,12 +111,15 @@ def test_the_hidden_layers_of_the_paper():
     ("make", "message"),
     [
         (
-            lambda: model.unet(2, features=[4]),
+            lambda: model.unet(2, features=[4], batch_norm=True, upsampling="transposed"),
             r"unet: too few levels: got features=\[4\], need two",
         ),
-        (lambda: model.unet(2, features=[4, 0]), r"unet: bad features: got \[4, 0\]"),
         (
-            lambda: model.unet(2, features=[4, 4], upsampling="x"),
+            lambda: model.unet(2, features=[4, 0], batch_norm=True, upsampling="transposed"),
+            r"unet: bad features: got \[4, 0\]",
+        ),
+        (
+            lambda: model.unet(2, features=[4, 4], batch_norm=True, upsampling="x"),
             "unet: unknown upsampling: got 'x'",
         ),
         (lambda: model.fcn(2, backbone="vgg16", stride=4, hidden=0), "fcn: unknown stride: got 4"),

@@ -107,7 +107,10 @@ SMALL = {
     "mobilenet_v1": ({"width": 0.25}, (32, 32, 3)),
     "mobilenet_v2": ({"width": 0.35}, (32, 32, 3)),
     "convnext": ({}, (32, 32, 3)),
-    "unet": ({"features": [4, 8, 8]}, (9, 7, 3)),
+    "unet": (
+        {"features": [4, 8, 8], "batch_norm": True, "upsampling": "transposed"},
+        (9, 7, 3),
+    ),
     "fcn": ({"backbone": "vgg11", "stride": 8, "hidden": 4}, (45, 50, 3)),
     "siamese": ({"features": 7, "normalize": True}, (16, 16, 1)),
 }
