@@ -8,13 +8,15 @@ so it may depend on the clock: a chunk ends where the loop has something to do, 
 about `SECONDS`, so that Ctrl-C acts soon.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 import numpy as np
 
 from .config import Config
-from .data import Split, batch_indices
+from .data import Split, read_batches
 
 SECONDS = 0.5  # what a chunk of several steps takes at most, about
 BYTES = 8 * 2**20  # and how many its images take
@@ -44,7 +46,7 @@ class Pace:
 
 def chunks(
     split: Split, config: Config, pace: Pace, *, start: int, total: int, every: float
-) -> Iterator[Chunk]:
+) -> Generator[Chunk, None, None]:
     """The batches of the steps from `start` to `total`, cut into chunks.
 
     Each is gathered when it is asked for, as long as `pace` says at that time.
@@ -60,20 +62,21 @@ def chunks(
     batch_size, room = config.training.batch_size, most_steps(split, config)
     # Where a small update is to stop the run, every step is looked at.
     most = room if config.stop.min_update is None else 1
-    position = start
-    for stop, evaluated in windows(start, total, every=every, most=config.training.log_every):
-        while position < stop:
-            count = min(most, pace.steps, stop - position)
-            images = np.zeros((room, batch_size, *split.images.shape[1:]), split.images.dtype)
-            labels = np.zeros((room, batch_size, *split.labels.shape[1:]), split.labels.dtype)
-            for i in range(count):
-                batch = batch_indices(
-                    position + i, size=len(split.labels), batch_size=batch_size, seed=config.seed
-                )
-                images[i], labels[i] = split.images[batch], split.labels[batch]
-            position += count
-            last = position == stop
-            yield Chunk(images, labels, np.int32(count), position, last, last and evaluated)
+    position, batches = (
+        start,
+        read_batches(split, seed=config.seed, batch_size=batch_size, start=start, stop=total),
+    )
+    with closing(batches):
+        for stop, evaluated in windows(start, total, every=every, most=config.training.log_every):
+            while position < stop:
+                count = min(most, pace.steps, stop - position)
+                images = np.zeros((room, batch_size, *split.images.shape[1:]), split.images.dtype)
+                labels = np.zeros((room, batch_size, *split.labels.shape[1:]), split.labels.dtype)
+                for i in range(count):
+                    images[i], labels[i] = next(batches)
+                position += count
+                last = position == stop
+                yield Chunk(images, labels, np.int32(count), position, last, last and evaluated)
 
 
 def most_steps(split: Split, config: Config) -> int:
@@ -92,7 +95,7 @@ def most_steps(split: Split, config: Config) -> int:
         >>> most_steps(photographs, load_config("lenet5-digits", ["training.batch_size=16"]))
         3
     """
-    batch = split.images[0].nbytes * config.training.batch_size
+    batch = math.prod(split.images.shape[1:]) * config.training.batch_size
     return max(2, min(config.training.log_every, BYTES // batch))
 
 

@@ -101,6 +101,16 @@ class Folder(Table):
     validation: Share
     test: Share = 0
     size: Size | None = None
+    stream: bool = False
+    workers: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _streamed_in_whole(self):
+        if self.stream and self.size is None:
+            raise ValueError("stream = true needs the size of all pictures, e.g. size = [224, 224]")
+        if self.workers is not None and not self.stream:
+            raise ValueError("workers decode where stream = true; write that, or leave them out")
+        return self
 
 
 class Npz(Table):

@@ -130,7 +130,7 @@ def predict(predictor: "Predictor", run: Path) -> Callable[[Question], Saying]:
             [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
         )
     )
-    gallery, gallery_labels = predictor(images[chosen]), labels[chosen]
+    gallery, gallery_labels = predictor(np.asarray(images[chosen])), labels[chosen]
     seen: list[tuple[str, np.ndarray]] = []
 
     def say(question: Question) -> Saying:

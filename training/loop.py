@@ -148,7 +148,7 @@ def _fit(
     to_come = chunks(experiment.dataset.train, config, pace, start=step, total=total, every=every)
     display.note(_opening_line(run, experiment, step))
 
-    with closing(display), _signals_noted() as signals:
+    with closing(display), closing(to_come), _signals_noted() as signals:
         train_steps = _compile(run, experiment, train_state, display)
         meter = _Meter(run, experiment, display)
         chunk = next(to_come, None)

@@ -1,5 +1,6 @@
 """From stored pictures to what the network sees: inside the jitted step, the same everywhere."""
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -8,7 +9,10 @@ import numpy as np
 from jax import Array
 
 from .config import ConfigError, Input
-from .data import IGNORED, Split
+from .data import IGNORED, Split, Streamed
+
+LOOKED_AT = 2000  # of images in files, how many their mean and deviation are measured on
+AT_ONCE = 200  # and how many in one go
 
 
 class Preprocessing(NamedTuple):
@@ -35,10 +39,12 @@ class Preprocessing(NamedTuple):
 def measure(split: Split, spec: Input) -> Preprocessing:
     """The preprocessing that a config asks for, with the statistics of these images.
 
+    Of `Streamed` images it is the statistics of `LOOKED_AT`, or a few less, spread evenly.
+
     Raises:
         ConfigError: the images do not fit into the padded size.
     """
-    height, width, channels = split.images.shape[1:]
+    height, width = split.images.shape[1:3]
     size = (spec.size[0], spec.size[1])
     if spec.fit == "pad" and (height > size[0] or width > size[1]):
         raise ConfigError(
@@ -47,8 +53,7 @@ def measure(split: Split, spec: Input) -> Preprocessing:
         )
     # Exact integer sums over the 256 values of a byte: quick, and the same on every machine.
     mean, std = [], []
-    for c in range(channels):
-        counts = np.bincount(split.images[..., c].ravel(), minlength=256)
+    for counts in _histograms(split.images):
         values = np.arange(256) / 255
         average = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - average) ** 2).sum() / counts.sum())
@@ -56,6 +61,19 @@ def measure(split: Split, spec: Input) -> Preprocessing:
         # A constant channel has no scale; what rounding leaves of its variance is not one.
         std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
     return Preprocessing(size, spec.fit, tuple(mean), tuple(std))
+
+
+def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
+    """How often each value occurs in each channel, ``(C, 256)``."""
+    if isinstance(images, Streamed):
+        images = images[:: math.ceil(len(images) / LOOKED_AT)]
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), AT_ONCE):
+        part = np.asarray(images[start : start + AT_ONCE])
+        counts += [
+            np.bincount(channel, minlength=256) for channel in part.reshape(-1, part.shape[-1]).T
+        ]
+    return counts
 
 
 def preprocess(images: Array, spec: Preprocessing) -> Array:

@@ -102,7 +102,7 @@ def _draw_mistakes(findings: Findings, answers: Answers) -> Path:
     captions = [caption(classes[label], classes[guess], sure) for label, guess, sure in found]
     with pictures.style():
         figure = pictures.mistakes(
-            images[chosen], captions, title=findings.title, subtitle=subtitle
+            np.asarray(images[chosen]), captions, title=findings.title, subtitle=subtitle
         )
         return pictures.write(figure, findings.folder / "mistakes.png")
 

@@ -96,6 +96,6 @@ def _draw_mistakes(findings: Findings) -> list[Path]:
     subtitle = f"the first {len(wrong)} of {total:,} images whose nearest is of another class"
     with pictures.style():
         figure = pictures.mistakes(
-            images[shown], captions, title=findings.title, subtitle=subtitle, columns=6
+            np.asarray(images[shown]), captions, title=findings.title, subtitle=subtitle, columns=6
         )
         return [pictures.write(figure, findings.folder / "retrieval.png")]

@@ -3,6 +3,7 @@
 NumPy alone is imported here; what a source needs besides is imported when it is used.
 """
 
+from .batches import read_batches
 from .cifar import load_cifar
 from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split
 from .digits import load_digits
@@ -14,6 +15,7 @@ from .image import decode_mask, read_image, resize_picture
 from .masks import IGNORED, load_masks
 from .npz import load_npz
 from .source import PACKED, load, locate
+from .streamed import Streamed
 
 __all__ = [
     "DATASETS",
@@ -23,6 +25,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Split",
+    "Streamed",
     "batch_indices",
     "decode_mask",
     "default_directory",
@@ -37,6 +40,7 @@ __all__ = [
     "load_masks",
     "load_npz",
     "locate",
+    "read_batches",
     "read_idx",
     "read_image",
     "resize_picture",

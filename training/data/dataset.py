@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .error import DataError
+from .streamed import Streamed
 
 SPLITS = ("train", "validation", "test")
 
@@ -20,7 +21,7 @@ SPLITS = ("train", "validation", "test")
 class Split(NamedTuple):
     """Images with their labels; there may be none."""
 
-    images: np.ndarray  # (N, H, W, C), uint8
+    images: np.ndarray | Streamed  # (N, H, W, C), uint8
     labels: np.ndarray  # an index into the classes: (N,) int32, or for each pixel (N, H, W) uint8
 
 
@@ -154,13 +155,15 @@ def eval_batches(
             "write how many examples to evaluate at once"
         )
     for start in range(0, len(split.labels), batch_size):
-        images, labels = (a[start : start + batch_size] for a in split)
+        images, labels = (np.asarray(a[start : start + batch_size]) for a in split)
         weights = _padded(np.ones(len(labels), np.float32), batch_size)
         yield _padded(images, batch_size), _padded(labels, batch_size), weights
 
 
 def fingerprint(dataset: Dataset) -> str:
     """SHA-256 of the images, labels, class names and splits: changes when any of them does.
+
+    Of `Streamed` images it is their files' names and lengths.
 
     Example:
         >>> zeros = unsplit(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2), ("cat", "dog"))
@@ -171,7 +174,10 @@ def fingerprint(dataset: Dataset) -> str:
     for name in SPLITS:
         images, labels = getattr(dataset, name)
         digest.update(f"{name} {images.shape} {labels.shape}".encode())
-        digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
+        if isinstance(images, Streamed):
+            digest.update(images.identity())
+        else:
+            digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
         digest.update(np.ascontiguousarray(labels, "<i4").reshape(-1).data)
     return digest.hexdigest()
 

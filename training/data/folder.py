@@ -12,6 +12,7 @@ from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visib
 from .dataset import Dataset, Split
 from .error import DataError
 from .image import EXTENSIONS, by, decode, is_picture, quiet_pillow
+from .streamed import Streamed, as_files
 
 _KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
 # How a part's folder may be called.
@@ -19,7 +20,12 @@ _PARTS = {"train": "train", "test": "test", "validation": "validation", "val": "
 
 
 def load_folder(
-    root: str | Path, *, size: Sequence[int] | None = None, channels: int = 3
+    root: str | Path,
+    *,
+    size: Sequence[int] | None = None,
+    channels: int = 3,
+    stream: bool = False,
+    workers: int | None = None,
 ) -> Dataset:
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
@@ -33,6 +39,8 @@ def load_folder(
         size: ``(H, W)`` that every picture is resized to (see `read_image`); None where all have
             the same.
         channels: 1 for grey, 3 for colour.
+        stream: leave the pictures in their files until they are needed: images are `Streamed`.
+        workers: how many processes then decode those of training; by default one a core.
 
     Returns:
         images ``(N, H, W, channels)``. Without a ``train`` folder everything is the training part.
@@ -40,7 +48,7 @@ def load_folder(
     Raises:
         DataError: no pictures where they should be, a class that only a part other than the
             training part has, a picture that cannot be read, pictures of different sizes, or a
-            damaged archive.
+            damaged archive. Where they are streamed, a picture is looked at when it is needed.
     """
     parts = {part: _pictures(folder) for part, folder in _parts(Path(root)).items()}
     classes = tuple(parts["train"])
@@ -52,7 +60,10 @@ def load_folder(
                 "put pictures of it into both, or take it away"
             )
     files = [file for pictures in parts.values() for file in chain(*pictures.values())]
-    images = _read_all(files, size=size, channels=channels)
+    if stream:
+        images = _streamed(files, root, size, channels, workers or os.cpu_count() or 1)
+    else:
+        images = _read_all(files, size=size, channels=channels)
     splits, start = {}, 0
     for part, pictures in parts.items():
         counts = [len(pictures.get(name, ())) for name in classes]
@@ -118,6 +129,26 @@ def _pictures(folder: Place) -> dict[str, list[Place]]:
             f"{folder / empty}: a class folder without pictures ({_KINDS}); add some or remove it"
         )
     return pictures
+
+
+def _streamed(
+    files: Sequence[Place],
+    root: str | Path,
+    size: Sequence[int] | None,
+    channels: int,
+    workers: int,
+) -> Streamed:
+    paths = [file for file in files if isinstance(file, Path)]
+    if len(paths) < len(files):
+        raise DataError(
+            f"{root}: an archive cannot be streamed: unpack it, or write stream = false"
+        )
+    if size is None:
+        raise DataError(
+            "data.size: missing; data.stream = true needs the size that every picture is resized "
+            "to, e.g. size = [224, 224]"
+        )
+    return Streamed(as_files(paths), size, channels, workers)
 
 
 def _read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: int) -> np.ndarray:

@@ -23,6 +23,8 @@ def load(
     path: str | None = None,
     size: Sequence[int] | None = None,
     channels: int | None = None,
+    stream: bool = False,
+    workers: int | None = None,
     images: str = "images",
     masks: str = "masks",
     values: Values = "classes",
@@ -40,6 +42,7 @@ def load(
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their pictures, colour by default. The other
             sources are arrays, which keep their own.
+        stream, workers: see `load_folder`.
         images, masks, values, classes: see `load_masks`.
         validation, test: how much to set aside, see `split`.
         seed: of the split.
@@ -56,7 +59,9 @@ def load(
     readers: dict[str, Callable[[Path], Dataset]] = {
         "idx": load_idx,
         "cifar": load_cifar,
-        "folder": lambda found: load_folder(found, size=size, channels=channels or 3),
+        "folder": lambda found: load_folder(
+            found, size=size, channels=channels or 3, stream=stream, workers=workers
+        ),
         "npz": load_npz,
         "masks": lambda found: load_masks(
             found,

@@ -1,0 +1,136 @@
+"""Pictures left in their files: the same images and batches as in memory, and what can go wrong."""
+
+import shutil
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convax
+from convax.training.config import ConfigError, load_config
+from convax.training.data import DataError, Streamed, fingerprint, load_folder, read_batches
+from convax.training.preprocess import LOOKED_AT, measure
+
+
+@pytest.fixture
+def folder(tmp_path, rng):
+    """Seven noisy pictures of two classes for training, two for testing, of two sizes."""
+    for name in ("train/a/0", "train/a/1", "train/a/2", "train/b/0", "train/b/1", "train/b/2"):
+        write(tmp_path / f"{name}.png", rng, (9, 7, 3))
+    write(tmp_path / "train/b/3.png", rng, (5, 5, 3))
+    for name in ("test/a/0", "test/b/0"):
+        write(tmp_path / f"{name}.png", rng, (9, 7, 3))
+    return tmp_path
+
+
+def write(path, rng, shape):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(rng.integers(0, 256, shape).astype(np.uint8)).save(path)
+
+
+def both(folder):
+    read = {"size": [8, 6], "channels": 3}
+    return load_folder(folder, **read), load_folder(folder, **read, stream=True, workers=2)
+
+
+def test_it_is_an_array_in_all_but_memory(folder):
+    held, streamed = (dataset.train.images for dataset in both(folder))
+    assert isinstance(streamed, Streamed)
+    assert (streamed.shape, streamed.dtype, len(streamed)) == (held.shape, held.dtype, len(held))
+    np.testing.assert_array_equal(streamed, held)
+    np.testing.assert_array_equal(streamed[3], held[3])
+    np.testing.assert_array_equal(streamed[2:5], held[2:5])
+    np.testing.assert_array_equal(streamed[np.array([4, 0])][::-1], held[[0, 4]])
+    assert np.asarray(streamed, np.float32).dtype == np.float32
+    assert streamed[:0].shape == (0, 8, 6, 3)
+
+
+def test_the_statistics_are_those_of_all_images_where_they_are_few(folder):
+    held, streamed = (dataset.train for dataset in both(folder))
+    spec = load_config("lenet5-digits").input
+    assert measure(streamed, spec) == measure(held, spec)
+
+
+def test_the_statistics_of_many_images_are_of_a_part(folder, monkeypatch):
+    monkeypatch.setattr("convax.training.preprocess.LOOKED_AT", 3)
+    held, streamed = (dataset.train for dataset in both(folder))
+    assert LOOKED_AT >= 1000
+    spec = load_config("lenet5-digits").input
+    few = held._replace(images=held.images[::3], labels=held.labels[::3])
+    assert measure(streamed, spec) == measure(few, spec)
+
+
+def test_the_fingerprint_is_of_names_and_lengths(folder):
+    first = fingerprint(both(folder)[1])
+    assert fingerprint(both(folder)[1]) == first
+    picture = folder / "train/a/1.png"
+    picture.write_bytes(picture.read_bytes() + b"\0")
+    second = fingerprint(both(folder)[1])
+    picture.rename(folder / "train/a/1b.png")
+    assert len({first, second, fingerprint(both(folder)[1])}) == 3
+
+
+def test_batches_in_memory_and_from_files(folder):
+    pytest.importorskip("grain")
+    held, streamed = (dataset.train for dataset in both(folder))
+    wanted = list(read_batches(held, seed=1, batch_size=3, start=2, stop=7))
+    found = list(read_batches(streamed, seed=1, batch_size=3, start=2, stop=7))
+    assert len(found) == len(wanted) == 5
+    for (images, labels), (theirs, their_labels) in zip(found, wanted, strict=True):
+        np.testing.assert_array_equal(images, theirs)
+        np.testing.assert_array_equal(labels, their_labels)
+
+
+def test_a_damaged_picture_is_named_when_its_turn_comes(folder):
+    pytest.importorskip("grain")
+    (folder / "train/b/1.png").write_bytes(b"not a picture")
+    batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
+    with pytest.raises(DataError, match=r"b/1.png: cannot be read as a picture"):
+        list(batches)
+
+
+def both_streamed(folder):
+    return load_folder(folder, size=[8, 6], channels=3, stream=True, workers=1).train
+
+
+def test_without_grain(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "grain", None)
+    batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
+    with pytest.raises(DataError, match=r'needs Grain.*pip install "convax\[stream\]"'):
+        next(batches)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("workers=1", "workers decode where stream = true"),
+        ("stream=true", r"stream = true needs the size of all pictures, e.g. size = \[224, 224\]"),
+    ],
+)
+def test_what_a_config_may_not_say(override, message):
+    data = f'data={{source="folder", path="x", channels=3, validation=1, {override}}}'
+    with pytest.raises(ConfigError, match=message):
+        load_config("lenet5-digits", [data])
+
+
+def test_an_archive_is_not_streamed(folder, tmp_path):
+    packed = shutil.make_archive(str(tmp_path / "packed"), "zip", folder, "train")
+    with pytest.raises(DataError, match=r"packed.zip: an archive cannot be streamed: unpack it"):
+        load_folder(packed, size=[8, 6], stream=True)
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_the_same_bytes(folder, tmp_path):
+    """As with all pictures in memory."""
+    pytest.importorskip("grain")
+    data = {"source": "folder", "path": str(folder), "channels": 3, "validation": 2, "size": [8, 6]}
+    short = ["training.steps=6", "training.batch_size=3", 'training.evaluate_every="2 steps"']
+    written = ", ".join(f"{key}={value!r}".replace("'", '"') for key, value in data.items())
+    ends = []
+    for name, more in (("held", ""), ("streamed", ", stream=true, workers=2")):
+        override = f"data={{{written}{more}}}"
+        run = convax.train(load_config("lenet5-digits", [override, *short]), tmp_path / name)
+        files = sorted(run.checkpoints.glob("step-00000006/*.safetensors"))
+        ends.append([file.read_bytes() for file in files])
+    assert ends[0] == ends[1]

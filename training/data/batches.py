@@ -1,0 +1,87 @@
+"""The batches of a run, in order: gathered from memory, or decoded ahead from files."""
+
+import signal
+from collections.abc import Callable, Generator
+from typing import Any
+
+import numpy as np
+
+from .dataset import Split, batch_indices
+from .error import DataError
+from .streamed import Streamed
+
+
+def read_batches(
+    split: Split, *, seed: int, batch_size: int, start: int, stop: int
+) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+    """The batches of the steps from `start` to `stop`, see `batch_indices`.
+
+    Of images in memory each is gathered when it is asked for. Streamed ones are decoded ahead, in
+    worker processes, by Grain; what a batch holds does not depend on how many these are.
+
+    Args:
+        split: the examples.
+        seed, batch_size: see `batch_indices`.
+        start, stop: steps.
+
+    Raises:
+        DataError: a picture cannot be read, or Grain is not installed.
+    """
+    size = len(split.labels)
+
+    def indices(step: int) -> np.ndarray:
+        return batch_indices(step, size=size, batch_size=batch_size, seed=seed)
+
+    if not isinstance(split.images, Streamed):
+        for step in range(start, stop):
+            batch = indices(step)
+            yield split.images[batch], split.labels[batch]
+        return
+
+    decoder = _Decoder(split.images, seed, batch_size)
+    steps = iter(_prefetched(decoder, start, stop, split.images.workers))
+    try:
+        for step, images in zip(range(start, stop), steps, strict=True):
+            if isinstance(images, str):
+                raise DataError(images)
+            yield images, split.labels[indices(step)]
+    finally:
+        steps.close()
+
+
+class _Decoder:
+    """The images of a batch by its step: what a worker process does; so it can be pickled."""
+
+    def __init__(self, images: Streamed, seed: int, batch_size: int):
+        self._images, self._seed, self._batch_size = images, seed, batch_size
+
+    def __call__(self, step: int) -> np.ndarray | str:
+        size = len(self._images)
+        batch = batch_indices(step, size=size, batch_size=self._batch_size, seed=self._seed)
+        try:
+            return self._images.read(batch)
+        except DataError as error:
+            return str(error)  # an exception would come out of Grain as another
+
+
+def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: int) -> Any:
+    """`decoder` of each step, computed ahead in worker processes."""
+    try:
+        import grain
+        from absl import flags
+    except ImportError:
+        raise DataError(
+            'data.stream: needs Grain, for its worker processes; pip install "convax[stream]"'
+        ) from None
+    if not flags.FLAGS.is_parsed():  # Grain reads flags, which only absl's own programs parse
+        flags.FLAGS.mark_as_parsed()
+    steps = grain.MapDataset.range(start, stop).map(decoder)
+    one_by_one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
+    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    return steps.to_iter_dataset(one_by_one).mp_prefetch(processes, worker_init_fn=_leave_signals)
+
+
+def _leave_signals(worker: int, workers: int) -> None:
+    """Ctrl-C reaches every process of a terminal; what to do about it is the first one's affair."""
+    del worker, workers
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
