@@ -40,8 +40,14 @@ def _draw_roc(findings: Findings) -> Path:
         ax.plot(np.maximum(100 * found.false_positives, lowest), 100 * found.true_positives, BLUE)
         eer = 100 * found.eer
         ax.plot([max(eer, lowest)], [100 - eer], "o", color=ORANGE, clip_on=False)
-        place = {"textcoords": "offset points", "ha": "left", "va": "top", "color": GREY}
-        ax.annotate("equal error rate", (max(eer, lowest), 100 - eer), (10, -4), **place)
+        ax.annotate(
+            "equal error rate",
+            (max(eer, lowest), 100 - eer),
+            (10, -4),
+            textcoords="offset points",
+            va="top",
+            color=GREY,
+        )
         ax.set_xscale("log")
         ax.set_xlim(lowest, 100)
         ax.set_ylim(0, 100)

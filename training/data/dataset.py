@@ -34,7 +34,7 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...]
 
 
-def unsplit(images: np.ndarray, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
+def unsplit(images: np.ndarray | Streamed, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
     """A dataset of which nothing is set aside yet; see `split`.
 
     Args:

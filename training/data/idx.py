@@ -10,6 +10,7 @@ import numpy as np
 
 from .dataset import Dataset, Split
 from .error import DataError
+from .streamed import Streamed
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _AGAIN = "copy or download it again"
@@ -152,5 +153,5 @@ def _times(shape: tuple[int, ...]) -> str:
     return " x ".join(map(str, shape))
 
 
-def _by(images: np.ndarray) -> str:
+def _by(images: np.ndarray | Streamed) -> str:
     return _times(images.shape[1:3])
