@@ -48,6 +48,13 @@ def train(
         Path | None, typer.Option(metavar="RUN", help="Continue this run instead.")
     ] = None,
     overrides: SetOption = None,
+    skip_nonfinite: Annotated[
+        int | None,
+        typer.Option(min=0, metavar="N", help="Leave out up to N steps that are not finite."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on although something has changed.")
+    ] = False,
 ) -> None:
     """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
     from convax.training.config import load_config
@@ -60,9 +67,14 @@ def train(
     if resume is not None:
         if out or overrides or config != DEFAULT_CONFIG:
             _refuse("--resume takes the run's own config: leave out CONFIG, --out and --set")
-        run = resume_run(resume, display=display)
+        run = resume_run(resume, display=display, force=force, skip_nonfinite=skip_nonfinite)
     else:
-        experiment = load_config(config, overrides or [])
+        if force:
+            _refuse("--force goes with --resume: a new run has nothing that could have changed")
+        overrides = list(overrides or [])
+        if skip_nonfinite is not None:
+            overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
+        experiment = load_config(config, overrides)
         out = out or free_name(Path("runs"), Path(config).stem)
         run = train_run(experiment, out, beside=_folder_of(config), display=display)
     print(f"run: {run.path}  (pictures in {run.plots})")

@@ -1,9 +1,10 @@
 """Checkpoints that exist whole or not at all.
 
 A checkpoint is a directory ``step-00001407`` of safetensors files and a ``manifest.json`` with
-the SHA-256 of each. It is written under another name, flushed to the disk and then renamed, so a
-process killed at any instant leaves either the whole checkpoint or none. Two small files, ``last``
-and ``best``, name a checkpoint each and are replaced in the same manner. Nothing is pickled.
+the SHA-256 of each, and its own. It is written under another name, flushed to the disk and then
+renamed, so a process killed at any instant leaves either the whole checkpoint or none. Two small
+files, ``last`` and ``best``, name a checkpoint each and are replaced in the same manner. Nothing is
+pickled.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,15 +20,20 @@ import jax
 import numpy as np
 import safetensors.numpy
 
+from . import durable
 from .paths import named_leaves
 from .step import TrainState
 from .tensors import parse, to_numpy
 
-FORMAT = 1
+FORMAT = 2
 
 
 class CheckpointError(ValueError):
     """A checkpoint is missing, damaged, or of another network; one line."""
+
+
+class DamagedError(CheckpointError):
+    """A file of a checkpoint is missing, or holds something else than was written."""
 
 
 class Checkpoint(NamedTuple):
@@ -36,45 +43,105 @@ class Checkpoint(NamedTuple):
     memory: dict[str, Any]  # JSON: what the loop must remember beside the train state
 
 
-def save(folder: Path, train_state: TrainState, memory: dict[str, Any]) -> str:
+class Snapshot(NamedTuple):
+    """A train state as arrays of the host, which training does not change any more."""
+
+    step: int
+    parts: dict[str, dict[str, np.ndarray]]  # by file and by path
+
+
+def save(
+    folder: Path,
+    train_state: TrainState,
+    memory: dict[str, Any],
+    origin: dict[str, Any] | None = None,
+) -> str:
     """Write a checkpoint of this state into `folder` and return its name."""
-    step = int(train_state.step)
-    name = f"step-{step:08d}"
+    return write(folder, snapshot(train_state), memory, origin)
+
+
+def snapshot(train_state: TrainState) -> Snapshot:
+    """A copy of the state: the next step writes into the memory of this one."""
+    parts = {
+        part: {path: np.array(to_numpy(leaf)) for path, leaf in named_leaves(tree)}
+        for part, tree in _parts(train_state).items()
+    }
+    return Snapshot(int(train_state.step), parts)
+
+
+def write(
+    folder: Path, taken: Snapshot, memory: dict[str, Any], origin: dict[str, Any] | None = None
+) -> str:
+    """Write a checkpoint into `folder` and return its name.
+
+    Args:
+        folder: the run's ``checkpoints`` directory.
+        taken: the state.
+        memory: JSON: what the loop must remember beside it.
+        origin: JSON: what made it; see `training.origin`.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    name = f"step-{taken.step:08d}"
     if (folder / name).exists():
         return name  # the same step is the same state: training is deterministic
     aside = folder / f".{name}.{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
-    files = {}
-    for part, tree in _parts(train_state).items():
-        arrays = {path: to_numpy(leaf) for path, leaf in named_leaves(tree)}
-        content = safetensors.numpy.save(arrays)
-        _write_through(aside / f"{part}.safetensors", content)
-        files[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
-    manifest = {"format": FORMAT, "step": step, "sha256": files, "memory": memory}
-    _write_through(aside / "manifest.json", json.dumps(manifest, indent=2).encode())
-    _flush_directory(aside)
-    aside.rename(folder / name)
-    _flush_directory(folder)
+    try:
+        files = {}
+        for part, arrays in taken.parts.items():
+            content = safetensors.numpy.save(arrays)
+            durable.write_through(aside / f"{part}.safetensors", content)
+            files[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
+        manifest = {"format": FORMAT, "step": taken.step, "sha256": files, "memory": memory}
+        manifest["origin"] = origin or {}
+        manifest["checksum"] = _checksum(manifest)
+        durable.write_through(aside / "manifest.json", json.dumps(manifest, indent=2).encode())
+        durable.flush_directory(aside)
+        aside.rename(folder / name)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    durable.flush_directory(folder)
     return name
 
 
 def point(folder: Path, pointer: str, name: str) -> None:
     """Make `pointer`, "last" or "best", name a checkpoint that exists."""
-    aside = folder / f".{pointer}.{os.getpid()}"
-    _write_through(aside, f"{name}\n".encode())
-    aside.replace(folder / pointer)
-    _flush_directory(folder)
+    durable.replace(folder / pointer, f"{name}\n".encode())
 
 
-def prune(folder: Path) -> None:
-    """Remove the checkpoints that no pointer names, and what killed processes left behind."""
+def prune(
+    folder: Path, keep_last: int = 1, forever: Callable[[int], bool] = lambda step: False
+) -> None:
+    """Remove the checkpoints that are not to be kept, and what killed processes left behind.
+
+    Args:
+        folder: the run's ``checkpoints`` directory.
+        keep_last: how many of the newest to keep; what a pointer names is kept besides.
+        forever: whether the one of a step is to be kept whatever comes.
+    """
     kept = {named(folder, pointer) for pointer in ("last", "best")}
+    kept |= {name for name in names(folder) if forever(step_of(name))}
+    kept |= set(names(folder)[:keep_last])
     for entry in folder.iterdir():
         if _NAME.fullmatch(entry.name) and entry.name not in kept:
             shutil.rmtree(entry.rename(folder / f".{entry.name}"))  # gone at once, then at leisure
         elif _ASIDE.fullmatch(entry.name):
             shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def names(folder: Path) -> list[str]:
+    """The checkpoints in a folder, the newest first."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((e.name for e in found if _NAME.fullmatch(e.name)), key=step_of, reverse=True)
+
+
+def step_of(name: str) -> int:
+    """The step that a checkpoint is of, by its name."""
+    return int(name.removeprefix("step-"))
 
 
 # What is ours in the folder: a checkpoint, and what is on its way to be one or to be none.
@@ -93,7 +160,7 @@ def named(folder: Path, pointer: str) -> str | None:
     except FileNotFoundError:
         return None
     if not _NAME.fullmatch(name):
-        raise CheckpointError(f"{folder / pointer}: damaged: it names no checkpoint")
+        raise DamagedError(f"{folder / pointer}: damaged: it names no checkpoint")
     return name
 
 
@@ -107,12 +174,25 @@ def restore(folder: Path, pointer: str, template: TrainState) -> Checkpoint:
             `jax.ShapeDtypeStruct`.
 
     Raises:
-        CheckpointError: nothing was saved, a file is missing or differs from its checksum, or
-            an array differs from the template in name, shape or dtype.
+        DamagedError: a file is missing or differs from its checksum.
+        CheckpointError: nothing was saved, or an array differs from the template in name, shape
+            or dtype.
     """
-    parts, manifest = _restore(folder, pointer, _parts(template))
+    return read(folder, _pointed(folder, pointer), template)
+
+
+def read(folder: Path, name: str, template: TrainState) -> Checkpoint:
+    """`restore`, of the checkpoint of that name."""
+    parts, manifest = _read(folder / name, _parts(template))
     state = TrainState(parts["params"], parts["state"], **parts["training"])
     return Checkpoint(state, manifest["memory"])
+
+
+def check(folder: Path, name: str) -> None:
+    """Raise as `restore` does where a file of a checkpoint is damaged, of whatever network."""
+    manifest = read_manifest(folder / name)
+    for file in manifest["sha256"]:
+        _read_file(folder / name / file, manifest["sha256"])
 
 
 def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tuple[Any, Any, int]:
@@ -120,7 +200,8 @@ def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tupl
 
     Takes templates and raises as `restore` does.
     """
-    parts, manifest = _restore(folder, pointer, {"params": params, "state": state})
+    templates = {"params": params, "state": state}
+    parts, manifest = _read(folder / _pointed(folder, pointer), templates)
     return parts["params"], parts["state"], manifest["step"]
 
 
@@ -130,48 +211,71 @@ def _parts(train_state: TrainState) -> dict[str, Any]:
     return {"params": train_state.params, "state": train_state.state, "training": training}
 
 
-def _restore(folder: Path, pointer: str, templates: dict[str, Any]) -> tuple[Any, Any]:
-    """The named parts of a checkpoint, and its manifest."""
+def _pointed(folder: Path, pointer: str) -> str:
     name = named(folder, pointer) or named(folder, "last")
     if name is None:
         raise CheckpointError(f"{folder}: no checkpoint was saved here; nothing to load")
-    manifest = _read_manifest(folder / name)
+    return name
+
+
+def _read(checkpoint: Path, templates: dict[str, Any]) -> tuple[Any, Any]:
+    """The named parts of a checkpoint, and its manifest."""
+    manifest = read_manifest(checkpoint)
     parts = {
-        part: _restore_part(folder / name / f"{part}.safetensors", tree, manifest["sha256"])
+        part: _restore_part(checkpoint / f"{part}.safetensors", tree, manifest["sha256"])
         for part, tree in templates.items()
     }
     return parts, manifest
 
 
-def _read_manifest(checkpoint: Path) -> dict[str, Any]:
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint; raises as `restore` does."""
     path = checkpoint / "manifest.json"
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(_content(path))
         written = manifest["format"]
         types = {"sha256": dict, "memory": dict, "step": int}
         if not all(isinstance(manifest[key], kind) for key, kind in types.items()):
             raise TypeError
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise CheckpointError(f"{path}: damaged: not a checkpoint's manifest") from None
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise DamagedError(f"{path}: damaged: not a checkpoint's manifest") from None
+    checksum = manifest.pop("checksum", None)
+    if checksum != _checksum(manifest) and (checksum or written == FORMAT):
+        raise DamagedError(f"{path}: damaged: its SHA-256 differs from what it says")
     if written != FORMAT:
         raise CheckpointError(f"{path}: format {written}, but this convax reads format {FORMAT}")
     return manifest
 
 
-def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
+def _checksum(manifest: dict[str, Any]) -> str:
+    """The SHA-256 of all else in a manifest."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+
+
+def _content(path: Path) -> bytes:
     try:
-        content = path.read_bytes()
-    except OSError as error:
+        return path.read_bytes()
+    except PermissionError as error:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read_file(path: Path, checksums: dict[str, str]) -> bytes:
+    content = _content(path)
     if hashlib.sha256(content).hexdigest() != checksums.get(path.name):
-        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from the manifest's")
-    arrays = parse(content)
+        raise DamagedError(f"{path}: damaged: its SHA-256 differs from the manifest's")
+    return content
+
+
+def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
+    arrays = parse(_read_file(path, checksums))
     wanted = named_leaves(template)
-    names = {name for name, _ in wanted}
-    if names != arrays.keys():
-        odd = sorted(names ^ arrays.keys())
+    known = {name for name, _ in wanted}
+    if known != arrays.keys():
+        odd = sorted(known ^ arrays.keys())
         raise CheckpointError(f"{path}: of another network: {', '.join(odd[:3])} on one side only")
     leaves = [_from_numpy(arrays[name], leaf, f"{path}: {name}") for name, leaf in wanted]
     return jax.tree.unflatten(jax.tree.structure(template), leaves)
@@ -186,19 +290,3 @@ def _from_numpy(array: np.ndarray, template: Any, where: str) -> jax.Array:
             f"but the network has {template.dtype}{list(template.shape)}"
         )
     return jax.numpy.asarray(array)
-
-
-def _write_through(path: Path, content: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _flush_directory(folder: Path) -> None:
-    """A rename is on the disk only once its directory is."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -11,6 +11,7 @@ about `SECONDS`, so that Ctrl-C acts soon.
 import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -79,6 +80,29 @@ def chunks(
                 yield Chunk(images, labels, np.int32(count), position, last, last and evaluated)
 
 
+class Feed:
+    """`chunks`, one after the other, which can start again at another step."""
+
+    def __init__(self, split: Split, config: Config, pace: Pace, *, total: int, every: float):
+        self._from = partial(chunks, split, config, pace, total=total, every=every)
+        self._chunks: Generator[Chunk, None, None] | None = None
+
+    def start(self, step: int) -> Chunk | None:
+        """The first chunk behind a step; None at the end."""
+        self.close()
+        self._chunks = self._from(start=step)
+        return self.next()
+
+    def next(self) -> Chunk | None:
+        """The next one."""
+        return None if self._chunks is None else next(self._chunks, None)
+
+    def close(self) -> None:
+        """Stop what reads ahead."""
+        if self._chunks is not None:
+            self._chunks.close()
+
+
 def most_steps(split: Split, config: Config) -> int:
     """The most steps in a chunk: K, for which the program is compiled; 2 or more.
 
@@ -102,15 +126,19 @@ def most_steps(split: Split, config: Config) -> int:
 def windows(start: int, total: int, *, every: float, most: int) -> Iterator[tuple[int, bool]]:
     """Where a report ends: the step, and whether an evaluation is due there.
 
-    That is after `most` steps, at each evaluation and at the end.
+    That is after `most` steps, at each evaluation and at the end; where a run goes on in the
+    middle, at the same steps.
 
     Example:
         >>> list(windows(0, 12, every=4.5, most=3))
         [(3, False), (5, True), (8, False), (9, True), (12, True)]
+        >>> list(windows(6, 12, every=4.5, most=3))
+        [(8, False), (9, True), (12, True)]
     """
-    begun = start
-    for step in range(start + 1, total + 1):
+    begun = 0
+    for step in range(1, total + 1):
         due = step // every > (step - 1) // every or step == total
         if due or step - begun == most:
-            yield step, due
+            if step > start:
+                yield step, due
             begun = step

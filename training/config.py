@@ -201,12 +201,20 @@ class Training(Table):
     steps: PositiveInt | None = None
     evaluate_every: Duration = "1 epoch"
     log_every: PositiveInt = 50
+    skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
     @model_validator(mode="after")
     def _one_length(self):
         if self.epochs is None and self.steps is None:
             raise ValueError("needs epochs or steps (with both, what ends first), e.g. epochs = 4")
         return self
+
+
+class Checkpoints(Table):
+    """Which checkpoints to keep beside the best; see `training.saver`."""
+
+    keep_last: PositiveInt = 2
+    keep_every: Duration | None = None
 
 
 def _expression(text: str) -> str:
@@ -382,6 +390,7 @@ class Config(Table):
     schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
     training: Training
     stop: Stop = Stop()
+    checkpoints: Checkpoints = Checkpoints()
     init_from: InitFrom | None = None
 
     @model_validator(mode="before")

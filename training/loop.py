@@ -10,36 +10,35 @@ import math
 import shlex
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
-from . import checkpoint
+from . import checkpoint, lock, restoring
 from .augment import make_augmentation
-from .chunk import Chunk, Pace, chunks, most_steps
+from .chunk import Feed, Pace, most_steps
 from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
-from .experiment import Experiment, prepare, reopen, steps_between, with_found_data
+from .experiment import Experiment, prepare, steps_between, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
+from .meter import Meter
+from .nonfinite import NonFiniteError, give_up, odd_step
 from .paths import named_leaves
 from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
+from .saver import Memory, Saver, cannot_write
+from .signals import signals_noted
 from .step import TrainState, make_train_steps
-from .stopping import Progress, Stopping, after_evaluation, after_step
+from .stopping import Stopping, after_evaluation, after_step
 
-LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are reported all the same
-
-
-class NonFiniteError(ArithmeticError):
-    """The loss or an update is not a finite number; says at which step."""
+__all__ = ["InterruptedRun", "NonFiniteError", "resume", "train"]
 
 
 class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was saved
@@ -51,18 +50,6 @@ class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was save
             f"continue with: convax train --resume {shlex.quote(str(run.path))}"
         )
         self.signum = signum
-
-
-class Memory(NamedTuple):
-    """What decides the future beside the train state; in every checkpoint, as JSON."""
-
-    progress: Progress  # the validations so far, as the stop conditions see them
-    best: float | None  # the watched metric of the best checkpoint
-    reason: str | None  # why to stop, once there is a reason
-
-    def as_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return self._asdict() | {"progress": self.progress._asdict()}
 
 
 def train(
@@ -90,44 +77,53 @@ def train(
     experiment = prepare(config)
     train_state, taken = start_of(experiment)
     run = create_run(config, Path(out), experiment.card)
-    if taken is not None:
-        _note_start(run, train_state, taken, display)
-    _fit(run, experiment, train_state, _NOTHING_YET, display)
+    with lock.held(run.path):
+        _fit(run, experiment, train_state, Memory(), display, taken)
     return run
 
 
-def resume(path: str | Path, *, display: Display | None = None) -> Run:
+def resume(
+    path: str | Path,
+    *,
+    display: Display | None = None,
+    force: bool = False,
+    skip_nonfinite: int | None = None,
+) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
 
-    A run that was killed before its first checkpoint begins anew, which comes to the same.
+    A run that was killed before its first checkpoint begins anew, which comes to the same. Where
+    the newest checkpoint is damaged, the one before it is taken: see `training.restoring`.
+
+    Args:
+        path: the run directory.
+        display: where progress goes; nowhere by default.
+        force: go on although config, data, code or device have changed, to another result; or
+            although something of the run is damaged.
+        skip_nonfinite: from here on, how many steps that are not finite to leave out; by default
+            as the config says.
 
     Raises:
-        RunError: not a run directory, finished already, or its data has changed.
-        CheckpointError: its last checkpoint is damaged.
+        RunError: not a run directory, finished already, in use, changed, or damaged.
+        CheckpointError: its checkpoints are of another network.
     """
-    if open_run(path).info().get("status") == "finished":
-        raise RunError(f"{path}: this run is finished; nothing to resume")
-    run, experiment = reopen(path)
-    if checkpoint.named(run.checkpoints, "last") is None:
-        (train_state, _), memory = start_of(experiment), _NOTHING_YET
-    else:
-        train_state, saved = checkpoint.restore(run.checkpoints, "last", experiment.template)
-        memory = Memory(Progress(**saved["progress"]), saved["best"], saved["reason"])
-    run.forget_after(int(train_state.step))
-    run.update_info(status="running")
-    _fit(run, experiment, train_state, memory, display or Silent())
+    restoring.complete(Run(Path(path)))
+    run, display = open_run(path), display or Silent()
+    with lock.held(run.path):
+        if run.info().get("status") == "finished" and not restoring.lacks_dataset(run):
+            raise RunError(f"{path}: this run is finished; nothing to resume")
+        experiment = prepare(run.config())
+        restoring.check_unchanged(run, experiment, force=force)
+        if skip_nonfinite is not None:
+            experiment = restoring.skipping(run, experiment, skip_nonfinite)
+        found = restoring.newest_whole(run, experiment.template, display, force=force)
+        restoring.keep_metrics(run, found, force=force)
+        run.update_info(status="running")
+        if found is None:
+            train_state, taken = start_of(experiment)
+            _fit(run, experiment, train_state, Memory(), display, taken)
+        else:
+            _fit(run, experiment, found.train_state, found.memory, display)
     return run
-
-
-_NOTHING_YET = Memory(Progress(), None, None)
-
-
-def _note_start(run: Run, train_state: TrainState, taken: Taken, display: Display) -> None:
-    """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
-    run.update_info(init_from=taken._asdict())
-    display.note(str(taken))
-    name = checkpoint.save(run.checkpoints, train_state, _NOTHING_YET.as_json())
-    checkpoint.point(run.checkpoints, "last", name)
 
 
 def _fit(
@@ -136,49 +132,93 @@ def _fit(
     train_state: TrainState,
     memory: Memory,
     display: Display,
+    taken: Taken | None = None,
 ) -> None:
-    """Steps, evaluations and checkpoints, until the end or a reason to stop; then the test."""
+    """Train, and test the best; what the disk refuses to take is said in one line."""
+    display.note(_opening_line(run, experiment, int(train_state.step)))
+    try:
+        with closing(display):
+            train_steps = _compile(run, experiment, train_state, display)
+            eval_step = make_eval_step_of(experiment)
+            train_state, memory = _steps(
+                run, experiment, (train_steps, eval_step), train_state, memory, display, taken
+            )
+        if memory.reason:
+            display.note(f"stopped early: {memory.reason}")
+        _finish(run, experiment, eval_step, train_state, memory.reason, display)
+    except OSError as error:
+        raise cannot_write(run, error) from None
+
+
+def _steps(
+    run: Run,
+    experiment: Experiment,
+    programs: tuple[Any, Any],
+    train_state: TrainState,
+    memory: Memory,
+    display: Display,
+    taken: Taken | None,
+) -> tuple[TrainState, Memory]:
+    """Steps, evaluations and checkpoints, until the end or a reason to stop."""
     config, total = experiment.config, experiment.total_steps
-    eval_step = make_eval_step_of(experiment)
-    rules = _stopping_rules(config)
+    (train_steps, eval_step), rules = programs, _stopping_rules(config)
     epoch = experiment.card.counts["train"] / config.training.batch_size
     every = steps_between(config.training.evaluate_every, total, epoch)
-    step, (progress, best, reason) = int(train_state.step), memory
-    pace = Pace()
-    to_come = chunks(experiment.dataset.train, config, pace, start=step, total=total, every=every)
-    display.note(_opening_line(run, experiment, step))
+    feed = Feed(experiment.dataset.train, config, pace := Pace(), total=total, every=every)
+    step, meter = int(train_state.step), Meter(run, experiment, display, memory.window)
 
-    with closing(display), closing(to_come), _signals_noted() as signals:
-        train_steps = _compile(run, experiment, train_state, display)
-        meter = _Meter(run, experiment, display)
-        chunk = next(to_come, None)
-        while chunk is not None and reason is None:
+    with closing(feed), signals_noted() as signals, Saver(run, experiment, every=every) as saver:
+        if taken is not None:
+            _note_start(run, saver, train_state, taken, display)
+        chunk = feed.start(step)
+        while chunk is not None and memory.reason is None:
             began = time.perf_counter()
             train_state, metrics = train_steps(train_state, chunk.images, chunk.labels, chunk.steps)
-            done, chunk = chunk, next(to_come, None)  # gathered while the device is at work
-            metrics = {k: m[: done.steps] for k, m in jax.device_get(metrics).items()}
+            done, chunk = chunk, feed.next()  # gathered while the device is at work
+            fine = int(train_state.step) - step  # steps that were finite numbers throughout
+            metrics = {k: m[: fine + 1] for k, m in jax.device_get(metrics).items()}
             pace.took(int(done.steps), time.perf_counter() - began)
-            step, due = done.stop, done.evaluated
-            meter.add(done, metrics)
-            if rules.min_update is not None:
-                reason = after_step(rules, metrics["largest_update"][-1])
-            if due or reason or signals:
-                meter.flush()
-                metric = None
-                if due:
-                    metric = _validate(run, experiment, eval_step, train_state, display)
-                if metric is not None:
-                    progress, why = after_evaluation(rules, progress, metric, step)
-                    reason = reason or why
-                is_best = best is None or (metric is not None and _as_good(rules, metric, best))
-                if is_best and metric is not None and math.isfinite(metric):
-                    best = metric
-                _save(run, train_state, Memory(progress, best, reason), is_best)
-            if signals and step < total and reason is None:
+            step += fine
+            meter.add(step, {k: m[: min(fine, done.steps)] for k, m in metrics.items()})
+            if fine < done.steps:
+                odd = odd_step(step + 1, metrics)
+                if memory.skipped == config.training.skip_nonfinite:
+                    saver.save(train_state, _here(memory, meter, step))
+                    saver.wait()
+                    batch = (done.images[fine], done.labels[fine])
+                    raise give_up(run, experiment, odd, train_state, batch)
+                run.log({"kind": "skipped", **odd.as_json()})
+                memory = memory._replace(skipped=memory.skipped + 1)
+                step += 1
+                train_state = train_state._replace(step=train_state.step + 1)
+                chunk = feed.start(step)
+            elif rules.min_update is not None:
+                why = after_step(rules, metrics["largest_update"][-1])
+                memory = memory._replace(reason=why)
+            at_end = step == done.stop
+            due = at_end and done.evaluated
+            if memory.reason or (at_end and done.reported):
+                meter.flush(step)
+            if due:
+                metric = _validate(run, experiment, eval_step, train_state, display)
+                memory = _after_validation(rules, memory, metric, step)
+            if due or memory.reason or signals:
+                memory = _here(memory, meter, step)
+                saver.save(train_state, memory)
+            if signals and step < total and memory.reason is None:
+                saver.wait()
                 raise InterruptedRun(run, step, total, signals[0])
-    if reason:
-        display.note(f"stopped early: {reason}")
-    _finish(run, experiment, eval_step, train_state, reason, display)
+    return train_state, memory
+
+
+def _note_start(
+    run: Run, saver: Saver, train_state: TrainState, taken: Taken, display: Display
+) -> None:
+    """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
+    run.update_info(init_from=taken._asdict())
+    display.note(str(taken))
+    saver.save(train_state, Memory())
+    saver.wait()
 
 
 def _compile(
@@ -224,19 +264,26 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     return getattr(result, experiment.config.stop.metric)
 
 
+def _after_validation(rules: Stopping, memory: Memory, metric: float | None, step: int) -> Memory:
+    """What is to be remembered of an evaluation."""
+    if metric is None:
+        return memory
+    progress, why = after_evaluation(rules, memory.progress, metric, step)
+    memory = memory._replace(progress=progress, reason=memory.reason or why)
+    if math.isfinite(metric) and (memory.best is None or _as_good(rules, metric, memory.best)):
+        memory = memory._replace(best=metric, best_step=step)
+    return memory
+
+
 def _as_good(rules: Stopping, metric: float, best: float) -> bool:
     """At least as good: of equals, the later is kept. NaN is never good."""
     return metric >= best if rules.mode == "max" else metric <= best
 
 
-def _save(run: Run, train_state: TrainState, memory: Memory, is_best: bool) -> None:
-    """Checkpoint this state as "last", and as "best" if none was better; of equals, the later."""
-    name = checkpoint.save(run.checkpoints, train_state, memory.as_json())
-    # "best" first: a process killed in between repeats the way to this step and finds the same.
-    if is_best:
-        checkpoint.point(run.checkpoints, "best", name)
-    checkpoint.point(run.checkpoints, "last", name)
-    checkpoint.prune(run.checkpoints)
+def _here(memory: Memory, meter: Meter, step: int) -> Memory:
+    """What a checkpoint of this step remembers; it is the best as long as none was measured."""
+    best_step = step if memory.best is None else memory.best_step
+    return memory._replace(best_step=best_step, window=meter.window)
 
 
 def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
@@ -257,65 +304,6 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
     run.update_info(status="finished", result=result)
 
 
-class _Meter:
-    """Collects the metrics of steps and reports them in windows."""
-
-    def __init__(self, run: Run, experiment: Experiment, display: Display):
-        self._run, self._experiment, self._display = run, experiment, display
-        self._pending: list[dict[str, np.ndarray]] = []
-        self._step = 0
-        self._since = time.perf_counter()
-
-    def add(self, chunk: Chunk, metrics: dict[str, np.ndarray]) -> None:
-        """Take in the metrics of a chunk, and stop the run if any of them is not finite."""
-        self._check_finite(chunk.stop - int(chunk.steps) + 1, metrics)
-        self._pending.append(metrics)
-        self._step = chunk.stop
-        if chunk.reported or time.perf_counter() - self._since > LONGEST_SILENCE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Report the window."""
-        if not self._pending:
-            return
-        names = self._pending[0]
-        window = {k: np.concatenate([metrics[k] for metrics in self._pending]) for k in names}
-        self._pending = []
-        step, steps, now = self._step, len(window["loss"]), time.perf_counter()
-        training, total = self._experiment.config.training, self._experiment.total_steps
-        record = {name: _mean(values) for name, values in window.items()}
-        record |= {
-            "epoch": step * training.batch_size / self._experiment.card.counts["train"],
-            "learning_rate": float(self._experiment.schedule(step - 1)),
-            "images_per_second": steps * training.batch_size / (now - self._since),
-        }
-        self._since = now
-        self._run.log({"kind": "train", "step": step, **record})
-        self._display.step(step, total, record)
-
-    def _check_finite(self, first: int, metrics: dict[str, np.ndarray]) -> None:
-        watched = {k: metrics[k] for k in ("loss", "grad_norm", "update_norm")}
-        odd = [
-            (first + int(i), k) for k, m in watched.items() for i in np.flatnonzero(~np.isfinite(m))
-        ]
-        if not odd:
-            return
-        step, name = min(odd, key=lambda found: found[0])
-        value = metrics[name][step - first]
-        self._run.update_info(status="diverged", diverged_at_step=step)
-        last = checkpoint.named(self._run.checkpoints, "last")
-        kept = f"the last good checkpoint is {last}" if last else "nothing had been saved yet"
-        rate = float(self._experiment.schedule(step - 1))
-        raise NonFiniteError(
-            f"{self._run.path}: {name} is {value} at step {step}; {kept}; "
-            f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
-        )
-
-
-def _mean(values: np.ndarray) -> float:
-    return math.fsum(values.tolist()) / len(values)
-
-
 def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
     sizes = [(path, leaf.size) for path, leaf in named_leaves(experiment.template.params)]
@@ -333,26 +321,3 @@ def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
 def _stopping_rules(config: Config) -> Stopping:
     keywords = config.stop.model_dump(exclude={"metric"})
     return Stopping(**keywords, mode="min" if config.stop.metric == "loss" else "max")
-
-
-@contextmanager
-def _signals_noted() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM are noted for the loop to act on; a second Ctrl-C is final."""
-    noted: list[int] = []
-
-    def note(signum: int, frame: Any) -> None:
-        del frame
-        if noted and signum == signal.SIGINT:
-            raise KeyboardInterrupt
-        noted.append(signum)
-
-    try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
-    except ValueError:  # not in the main thread: signals are somebody else's affair
-        yield noted
-        return
-    try:
-        yield noted
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

@@ -1,16 +1,20 @@
 """A run is a directory: everything about one training, readable without convax.
 
 config.toml      the config with every default written out
-run.json         command, versions, devices, git revision; the result once it is finished
+run.json         command, versions, devices, git revision, origin (see `training.origin`); the
+                 result once it is finished
 dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
-metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test", "step": ...}
+metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
 checkpoints/     see `training.checkpoint`
 plots/           see `training.report`
+nonfinite.json   where it stopped for a number that is not finite: see `training.nonfinite`
+lock             who trains in it now: see `training.lock`
 """
 
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -20,7 +24,9 @@ from typing import Any, NamedTuple
 
 import jax
 
+from . import durable
 from .config import Config, ConfigError, load_config, to_toml
+from .origin import origin
 from .preprocess import Preprocessing
 
 
@@ -75,17 +81,26 @@ class Run(NamedTuple):
 
     def metrics(self) -> list[dict[str, Any]]:
         """Every whole line of ``metrics.jsonl``."""
-        return list(_whole_lines(self.path / "metrics.jsonl"))
+        return list(_whole_lines(self.metrics_file))
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where they are."""
+        return self.path / "metrics.jsonl"
 
     def log(self, record: dict[str, Any]) -> None:
         """Append one line to ``metrics.jsonl``."""
-        with (self.path / "metrics.jsonl").open("a", encoding="utf-8") as file:
+        with self.metrics_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps that a resumed run is about to repeat."""
+        """Drop the metrics behind a step; of the others, what can be read is kept."""
         kept = [r for r in self.metrics() if r["step"] <= step and r["kind"] != "test"]
-        write_json_lines(self.path / "metrics.jsonl", kept)
+        write_json_lines(self.metrics_file, kept)
+
+    def write_config(self, config: Config) -> None:
+        """Write ``config.toml``."""
+        durable.replace(self.path / "config.toml", to_toml(config).encode())
 
     def update_info(self, **changes: Any) -> None:
         """Change keys of ``run.json``."""
@@ -103,30 +118,42 @@ class Run(NamedTuple):
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError):
-            raise RunError(f"{path}: damaged: not JSON") from None
+            raise RunError(
+                f"{path}: damaged: not JSON; remove it, and `convax train --resume {self.path}` "
+                "writes it anew"
+            ) from None
 
 
 def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
-    """Make a new run directory.
+    """Make a new run directory, all of it or nothing.
 
     Raises:
         RunError: `out` is there already, or cannot be made.
     """
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    taken = RunError(
+        f"{out}: exists already; choose another --out, or continue it with "
+        f"`convax train --resume {out}`"
+    )
+    if out.exists():
+        raise taken
     try:
-        out.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(
-            f"{out}: exists already; choose another --out, or continue it with "
-            f"`convax train --resume {out}`"
-        ) from None
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        run = Run(aside)
+        run.checkpoints.mkdir()
+        run.write_dataset(card)
+        about = circumstances() | {"origin": origin(config, card.fingerprint)}
+        write_json(aside / "run.json", {"status": "running", **about})
+        run.write_config(config)
+        aside.rename(out)
+        durable.flush_directory(out.parent)
     except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if out.exists():  # somebody was faster
+            raise taken from None
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None
-    run = Run(out)
-    run.checkpoints.mkdir()
-    run.write_dataset(card)
-    write_json(out / "run.json", {"status": "running", **_circumstances()})
-    _replace(out / "config.toml", to_toml(config))  # the last: it makes the directory a run
-    return run
+    return Run(out)
 
 
 def open_run(path: str | Path) -> Run:
@@ -143,7 +170,10 @@ def open_run(path: str | Path) -> Run:
     try:
         run.config()
     except ConfigError as error:
-        raise RunError(str(error)) from None
+        raise RunError(
+            f"{error}\n{path}: correct it, or remove it, and `convax train --resume {path}` writes "
+            "config.toml as it was"
+        ) from None
     return run
 
 
@@ -155,18 +185,12 @@ def free_name(folder: Path, stem: str) -> Path:
 
 def write_json(path: Path, values: Any) -> None:
     """Replace a JSON file in one go."""
-    _replace(path, json.dumps(values, indent=2) + "\n")
+    durable.replace(path, (json.dumps(values, indent=2) + "\n").encode())
 
 
 def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
     """Replace a JSON Lines file in one go."""
-    _replace(path, "".join(json.dumps(record) + "\n" for record in records))
-
-
-def _replace(path: Path, text: str) -> None:
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    aside.write_text(text, encoding="utf-8")
-    aside.replace(path)
+    durable.replace(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -181,7 +205,7 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-def _circumstances() -> dict[str, Any]:
+def circumstances() -> dict[str, Any]:
     """What may matter when the run is looked at in a year."""
     packages = ("convax", "jax", "jaxlib", "numpy", "optax")
     return {

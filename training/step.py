@@ -21,6 +21,8 @@ Loss: TypeAlias = Callable[[Array, Array], Array]
 Measures: TypeAlias = Callable[[Array, Array], Metrics]
 Step: TypeAlias = Callable[..., tuple["TrainState", Metrics]]
 
+WATCHED = ("loss", "grad_norm", "update_norm")  # a step is fine where these are finite numbers
+
 
 class GradientTransformation(Protocol):
     """What an optimizer must offer: ours and optax's do."""
@@ -125,6 +127,10 @@ def make_train_steps(
     run is divided into calls changes no bit of it. (`make_train_step` is another program, and may
     round otherwise.)
 
+    A step whose loss, gradient norm or update norm is not finite is the last: its metrics are
+    there, its state is not. What is returned is the state before it, so ``train_state.step`` says
+    which step that was.
+
     It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
     a step are allocated once a call. See `training.chunk` for figures, and how large `count` is.
     """
@@ -133,15 +139,24 @@ def make_train_steps(
     def train_steps(
         old: TrainState, images: Array, labels: Array, count: Array
     ) -> tuple[TrainState, Metrics]:
-        def body(t: Array, carry: tuple[TrainState, Metrics]) -> tuple[TrainState, Metrics]:
-            train_state, rows = carry
-            train_state, metrics = train_step(train_state, images[t], labels[t])
-            return train_state, {name: rows[name].at[t].set(metrics[name]) for name in rows}
+        def goes_on(carry: tuple[Array, Array, TrainState, Metrics]) -> Array:
+            t, fine, _, _ = carry
+            return fine & (t < count)
+
+        def body(carry):
+            t, _, before, rows = carry
+            after, metrics = train_step(before, images[t], labels[t])
+            fine = jnp.isfinite(jnp.stack([metrics[name] for name in WATCHED])).all()
+            kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, before)
+            rows = {name: rows[name].at[t].set(metrics[name]) for name in rows}
+            return t + 1, fine, kept, rows
 
         _, shapes = jax.eval_shape(train_step, old, images[0], labels[0])
         K = len(images)
         rows = {name: jnp.zeros((K, *m.shape), m.dtype) for name, m in shapes.items()}
-        return jax.lax.fori_loop(0, count, body, (old, rows))
+        start = (jnp.zeros_like(count), jnp.bool_(True), old, rows)
+        _, _, train_state, rows = jax.lax.while_loop(goes_on, body, start)
+        return train_state, rows
 
     return jax.jit(train_steps, donate_argnums=0)
 

@@ -73,12 +73,20 @@ def test_best_falls_back_on_last_until_it_is_set(folder):
 def test_prune_keeps_what_is_pointed_at(folder):
     checkpoint.point(folder, "best", checkpoint.save(folder, some_state(5), {}))
     checkpoint.save(folder, some_state(7), {})
+    checkpoint.save(folder, some_state(8), {})
     (folder / ".step-00000009.123").mkdir()
     (folder / ".last.123").write_text("half")
     (folder / "mine").mkdir()
     checkpoint.prune(folder)
     kept = sorted(entry.name for entry in folder.iterdir())
-    assert kept == ["best", "last", "mine", "step-00000003", "step-00000005"]
+    assert kept == ["best", "last", "mine", "step-00000003", "step-00000005", "step-00000008"]
+
+
+def test_prune_keeps_the_newest_and_what_is_for_good(tmp_path):
+    for step in range(1, 8):
+        checkpoint.save(tmp_path, some_state(step), {})
+    checkpoint.prune(tmp_path, 2, lambda step: step % 3 == 0)
+    assert [checkpoint.step_of(name) for name in checkpoint.names(tmp_path)] == [7, 6, 3]
 
 
 def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
@@ -148,9 +156,10 @@ def test_damage_is_noticed_and_named(folder, file, damage):
         (None, "manifest.json: cannot be read"),
         ("{", "manifest.json: damaged: not a checkpoint's manifest"),
         ("[]", "manifest.json: damaged"),
-        ('{"format": 1}', "manifest.json: damaged"),
-        ('{"format": 1, "sha256": [], "memory": {}, "step": 3}', "manifest.json: damaged"),
-        ('{"format": 2, "sha256": {}, "memory": {}, "step": 3}', "format 2, but this convax reads"),
+        ('{"format": 2}', "manifest.json: damaged"),
+        ('{"format": 2, "sha256": [], "memory": {}, "step": 3}', "manifest.json: damaged"),
+        ('{"format": 2, "sha256": {}, "memory": {}, "step": 3}', "damaged: its SHA-256 differs"),
+        ('{"format": 1, "sha256": {}, "memory": {}, "step": 3}', "format 1, but this convax reads"),
     ],
 )
 def test_a_bad_manifest(folder, text, message):

@@ -21,6 +21,7 @@ from convax.training.config import load_config
 from convax.training.config_error import ConfigError
 from convax.training.data import DataError
 from convax.training.experiment import count_steps, prepare, steps_between
+from convax.training.logbook import TIMINGS
 from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.run import RunError, open_run
 
@@ -65,6 +66,11 @@ def final_bytes(run):
         for file in sorted((run.checkpoints / name).iterdir()):
             found[f"{pointer}/{file.name}"] = file.read_bytes()
     return found
+
+
+def without_timings(run):
+    """Every record of the metrics, but for what the clock said."""
+    return [{k: v for k, v in r.items() if k not in TIMINGS} for r in run.metrics()]
 
 
 def test_a_run_learns_and_holds_everything(whole):
@@ -117,11 +123,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(whole, tiny, tmp_path, int
     assert signal.getsignal(signum) is handler
     resumed = convax.resume(out)
     assert final_bytes(resumed) == final_bytes(whole)
-    # The metrics are those of one run: no step twice, and the same evaluations.
-    looked = [(r["step"], r["loss"]) for r in resumed.metrics() if r["kind"] == "validation"]
-    assert looked == [(r["step"], r["loss"]) for r in whole.metrics() if r["kind"] == "validation"]
-    steps = [r["step"] for r in resumed.metrics() if r["kind"] == "train"]
-    assert steps == sorted(set(steps))
+    assert without_timings(resumed) == without_timings(whole)
 
 
 def test_a_run_killed_twice_resumes_to_the_same_bytes(whole, tiny, tmp_path):
@@ -156,7 +158,7 @@ def test_resume_notices_changed_data(tiny, tmp_path):
     arrays = dict(np.load(data))
     arrays["x_train"][0, 0, 0] ^= 1
     np.savez(data, **arrays)
-    with pytest.raises(RunError, match="the data has changed since this run began; restore it"):
+    with pytest.raises(RunError, match=r"not what it was when this run began:\n  data: .* -> "):
         convax.resume(tmp_path / "run")
 
 
@@ -172,7 +174,7 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(tiny, tmp_path
         tiny, ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
     )
     with pytest.raises(
-        NonFiniteError, match=r"is (nan|inf) at step \d+; .*lower optimizer.learning"
+        NonFiniteError, match=r"is (nan|inf) at step \d+; .*\nlower optimizer.learning"
     ):
         convax.train(config, tmp_path / "diverged")
     run = open_run(tmp_path / "diverged")
@@ -247,10 +249,7 @@ def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
     monkeypatch.setattr(loop, "Pace", lambda: Metronome(size))
     run = convax.train(load_config(tiny), tmp_path / "run")
     assert final_bytes(run) == final_bytes(whole)
-    figures = [{k: v for k, v in r.items() if k != "images_per_second"} for r in run.metrics()]
-    assert figures == [
-        {k: v for k, v in r.items() if k != "images_per_second"} for r in whole.metrics()
-    ]
+    assert without_timings(run) == without_timings(whole)
 
 
 def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypatch):
@@ -258,12 +257,11 @@ def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypa
     monkeypatch.setattr(loop, "Pace", lambda: Metronome(3, interrupt_at=23))
     with pytest.raises(InterruptedRun, match="at step 23 of 60"):
         convax.train(load_config(tiny), tmp_path / "run")
-    assert [r["step"] for r in open_run(tmp_path / "run").metrics()] == [7, 14, 20, 20, 23]
+    assert [r["step"] for r in open_run(tmp_path / "run").metrics()] == [7, 14, 20, 20]
     monkeypatch.undo()
     resumed = convax.resume(tmp_path / "run")
     assert final_bytes(resumed) == final_bytes(whole)
-    train = [r["step"] for r in resumed.metrics() if r["kind"] == "train"]
-    assert train == [7, 14, 20, 23, 30, 37, 40, 47, 54, 60]
+    assert without_timings(resumed) == without_timings(whole)
 
 
 def test_a_smaller_log_every_changes_no_bit(whole, tiny, tmp_path):
@@ -292,7 +290,7 @@ def test_the_non_finite_step_is_named_exactly(tiny, tmp_path, monkeypatch):
         monkeypatch.setattr(loop, "Pace", partial(Metronome, size))
         with pytest.raises(NonFiniteError) as caught:
             convax.train(load_config(tiny, overrides), tmp_path / f"chunks-of-{size}")
-        named.append(str(caught.value).partition(": ")[2])
+        named.append(str(caught.value).partition(": ")[2].partition(" --resume")[0])
     assert named[0] == named[1]
 
 

@@ -1,0 +1,40 @@
+"""Files that are on the disk when the call returns, and whole whenever somebody looks.
+
+A file is written under another name, flushed, and renamed; a rename is on the disk only once its
+directory is. So a process killed at any instant, or a power cut, leaves the old content or the new.
+"""
+
+import os
+from pathlib import Path
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Replace a file in one go."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        write_through(aside, content)
+        aside.replace(path)
+    except OSError:
+        aside.unlink(missing_ok=True)  # a full disk wants its room back
+        raise
+    flush_directory(path.parent)
+
+
+def write_through(path: Path, content: bytes) -> None:
+    """Write a file down to the disk."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def flush(path: Path) -> None:
+    """Bring to the disk what was written to a file, whoever wrote it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+flush_directory = flush

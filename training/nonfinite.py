@@ -1,0 +1,136 @@
+"""A step whose loss, gradients or update are not finite: found, examined, and written down.
+
+The state before such a step is what `step.make_train_steps` returns. It is saved, so that "last" is
+the state just before, and ``nonfinite.json`` says what there is to know of the step itself:
+
+    step, metric, value     which step, and which of `step.WATCHED` was odd first, and what it was
+    learning_rate           the schedule's
+    examples                the batch: indices into the training images, as the seed split them
+    parameters              for each path whether parameter, gradient and update are finite
+    activations             for each layer on top whether its output is, in training on this batch
+"""
+
+import math
+import shlex
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..model import Layer, tap
+from .augment import make_augmentation
+from .data import batch_indices
+from .experiment import Experiment
+from .paths import named_leaves
+from .preprocess import preprocess
+from .run import Run, write_json
+from .step import WATCHED, TrainState, make_train_step
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or an update is not a finite number; says at which step."""
+
+
+class Odd(NamedTuple):
+    """What was not finite."""
+
+    step: int  # counts from 1, as in metrics
+    metric: str
+    value: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; JSON has no NaN."""
+        return {"step": self.step, "metric": self.metric, "value": str(self.value)}
+
+
+def odd_step(step: int, metrics: Mapping[str, np.ndarray]) -> Odd:
+    """What was odd in the step whose metrics are the last in `metrics`."""
+    name = next(name for name in WATCHED if not math.isfinite(metrics[name][-1]))
+    return Odd(step, name, float(metrics[name][-1]))
+
+
+def give_up(
+    run: Run, experiment: Experiment, odd: Odd, train_state: TrainState, batch: tuple[Any, Any]
+) -> NonFiniteError:
+    """Write ``nonfinite.json``, and return what to raise."""
+    config, rate = experiment.config, float(experiment.schedule(odd.step - 1))
+    examples = batch_indices(
+        odd.step - 1,
+        size=experiment.card.counts["train"],
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+    )
+    record = {**odd.as_json(), "learning_rate": rate, "examples": examples.tolist()}
+    write_json(run.path / "nonfinite.json", record | examine(experiment, train_state, *batch))
+    run.update_info(status="diverged", diverged_at_step=odd.step)
+    lower = f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
+    skip = f"convax train --resume {shlex.quote(str(run.path))} --skip-nonfinite 10"
+    return NonFiniteError(
+        f"{run.path}: {odd.metric} is {odd.value} at step {odd.step}; the state before it is "
+        f"saved, nonfinite.json says more\n{lower}; or leave out such steps: {skip}"
+    )
+
+
+def examine(
+    experiment: Experiment, train_state: TrainState, images: Any, labels: Any
+) -> dict[str, Any]:
+    """Which parameters, gradients, updates and activations of a step are finite."""
+    task, spec, optimizer = experiment.task, experiment.card.preprocessing, experiment.optimizer
+    watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
+    train_step = make_train_step(
+        experiment.net,
+        task.loss,
+        watched,
+        partial(preprocess, spec=spec),
+        measures=task.measures,
+        targets=partial(task.targets, spec=spec),
+        augment=make_augmentation(experiment.config.augment),
+        frozen=experiment.frozen,
+    )
+    found = {"parameter": _finite(train_state.params)}
+    activations = _activations(experiment, train_state, images)
+    look = jax.jit(lambda *step_of: train_step(*step_of)[0].opt_state)
+    found |= look(train_state, images, labels)
+    tables = {name: dict(named_leaves(tree)) for name, tree in found.items()}
+    parameters = {
+        path: {name: bool(table[path]) for name, table in tables.items()}
+        for path in tables["parameter"]
+    }
+    return {"parameters": parameters, "activations": activations}
+
+
+class _Watched(NamedTuple):
+    """An optimizer that remembers nothing but what was finite."""
+
+    init: Any
+    update: Any
+
+
+def _update_and_look(update: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+    updates, _ = update(grads, opt_state, params)
+    return updates, {"gradient": _finite(grads), "update": _finite(updates)}
+
+
+def _finite(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
+
+
+def _activations(experiment: Experiment, train_state: TrainState, images: Any) -> dict[str, bool]:
+    """Of the parts that the network is put together of; nothing where it cannot be tapped."""
+    net, parts = experiment.net, list(experiment.net.about.parts)
+    if not parts or net.about.remake is None:
+        return {}
+    finite = jax.jit(partial(_finite_activations, tap(net, parts)))
+    x = preprocess(jnp.asarray(images), experiment.card.preprocessing)
+    return {path: bool(fine) for path, fine in finite(train_state, x).items()}
+
+
+def _finite_activations(tapped: Layer, train_state: TrainState, x: Array) -> dict[str, Array]:
+    key = jax.random.fold_in(train_state.key, train_state.step)
+    params, state = train_state.params, train_state.state
+    (_, found), _ = tapped.apply(params, state, x, train=True, key=key)
+    return {path: _finite(y) for path, y in found.items()}

@@ -1,0 +1,128 @@
+"""What decides the bytes of a run beside its checkpoint, and how to tell that it has changed.
+
+A resumed run ends with the bytes of one that was never stopped only where these are the same:
+
+    config        every key, but for where data lie (`data.path`, as the data have a fingerprint)
+                  and which checkpoints are kept
+    data          the fingerprint of the dataset
+    code          the SHA-256 of convax's sources: operations, networks, training
+    versions      of jax, jaxlib and numpy: another compiler rounds otherwise
+    device        platform and kind; of a CPU the model, as XLA compiles for its instructions
+    environment   CONVAX_LOWERING and XLA_FLAGS
+
+Python, and the number of cores, change no bit, and are noted only.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from .config import Config
+
+# A run may go on elsewhere, and keep more or fewer checkpoints, without another result.
+_FREE = (("data", "path"), ("init_from", "path"), ("checkpoints",))
+_PACKAGES = ("convax.ops", "convax.model", "convax.training", "convax.training.data")
+_VARIABLES = ("CONVAX_LOWERING", "XLA_FLAGS")
+
+
+def origin(config: Config, fingerprint: str) -> dict[str, Any]:
+    """All of the above as JSON, for ``run.json``."""
+    return {
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "data": fingerprint,
+        "code": code_hash(),
+        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy")},
+        "device": _device(),
+        "environment": {name: os.environ.get(name, "") for name in _VARIABLES},
+    }
+
+
+def condensed(whole: dict[str, Any]) -> dict[str, Any]:
+    """An origin with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
+    versions = {"convax": version("convax"), "python": platform.python_version()}
+    return whole | {
+        "config": _sha256(deciding(whole.get("config", {}))),
+        "versions": {**whole.get("versions", {}), **versions},
+    }
+
+
+def deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a config that decide the result."""
+    kept = {k: dict(v) if isinstance(v, dict) else v for k, v in config.items()}
+    for *tables, key in _FREE:
+        table = kept.get(tables[0], {}) if tables else kept
+        table.pop(key, None)
+    return kept
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, one line each: ``key: old -> new``.
+
+    Example:
+        >>> differences({"seed": 0, "data": {"test": 0.1}}, {"seed": 1, "data": {"test": 0.1}})
+        ['seed: 0 -> 1']
+    """
+    old, new = dict(_flat(then)), dict(_flat(now))
+    return [
+        f"{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+
+
+@cache
+def code_hash() -> str:
+    """The SHA-256 of the sources that decide what a step computes."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        files = [f for f in resources.files(package).iterdir() if f.name.endswith(".py")]
+        for file in sorted(files, key=lambda f: f.name):
+            digest.update(f"{package}/{file.name}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    kind = _processor() if device.platform == "cpu" else device.device_kind
+    return f"{device.platform}: {kind}"
+
+
+def _processor() -> str:
+    """The model of this machine's processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _sha256(values: Any) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a tree of dicts and lists, by its path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{i}")
+    else:
+        yield path, value
+
+
+def _shown(value: Any) -> str:
+    text = "(none)" if value is None else json.dumps(value)
+    return text if len(text) < 80 else f"{text[:12]}..."

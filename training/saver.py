@@ -1,0 +1,137 @@
+"""Saving while training goes on, and which checkpoints are kept.
+
+A save copies the state at once; hashing, writing and flushing it to the disk happen in a thread
+beside the training, one save at a time: the next one, and the end of the run, wait for it. What was
+logged up to that step goes to the disk before the checkpoint, so a checkpoint's metrics are there.
+
+`[checkpoints]` says what is kept: the newest `keep_last`, so that one damaged file costs no more
+than a step back; the best; and for good the first one in each stretch of `keep_every`.
+"""
+
+import errno
+import math
+import shlex
+import threading
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from . import checkpoint
+from .experiment import Experiment, steps_between
+from .logbook import Logbook
+from .origin import condensed
+from .run import Run, RunError
+from .step import TrainState
+from .stopping import Progress
+
+
+class SaveError(RunError):
+    """The run could not be written to; names the remedy."""
+
+
+class Memory(NamedTuple):
+    """What decides the future beside the train state; in every checkpoint, as JSON."""
+
+    progress: Progress = Progress()  # the validations so far, as the stop conditions see them
+    best: float | None = None  # the watched metric of the best checkpoint
+    best_step: int | None = None  # its step
+    reason: str | None = None  # why to stop, once there is a reason
+    skipped: int = 0  # steps left out, as they were not finite
+    window: dict[str, list[float]] | None = None  # metrics of steps not yet reported
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return self._asdict() | {"progress": self.progress._asdict()}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Memory":
+        """What `as_json` gave."""
+        known = {name: saved[name] for name in cls._fields if name in saved}
+        return cls(**known | {"progress": Progress(**saved["progress"])})
+
+
+class Saver:
+    """Writes the checkpoints of a run; a context, at whose end everything is on the disk."""
+
+    def __init__(self, run: Run, experiment: Experiment, *, every: float):
+        self._run, self._origin = run, condensed(run.info().get("origin", {}))
+        self._keep, total = experiment.config.checkpoints, experiment.total_steps
+        epoch = experiment.card.counts["train"] / experiment.config.training.batch_size
+        stretch = self._keep.keep_every and steps_between(self._keep.keep_every, total, epoch)
+        self._forever = lambda step: stretch is not None and _first(step, total, every, stretch)
+        self._logbook = Logbook(run.metrics_file)
+        self._thread: threading.Thread | None = None
+        self._failure: tuple[int, OSError] | None = None
+
+    def save(self, train_state: TrainState, memory: Memory) -> None:
+        """Checkpoint this state as "last", and as "best" where `memory` says that it is.
+
+        Raises:
+            SaveError: the save before this one failed.
+        """
+        self.wait()
+        work = (checkpoint.snapshot(train_state), memory, self._logbook.size())
+        self._thread = threading.Thread(target=self._write, args=work, name="saver", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the save that is under way is on the disk.
+
+        Raises:
+            SaveError: it failed.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            (step, error), self._failure = self._failure, None
+            raise cannot_write(self._run, error, f"the checkpoint of step {step}") from None
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.wait()
+
+    def _write(self, taken: checkpoint.Snapshot, memory: Memory, logged: int) -> None:
+        try:
+            folder = self._run.checkpoints
+            saved = memory.as_json() | {"metrics": self._logbook.mark(logged)}
+            name = checkpoint.write(folder, taken, saved, self._origin)
+            # "best" first: killed in between, the way to this step is repeated, and finds the same.
+            if memory.best_step == taken.step:
+                checkpoint.point(folder, "best", name)
+            checkpoint.point(folder, "last", name)
+            checkpoint.prune(folder, self._keep.keep_last, self._forever)
+        except OSError as error:
+            self._failure = taken.step, error
+
+
+def cannot_write(run: Run, error: OSError, what: str | None = None) -> SaveError:
+    """What to say where the disk, or its owner, refuses to take something."""
+    remedy = {
+        errno.ENOSPC: "make room",
+        errno.EDQUOT: "make room",
+        errno.EROFS: "make it writable",
+        errno.EACCES: "make it writable",
+        errno.EPERM: "make it writable",
+        errno.EFBIG: "raise the limit on the size of a file",
+    }.get(error.errno or 0, "look to the disk")
+    what = what or (Path(error.filename).name if error.filename else "a file")
+    last = next(iter(checkpoint.names(run.checkpoints)), None)
+    kept = f"{last} is whole" if last else "nothing had been saved yet"
+    again = f"convax train --resume {shlex.quote(str(run.path))}"
+    failed = f"{what} could not be written: {error.strerror}"
+    return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {again}")
+
+
+def _first(step: int, total: int, every: float, stretch: float) -> bool:
+    """Whether this evaluation is the first one in a stretch: by the steps alone, not by history.
+
+    Example:
+        >>> [step for step in range(13) if _first(step, 12, every=2.5, stretch=5.5)]
+        [8, 12]
+    """
+    if step < 1 or not (step // every > (step - 1) // every or step == total):
+        return False
+    before = math.ceil((step - 1) // every * every)
+    return step // stretch > before // stretch
