@@ -1,0 +1,46 @@
+"""Kill, starve and damage a training, and see what is left:
+
+    python -m tests.torture --kills 200 --seed 0 [--write docs/torture.md]
+
+A tiny network trains for forty steps, with an evaluation and a checkpoint every five. Then it
+trains again, N times with a fault each, and is resumed without one. What ends must be the same: every
+file of the checkpoints "last" and "best", the metrics without their timings, the result of the
+test. Or it is refused, with a message and exit code 2: then what was damaged is put back, and the
+same must be reached; or the run is told to go on by --force, and has to. Anything else is lost.
+"""
+
+import argparse
+import os
+import tempfile
+import time
+from pathlib import Path
+
+os.environ |= {"JAX_PLATFORMS": "cpu", "OPENBLAS_NUM_THREADS": "1", "MPLBACKEND": "Agg"}
+
+
+def main() -> None:
+    from tests.torture.table import as_table, page
+    from tests.torture.trials import Bench
+
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
+    parser.add_argument("--kills", type=int, default=100, help="how many faults")
+    parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--write", type=Path, help="the page to write, with the table")
+    options = parser.parse_args()
+    began = time.perf_counter()
+    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
+        bench = Bench(Path(folder), options.seed)
+        outcomes = [bench.trial(i) for i in range(options.kills)]
+    print(as_table(outcomes))
+    seconds = time.perf_counter() - began
+    if options.write:
+        options.write.write_text(page(outcomes, options.kills, options.seed, seconds))
+    lost = [outcome for outcome in outcomes if outcome.end == "lost"]
+    for outcome in lost:
+        print(f"\nLOST {outcome.fault}: {outcome.detail}")
+    print(f"{len(outcomes)} faults in {seconds:.0f} s, {len(lost)} runs lost")
+    raise SystemExit(1 if lost else 0)
+
+
+if __name__ == "__main__":
+    main()
