@@ -201,7 +201,11 @@ def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tupl
     Takes templates and raises as `restore` does.
     """
     templates = {"params": params, "state": state}
-    parts, manifest = _read(folder / _pointed(folder, pointer), templates)
+    try:
+        parts, manifest = _read(folder / _pointed(folder, pointer), templates)
+    except DamagedError as error:
+        other = {"best": "last", "last": "best"}[pointer]
+        raise DamagedError(f"{error}; restore it, or try --checkpoint {other}") from None
     return parts["params"], parts["state"], manifest["step"]
 
 
@@ -212,6 +216,7 @@ def _parts(train_state: TrainState) -> dict[str, Any]:
 
 
 def _pointed(folder: Path, pointer: str) -> str:
+    """The name of the checkpoint that a pointer names."""
     name = named(folder, pointer) or named(folder, "last")
     if name is None:
         raise CheckpointError(f"{folder}: no checkpoint was saved here; nothing to load")

@@ -125,4 +125,4 @@ def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _shown(value: Any) -> str:
     text = "(none)" if value is None else json.dumps(value)
-    return text if len(text) < 80 else f"{text[:12]}..."
+    return text if len(text) < 60 else f"{text[:12]}..."

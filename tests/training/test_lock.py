@@ -1,0 +1,55 @@
+"""One process at a time in a run."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from convax.training import lock
+from convax.training.run import RunError
+
+HOLD = """
+import sys
+from pathlib import Path
+from convax.training import lock
+with lock.held(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_the_second_is_told_who_holds_it_until_that_one_is_gone(tmp_path, command, whole):
+    run = tmp_path / "run"
+    run.mkdir()
+    arguments = [sys.executable, "-c", HOLD, str(run)]
+    with subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == b"held\n"
+        message = rf"run: in use by process {holder.pid} on \S+, since 20\d\d-\S+; wait for it"
+        for _ in range(2):  # asking does not wipe out the answer
+            with pytest.raises(RunError, match=message), lock.held(run):
+                pass
+        holder.send_signal(signal.SIGKILL)
+        holder.wait()
+        with lock.held(run):
+            assert f'"pid": {os.getpid()}' in (run / "lock").read_text()
+    assert (run / "lock").read_text() == ""
+
+
+def test_a_lock_held_by_nobody_knows_whom(tmp_path):
+    with lock.held(tmp_path):
+        (tmp_path / "lock").write_text("{")
+        with pytest.raises(RunError, match=re.escape("in use by another process; wait")):
+            lock.held(tmp_path).__enter__()
+
+
+def test_resume_and_train_hold_it(copied, command):
+    copied.update_info(status="running")
+    with lock.held(copied.path):
+        code, _, err = command("train", "--resume", copied.path)
+    assert code == 2
+    assert f"in use by process {os.getpid()}" in err
+    assert len(err.splitlines()) == 1
