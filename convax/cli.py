@@ -35,6 +35,9 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text.")]
 CheckpointOption = Annotated[str, typer.Option(help='"best" (by the validation metric) or "last".')]
+RawOption = Annotated[
+    bool, typer.Option("--raw", help="The weights themselves, where the run averages them ([ema]).")
+]
 DEFAULT_CONFIG = "lenet5-digits"
 
 
@@ -86,6 +89,7 @@ def evaluate(
     run: RunArgument,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
@@ -94,7 +98,7 @@ def evaluate(
 
     _one_of("--split", split, ("train", "validation", "test"))
     _one_of("--checkpoint", checkpoint, ("best", "last"))
-    record = evaluate_run(run, split, checkpoint=checkpoint).as_record()
+    record = evaluate_run(run, split, checkpoint=checkpoint, raw=raw).as_record()
     if as_json:
         print(json.dumps(record))
     else:
@@ -115,6 +119,7 @@ def predict(
         Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
     ] = None,
     checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """The class of each picture, with its probability; its mask; or what lies nearest to it."""
@@ -123,7 +128,7 @@ def predict(
     from convax.training.task import Question
 
     _one_of("--checkpoint", checkpoint, ("best", "last"))
-    predictor = load(run, checkpoint=checkpoint)
+    predictor = load(run, checkpoint=checkpoint, raw=raw)
     say = predictor.task.predict(predictor, run)
     failed = False
     for file in images:
@@ -201,12 +206,13 @@ def weights(
         typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
     ] = False,
     checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
 ) -> None:
     """Write the weights of a run to one safetensors file."""
     from convax.training.trained import save_run_weights
 
     _one_of("--checkpoint", checkpoint, ("best", "last"))
-    save_run_weights(run, out, checkpoint=checkpoint, torch=torch)
+    save_run_weights(run, out, checkpoint=checkpoint, torch=torch, raw=raw)
     print(out)
 
 

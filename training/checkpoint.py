@@ -21,6 +21,7 @@ import numpy as np
 import safetensors.numpy
 
 from . import durable
+from .ema import Ema
 from .paths import named_leaves
 from .step import TrainState
 from .tensors import parse, to_numpy
@@ -184,8 +185,8 @@ def restore(folder: Path, pointer: str, template: TrainState) -> Checkpoint:
 def read(folder: Path, name: str, template: TrainState) -> Checkpoint:
     """`restore`, of the checkpoint of that name."""
     parts, manifest = _read(folder / name, _parts(template))
-    state = TrainState(parts["params"], parts["state"], **parts["training"])
-    return Checkpoint(state, manifest["memory"])
+    training = parts.pop("training")
+    return Checkpoint(TrainState(**parts, **training), manifest["memory"])
 
 
 def check(folder: Path, name: str) -> None:
@@ -195,14 +196,21 @@ def check(folder: Path, name: str) -> None:
         _read_file(folder / name / file, manifest["sha256"])
 
 
-def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tuple[Any, Any, int]:
+def restore_network(
+    folder: Path, pointer: str, params: Any, state: Any, *, raw: bool = False
+) -> tuple[Any, Any, int]:
     """Parameters, state and step of a checkpoint, without what only training needs.
 
-    Takes templates and raises as `restore` does.
+    They are the averages, where the checkpoint has any (`training.ema`), or, if `raw`, what these
+    are the averages of. Takes templates and raises as `restore` does.
     """
-    templates = {"params": params, "state": state}
+    place = folder / _pointed(folder, pointer)
+    templates: dict[str, Any] = {"params": params, "state": state}
     try:
-        parts, manifest = _read(folder / _pointed(folder, pointer), templates)
+        if not raw and "ema.safetensors" in read_manifest(place)["sha256"]:
+            parts, manifest = _read(place, {"ema": Ema(params, state)})
+            return *parts["ema"], manifest["step"]
+        parts, manifest = _read(place, templates)
     except DamagedError as error:
         other = {"best": "last", "last": "best"}[pointer]
         raise DamagedError(f"{error}; restore it, or try --checkpoint {other}") from None
@@ -210,9 +218,10 @@ def restore_network(folder: Path, pointer: str, params: Any, state: Any) -> tupl
 
 
 def _parts(train_state: TrainState) -> dict[str, Any]:
-    """The files of a checkpoint: parameters and state stand alone, for use elsewhere."""
-    training = {k: getattr(train_state, k) for k in ("opt_state", "step", "key")}
-    return {"params": train_state.params, "state": train_state.state, "training": training}
+    """The files of a checkpoint: parameters, state, averages stand alone, for use elsewhere."""
+    whole = {k: v for k, v in train_state._asdict().items() if v is not None}
+    alone = {part: whole.pop(part) for part in ("params", "state", "ema") if part in whole}
+    return alone | {"training": whole}
 
 
 def _pointed(folder: Path, pointer: str) -> str:

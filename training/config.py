@@ -19,9 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 import tomli_w
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -32,18 +30,11 @@ from pydantic import (
 
 from ..model import ARCHITECTURES, LAYERS
 from .config_error import ConfigError, did_you_mean, problems
+from .config_recipes import Averages, Precision
+from .config_table import Duration, PositiveFloat, PositiveInt, Table
 from .optimizer import OPTIMIZERS
 from .schedule import SCHEDULES
 
-
-class Table(BaseModel):
-    """A TOML table: no unknown keys, no silent conversions, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -55,16 +46,6 @@ def _no_bool(value: Any) -> Any:
 
 Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
 Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
-
-
-def _duration(text: str) -> str:
-    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(steps?|epochs?|%)", text)
-    if not found or not float(found[1]):
-        raise ValueError('should be a duration such as "1 epoch", "500 steps" or "10%"')
-    return text
-
-
-Duration = Annotated[str, AfterValidator(_duration)]
 
 
 class Digits(Table):
@@ -202,11 +183,21 @@ class Training(Table):
     evaluate_every: Duration = "1 epoch"
     log_every: PositiveInt = 50
     skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    accumulate: PositiveInt = 1
 
     @model_validator(mode="after")
     def _one_length(self):
         if self.epochs is None and self.steps is None:
             raise ValueError("needs epochs or steps (with both, what ends first), e.g. epochs = 4")
+        return self
+
+    @model_validator(mode="after")
+    def _whole_parts(self):
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate = {self.accumulate} should divide batch_size = {self.batch_size}: "
+                "it cuts a batch into so many equal parts"
+            )
         return self
 
 
@@ -389,6 +380,8 @@ class Config(Table):
     optimizer: _choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
     schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
     training: Training
+    ema: Averages | None = None
+    precision: Precision | None = None
     stop: Stop = Stop()
     checkpoints: Checkpoints = Checkpoints()
     init_from: InitFrom | None = None
@@ -414,6 +407,11 @@ class Config(Table):
         if loss not in LOSSES[task]:
             raise ValueError(
                 f'{loss!r} is no loss for task = "{task}"; need one of {_listed(LOSSES[task])}'
+            )
+        if task == "embedding" and self.training.accumulate > 1:
+            raise ValueError(
+                f"{loss!r} compares the images of a whole batch: training.accumulate would compare "
+                "those of its parts alone; leave it out, or write a smaller training.batch_size"
             )
         if metric not in FIGURES[task]:
             raise ValueError(

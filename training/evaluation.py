@@ -90,25 +90,30 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     )
 
 
-def reopen_trained(path: str | Path, checkpoint: str) -> tuple[Run, Experiment, Any, Any]:
+def reopen_trained(
+    path: str | Path, checkpoint: str, *, raw: bool = False
+) -> tuple[Run, Experiment, Any, Any]:
     """`reopen`, with the parameters and state of its "best" or "last" checkpoint."""
     run, experiment = reopen(path)
-    template = experiment.template
-    params, state, _ = restore_network(run.checkpoints, checkpoint, template.params, template.state)
+    like = (experiment.template.params, experiment.template.state)
+    params, state, _ = restore_network(run.checkpoints, checkpoint, *like, raw=raw)
     return run, experiment, params, state
 
 
-def evaluate(run: str | Path, split: str = "test", *, checkpoint: str = "best") -> Evaluation:
+def evaluate(
+    run: str | Path, split: str = "test", *, checkpoint: str = "best", raw: bool = False
+) -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
     Args:
         run: the run directory.
         split: "train", "validation" or "test".
         checkpoint: "best" or "last".
+        raw: the weights themselves, where the run has averages of them (`[ema]`).
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    _, experiment, params, state = reopen_trained(run, checkpoint)
+    _, experiment, params, state = reopen_trained(run, checkpoint, raw=raw)
     eval_step = make_eval_step_of(experiment)
     return evaluate_split(experiment.task, eval_step, params, state, experiment.dataset, split)

@@ -65,7 +65,7 @@ def prepare(config: Config) -> Experiment:
 
     def init() -> TrainState:
         params, state, run_key = init_network(task, net, card, config.seed)
-        return init_train_state(params, state, optimizer, run_key)
+        return first_state(config, optimizer, params, state, run_key)
 
     template = jax.eval_shape(init)
     start = jax.jit(init, compiler_options=_COMPILE_QUICKLY)
@@ -132,6 +132,15 @@ def init_network(task: Task, net: Layer, card: DatasetCard, seed: int) -> tuple[
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     params, state = task.init(net, init_key, in_shape, len(card.classes))
     return params, state, run_key
+
+
+def first_state(
+    config: Config, optimizer: GradientTransformation, params: Any, state: Any, key: Array
+) -> TrainState:
+    """The state before the first step, with all that the config has training remember."""
+    return init_train_state(
+        params, state, optimizer, key, ema=config.ema, precision=config.precision
+    )
 
 
 def load_data(config: Config) -> data.Dataset:

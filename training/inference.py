@@ -107,12 +107,13 @@ class Predictor:
         return images.astype(np.float32)
 
 
-def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
+def load(run: str | Path, *, checkpoint: str = "best", raw: bool = False) -> Predictor:
     """The inference function of a run.
 
     Args:
         run: the run directory.
         checkpoint: "best" (by the validation metric) or "last".
+        raw: the weights themselves, where the run has averages of them (`[ema]`).
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
@@ -122,7 +123,7 @@ def load(run: str | Path, *, checkpoint: str = "best") -> Predictor:
         >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
-    trained = load_network(run, checkpoint)
+    trained = load_network(run, checkpoint, raw=raw)
     net, card, task = trained.net, trained.card, make_task(trained.config)
 
     @jax.jit

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 from .config import Config, InitFrom
 from .config_error import ConfigError
-from .experiment import Experiment
+from .experiment import Experiment, first_state
 from .paths import map_named, matches, nothing_matches
-from .step import TrainState, init_train_state
+from .step import TrainState
 from .tensors import read_safetensors
 from .torch_file import read_state_dict
 from .torch_names import names_of
@@ -76,7 +76,8 @@ def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:
         map_named(lambda path, leaf: chosen.get(path, leaf), tree)
         for tree in (first.params, first.state)
     )
-    return init_train_state(params, state, experiment.optimizer, first.key), taken
+    start = first_state(experiment.config, experiment.optimizer, params, state, first.key)
+    return start, taken
 
 
 def _read(

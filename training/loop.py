@@ -238,6 +238,9 @@ def _compile(
         targets=partial(task.targets, spec=spec),
         augment=make_augmentation(config.augment),
         frozen=experiment.frozen,
+        accumulate=config.training.accumulate,
+        ema=config.ema,
+        precision=config.precision,
     )
     program = train_steps.lower(
         train_state,
@@ -257,7 +260,7 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     if not len(experiment.dataset.validation.labels):
         return None
     step = int(train_state.step)
-    trained = (train_state.params, train_state.state)
+    trained = train_state.trained
     result = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, "validation")
     run.log({"kind": "validation", "step": step, **result.as_record()})
     display.note(f"validation at step {step}:  {describe(result.as_record())}")
@@ -292,7 +295,7 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
     step = int(train_state.step)
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
     split = reported_split(experiment.dataset)
-    trained = (best.params, best.state)
+    trained = best.trained
     evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
@@ -300,7 +303,7 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
         display.note(f"test:  {describe(result['test'])}")
     result["peak_bytes"] = peaks = peak_bytes()
     display.note("peak memory:  " + ", ".join(f"{k} {as_text(v)}" for k, v in peaks.items()))
-    draw_experiment(run, experiment, best.params, evaluation)
+    draw_experiment(run, experiment, trained[0], evaluation)
     run.update_info(status="finished", result=result)
 
 

@@ -10,13 +10,24 @@ from jax import Array
 
 from .. import ops
 from ..model import Layer
+from .accumulate import accumulated
 from .augment import Augmentation
-from .config import MSE, SoftmaxCrossEntropy
-from .freeze import Frozen, constants, kept, mark
+from .config import MSE, Averages, Precision, SoftmaxCrossEntropy
+from .ema import Ema, init_ema, update_ema
+from .freeze import Frozen
+from .gradient import Metrics, make_gradient
+from .loss_scale import (
+    LossScale,
+    init_loss_scale,
+    is_taken,
+    only_if,
+    scale_metrics,
+    update_loss_scale,
+)
 from .optimizer import apply_updates
+from .precision import computing_in
 from .stopping import largest_update
 
-Metrics: TypeAlias = dict[str, Array]
 Loss: TypeAlias = Callable[[Array, Array], Array]
 Measures: TypeAlias = Callable[[Array, Array], Metrics]
 Step: TypeAlias = Callable[..., tuple["TrainState", Metrics]]
@@ -41,11 +52,34 @@ class TrainState(NamedTuple):
     opt_state: Any
     step: Array  # (), int32
     key: Array  # (), a PRNG key; never changes: step t draws from fold_in(key, t)
+    ema: Ema | None = None  # averages of params and state; None: there are none
+    loss_scale: LossScale | None = None  # of float16; None: nothing is scaled
+
+    @property
+    def trained(self) -> tuple[Any, Any]:
+        """Parameters and state to evaluate and to use: the averages, if there are any."""
+        return (self.params, self.state) if self.ema is None else tuple(self.ema)
 
 
-def init_train_state(params, state, optimizer: GradientTransformation, key: Array) -> TrainState:
-    """The state before the first step."""
-    return TrainState(params, state, optimizer.init(params), jnp.zeros((), jnp.int32), key)
+def init_train_state(
+    params: Any,
+    state: Any,
+    optimizer: GradientTransformation,
+    key: Array,
+    *,
+    ema: Averages | None = None,
+    precision: Precision | None = None,
+) -> TrainState:
+    """The state before the first step; `ema` and `precision` are those of the step."""
+    return TrainState(
+        params,
+        state,
+        optimizer.init(params),
+        jnp.zeros((), jnp.int32),
+        key,
+        None if ema is None else init_ema(params, state),
+        init_loss_scale(precision),
+    )
 
 
 def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
@@ -107,7 +141,9 @@ def make_train_step(
             labels need preprocessing too; ``augment(key, x, targets)``, see `training.augment`;
             ``frozen(path)``: parameters that are constants of the loss, and whose layer's
             statistics stay (see `training.freeze`). That they are not moved is the optimizer's
-            part: `by_path`.
+            part: `by_path`. ``accumulate``: into how many parts a batch is cut, see
+            `training.accumulate`; ``ema`` and ``precision``: tables of a config, see
+            `training.ema`, `training.precision`, `training.loss_scale`.
     """
     return jax.jit(_train_step(net, loss, optimizer, preprocess, **more), donate_argnums=0)
 
@@ -193,34 +229,39 @@ def _train_step(
     targets: Callable[[Array], Array] | None = None,
     augment: Augmentation | None = None,
     frozen: Frozen | None = None,
+    accumulate: int = 1,
+    ema: Averages | None = None,
+    precision: Precision | None = None,
 ) -> Step:
     """What `make_train_step` promises, not yet jitted."""
+    of_part = make_gradient(computing_in(net, precision), loss, measures, frozen)
+    gradient = accumulated(of_part, accumulate)
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         key = jax.random.fold_in(old.key, old.step)
         x, wanted = preprocess(images), labels if targets is None else targets(labels)
         if augment is not None:
             x, wanted = augment(jax.random.fold_in(key, _AUGMENT), x, wanted)
-        before = old.state if frozen is None else mark(old.state, frozen)
-
-        def objective(params):
-            params = params if frozen is None else constants(params, frozen)
-            outputs, state = net.apply(params, before, x, train=True, key=key)
-            return loss(outputs, wanted).mean(), (outputs, state)
-
-        (value, (outputs, state)), grads = jax.value_and_grad(objective, has_aux=True)(old.params)
-        state = state if frozen is None else kept(state, old.state, frozen)
+        scale = None if old.loss_scale is None else old.loss_scale.scale
+        value, measured, grads, state = gradient(old.params, old.state, x, wanted, key, scale)
         updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
-        params = apply_updates(old.params, updates)
+        taken = is_taken(old.loss_scale, grads)
+        grads, updates = only_if(taken, (grads, updates))
+        state, opt_state = only_if(taken, (state, opt_state), (old.state, old.opt_state))
+        params, step = apply_updates(old.params, updates), old.step + 1
         metrics = {
             "loss": value,
-            **measures(outputs, wanted),
+            **measured,
             "grad_norm": _l2_norm(grads),
             "update_norm": _l2_norm(updates),
             "param_norm": _l2_norm(params),
             "largest_update": largest_update(updates),
+            **scale_metrics(old.loss_scale, taken),
         }
-        return TrainState(params, state, opt_state, old.step + 1, old.key), metrics
+        averages = update_ema(old.ema, params, state, step=step, spec=ema)
+        loss_scale = update_loss_scale(old.loss_scale, taken, precision)
+        new = TrainState(params, state, opt_state, step, old.key, averages, loss_scale)
+        return new, metrics
 
     return train_step
 

@@ -24,12 +24,13 @@ class Trained(NamedTuple):
     state: Any
 
 
-def load_network(run: str | Path, checkpoint: str = "best") -> Trained:
+def load_network(run: str | Path, checkpoint: str = "best", *, raw: bool = False) -> Trained:
     """The network of a run and what it has learned.
 
     Args:
         run: the run directory.
         checkpoint: "best" (by the validation metric) or "last".
+        raw: the weights themselves, where the run has averages of them (`[ema]`).
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
@@ -39,12 +40,17 @@ def load_network(run: str | Path, checkpoint: str = "best") -> Trained:
     net = build_network(config, card)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     _, params, state = init_shapes(net, in_shape)
-    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state)
+    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state, raw=raw)
     return Trained(config, card, net, in_shape, params, state)
 
 
 def save_run_weights(
-    run: str | Path, path: str | Path, *, checkpoint: str = "best", torch: bool = False
+    run: str | Path,
+    path: str | Path,
+    *,
+    checkpoint: str = "best",
+    torch: bool = False,
+    raw: bool = False,
 ) -> None:
     """Write the weights of a run to one safetensors file.
 
@@ -53,12 +59,13 @@ def save_run_weights(
         path: the file to make.
         checkpoint: "best" or "last".
         torch: as a state dict of PyTorch's, see `torch_weights.save_torch`.
+        raw: as `load_network`.
 
     Raises:
         RunError, CheckpointError: as `load_network`.
         WeightsError: the file cannot be written, or nobody said what PyTorch calls the layers.
     """
-    trained = load_network(run, checkpoint)
+    trained = load_network(run, checkpoint, raw=raw)
     if not torch:
         return save_weights(path, trained.params, trained.state)
     names = names_of(trained.config.model.model_dump(exclude_none=True), trained.net)

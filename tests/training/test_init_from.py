@@ -71,7 +71,8 @@ def test_the_last_checkpoint_of_a_run(whole, tiny, monkeypatch):
     asked = []
     real = checkpoint.restore_network
     monkeypatch.setattr(
-        "convax.training.trained.restore_network", lambda *a: asked.append(a[1]) or real(*a)
+        "convax.training.trained.restore_network",
+        lambda *a, **k: asked.append(a[1]) or real(*a, **k),
     )
     begin(tiny, f"init_from.path={whole.path}", "init_from.checkpoint=last")
     assert asked == ["last"]

@@ -1,0 +1,60 @@
+"""Durations as a config writes them: in steps, epochs, examples, or percent of the run."""
+
+import re
+from typing import NamedTuple
+
+
+class Clock(NamedTuple):
+    """How long things are in a run."""
+
+    examples: int  # an epoch has so many
+    batch_size: int  # a step takes so many of them
+    total: int | None = None  # steps of the whole run; None while that is not yet known
+
+
+def in_steps(duration: str, clock: Clock) -> float:
+    """A duration in steps, not rounded: every duration of a config comes through here.
+
+    Args:
+        duration: such as "500 steps", "1 epoch", "50000 examples" or "10%".
+        clock: of the run.
+
+    Raises:
+        ValueError: it is no such thing, or a percentage of what is not known.
+
+    Example:
+        >>> clock = Clock(examples=1000, batch_size=50, total=400)
+        >>> [in_steps(text, clock) for text in ("30 steps", "0.5 epochs", "125 examples", "10%")]
+        [30.0, 10.0, 2.5, 40.0]
+    """
+    number, unit = parse_duration(duration)
+    if unit == "%":
+        if clock.total is None:
+            raise ValueError(f"{duration!r} of what? write steps, epochs or examples")
+        return number * clock.total / 100
+    return (
+        number
+        * {
+            "step": 1.0,
+            "epoch": clock.examples / clock.batch_size,
+            "example": 1 / clock.batch_size,
+        }[unit]
+    )
+
+
+def parse_duration(text: str) -> tuple[float, str]:
+    """The number and the unit of a duration: "step", "epoch", "example" or "%".
+
+    Raises:
+        ValueError: it is no duration.
+
+    Example:
+        >>> parse_duration("2 epochs")
+        (2.0, 'epoch')
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?) ?(?:(step|epoch|example)s?|%)", text)
+    if not found or not float(found[1]):
+        raise ValueError(
+            'should be a duration such as "1 epoch", "500 steps", "50000 examples" or "10%"'
+        )
+    return float(found[1]), found[2] or "%"
