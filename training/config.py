@@ -5,13 +5,9 @@ derived from the signatures of the functions themselves, so a keyword is written
 a function gives no default must be stated; everything that is wrong is reported at once.
 """
 
-import inspect
 import re
 import tomllib
-import types
-import typing
-from collections import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Optional, Union
@@ -24,16 +20,16 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
-    create_model,
     model_validator,
 )
 
 from ..model import ARCHITECTURES, LAYERS
+from .config_derive import choice, table
 from .config_error import ConfigError, did_you_mean, problems
 from .config_recipes import Averages, Precision
-from .config_table import Duration, PositiveFloat, PositiveInt, Table
+from .config_schedule import SCHEDULE_TABLES
+from .config_table import Duration, Length, PositiveFloat, PositiveInt, Table
 from .optimizer import OPTIMIZERS
-from .schedule import SCHEDULES
 
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
@@ -180,6 +176,7 @@ class Training(Table):
     batch_size: PositiveInt
     epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
     steps: PositiveInt | None = None
+    length: Length | None = None
     evaluate_every: Duration = "1 epoch"
     log_every: PositiveInt = 50
     skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
@@ -187,8 +184,10 @@ class Training(Table):
 
     @model_validator(mode="after")
     def _one_length(self):
-        if self.epochs is None and self.steps is None:
-            raise ValueError("needs epochs or steps (with both, what ends first), e.g. epochs = 4")
+        if self.epochs is None and self.steps is None and self.length is None:
+            raise ValueError(
+                "needs epochs, steps or length (of several, what ends first), e.g. epochs = 4"
+            )
         return self
 
     @model_validator(mode="after")
@@ -266,59 +265,7 @@ class Stop(Table):
         return self
 
 
-def _table(
-    tag: str, name: str, function: Callable[..., Any], *, explicit: bool = False, **more: Any
-) -> type[Table]:
-    """The table of `function`'s keywords, told apart from others by ``tag = name``.
-
-    Where it is `explicit`, defaults are only suggested: a config hides no number that decides
-    the result. The function is called to see whether it takes the values.
-    """
-    hints = typing.get_type_hints(function)
-    fields: dict[str, Any] = {tag: (Literal[name], ...)}
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in _SUPPLIED:
-            continue
-        default = parameter.default
-        if default is inspect.Parameter.empty:
-            default = ...
-        elif explicit:
-            default = Field(examples=[default])
-        fields[parameter.name] = (_writable(hints[parameter.name]), default)
-    summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    check: Any = model_validator(mode="after")(_accepted_by(function))
-    base: type[Table] = type(name, (Table,), {"check": check})
-    return create_model(name, __base__=base, __doc__=summary, **(fields | more))
-
-
-def _accepted_by(function: Callable[..., Any]) -> Callable[[Any], Any]:
-    keywords = inspect.signature(function).parameters.keys()
-
-    def check(table: Any) -> Any:
-        written = {k: getattr(table, k) for k in type(table).model_fields if k in keywords}
-        function(**{k: v for k, v in _SUPPLIED.items() if k in keywords}, **written)
-        return table
-
-    return check
-
-
-# Given by the program, not by the config; here with values to try a function on.
-_SUPPLIED = {"classes": 10, "peak": 1.0, "steps": 100}
-
-
-def _writable(hint: Any) -> Any:
-    """The part of a type that TOML can write: a union without its callables."""
-    if typing.get_origin(hint) not in (Union, types.UnionType):
-        return hint
-    arms = typing.get_args(hint)
-    return Union[tuple(a for a in arms if typing.get_origin(a) is not abc.Callable)]  # noqa: UP007
-
-
-def _choice(tag: str, tables: Iterable[type[Table]]) -> Any:
-    return Annotated[Union[tuple(tables)], Field(discriminator=tag)]  # noqa: UP007
-
-
-_LAYER_TABLES = _choice("type", [_table("type", n, f) for n, f in LAYERS.items()])
+_LAYER_TABLES = choice("type", [table("type", n, f) for n, f in LAYERS.items()])
 
 
 class Layers(Table):
@@ -327,7 +274,7 @@ class Layers(Table):
     layers: Annotated[list[_LAYER_TABLES], Field(min_length=1)]  # type: ignore[valid-type]
 
 
-_NAMED = {n: _table("name", n, f) for n, f in ARCHITECTURES.items()}
+_NAMED = {n: table("name", n, f) for n, f in ARCHITECTURES.items()}
 
 
 def _model_tag(value: Any) -> str | None:
@@ -345,10 +292,10 @@ _Model = Annotated[
 _BESIDE: dict[str, Any] = {
     "learning_rate": (PositiveFloat, ...),
     "clip_norm": (Optional[PositiveFloat], None),  # noqa: UP045
+    "clip_value": (Optional[PositiveFloat], None),  # noqa: UP045
     "groups": (list[Group], []),
 }
-_OPTIMIZERS = [_table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
-_SCHEDULES = [_table("name", n, f, explicit=True) for n, f in SCHEDULES.items()]
+_OPTIMIZERS = [table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
 
 
 _Loss = (
@@ -377,8 +324,8 @@ class Config(Table):
     augment: Augment | None = None
     model: _Model  # type: ignore[valid-type]
     loss: Annotated[_Loss, Field(discriminator="name")]
-    optimizer: _choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
-    schedule: _choice("name", _SCHEDULES)  # type: ignore[valid-type]
+    optimizer: choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
+    schedule: choice("name", SCHEDULE_TABLES)  # type: ignore[valid-type]
     training: Training
     ema: Averages | None = None
     precision: Precision | None = None

@@ -23,3 +23,12 @@ def _duration(text: str) -> str:
 
 
 Duration = Annotated[str, AfterValidator(_duration)]
+
+
+def _length(text: str) -> str:
+    if parse_duration(text)[1] == "%":
+        raise ValueError('should be a length such as "4 epochs", "500 steps" or "50000 examples"')
+    return text
+
+
+Length = Annotated[str, AfterValidator(_length)]

@@ -42,6 +42,11 @@ def in_steps(duration: str, clock: Clock) -> float:
     )
 
 
+def interval(duration: str, clock: Clock) -> float:
+    """How many steps lie between two of what is done that often: 1 or more, not rounded."""
+    return max(1.0, in_steps(duration, clock))
+
+
 def parse_duration(text: str) -> tuple[float, str]:
     """The number and the unit of a duration: "step", "epoch", "example" or "%".
 

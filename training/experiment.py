@@ -11,7 +11,9 @@ from jax import Array
 from ..model import Layer, Summary, build, summarize
 from . import data
 from .classification import classification
+from .clip import clip_by_value
 from .config import Config, ConfigError
+from .duration import Clock, in_steps
 from .embedding import embedding
 from .freeze import Frozen
 from .groups import check_groups, frozen_by, grouped
@@ -19,6 +21,7 @@ from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
 from .preprocess import measure
 from .run import DatasetCard, Run, RunError, open_run
 from .schedule import SCHEDULES
+from .schedule_join import schedule_of
 from .segmentation import segmentation
 from .step import GradientTransformation, TrainState, init_train_state
 from .task import Task
@@ -59,7 +62,7 @@ def prepare(config: Config) -> Experiment:
         fingerprint=data.fingerprint(dataset),
     )
     total_steps = count_steps(config, card.counts["train"])
-    schedule = make_schedule(config, total_steps)
+    schedule = make_schedule(config, clock_of(config, card.counts["train"], total_steps))
     optimizer = make_optimizer(config, schedule)
     net, task = build_network(config, card), make_task(config)
 
@@ -148,43 +151,50 @@ def load_data(config: Config) -> data.Dataset:
     return data.load(**config.data.model_dump(exclude_none=True), seed=config.seed)
 
 
-def make_schedule(config: Config, total_steps: int) -> Any:
-    """The learning rate as a function of the step."""
-    keywords = config.schedule.model_dump(exclude={"name"}, exclude_none=True)
-    return SCHEDULES[config.schedule.name](config.optimizer.learning_rate, total_steps, **keywords)
+def make_schedule(config: Config, clock: Clock) -> Any:
+    """The learning rate as a function of the step.
+
+    Raises:
+        ConfigError: a duration in it does not fit into the run.
+    """
+    table = config.schedule.model_dump(exclude_none=True)
+    try:
+        return schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
+    except ValueError as error:
+        raise ConfigError(f"schedule: {error}, in a run of {clock.total} steps") from None
 
 
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
-    """The optimizer of a config, behind gradient clipping where that is asked for."""
+    """The optimizer of a config, behind gradient clipping where that is asked for: values first."""
     spec = config.optimizer
-    beside = {"name", "learning_rate", "clip_norm", "groups"}
+    beside = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
     keywords = spec.model_dump(exclude=beside, exclude_none=True)
     make = OPTIMIZERS[spec.name]
     if spec.groups:
         optimizer = grouped(spec.groups, make, schedule, **keywords)
     else:
         optimizer = make(schedule, **keywords)
-    if spec.clip_norm is None:
-        return optimizer
-    return chain(clip_by_global_norm(spec.clip_norm), optimizer)
+    clips = [] if spec.clip_value is None else [clip_by_value(spec.clip_value)]
+    clips += [] if spec.clip_norm is None else [clip_by_global_norm(spec.clip_norm)]
+    return chain(*clips, optimizer) if clips else optimizer
+
+
+def clock_of(config: Config, examples: int, total: int | None = None) -> Clock:
+    """How long an epoch and the whole run are."""
+    return Clock(examples, config.training.batch_size, total)
 
 
 def count_steps(config: Config, examples: int) -> int:
-    """How many steps the config's length amounts to: of epochs and steps, what ends first."""
-    training = config.training
+    """How many steps the config's length amounts to: of several lengths, what ends first."""
+    training, clock = config.training, clock_of(config, examples)
     lengths = [] if training.steps is None else [training.steps]
     if training.epochs is not None:
         lengths.append(max(1, math.ceil(training.epochs * examples / training.batch_size)))
+    if training.length is not None:
+        lengths.append(max(1, math.ceil(in_steps(training.length, clock))))
     if min(lengths) >= 2**31:
         raise ConfigError(f"training: {min(lengths):.3g} steps are more than 2**31; ask for fewer")
     return min(lengths)
-
-
-def steps_between(duration: str, total: int, epoch: float) -> float:
-    """A duration ("500 steps", "1 epoch", "10%") in steps, not rounded."""
-    number, unit = float(duration.rstrip("%stephoc ")), duration.lstrip("0123456789. ")
-    scale = {"%": total / 100, "epoch": epoch, "epochs": epoch}.get(unit, 1.0)
-    return max(1.0, number * scale)
 
 
 def with_found_data(config: Config, beside: Path | None) -> Config:

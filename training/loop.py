@@ -22,8 +22,9 @@ from . import checkpoint, lock, restoring
 from .augment import make_augmentation
 from .chunk import Feed, Pace, most_steps
 from .config import Config
+from .duration import interval
 from .evaluation import evaluate_split, make_eval_step_of
-from .experiment import Experiment, prepare, steps_between, with_found_data
+from .experiment import Experiment, clock_of, prepare, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
 from .meter import Meter
@@ -162,8 +163,8 @@ def _steps(
     """Steps, evaluations and checkpoints, until the end or a reason to stop."""
     config, total = experiment.config, experiment.total_steps
     (train_steps, eval_step), rules = programs, _stopping_rules(config)
-    epoch = experiment.card.counts["train"] / config.training.batch_size
-    every = steps_between(config.training.evaluate_every, total, epoch)
+    clock = clock_of(config, experiment.card.counts["train"], total)
+    every = interval(config.training.evaluate_every, clock)
     feed = Feed(experiment.dataset.train, config, pace := Pace(), total=total, every=every)
     step, meter = int(train_state.step), Meter(run, experiment, display, memory.window)
 

@@ -46,8 +46,8 @@ def init_loss_scale(spec: Precision | None) -> LossScale | None:
     """The scale of the first step; None where nothing is scaled."""
     if spec is None or spec.loss_scale is None:
         return None
-    zero = jnp.zeros((), jnp.int32)
-    return LossScale(jnp.float32(spec.loss_scale), zero, zero)
+    calm, overflows = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two: each is donated
+    return LossScale(jnp.float32(spec.loss_scale), calm, overflows)
 
 
 def is_taken(old: LossScale | None, grads: Any) -> Array | None:

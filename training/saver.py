@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import checkpoint
-from .experiment import Experiment, steps_between
+from .duration import interval
+from .experiment import Experiment, clock_of
 from .logbook import Logbook
 from .origin import condensed
 from .run import Run, RunError
@@ -55,8 +56,8 @@ class Saver:
     def __init__(self, run: Run, experiment: Experiment, *, every: float):
         self._run, self._origin = run, condensed(run.info().get("origin", {}))
         self._keep, total = experiment.config.checkpoints, experiment.total_steps
-        epoch = experiment.card.counts["train"] / experiment.config.training.batch_size
-        stretch = self._keep.keep_every and steps_between(self._keep.keep_every, total, epoch)
+        clock = clock_of(experiment.config, experiment.card.counts["train"], total)
+        stretch = self._keep.keep_every and interval(self._keep.keep_every, clock)
         self._forever = lambda step: stretch is not None and _first(step, total, every, stretch)
         self._logbook = Logbook(run.metrics_file)
         self._thread: threading.Thread | None = None

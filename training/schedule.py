@@ -9,18 +9,16 @@ its meaning when the batch size or the number of epochs changes.
     schedule = SCHEDULES["cosine"](0.1, 1000, warmup=0.05)
     optimizer = momentum(schedule)
 
-optax is imported by the builders that need it, so that naming a schedule costs nothing.
+optax is imported by the builders that need it, so that naming a schedule costs nothing. A warm-up
+in front of any of them, and several one after the other: `training.schedule_join`.
 """
 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-import jax
-import numpy as np
-from jax.core import Tracer
-
-Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
+from .schedule_common import Part, Schedule, check, check_run, rise_of, under_any_promotion
+from .schedule_shapes import linear_onecycle, piecewise, polynomial, restarts
 
 
 def constant(peak: float, steps: int) -> Schedule:
@@ -40,7 +38,7 @@ def constant(peak: float, steps: int) -> Schedule:
         >>> constant(0.1, 100)(42)
         0.1
     """
-    _check_run("constant", peak, steps)
+    check_run("constant", peak, steps)
     return lambda count: peak
 
 
@@ -63,14 +61,14 @@ def linear(peak: float, steps: int, *, end: float = 0.0) -> Schedule:
     Note:
         PyTorch's `LinearLR(start_factor=1, end_factor=end, total_iters=steps)`.
     """
-    _check_run("linear", peak, steps)
-    _check("linear", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
+    check_run("linear", peak, steps)
+    check("linear", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
     import optax
 
-    return _under_any_promotion(optax.linear_schedule(peak, end * peak, steps))
+    return under_any_promotion(optax.linear_schedule(peak, end * peak, steps))
 
 
-def cosine(peak: float, steps: int, *, warmup: float = 0.0, end: float = 0.0) -> Schedule:
+def cosine(peak: float, steps: int, *, warmup: Part = 0.0, end: float = 0.0) -> Schedule:
     r"""A straight rise over `warmup`, then half a cosine from `peak` to ``end * peak``.
 
     .. math::
@@ -100,24 +98,24 @@ def cosine(peak: float, steps: int, *, warmup: float = 0.0, end: float = 0.0) ->
     References:
         Loshchilov & Hutter, ICLR 2017, arXiv:1608.03983.
     """
-    _check_run("cosine", peak, steps)
-    _check("cosine", "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
-    _check("cosine", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
+    check_run("cosine", peak, steps)
+    check("cosine", "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
+    check("cosine", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
     import optax
 
-    rise = _rise(warmup, steps)
+    rise = rise_of(warmup, steps)
     schedule = optax.cosine_decay_schedule(peak, steps - rise, alpha=end)
     if rise:
         rising = optax.linear_schedule(peak / (rise + 1), peak, rise)
         schedule = optax.join_schedules([rising, schedule], [rise])
-    return _under_any_promotion(schedule)
+    return under_any_promotion(schedule)
 
 
 def onecycle(
     peak: float,
     steps: int,
     *,
-    warmup: float = 0.3,
+    warmup: Part = 0.3,
     initial_div: float = 25.0,
     final_div: float = 1e4,
 ) -> Schedule:
@@ -152,20 +150,20 @@ def onecycle(
     References:
         Smith & Topin, 2017, arXiv:1708.07120.
     """
-    _check_run("onecycle", peak, steps)
-    _check("onecycle", "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
-    _check("onecycle", "initial_div", initial_div, 1 <= initial_div < math.inf, "a number >= 1")
-    _check("onecycle", "final_div", final_div, 1 <= final_div < math.inf, "a number >= 1")
+    check_run("onecycle", peak, steps)
+    check("onecycle", "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
+    check("onecycle", "initial_div", initial_div, 1 <= initial_div < math.inf, "a number >= 1")
+    check("onecycle", "final_div", final_div, 1 <= final_div < math.inf, "a number >= 1")
     import optax
 
-    factors = {_rise(warmup, steps): initial_div, steps: 1 / (initial_div * final_div)}
-    return _under_any_promotion(
+    factors = {rise_of(warmup, steps): initial_div, steps: 1 / (initial_div * final_div)}
+    return under_any_promotion(
         optax.piecewise_interpolate_schedule("cosine", peak / initial_div, factors)
     )
 
 
 def exponential(
-    peak: float, steps: int, *, rate: float = 0.1, every: float = 0.3, staircase: bool = False
+    peak: float, steps: int, *, rate: float = 0.1, every: Part = 0.3, staircase: bool = False
 ) -> Schedule:
     r"""Multiply by `rate` once in every `every` of the run, smoothly or at once.
 
@@ -190,17 +188,17 @@ def exponential(
         Without staircase this is PyTorch's `ExponentialLR(gamma=rate ** (1 / K))`, with it
         `StepLR(step_size=K, gamma=rate)`.
     """
-    _check_run("exponential", peak, steps)
-    _check("exponential", "rate", rate, 0 < rate < math.inf, "a factor > 0")
-    _check("exponential", "every", every, 0 < every <= 1, "a fraction of the run in (0, 1]")
+    check_run("exponential", peak, steps)
+    check("exponential", "rate", rate, 0 < rate < math.inf, "a factor > 0")
+    check("exponential", "every", every, 0 < every <= 1, "a fraction of the run in (0, 1]")
     import optax
 
     period = max(1, round(every * steps))
-    return _under_any_promotion(optax.exponential_decay(peak, period, rate, staircase=staircase))
+    return under_any_promotion(optax.exponential_decay(peak, period, rate, staircase=staircase))
 
 
 def step(
-    peak: float, steps: int, *, at: Sequence[float] = (0.5, 0.75), factor: float = 0.1
+    peak: float, steps: int, *, at: Sequence[Part] = (0.5, 0.75), factor: float = 0.1
 ) -> Schedule:
     r"""Multiply by `factor` at each of the places `at`.
 
@@ -226,15 +224,15 @@ def step(
     Note:
         PyTorch's `MultiStepLR(milestones=[round(a * steps) for a in at], gamma=factor)`.
     """
-    _check_run("step", peak, steps)
+    check_run("step", peak, steps)
     within = all(0 <= place <= 1 for place in at)
-    _check("step", "at", list(at), within, "fractions of the run in [0, 1]")
-    _check("step", "factor", factor, 0 <= factor < math.inf, "a factor >= 0")
+    check("step", "at", list(at), within, "fractions of the run in [0, 1]")
+    check("step", "factor", factor, 0 <= factor < math.inf, "a factor >= 0")
     import optax
 
     # In a short run two places may round to the same update; both factors count.
     drops = Counter(round(place * steps) for place in at)
-    return _under_any_promotion(
+    return under_any_promotion(
         optax.piecewise_constant_schedule(peak, {t: factor**n for t, n in drops.items()})
     )
 
@@ -247,31 +245,8 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "onecycle": onecycle,
     "exponential": exponential,
     "step": step,
+    "polynomial": polynomial,
+    "restarts": restarts,
+    "linear_onecycle": linear_onecycle,
+    "piecewise": piecewise,
 }
-
-
-def _rise(warmup, steps):
-    """Updates of warmup: at least one update is left to fall."""
-    return min(round(warmup * steps), steps - 1)
-
-
-def _under_any_promotion(schedule):
-    """optax's arithmetic mixes integer counts and floats, an error under strict promotion."""
-
-    def value(count):
-        with jax.numpy_dtype_promotion("standard"):
-            return schedule(count)
-
-    return value
-
-
-def _check_run(function, peak, steps):
-    if not isinstance(peak, Tracer):  # a traced peak, under vmap, cannot be read
-        _check(function, "peak", peak, 0 <= peak < math.inf, "a finite learning rate >= 0")
-    whole = isinstance(steps, int | np.integer) and steps >= 1
-    _check(function, "steps", steps, whole, "a whole number of updates >= 1")
-
-
-def _check(function, name, value, within, need):
-    if not within:
-        raise ValueError(f"{function}: {name} is out of range: got {value}, need {need}")

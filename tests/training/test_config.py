@@ -226,7 +226,7 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"training": {"batch_size": 3}},
-            r"training: needs epochs or steps \(with both, what ends first\)",
+            r"training: needs epochs, steps or length \(of several, what ends first\)",
         ),
         (
             {"training": {"batch_size": 3, "epochs": 1, "evaluate_every": "often"}},

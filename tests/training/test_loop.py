@@ -20,7 +20,7 @@ from convax.training.chunk import Pace
 from convax.training.config import load_config
 from convax.training.config_error import ConfigError
 from convax.training.data import DataError
-from convax.training.experiment import count_steps, prepare, steps_between
+from convax.training.experiment import count_steps, prepare
 from convax.training.logbook import TIMINGS
 from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.run import RunError, open_run
@@ -303,20 +303,6 @@ def test_a_run_says_what_memory_it_took(tiny, tmp_path):
     assert run.info()["result"]["peak_bytes"]["process"] > run.info()["step_bytes"]
     assert re.match(r"compiled in [\d.]+ s; a training step works in \d+ MiB", display.notes[1])
     assert any(re.match(r"peak memory:  process [\d.]+ [MG]iB", note) for note in display.notes)
-
-
-@pytest.mark.parametrize(
-    ("duration", "steps"),
-    [
-        ("30 steps", 30),
-        ("1 step", 1),
-        ("1 epoch", 12.5),
-        ("0.5 epochs", 6.25),
-        ("10%", 20),
-    ],
-)
-def test_durations(duration, steps):
-    assert steps_between(duration, total=200, epoch=12.5) == steps
 
 
 def test_epochs_in_steps(tiny):

@@ -10,8 +10,12 @@ import numpy as np
 import optax
 import pytest
 
+from convax.training.config import ConfigError, load_config
+from convax.training.duration import Clock
+from convax.training.experiment import prepare
 from convax.training.optimizer import adam, momentum
 from convax.training.schedule import SCHEDULES
+from convax.training.schedule_join import schedule_of
 
 T = 40
 PEAK = 0.4
@@ -56,13 +60,29 @@ FORMULAS = {
         PEAK * 0.5 ** (t // 10),
     ),
     "step": ({}, PEAK * np.where(t < 20, 1, np.where(t < 30, 0.1, 0.01))),
+    "polynomial": ({}, PEAK * (1 - t / T) ** 2),
+    "polynomial_end": ({"power": 0.5, "end": 0.25}, PEAK * (0.25 + 0.75 * (1 - t / T) ** 0.5)),
+    "restarts": (
+        {"cycles": 2, "growth": 3.0},
+        np.where(t < 10, half_cosine(PEAK, 0, t / 10), half_cosine(PEAK, 0, (t - 10) / 30)),
+    ),
+    "restarts_one": ({"cycles": 1, "end": 0.25}, half_cosine(PEAK, 0.25 * PEAK, t / T)),
+    "linearonecycle": (
+        {"warmup": 0.25, "back": 0.5, "initial_div": 4.0, "final_div": 5.0},
+        PEAK * np.interp(t, [0, 10, 20, 40], [0.25, 1, 0.25, 0.05]),
+    ),
+    "piecewise": (
+        {"at": [0.25, 0.5, 1.0], "factors": [0.5, 1.0, 0.25]},
+        PEAK * np.interp(t, [10, 20, 40], [0.5, 1.0, 0.25]),
+    ),
     "step_at": ({"at": [0.9, 0.1], "factor": 0.5}, PEAK * 0.5 ** (1.0 * (t >= 4) + (t >= 36))),
 }
 
 
 def build(case, peak=PEAK, steps=T):
     keywords, _ = FORMULAS[case]
-    return SCHEDULES[case.split("_")[0]](peak, steps, **keywords)
+    name = case.split("_")[0].replace("linearonecycle", "linear_onecycle")
+    return SCHEDULES[name](peak, steps, **keywords)
 
 
 @pytest.mark.parametrize("case", FORMULAS)
@@ -101,10 +121,25 @@ def test_onecycle_is_that_of_optax():
     np.testing.assert_allclose(values(SCHEDULES["onecycle"](PEAK, T)), expected, 1e-6)
 
 
+def test_linear_onecycle_is_that_of_optax():
+    with jax.numpy_dtype_promotion("standard"):
+        expected = values(optax.linear_onecycle_schedule(T, PEAK))
+    np.testing.assert_allclose(values(SCHEDULES["linear_onecycle"](PEAK, T)), expected, 1e-6)
+
+
+def test_restarts_are_those_of_optax():
+    each = {"init_value": PEAK, "peak_value": PEAK, "warmup_steps": 0, "end_value": 0.0}
+    with jax.numpy_dtype_promotion("standard"):
+        expected = values(optax.sgdr_schedule([each | {"decay_steps": n} for n in (8, 32)]))
+    ours = SCHEDULES["restarts"](PEAK, T, cycles=2, growth=4.0)
+    np.testing.assert_allclose(values(ours), expected, 1e-6, 1e-9)
+
+
 # The same in PyTorch's torch.optim.lr_scheduler.
 TORCH = {
     "linear_end": ("LinearLR", {"start_factor": 1.0, "end_factor": 0.25, "total_iters": T}),
     "cosine_end": ("CosineAnnealingLR", {"T_max": T, "eta_min": 0.25 * PEAK}),
+    "polynomial": ("PolynomialLR", {"total_iters": T, "power": 2.0}),
     "exponential": ("ExponentialLR", {"gamma": 0.5 ** (1 / 10)}),
     "exponential_staircase": ("StepLR", {"step_size": 10, "gamma": 0.5}),
     "step": ("MultiStepLR", {"milestones": [20, 30], "gamma": 0.1}),
@@ -180,6 +215,13 @@ def test_maps_over_many_peaks(name):
         ("onecycle", (0.1, 10), {"final_div": 0.0}, r"final_div is out of range: got 0.0"),
         ("exponential", (0.1, 10), {"rate": 0.0}, r"rate .*: got 0.0, need a factor > 0"),
         ("exponential", (0.1, 10), {"every": 0.0}, r"every .*: got 0.0, need .* in \(0, 1\]"),
+        ("polynomial", (0.1, 10), {"power": 0.0}, r"power .*: got 0.0, need a number > 0"),
+        ("restarts", (0.1, 10), {"cycles": 0}, r"cycles .*: got 0, need a whole number >= 1"),
+        ("restarts", (0.1, 3), {"cycles": 9}, r"cycles .*: got 9, need as many as 3 updates have"),
+        ("restarts", (0.1, 10), {"growth": 0.5}, r"growth .*: got 0.5, need a number >= 1"),
+        ("linear_onecycle", (0.1, 10), {"back": 0.2}, r"back .*: got 0.2, need .* above warmup"),
+        ("piecewise", (0.1, 10), {"at": [0.5, 0.1]}, r"at .*: got \[0.5, 0.1\], need rising fra"),
+        ("piecewise", (0.1, 10), {"factors": [1.0]}, r"factors .*: got \[1.0\], need 3 numbers"),
         ("step", (0.1, 10), {"at": [0.5, 30]}, r"at .*: got \[0.5, 30\], need fractions of the"),
         ("step", (0.1, 10), {"factor": -0.5}, r"factor is out of range: got -0.5, need a factor"),
     ],
@@ -198,6 +240,7 @@ def test_a_config_can_be_derived_from_the_signatures():
             "steps",
             int,
         )
+        assert peak.default is steps.default is peak.empty
         assert all(k.kind is k.KEYWORD_ONLY and k.default is not k.empty for k in keywords)
 
 
@@ -211,3 +254,75 @@ SCHEDULES["linear"](0.1, 10)
 assert "optax" in sys.modules
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize("name", [n for n in SCHEDULES if n not in ("onecycle", "linear_onecycle")])
+def test_a_warm_up_in_front_of_any(name):
+    """Ten updates of a straight rise, then the schedule over the other thirty."""
+    table = {"name": name, "warmup": "25%"}
+    found = values(schedule_of(SCHEDULES, table, PEAK, Clock(1, 1, T)))
+    alone = values(SCHEDULES[name](PEAK, 30), 31)
+    np.testing.assert_allclose(found[10:], alone, 1e-6, 1e-9)
+    np.testing.assert_allclose(found[:10], alone[0] * np.arange(1, 11) / 11, 1e-6, 1e-9)
+
+
+def test_without_a_warm_up_it_is_the_schedule_itself():
+    table = {"name": "constant", "warmup": 0.0}
+    assert schedule_of(SCHEDULES, table, PEAK, Clock(1, 1, T))(3) is PEAK
+
+
+JOINED = """
+[schedule]
+name = "join"
+
+[[schedule.parts]]
+name = "constant"
+warmup = "5 steps"
+until = "160 examples"
+
+[[schedule.parts]]
+name = "linear"
+end = 0.5
+until = 0.5
+
+[[schedule.parts]]
+name = "step"
+at = ["50%"]
+factor = 0.1
+scale = 0.2
+"""
+
+
+def with_schedule(tiny, text):
+    rest = tiny.read_text()
+    start, end = rest.index("[schedule]"), rest.index("[training]")
+    tiny.write_text(rest[:start] + rest[end:] + text)
+    return load_config(tiny)
+
+
+def test_schedules_one_after_the_other(tiny):
+    """60 steps of 16 images: to step 10, to step 30, to the end."""
+    schedule = prepare(with_schedule(tiny, JOINED)).schedule
+    expected = np.concatenate(
+        [np.arange(1, 6) / 6, np.ones(5), 1 - 0.5 * np.arange(20) / 20, [0.2] * 15, [0.02] * 15]
+    )
+    np.testing.assert_allclose(values(schedule, 60), 0.01 * expected, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("until = 0.5", "", r"schedule.parts: parts need until, e.g. until = .10%., each but the"),
+        (
+            "until = 0.5",
+            "until = 0.1",
+            r"schedule: join: until .* got \['160 examples', 0.1\], need",
+        ),
+        ("until = 0.5", "untl = 0.5", r"schedule.parts.1.untl: unknown key; did you mean 'until'"),
+        ('"linear"', '"lniear"', r"schedule.parts.1.name: should be .*did you mean 'linear'"),
+        ('"5 steps"', '"2 epochs"', r"schedule: constant: warmup is out of range: got 1.375"),
+    ],
+)
+def test_what_cannot_be_joined(tiny, old, new, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare(with_schedule(tiny, JOINED.replace(old, new)))

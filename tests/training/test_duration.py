@@ -1,0 +1,73 @@
+"""Durations: one function reads them, wherever they stand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from convax.training.config import ConfigError, load_config
+from convax.training.duration import Clock, in_steps, parse_duration
+from convax.training.experiment import count_steps, prepare
+
+CLOCK = Clock(examples=100, batch_size=8, total=200)
+
+
+@pytest.mark.parametrize(
+    ("duration", "steps"),
+    [
+        ("30 steps", 30),
+        ("1 step", 1),
+        ("1 epoch", 12.5),
+        ("0.5 epochs", 6.25),
+        ("400 examples", 50),
+        ("1 example", 1 / 8),
+        ("10%", 20),
+        ("0.5 %", 1),
+    ],
+)
+def test_in_steps(duration, steps):
+    assert in_steps(duration, CLOCK) == steps
+
+
+@pytest.mark.parametrize("text", ["often", "3", "0 steps", "-1 step", "3 stepss", "% 3", "1 e", ""])
+def test_what_is_no_duration(text):
+    with pytest.raises(ValueError, match=r'should be a duration such as "1 epoch", "500 steps"'):
+        parse_duration(text)
+
+
+def test_a_share_of_nothing_known():
+    with pytest.raises(ValueError, match=r"'10%' of what\? write steps, epochs or examples"):
+        in_steps("10%", CLOCK._replace(total=None))
+
+
+@pytest.mark.parametrize(
+    ("length", "steps"), [("30 steps", 30), ("2 epochs", 14), ("100 examples", 7)]
+)
+def test_the_length_of_a_run(tiny, length, steps):
+    """Of several lengths what ends first; 110 images in batches of 16."""
+    config = load_config(tiny, [f"training.length={length}"])
+    assert count_steps(config, 110) == steps == math.ceil(in_steps(length, Clock(110, 16)))
+    assert count_steps(load_config(tiny, ["training.length=9000 steps"]), 110) == 60
+
+
+@pytest.mark.parametrize(
+    ("warmup", "rise"), [("0.1", 6), ("10%", 6), ("6 steps", 6), ("96 examples", 6), ("1 epoch", 7)]
+)
+def test_the_warm_up_of_a_schedule(tiny, warmup, rise):
+    rates = [float(prepare(load_config(tiny, [f"schedule.warmup={warmup}"])).schedule(6))]
+    expected = 0.01 if rise == 6 else 0.01 * 7 / 8
+    np.testing.assert_allclose(rates[0], expected, 1e-6)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("training.length=10%", 'training.length: should be a length such as "4 epochs"'),
+        ("training.evaluate_every=3 weeks", "training.evaluate_every: should be a duration such"),
+        ("schedule.warmup=often", "schedule.warmup: should be a valid number or should be a dur"),
+        ("schedule.warmup=70 steps", r"schedule: cosine: warmup .* got 1\.1\d*, .* of 60 steps"),
+    ],
+)
+def test_errors(tiny, override, message):
+    with pytest.raises(ConfigError, match=message):
+        prepare(load_config(tiny, [override]))

@@ -1,0 +1,43 @@
+"""What the builders of schedules share: their types and their checks."""
+
+import math
+from collections.abc import Callable
+from typing import Annotated
+
+import jax
+import numpy as np
+from jax.core import Tracer
+
+Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
+
+PART = "a part of the run"  # marks a keyword for which a config may write a duration, too
+Part = Annotated[float, PART]
+
+
+def rise_of(warmup: float, steps: int) -> int:
+    """Updates of warmup: at least one update is left to fall."""
+    return min(round(warmup * steps), steps - 1)
+
+
+def under_any_promotion(schedule: Schedule) -> Schedule:
+    """optax's arithmetic mixes integer counts and floats, an error under strict promotion."""
+
+    def value(count):
+        with jax.numpy_dtype_promotion("standard"):
+            return schedule(count)
+
+    return value
+
+
+def check_run(function: str, peak, steps) -> None:
+    """Refuse a learning rate or a length that is none."""
+    if not isinstance(peak, Tracer):  # a traced peak, under vmap, cannot be read
+        check(function, "peak", peak, 0 <= peak < math.inf, "a finite learning rate >= 0")
+    whole = isinstance(steps, int | np.integer) and steps >= 1
+    check(function, "steps", steps, whole, "a whole number of updates >= 1")
+
+
+def check(function: str, name: str, value, within: bool, need: str) -> None:
+    """Refuse what is not `within` its range."""
+    if not within:
+        raise ValueError(f"{function}: {name} is out of range: got {value}, need {need}")
