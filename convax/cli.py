@@ -162,6 +162,40 @@ def summary(
     print(json.dumps(found.as_dict()) if as_json else found.as_table(lowering=lowering))
 
 
+@app.command("lr-find")
+def lr_find(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for two files; runs/NAME-lr by default.")
+    ] = None,
+    low: Annotated[float, typer.Option("--from", help="The first learning rate.")] = 1e-6,
+    high: Annotated[float, typer.Option("--to", help="The last learning rate.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="How many steps, at most.")] = 200,
+    overrides: SetOption = None,
+) -> None:
+    """Search a learning rate: raise it at every step until the loss breaks."""
+    from convax.training.config import load_config
+    from convax.training.lr_finder import find_learning_rate
+    from convax.training.progress import display_for_stdout
+    from convax.training.run import free_name
+
+    experiment = load_config(config, overrides or [])
+    out = out or free_name(Path("runs"), f"{Path(config).stem}-lr")
+    found = find_learning_rate(
+        experiment,
+        out,
+        low=low,
+        high=high,
+        steps=steps,
+        beside=_folder_of(config),
+        display=display_for_stdout(),
+    )
+    end = "the loss had diverged" if found.diverged else "the end of the ramp"
+    print(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
+    print(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
+    print(f"picture: {out / 'lr-find.png'}")
+
+
 @app.command()
 def configs(
     name: Annotated[str | None, typer.Argument(help="Print this one, to copy and edit.")] = None,

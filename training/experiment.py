@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jax import Array
 
 from ..model import Layer, Summary, build, summarize
 from . import data
+from .augment import make_augmentation
 from .classification import classification
 from .clip import clip_by_value
 from .config import Config, ConfigError
@@ -18,7 +20,7 @@ from .embedding import embedding
 from .freeze import Frozen
 from .groups import check_groups, frozen_by, grouped
 from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
-from .preprocess import measure
+from .preprocess import measure, preprocess
 from .run import DatasetCard, Run, RunError, open_run
 from .schedule import SCHEDULES
 from .schedule_join import schedule_of
@@ -144,6 +146,24 @@ def first_state(
     return init_train_state(
         params, state, optimizer, key, ema=config.ema, precision=config.precision
     )
+
+
+def step_keywords(experiment: Experiment) -> dict[str, Any]:
+    """What `make_train_step` and `make_train_steps` make the training step of an experiment of."""
+    config, task, spec = experiment.config, experiment.task, experiment.card.preprocessing
+    return {
+        "net": experiment.net,
+        "loss": task.loss,
+        "optimizer": experiment.optimizer,
+        "preprocess": partial(preprocess, spec=spec),
+        "measures": task.measures,
+        "targets": partial(task.targets, spec=spec),
+        "augment": make_augmentation(config.augment),
+        "frozen": experiment.frozen,
+        "accumulate": config.training.accumulate,
+        "ema": config.ema,
+        "precision": config.precision,
+    }
 
 
 def load_data(config: Config) -> data.Dataset:

@@ -11,7 +11,6 @@ import shlex
 import signal
 import time
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +18,16 @@ import jax
 import numpy as np
 
 from . import checkpoint, lock, restoring
-from .augment import make_augmentation
 from .chunk import Feed, Pace, most_steps
 from .config import Config
 from .duration import interval
 from .evaluation import evaluate_split, make_eval_step_of
-from .experiment import Experiment, clock_of, prepare, with_found_data
+from .experiment import Experiment, clock_of, prepare, step_keywords, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
 from .meter import Meter
 from .nonfinite import NonFiniteError, give_up, odd_step
 from .paths import named_leaves
-from .preprocess import preprocess
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
 from .run import Run, RunError, create_run, open_run
@@ -229,20 +226,7 @@ def _compile(
     began = time.perf_counter()
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
-    task, spec = experiment.task, experiment.card.preprocessing
-    train_steps = make_train_steps(
-        experiment.net,
-        task.loss,
-        experiment.optimizer,
-        partial(preprocess, spec=spec),
-        measures=task.measures,
-        targets=partial(task.targets, spec=spec),
-        augment=make_augmentation(config.augment),
-        frozen=experiment.frozen,
-        accumulate=config.training.accumulate,
-        ema=config.ema,
-        precision=config.precision,
-    )
+    train_steps = make_train_steps(**step_keywords(experiment))
     program = train_steps.lower(
         train_state,
         jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),

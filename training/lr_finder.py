@@ -1,0 +1,164 @@
+r"""A learning rate to begin with: raise it at every step, and see where the loss falls and breaks.
+
+At step t of T the learning rate is :math:`a (b / a)^{t / (T - 1)}`, from a to b on a logarithmic
+scale; the network, its optimizer, data, batches and augmentation are those of the config. The loss
+of each batch is smoothed,
+
+.. math:: m_t = \beta m_{t-1} + (1 - \beta)\, \ell_t, \qquad s_t = m_t / (1 - \beta^{t + 1})
+
+and the run ends when :math:`s_t` is four times the smallest so far, or not finite. The suggestion is
+where s falls fastest against the logarithm of the learning rate ("steepest"), and, where that says
+nothing, a tenth of the learning rate at the smallest s ("tenth of the lowest"). It is meant as the
+peak of the schedule, for this batch size, and as a place to look around: the loss of the first steps
+knows nothing of the last ones.
+
+References:
+    Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The
+    smoothing (0.98), the end (four times) and both rules are those of fastai.
+"""
+
+import math
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .config import Config
+from .config_error import ConfigError
+from .data import read_batches
+from .experiment import make_optimizer, prepare, step_keywords, with_found_data
+from .init_from import start_of, with_found_weights
+from .lr_picture import draw
+from .progress import Display, Silent
+from .run import write_json
+from .schedule import exponential
+from .step import make_train_step
+
+SMOOTHING = 0.98
+DIVERGED = 4.0  # times the smallest smoothed loss
+EDGE = 0.1  # of the steps: at first the smoothed loss is not smooth, so no slope is looked at
+
+
+class Ramp(NamedTuple):
+    """What a search found."""
+
+    learning_rate: np.ndarray  # (steps taken,)
+    loss: np.ndarray  # likewise: of each batch
+    smoothed: np.ndarray  # likewise
+    diverged: bool  # whether it ended early
+    suggestion: float
+    rule: str  # "steepest" or "tenth of the lowest"
+
+
+def find_learning_rate(
+    config: Config,
+    out: str | Path,
+    *,
+    low: float = 1e-6,
+    high: float = 10.0,
+    steps: int = 200,
+    beside: str | Path | None = None,
+    display: Display | None = None,
+) -> Ramp:
+    """Search a learning rate for a config; writes ``lr-find.json`` and ``lr-find.png``.
+
+    Args:
+        config: the experiment; its learning rate and schedule are not used.
+        out: the folder for the two files; made where it is not there.
+        low, high: the ends of the ramp.
+        steps: how many steps it has, 10 or more.
+        beside: the folder of the config file, for a relative ``data.path``.
+        display: where progress goes; nowhere by default.
+
+    Raises:
+        ConfigError: the ramp is none, or what `train` raises.
+    """
+    if not 0 < low < high < math.inf:
+        raise ConfigError(f"lr-find: got a ramp from {low:g} to {high:g}, need 0 < from < to")
+    if steps < 10:
+        raise ConfigError(f"lr-find: got {steps} steps, need 10 or more; 200 show a curve")
+    folder, out = None if beside is None else Path(beside), Path(out)
+    config = with_found_weights(with_found_data(config, folder), folder)
+    with closing(display or Silent()) as display:
+        losses = _losses(
+            config, exponential(low, steps - 1, rate=high / low, every=1.0), steps, display
+        )
+    ramp = read_ramp(low * (high / low) ** (np.arange(len(losses)) / (steps - 1)), losses, steps)
+    out.mkdir(parents=True, exist_ok=True)
+    columns = ("learning_rate", "loss", "smoothed")
+    values = ramp._asdict() | {name: getattr(ramp, name).tolist() for name in columns}
+    values["loss"] = [loss if math.isfinite(loss) else None for loss in values["loss"]]
+    values["smoothed"] = [loss if math.isfinite(loss) else None for loss in values["smoothed"]]
+    write_json(out / "lr-find.json", values)
+    draw(ramp.learning_rate, ramp.loss, ramp.smoothed, ramp.suggestion, ramp.rule, out)
+    return ramp
+
+
+def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list[float]:
+    """The loss of each step, until it is four times the smallest, smoothed."""
+    experiment = prepare(config)
+    experiment = experiment._replace(schedule=schedule, optimizer=make_optimizer(config, schedule))
+    train_step = make_train_step(**step_keywords(experiment))
+    train_state, _ = start_of(experiment)
+    losses: list[float] = []
+    batches = read_batches(
+        experiment.dataset.train,
+        seed=config.seed,
+        batch_size=config.training.batch_size,
+        start=0,
+        stop=steps,
+    )
+    with closing(batches):
+        for images, labels in batches:
+            train_state, metrics = train_step(train_state, images, labels)
+            losses.append(float(metrics["loss"]))
+            if len(losses) % 10 == 0 or len(losses) == steps:
+                rate = float(schedule(len(losses) - 1))
+                display.step(len(losses), steps, {"loss": losses[-1], "learning_rate": rate})
+            if has_diverged(smooth(losses)):
+                break
+    return losses
+
+
+def smooth(losses: Sequence[float], beta: float = SMOOTHING) -> np.ndarray:
+    """The running mean of the losses, corrected for its beginning at zero.
+
+    Example:
+        >>> smooth([4.0, 2.0], beta=0.5).tolist()  # (4 / 4 + 2 / 2) / (3 / 4)
+        [4.0, 2.6666666666666665]
+    """
+    mean, smoothed = 0.0, []
+    for t, loss in enumerate(losses, start=1):
+        mean = beta * mean + (1 - beta) * loss
+        smoothed.append(mean / (1 - beta**t))
+    return np.array(smoothed)
+
+
+def has_diverged(smoothed: np.ndarray) -> bool:
+    """Whether the last of the smoothed losses is not finite, or far above the smallest."""
+    last, finite = smoothed[-1], smoothed[np.isfinite(smoothed)]
+    return not np.isfinite(last) or bool(last > DIVERGED * finite.min())
+
+
+def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
+    """What the losses at these learning rates suggest.
+
+    Args:
+        rates: rising.
+        losses: of as many batches.
+        steps: how many there would have been.
+    """
+    smoothed = smooth(losses)
+    finite = np.isfinite(smoothed)
+    lowest = int(np.argmin(np.where(finite, smoothed, np.inf)))
+    first = int(EDGE * steps)
+    suggestion, rule = float(rates[lowest]) / 10, "tenth of the lowest"
+    if lowest - first >= 2:
+        slopes = np.gradient(smoothed[first : lowest + 1], np.log(rates[first : lowest + 1]))
+        steepest = int(np.argmin(slopes))
+        if slopes[steepest] < 0:
+            suggestion, rule = float(rates[first + steepest]), "steepest"
+    diverged = has_diverged(smoothed)
+    return Ramp(rates, np.array(losses), smoothed, diverged, suggestion, rule)
