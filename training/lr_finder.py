@@ -6,15 +6,15 @@ of each batch is smoothed,
 
 .. math:: m_t = \beta m_{t-1} + (1 - \beta)\, \ell_t, \qquad s_t = m_t / (1 - \beta^{t + 1})
 
-and the run ends when :math:`s_t` is four times the smallest so far, or not finite. The suggestion is
-where s falls fastest against the logarithm of the learning rate ("steepest"), and, where that says
-nothing, a tenth of the learning rate at the smallest s ("tenth of the lowest"). It is meant as the
-peak of the schedule, for this batch size, and as a place to look around: the loss of the first steps
-knows nothing of the last ones.
+and the run ends when :math:`s_t` is four times the smallest so far, or not finite. The suggestion
+is the smaller of two learning rates: where s falls fastest against the logarithm of the learning
+rate ("steepest"), and a tenth of that at the smallest s ("tenth of the lowest"): a curve that falls
+until it breaks is steepest where it is too late. It is meant as the peak of the schedule, for this
+batch size, and as a place to look around: the first steps know nothing of the last ones.
 
 References:
     Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The
-    smoothing (0.98), the end (four times) and both rules are those of fastai.
+    end (four times) and both rules are those of fastai.
 """
 
 import math
@@ -36,7 +36,7 @@ from .run import write_json
 from .schedule import exponential
 from .step import make_train_step
 
-SMOOTHING = 0.98
+SMOOTHING = 0.95  # over some twenty steps, a tenth of a ramp
 DIVERGED = 4.0  # times the smallest smoothed loss
 EDGE = 0.1  # of the steps: at first the smoothed loss is not smooth, so no slope is looked at
 
@@ -151,14 +151,12 @@ def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
         steps: how many there would have been.
     """
     smoothed = smooth(losses)
-    finite = np.isfinite(smoothed)
-    lowest = int(np.argmin(np.where(finite, smoothed, np.inf)))
+    lowest = int(np.argmin(np.where(np.isfinite(smoothed), smoothed, np.inf)))
     first = int(EDGE * steps)
-    suggestion, rule = float(rates[lowest]) / 10, "tenth of the lowest"
+    found = {"tenth of the lowest": float(rates[lowest]) / 10}
     if lowest - first >= 2:
         slopes = np.gradient(smoothed[first : lowest + 1], np.log(rates[first : lowest + 1]))
-        steepest = int(np.argmin(slopes))
-        if slopes[steepest] < 0:
-            suggestion, rule = float(rates[first + steepest]), "steepest"
+        found["steepest"] = float(rates[first + int(np.argmin(slopes))])
+    rule = min(found, key=lambda name: found[name])
     diverged = has_diverged(smoothed)
-    return Ramp(rates, np.array(losses), smoothed, diverged, suggestion, rule)
+    return Ramp(rates, np.array(losses), smoothed, diverged, found[rule], rule)

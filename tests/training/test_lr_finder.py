@@ -1,0 +1,109 @@
+"""The search for a learning rate: what it reads out of a curve, and what it leaves behind."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from convax.training.config import ConfigError, load_config
+from convax.training.lr_finder import find_learning_rate, has_diverged, read_ramp, smooth
+
+RATES = 1e-6 * 10 ** (7 * np.arange(200) / 199)
+
+
+def curve(rates):
+    """Flat, then falling around 1e-3, least at 0.1, then rising without end."""
+    z = np.log10(rates)
+    return 2 - np.tanh(2 * (z + 3)) + np.where(z > -1, 8 * (z + 1) ** 2, 0)
+
+
+def test_smoothing_is_a_weighted_mean():
+    losses = [3.0, 1.0, 2.0]
+    weights = np.array([0.25, 0.5, 1.0])  # the newest weighs most
+    np.testing.assert_allclose(smooth(losses, beta=0.5)[-1], np.dot(weights, losses) / 1.75)
+    np.testing.assert_allclose(smooth([2.0] * 9), 2.0)
+
+
+def test_the_steepest_place_of_a_known_curve(monkeypatch):
+    monkeypatch.setattr("convax.training.lr_finder.smooth", np.array)  # which would shift it
+    ramp = read_ramp(RATES, curve(RATES), 200)
+    assert ramp.rule == "steepest"
+    np.testing.assert_allclose(math.log10(ramp.suggestion), -3, atol=0.05)
+    assert ramp.diverged
+
+
+def test_a_loss_that_only_rises_gives_a_tenth_of_the_lowest():
+    ramp = read_ramp(RATES, np.linspace(1, 3, 200), 200)
+    assert (ramp.rule, ramp.suggestion) == ("tenth of the lowest", RATES[0] / 10)
+    assert not ramp.diverged
+
+
+def test_a_curve_that_falls_until_it_breaks(monkeypatch):
+    """It is steepest at its very end: a tenth of that is safe."""
+    monkeypatch.setattr("convax.training.lr_finder.smooth", np.array)
+    losses = np.where(RATES < 0.1, 2 - RATES, 50)
+    ramp = read_ramp(RATES, losses, 200)
+    assert ramp.rule == "tenth of the lowest"
+    np.testing.assert_allclose(ramp.suggestion, RATES[RATES < 0.1][-1] / 10)
+
+
+@pytest.mark.parametrize(
+    ("smoothed", "diverged"),
+    [([1.0, 0.5, 1.9], False), ([1.0, 0.5, 2.1], True), ([1.0, math.nan], True), ([1.0], False)],
+)
+def test_when_it_ends(smoothed, diverged):
+    assert has_diverged(np.array(smoothed)) == diverged
+
+
+def test_a_search_ends_where_the_loss_breaks(tiny, tmp_path):
+    overrides = [
+        "model.activation=tanh",
+        "optimizer={name='sgd', learning_rate=1.0, weight_decay=0.1}",  # breaks beyond 2 / 0.1
+    ]
+    config = load_config(tiny, overrides)
+    ramp = find_learning_rate(config, tmp_path / "lr", low=1e-4, high=1e3, steps=60)
+    assert ramp.diverged and 10 < len(ramp.loss) < 60
+    assert 1e-4 <= ramp.suggestion < ramp.learning_rate[-1]
+    np.testing.assert_allclose(ramp.learning_rate[:2], [1e-4, 1e-4 * 10 ** (7 / 59)], 1e-6)
+    values = json.loads((tmp_path / "lr" / "lr-find.json").read_text())
+    assert values["suggestion"] == ramp.suggestion
+    assert len(values["learning_rate"]) == len(values["loss"]) == len(ramp.loss)
+    with Image.open(tmp_path / "lr" / "lr-find.png") as picture:
+        assert picture.size[0] > 600
+    again = find_learning_rate(config, tmp_path / "again", low=1e-4, high=1e3, steps=60)
+    np.testing.assert_array_equal(again.loss, ramp.loss)
+
+
+def test_the_suggestion_trains(tiny, tmp_path):
+    import convax
+
+    ramp = find_learning_rate(load_config(tiny), tmp_path / "lr", low=1e-5, high=10, steps=80)
+    rate = f"optimizer.learning_rate={ramp.suggestion}"
+    run = convax.train(load_config(tiny, [rate]), tmp_path / "run")
+    assert run.info()["result"]["test"]["accuracy"] > 0.8
+
+
+def test_the_command_says_what_to_set(tiny, tmp_path, command):
+    code, out, _ = command(
+        *("lr-find", tiny, "--out", tmp_path / "lr"),
+        *("--from", "1e-4", "--to", "1", "--steps", "20"),
+    )
+    assert code == 0
+    assert "--set optimizer.learning_rate=" in out
+    assert sorted(p.name for p in (tmp_path / "lr").iterdir()) == ["lr-find.json", "lr-find.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"low": 1.0, "high": 0.1}, r"lr-find: got a ramp from 1 to 0.1, need 0 < from < to"),
+        ({"low": 0.0}, r"lr-find: got a ramp from 0 to 10, need"),
+        ({"steps": 3}, r"lr-find: got 3 steps, need 10 or more"),
+    ],
+)
+def test_errors(tiny, tmp_path, options, message):
+    with pytest.raises(ConfigError, match=message):
+        find_learning_rate(load_config(tiny), tmp_path / "lr", **options)
+    assert not (tmp_path / "lr").exists()
