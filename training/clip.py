@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 from .optimizer import Optimizer
 
@@ -34,7 +35,7 @@ def clip_by_value(max_value: float) -> Optimizer:
         As `optax.clip` and PyTorch's `clip_grad_value_`. Unlike clipping by the norm it changes the
         direction. NaN stays NaN.
     """
-    if not isinstance(max_value, jax.core.Tracer) and not 0 < max_value < math.inf:
+    if not isinstance(max_value, Tracer) and not 0 < max_value < math.inf:
         raise ValueError(
             f"clip_by_value: max_value is out of range: got {max_value}, need a finite number > 0"
         )

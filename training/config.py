@@ -129,9 +129,10 @@ class SoftmaxCrossEntropy(Table):
 
 
 class MSE(Table):
-    """See `ops.mse`; the target is the one-hot label."""
+    """See `ops.mse`; the target is the one-hot label, smoothed as `ops.smooth_labels` does."""
 
     name: Literal["mse"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class CrossEntropyDice(Table):

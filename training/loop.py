@@ -190,7 +190,7 @@ def _steps(
                 step += 1
                 train_state = train_state._replace(step=train_state.step + 1)
                 chunk = feed.start(step)
-            elif rules.min_update is not None:
+            elif rules.min_update is not None and not np.any(metrics.get("overflow", 0)):
                 why = after_step(rules, metrics["largest_update"][-1])
                 memory = memory._replace(reason=why)
             at_end = step == done.stop
@@ -245,8 +245,10 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     if not len(experiment.dataset.validation.labels):
         return None
     step = int(train_state.step)
-    trained = train_state.trained
-    result = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, "validation")
+    params, state = train_state.trained
+    result = evaluate_split(
+        experiment.task, eval_step, params, state, experiment.dataset, "validation"
+    )
     run.log({"kind": "validation", "step": step, **result.as_record()})
     display.note(f"validation at step {step}:  {describe(result.as_record())}")
     return getattr(result, experiment.config.stop.metric)

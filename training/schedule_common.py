@@ -37,7 +37,7 @@ def check_run(function: str, peak, steps) -> None:
     check(function, "steps", steps, whole, "a whole number of updates >= 1")
 
 
-def check(function: str, name: str, value, within: bool, need: str) -> None:
+def check(function: str, name: str, value, within: bool | np.bool_, need: str) -> None:
     """Refuse what is not `within` its range."""
     if not within:
         raise ValueError(f"{function}: {name} is out of range: got {value}, need {need}")

@@ -91,6 +91,8 @@ def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
 
     def one_hot_mse(logits: Array, labels: Array) -> Array:
         target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        if spec.label_smoothing:
+            target = ops.smooth_labels(target, rate=spec.label_smoothing)
         return ops.mse(logits, target, reduction="none").mean(axis=-1)
 
     return one_hot_mse

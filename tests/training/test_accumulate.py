@@ -102,6 +102,7 @@ def test_a_step_needs_less_memory(rng):
         return step_bytes(step.lower(start, images, labels).compile())
 
     whole, eight = size(1), size(8)
+    assert whole is not None and eight is not None
     assert eight < whole / 3
 
 

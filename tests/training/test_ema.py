@@ -44,6 +44,7 @@ def test_follows_its_formula(rng):
         new = {"w": jnp.array(weights[t], jnp.float32)}
         ema = update_ema(ema, new, {"n": jnp.array(t)}, step=jnp.array(t), spec=Averages(decay=0.9))
         expected = 0.9 * expected + 0.1 * weights[t]
+    assert ema is not None
     np.testing.assert_allclose(ema.params["w"], expected, 1e-6, 1e-6)
     assert ema.state["n"] == 5  # a count is not averaged
 

@@ -10,6 +10,7 @@ import sys
 from functools import partial
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -17,13 +18,14 @@ import pytest
 import convax
 from convax.training import loop
 from convax.training.chunk import Pace
-from convax.training.config import load_config
+from convax.training.config import MSE, load_config
 from convax.training.config_error import ConfigError
 from convax.training.data import DataError
 from convax.training.experiment import count_steps, prepare
 from convax.training.logbook import TIMINGS
 from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.run import RunError, open_run
+from convax.training.step import make_loss
 
 
 class Recorder:
@@ -227,6 +229,15 @@ def test_the_mean_squared_error_trains_too(tiny, tmp_path):
     file.write_text(text)
     run = convax.train(load_config(file, ["training.steps=200"]), tmp_path / "run")
     assert run.info()["result"]["test"]["accuracy"] > 0.9
+
+
+def test_smoothed_labels_under_the_mean_squared_error():
+    """One image of class 1 of 4: q is 0.1, 0.7, 0.1, 0.1."""
+    loss = make_loss(MSE(name="mse", label_smoothing=0.4))
+    found = loss(jnp.array([[0.1, 0.7, 0.1, 0.5]]), jnp.array([1]))
+    np.testing.assert_allclose(found, [0.4**2 / 4], 1e-6)
+    plain = make_loss(MSE(name="mse"))(jnp.array([[0.0, 1.0, 0.0, 0.5]]), jnp.array([1]))
+    np.testing.assert_allclose(plain, [0.25 / 4], 1e-6)
 
 
 def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):

@@ -122,12 +122,15 @@ def test_a_step_that_overflows_is_left_out(rng):
     spec, optimizer = SHORT["float16"], adam(1e-2, weight_decay=0.1)
     step = make_train_step(net, LOSS, optimizer, lambda x: x, precision=spec)
     start = init_train_state(params, state, optimizer, jax.random.key(0), precision=spec)
-    start = start._replace(loss_scale=start.loss_scale._replace(scale=jnp.float32(2.0**30)))
+    scale = init_loss_scale(spec)
+    assert scale is not None
+    start = start._replace(loss_scale=scale._replace(scale=jnp.float32(2.0**30)))
     before = jax.tree.map(np.array, (start.params, start.state, start.opt_state))
     after, metrics = step(start, x, labels)
     assert (metrics["overflow"], metrics["loss_scale"]) == (1, 2.0**30)
     assert metrics["grad_norm"] == metrics["update_norm"] == 0
     assert np.isfinite(metrics["loss"]) and np.isfinite(metrics["param_norm"])
+    assert after.loss_scale is not None
     assert (int(after.step), after.loss_scale.scale) == (1, 2.0**29)
     for one, other in zip(
         jax.tree.leaves((after.params, after.state, after.opt_state)),
@@ -151,7 +154,7 @@ def test_a_scale_that_stays(rng):
     scale = init_loss_scale(spec)
     for taken in (True, False, True, True):
         scale = update_loss_scale(scale, jnp.array(taken), spec)
-        assert scale.scale == 8
+        assert scale is not None and scale.scale == 8
     assert init_loss_scale(SHORT["bfloat16"]) is None
 
 
@@ -160,6 +163,15 @@ def test_endless_overflow_is_a_divergence(tiny, tmp_path):
     overrides = [*HALF, "precision.loss_scale=1e30", "precision.growth_interval=0"]
     with pytest.raises(NonFiniteError, match=rf"grad_norm is \S+ at step {MOST + 1};"):
         convax.train(load_config(tiny, overrides), tmp_path / "run")
+
+
+def test_a_step_that_is_left_out_is_no_small_update(tiny, tmp_path):
+    overrides = [*HALF, "precision.loss_scale=1e9", "precision.growth_interval=2000"]
+    overrides += ["stop.min_update=1e-9", "training.steps=30", "training.log_every=10"]
+    run = convax.train(load_config(tiny, overrides), tmp_path / "run")
+    assert run.info()["result"]["stopped_early"] is None
+    train = [r for r in run.metrics() if r["kind"] == "train"]
+    assert train[0]["overflow"] > 0 == train[-1]["overflow"]
 
 
 @pytest.mark.parametrize("compute", SHORT)
