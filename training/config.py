@@ -19,9 +19,7 @@ from typing import Annotated, Any, ClassVar, Literal, Optional, Union
 import tomli_w
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Discriminator,
     Field,
     Tag,
@@ -31,19 +29,12 @@ from pydantic import (
 )
 
 from ..model import ARCHITECTURES, LAYERS
+from .config_augment import Augment
 from .config_error import ConfigError, did_you_mean, problems
+from .config_table import PositiveFloat, PositiveInt, Table
 from .optimizer import OPTIMIZERS
 from .schedule import SCHEDULES
 
-
-class Table(BaseModel):
-    """A TOML table: no unknown keys, no silent conversions, no NaN."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
-
-
-PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
-PositiveFloat = Annotated[float, Field(gt=0)]
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -184,13 +175,6 @@ class TripletSemiHard(Table):
 
     name: Literal["triplet_semi_hard"]
     margin: Annotated[float, Field(gt=0, examples=[0.2])]
-
-
-class Augment(Table):
-    """Random changes of training images; see `training.augment`."""
-
-    flip: bool
-    shift: Annotated[int, Field(ge=0, lt=2**15, examples=[4])]
 
 
 class Training(Table):
@@ -420,6 +404,8 @@ class Config(Table):
                 f'the metric to stop by is {metric!r}, which is no figure of task = "{task}"; '
                 f"need one of {_listed(FIGURES[task])}"
             )
+        if self.augment and (why := self.augment.unfit_for(task)):
+            raise ValueError(f'{why}; got task = "{task}"')
         return self
 
 

@@ -10,6 +10,7 @@ from jax import Array
 
 from ..model import Layer, Summary, build, summarize
 from . import data
+from .augment import Augmentation, make_augmentation
 from .classification import classification
 from .config import Config, ConfigError
 from .embedding import embedding
@@ -44,6 +45,7 @@ class Experiment(NamedTuple):
     init: Callable[[], TrainState]  # the state before the first step
     template: TrainState  # its shapes and dtypes
     frozen: Frozen | None  # the paths that training leaves alone
+    augment: Augmentation | None  # what training images go through
 
 
 def prepare(config: Config) -> Experiment:
@@ -58,6 +60,7 @@ def prepare(config: Config) -> Experiment:
         preprocessing=preprocessing,
         fingerprint=data.fingerprint(dataset),
     )
+    augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, total_steps)
     optimizer = make_optimizer(config, schedule)
@@ -82,6 +85,7 @@ def prepare(config: Config) -> Experiment:
         init=start,
         template=template,
         frozen=frozen_by(config.optimizer.groups),
+        augment=augment,
     )
 
 
@@ -119,6 +123,16 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
 def make_task(config: Config) -> Task:
     """The task of a config."""
     return TASKS[config.task](config)
+
+
+def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
+    """What the training images of a config go through."""
+    return make_augmentation(
+        config.augment,
+        card.preprocessing,
+        classes=len(card.classes),
+        examples=card.counts["train"],
+    )
 
 
 def build_network(config: Config, card: DatasetCard) -> Layer:

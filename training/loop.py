@@ -19,7 +19,6 @@ import jax
 import numpy as np
 
 from . import checkpoint, lock, restoring
-from .augment import make_augmentation
 from .chunk import Feed, Pace, most_steps
 from .config import Config
 from .evaluation import evaluate_split, make_eval_step_of
@@ -236,7 +235,7 @@ def _compile(
         partial(preprocess, spec=spec),
         measures=task.measures,
         targets=partial(task.targets, spec=spec),
-        augment=make_augmentation(config.augment),
+        augment=experiment.augment,
         frozen=experiment.frozen,
     )
     program = train_steps.lower(

@@ -49,14 +49,19 @@ def init_train_state(params, state, optimizer: GradientTransformation, key: Arra
 
 
 def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
-    """``loss(logits, labels) -> (N,)``, the loss of each example."""
+    """``loss(logits, labels) -> (N,)``, the loss of each example.
+
+    Labels are classes ``(N,)``, or probabilities ``(N, K)`` where images were mixed.
+    """
     if isinstance(spec, SoftmaxCrossEntropy):
         return partial(
             ops.softmax_cross_entropy, label_smoothing=spec.label_smoothing, reduction="none"
         )
 
     def one_hot_mse(logits: Array, labels: Array) -> Array:
-        target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        if labels.ndim < logits.ndim:
+            labels = jax.nn.one_hot(labels, logits.shape[-1])
+        target = labels.astype(logits.dtype)
         return ops.mse(logits, target, reduction="none").mean(axis=-1)
 
     return one_hot_mse
@@ -104,7 +109,8 @@ def make_train_step(
         optimizer: ours or optax's.
         preprocess: from stored images to what the network sees.
         **more: ``measures(outputs, targets)``, `accuracy` by default; ``targets(labels)``, where
-            labels need preprocessing too; ``augment(key, x, targets)``, see `training.augment`;
+            labels need preprocessing too; ``augment(key, x, targets, images=images, step=step)``,
+            see `training.augment`;
             ``frozen(path)``: parameters that are constants of the loss, and whose layer's
             statistics stay (see `training.freeze`). That they are not moved is the optimizer's
             part: `by_path`.
@@ -200,7 +206,8 @@ def _train_step(
         key = jax.random.fold_in(old.key, old.step)
         x, wanted = preprocess(images), labels if targets is None else targets(labels)
         if augment is not None:
-            x, wanted = augment(jax.random.fold_in(key, _AUGMENT), x, wanted)
+            for_this = jax.random.fold_in(key, AUGMENT)
+            x, wanted = augment(for_this, x, wanted, images=images, step=old.step)
         before = old.state if frozen is None else mark(old.state, frozen)
 
         def objective(params):
@@ -225,11 +232,13 @@ def _train_step(
     return train_step
 
 
-_AUGMENT = 2**31 - 1  # what a step's key is folded with for the augmentation
+AUGMENT = 2**31 - 1  # what a step's key is folded with for the augmentation
 
 
 def is_correct(logits: Array, labels: Array) -> Array:
-    """Whether the largest logit is the label's."""
+    """Whether the largest logit is the label's; of several, that of the most probable one."""
+    if labels.ndim == logits.ndim:
+        labels = jnp.argmax(labels, axis=-1)
     return jnp.argmax(logits, axis=-1) == labels
 
 
