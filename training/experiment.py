@@ -52,14 +52,7 @@ def prepare(config: Config) -> Experiment:
     """Everything before the first step; arrays and functions only, nothing is written."""
     dataset = load_data(config)
     _check_data(config, dataset)
-    preprocessing = measure(dataset.train, config.input)
-    card = DatasetCard(
-        classes=dataset.classes,
-        image_shape=dataset.train.images.shape[1:],
-        counts={name: len(getattr(dataset, name).labels) for name in data.SPLITS},
-        preprocessing=preprocessing,
-        fingerprint=data.fingerprint(dataset),
-    )
+    card = card_of(config, dataset)
     augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, total_steps)
@@ -125,6 +118,17 @@ def make_task(config: Config) -> Task:
     return TASKS[config.task](config)
 
 
+def card_of(config: Config, dataset: data.Dataset) -> DatasetCard:
+    """What there is to know of the data of a config."""
+    return DatasetCard(
+        classes=dataset.classes,
+        image_shape=dataset.train.images.shape[1:],
+        counts={name: len(getattr(dataset, name).labels) for name in data.SPLITS},
+        preprocessing=measure(dataset.train, config.input),
+        fingerprint=data.fingerprint(dataset),
+    )
+
+
 def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
     """What the training images of a config go through."""
     return make_augmentation(
@@ -142,10 +146,16 @@ def build_network(config: Config, card: DatasetCard) -> Layer:
 
 def init_network(task: Task, net: Layer, card: DatasetCard, seed: int) -> tuple[Any, Any, Array]:
     """The first parameters and state of a network, and the key for everything after."""
-    init_key, run_key = jax.random.split(jax.random.key(seed))
+    init_key, run_key = keys_of(seed)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     params, state = task.init(net, init_key, in_shape, len(card.classes))
     return params, state, run_key
+
+
+def keys_of(seed: int) -> tuple[Array, Array]:
+    """The key of the first parameters, and that of everything after: `TrainState.key`."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    return init_key, run_key
 
 
 def load_data(config: Config) -> data.Dataset:

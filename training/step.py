@@ -203,11 +203,10 @@ def _train_step(
     """What `make_train_step` promises, not yet jitted."""
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(old.key, old.step)
+        key = step_key(old.key, old.step)
         x, wanted = preprocess(images), labels if targets is None else targets(labels)
         if augment is not None:
-            for_this = jax.random.fold_in(key, AUGMENT)
-            x, wanted = augment(for_this, x, wanted, images=images, step=old.step)
+            x, wanted = augment(augment_key(key), x, wanted, images=images, step=old.step)
         before = old.state if frozen is None else mark(old.state, frozen)
 
         def objective(params):
@@ -232,7 +231,14 @@ def _train_step(
     return train_step
 
 
-AUGMENT = 2**31 - 1  # what a step's key is folded with for the augmentation
+def step_key(key: Array, step: Array | int) -> Array:
+    """The key of all that is random in a step, of the run's."""
+    return jax.random.fold_in(key, step)
+
+
+def augment_key(key: Array) -> Array:
+    """The key of a step's augmentation, of the step's; layers fold it with their paths."""
+    return jax.random.fold_in(key, 2**31 - 1)
 
 
 def is_correct(logits: Array, labels: Array) -> Array:
