@@ -82,5 +82,6 @@ def hue_turned(x: Array, share: Array) -> Array:
         (green - blue) / safe,
         jnp.where(value == green, 2 + (blue - red) / safe, 4 + (red - green) / safe),
     )
-    k = jnp.mod(sixth + 6 * share + jnp.array([5.0, 3.0, 1.0], x.dtype).reshape(1, 1, 1, 3), 6)
+    turned = sixth / 6 + share + jnp.array([5 / 6, 3 / 6, 1 / 6], x.dtype).reshape(1, 1, 1, 3)
+    k = 6 * (turned - jnp.floor(turned))  # a remainder, without the slow one of floats
     return value - chroma * jnp.clip(jnp.minimum(k, 4 - k), 0, 1)

@@ -68,11 +68,13 @@ def one_each(
     is_chosen = {name: chosen == i for i, name in enumerate(operations)}
     if is_chosen.keys() & _MOVES.keys():
         x, masks = _moved(x, masks, fill, is_chosen, m)
+    # Each of what there was before: one after the other, XLA computes them anew for each next one.
+    changed = x
     for name, change in _CHANGES.items():
         if name in is_chosen:
             pick = is_chosen[name][:, None, None, None]
-            x = jnp.where(pick, change(x, m[:, None, None, None]), x)
-    return x, masks
+            changed = jnp.where(pick, change(x, m[:, None, None, None]), changed)
+    return changed, masks
 
 
 def _moved(
