@@ -197,6 +197,25 @@ def lr_find(
 
 
 @app.command()
+def augment(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    out: Annotated[
+        Path | None, typer.Option(help="The .png file to write; NAME-augmented.png by default.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Draw training images as [augment] changes them from epoch to epoch; masks over them."""
+    from convax.training.config import load_config
+    from convax.training.report_augment import draw
+
+    name = Path(config).stem
+    out = out or Path(f"{name}-augmented.png")
+    if out.suffix.lower() != ".png":
+        _refuse(f"--out: got {str(out)!r}, need a name that ends with .png")
+    print(draw(load_config(config, overrides or []), out, title=name, beside=_folder_of(config)))
+
+
+@app.command()
 def configs(
     name: Annotated[str | None, typer.Argument(help="Print this one, to copy and edit.")] = None,
     schema: Annotated[bool, typer.Option(help="Print the JSON Schema, for editors.")] = False,

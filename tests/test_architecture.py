@@ -17,6 +17,7 @@ PACKAGES = {
     "convax.ops": "ops",
     "convax.model": "model",
     "convax.training": "training",
+    "convax.training.augment": "training/augment",
     "convax.training.data": "training",
     "convax": "convax",
 }

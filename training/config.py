@@ -24,6 +24,7 @@ from pydantic import (
 )
 
 from ..model import ARCHITECTURES, LAYERS
+from .config_augment import Augment
 from .config_derive import choice, table
 from .config_error import ConfigError, did_you_mean, problems
 from .config_recipes import Averages, Precision
@@ -162,13 +163,6 @@ class TripletSemiHard(Table):
 
     name: Literal["triplet_semi_hard"]
     margin: Annotated[float, Field(gt=0, examples=[0.2])]
-
-
-class Augment(Table):
-    """Random changes of training images; see `training.augment`."""
-
-    flip: bool
-    shift: Annotated[int, Field(ge=0, lt=2**15, examples=[4])]
 
 
 class Training(Table):
@@ -366,6 +360,8 @@ class Config(Table):
                 f'the metric to stop by is {metric!r}, which is no figure of task = "{task}"; '
                 f"need one of {_listed(FIGURES[task])}"
             )
+        if self.augment and (why := self.augment.unfit_for(task)):
+            raise ValueError(f'{why}; got task = "{task}"')
         return self
 
 

@@ -11,7 +11,7 @@ from jax import Array
 
 from ..model import Layer, Summary, build, summarize
 from . import data
-from .augment import make_augmentation
+from .augment import Augmentation, make_augmentation
 from .classification import classification
 from .clip import clip_by_value
 from .config import Config, ConfigError
@@ -49,20 +49,15 @@ class Experiment(NamedTuple):
     init: Callable[[], TrainState]  # the state before the first step
     template: TrainState  # its shapes and dtypes
     frozen: Frozen | None  # the paths that training leaves alone
+    augment: Augmentation | None  # what training images go through
 
 
 def prepare(config: Config) -> Experiment:
     """Everything before the first step; arrays and functions only, nothing is written."""
     dataset = load_data(config)
     _check_data(config, dataset)
-    preprocessing = measure(dataset.train, config.input)
-    card = DatasetCard(
-        classes=dataset.classes,
-        image_shape=dataset.train.images.shape[1:],
-        counts={name: len(getattr(dataset, name).labels) for name in data.SPLITS},
-        preprocessing=preprocessing,
-        fingerprint=data.fingerprint(dataset),
-    )
+    card = card_of(config, dataset)
+    augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, clock_of(config, card.counts["train"], total_steps))
     optimizer = make_optimizer(config, schedule)
@@ -87,6 +82,7 @@ def prepare(config: Config) -> Experiment:
         init=start,
         template=template,
         frozen=frozen_by(config.optimizer.groups),
+        augment=augment,
     )
 
 
@@ -126,6 +122,27 @@ def make_task(config: Config) -> Task:
     return TASKS[config.task](config)
 
 
+def card_of(config: Config, dataset: data.Dataset) -> DatasetCard:
+    """What there is to know of the data of a config."""
+    return DatasetCard(
+        classes=dataset.classes,
+        image_shape=dataset.train.images.shape[1:],
+        counts={name: len(getattr(dataset, name).labels) for name in data.SPLITS},
+        preprocessing=measure(dataset.train, config.input),
+        fingerprint=data.fingerprint(dataset),
+    )
+
+
+def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
+    """What the training images of a config go through."""
+    return make_augmentation(
+        config.augment,
+        card.preprocessing,
+        classes=len(card.classes),
+        examples=card.counts["train"],
+    )
+
+
 def build_network(config: Config, card: DatasetCard) -> Layer:
     """The network of a config, for the classes of its data."""
     return build(config.model.model_dump(exclude_none=True), len(card.classes))
@@ -133,10 +150,16 @@ def build_network(config: Config, card: DatasetCard) -> Layer:
 
 def init_network(task: Task, net: Layer, card: DatasetCard, seed: int) -> tuple[Any, Any, Array]:
     """The first parameters and state of a network, and the key for everything after."""
-    init_key, run_key = jax.random.split(jax.random.key(seed))
+    init_key, run_key = keys_of(seed)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     params, state = task.init(net, init_key, in_shape, len(card.classes))
     return params, state, run_key
+
+
+def keys_of(seed: int) -> tuple[Array, Array]:
+    """The key of the first parameters, and that of everything after: `TrainState.key`."""
+    init_key, run_key = jax.random.split(jax.random.key(seed))
+    return init_key, run_key
 
 
 def first_state(
@@ -158,7 +181,7 @@ def step_keywords(experiment: Experiment) -> dict[str, Any]:
         "preprocess": partial(preprocess, spec=spec),
         "measures": task.measures,
         "targets": partial(task.targets, spec=spec),
-        "augment": make_augmentation(config.augment),
+        "augment": experiment.augment,
         "frozen": experiment.frozen,
         "accumulate": config.training.accumulate,
         "ema": config.ema,

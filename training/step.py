@@ -83,14 +83,19 @@ def init_train_state(
 
 
 def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
-    """``loss(logits, labels) -> (N,)``, the loss of each example."""
+    """``loss(logits, labels) -> (N,)``, the loss of each example.
+
+    Labels are classes ``(N,)``, or probabilities ``(N, K)`` where images were mixed.
+    """
     if isinstance(spec, SoftmaxCrossEntropy):
         return partial(
             ops.softmax_cross_entropy, label_smoothing=spec.label_smoothing, reduction="none"
         )
 
     def one_hot_mse(logits: Array, labels: Array) -> Array:
-        target = jax.nn.one_hot(labels, logits.shape[-1], dtype=logits.dtype)
+        if labels.ndim < logits.ndim:
+            labels = jax.nn.one_hot(labels, logits.shape[-1])
+        target = labels.astype(logits.dtype)
         if spec.label_smoothing:
             target = ops.smooth_labels(target, rate=spec.label_smoothing)
         return ops.mse(logits, target, reduction="none").mean(axis=-1)
@@ -140,7 +145,8 @@ def make_train_step(
         optimizer: ours or optax's.
         preprocess: from stored images to what the network sees.
         **more: ``measures(outputs, targets)``, `accuracy` by default; ``targets(labels)``, where
-            labels need preprocessing too; ``augment(key, x, targets)``, see `training.augment`;
+            labels need preprocessing too; ``augment(key, x, targets, images=images, step=step)``,
+            see `training.augment`;
             ``frozen(path)``: parameters that are constants of the loss, and whose layer's
             statistics stay (see `training.freeze`). That they are not moved is the optimizer's
             part: `by_path`. ``accumulate``: into how many parts a batch is cut, see
@@ -240,10 +246,10 @@ def _train_step(
     gradient = accumulated(of_part, accumulate)
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
-        key = jax.random.fold_in(old.key, old.step)
+        key = step_key(old.key, old.step)
         x, wanted = preprocess(images), labels if targets is None else targets(labels)
         if augment is not None:
-            x, wanted = augment(jax.random.fold_in(key, _AUGMENT), x, wanted)
+            x, wanted = augment(augment_key(key), x, wanted, images=images, step=old.step)
         scale = None if old.loss_scale is None else old.loss_scale.scale
         value, measured, grads, state = gradient(old.params, old.state, x, wanted, key, scale)
         updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
@@ -268,11 +274,20 @@ def _train_step(
     return train_step
 
 
-_AUGMENT = 2**31 - 1  # what a step's key is folded with for the augmentation
+def step_key(key: Array, step: Array | int) -> Array:
+    """The key of all that is random in a step, of the run's."""
+    return jax.random.fold_in(key, step)
+
+
+def augment_key(key: Array) -> Array:
+    """The key of a step's augmentation, of the step's; layers fold it with their paths."""
+    return jax.random.fold_in(key, 2**31 - 1)
 
 
 def is_correct(logits: Array, labels: Array) -> Array:
-    """Whether the largest logit is the label's."""
+    """Whether the largest logit is the label's; of several, that of the most probable one."""
+    if labels.ndim == logits.ndim:
+        labels = jnp.argmax(labels, axis=-1)
     return jnp.argmax(logits, axis=-1) == labels
 
 

@@ -54,6 +54,20 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     assert "curves.png" in out
 
 
+def test_augmented_images_are_drawn(convax, tiny, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    mixed = ("--set", "augment.flip=alternating", "--set", "augment.mixup.alpha=0.5")
+    code, out, err = convax("augment", tiny, *mixed)
+    assert (code, out, err) == (0, "tiny-augmented.png\n", "")
+    first = Image.open("tiny-augmented.png")
+    assert min(first.size) > 300
+    assert convax("augment", tiny, *mixed, "--out", "again.png")[0] == 0
+    assert np.array_equal(np.asarray(first), np.asarray(Image.open("again.png")))
+    assert convax("augment", tiny, "--set", "augment.flip=true", "--out", "other.png")[0] == 0
+    refused(convax("augment", tiny), "tiny: no [augment] to draw", "--set augment.flip=true")
+    refused(convax("augment", tiny, *mixed, "--out", "a.jpg"), "--out: got 'a.jpg'", ".png")
+
+
 def test_weights(convax, whole, tmp_path):
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
     assert convax("weights", whole.path, ours) == (0, f"{ours}\n", "")

@@ -61,7 +61,23 @@ EVERY_KEY = list(
         for path in reversed(list(key_paths(raw(name))))
     }.values()
 )
-OPTIONAL = {("augment",), ("init_from",), ("optimizer", "groups")}  # configs do without
+SEGMENTATION = {
+    "task": "segmentation",
+    "data": {
+        **{"source": "masks", "path": "x", "images": "i", "masks": "m", "values": "classes"},
+        **{"classes": ["a", "b"], "size": [8, 8], "channels": 1, "validation": 0, "test": 0},
+    },
+    "stop": {"metric": "mean_iou"},
+}
+EMBEDDING = {
+    "task": "embedding",
+    "loss": {"name": "triplet_batch_hard", "margin": 0.2},
+    "stop": {"metric": "recall_at_1"},
+}
+OPTIONAL = {  # configs do without
+    *(("augment",), ("augment", "flip"), ("augment", "shift")),
+    *(("init_from",), ("optimizer", "groups")),
+}
 
 
 def has_default(config, path):
@@ -252,7 +268,50 @@ def test_all_problems_are_reported_at_once():
             {"task": "segment"},
             "task: should be 'classification', 'segmentation' or 'embedding'; go",
         ),
-        ({"augment": {"flip": True}}, "augment.shift: missing; write augment.shift = 4, say"),
+        ({"augment": {"flip": "sometimes"}}, "augment.flip: should be a valid boolean or "),
+        (
+            {"augment": {"crop": {"scale": [0.5, 1.5], "ratio": [1.0, 1.0]}}},
+            "augment.crop.scale: should be shares of the image's area, 1.0 at the most; got",
+        ),
+        (
+            {"augment": {"crop": {"scale": [0.5, 1.0], "ratio": [2.0, 1.0]}}},
+            "augment.crop.ratio: should be the two ends of a range above 0, the lower one first; g",
+        ),
+        (
+            {"augment": {"crop": {"scale": [0.5, 1.0]}}},
+            r"augment.crop.ratio: missing; write .*0.75",
+        ),
+        (
+            {"augment": {"mixup": {}}},
+            "augment.mixup.alpha: missing; write augment.mixup.alpha = 0.2",
+        ),
+        ({"augment": {"mixupp": {}}}, "augment.mixupp: unknown key; did you mean 'mixup'?"),
+        ({"augment": {"edge": "reflect"}}, "augment.edge: edge says what a shift lets in"),
+        (
+            {"augment": {"policy": {"count": 2, "magnitude": 31}}},
+            "augment.policy.magnitude: should be less than or equal to 30 or .*'random'; got 31",
+        ),
+        (
+            {"augment": {"policy": {"count": 2, "magnitude": 3, "operations": ["rotat"]}}},
+            "augment.policy.operations.0: should be 'identity', .* or 'equalize'; got 'rotat'",
+        ),
+        ({"augment": {"cutout": {"size": 0}}}, "augment.cutout.size: should be greater than 0"),
+        (
+            {"augment": {"affine": {"degrees": 200.0}}},
+            "augment.affine.degrees: should be less than",
+        ),
+        (
+            SEGMENTATION | {"augment": {"mixup": {"alpha": 0.2}}},
+            "augment: augment.mixup would make pi",
+        ),
+        (
+            EMBEDDING | {"augment": {"mixup": {"alpha": 0.2}}},
+            "augment: augment.mixup would make im",
+        ),
+        (
+            EMBEDDING | {"augment": {"cutmix": {"alpha": 1.0, "probability": 0.5}}},
+            'augment: augment.cutmix would make images of two classes, .*; got task = "embedding"',
+        ),
         ({"stop": {"target": 99.0}}, r"stop.target: target accuracy should lie in \[0, 1\]"),
         ({"stop": {"patience": 0}}, "stop.patience: should be greater than 0; got 0"),
         (

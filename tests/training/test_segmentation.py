@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.training import report, segmentation
+from convax.training import report, report_augment, segmentation
 from convax.training.config import load_config
 from convax.training.data import IGNORED, decode_mask
 from convax.training.experiment import prepare
@@ -254,3 +254,15 @@ def test_an_overlay_tints_all_but_the_first_class():
     images = np.full((1, 1, 3, 1), 255, np.uint8)
     shown = overlay(images, np.array([[[0, 1, IGNORED]]]), 2)
     np.testing.assert_allclose(shown[0, 0], [[1, 1, 1], 0.5 + palette(2)[1] / 510, [1, 1, 1]])
+
+
+def test_augmented_images_are_drawn_with_their_masks(scenes, tmp_path):
+    """Red where a mask is: in the photograph as it is, and in each of its epochs."""
+    config = load_config(scenes, ["augment.cutmix.alpha=1.0", "augment.cutmix.probability=0.5"])
+    path = report_augment.draw(config, tmp_path / "sheet.png", title="scenes")
+    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    red = picture[..., 0] - picture[..., 1] > 40
+    columns = red.any(axis=0)
+    starts = np.flatnonzero(np.diff(columns.astype(int)) == 1)
+    assert len(starts) >= 1 + report_augment.EPOCHS
+    assert red.mean() > 0.03
