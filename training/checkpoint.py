@@ -52,6 +52,7 @@ def save(folder: Path, train_state: TrainState, memory: dict[str, Any]) -> str:
         _write_through(aside / f"{part}.safetensors", content)
         files[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
     manifest = {"format": FORMAT, "step": step, "sha256": files, "memory": memory}
+    manifest["checksum"] = _checksum(manifest)
     _write_through(aside / "manifest.json", json.dumps(manifest, indent=2).encode())
     _flush_directory(aside)
     aside.rename(folder / name)
@@ -92,6 +93,8 @@ def named(folder: Path, pointer: str) -> str | None:
         name = (folder / pointer).read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CheckpointError(f"{folder / pointer}: cannot be read: {error.strerror}") from None
     if not _NAME.fullmatch(name):
         raise CheckpointError(f"{folder / pointer}: damaged: it names no checkpoint")
     return name
@@ -155,9 +158,17 @@ def _read_manifest(checkpoint: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):
         raise CheckpointError(f"{path}: damaged: not a checkpoint's manifest") from None
+    checksum = manifest.pop("checksum", None)
+    if checksum is not None and checksum != _checksum(manifest):
+        raise CheckpointError(f"{path}: damaged: its SHA-256 differs from what it says")
     if written != FORMAT:
         raise CheckpointError(f"{path}: format {written}, but this convax reads format {FORMAT}")
     return manifest
+
+
+def _checksum(manifest: dict[str, Any]) -> str:
+    """The SHA-256 of all else in a manifest."""
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
 
 
 def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:

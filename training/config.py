@@ -11,7 +11,7 @@ import tomllib
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Optional, Union
@@ -33,6 +33,7 @@ from pydantic import (
 from ..model import ARCHITECTURES, LAYERS
 from .config_error import ConfigError, did_you_mean, problems
 from .optimizer import OPTIMIZERS
+from .plain_line import plain_line
 from .schedule import SCHEDULES
 
 
@@ -40,6 +41,31 @@ class Table(BaseModel):
     """A TOML table: no unknown keys, no silent conversions, no NaN."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _numbers_fit(self):
+        for name in type(self).model_fields:
+            for number in _numbers(getattr(self, name)):
+                if isinstance(number, int) and abs(number) >= 2**63:
+                    raise ValueError(f"{name} should have 64 bits at most, as TOML has it")
+                if number and not _LEAST <= abs(number) <= _MOST:
+                    raise ValueError(
+                        f"{name} should be a number that float32 holds: 0, or from {_LEAST:.1g} to "
+                        f"{_MOST:.1g} in size; got {number}"
+                    )
+        return self
+
+
+_LEAST, _MOST = 1.2e-38, 3.4e38  # float32's smallest normal number and its largest
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """The numbers in a value that is no table."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)):
+        yield value
 
 
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
@@ -431,11 +457,16 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     where, text = read_source(source)
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid TOML: brackets within too many brackets") from None
+    except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
+        raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
     for override in overrides:
         _override(raw, override)
     return validate(raw, where)
+
+
+_MOST_LINES = 20
 
 
 def validate(raw: dict[str, Any], where: str) -> Config:
@@ -444,7 +475,9 @@ def validate(raw: dict[str, Any], where: str) -> Config:
         return Config.model_validate(raw)
     except ValidationError as error:
         lines = problems(error, raw, Config)
-        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
+        raise ConfigError("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
 
 
 def to_toml(config: Config) -> str:
@@ -486,21 +519,22 @@ def _override(raw: dict[str, Any], override: str) -> None:
     """Put one ``a.b=value`` into `raw`."""
     path, equals, text = override.replace("\n", " ").partition("=")
     keys = [key.strip() for key in path.split(".")]
+    where = f"--set {plain_line(override, 200)}"
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write --set key=value, e.g. --set training.epochs=2")
+        raise ConfigError(f"{where}: write --set key=value, e.g. --set training.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     table: Any = raw
     for depth, key in enumerate(keys):
         index: Any = key
         if isinstance(table, list):
             if not (key.isdecimal() and int(key) < len(table)):
-                raise ConfigError(f"--set {override}: {key!r} is not an index below {len(table)}")
+                raise ConfigError(f"{where}: {key!r} is not an index below {len(table)}")
             index = int(key)
         elif not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {keys[depth - 1]!r} is a value, not a table")
+            raise ConfigError(f"{where}: {keys[depth - 1]!r} is a value, not a table")
         if depth == len(keys) - 1:
             table[index] = value
         else:
