@@ -176,9 +176,8 @@ def _odd_number(table: Any) -> str | None:
     if isinstance(table, (dict, list)):
         inside = table.values() if isinstance(table, dict) else table
         return next((found for value in inside if (found := _odd_number(value))), None)
-    if isinstance(table, float):
-        if table != 0 and not 1e-38 < abs(table) < 3.5e38:
-            return f"{table}, which float32 does not hold"
+    if isinstance(table, float) and table != 0 and not 1e-38 < abs(table) < 3.5e38:
+        return f"{table}, which float32 does not hold"
     if isinstance(table, int) and abs(table) >= 2**63:
         return f"{table} has more than 64 bits"
     return None
