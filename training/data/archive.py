@@ -120,7 +120,7 @@ def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
             else:
                 _read_tar(file, root, endings)
     except _ERRORS as error:
-        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        reason = plain_line(str(error).partition("\n")[0].rstrip(":"), 300) or type(error).__name__
         raise DataError(f"{path}: damaged archive: {reason}; copy or download it again") from None
     return root
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..plain_line import plain_line
 from .archive import check_names
 from .dataset import Dataset, Split, unsplit
 from .error import DataError
@@ -105,7 +106,7 @@ def _member(path: str | Path, found: zipfile.ZipFile, key: str) -> np.ndarray:
 
 
 def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return plain_line(str(error).partition("\n")[0], 300) or type(error).__name__
 
 
 def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) -> Split:
