@@ -16,7 +16,7 @@ FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 	tests/ops/test_pool.py::test_nan_propagates \
 	tests/ops/test_pool_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-plain test-slow proof accuracy check format-check lint types benchmark clean
+.PHONY: train test test-plain test-slow proof fuzz accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -32,6 +32,10 @@ test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, inst
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof
+
+fuzz: $(VENV)/.develop  ## 10,000 spoiled configs and 1,000 damaged files: docs/fuzz.md
+	$(BIN)/python -m tests.fuzz configs --count 10000
+	$(BIN)/python -m tests.fuzz files --count 1000
 
 accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64
 	$(BIN)/python -m tests.proof --accuracy docs/accuracy.md

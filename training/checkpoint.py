@@ -160,6 +160,8 @@ def named(folder: Path, pointer: str) -> str | None:
         name = (folder / pointer).read_text(errors="replace").strip()
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise CheckpointError(f"{folder / pointer}: cannot be read: {error.strerror}") from None
     if not _NAME.fullmatch(name):
         raise DamagedError(f"{folder / pointer}: damaged: it names no checkpoint")
     return name

@@ -31,6 +31,7 @@ from .config_recipes import Averages, Precision
 from .config_schedule import SCHEDULE_TABLES
 from .config_table import Duration, Length, PositiveFloat, PositiveInt, Table
 from .optimizer import OPTIMIZERS
+from .plain_line import plain_line
 
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
@@ -382,11 +383,16 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     where, text = read_source(source)
     try:
         raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{where}: not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid TOML: brackets within too many brackets") from None
+    except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
+        raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
     for override in overrides:
         _override(raw, override)
     return validate(raw, where)
+
+
+_MOST_LINES = 20
 
 
 def validate(raw: dict[str, Any], where: str) -> Config:
@@ -395,7 +401,9 @@ def validate(raw: dict[str, Any], where: str) -> Config:
         return Config.model_validate(raw)
     except ValidationError as error:
         lines = problems(error, raw, Config)
-        raise ConfigError("\n".join(f"{where}: {line}" for line in lines)) from None
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
+        raise ConfigError("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
 
 
 def to_toml(config: Config) -> str:
@@ -437,21 +445,22 @@ def _override(raw: dict[str, Any], override: str) -> None:
     """Put one ``a.b=value`` into `raw`."""
     path, equals, text = override.replace("\n", " ").partition("=")
     keys = [key.strip() for key in path.split(".")]
+    where = f"--set {plain_line(override, 200)}"
     if not equals or not all(keys):
-        raise ConfigError(f"--set {override}: write --set key=value, e.g. --set training.epochs=2")
+        raise ConfigError(f"{where}: write --set key=value, e.g. --set training.epochs=2")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         value = text.strip()
     table: Any = raw
     for depth, key in enumerate(keys):
         index: Any = key
         if isinstance(table, list):
             if not (key.isdecimal() and int(key) < len(table)):
-                raise ConfigError(f"--set {override}: {key!r} is not an index below {len(table)}")
+                raise ConfigError(f"{where}: {key!r} is not an index below {len(table)}")
             index = int(key)
         elif not isinstance(table, dict):
-            raise ConfigError(f"--set {override}: {keys[depth - 1]!r} is a value, not a table")
+            raise ConfigError(f"{where}: {keys[depth - 1]!r} is a value, not a table")
         if depth == len(keys) - 1:
             table[index] = value
         else:

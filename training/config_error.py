@@ -5,6 +5,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable
+from datetime import date, time
 from typing import Annotated, Any, Literal, Union
 
 from pydantic import BaseModel, ValidationError
@@ -142,7 +143,17 @@ def _named_in(item: ErrorDetails) -> list[str]:
 
 
 def _got(item: ErrorDetails) -> str:
-    return f"; got {item['input']!r}"
+    return f"; got {_written(item['input'])}"
+
+
+def _written(value: Any) -> str:
+    """A value as a message shows it."""
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    try:
+        return repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits; tables within tables
+        return "something very long"
 
 
 def _remedy(key: str, field: FieldInfo) -> str:

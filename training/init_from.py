@@ -11,8 +11,10 @@ from typing import Any, NamedTuple
 
 from .config import Config, InitFrom
 from .config_error import ConfigError
+from .data.source import at_home, is_there
 from .experiment import Experiment, first_state
 from .paths import map_named, matches, nothing_matches
+from .plain_line import plain_line
 from .step import TrainState
 from .tensors import read_safetensors
 from .torch_file import read_state_dict
@@ -46,14 +48,15 @@ def with_found_weights(config: Config, beside: Path | None) -> Config:
     spec = config.init_from
     if spec is None:
         return config
-    written = Path(spec.path).expanduser()
+    written = at_home(spec.path)
     tried = [folder / written for folder in (beside, Path.cwd()) if folder is not None]
     for candidate in tried:
-        if candidate.exists():
+        if is_there(candidate):
             found = spec.model_copy(update={"path": str(candidate.resolve())})
             return config.model_copy(update={"init_from": found})
-    where = ", ".join(dict.fromkeys(map(str, tried)))
-    raise ConfigError(f"init_from.path: {spec.path} is not there: tried {where}; correct it")
+    where = plain_line(", ".join(dict.fromkeys(map(str, tried))))
+    path = plain_line(spec.path, 200)
+    raise ConfigError(f"init_from.path: {path} is not there: tried {where}; correct it")
 
 
 def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:

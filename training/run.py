@@ -11,6 +11,7 @@ nonfinite.json   where it stopped for a number that is not finite: see `training
 lock             who trains in it now: see `training.lock`
 """
 
+import hashlib
 import json
 import os
 import platform
@@ -70,7 +71,10 @@ class Run(NamedTuple):
     def dataset(self) -> DatasetCard:
         """What ``dataset.json`` says."""
         try:
-            card = DatasetCard(**self._read_json("dataset.json"))
+            values = self._read_json("dataset.json")
+            if values.pop("checksum", None) not in (None, _checksum(values)):
+                raise RunError(f"{self.path / 'dataset.json'}: damaged: its SHA-256 differs")
+            card = DatasetCard(**values)
             return card._replace(
                 classes=tuple(card.classes),
                 image_shape=tuple(card.image_shape),
@@ -109,7 +113,7 @@ class Run(NamedTuple):
     def write_dataset(self, card: DatasetCard) -> None:
         """Write ``dataset.json``."""
         values = card._asdict() | {"preprocessing": card.preprocessing._asdict()}
-        write_json(self.path / "dataset.json", values)
+        write_json(self.path / "dataset.json", values | {"checksum": _checksum(values)})
 
     def _read_json(self, name: str) -> dict[str, Any]:
         path = self.path / name
@@ -193,16 +197,38 @@ def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
     durable.replace(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
+def _checksum(values: dict[str, Any]) -> str:
+    """The SHA-256 of what a JSON file holds, however it is written there."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
     """A killed process may leave half a line at the end; it is not a record."""
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                record = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(record, dict) and {"kind", "step"} <= record.keys():
-                yield record
+    if not path.exists():
+        return
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if _is_record(record):
+            yield record
+
+
+# What a report needs of a record.
+_NUMBERS = {"train": ("step", "loss", "epoch", "images_per_second")}
+_NUMBERS |= {"validation": ("step", "loss"), "test": ("step", "loss", "count")}
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a line is what was written, as far as that can be seen: damage loses a point."""
+    if not isinstance(record, dict) or record.get("kind") not in _NUMBERS:
+        return False
+    return all(isinstance(record.get(key), (int, float)) for key in _NUMBERS[record["kind"]])
 
 
 def circumstances() -> dict[str, Any]:

@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
+from ..plain_line import plain_line
 from .error import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
+_LARGEST = 2**28  # bytes of one file; a picture of more has too many pixels, too
 _BLOCK = 512  # bytes; a tar file is made of them, and ends with some that are zero
 _ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
@@ -57,7 +59,8 @@ class Packed:
         return self._children.get(name) or _Missing(self._archive, self._inside / name)
 
     def __str__(self) -> str:
-        return f"{self._archive}: {self._inside}" if self._inside.parts else str(self._archive)
+        inside = f": {plain_line(str(self._inside), 200)}" if self._inside.parts else ""
+        return f"{self._archive}{inside}"
 
     def put(self, inside: PurePosixPath, content: bytes | None) -> None:
         """Add a file, or a folder where there is no content; of equal names the last counts."""
@@ -117,17 +120,29 @@ def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
             else:
                 _read_tar(file, root, endings)
     except _ERRORS as error:
-        reason = str(error).partition("\n")[0].rstrip(":") or type(error).__name__
+        reason = plain_line(str(error).partition("\n")[0].rstrip(":"), 300) or type(error).__name__
         raise DataError(f"{path}: damaged archive: {reason}; copy or download it again") from None
     return root
 
 
 def _read_zip(file, root: Packed, endings: tuple[str, ...]) -> None:
     with zipfile.ZipFile(file) as packed:
+        check_names(packed)
         for entry in packed.infolist():
-            wanted = entry.filename.lower().endswith(endings)
-            content = packed.read(entry) if wanted and not entry.is_dir() else b""
+            wanted = entry.filename.lower().endswith(endings) and not entry.is_dir()
+            if wanted:
+                _check_size(entry.filename, entry.file_size)
+            content = packed.read(entry) if wanted else b""
             root.put(_inside(entry.filename), None if entry.is_dir() else content)
+
+
+def check_names(packed: zipfile.ZipFile) -> None:
+    """Raise `zipfile.BadZipFile` where a file has another name than the archive's list gives it.
+
+    What is read is checked anyhow; this is for files that a damaged name makes look unwanted.
+    """
+    for entry in packed.infolist():
+        packed.open(entry).close()
 
 
 def _read_tar(file, root: Packed, endings: tuple[str, ...]) -> None:
@@ -137,6 +152,8 @@ def _read_tar(file, root: Packed, endings: tuple[str, ...]) -> None:
                 root.put(_inside(member.name), None)
             elif member.isfile():
                 wanted = member.name.lower().endswith(endings)
+                if wanted:
+                    _check_size(member.name, member.size)
                 unpacked = packed.extractfile(member) if wanted else None
                 root.put(_inside(member.name), unpacked.read() if unpacked else b"")
         # `tarfile` takes anything that is not a header for the end; the checksum of gzip is
@@ -148,6 +165,11 @@ def _read_tar(file, root: Packed, endings: tuple[str, ...]) -> None:
             raise tarfile.ReadError("cut short, or not a tar file from some point on")
         while stream.read(1 << 20):
             pass
+
+
+def _check_size(name: str, size: int) -> None:
+    if size > _LARGEST:
+        raise ValueError(f"{plain_line(name, 200)} has {size:,} bytes, need {_LARGEST:,} at most")
 
 
 def _inside(name: str) -> PurePosixPath:

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,9 +74,8 @@ def decode(
 
     if channels not in (1, 3):
         raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
     try:
-        with Image.open(file, formats=FORMATS) as picture:
+        with Image.open(_checked(source), formats=FORMATS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
             plain = _opaque(_eight_bits(picture)).convert("L" if channels == 1 else "RGB")
         array = np.array(plain if size is None else _resized(plain, size))
@@ -101,10 +101,9 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
     """
     from PIL import Image
 
-    file = io.BytesIO(source) if isinstance(source, bytes) else source
     called = _name(source, name)
     try:
-        with Image.open(file, formats=FORMATS) as picture:
+        with Image.open(_checked(source), formats=FORMATS) as picture:
             mode, numbers = picture.mode, np.array(picture)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
@@ -139,6 +138,20 @@ def is_picture(file: Place) -> bool:
 def by(image: np.ndarray) -> str:
     """Height by width, the order in which data.size is written."""
     return f"{image.shape[0]}x{image.shape[1]}"
+
+
+def _checked(source: str | PathLike[str] | bytes) -> io.BytesIO:
+    """The content of a picture file; of a PNG, with its checksums looked at.
+
+    Pillow decodes without them, so that damage may show as other pixels. No other format has any.
+    """
+    from PIL import Image
+
+    content = source if isinstance(source, bytes) else Path(source).read_bytes()
+    if content.startswith(b"\x89PNG"):
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
+            picture.verify()
+    return io.BytesIO(content)
 
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:

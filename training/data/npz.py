@@ -6,6 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from ..plain_line import plain_line
+from .archive import check_names
 from .dataset import Dataset, Split, unsplit
 from .error import DataError
 
@@ -66,10 +68,12 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
         raise DataError(f"{path}: not an .npz file, or cut short; {remedy}")
     with Path(path).open("rb") as file:  # np.load would leave a damaged one open
         try:
-            found = np.load(file, allow_pickle=False)
-        except Exception as error:  # zipfile and NumPy raise many kinds on damaged data
+            found = zipfile.ZipFile(file)
+            check_names(found)
+        except Exception as error:  # zipfile raises many kinds on damaged data
             raise DataError(f"{path}: damaged: {_reason(error)}; copy or store it again") from None
-        return {key: _member(path, found, key) for key in _wanted(path, found.files)}
+        stored = [name.removesuffix(".npy") for name in found.namelist()]
+        return {key: _member(path, found, key) for key in _wanted(path, stored)}
 
 
 def _wanted(path: str | Path, stored: list[str]) -> list[str]:
@@ -84,22 +88,25 @@ def _wanted(path: str | Path, stored: list[str]) -> list[str]:
     return [*keys, *(key for key in stored if key == "classes")]
 
 
-def _member(path: str | Path, found: Mapping[str, np.ndarray], key: str) -> np.ndarray:
-    """One array, and no Python object."""
+def _member(path: str | Path, found: zipfile.ZipFile, key: str) -> np.ndarray:
+    """One array, and no Python object; read to the end, where its checksum is looked at."""
+    if f"{key}.npy" not in found.namelist():
+        raise DataError(f"{path}: {key}: not an array; store it with np.savez")
     try:
-        array = found[key]
+        with found.open(f"{key}.npy") as file:
+            array = np.lib.format.read_array(file, allow_pickle=False)
+            if file.read(1):
+                raise ValueError("it is longer than its header says")
     except Exception as error:  # zipfile, zlib and NumPy raise many kinds on damaged data
         raise DataError(
             f"{path}: {key}: cannot be read: {_reason(error)}; store it again, as "
             "an array of numbers (or, for `classes`, of strings)"
         ) from None
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: {key}: not an array; store it with np.savez")
     return array
 
 
 def _reason(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return plain_line(str(error).partition("\n")[0], 300) or type(error).__name__
 
 
 def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) -> Split:

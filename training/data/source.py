@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from ..plain_line import plain_line
 from .archive import ARCHIVES
 from .cifar import load_cifar
 from .dataset import Dataset, split
@@ -101,15 +102,32 @@ def locate(path: str, *, beside: Path | None, packed: bool = False) -> Path:
             says how to get it.
     """
     tried = []
-    for candidate in _candidates(Path(path).expanduser(), beside):
-        endings = ("", *ARCHIVES) if packed else ("",)
-        for found in (candidate.with_name(candidate.name + ending) for ending in endings):
-            if found.exists():
+    for candidate in _candidates(at_home(path), beside):
+        endings = ("", *ARCHIVES) if packed and candidate.name else ("",)
+        for found in (candidate.parent / (candidate.name + ending) for ending in endings):
+            if is_there(found):
                 return found
         tried.append(str(candidate))
     name = Path(path).name
     remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else "correct data.path"
-    raise DataError(f"data.path: {path} is not there: tried {', '.join(tried)}; {remedy}")
+    where = plain_line(", ".join(tried))
+    raise DataError(f"data.path: {plain_line(path, 200)} is not there: tried {where}; {remedy}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path names something; one that the system refuses as a name does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def at_home(path: str) -> Path:
+    """A path with ``~`` and ``~user`` replaced; left as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _candidates(path: Path, beside: Path | None) -> Iterator[Path]:

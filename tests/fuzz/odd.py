@@ -1,0 +1,125 @@
+"""Files that are whole but odd: pictures of every make, and archives that were packed with malice."""
+
+import io
+import struct
+import tarfile
+import zlib
+
+import numpy as np
+from PIL import Image
+
+from . import sources
+
+
+def pictures() -> dict[str, bytes]:
+    """Odd pictures by file name."""
+    grey = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
+    colours = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    frames = [Image.fromarray(np.roll(colours, i, 0)) for i in range(3)]
+    made = {
+        "cmyk.jpg": sources.picture(colours, "JPEG", "CMYK"),
+        "grey.jpg": sources.picture(colours, "JPEG", "L"),
+        "sixteen.png": sources.picture(grey),
+        "one-bit.png": sources.picture(colours, "PNG", "1"),
+        "palette.png": sources.picture(colours, "PNG", "P"),
+        "alpha.png": sources.picture(colours, "PNG", "RGBA"),
+        "grey-alpha.png": sources.picture(colours, "PNG", "LA"),
+        "palette.gif": sources.picture(colours, "GIF", "P"),
+        "float.tif": sources.picture(grey.astype(np.float32), "TIFF"),
+        "cmyk.tif": sources.picture(colours, "TIFF", "CMYK"),
+        "lab.tif": sources.picture(colours, "TIFF", "LAB"),
+        "really-png.jpg": sources.picture(colours),
+        "really-text.png": b"not a picture\n",
+        "really-html.jpg": b"<!doctype html><html><body>404</body></html>",
+        "really-svg.png": b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>',
+        "really-icon.png": sources.picture(colours, "ICO"),
+        "really-postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n",
+        "bomb.png": _png(60_000, 60_000),
+        "wide.png": _png(2**31 - 1, 1),
+        "nothing.png": _png(0, 0),
+        "bomb.bmp": _with(sources.picture(colours, "BMP"), 18, struct.pack("<ii", 60_000, 60_000)),
+        "negative.bmp": _with(sources.picture(colours, "BMP"), 18, struct.pack("<ii", -8, -8)),
+        "bomb.gif": _with(sources.picture(colours, "GIF", "P"), 6, b"\xff\xff\xff\xff"),
+        "large-text.png": _text_png(colours),
+    }
+    for kind in ("GIF", "PNG", "WEBP", "TIFF"):
+        file = io.BytesIO()
+        frames[0].save(file, kind, save_all=True, append_images=frames[1:])
+        made[f"animated.{kind.lower()}"] = file.getvalue()
+    return made
+
+
+def archives() -> dict[str, bytes]:
+    """Odd archives of pictures by file name; two classes are in each."""
+    colours = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    good = {f"{c}/{i}.png": sources.picture(np.roll(colours, i)) for c in "ab" for i in range(2)}
+    outside = good | dict.fromkeys(("../x.png", "/x.png", "a/../../x.png"), good["a/0.png"])
+    outside |= {
+        "C:\\x.png": good["a/0.png"],
+        "~/x.png": good["a/0.png"],
+        "a/./0.png": good["a/1.png"],
+    }
+    return {
+        "outside.zip": sources.zipped(outside),
+        "outside.tar.gz": sources.tar(outside),
+        "links.tar": _links(good),
+        "nothing.zip": sources.zipped({}),
+        "nothing.tar.gz": sources.tar({}),
+        "twice.tar.gz": sources.tar(good) * 2,
+        "file-as-folder.zip": sources.zipped(good | {"a": b"x", "a/0.png/y.png": good["a/0.png"]}),
+        "bomb.zip": sources.zipped(good | {"a/2.png": bytes(2**29 + 1)}),
+        "bomb.tar.gz": _bomb(),
+        "really-tar.zip": sources.tar(good),
+        "really-zip.tar.gz": sources.zipped(good),
+        "not-utf8.tar": sources.tar({**good, "a/\udcff.png": good["a/0.png"]}, "w"),
+        "control.zip": sources.zipped(good | {"a/\x1b[31m\n.png": b"x"}),
+    }
+
+
+def _png(width: int, height: int) -> bytes:
+    """A PNG that says it is of this size, and has one row at most."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        checksum = zlib.crc32(kind + content)
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    row = chunk(b"IDAT", zlib.compress(bytes(9)))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + row + chunk(b"IEND", b"")
+
+
+def _text_png(array: np.ndarray) -> bytes:
+    """A PNG with a text that is large when it is unpacked."""
+    from PIL.PngImagePlugin import PngInfo
+
+    notes, file = PngInfo(), io.BytesIO()
+    notes.add_text("Comment", "x" * 2**25, zip=True)
+    Image.fromarray(array).save(file, "PNG", pnginfo=notes)
+    return file.getvalue()
+
+
+def _with(content: bytes, place: int, piece: bytes) -> bytes:
+    return content[:place] + piece + content[place + len(piece) :]
+
+
+def _links(good: dict[str, bytes]) -> bytes:
+    """A tar archive with links out of it and to itself, a device and a pipe."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as packed:
+        for name, content in good.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            packed.addfile(member, io.BytesIO(content))
+        kinds = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE)
+        for number, kind in enumerate(kinds):
+            member = tarfile.TarInfo(f"a/odd{number}.png")
+            member.type, member.linkname = kind, "/etc/passwd"
+            packed.addfile(member)
+    return file.getvalue()
+
+
+def _bomb() -> bytes:
+    """A tar archive that says its only picture has eight gigabytes, and ends."""
+    member = tarfile.TarInfo("a/0.png")
+    member.size = 2**33
+    return zlib.compress(member.tobuf() + bytes(2**20), wbits=31)
