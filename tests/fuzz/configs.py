@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from convax.training.config import Config, json_schema, load_config, shipped_configs, to_toml
-from convax.training.experiment import prepare, steps_between, with_found_data
+from convax.training.duration import Clock, in_steps
+from convax.training.experiment import prepare, with_found_data
 from convax.training.init_from import with_found_weights
 
 from . import sources
@@ -104,7 +105,8 @@ class Bench:
         rates = [float(experiment.schedule(step)) for step in (0, 1, total // 2, total - 1)]
         if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
             return f"learning rates {rates}"
-        if not steps_between(config.training.evaluate_every, total, 1.5) >= 1:
+        clock = Clock(3, 2, total)
+        if not in_steps(config.training.evaluate_every, clock) > 0:
             return f"evaluations every {config.training.evaluate_every}"
         empty = [leaf for leaf in jax.tree.leaves(experiment.template.params) if not leaf.size]
         return f"{len(empty)} arrays without elements" if empty else None
