@@ -174,7 +174,7 @@ class Bench:
             self.right[name] = kind.load(self.stored(kind))
         place = self.stored(kind)
         if not name.startswith("odd"):
-            file = rng.choice([f for f in kind.files if "plots/" not in f])
+            file = rng.choice([f for f, held in kind.files.items() if held and "plots/" not in f])
             how = damage(place / file, rng)
 
         def attempt() -> tuple[str, str | None]:

@@ -25,7 +25,7 @@ def test_damaged_files():
     verdicts = try_files(1, range(100))
     assert not failed(verdicts)
     outcomes = {verdict.outcome for verdict in verdicts}
-    assert {"as stored", "DataError", "CheckpointError", "RunError"} <= outcomes
+    assert {"as stored", "DataError", "DamagedError", "RunError"} <= outcomes
 
 
 def test_odd_files(tmp_path):
