@@ -190,8 +190,8 @@ def _steps(
                 step += 1
                 train_state = train_state._replace(step=train_state.step + 1)
                 chunk = feed.start(step)
-            elif rules.min_update is not None and not np.any(metrics.get("overflow", 0)):
-                why = after_step(rules, metrics["largest_update"][-1])
+            elif rules.min_update is not None and not _left_out(metrics, fine - 1):
+                why = after_step(rules, metrics["largest_update"][fine - 1])
                 memory = memory._replace(reason=why)
             at_end = step == done.stop
             due = at_end and done.evaluated
@@ -207,6 +207,11 @@ def _steps(
                 saver.wait()
                 raise InterruptedRun(run, step, total, signals[0])
     return train_state, memory
+
+
+def _left_out(metrics: dict[str, Any], row: int) -> bool:
+    """Whether a step was left out as its gradients overflowed; see `training.loss_scale`."""
+    return "overflow" in metrics and bool(metrics["overflow"][row])
 
 
 def _note_start(

@@ -58,6 +58,11 @@ def is_taken(old: LossScale | None, grads: Any) -> Array | None:
     return jnp.stack(finite).all() | (old.overflows >= MOST)
 
 
+def never(old: LossScale | None) -> LossScale | None:
+    """The same scale, under which no step is left out, to look at one that overflows."""
+    return None if old is None else old._replace(overflows=jnp.full((), MOST, jnp.int32))
+
+
 def only_if(taken: Array | None, new: Any, otherwise: Any = None) -> Any:
     """`new`, or where the step is left out `otherwise`: by default, zeros."""
     if taken is None:

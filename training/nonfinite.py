@@ -22,9 +22,9 @@ import numpy as np
 from jax import Array
 
 from ..model import Layer, tap
-from .augment import make_augmentation
 from .data import batch_indices
-from .experiment import Experiment
+from .experiment import Experiment, step_keywords
+from .loss_scale import never
 from .paths import named_leaves
 from .preprocess import preprocess
 from .run import Run, write_json
@@ -79,22 +79,16 @@ def examine(
     experiment: Experiment, train_state: TrainState, images: Any, labels: Any
 ) -> dict[str, Any]:
     """Which parameters, gradients, updates and activations of a step are finite."""
-    task, spec, optimizer = experiment.task, experiment.card.preprocessing, experiment.optimizer
+    optimizer = experiment.optimizer
     watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
-    train_step = make_train_step(
-        experiment.net,
-        task.loss,
-        watched,
-        partial(preprocess, spec=spec),
-        measures=task.measures,
-        targets=partial(task.targets, spec=spec),
-        augment=make_augmentation(experiment.config.augment),
-        frozen=experiment.frozen,
-    )
+    train_step = make_train_step(**step_keywords(experiment) | {"optimizer": watched})
+    looked = _Looked(train_state.opt_state, *2 * [_finite(train_state.params)])
+    unguarded = train_state._replace(opt_state=looked, loss_scale=never(train_state.loss_scale))
     found = {"parameter": _finite(train_state.params)}
     activations = _activations(experiment, train_state, images)
     look = jax.jit(lambda *step_of: train_step(*step_of)[0].opt_state)
-    found |= look(train_state, images, labels)
+    seen = look(unguarded, images, labels)
+    found |= {"gradient": seen.gradient, "update": seen.update}
     tables = {name: dict(named_leaves(tree)) for name, tree in found.items()}
     parameters = {
         path: {name: bool(table[path]) for name, table in tables.items()}
@@ -104,15 +98,23 @@ def examine(
 
 
 class _Watched(NamedTuple):
-    """An optimizer that remembers nothing but what was finite."""
+    """An optimizer that remembers what was finite, too."""
 
     init: Any
     update: Any
 
 
+class _Looked(NamedTuple):
+    """Its memory."""
+
+    own: Any  # that of the optimizer it watches
+    gradient: Any  # whether each parameter's is finite
+    update: Any
+
+
 def _update_and_look(update: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
-    updates, _ = update(grads, opt_state, params)
-    return updates, {"gradient": _finite(grads), "update": _finite(updates)}
+    updates, own = update(grads, opt_state.own, params)
+    return updates, _Looked(own, _finite(grads), _finite(updates))
 
 
 def _finite(tree: Any) -> Any:

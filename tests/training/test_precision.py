@@ -86,7 +86,7 @@ def test_architectures_keep_it_and_their_statistics(name, compute):
     keywords = {
         "lenet5": {"activation": "relu", "pool": "max"},
         "resnet_cifar": {"depth": 20},
-        "unet": {"features": [4, 8], "norm": True, "upsampling": "transposed"},
+        "unet": {"features": [4, 8], "batch_norm": True, "upsampling": "transposed"},
     }.get(name, {})
     net = ARCHITECTURES[name](10, **keywords)
     shape = (2, 64, 64, 1)
