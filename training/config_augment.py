@@ -8,9 +8,20 @@ from pydantic import AfterValidator, Field, model_validator
 from .config_table import PositiveFloat, PositiveInt, Table
 
 Operation = Literal[
-    *("identity", "shear_x", "shear_y", "translate_x", "translate_y", "rotate"),
-    *("brightness", "color", "contrast", "sharpness"),
-    *("posterize", "solarize", "auto_contrast", "equalize"),
+    "identity",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "rotate",
+    "brightness",
+    "color",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "auto_contrast",
+    "equalize",
 ]
 OPERATIONS: tuple[Operation, ...] = typing.get_args(Operation)
 

@@ -59,7 +59,7 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
     assert augment is not None
     size, batch_size = len(dataset.train.labels), config.training.batch_size
     batch = data.batch_indices(0, size=size, batch_size=batch_size, seed=config.seed)
-    images, labels = dataset.train.images[batch], dataset.train.labels[batch]
+    images, labels = (jnp.asarray(part[batch]) for part in dataset.train)
     run_key = keys_of(config.seed)[1]
 
     @jax.jit

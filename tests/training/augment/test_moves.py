@@ -123,7 +123,7 @@ def test_masks_move_with_their_images(name, labelled):
     x, masks = labelled
     moved, moved_masks = MOVES[name](KEY, x, masks)
     values, classes = np.asarray(moved)[..., 0], np.asarray(moved_masks)
-    assert moved_masks.dtype == np.uint8 and moved.dtype == np.float32
+    assert moved_masks is not None and moved_masks.dtype == np.uint8 and moved.dtype == np.float32
     pure = np.isclose(values, np.round(values), atol=1e-4)
     outside = classes == IGNORED
     assert outside.any() == (name in ("shift", "affine"))
