@@ -5,6 +5,7 @@ EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
 LEVEL ?= steps
+N ?= 200
 
 # The tests of what CONVAX_LOWERING=plain changes: convolution, pooling, resampling, normalization, and
 # networks of them. Activations, losses and the like have one form on either lowering; tests/proof
@@ -16,7 +17,7 @@ FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 	tests/ops/test_pool.py::test_nan_propagates \
 	tests/ops/test_pool_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-plain test-slow proof accuracy check format-check lint types benchmark clean
+.PHONY: train test test-plain test-slow proof torture accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -32,6 +33,9 @@ test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, inst
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof
+
+torture: $(VENV)/.develop  ## docs/torture.md: N trainings killed, starved and damaged, and resumed
+	$(BIN)/python -m tests.torture --kills $(N) --seed 0 --write docs/torture.md
 
 accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64
 	$(BIN)/python -m tests.proof --accuracy docs/accuracy.md
