@@ -5,6 +5,7 @@ EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
 LEVEL ?= steps
+N ?= 200
 
 # The tests of what CONVAX_LOWERING=plain changes: convolution, pooling, resampling, normalization, and
 # networks of them. Activations, losses and the like have one form on either lowering; tests/proof
@@ -16,7 +17,7 @@ FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 	tests/ops/test_pool.py::test_nan_propagates \
 	tests/ops/test_pool_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-plain test-slow proof fuzz accuracy check format-check lint types benchmark clean
+.PHONY: train test test-plain test-slow proof fuzz torture accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -36,6 +37,9 @@ proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a tabl
 fuzz: $(VENV)/.develop  ## 10,000 spoiled configs and 1,000 damaged files: docs/fuzz.md
 	$(BIN)/python -m tests.fuzz configs --count 10000
 	$(BIN)/python -m tests.fuzz files --count 1000
+
+torture: $(VENV)/.develop  ## docs/torture.md: N trainings killed, starved and damaged, and resumed
+	$(BIN)/python -m tests.torture --kills $(N) --seed 0 --write docs/torture.md
 
 accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64
 	$(BIN)/python -m tests.proof --accuracy docs/accuracy.md

@@ -7,10 +7,11 @@ A resumed run ends with the bytes of one that was never stopped only where these
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise
-    device        platform and kind; of a CPU the model, as XLA compiles for its instructions
+    device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
+                  for its instructions, and divides sums among threads
     environment   CONVAX_LOWERING and XLA_FLAGS
 
-Python, and the number of cores, change no bit, and are noted only.
+The version of Python changes no bit, and is noted only.
 """
 
 import hashlib
@@ -97,7 +98,12 @@ def _device() -> str:
 
 
 def _processor() -> str:
-    """The model of this machine's processor."""
+    """The model of this machine's processor, and how many cores this process may use."""
+    available = getattr(os, "sched_getaffinity", None)
+    return f"{_model()}, cores: {len(available(0)) if available else os.cpu_count()}"
+
+
+def _model() -> str:
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
