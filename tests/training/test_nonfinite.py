@@ -72,8 +72,9 @@ def test_the_state_before_the_step_is_kept(odd, tmp_path, monkeypatch, size):
 
 
 def test_what_there_is_to_know_is_written_down(odd, tmp_path):
+    """Of images that were augmented, too."""
     with pytest.raises(NonFiniteError):
-        convax.train(load_config(odd), tmp_path / "run")
+        convax.train(load_config(odd, ["augment.flip=true"]), tmp_path / "run")
     found = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
     assert (found["step"], found["metric"], found["value"]) == (15, "loss", "nan")
     assert found["examples"] == batch_indices(14, size=110, batch_size=16, seed=3).tolist()
