@@ -7,6 +7,8 @@ be done (config, data, file, run); 130 or 143 stopped by Ctrl-C or SIGTERM with 
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -70,7 +72,8 @@ def train(
     if resume is not None:
         if out or overrides or config != DEFAULT_CONFIG:
             _refuse("--resume takes the run's own config: leave out CONFIG, --out and --set")
-        run = resume_run(resume, display=display, force=force, skip_nonfinite=skip_nonfinite)
+        with _final_interrupt():
+            run = resume_run(resume, display=display, force=force, skip_nonfinite=skip_nonfinite)
     else:
         if force:
             _refuse("--force goes with --resume: a new run has nothing that could have changed")
@@ -79,7 +82,8 @@ def train(
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
         experiment = load_config(config, overrides)
         out = out or free_name(Path("runs"), Path(config).stem)
-        run = train_run(experiment, out, beside=_folder_of(config), display=display)
+        with _final_interrupt():
+            run = train_run(experiment, out, beside=_folder_of(config), display=display)
     print(f"run: {run.path}  (pictures in {run.plots})")
     print(f"next: convax evaluate {run.path}   convax predict {run.path} IMAGE...")
 
@@ -296,6 +300,18 @@ def doctor() -> None:
         print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
     if not healthy:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _final_interrupt() -> Iterator[None]:
+    """A second Ctrl-C, which does not wait for the state to be saved, is a line too."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        _complain(
+            "stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved"
+        )
+        raise typer.Exit(130) from None
 
 
 def _folder_of(config: str) -> Path | None:

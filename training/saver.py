@@ -12,6 +12,7 @@ import errno
 import math
 import shlex
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,8 +47,9 @@ class Memory(NamedTuple):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Memory":
         """What `as_json` gave."""
-        known = {name: saved[name] for name in cls._fields if name in saved}
-        return cls(**known | {"progress": Progress(**saved["progress"])})
+        known: dict[str, Any] = {name: saved[name] for name in cls._fields if name in saved}
+        known["progress"] = Progress(**saved["progress"])
+        return cls(**known)
 
 
 class Saver:
@@ -56,9 +58,13 @@ class Saver:
     def __init__(self, run: Run, experiment: Experiment, *, every: float):
         self._run, self._origin = run, condensed(run.info().get("origin", {}))
         self._keep, total = experiment.config.checkpoints, experiment.total_steps
-        clock = clock_of(experiment.config, experiment.card.counts["train"], total)
-        stretch = self._keep.keep_every and interval(self._keep.keep_every, clock)
-        self._forever = lambda step: stretch is not None and _first(step, total, every, stretch)
+        clock, stretch = (
+            clock_of(experiment.config, experiment.card.counts["train"], total),
+            math.inf,
+        )
+        if self._keep.keep_every is not None:
+            stretch = interval(self._keep.keep_every, clock)
+        self._forever = partial(_first, total=total, every=every, stretch=stretch)
         self._logbook = Logbook(run.metrics_file)
         self._thread: threading.Thread | None = None
         self._failure: tuple[int, OSError] | None = None
@@ -125,11 +131,11 @@ def cannot_write(run: Run, error: OSError, what: str | None = None) -> SaveError
     return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {again}")
 
 
-def _first(step: int, total: int, every: float, stretch: float) -> bool:
+def _first(step: int, *, total: int, every: float, stretch: float) -> bool:
     """Whether this evaluation is the first one in a stretch: by the steps alone, not by history.
 
     Example:
-        >>> [step for step in range(13) if _first(step, 12, every=2.5, stretch=5.5)]
+        >>> [step for step in range(13) if _first(step, total=12, every=2.5, stretch=5.5)]
         [8, 12]
     """
     if step < 1 or not (step // every > (step - 1) // every or step == total):

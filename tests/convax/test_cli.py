@@ -282,3 +282,15 @@ def test_unknown_attribute():
 
 def test_the_default_config_is_shipped():
     assert load_config("lenet5-digits").model.name == "lenet5"
+
+
+def test_a_second_ctrl_c_is_a_line(convax, tiny, tmp_path, monkeypatch):
+    def interrupted(*arguments, **keywords):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("convax.training.loop.train", interrupted)
+    refused(convax("train", tiny, "--out", tmp_path / "run"), "stopped at once by Ctrl-C", code=130)
+
+
+def test_force_is_of_resuming(convax, tiny):
+    refused(convax("train", tiny, "--force"), "--force goes with --resume")

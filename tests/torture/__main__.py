@@ -35,17 +35,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--kills", type=int, default=100, help="how many faults")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--minutes", type=float, default=600, help="begin none after so long")
     parser.add_argument("--write", type=Path, help="the page to write, with the table")
     options = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         bench = Bench(Path(folder), options.seed)
-        outcomes = [bench.trial(i) for i in range(options.kills)]
+        outcomes = []
+        while len(outcomes) < options.kills and time.perf_counter() - began < 60 * options.minutes:
+            outcomes.append(bench.trial(len(outcomes)))
     shutil.rmtree(COMPILED)
     print(as_table(outcomes))
     seconds = time.perf_counter() - began
     if options.write:
-        options.write.write_text(page(outcomes, options.kills, options.seed, seconds))
+        options.write.write_text(page(outcomes, options.seed, seconds))
     lost = [outcome for outcome in outcomes if outcome.end == "lost"]
     for outcome in lost:
         print(f"\nLOST {outcome.fault}: {outcome.detail}")

@@ -32,8 +32,9 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def page(outcomes: Sequence[Outcome], kills: int, seed: int, seconds: float) -> str:
+def page(outcomes: Sequence[Outcome], seed: int, seconds: float) -> str:
     """docs/torture.md."""
+    kills = len(outcomes)
     refused = sorted({(o.fault, o.detail) for o in outcomes if o.end == "refused"})
     said = dict(reversed(refused))
     quoted = "\n\n".join(
