@@ -161,7 +161,7 @@ def named(folder: Path, pointer: str) -> str | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise CheckpointError(f"{folder / pointer}: cannot be read: {error.strerror}") from None
+        raise DamagedError(f"{folder / pointer}: cannot be read: {error.strerror}") from None
     if not _NAME.fullmatch(name):
         raise DamagedError(f"{folder / pointer}: damaged: it names no checkpoint")
     return name
