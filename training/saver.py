@@ -46,8 +46,9 @@ class Memory(NamedTuple):
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "Memory":
         """What `as_json` gave."""
-        known = {name: saved[name] for name in cls._fields if name in saved}
-        return cls(**known | {"progress": Progress(**saved["progress"])})
+        known: dict[str, Any] = {name: saved[name] for name in cls._fields if name in saved}
+        known["progress"] = Progress(**saved["progress"])
+        return cls(**known)
 
 
 class Saver:
@@ -57,7 +58,8 @@ class Saver:
         self._run, self._origin = run, condensed(run.info().get("origin", {}))
         self._keep, total = experiment.config.checkpoints, experiment.total_steps
         clock = clock_of(experiment.config, experiment.card.counts["train"], total)
-        stretch = self._keep.keep_every and interval(self._keep.keep_every, clock)
+        often = self._keep.keep_every
+        stretch = None if often is None else interval(often, clock)
         self._forever = lambda step: stretch is not None and _first(step, total, every, stretch)
         self._logbook = Logbook(run.metrics_file)
         self._thread: threading.Thread | None = None
