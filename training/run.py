@@ -221,8 +221,11 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 # What a report needs of a record.
 _NUMBERS = {"train": ("step", "loss", "epoch", "images_per_second")}
-_NUMBERS |= {"validation": ("step", "loss"), "test": ("step", "loss", "count")}
-_NUMBERS |= {"skipped": ("step",)}
+_NUMBERS |= {
+    "validation": ("step", "loss"),
+    "test": ("step", "loss", "count"),
+    "skipped": ("step",),
+}
 
 
 def _is_record(record: Any) -> bool:

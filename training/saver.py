@@ -58,12 +58,9 @@ class Saver:
     def __init__(self, run: Run, experiment: Experiment, *, every: float):
         self._run, self._origin = run, condensed(run.info().get("origin", {}))
         self._keep, total = experiment.config.checkpoints, experiment.total_steps
-        clock, stretch = (
-            clock_of(experiment.config, experiment.card.counts["train"], total),
-            math.inf,
-        )
-        if self._keep.keep_every is not None:
-            stretch = interval(self._keep.keep_every, clock)
+        clock = clock_of(experiment.config, experiment.card.counts["train"], total)
+        often = self._keep.keep_every
+        stretch = math.inf if often is None else interval(often, clock)
         self._forever = partial(_first, total=total, every=every, stretch=stretch)
         self._logbook = Logbook(run.metrics_file)
         self._thread: threading.Thread | None = None
