@@ -50,7 +50,7 @@ def train(
         Path | None, typer.Option(help="The run directory to make; runs/NAME by default.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue this run instead.")
+        Path | None, typer.Option(metavar="RUN", help="Continue this run, or study, instead.")
     ] = None,
     overrides: SetOption = None,
     skip_nonfinite: Annotated[
@@ -60,6 +60,18 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although something has changed.")
     ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|LIST", help="Train several seeds in one program: how many, or 0,1,5."
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="With several networks: auto, map (in turn) or vmap (side by side).")
+    ] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too.")
+    ] = False,
 ) -> None:
     """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
     from convax.training.config import load_config
@@ -67,11 +79,24 @@ def train(
     from convax.training.loop import train as train_run
     from convax.training.progress import display_for_stdout
     from convax.training.run import free_name
+    from convax.training.seeds import parse_seeds
+    from convax.training.study import is_study, resume_study, train_study
 
+    _one_of("--form", form, ("auto", "map", "vmap"))
     display = display_for_stdout()
     if resume is not None:
-        if out or overrides or config != DEFAULT_CONFIG:
-            _refuse("--resume takes the run's own config: leave out CONFIG, --out and --set")
+        if out or overrides or config != DEFAULT_CONFIG or seeds or form != "auto" or tensorboard:
+            _refuse(
+                "--resume takes the run's own config: leave out CONFIG, --out, --set, --seeds, "
+                "--form and --tensorboard"
+            )
+        if is_study(resume):
+            if skip_nonfinite is not None:
+                _refuse("--skip-nonfinite: is for single runs; a study has it in its config")
+            with _final_interrupt():
+                study = resume_study(resume, display=display, force=force)
+            _print_study(study.path)
+            return
         with _final_interrupt():
             run = resume_run(resume, display=display, force=force, skip_nonfinite=skip_nonfinite)
     else:
@@ -80,8 +105,24 @@ def train(
         overrides = list(overrides or [])
         if skip_nonfinite is not None:
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
+        if tensorboard:
+            overrides.append("records.tensorboard=true")
         experiment = load_config(config, overrides)
         out = out or free_name(Path("runs"), Path(config).stem)
+        if seeds is not None or experiment.sweep is not None:
+            with _final_interrupt():
+                study = train_study(
+                    experiment,
+                    out,
+                    seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
+                    form=None if form == "auto" else form,  # type: ignore[arg-type] -- one of them
+                    beside=_folder_of(config),
+                    display=display,
+                )
+            _print_study(study.path)
+            return
+        if form != "auto":
+            _refuse("--form: is for several networks: give --seeds, or a config with a [sweep]")
         with _final_interrupt():
             run = train_run(experiment, out, beside=_folder_of(config), display=display)
     print(f"run: {run.path}  (pictures in {run.plots})")
@@ -255,6 +296,28 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
 
 
 @app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories, and studies.")
+    ],
+    out: Annotated[Path, typer.Option(help="The picture to make.")] = Path("compare.png"),
+    as_json: JsonOption = False,
+) -> None:
+    """Runs side by side: figures, steps, time, the config keys in which they differ, curves."""
+    from convax.training.compare import compare as compare_runs
+    from convax.training.compare import draw, table
+
+    rows = compare_runs(runs)
+    if as_json:
+        print(json.dumps([row.as_record() for row in rows]))
+    else:
+        print("\n".join(table(rows)))
+    draw(rows, out)
+    if not as_json:
+        print(out)
+
+
+@app.command()
 def weights(
     run: RunArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
@@ -312,6 +375,11 @@ def _final_interrupt() -> Iterator[None]:
             "stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved"
         )
         raise typer.Exit(130) from None
+
+
+def _print_study(path: Path) -> None:
+    print(f"study: {path}  (results.json, results.csv, pictures in {path / 'plots'})")
+    print(f"next: convax compare {path}   and with each run in it what a run is for")
 
 
 def _folder_of(config: str) -> Path | None:

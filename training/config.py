@@ -29,6 +29,7 @@ from .config_derive import choice, table
 from .config_error import ConfigError, did_you_mean, problems
 from .config_recipes import Averages, Precision
 from .config_schedule import SCHEDULE_TABLES
+from .config_study import GridSweep, RandomSweep, Records
 from .config_table import Duration, Length, PositiveFloat, PositiveInt, Table
 from .optimizer import OPTIMIZERS
 from .plain_line import plain_line
@@ -328,6 +329,8 @@ class Config(Table):
     stop: Stop = Stop()
     checkpoints: Checkpoints = Checkpoints()
     init_from: InitFrom | None = None
+    records: Records = Records()
+    sweep: Annotated[GridSweep | RandomSweep, Field(discriminator="method")] | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -452,6 +455,15 @@ def _override(raw: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text.strip()
+    put(raw, keys, value, f"--set {override}")
+
+
+def put(raw: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:
+    """Put a value into a config as it was read, at the end of a path of keys and indices.
+
+    Raises:
+        ConfigError: the path leads through something that is no table; `where` names it.
+    """
     table: Any = raw
     for depth, key in enumerate(keys):
         index: Any = key

@@ -159,7 +159,7 @@ def _written(value: Any) -> str:
 def _remedy(key: str, field: FieldInfo) -> str:
     """What to write where a key is missing."""
     arms = _arms(field.annotation)
-    if any(_is_table(arm) for arm in arms):
+    if any(_is_table(arm) or typing.get_origin(arm) is dict for arm in arms):
         return f"add a table [{key}]"
     if field.examples:
         return f"write {key} = {field.examples[0]!r}, say"

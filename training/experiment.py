@@ -52,9 +52,14 @@ class Experiment(NamedTuple):
     augment: Augmentation | None  # what training images go through
 
 
-def prepare(config: Config) -> Experiment:
-    """Everything before the first step; arrays and functions only, nothing is written."""
-    dataset = load_data(config)
+def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
+    """Everything before the first step; arrays and functions only, nothing is written.
+
+    Args:
+        config: the experiment.
+        dataset: its data, where that is at hand; it is loaded otherwise.
+    """
+    dataset = load_data(config) if dataset is None else dataset
     _check_data(config, dataset)
     card = card_of(config, dataset)
     augment = augmentation_of(config, card)
@@ -64,7 +69,7 @@ def prepare(config: Config) -> Experiment:
     net, task = build_network(config, card), make_task(config)
 
     def init() -> TrainState:
-        params, state, run_key = init_network(task, net, card, config.seed)
+        params, state, run_key = init_network(task, net, card, keys_of(config.seed))
         return first_state(config, optimizer, params, state, run_key)
 
     template = jax.eval_shape(init)
@@ -148,9 +153,14 @@ def build_network(config: Config, card: DatasetCard) -> Layer:
     return build(config.model.model_dump(exclude_none=True), len(card.classes))
 
 
-def init_network(task: Task, net: Layer, card: DatasetCard, seed: int) -> tuple[Any, Any, Array]:
-    """The first parameters and state of a network, and the key for everything after."""
-    init_key, run_key = keys_of(seed)
+def init_network(
+    task: Task, net: Layer, card: DatasetCard, keys: tuple[Array, Array]
+) -> tuple[Any, Any, Array]:
+    """The first parameters and state of a network, and the key for everything after.
+
+    The keys are those of `keys_of`.
+    """
+    init_key, run_key = keys
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     params, state = task.init(net, init_key, in_shape, len(card.classes))
     return params, state, run_key
@@ -211,7 +221,7 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     """The optimizer of a config, behind gradient clipping where that is asked for: values first."""
     spec = config.optimizer
     beside = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
-    keywords = spec.model_dump(exclude=beside, exclude_none=True)
+    keywords = spec.model_dump(exclude=beside, exclude_none=True, warnings=False)  # or traced
     make = OPTIMIZERS[spec.name]
     if spec.groups:
         optimizer = grouped(spec.groups, make, schedule, **keywords)

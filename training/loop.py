@@ -19,7 +19,7 @@ import numpy as np
 
 from . import checkpoint, lock, restoring
 from .chunk import Feed, Pace, most_steps
-from .config import Config
+from .config import Config, ConfigError
 from .duration import interval
 from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, clock_of, prepare, step_keywords, with_found_data
@@ -35,6 +35,7 @@ from .saver import Memory, Saver, cannot_write
 from .signals import signals_noted
 from .step import TrainState, make_train_steps
 from .stopping import Stopping, after_evaluation, after_step
+from .tensorboard import check_records, followed
 
 __all__ = ["InterruptedRun", "NonFiniteError", "resume", "train"]
 
@@ -70,12 +71,15 @@ def train(
         NonFiniteError: training diverged; the last good checkpoint is kept.
         InterruptedRun: Ctrl-C or SIGTERM; the state was saved.
     """
+    if config.sweep is not None:
+        raise ConfigError("sweep: makes several runs; `convax train` or training.study trains them")
+    check_records(config)
     folder, display = None if beside is None else Path(beside), display or Silent()
     config = with_found_weights(with_found_data(config, folder), folder)
     experiment = prepare(config)
     train_state, taken = start_of(experiment)
     run = create_run(config, Path(out), experiment.card)
-    with lock.held(run.path):
+    with lock.held(run.path), followed(run, config, display) as display:
         _fit(run, experiment, train_state, Memory(), display, taken)
     return run
 
@@ -116,11 +120,12 @@ def resume(
         found = restoring.newest_whole(run, experiment.template, display, force=force)
         restoring.keep_metrics(run, found, force=force)
         run.update_info(status="running")
-        if found is None:
-            train_state, taken = start_of(experiment)
-            _fit(run, experiment, train_state, Memory(), display, taken)
-        else:
-            _fit(run, experiment, found.train_state, found.memory, display)
+        with followed(run, experiment.config, display) as display:
+            if found is None:
+                train_state, taken = start_of(experiment)
+                _fit(run, experiment, train_state, Memory(), display, taken)
+            else:
+                _fit(run, experiment, found.train_state, found.memory, display)
     return run
 
 
@@ -143,7 +148,7 @@ def _fit(
             )
         if memory.reason:
             display.note(f"stopped early: {memory.reason}")
-        _finish(run, experiment, eval_step, train_state, memory.reason, display)
+        finish(run, experiment, eval_step, train_state, memory.reason, display)
     except OSError as error:
         raise cannot_write(run, error) from None
 
@@ -159,7 +164,7 @@ def _steps(
 ) -> tuple[TrainState, Memory]:
     """Steps, evaluations and checkpoints, until the end or a reason to stop."""
     config, total = experiment.config, experiment.total_steps
-    (train_steps, eval_step), rules = programs, _stopping_rules(config)
+    (train_steps, eval_step), rules = programs, stopping_rules(config)
     clock = clock_of(config, experiment.card.counts["train"], total)
     every = interval(config.training.evaluate_every, clock)
     feed = Feed(experiment.dataset.train, config, pace := Pace(), total=total, every=every)
@@ -167,7 +172,7 @@ def _steps(
 
     with closing(feed), signals_noted() as signals, Saver(run, experiment, every=every) as saver:
         if taken is not None:
-            _note_start(run, saver, train_state, taken, display)
+            note_start(run, saver, train_state, taken, display)
         chunk = feed.start(step)
         while chunk is not None and memory.reason is None:
             began = time.perf_counter()
@@ -181,7 +186,7 @@ def _steps(
             if fine < done.steps:
                 odd = odd_step(step + 1, metrics)
                 if memory.skipped == config.training.skip_nonfinite:
-                    saver.save(train_state, _here(memory, meter, step))
+                    saver.save(train_state, here(memory, meter, step))
                     saver.wait()
                     batch = (done.images[fine], done.labels[fine])
                     raise give_up(run, experiment, odd, train_state, batch)
@@ -190,7 +195,7 @@ def _steps(
                 step += 1
                 train_state = train_state._replace(step=train_state.step + 1)
                 chunk = feed.start(step)
-            elif rules.min_update is not None and not _left_out(metrics, fine - 1):
+            elif rules.min_update is not None and not left_out(metrics, fine - 1):
                 why = after_step(rules, metrics["largest_update"][fine - 1])
                 memory = memory._replace(reason=why)
             at_end = step == done.stop
@@ -198,10 +203,10 @@ def _steps(
             if memory.reason or (at_end and done.reported):
                 meter.flush(step)
             if due:
-                metric = _validate(run, experiment, eval_step, train_state, display)
-                memory = _after_validation(rules, memory, metric, step)
+                metric = validate(run, experiment, eval_step, train_state, display)
+                memory = after_validation(rules, memory, metric, step)
             if due or memory.reason or signals:
-                memory = _here(memory, meter, step)
+                memory = here(memory, meter, step)
                 saver.save(train_state, memory)
             if signals and step < total and memory.reason is None:
                 saver.wait()
@@ -209,12 +214,12 @@ def _steps(
     return train_state, memory
 
 
-def _left_out(metrics: dict[str, Any], row: int) -> bool:
+def left_out(metrics: dict[str, Any], row: int) -> bool:
     """Whether a step was left out as its gradients overflowed; see `training.loss_scale`."""
     return "overflow" in metrics and bool(metrics["overflow"][row])
 
 
-def _note_start(
+def note_start(
     run: Run, saver: Saver, train_state: TrainState, taken: Taken, display: Display
 ) -> None:
     """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
@@ -245,7 +250,7 @@ def _compile(
     return program
 
 
-def _validate(run, experiment, eval_step, train_state, display) -> float | None:
+def validate(run, experiment, eval_step, train_state, display) -> float | None:
     """The watched metric on the validation split; None where there is no such split."""
     if not len(experiment.dataset.validation.labels):
         return None
@@ -259,7 +264,7 @@ def _validate(run, experiment, eval_step, train_state, display) -> float | None:
     return getattr(result, experiment.config.stop.metric)
 
 
-def _after_validation(rules: Stopping, memory: Memory, metric: float | None, step: int) -> Memory:
+def after_validation(rules: Stopping, memory: Memory, metric: float | None, step: int) -> Memory:
     """What is to be remembered of an evaluation."""
     if metric is None:
         return memory
@@ -275,13 +280,13 @@ def _as_good(rules: Stopping, metric: float, best: float) -> bool:
     return metric >= best if rules.mode == "max" else metric <= best
 
 
-def _here(memory: Memory, meter: Meter, step: int) -> Memory:
+def here(memory: Memory, meter: Meter, step: int) -> Memory:
     """What a checkpoint of this step remembers; it is the best as long as none was measured."""
     best_step = step if memory.best is None else memory.best_step
     return memory._replace(best_step=best_step, window=meter.window)
 
 
-def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
+def finish(run, experiment, eval_step, train_state, reason, display, *, draw=True) -> None:
     """Test the best parameters, write down the result, and draw the pictures."""
     best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
     step = int(train_state.step)
@@ -295,7 +300,8 @@ def _finish(run, experiment, eval_step, train_state, reason, display) -> None:
         display.note(f"test:  {describe(result['test'])}")
     result["peak_bytes"] = peaks = peak_bytes()
     display.note("peak memory:  " + ", ".join(f"{k} {as_text(v)}" for k, v in peaks.items()))
-    draw_experiment(run, experiment, trained[0], evaluation)
+    if draw:
+        draw_experiment(run, experiment, trained[0], evaluation)
     run.update_info(status="finished", result=result)
 
 
@@ -313,6 +319,7 @@ def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
     )
 
 
-def _stopping_rules(config: Config) -> Stopping:
+def stopping_rules(config: Config) -> Stopping:
+    """When a config wants its run to stop before the end."""
     keywords = config.stop.model_dump(exclude={"metric"})
     return Stopping(**keywords, mode="min" if config.stop.metric == "loss" else "max")

@@ -3,7 +3,7 @@
 A resumed run ends with the bytes of one that was never stopped only where these are the same:
 
     config        every key, but for where data lie (`data.path`, as the data have a fingerprint)
-                  and which checkpoints are kept
+                  which checkpoints are kept, and what is recorded besides
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise
@@ -30,7 +30,7 @@ import jax
 from .config import Config
 
 # A run may go on elsewhere, and keep more or fewer checkpoints, without another result.
-_FREE = (("data", "path"), ("init_from", "path"), ("checkpoints",))
+_FREE = (("data", "path"), ("init_from", "path"), ("checkpoints",), ("records",))
 _PACKAGES = ("convax.ops", "convax.model", "convax.training", "convax.training.data")
 _VARIABLES = ("CONVAX_LOWERING", "XLA_FLAGS")
 

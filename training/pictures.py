@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: told apart by everyone
+COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 INK, GREY, LIGHT, PALE = "#222222", "#707070", "#B0B0B0", "#E9EDF1"
 MOST_CLASSES_WITH_COUNTS = 30  # beyond, the colours of a confusion matrix must do
 STYLE = {
@@ -202,6 +203,15 @@ def kernels(images: np.ndarray, *, title: str, subtitle: str) -> "Figure":
         bar = figure.colorbar(ax.images[0], ax=ax, aspect=20, panchor=False)
         bar.outline.set_visible(False)
     return figure
+
+
+def colour_of(index: int, count: int) -> Any:
+    """The colour of one of `count` lines: by name as long as those suffice, then along a scale."""
+    if count <= len(COLOURS):
+        return COLOURS[index]
+    from matplotlib import colormaps
+
+    return colormaps["viridis"](0.95 * index / (count - 1))
 
 
 def log_limits(values: np.ndarray) -> tuple[float, float] | None:

@@ -82,7 +82,7 @@ class Bar:
         if self._task is None:
             self._task = self._progress.add_task("training", total=total, figures="")
             self._progress.start()
-        self._progress.update(self._task, completed=step, figures=describe(record))
+        self._progress.update(self._task, completed=step, total=total, figures=describe(record))
 
     def close(self) -> None:
         """Stop drawing."""

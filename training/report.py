@@ -122,7 +122,7 @@ def results_table(run: Run) -> list[tuple[str, str]]:
     train = [r for r in records if r["kind"] == "train"]
     if train:
         rows.append(("steps", f"{train[-1]['step']:,} (epoch {train[-1]['epoch']:.4g})"))
-        rows.append(("training time", _duration(training_seconds(run))))
+        rows.append(("training time", duration(training_seconds(run))))
     if best := best_validation(run):
         figures = ", ".join([*shares(best), f"loss {best['loss']:.4f}"])
         rows.append(("best validation", f"{figures}, at step {best['step']:,}"))
@@ -243,7 +243,7 @@ def _name(run: Run) -> str:
     return shortened(run.path.resolve().name, 40)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Whole seconds from a minute on, tenths below."""
     if seconds < 60:
         return f"{seconds:.1f} s"

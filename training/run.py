@@ -66,12 +66,12 @@ class Run(NamedTuple):
 
     def info(self) -> dict[str, Any]:
         """What ``run.json`` says."""
-        return self._read_json("run.json")
+        return self.read_json("run.json")
 
     def dataset(self) -> DatasetCard:
         """What ``dataset.json`` says."""
         try:
-            values = self._read_json("dataset.json")
+            values = self.read_json("dataset.json")
             if values.pop("checksum", None) not in (None, _checksum(values)):
                 raise RunError(f"{self.path / 'dataset.json'}: damaged: its SHA-256 differs")
             card = DatasetCard(**values)
@@ -115,7 +115,8 @@ class Run(NamedTuple):
         values = card._asdict() | {"preprocessing": card.preprocessing._asdict()}
         write_json(self.path / "dataset.json", values | {"checksum": _checksum(values)})
 
-    def _read_json(self, name: str) -> dict[str, Any]:
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What one of its JSON files says."""
         path = self.path / name
         try:
             return dict(json.loads(path.read_bytes()))
@@ -169,6 +170,11 @@ def open_run(path: str | Path) -> Run:
     run = Run(Path(path))
     if not run.path.is_dir():
         raise RunError(f"{path}: no such run directory; `convax train` makes one under runs/")
+    if (run.path / "study.json").is_file():
+        raise RunError(
+            f"{path}: a study of several runs; name one of them, or compare them with "
+            f"`convax compare {path}`"
+        )
     if not (run.path / "config.toml").is_file():
         raise RunError(f"{path}: not a run directory: it has no config.toml")
     try:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from .. import ops
 from ..model import Layer
@@ -96,7 +97,7 @@ def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
         if labels.ndim < logits.ndim:
             labels = jax.nn.one_hot(labels, logits.shape[-1])
         target = labels.astype(logits.dtype)
-        if spec.label_smoothing:
+        if isinstance(spec.label_smoothing, Tracer) or spec.label_smoothing:
             target = ops.smooth_labels(target, rate=spec.label_smoothing)
         return ops.mse(logits, target, reduction="none").mean(axis=-1)
 
