@@ -1,7 +1,8 @@
 """The command line: each command reads its arguments, calls one function, prints the result.
 
 Exit codes: 0 done; 1 training diverged, or the program itself failed; 2 what was asked for cannot
-be done (config, data, file, run); 130 or 143 stopped by Ctrl-C or SIGTERM with the state saved.
+be done (config, data, file, run); 75 another process of the run is gone; 130 or 143 stopped by
+Ctrl-C or SIGTERM with the state saved.
 """
 
 import json
@@ -39,6 +40,7 @@ RawOption = Annotated[
     bool, typer.Option("--raw", help="The weights themselves, where the run averages them ([ema]).")
 ]
 DEFAULT_CONFIG = "lenet5-digits"
+LOST = 75  # EX_TEMPFAIL, "try again"
 
 
 @app.command()
@@ -58,19 +60,54 @@ def train(
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although something has changed.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(help="One of several processes that SLURM, MPI or Kubernetes started."),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="JAX_COORDINATOR_ADDRESS",
+            help="One of several processes, number 0 of which is there.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, envvar="JAX_NUM_PROCESSES", help="How many they are.")
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, envvar="JAX_PROCESS_ID", help="Which one this is, from 0.")
+    ] = None,
+    heartbeat: Annotated[
+        int, typer.Option(min=1, help="Seconds of silence after which a process counts as dead.")
+    ] = 100,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Seconds to wait for all processes at the beginning.")
+    ] = 300,
 ) -> None:
     """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
-    from convax.training.config import load_config
+    from convax.training import distributed as processes_
+    from convax.training.config import load_config, load_mesh
     from convax.training.loop import resume as resume_run
     from convax.training.loop import train as train_run
-    from convax.training.progress import display_for_stdout
+    from convax.training.progress import display_for_process
     from convax.training.run import free_name
 
-    display = display_for_stdout()
+    if distributed or coordinator is not None:
+        place = processes_.Place(coordinator, processes, process_id)
+        processes_.start(place, heartbeat=heartbeat, patience=patience)
+    display = display_for_process()
     if resume is not None:
-        if out or overrides or config != DEFAULT_CONFIG:
-            _refuse("--resume takes the run's own config: leave out CONFIG, --out and --set")
-        run = resume_run(resume, display=display, force=force, skip_nonfinite=skip_nonfinite)
+        others = [override for override in overrides or [] if not override.startswith("mesh")]
+        if out or others or config != DEFAULT_CONFIG:
+            _refuse(
+                "--resume takes the run's own config: leave out CONFIG, --out, and every --set but "
+                "those of mesh"
+            )
+        mesh = load_mesh(overrides) if overrides else None
+        run = resume_run(
+            resume, mesh=mesh, display=display, force=force, skip_nonfinite=skip_nonfinite
+        )
     else:
         if force:
             _refuse("--force goes with --resume: a new run has nothing that could have changed")
@@ -80,6 +117,8 @@ def train(
         experiment = load_config(config, overrides)
         out = out or free_name(Path("runs"), Path(config).stem)
         run = train_run(experiment, out, beside=_folder_of(config), display=display)
+    if not processes_.is_first():
+        return
     print(f"run: {run.path}  (pictures in {run.plots})")
     print(f"next: convax evaluate {run.path}   convax predict {run.path} IMAGE...")
 
@@ -320,10 +359,23 @@ def _complain(problem: str) -> None:
 def main() -> None:
     """Run the command line; every error becomes a line and an exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        # Collectives hold on to a thread each: with too few, devices wait for each other forever.
+        os.environ.setdefault("NPROC", "64")
     try:
         app()
     except Exception as error:
-        sys.exit(_explain(error))
+        code = _explain(error)
+        if _leaves_others(error):
+            sys.stdout.flush()
+            os._exit(code)  # JAX would wait for the others, who wait for this process
+        sys.exit(code)
+
+
+def _leaves_others(error: Exception) -> bool:
+    """See `training.distributed`, which is only there where it was needed."""
+    distributed = sys.modules.get("convax.training.distributed")
+    return distributed is not None and distributed.leaves_others(error)
 
 
 def _explain(error: Exception) -> int:
@@ -332,6 +384,8 @@ def _explain(error: Exception) -> int:
         _complain(str(error))
         if type(error).__name__ == "InterruptedRun":
             return 128 + getattr(error, "signum", 2)
+        if type(error).__name__ == "LostProcessError":
+            return LOST
         return 1 if type(error).__name__ == "NonFiniteError" else 2
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{error.filename}: "
