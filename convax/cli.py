@@ -1,7 +1,8 @@
 """The command line: each command reads its arguments, calls one function, prints the result.
 
 Exit codes: 0 done; 1 training diverged, or the program itself failed; 2 what was asked for cannot
-be done (config, data, file, run); 130 or 143 stopped by Ctrl-C or SIGTERM with the state saved.
+be done (config, data, file, run); 75 another process of the run is gone; 130 or 143 stopped by
+Ctrl-C or SIGTERM with the state saved.
 """
 
 import json
@@ -41,6 +42,7 @@ RawOption = Annotated[
     bool, typer.Option("--raw", help="The weights themselves, where the run averages them ([ema]).")
 ]
 DEFAULT_CONFIG = "lenet5-digits"
+LOST = 75  # EX_TEMPFAIL, "try again"
 
 
 @app.command()
@@ -72,33 +74,65 @@ def train(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(help="One of several processes that SLURM, MPI or Kubernetes started."),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="JAX_COORDINATOR_ADDRESS",
+            help="One of several processes, number 0 of which is there.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, envvar="JAX_NUM_PROCESSES", help="How many they are.")
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, envvar="JAX_PROCESS_ID", help="Which one this is, from 0.")
+    ] = None,
+    heartbeat: Annotated[
+        int, typer.Option(min=1, help="Seconds of silence after which a process counts as dead.")
+    ] = 100,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Seconds to wait for all processes at the beginning.")
+    ] = 300,
 ) -> None:
     """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
-    from convax.training.config import load_config
+    from convax.training import distributed as processes_
+    from convax.training.config import load_config, load_mesh
     from convax.training.loop import resume as resume_run
     from convax.training.loop import train as train_run
-    from convax.training.progress import display_for_stdout
+    from convax.training.progress import display_for_process
     from convax.training.run import free_name
     from convax.training.seeds import parse_seeds
     from convax.training.study import is_study, resume_study, train_study
 
     _one_of("--form", form, ("auto", "map", "vmap"))
-    display = display_for_stdout()
+    if distributed or coordinator is not None:
+        place = processes_.Place(coordinator, processes, process_id)
+        processes_.start(place, heartbeat=heartbeat, patience=patience)
+    display = display_for_process()
     if resume is not None:
-        if out or overrides or config != DEFAULT_CONFIG or seeds or form != "auto" or tensorboard:
+        others = [override for override in overrides or [] if not override.startswith("mesh")]
+        if out or others or config != DEFAULT_CONFIG or seeds or form != "auto" or tensorboard:
             _refuse(
-                "--resume takes the run's own config: leave out CONFIG, --out, --set, --seeds, "
-                "--form and --tensorboard"
+                "--resume takes the run's own config: leave out CONFIG, --out, --seeds, --form, "
+                "--tensorboard, and every --set but those of mesh"
             )
         if is_study(resume):
-            if skip_nonfinite is not None:
-                _refuse("--skip-nonfinite: is for single runs; a study has it in its config")
+            if skip_nonfinite is not None or overrides:
+                _refuse("--skip-nonfinite, --set: are for single runs; a study has its config")
             with _final_interrupt():
                 study = resume_study(resume, display=display, force=force)
             _print_study(study.path)
             return
+        mesh = load_mesh(overrides) if overrides else None
         with _final_interrupt():
-            run = resume_run(resume, display=display, force=force, skip_nonfinite=skip_nonfinite)
+            run = resume_run(
+                resume, mesh=mesh, display=display, force=force, skip_nonfinite=skip_nonfinite
+            )
     else:
         if force:
             _refuse("--force goes with --resume: a new run has nothing that could have changed")
@@ -125,6 +159,8 @@ def train(
             _refuse("--form: is for several networks: give --seeds, or a config with a [sweep]")
         with _final_interrupt():
             run = train_run(experiment, out, beside=_folder_of(config), display=display)
+    if not processes_.is_first():
+        return
     print(f"run: {run.path}  (pictures in {run.plots})")
     print(f"next: convax evaluate {run.path}   convax predict {run.path} IMAGE...")
 
@@ -404,10 +440,23 @@ def _complain(problem: str) -> None:
 def main() -> None:
     """Run the command line; every error becomes a line and an exit code."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        # Collectives hold on to a thread each: with too few, devices wait for each other forever.
+        os.environ.setdefault("NPROC", "64")
     try:
         app()
     except Exception as error:
-        sys.exit(_explain(error))
+        code = _explain(error)
+        if _leaves_others(error):
+            sys.stdout.flush()
+            os._exit(code)  # JAX would wait for the others, who wait for this process
+        sys.exit(code)
+
+
+def _leaves_others(error: Exception) -> bool:
+    """See `training.distributed`, which is only there where it was needed."""
+    distributed = sys.modules.get("convax.training.distributed")
+    return distributed is not None and distributed.leaves_others(error)
 
 
 def _explain(error: Exception) -> int:
@@ -416,6 +465,8 @@ def _explain(error: Exception) -> int:
         _complain(str(error))
         if type(error).__name__ == "InterruptedRun":
             return 128 + getattr(error, "signum", 2)
+        if type(error).__name__ == "LostProcessError":
+            return LOST
         return 1 if type(error).__name__ == "NonFiniteError" else 2
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{error.filename}: "

@@ -135,6 +135,19 @@ def _times(shape: Shape) -> str:
     return "x".join(map(str, shape))
 
 
+def group_counts(layer: Layer, in_shape: Shape) -> set[int]:
+    """The numbers of groups of a network's convolutions.
+
+    Example:
+        >>> from .layers import conv
+        >>> from .layer import serial
+        >>> sorted(group_counts(serial(conv(8, 3), conv(8, 3, groups=4)), (1, 8, 8, 3)))
+        [1, 4]
+    """
+    _, params, state = init_shapes(layer, in_shape)
+    return set(_groups(_program(layer, params, state, in_shape)))
+
+
 def _walk(
     layer: Layer, path: str, in_shape: Shape, field: Field | None
 ) -> tuple[Shape, Field | None, list[Row]]:
@@ -234,6 +247,15 @@ def _lowerings(jaxpr: Jaxpr) -> Iterator[Lowerings]:
             yield Lowerings(*names)
         for inner in _inner(eqn.params):
             yield from _lowerings(inner)
+
+
+def _groups(jaxpr: Jaxpr) -> Iterator[int]:
+    """Of every convolution in a program and those it calls."""
+    for eqn in jaxpr.eqns:
+        if eqn.primitive is conv_p:
+            yield eqn.params["geometry"].groups
+        for inner in _inner(eqn.params):
+            yield from _groups(inner)
 
 
 def _array(variable: Any) -> jax.ShapeDtypeStruct:

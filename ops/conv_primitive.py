@@ -21,7 +21,7 @@ not have. Batch axes on both, as of many networks in one program, lead both arra
 that is `stacked`, and what is said above holds for each element of the stack (`conv_stacked`).
 
 Each is lowered to XLA's own convolution (`conv_plain`), and on CPU to the fastest of several forms
-(`conv_cpu`).
+(`conv_cpu`); on a mesh, to one for each device (`conv_mesh`).
 
 References:
     Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
@@ -37,6 +37,7 @@ from jax.interpreters import ad, batching, mlir
 
 from .conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .conv_geometry import Geometry
+from .conv_mesh import on_mesh
 from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_stacked import fold, stacked_as_groups, stacked_on_cpu, unfold
 from .varying import vary_like
@@ -100,10 +101,10 @@ def _define(
     def lowering(form, form_of_stack):
         def lower(a, b, *, geometry, stacked):
             if not stacked:
-                return form(a, b, geometry=geometry)
+                return on_mesh(form, roles, a, b, geometry=geometry)
             if a.shape[0] == 0:
                 return jnp.zeros((0, *shape(a.shape[1:], b.shape[1:], geometry)), a.dtype)
-            return form_of_stack(roles, a, b, geometry=geometry)
+            return on_mesh(partial(form_of_stack, roles), roles, a, b, geometry=geometry, lead=1)
 
         return mlir.lower_fun(lower, multiple_results=False)
 

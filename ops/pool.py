@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from .conv_mesh import rows_are_cut
 from .dtype import wide
 from .lowering import is_plain
 from .pool_window import (
@@ -134,6 +135,8 @@ def pool_output_shape(
 @partial(jax.jit, static_argnums=1)
 def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """The maximum over windows that are written out."""
+    if rows_are_cut(x):
+        return _max_on_cpu(x, axes)
     if is_plain():
         return _native_max(x, axes)
     if is_whole(axes):

@@ -61,7 +61,11 @@ def run_on_four_devices(tmp_path):
         file.write_text(script)
         finished = subprocess.run(
             [sys.executable, str(file)],
-            env={"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
+            env={
+                "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+                "JAX_PLATFORMS": "cpu",
+                "NPROC": "64",
+            },
             cwd=tmp_path,
             capture_output=True,
             text=True,

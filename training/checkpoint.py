@@ -84,7 +84,7 @@ def write(
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
-    name = f"step-{taken.step:08d}"
+    name = name_of(taken.step)
     if (folder / name).exists():
         return name  # the same step is the same state: training is deterministic
     aside = folder / f".{name}.{os.getpid()}"
@@ -138,6 +138,11 @@ def names(folder: Path) -> list[str]:
     """The checkpoints in a folder, the newest first."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((e.name for e in found if _NAME.fullmatch(e.name)), key=step_of, reverse=True)
+
+
+def name_of(step: int) -> str:
+    """The name of the checkpoint of a step."""
+    return f"step-{step:08d}"
 
 
 def step_of(name: str) -> int:

@@ -12,7 +12,7 @@ import math
 from collections.abc import Generator, Iterator
 from contextlib import closing
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,7 +46,14 @@ class Pace:
 
 
 def chunks(
-    split: Split, config: Config, pace: Pace, *, start: int, total: int, every: float
+    split: Split,
+    config: Config,
+    pace: Pace,
+    *,
+    start: int,
+    total: int,
+    every: float,
+    rows: slice = slice(None),
 ) -> Generator[Chunk, None, None]:
     """The batches of the steps from `start` to `total`, cut into chunks.
 
@@ -59,20 +66,20 @@ def chunks(
         start: counts from 0; where a run is resumed, more.
         total: the number of steps of the whole run.
         every: the steps between evaluations, not rounded.
+        rows: the part of each batch to gather; all of it by default.
     """
     batch_size, room = config.training.batch_size, most_steps(split, config)
     # Where a small update is to stop the run, every step is looked at.
     most = room if config.stop.min_update is None else 1
-    position, batches = (
-        start,
-        read_batches(split, seed=config.seed, batch_size=batch_size, start=start, stop=total),
+    position, size = start, len(range(batch_size)[rows])
+    batches = read_batches(
+        split, seed=config.seed, batch_size=batch_size, start=start, stop=total, rows=rows
     )
     with closing(batches):
         for stop, evaluated in windows(start, total, every=every, most=config.training.log_every):
             while position < stop:
                 count = min(most, pace.steps, stop - position)
-                images = np.zeros((room, batch_size, *split.images.shape[1:]), split.images.dtype)
-                labels = np.zeros((room, batch_size, *split.labels.shape[1:]), split.labels.dtype)
+                images, labels = (np.zeros((room, size, *a.shape[1:]), a.dtype) for a in split)
                 for i in range(count):
                     images[i], labels[i] = next(batches)
                 position += count
@@ -83,8 +90,8 @@ def chunks(
 class Feed:
     """`chunks`, one after the other, which can start again at another step."""
 
-    def __init__(self, split: Split, config: Config, pace: Pace, *, total: int, every: float):
-        self._from = partial(chunks, split, config, pace, total=total, every=every)
+    def __init__(self, split: Split, config: Config, pace: Pace, **more: Any):
+        self._from = partial(chunks, split, config, pace, **more)
         self._chunks: Generator[Chunk, None, None] | None = None
 
     def start(self, step: int) -> Chunk | None:

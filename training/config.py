@@ -262,6 +262,27 @@ class Stop(Table):
         return self
 
 
+Devices = PositiveInt | Literal[-1, "all"]
+
+
+class Mesh(Table):
+    """How many devices share in what; see `training.mesh`. -1 or "all": those that are left."""
+
+    data: Devices = 1
+    fsdp: Devices = 1
+    spatial: Devices = 1
+    towers: Devices = 1
+
+    @model_validator(mode="after")
+    def _one_takes_the_rest(self):
+        rest = [axis for axis in type(self).model_fields if getattr(self, axis) in (-1, "all")]
+        if len(rest) > 1:
+            raise ValueError(
+                f'{" and ".join(rest)} are "all": one alone can take the devices that are left'
+            )
+        return self
+
+
 _LAYER_TABLES = choice("type", [table("type", n, f) for n, f in LAYERS.items()])
 
 
@@ -331,6 +352,7 @@ class Config(Table):
     init_from: InitFrom | None = None
     records: Records = Records()
     sweep: Annotated[GridSweep | RandomSweep, Field(discriminator="method")] | None = None
+    mesh: Mesh | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -393,6 +415,15 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _override(raw, override)
     return validate(raw, where)
+
+
+def load_mesh(overrides: Sequence[str]) -> Mesh:
+    """The ``[mesh]`` that overrides such as ``mesh.data=4`` make by themselves.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return load_config("lenet5-digits", overrides).mesh or Mesh()
 
 
 _MOST_LINES = 20

@@ -10,21 +10,22 @@ import math
 import shlex
 import signal
 import time
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from . import checkpoint, lock, restoring
+from . import checkpoint, distributed, lock, restoring
 from .chunk import Feed, Pace, most_steps
-from .config import Config, ConfigError
+from .config import Config, ConfigError, Mesh
 from .duration import interval
 from .evaluation import evaluate_split, make_eval_step_of
 from .experiment import Experiment, clock_of, prepare, step_keywords, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
+from .mesh import Layout, layout_of
 from .meter import Meter
 from .nonfinite import NonFiniteError, give_up, odd_step
 from .paths import named_leaves
@@ -75,18 +76,28 @@ def train(
         raise ConfigError("sweep: makes several runs; `convax train` or training.study trains them")
     check_records(config)
     folder, display = None if beside is None else Path(beside), display or Silent()
-    config = with_found_weights(with_found_data(config, folder), folder)
-    experiment = prepare(config)
-    train_state, taken = start_of(experiment)
-    run = create_run(config, Path(out), experiment.card)
-    with lock.held(run.path), followed(run, config, display) as display:
-        _fit(run, experiment, train_state, Memory(), display, taken)
+    out = Path(distributed.told(str(out)))
+    with distributed.watched(out), ExitStack() as locked:
+        with distributed.together("begin"):
+            config = with_found_weights(with_found_data(config, folder), folder)
+            experiment = prepare(config)
+            layout = layout_of(experiment)
+            train_state, taken = start_of(experiment)
+        distributed.check_alike("data", experiment.card.fingerprint)
+        with distributed.together("make the run directory"):
+            run = distributed.Onlooker(out)
+            if distributed.is_first():
+                run = create_run(config, out, experiment.card)
+                locked.enter_context(lock.held(run.path))
+                display = locked.enter_context(followed(run, config, display))
+        _fit(run, experiment, layout, train_state, Memory(), display, taken)
     return run
 
 
 def resume(
     path: str | Path,
     *,
+    mesh: Mesh | None = None,
     display: Display | None = None,
     force: bool = False,
     skip_nonfinite: int | None = None,
@@ -98,6 +109,8 @@ def resume(
 
     Args:
         path: the run directory.
+        mesh: in place of the one in its config, for another number of devices: sums are then
+            rounded otherwise.
         display: where progress goes; nowhere by default.
         force: go on although config, data, code or device have changed, to another result; or
             although something of the run is damaged.
@@ -108,47 +121,70 @@ def resume(
         RunError: not a run directory, finished already, in use, changed, or damaged.
         CheckpointError: its checkpoints are of another network.
     """
-    restoring.complete(Run(Path(path)))
-    run, display = open_run(path), display or Silent()
-    with lock.held(run.path):
-        if run.info().get("status") == "finished" and not restoring.lacks_dataset(run):
-            raise RunError(f"{path}: this run is finished; nothing to resume")
-        experiment = prepare(run.config())
-        restoring.check_unchanged(run, experiment, force=force)
-        if skip_nonfinite is not None:
-            experiment = restoring.skipping(run, experiment, skip_nonfinite)
-        found = restoring.newest_whole(run, experiment.template, display, force=force)
-        restoring.keep_metrics(run, found, force=force)
-        run.update_info(status="running")
-        with followed(run, experiment.config, display) as display:
-            if found is None:
-                train_state, taken = start_of(experiment)
-                _fit(run, experiment, train_state, Memory(), display, taken)
-            else:
-                _fit(run, experiment, found.train_state, found.memory, display)
+    display = display or Silent()
+    with distributed.watched(Path(path)), ExitStack() as locked:
+        with distributed.together("resume"):
+            if distributed.is_first():
+                restoring.complete(Run(Path(path)))
+        with distributed.together("resume"):
+            run = open_run(path)
+            if run.info().get("status") == "finished" and not restoring.lacks_dataset(run):
+                raise RunError(f"{path}: this run is finished; nothing to resume")
+            experiment, found = prepare(run.config()), None
+            if distributed.is_first():
+                locked.enter_context(lock.held(run.path))
+                restoring.check_unchanged(run, experiment, force=force)
+                if skip_nonfinite is not None:
+                    experiment = restoring.skipping(run, experiment, skip_nonfinite)
+                found = restoring.newest_whole(run, experiment.template, display, force=force)
+                restoring.keep_metrics(run, found, force=force)
+                run.update_info(status="running")
+        with distributed.together("resume"):
+            if not distributed.is_first():
+                run = distributed.Onlooker(run.path)
+                experiment = prepare(run.config())
+            if mesh is not None:
+                config = experiment.config.model_copy(update={"mesh": mesh})
+                experiment = experiment._replace(config=config)
+            layout = layout_of(experiment)
+        name = "" if found is None else checkpoint.name_of(int(found.train_state.step))
+        name, taken, memory = distributed.told(name), None, Memory()
+        if not name:
+            train_state, taken = start_of(experiment)
+        elif found is not None:
+            train_state, memory = found.train_state, found.memory
+        else:
+            train_state, saved = checkpoint.read(run.checkpoints, name, experiment.template)
+            memory = Memory.from_json(saved)
+        if distributed.is_first():
+            display = locked.enter_context(followed(run, experiment.config, display))
+        _fit(run, experiment, layout, train_state, memory, display, taken)
     return run
 
 
 def _fit(
     run: Run,
     experiment: Experiment,
+    layout: Layout,
     train_state: TrainState,
     memory: Memory,
     display: Display,
     taken: Taken | None = None,
 ) -> None:
     """Train, and test the best; what the disk refuses to take is said in one line."""
-    display.note(_opening_line(run, experiment, int(train_state.step)))
+    display.note(_opening_line(run, experiment, layout, int(train_state.step)))
+    train_state = layout.put(train_state)
     try:
         with closing(display):
-            train_steps = _compile(run, experiment, train_state, display)
-            eval_step = make_eval_step_of(experiment)
+            train_steps = _compile(run, experiment, layout, train_state, display)
+            eval_step = layout.evaluating(make_eval_step_of(layout.spread(experiment)))
+            programs = (train_steps, eval_step)
             train_state, memory = _steps(
-                run, experiment, (train_steps, eval_step), train_state, memory, display, taken
+                run, experiment, layout, programs, train_state, memory, display, taken
             )
         if memory.reason:
             display.note(f"stopped early: {memory.reason}")
-        finish(run, experiment, eval_step, train_state, memory.reason, display)
+        finish(run, experiment, layout, eval_step, train_state, memory.reason, display)
     except OSError as error:
         raise cannot_write(run, error) from None
 
@@ -156,6 +192,7 @@ def _fit(
 def _steps(
     run: Run,
     experiment: Experiment,
+    layout: Layout,
     programs: tuple[Any, Any],
     train_state: TrainState,
     memory: Memory,
@@ -167,29 +204,40 @@ def _steps(
     (train_steps, eval_step), rules = programs, stopping_rules(config)
     clock = clock_of(config, experiment.card.counts["train"], total)
     every = interval(config.training.evaluate_every, clock)
-    feed = Feed(experiment.dataset.train, config, pace := Pace(), total=total, every=every)
+    rows = layout.rows(config.training.batch_size)
+    feed = Feed(
+        experiment.dataset.train, config, pace := Pace(), total=total, every=every, rows=rows
+    )
     step, meter = int(train_state.step), Meter(run, experiment, display, memory.window)
 
-    with closing(feed), signals_noted() as signals, Saver(run, experiment, every=every) as saver:
+    make_saver = Saver if distributed.is_first() else distributed.NoSaver
+    with (
+        closing(feed),
+        signals_noted() as signals,
+        make_saver(run, experiment, every=every) as saver,
+    ):
         if taken is not None:
-            note_start(run, saver, train_state, taken, display)
+            note_start(run, saver, layout.gathered(train_state), taken, display)
         chunk = feed.start(step)
         while chunk is not None and memory.reason is None:
             began = time.perf_counter()
-            train_state, metrics = train_steps(train_state, chunk.images, chunk.labels, chunk.steps)
+            batches = layout.feed_chunk(chunk, config.training.batch_size, rows)
+            train_state, metrics = train_steps(train_state, *batches, chunk.steps)
             done, chunk = chunk, feed.next()  # gathered while the device is at work
             fine = int(train_state.step) - step  # steps that were finite numbers throughout
             metrics = {k: m[: fine + 1] for k, m in jax.device_get(metrics).items()}
             pace.took(int(done.steps), time.perf_counter() - began)
+            pace.steps, noted = distributed.agree(pace.steps, signals)
             step += fine
             meter.add(step, {k: m[: min(fine, done.steps)] for k, m in metrics.items()})
             if fine < done.steps:
                 odd = odd_step(step + 1, metrics)
                 if memory.skipped == config.training.skip_nonfinite:
-                    saver.save(train_state, here(memory, meter, step))
+                    last = layout.gathered(train_state)
+                    saver.save(last, here(memory, meter, step))
                     saver.wait()
                     batch = (done.images[fine], done.labels[fine])
-                    raise give_up(run, experiment, odd, train_state, batch)
+                    raise distributed.give_up(give_up, run, experiment, odd, last, batch)
                 run.log({"kind": "skipped", **odd.as_json()})
                 memory = memory._replace(skipped=memory.skipped + 1)
                 step += 1
@@ -205,12 +253,12 @@ def _steps(
             if due:
                 metric = validate(run, experiment, eval_step, train_state, display)
                 memory = after_validation(rules, memory, metric, step)
-            if due or memory.reason or signals:
+            if due or memory.reason or noted:
                 memory = here(memory, meter, step)
-                saver.save(train_state, memory)
-            if signals and step < total and memory.reason is None:
+                saver.save(layout.gathered(train_state), memory)
+            if noted and step < total and memory.reason is None:
                 saver.wait()
-                raise InterruptedRun(run, step, total, signals[0])
+                raise InterruptedRun(run, step, total, noted[0])
     return train_state, memory
 
 
@@ -230,19 +278,25 @@ def note_start(
 
 
 def _compile(
-    run: Run, experiment: Experiment, train_state: TrainState, display: Display
+    run: Run, experiment: Experiment, layout: Layout, train_state: TrainState, display: Display
 ) -> jax.stages.Compiled:
     """The training steps as a program; says how long that took, and the memory it works in."""
     began = time.perf_counter()
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
-    train_steps = make_train_steps(**step_keywords(experiment))
-    program = train_steps.lower(
-        train_state,
-        jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
-        jax.ShapeDtypeStruct((*batches, *split.labels.shape[1:]), split.labels.dtype),
-        jax.ShapeDtypeStruct((), np.int32),
-    ).compile()
+    keywords = step_keywords(layout.spread(experiment))
+    train_steps = make_train_steps(**keywords, out_shardings=layout.outputs)
+    types = [
+        jax.ShapeDtypeStruct(
+            (*batches, *array.shape[1:]),
+            array.dtype,
+            sharding=layout.batches(len(array.shape) + 1, lead=1),
+        )
+        for array in split
+    ]
+    with layout.scope():
+        count = jax.ShapeDtypeStruct((), np.int32)
+        program = train_steps.lower(train_state, *types, count).compile()
     seconds, size = time.perf_counter() - began, step_bytes(program)
     run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
     memory = "" if size is None else f"; a training step works in {as_text(size)}"
@@ -286,26 +340,29 @@ def here(memory: Memory, meter: Meter, step: int) -> Memory:
     return memory._replace(best_step=best_step, window=meter.window)
 
 
-def finish(run, experiment, eval_step, train_state, reason, display, *, draw=True) -> None:
+def finish(run, experiment, layout, eval_step, train_state, reason, display, *, draw=True) -> None:
     """Test the best parameters, write down the result, and draw the pictures."""
+    with distributed.together("save"):
+        pass  # until the best is on the disk
     best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
     step = int(train_state.step)
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
     split = reported_split(experiment.dataset)
     trained = best.trained
-    evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
+    placed = layout.put_trained(*trained)
+    evaluation = evaluate_split(experiment.task, eval_step, *placed, experiment.dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})
         display.note(f"test:  {describe(result['test'])}")
     result["peak_bytes"] = peaks = peak_bytes()
     display.note("peak memory:  " + ", ".join(f"{k} {as_text(v)}" for k, v in peaks.items()))
-    if draw:
+    if draw and distributed.is_first():
         draw_experiment(run, experiment, trained[0], evaluation)
     run.update_info(status="finished", result=result)
 
 
-def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
+def _opening_line(run: Run, experiment: Experiment, layout: Layout, step: int) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
     sizes = [(path, leaf.size) for path, leaf in named_leaves(experiment.template.params)]
     parameters = f"{sum(size for _, size in sizes):,} parameters"
@@ -315,7 +372,7 @@ def _opening_line(run: Run, experiment: Experiment, step: int) -> str:
     verb = f"resuming at step {step}" if step else f"training for {experiment.total_steps} steps"
     return (
         f"{run.path}: {verb}: {parameters}; {counts} images; "
-        f"{len(experiment.card.classes)} classes; {jax.default_backend()}"
+        f"{len(experiment.card.classes)} classes; {layout}"
     )
 
 

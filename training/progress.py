@@ -5,6 +5,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+import jax
+
 
 class Display(Protocol):
     """Where the training loop reports."""
@@ -92,6 +94,11 @@ class Bar:
 def display_for_stdout() -> Display:
     """A bar on a terminal, lines elsewhere."""
     return Bar() if sys.stdout.isatty() else Lines()
+
+
+def display_for_process() -> Display:
+    """That of standard output; of several processes only the first reports."""
+    return display_for_stdout() if jax.process_index() == 0 else Silent()
 
 
 # The figures that are shares, by their key in a record, and as people call them.

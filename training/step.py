@@ -162,6 +162,8 @@ def make_train_steps(
     loss: Loss,
     optimizer: GradientTransformation,
     preprocess: Callable[[Array], Array],
+    *,
+    out_shardings: Any = None,
     **more: Any,
 ) -> jax.stages.Wrapped:
     """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
@@ -175,6 +177,8 @@ def make_train_steps(
     A step whose loss, gradient norm or update norm is not finite is the last: its metrics are
     there, its state is not. What is returned is the state before it, so ``train_state.step`` says
     which step that was.
+
+    `out_shardings` is where state and metrics lie, on a mesh.
 
     It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
     a step are allocated once a call. See `training.chunk` for figures, and how large `count` is.
@@ -203,7 +207,7 @@ def make_train_steps(
         _, _, train_state, rows = jax.lax.while_loop(goes_on, body, start)
         return train_state, rows
 
-    return jax.jit(train_steps, donate_argnums=0)
+    return jax.jit(train_steps, donate_argnums=0, out_shardings=out_shardings)
 
 
 def make_eval_step(

@@ -41,6 +41,7 @@ from .loop import (
     validate,
 )
 from .members import Numbers, differing, numbers_of, with_numbers
+from .mesh import Layout
 from .meter import Meter
 from .nonfinite import give_up, odd_step
 from .progress import Display, Silent
@@ -214,7 +215,7 @@ class _Fit:
             if not self.ended[i]:
                 self.savers[i].wait()
                 step, reason = partial(self.eval_step, self.numbers[i]), self.memories[i].reason
-                about = (member.run, member.experiment, step, self._state(i), reason)
+                about = (member.run, member.experiment, Layout(None), step, self._state(i), reason)
                 finish(*about, self.quiet[i], draw=False)
         return signals
 

@@ -12,7 +12,13 @@ from .streamed import Streamed
 
 
 def read_batches(
-    split: Split, *, seed: int, batch_size: int, start: int, stop: int
+    split: Split,
+    *,
+    seed: int,
+    batch_size: int,
+    start: int,
+    stop: int,
+    rows: slice = slice(None),
 ) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
     """The batches of the steps from `start` to `stop`, see `batch_indices`.
 
@@ -23,6 +29,7 @@ def read_batches(
         split: the examples.
         seed, batch_size: see `batch_indices`.
         start, stop: steps.
+        rows: the part of each batch to read; all of it by default.
 
     Raises:
         DataError: a picture cannot be read, or Grain is not installed.
@@ -30,7 +37,7 @@ def read_batches(
     size = len(split.labels)
 
     def indices(step: int) -> np.ndarray:
-        return batch_indices(step, size=size, batch_size=batch_size, seed=seed)
+        return batch_indices(step, size=size, batch_size=batch_size, seed=seed)[rows]
 
     if not isinstance(split.images, Streamed):
         for step in range(start, stop):
@@ -38,7 +45,7 @@ def read_batches(
             yield split.images[batch], split.labels[batch]
         return
 
-    decoder = _Decoder(split.images, seed, batch_size)
+    decoder = _Decoder(split.images, seed, batch_size, rows)
     steps = iter(_prefetched(decoder, start, stop, split.images.workers))
     try:
         for step, images in zip(range(start, stop), steps, strict=True):
@@ -52,14 +59,14 @@ def read_batches(
 class _Decoder:
     """The images of a batch by its step: what a worker process does; so it can be pickled."""
 
-    def __init__(self, images: Streamed, seed: int, batch_size: int):
-        self._images, self._seed, self._batch_size = images, seed, batch_size
+    def __init__(self, images: Streamed, seed: int, batch_size: int, rows: slice):
+        self._images, self._seed, self._batch_size, self._rows = images, seed, batch_size, rows
 
     def __call__(self, step: int) -> np.ndarray | str:
         size = len(self._images)
         batch = batch_indices(step, size=size, batch_size=self._batch_size, seed=self._seed)
         try:
-            return self._images.read(batch)
+            return self._images.read(batch[self._rows])
         except DataError as error:
             return str(error)  # an exception would come out of Grain as another
 

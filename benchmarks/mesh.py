@@ -1,0 +1,153 @@
+"""What a mesh changes and costs: parameters after some steps, and the time of a step.
+
+    python benchmarks/mesh.py [--steps 20] [--rounds 5]
+
+Trains small networks on 1, 2, 4 and 8 devices of the host, each layout in a process of its own, on
+the same batches, and prints a table: the largest difference of any parameter from the run without
+a mesh, relative to the largest element of its array, and the processor's time for a step, all cores
+together, over that without a mesh (medians). The devices share the cores, so no gain is to be
+expected here; what the ratio shows is the work that a mesh adds.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+
+LAYOUTS = [
+    {},
+    {"data": 1},
+    {"data": 2},
+    {"data": 4},
+    {"data": 8},
+    {"fsdp": 2},
+    {"fsdp": 4},
+    {"fsdp": 8},
+    {"spatial": 2},
+    {"spatial": 4},
+    {"spatial": 8},
+    {"data": 2, "fsdp": 2, "spatial": 2},
+    {"towers": 2},
+    {"data": 4, "towers": 2},
+]
+NETWORKS = {
+    "LeNet-5": 'model={name="lenet5",activation="relu",pool="max"}',
+    "ResNet-20": 'model={name="resnet_cifar",depth=20}',
+    "two towers": (
+        'model={layers=[{type="conv",features=32,window=5,padding="SAME"},{type="relu"},'
+        '{type="max_pool",window=3,stride=2,padding="SAME"},'
+        '{type="conv",features=64,window=3,padding="SAME",groups=2},{type="relu"},'
+        '{type="flatten"},{type="dense",features=128},{type="relu"},'
+        '{type="dense",features=10}]}'
+    ),
+}
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--steps", type=int, default=20)
+    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--layout", help=argparse.SUPPRESS)
+    arguments.add_argument("--network", help=argparse.SUPPRESS)
+    given = arguments.parse_args()
+    if given.layout is not None:
+        print(json.dumps(measured(given.network, json.loads(given.layout), given)))
+        return
+    print(
+        "| network | mesh | difference | processor's time | bytes of a step |\n"
+        "|---|---|---|---|---|"
+    )
+    for network in NETWORKS:
+        alone = None
+        for layout in LAYOUTS:
+            if "towers" in layout and network != "two towers":
+                continue
+            found = in_a_process(network, layout, given)
+            alone = alone or found
+            worst = max(
+                difference(a, b) for a, b in zip(found["params"], alone["params"], strict=True)
+            )
+            ratio = found["seconds"] / alone["seconds"]
+            axes = " x ".join(f"{axis} {size}" for axis, size in layout.items()) or "none"
+            text = f"{1e3 * found['seconds']:.1f} ms" if found is alone else f"{ratio:.2f}"
+            size = f"{found['bytes'] / 2**20:.1f} MiB"
+            print(f"| {network} | {axes} | {worst:.1e} | {text} | {size} |", flush=True)
+
+
+def difference(array, other):
+    array, other = np.asarray(array), np.asarray(other)
+    return float(np.abs(array - other).max() / max(np.abs(other).max(), 1e-30))
+
+
+def in_a_process(network, layout, given):
+    devices = max(1, int(np.prod(list(layout.values()))))
+    command = [sys.executable, __file__, "--network", network, "--layout", json.dumps(layout)]
+    command += ["--steps", str(given.steps), "--rounds", str(given.rounds)]
+    flags = f"--xla_force_host_platform_device_count={devices}"
+    env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "64"}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(done.stderr[-3000:])
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def measured(network, layout, given):
+    """The parameters behind `steps` steps, and the median time of a step, over `rounds`."""
+    from functools import partial
+
+    import jax
+
+    from convax.training.chunk import Pace, chunks, most_steps
+    from convax.training.config import load_config
+    from convax.training.experiment import prepare
+    from convax.training.footprint import step_bytes
+    from convax.training.mesh import layout_of
+    from convax.training.preprocess import preprocess
+    from convax.training.step import make_train_steps
+
+    steps, written = given.steps, ",".join(f"{k}={v}" for k, v in layout.items())
+    sets = [NETWORKS[network], "input.size=[32,32]", f"training.log_every={steps}"]
+    sets += [f"training.steps={steps}", *([f"mesh={{{written}}}"] if layout else [])]
+    sets += [
+        'optimizer={name="momentum",learning_rate=0.01,momentum=0.9,nesterov=false,weight_decay=0.0}'
+    ]
+    config = load_config("lenet5-digits", sets)
+    experiment = prepare(config)
+    place, split = layout_of(experiment), experiment.dataset.train
+    task, spec = experiment.task, experiment.card.preprocessing
+    train_steps = make_train_steps(
+        place.spread(experiment).net,
+        task.loss,
+        experiment.optimizer,
+        partial(preprocess, spec=spec),
+        measures=task.measures,
+        out_shardings=place.outputs,
+    )
+    size, pace = config.training.batch_size, Pace()
+    pace.steps = steps
+    assert most_steps(split, config) == steps
+    rows = place.rows(size)
+    (chunk,) = chunks(split, config, pace, start=0, total=steps, every=steps, rows=rows)
+    batches = place.feed_chunk(chunk, size, rows)
+    with place.scope():
+        program = train_steps.lower(place.put(experiment.init()), *batches, chunk.steps).compile()
+    seconds, end = [], None
+    for _ in range(given.rounds + 1):
+        state = jax.block_until_ready(place.put(experiment.init()))
+        began = time.process_time()
+        end, _ = jax.block_until_ready(program(state, *batches, chunk.steps))
+        seconds.append((time.process_time() - began) / steps)
+    params = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(end.params)]
+    return {
+        "params": params,
+        "seconds": float(np.median(seconds[1:])),
+        "bytes": step_bytes(program),
+    }
+
+
+if __name__ == "__main__":
+    main()
