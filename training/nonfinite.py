@@ -81,7 +81,8 @@ def examine(
     """Which parameters, gradients, updates and activations of a step are finite."""
     optimizer = experiment.optimizer
     watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
-    train_step = make_train_step(**step_keywords(experiment) | {"optimizer": watched})
+    keywords: dict[str, Any] = {**step_keywords(experiment), "optimizer": watched}
+    train_step = make_train_step(**keywords)
     looked = _Looked(train_state.opt_state, *2 * [_finite(train_state.params)])
     unguarded = train_state._replace(opt_state=looked, loss_scale=never(train_state.loss_scale))
     found = {"parameter": _finite(train_state.params)}
