@@ -121,7 +121,7 @@ def test_a_run_json_that_lost_its_origin_is_one_line(stopped):
     del info["origin"]
     (stopped.path / "run.json").write_text(json.dumps(info))
     with pytest.raises(
-        RunError, match="run.json: does not say what made this run; without it"
+        RunError, match=r"run.json: does not say what made this run; without it"
     ) as e:
         convax.resume(stopped.path)
     assert len(str(e.value).splitlines()) == 3
