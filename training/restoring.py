@@ -160,6 +160,8 @@ def _changes(
     run: Run, experiment: Experiment, then: dict[str, Any], now: dict[str, Any]
 ) -> list[str]:
     """The differences between two origins, for people."""
+    if not then:
+        return ["run.json: does not say what made this run; without it, it is written anew"]
     if isinstance(then.get("config"), str):  # run.json was written anew: the key is not known
         then, now = then | {"versions": dict(then["versions"])}, condensed(now)
         then["versions"] |= {k: now["versions"][k] for k in ("convax", "python")}

@@ -6,7 +6,8 @@ A tiny network trains for forty steps, with an evaluation and a checkpoint every
 trains again, N times with a fault each, and is resumed without one. What ends must be the same: every
 file of the checkpoints "last" and "best", the metrics without their timings, the result of the
 test. Or it is refused, with a message and exit code 2: then what was damaged is put back, and the
-same must be reached; or the run is told to go on by --force, and has to. Anything else is lost.
+same must be reached; and a copy that is told to go on by --force, or from which the file is
+removed that the message says to remove, has to go on. Anything else is lost.
 """
 
 import argparse

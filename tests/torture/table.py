@@ -53,7 +53,8 @@ time (killed up to three times in a row), and is then resumed. Python {platform.
 *Resumed identical*: every byte of the last and the best checkpoint, every line of the metrics but for
 timings, and the test's result are those of a run that was never stopped. *Refused*: exit code 2 and a
 message that names what is wrong and the remedy; each was then resumed to the same bytes once the
-file was put back, and a copy went on to its end with `--force`. *Lost*: anything else.
+file was put back. A copy went on to its end with `--force`, or, where `config.toml` or `run.json` could
+not be used, to the same bytes without that file, which is written anew. *Lost*: anything else.
 
 The instants of a kill are the uses of the disk (open, half a write, fsync, rename, mkdir, remove)
 and, by the clock, all others. What refusals say, one for each fault:

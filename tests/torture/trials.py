@@ -124,7 +124,7 @@ class Bench:
         content = file.read_bytes()
         self._damage(file, kind)
         name = f"{kind}: {_group(faults.label('', file.relative_to(place)).strip())}"
-        return self._outcome(place, name, lambda: file.write_bytes(content))
+        return self._outcome(place, name, lambda: file.write_bytes(content), damaged=file)
 
     def _data_changed(self, place: Path) -> Outcome:
         """The data under an unfinished run."""
@@ -167,6 +167,7 @@ class Bench:
         restore: Callable[[], Any] | None = None,
         *,
         forced: bool = True,
+        damaged: Path | None = None,
     ) -> Outcome:
         """Resume, and compare; where it is refused, put back what was damaged and try again."""
         run = place / "run"
@@ -181,22 +182,25 @@ class Bench:
         if ended.crashed or ended.code != 2 or not ended.error or restore is None:
             return Outcome(name, "lost", f"exit code {ended.code}: {ended.output[-1500:]}")
         said = self._anonymous(ended.error, place)
-        if forced and (problem := self._forced(place)):
-            return Outcome(name, "lost", f"--force: {problem}")
+        if forced and (problem := self._remedied(place, damaged)):
+            return Outcome(name, "lost", f"after the remedy: {problem}")
         restore()
         ended = self._resume(place)
         end, detail = self._compared(run) if ended.code == 0 else ("lost", ended.output[-1500:])
         return Outcome(name, "refused" if end == "identical" else end, detail or said)
 
-    def _forced(self, place: Path) -> str | None:
-        """What is wrong with a copy that goes on all the same."""
-        copy = self._place("forced")
+    def _remedied(self, place: Path, damaged: Path | None) -> str | None:
+        """What is wrong with a copy that goes on without that file, or else with --force."""
+        copy, options = self._place("remedied"), ["--force"]
         shutil.copytree(place / "run", copy / "run")
-        ended = self._resume(copy, options=["--force"])
-        readable = "remove it" not in ended.error
+        if damaged is not None and damaged.name in ("config.toml", "run.json"):
+            (copy / "run" / damaged.name).unlink(missing_ok=True)
+            options = []
+        ended = self._resume(copy, options=options)
+        end, detail = ("", "") if ended.code or options else self._compared(copy / "run")
         shutil.rmtree(copy)
-        if ended.crashed or (ended.code != 0 and readable):
-            return f"exit code {ended.code}: {ended.output[-1500:]}"
+        if ended.crashed or ended.code or end == "lost":
+            return f"exit code {ended.code}: {detail}{ended.output[-1500:]}"
         return None
 
     def _compared(self, run: Path) -> tuple[str, str]:

@@ -116,6 +116,17 @@ def test_other_code_or_another_machine_is_refused(stopped, key, line):
         convax.resume(stopped.path)
 
 
+def test_a_run_json_that_lost_its_origin_is_one_line(stopped):
+    info = stopped.info()
+    del info["origin"]
+    (stopped.path / "run.json").write_text(json.dumps(info))
+    with pytest.raises(
+        RunError, match=r"run.json: does not say what made this run; without it"
+    ) as e:
+        convax.resume(stopped.path)
+    assert len(str(e.value).splitlines()) == 3
+
+
 @pytest.mark.parametrize("file", ["params.safetensors", "manifest.json"])
 def test_a_damaged_checkpoint_costs_a_step_back(whole, stopped, file):
     display = Recorder()
