@@ -43,7 +43,8 @@ def _no_bool(value: Any) -> Any:
 
 
 Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
-Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
+Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
 
 
 class Digits(Table):
@@ -456,8 +457,9 @@ def _override(raw: dict[str, Any], override: str) -> None:
     for depth, key in enumerate(keys):
         index: Any = key
         if isinstance(table, list):
-            if not (key.isdecimal() and int(key) < len(table)):
-                raise ConfigError(f"{where}: {key!r} is not an index below {len(table)}")
+            if not (key.isdecimal() and len(key) < 10 and int(key) < len(table)):
+                shown = plain_line(key, 80)
+                raise ConfigError(f"{where}: {shown!r} is not an index below {len(table)}")
             index = int(key)
         elif not isinstance(table, dict):
             raise ConfigError(f"{where}: {keys[depth - 1]!r} is a value, not a table")
