@@ -36,13 +36,13 @@ from .plain_line import plain_line
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 0 or 1
+def _whole(value: Any) -> Any:
+    if isinstance(value, (bool, float)):  # True and 1.0 are equal to 1
         raise ValueError("should be 1 or 3")
     return value
 
 
-Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
 Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
 

@@ -62,7 +62,10 @@ def test_the_table_counts():
         (["seed=2021-02-03"], "seed: should be a valid integer; got 2021-02-03$"),
         (["a" * 5000], r"^--set a+ \.\.\. a+: write --set key=value"),
         (["input.size." + "9" * 5000 + "=1"], r"'9+ \.\.\. 9+' is not an index below 2"),
-        (["input.size=[8, 2147483647]"], "input.size.1: should be less than or equal to 32768; got 2147483647"),
+        (
+            ["input.size=[8, 2147483647]"],
+            "input.size.1: should be less than or equal to 32768; got 2147483647",
+        ),
         (
             ['model={layers=[{type="adaptive_avg_pool", output_size=1000000}]}'],
             "output_size: adaptive_avg_pool: bad output_size: got 1000000, need 1024 bins along an",
