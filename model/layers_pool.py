@@ -89,6 +89,7 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
     """
     levels = [4, 2, 1] if levels is None else levels
     check_positive("spatial_pyramid_pool", levels=levels)
+    _check_bins("spatial_pyramid_pool", levels=levels)
     function = partial(ops.spatial_pyramid_pool, levels=tuple(levels))
     return stateless("spatial_pyramid_pool", function, EVERYWHERE)
 
@@ -127,4 +128,17 @@ def _random_pool(kind: str, op: Callable[..., Array], window, stride, padding) -
 
 def _adaptive_pool(kind: str, op: Callable[..., Array], output_size) -> Layer:
     check_positive(kind, output_size=output_size)
+    _check_bins(kind, output_size=output_size)
     return stateless(kind, partial(op, output_size=plain(output_size)), EVERYWHERE)
+
+
+def _check_bins(kind: str, **values: int | list[int]) -> None:
+    """Each bin is a piece of the program: millions would take hours to compile."""
+    for name, bins in values.items():
+        if max([bins] if isinstance(bins, int) else bins) > _MOST_BINS:
+            raise ValueError(
+                f"{kind}: bad {name}: got {bins}, need {_MOST_BINS} bins along an axis at most"
+            )
+
+
+_MOST_BINS = 1024

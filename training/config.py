@@ -37,14 +37,15 @@ from .plain_line import plain_line
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
 
-def _no_bool(value: Any) -> Any:
-    if isinstance(value, bool):  # which Python takes for 0 or 1
+def _whole(value: Any) -> Any:
+    if isinstance(value, (bool, float)):  # True and 1.0 are equal to 1
         raise ValueError("should be 1 or 3")
     return value
 
 
-Channels = Annotated[Literal[1, 3], BeforeValidator(_no_bool)]
-Size = Annotated[list[PositiveInt], Field(min_length=2, max_length=2)]
+Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
+Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
+Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
 
 
 class Digits(Table):
@@ -499,8 +500,9 @@ def put(raw: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> Non
     for depth, key in enumerate(keys):
         index: Any = key
         if isinstance(table, list):
-            if not (key.isdecimal() and int(key) < len(table)):
-                raise ConfigError(f"{where}: {key!r} is not an index below {len(table)}")
+            if not (key.isdecimal() and len(key) < 10 and int(key) < len(table)):
+                shown = plain_line(key, 80)
+                raise ConfigError(f"{where}: {shown!r} is not an index below {len(table)}")
             index = int(key)
         elif not isinstance(table, dict):
             raise ConfigError(f"{where}: {keys[depth - 1]!r} is a value, not a table")

@@ -208,13 +208,20 @@ def make_schedule(config: Config, clock: Clock) -> Any:
     """The learning rate as a function of the step.
 
     Raises:
-        ConfigError: a duration in it does not fit into the run.
+        ConfigError: a duration in it does not fit into the run, or it grows beyond all bounds.
     """
     table = config.schedule.model_dump(exclude_none=True)
     try:
-        return schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
+        schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
     except ValueError as error:
         raise ConfigError(f"schedule: {error}, in a run of {clock.total} steps") from None
+    last = float(schedule(clock.total - 1))
+    if not math.isfinite(last):
+        raise ConfigError(
+            f"schedule: the learning rate of the last of {clock.total} steps is {last}; "
+            "write a factor below 1, or a longer part of the run for it"
+        )
+    return schedule
 
 
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from convax.training.config import ConfigError, load_config
+from convax.training.experiment import prepare
 from tests.fuzz.configs import bench, try_configs
 from tests.fuzz.files import Bench, try_files
 from tests.fuzz.verdict import INTERNALS, table
@@ -60,6 +61,15 @@ def test_the_table_counts():
         (["seed=" + "[" * 5000], "seed: should be a valid integer"),
         (["seed=2021-02-03"], "seed: should be a valid integer; got 2021-02-03$"),
         (["a" * 5000], r"^--set a+ \.\.\. a+: write --set key=value"),
+        (["input.size." + "9" * 5000 + "=1"], r"'9+ \.\.\. 9+' is not an index below 2"),
+        (
+            ["input.size=[8, 2147483647]"],
+            "input.size.1: should be less than or equal to 32768; got 2147483647",
+        ),
+        (
+            ['model={layers=[{type="adaptive_avg_pool", output_size=1000000}]}'],
+            "output_size: adaptive_avg_pool: bad output_size: got 1000000, need 1024 bins along an",
+        ),
         (["a\x1b[31m=1"], r"a\\x1b\[31m: unknown key"),
     ],
 )
@@ -67,6 +77,13 @@ def test_what_is_said(overrides, message):
     with pytest.raises(ConfigError, match=message) as caught:
         load_config("lenet5-digits", overrides)
     assert len(str(caught.value)) < 1000
+
+
+def test_a_learning_rate_that_grows_beyond_all_bounds():
+    growing = 'schedule={name="exponential", rate=1e30, every=0.01, staircase=false}'
+    config = load_config("lenet5-digits", [growing])
+    with pytest.raises(ConfigError, match=r"the learning rate of the last of \d+ steps is inf"):
+        prepare(config)
 
 
 NASTY = {

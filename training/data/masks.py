@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ..plain_line import plain_line
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
 from .error import DataError
@@ -149,14 +150,18 @@ def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
     for folder, files in found.items():
         if not files:
             raise DataError(
-                f"{root}: no pictures in a folder {folder}; data.images and data.masks should name "
-                "the two folders in data.path"
+                f"{root}: no pictures in a folder {plain_line(folder, 80)}; data.images and data.masks "
+                "should name the two folders in data.path"
             )
     return {folder: sorted(files, key=str) for folder, files in found.items()}
 
 
 def _in_folder(folder: Path) -> list[Place]:
-    return [file for file in visible(folder) if is_picture(file)] if folder.is_dir() else []
+    try:
+        there = folder.is_dir()
+    except OSError:  # a name that the system refuses
+        return []
+    return [file for file in visible(folder) if is_picture(file)] if there else []
 
 
 def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
