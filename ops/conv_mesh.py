@@ -24,7 +24,7 @@ groups whose channels are shared out is wrong or does not compile.
 
 from collections.abc import Callable
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -116,7 +116,8 @@ def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> C
 
 def _rows(geometry: Geometry, n: int) -> tuple[int, int, Geometry]:
     """How many rows to fetch from above and below, and the convolution of a device's rows."""
-    i, w, o, s, d, (low, _) = (axis[0] for axis in geometry[:-1])
+    first: list[Any] = [axis[0] for axis in geometry[:-1]]
+    i, w, o, s, d, (low, _) = first
     if n == 1 or i % n or o % n or i != s * o:
         return 0, 0, geometry
     h, ho = i // n, o // n

@@ -121,7 +121,8 @@ def _runs_at(path: Path) -> list[Run]:
 def _names(paths: Sequence[Path]) -> list[str]:
     """The last part of each path, or as many as it takes to tell them apart."""
     whole = [path.resolve().parts for path in paths]
-    for depth in range(1, max(map(len, whole)) + 1):
+    names, deepest = [""] * len(whole), max(map(len, whole))
+    for depth in range(1, deepest + 1):
         names = ["/".join(parts[-depth:]) for parts in whole]
         if len(set(names)) == len(names):
             break

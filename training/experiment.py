@@ -215,7 +215,7 @@ def make_schedule(config: Config, clock: Clock) -> Any:
         schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
     except ValueError as error:
         raise ConfigError(f"schedule: {error}, in a run of {clock.total} steps") from None
-    last = float(schedule(clock.total - 1))
+    last = float(jax.numpy.asarray(schedule((clock.total or 1) - 1)))
     if not math.isfinite(last):
         raise ConfigError(
             f"schedule: the learning rate of the last of {clock.total} steps is {last}; "

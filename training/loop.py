@@ -210,7 +210,7 @@ def _steps(
     )
     step, meter = int(train_state.step), Meter(run, experiment, display, memory.window)
 
-    make_saver = Saver if distributed.is_first() else distributed.NoSaver
+    make_saver: Any = Saver if distributed.is_first() else distributed.NoSaver
     with (
         closing(feed),
         signals_noted() as signals,
@@ -349,8 +349,9 @@ def finish(run, experiment, layout, eval_step, train_state, reason, display, *, 
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
     split = reported_split(experiment.dataset)
     trained = best.trained
-    placed = layout.put_trained(*trained)
-    evaluation = evaluate_split(experiment.task, eval_step, *placed, experiment.dataset, split)
+    params, state = layout.put_trained(*trained)
+    dataset = experiment.dataset
+    evaluation = evaluate_split(experiment.task, eval_step, params, state, dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})

@@ -92,7 +92,8 @@ class Layout(NamedTuple):
         """The part of a batch that this process feeds."""
         if self.mesh is None:
             return slice(0, batch_size)
-        places = self.batches(1, lead=0).addressable_devices_indices_map((batch_size,))  # type: ignore[union-attr]
+        sharding: Any = self.batches(1, lead=0)
+        places = sharding.addressable_devices_indices_map((batch_size,))
         ends = [index[0].indices(batch_size) for index in places.values()]
         return slice(min(start for start, *_ in ends), max(stop for _, stop, _ in ends))
 
@@ -141,7 +142,9 @@ def layout_of(experiment: Experiment) -> Layout:
             f"mesh: missing; {processes} processes have to share in something: write [mesh] with "
             'data = "all", or --set mesh.data=all'
         )
-    sizes = dict.fromkeys(AXES, 1) if spec is None else axis_sizes(spec, count)
+    sizes: dict[str, int] = dict.fromkeys(AXES, 1)
+    if spec is not None:
+        sizes = axis_sizes(spec, count)
     wanted = math.prod(sizes.values())
     if wanted > count or (processes > 1 and wanted < count):
         asked = " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1) or "1"
@@ -191,10 +194,10 @@ def leaf_spec(shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
     that divides (of equals the last) over `fsdp`. What does not divide is whole on every device.
 
     Example:
-        >>> leaf_spec((3, 3, 64, 96), {"fsdp": 4, "towers": 2})
-        PartitionSpec(None, None, 'fsdp', 'towers')
-        >>> leaf_spec((96,), {"fsdp": 4, "towers": 1})
-        PartitionSpec(None,)
+        >>> tuple(leaf_spec((3, 3, 64, 96), {"fsdp": 4, "towers": 2}))
+        (None, None, 'fsdp', 'towers')
+        >>> tuple(leaf_spec((96,), {"fsdp": 4, "towers": 1}))
+        (None,)
     """
     axes: list[str | None] = [None] * len(shape)
     if sizes["towers"] > 1 and shape and shape[-1] % sizes["towers"] == 0:
@@ -256,7 +259,8 @@ def _spread(experiment: Experiment, layout: Layout) -> Callable[..., Any]:
 
 
 def _evaluate(layout: Layout, eval_step, params, state, *batch):
-    mesh, size = layout.mesh, len(batch[0])
+    mesh: Any = layout.mesh
+    size = len(batch[0])
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     whole = -(-size // parts) * parts
     arrays = []

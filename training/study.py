@@ -210,7 +210,8 @@ def _train_programs(study: Study, programs, display: Display, ready, force: bool
         form, whole = study.info()["form"], Run(study.path)
         signals = fit_together(members, form, whole, display, force=force)
         if signals and number < len(programs):
-            raise InterruptedRun(whole, *[experiments[0].total_steps] * 2, signals[0])
+            total = experiments[0].total_steps
+            raise InterruptedRun(whole, total, total, signals[0])
 
 
 def _has_ended(run: Run) -> bool:

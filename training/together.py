@@ -93,7 +93,8 @@ def make_steps_together(experiment: Experiment, form: Form, shared: bool) -> jax
     def mapped(old: TrainState, numbers: Numbers, images: Array, labels: Array, counts: Array):
         def turn(member) -> tuple[TrainState, Metrics]:
             train_state, numbers, count, *own = member
-            return of_one(train_state, numbers, *(own or (images, labels)), count)
+            batches, classes = own or (images, labels)
+            return of_one(train_state, numbers, batches, classes, count)
 
         own = () if shared else (images, labels)
         return jax.lax.map(turn, (old, numbers, counts, *own))
@@ -165,7 +166,8 @@ class _Fit:
         display: Display,
         stack: ExitStack,
     ):
-        self.members, self.form, self.whole, self.display = members, form, whole, display
+        self.members, self.whole, self.display = members, whole, display
+        self.form: Form = form
         self.experiment = first = members[0].experiment
         self.total, config = first.total_steps, first.config
         self.every = interval(
