@@ -150,8 +150,8 @@ def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
     for folder, files in found.items():
         if not files:
             raise DataError(
-                f"{root}: no pictures in a folder {plain_line(folder, 80)}; data.images and data.masks "
-                "should name the two folders in data.path"
+                f"{root}: no pictures in a folder {plain_line(folder, 80)}; data.images and "
+                "data.masks should name the two folders in data.path"
             )
     return {folder: sorted(files, key=str) for folder, files in found.items()}
 
