@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax import Array
 
 from ..model import Layer, Summary, build, summarize
@@ -215,7 +216,7 @@ def make_schedule(config: Config, clock: Clock) -> Any:
         schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
     except ValueError as error:
         raise ConfigError(f"schedule: {error}, in a run of {clock.total} steps") from None
-    last = float(jax.numpy.asarray(schedule((clock.total or 1) - 1)))
+    last = float(np.asarray(schedule((clock.total or 1) - 1)))
     if not math.isfinite(last):
         raise ConfigError(
             f"schedule: the learning rate of the last of {clock.total} steps is {last}; "
