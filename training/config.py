@@ -487,7 +487,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):
         value = text.strip()
-    put(raw, keys, value, f"--set {override}")
+    put(raw, keys, value, where)
 
 
 def put(raw: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:

@@ -66,6 +66,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
     augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, clock_of(config, card.counts["train"], total_steps))
+    _check_schedule(schedule, total_steps)
     optimizer = make_optimizer(config, schedule)
     net, task = build_network(config, card), make_task(config)
 
@@ -209,20 +210,24 @@ def make_schedule(config: Config, clock: Clock) -> Any:
     """The learning rate as a function of the step.
 
     Raises:
-        ConfigError: a duration in it does not fit into the run, or it grows beyond all bounds.
+        ConfigError: a duration in it does not fit into the run.
     """
     table = config.schedule.model_dump(exclude_none=True)
     try:
         schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
     except ValueError as error:
         raise ConfigError(f"schedule: {error}, in a run of {clock.total} steps") from None
-    last = float(np.asarray(schedule((clock.total or 1) - 1)))
+    return schedule
+
+
+def _check_schedule(schedule: Any, total: int) -> None:
+    """That it does not grow beyond all bounds."""
+    last = float(np.asarray(schedule(total - 1)))
     if not math.isfinite(last):
         raise ConfigError(
-            f"schedule: the learning rate of the last of {clock.total} steps is {last}; "
+            f"schedule: the learning rate of the last of {total} steps is {last}; "
             "write a factor below 1, or a longer part of the run for it"
         )
-    return schedule
 
 
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:

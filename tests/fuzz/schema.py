@@ -80,9 +80,10 @@ def sample(schema: dict[str, Any], root: dict[str, Any], rng: random.Random) -> 
     high = schema.get("maximum", schema.get("exclusiveMaximum", low + 8))
     kind = schema.get("type")
     if kind == "object":
-        optional = [k for k in schema["properties"] if k not in schema.get("required", ())]
+        known = schema.get("properties", {})
+        optional = [k for k in known if k not in schema.get("required", ())]
         some = [*schema.get("required", ()), *(k for k in optional if rng.random() < 0.5)]
-        return {key: sample(schema["properties"][key], root, rng) for key in some}
+        return {key: sample(known[key], root, rng) for key in some}
     if kind == "array":
         count = schema.get("minItems", rng.randrange(3))
         return [sample(schema["items"], root, rng) for _ in range(count)]

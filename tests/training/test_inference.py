@@ -1,6 +1,5 @@
 """The inference function and evaluation of a trained run."""
 
-import json
 
 import jax
 import numpy as np
@@ -162,8 +161,7 @@ def test_no_run_directory(tmp_path):
 
 
 def test_evaluate_notices_changed_data(copied):
-    card = json.loads((copied.path / "dataset.json").read_text())
-    (copied.path / "dataset.json").write_text(json.dumps(card | {"fingerprint": "other"}))
+    copied.write_dataset(copied.dataset()._replace(fingerprint="other"))
     with pytest.raises(RunError, match="the data has changed since this run began"):
         convax.evaluate(copied.path)
 
