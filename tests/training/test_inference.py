@@ -1,6 +1,5 @@
 """The inference function and evaluation of a trained run."""
 
-
 import jax
 import numpy as np
 import pytest
