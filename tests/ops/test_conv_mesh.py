@@ -1,5 +1,7 @@
 """Convolutions and pools cut up among the devices of a mesh: the values and gradients of one."""
 
+import pytest
+
 from convax.ops.conv_geometry import resolve_conv
 from convax.ops.conv_mesh import _rows
 
@@ -85,6 +87,7 @@ for lowering in "fast", "plain":
 """
 
 
+@pytest.mark.slow
 def test_values_and_gradients_are_those_of_one_device(run_on_four_devices):
     run_on_four_devices(CUT_UP)
 
