@@ -75,7 +75,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
         return first_state(config, optimizer, params, state, run_key)
 
     template = jax.eval_shape(init)
-    start = jax.jit(init, compiler_options=_COMPILE_QUICKLY)
+    start = jax.jit(init, compiler_options=COMPILE_QUICKLY)
     check_groups(config.optimizer.groups, template.params)
     return Experiment(
         config=config,
@@ -94,7 +94,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
 
 
 # What runs once need not run fast: LeNet-5's first parameters are there after 0.4 s, not 2.2 s.
-_COMPILE_QUICKLY = {"xla_backend_optimization_level": "0"}
+COMPILE_QUICKLY = {"xla_backend_optimization_level": "0"}
 
 
 def reopen(path: str | Path) -> tuple[Run, Experiment]:

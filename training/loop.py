@@ -27,7 +27,7 @@ from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
 from .mesh import Layout, layout_of
 from .meter import Meter
-from .nonfinite import NonFiniteError, give_up, odd_step
+from .nonfinite import NonFiniteError, Odd, give_up, odd_step
 from .paths import named_leaves
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
@@ -238,14 +238,12 @@ def _steps(
                     saver.wait()
                     batch = (done.images[fine], done.labels[fine])
                     raise distributed.give_up(give_up, run, experiment, odd, last, batch)
-                run.log({"kind": "skipped", **odd.as_json()})
-                memory = memory._replace(skipped=memory.skipped + 1)
+                memory = leave_out(run, memory, odd)
                 step += 1
                 train_state = train_state._replace(step=train_state.step + 1)
                 chunk = feed.start(step)
-            elif rules.min_update is not None and not left_out(metrics, fine - 1):
-                why = after_step(rules, metrics["largest_update"][fine - 1])
-                memory = memory._replace(reason=why)
+            else:
+                memory = after_update(rules, memory, metrics, fine - 1)
             at_end = step == done.stop
             due = at_end and done.evaluated
             if memory.reason or (at_end and done.reported):
@@ -262,9 +260,20 @@ def _steps(
     return train_state, memory
 
 
-def left_out(metrics: dict[str, Any], row: int) -> bool:
-    """Whether a step was left out as its gradients overflowed; see `training.loss_scale`."""
-    return "overflow" in metrics and bool(metrics["overflow"][row])
+def leave_out(run: Run, memory: Memory, odd: Odd) -> Memory:
+    """What is to be remembered of a step that is not finite, and not taken."""
+    run.log({"kind": "skipped", **odd.as_json()})
+    return memory._replace(skipped=memory.skipped + 1)
+
+
+def after_update(rules: Stopping, memory: Memory, metrics: dict[str, Any], row: int) -> Memory:
+    """What is to be remembered of a step, where a small update is to stop the run.
+
+    One that was left out as its gradients overflowed (see `training.loss_scale`) is no small one.
+    """
+    if rules.min_update is None or ("overflow" in metrics and metrics["overflow"][row]):
+        return memory
+    return memory._replace(reason=after_step(rules, metrics["largest_update"][row]))
 
 
 def note_start(

@@ -16,6 +16,7 @@ from jax import Array
 from . import data
 from .config import Config
 from .experiment import (
+    COMPILE_QUICKLY,
     Experiment,
     augmentation_of,
     card_of,
@@ -78,7 +79,7 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
         params, state, run_key = init_network(first.task, first.net, first.card, keys)
         return first_state(first.config, first.optimizer, params, state, run_key)
 
-    start = jax.jit(begin, compiler_options={"xla_backend_optimization_level": "0"})
+    start = jax.jit(begin, compiler_options=COMPILE_QUICKLY)
 
     def member(config: Config) -> Experiment:
         schedule = _schedule(first, config)

@@ -28,7 +28,7 @@ from .loss_scale import never
 from .paths import named_leaves
 from .preprocess import preprocess
 from .run import Run, write_json
-from .step import WATCHED, TrainState, make_train_step
+from .step import WATCHED, TrainState, make_train_step, step_key
 
 
 class NonFiniteError(ArithmeticError):
@@ -133,7 +133,7 @@ def _activations(experiment: Experiment, train_state: TrainState, images: Any) -
 
 
 def _finite_activations(tapped: Layer, train_state: TrainState, x: Array) -> dict[str, Array]:
-    key = jax.random.fold_in(train_state.key, train_state.step)
+    key = step_key(train_state.key, train_state.step)
     params, state = train_state.params, train_state.state
     (_, found), _ = tapped.apply(params, state, x, train=True, key=key)
     return {path: _finite(y) for path, y in found.items()}

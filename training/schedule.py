@@ -17,7 +17,16 @@ import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from .schedule_common import Part, Schedule, check, check_run, rise_of, under_any_promotion
+from .schedule_common import (
+    Part,
+    Schedule,
+    check,
+    check_divisors,
+    check_run,
+    check_warmup,
+    rise_of,
+    under_any_promotion,
+)
 from .schedule_shapes import linear_onecycle, piecewise, polynomial, restarts
 
 
@@ -99,7 +108,7 @@ def cosine(peak: float, steps: int, *, warmup: Part = 0.0, end: float = 0.0) -> 
         Loshchilov & Hutter, ICLR 2017, arXiv:1608.03983.
     """
     check_run("cosine", peak, steps)
-    check("cosine", "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
+    check_warmup("cosine", warmup)
     check("cosine", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
     import optax
 
@@ -151,9 +160,8 @@ def onecycle(
         Smith & Topin, 2017, arXiv:1708.07120.
     """
     check_run("onecycle", peak, steps)
-    check("onecycle", "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
-    check("onecycle", "initial_div", initial_div, 1 <= initial_div < math.inf, "a number >= 1")
-    check("onecycle", "final_div", final_div, 1 <= final_div < math.inf, "a number >= 1")
+    check_warmup("onecycle", warmup)
+    check_divisors("onecycle", initial_div=initial_div, final_div=final_div)
     import optax
 
     factors = {rise_of(warmup, steps): initial_div, steps: 1 / (initial_div * final_div)}

@@ -37,6 +37,17 @@ def check_run(function: str, peak, steps) -> None:
     check(function, "steps", steps, whole, "a whole number of updates >= 1")
 
 
+def check_warmup(function: str, warmup: float) -> None:
+    """Refuse a rise that is no part of the run, or all of it."""
+    check(function, "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
+
+
+def check_divisors(function: str, **divisors: float) -> None:
+    """Refuse to divide the peak by less than 1, or by infinity."""
+    for name, value in divisors.items():
+        check(function, name, value, 1 <= value < math.inf, "a number >= 1")
+
+
 def check(function: str, name: str, value, within: bool | np.bool_, need: str) -> None:
     """Refuse what is not `within` its range."""
     if not within:

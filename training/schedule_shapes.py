@@ -6,7 +6,16 @@ from itertools import pairwise
 
 import jax.numpy as jnp
 
-from .schedule_common import Part, Schedule, check, check_run, rise_of, under_any_promotion
+from .schedule_common import (
+    Part,
+    Schedule,
+    check,
+    check_divisors,
+    check_run,
+    check_warmup,
+    rise_of,
+    under_any_promotion,
+)
 
 
 def polynomial(peak: float, steps: int, *, power: float = 2.0, end: float = 0.0) -> Schedule:
@@ -123,10 +132,9 @@ def linear_onecycle(
     """
     name = "linear_onecycle"
     check_run(name, peak, steps)
-    check(name, "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
+    check_warmup(name, warmup)
     check(name, "back", back, warmup < back <= 1, "a fraction of the run above warmup, at most 1")
-    check(name, "initial_div", initial_div, 1 <= initial_div < math.inf, "a number >= 1")
-    check(name, "final_div", final_div, 1 <= final_div < math.inf, "a number >= 1")
+    check_divisors(name, initial_div=initial_div, final_div=final_div)
     low, least = 1 / initial_div, 1 / (initial_div * final_div)
     at = [0, rise_of(warmup, steps), round(back * steps), steps]
     return _through(peak, at, [low, 1.0, low, least])

@@ -32,10 +32,11 @@ from .footprint import as_text, step_bytes
 from .init_from import Taken, start_of
 from .loop import (
     InterruptedRun,
+    after_update,
     after_validation,
     finish,
     here,
-    left_out,
+    leave_out,
     note_start,
     stopping_rules,
     validate,
@@ -50,7 +51,6 @@ from .run import Run
 from .saver import Memory, Saver
 from .signals import signals_noted
 from .step import Metrics, TrainState, make_train_steps
-from .stopping import after_step
 from .tensorboard import followed
 
 Form = Literal["map", "vmap"]
@@ -284,13 +284,11 @@ class _Fit:
                 self.ended[i] = True
                 self.display.note(str(give_up(run, experiment, odd, self._state(i), batch)))
                 return
-            run.log({"kind": "skipped", **odd.as_json()})
-            memory = memory._replace(skipped=memory.skipped + 1)
+            memory = leave_out(run, memory, odd)
             self.steps[i] = step = step + 1
             self.states = self.states._replace(step=self.states.step.at[i].set(step))
-        elif rules.min_update is not None and not left_out(metrics, fine - 1):
-            why = after_step(rules, metrics["largest_update"][fine - 1])
-            memory = memory._replace(reason=why)
+        else:
+            memory = after_update(rules, memory, metrics, fine - 1)
         at_end = step == done.stop
         due = at_end and done.evaluated
         if memory.reason or (at_end and done.reported):
