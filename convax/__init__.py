@@ -14,10 +14,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from convax import model, ops, training
+    from convax import explain, inference, model, ops, training
+    from convax.inference.predictor import Predictor, load
     from convax.training.config import load_config
     from convax.training.evaluation import evaluate
-    from convax.training.inference import Predictor, load
     from convax.training.loop import resume, train
     from convax.training.torch_weights import load_torch, save_torch
     from convax.training.weights import load_weights, save_weights
@@ -26,6 +26,8 @@ __version__ = "0.1.0"
 __all__ = [
     "Predictor",
     "evaluate",
+    "explain",
+    "inference",
     "load",
     "load_config",
     "load_torch",
@@ -40,9 +42,9 @@ __all__ = [
 ]
 
 _HOME = {
-    "Predictor": "training.inference",
+    "Predictor": "inference.predictor",
     "evaluate": "training.evaluation",
-    "load": "training.inference",
+    "load": "inference.predictor",
     "load_config": "training.config",
     "load_torch": "training.torch_weights",
     "load_weights": "training.weights",
@@ -56,7 +58,7 @@ _HOME = {
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(import_module(f"convax.{_HOME[name]}"), name)
-    if name in ("model", "ops", "training"):
+    if name in ("explain", "inference", "model", "ops", "training"):
         return import_module(f"convax.{name}")
     raise AttributeError(f"module 'convax' has no attribute {name!r}")
 

@@ -11,7 +11,7 @@ import pytest
 
 import convax
 
-LEVELS = ["ops", "model", "training", "convax"]
+LEVELS = ["ops", "model", "training", "explain", "inference", "convax"]
 # Where the packages are in the repository; installed elsewhere, the same files are the modules'.
 PACKAGES = {
     "convax.ops": "ops",
@@ -19,6 +19,8 @@ PACKAGES = {
     "convax.training": "training",
     "convax.training.augment": "training/augment",
     "convax.training.data": "training",
+    "convax.explain": "explain",
+    "convax.inference": "inference",
     "convax": "convax",
 }
 

@@ -1,1 +1,1 @@
-"""From a config to a trained network: data, optimizers, the loop, checkpoints, inference."""
+"""From a config to a trained network: data, optimizers, the loop, checkpoints, evaluation."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +14,6 @@ from .config import Config
 from .report_classification import draw
 from .step import accuracy, is_correct, make_loss, make_probabilities
 from .task import Batches, Numbers, Question, Saying, Task, unchanged
-
-if TYPE_CHECKING:
-    from .inference import Predictor
 
 
 def classification(config: Config) -> Task:
@@ -60,7 +57,7 @@ def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, 
     return {"loss": float(totals["loss"]) / count, "accuracy": int(totals["correct"]) / count}
 
 
-def predict(predictor: "Predictor", run: Path) -> Callable[[Question], Saying]:
+def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
     """The most probable classes of a picture."""
     del run
 

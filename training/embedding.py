@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,9 +15,6 @@ from .config import Config, Contrastive
 from .report_embedding import draw
 from .retrieval import nearest, recalls, verification
 from .task import Batches, Numbers, Question, Saying, Task, unchanged
-
-if TYPE_CHECKING:
-    from .inference import Predictor
 
 GALLERY = 100  # training images of each class that a picture is compared with
 
@@ -119,7 +116,7 @@ def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, 
     }
 
 
-def predict(predictor: "Predictor", run: Path) -> Callable[[Question], Saying]:
+def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
     """The classes whose training images lie nearest, and the distances between the pictures."""
     from .experiment import reopen  # which imports this module
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,9 +18,6 @@ from .iou import ious, right_and_union
 from .preprocess import Preprocessing, preprocess_masks, restore_maps
 from .report_segmentation import draw, write_mask
 from .task import Batches, Numbers, Question, Saying, Task
-
-if TYPE_CHECKING:
-    from .inference import Predictor
 
 
 def segmentation(config: Config) -> Task:
@@ -128,7 +125,7 @@ def answer(logits: Array, preprocessing: Preprocessing, image_shape: tuple[int, 
     return restore_maps(probabilities, preprocessing, image_shape)
 
 
-def predict(predictor: "Predictor", run: Path) -> Callable[[Question], Saying]:
+def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
     """The class of each pixel, written as a picture of the image's own size."""
     del run
 

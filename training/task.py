@@ -11,16 +11,13 @@ Everything else in `training` is the same for all of them. `training.classificat
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jax import Array
 
 from .data import Split
 from .preprocess import Preprocessing
-
-if TYPE_CHECKING:
-    from .inference import Predictor
 
 Numbers: TypeAlias = dict[str, np.ndarray]
 
@@ -66,7 +63,7 @@ class Task(NamedTuple):
     figures: Callable[[Numbers, np.ndarray, np.ndarray], dict[str, float]]
     answer: Callable[[Array, Preprocessing, tuple[int, ...]], Array]
     draw: Callable[["Findings"], list[Path]]
-    predict: Callable[["Predictor", Path], Callable[["Question"], "Saying"]]
+    predict: Callable[[Any, Path], Callable[["Question"], "Saying"]]
     batches: "Batches"
 
 

@@ -18,7 +18,7 @@ from typing import NamedTuple
 import matplotlib.pyplot  # noqa: F401 -- with all else that a run imports late
 
 import convax.cli
-import convax.training.inference
+import convax.inference.predictor
 import convax.training.loop
 
 PATIENCE = 300.0  # seconds after which a run hangs

@@ -8,11 +8,11 @@ import jax
 import numpy as np
 from jax import Array
 
-from . import data
-from .experiment import make_task
-from .preprocess import preprocess
-from .task import Task
-from .trained import load_network
+from ..training import data
+from ..training.experiment import make_task
+from ..training.preprocess import preprocess
+from ..training.task import Task
+from ..training.trained import load_network
 
 
 class Predictor:

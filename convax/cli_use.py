@@ -1,0 +1,103 @@
+"""Commands for a trained network."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import CheckpointOption, JsonOption, RawOption, RunArgument, app, complain, one_of
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
+    from convax.training.evaluation import evaluate as evaluate_run
+    from convax.training.progress import describe
+
+    one_of("--split", split, ("train", "validation", "test"))
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    record = evaluate_run(run, split, checkpoint=checkpoint, raw=raw).as_record()
+    if as_json:
+        print(json.dumps(record))
+    else:
+        print(f"{split}: {describe(record)}")
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Picture files, any size or colour.")
+    ],
+    invert: Annotated[
+        bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
+    ] = None,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """The class of each picture, with its probability; its mask; or what lies nearest to it."""
+    from convax.inference.predictor import load
+    from convax.training.data import DataError
+    from convax.training.task import Question
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    predictor = load(run, checkpoint=checkpoint, raw=raw)
+    say = predictor.task.predict(predictor, run)
+    failed = False
+    for file in images:
+        try:
+            said = say(Question(file, invert, top, out))
+        except DataError as error:
+            complain(str(error))
+            failed = True
+            continue
+        print(json.dumps(said.record) if as_json else said.text)
+    if failed:
+        raise typer.Exit(2)
+
+
+@app.command()
+def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
+    """Print the figures of a run and draw its pictures anew."""
+    from convax.training.report import report as draw
+    from convax.training.report import results_table
+    from convax.training.run import open_run
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    rows = results_table(open_run(run))
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:{width}}  {value}")
+    for path in draw(run, checkpoint):
+        print(path)
+
+
+@app.command()
+def weights(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
+    torch: Annotated[
+        bool,
+        typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
+    ] = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+) -> None:
+    """Write the weights of a run to one safetensors file."""
+    from convax.training.trained import save_run_weights
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    save_run_weights(run, out, checkpoint=checkpoint, torch=torch, raw=raw)
+    print(out)

@@ -1,0 +1,1 @@
+"""What a trained network has learned, and why it answers as it does: functions, and pictures."""
