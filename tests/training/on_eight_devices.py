@@ -1,6 +1,7 @@
 """Trains a small network on meshes of eight devices of the host; prints what came out, as JSON.
 
-Run by `test_mesh` in a process of its own: the number of devices is fixed when JAX starts.
+Run by `test_mesh` in a process of its own: the number of devices is fixed when JAX starts. With
+"recipes" as its last argument it trains with what else the step can do, on one device and on eight.
 """
 
 import hashlib
@@ -24,6 +25,14 @@ from convax.training.loop import InterruptedRun
 from convax.training.mesh import layout_of
 
 CONFIG, FOLDER = sys.argv[1], Path(sys.argv[2])
+RECIPES = {
+    "accumulate": ["training.accumulate=2", "training.batch_size=16"],
+    "ema": ["ema={decay=0.9}"],
+    "skip_nonfinite": ["training.skip_nonfinite=2"],
+    "clip": ["optimizer.clip_norm=0.5"],
+    "bfloat16": ['precision={compute="bfloat16"}'],
+    "float16": ['precision={compute="float16",loss_scale=1024.0,growth_interval=0}'],
+}
 MESHES = {
     "one": {},
     "data": {"data": "all"},
@@ -89,8 +98,24 @@ def refusal(mesh, *more):
     return None
 
 
+def recipes():
+    """By name, how far eight devices come from one with each of `RECIPES`; and that one from none."""
+    plain, found = result(convax.train(config_of({}), FOLDER / "plain"))[0], {}
+    for name, more in RECIPES.items():
+        one, eight = (
+            result(convax.train(config_of(mesh, *more), FOLDER / f"{name}-{len(mesh)}"))[0]
+            for mesh in ({}, MESHES["fsdp"])
+        )
+        kept = {k: array for k, array in plain.items() if k in one}
+        found[name] = [difference(eight, one), difference(one, kept)]
+    return found
+
+
 def main():
     loop.draw_experiment = lambda *_: None
+    if sys.argv[3:] == ["recipes"]:
+        print(json.dumps(recipes()))
+        return
     found = {"devices": jax.device_count(), "differences": {}, "hashes": {}, "tests": {}}
     runs = {name: convax.train(config_of(mesh), FOLDER / name) for name, mesh in MESHES.items()}
     results = {name: result(run) for name, run in runs.items()}

@@ -47,7 +47,15 @@ weight_decay = 0.0
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     """What `on_eight_devices` prints; one process for all tests here."""
-    folder = tmp_path_factory.mktemp("mesh")
+    return on_eight_devices(tmp_path_factory.mktemp("mesh"))
+
+
+@pytest.fixture(scope="module")
+def recipes(tmp_path_factory):
+    return on_eight_devices(tmp_path_factory.mktemp("recipes"), "recipes")
+
+
+def on_eight_devices(folder, *arguments):
     config = write_tiny(folder)
     text = config.read_text()
     model = TINY[TINY.index("[model]") : TINY.index("[loss]")]
@@ -66,7 +74,7 @@ def found(tmp_path_factory):
     flags = "--xla_force_host_platform_device_count=8 "
     flags += "--xla_cpu_collective_call_terminate_timeout_seconds=600"
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(config), str(folder)],
+        [sys.executable, str(SCRIPT), str(config), str(folder), *arguments],
         env=os.environ
         | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "64", "PYTHONPATH": str(ROOT)}
         | cache,
@@ -82,6 +90,19 @@ def test_the_trajectory_is_that_of_one_device(found, mesh):
     """Parameters, batch statistics and moments after 12 steps; docs/scale.md states the bound."""
     assert found["devices"] == 8
     assert found["differences"][mesh] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["accumulate", "ema", "skip_nonfinite", "clip"])
+def test_what_else_a_step_does_it_does_on_eight_devices(recipes, recipe):
+    assert recipes[recipe][0] < 1e-4
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("recipe", ["bfloat16", "float16"])
+def test_in_low_precision_eight_devices_stay_as_near_to_one_as_that_to_float32(recipes, recipe):
+    between_devices, to_float32 = recipes[recipe]
+    assert between_devices < to_float32
 
 
 def test_a_mesh_of_several_devices_was_really_another_program(found):
