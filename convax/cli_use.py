@@ -101,3 +101,37 @@ def weights(
     one_of("--checkpoint", checkpoint, ("best", "last"))
     save_run_weights(run, out, checkpoint=checkpoint, torch=torch, raw=raw)
     print(out)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    platforms: Annotated[
+        str, typer.Option(help="What it is to run on, with commas between.")
+    ] = "cpu,cuda,tpu",
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+) -> None:
+    """Write the network as a folder that runs where only JAX is installed."""
+    from convax.inference.bundle import export as export_run
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    wanted = tuple(name.strip() for name in platforms.split(","))
+    digest = export_run(run, out, checkpoint=checkpoint, raw=raw, platforms=wanted)
+    print(f"{out}\nSHA-256 of its manifest.json: {digest}")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made.")],
+) -> None:
+    """Check the files of an exported network, and run its self-test."""
+    from convax.inference.bundle_check import verify as verify_bundle
+
+    said = verify_bundle(bundle)
+    print(
+        f"{bundle}: {said.files} files as written; {said.images} images ({said.origin}) answered "
+        f"within {said.difference:.2g} of what was expected, {said.tolerance:.2g} allowed\n"
+        f"SHA-256 of its manifest.json: {said.manifest}"
+    )

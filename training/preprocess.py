@@ -127,7 +127,7 @@ def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...])
     """
     H, W = image_shape[:2]
     if spec.fit == "resize":
-        return jax.image.resize(maps, (len(maps), H, W, maps.shape[-1]), "linear")
+        return jax.image.resize(maps, (maps.shape[0], H, W, maps.shape[-1]), "linear")
     (top, _), (left, _) = _padding(spec, H, W)
     return maps[:, top : top + H, left : left + W]
 

@@ -1,0 +1,185 @@
+"""A trained network as a folder that runs where only JAX is installed.
+
+    program.stablehlo      the inference function (`jax.export`), any batch size, each platform
+    weights.safetensors    its first argument
+    self_test.safetensors  images, and what the network said of them
+    about.json             labels, preprocessing, task, shapes, tolerance
+    load.py, README.md     ten lines that run it, and how
+    manifest.json          format, versions, expiry, and the SHA-256 of each of the others
+
+The folder is written aside, flushed and renamed: it is there whole or not at all.
+
+References:
+    https://docs.jax.dev/en/latest/export/export.html
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from jax import Array
+
+from ..training import durable
+from ..training.config import Config, ConfigError
+from ..training.data import DataError
+from ..training.experiment import load_data
+from ..training.paths import named_leaves
+from ..training.tensors import to_numpy
+from .bundle_loader import LOADER, readme
+from .predictor import Predictor, load
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PLATFORMS = ("cpu", "cuda", "tpu")
+MONTHS_6 = datetime.timedelta(days=180)  # that newer releases of JAX read what older ones wrote
+TESTED = 8  # images of the self-test
+TOLERANCE = 1e-3  # of the largest expected value: devices round differently
+
+
+class BundleError(ValueError):
+    """A bundle cannot be made, or is not what was made; one line."""
+
+
+def export(
+    run: str | Path,
+    out: str | Path,
+    *,
+    checkpoint: str = "best",
+    raw: bool = False,
+    platforms: tuple[str, ...] = PLATFORMS,
+) -> str:
+    """Write the network of a run as a bundle.
+
+    Args:
+        run: the run directory.
+        out: the folder to make.
+        checkpoint: "best" (by the validation metric) or "last".
+        raw: the weights themselves, where the run has averages of them (`[ema]`).
+        platforms: what it is to run on: "cpu", "cuda", "tpu".
+
+    Returns:
+        The SHA-256 of its manifest, which stands for every byte of it.
+
+    Raises:
+        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        BundleError: `out` exists or cannot be written; an unknown platform.
+    """
+    out = Path(out)
+    if out.exists():
+        raise BundleError(f"{out}: exists; choose another folder, or remove it")
+    if not platforms or not set(platforms) <= set(PLATFORMS):
+        got = ",".join(platforms)
+        raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
+    predictor = load(run, checkpoint=checkpoint, raw=raw)
+    config, preprocessing = _card(run)
+    images, origin = _images(config, predictor.image_shape)
+    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
+    about = {
+        "task": predictor.task.name,
+        "labels": list(predictor.classes),
+        "image_shape": list(predictor.image_shape),
+        "preprocessing": preprocessing,
+        "self_test": {
+            "images": origin,
+            "tolerance": TOLERANCE * max(float(np.abs(expected).max()), 1e-3),
+        },
+    }
+    program, weights = _program(predictor, platforms)
+    test = {"images": images, "expected": expected}
+    return _write(
+        out,
+        {
+            "program.stablehlo": program,
+            "weights.safetensors": safetensors.numpy.save(weights),
+            "self_test.safetensors": safetensors.numpy.save(test),
+            "about.json": _json(about),
+            "load.py": LOADER.encode(),
+            "README.md": readme(about, platforms).encode(),
+        },
+        platforms,
+    )
+
+
+def _program(
+    predictor: Predictor, platforms: tuple[str, ...]
+) -> tuple[bytes, dict[str, np.ndarray]]:
+    """``program(weights, images)`` serialised, and the weights by name."""
+    tree = {"params": predictor.params, "state": predictor.state}
+    named = named_leaves(tree)
+    structure = jax.tree.structure(tree)
+
+    @jax.jit
+    def program(weights: dict[str, Array], images: Array) -> Array:
+        both = jax.tree.unflatten(structure, [weights[name] for name, _ in named])
+        return predictor.function(both["params"], both["state"], images)
+
+    weights = {name: to_numpy(leaf) for name, leaf in named}
+    shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *predictor.image_shape), jnp.uint8)
+    exported = jax.export.export(program, platforms=platforms)(shapes, images)
+    return bytes(exported.serialize()), weights
+
+
+def _card(run: str | Path) -> tuple[Config, dict[str, Any]]:
+    from ..training.run import open_run
+
+    opened = open_run(run)
+    return opened.config(), opened.dataset().preprocessing._asdict()
+
+
+def _images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    """Images of the test split; made-up ones where the data are gone, or are other data."""
+    try:
+        images = np.asarray(load_data(config).test.images[:TESTED])
+        if images.shape[1:] == shape and images.dtype == np.uint8 and len(images):
+            return images, "the first of the test split"
+    except (DataError, ConfigError, OSError):
+        pass
+    made_up = np.random.default_rng(0).integers(0, 256, (TESTED, *shape), np.uint8)
+    return made_up, "made up: the data of the run were not there"
+
+
+def _write(out: Path, files: dict[str, bytes], platforms: tuple[str, ...]) -> str:
+    today = datetime.datetime.now(datetime.UTC).date()
+    manifest = {
+        "format": FORMAT,
+        "jax": jax.__version__,
+        "made": today.isoformat(),
+        "expires": (today + MONTHS_6).isoformat(),
+        "platforms": list(platforms),
+        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
+    }
+    manifest["checksum"] = checksum(manifest)
+    content = _json(manifest)
+    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
+    try:
+        aside.mkdir(parents=True)
+        for name, held in {**files, MANIFEST: content}.items():
+            durable.write_through(aside / name, held)
+        durable.flush_directory(aside)
+        aside.rename(out)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
+    durable.flush_directory(out.absolute().parent)
+    return hashlib.sha256(content).hexdigest()
+
+
+def checksum(manifest: dict[str, Any]) -> str:
+    """The SHA-256 of a manifest, without its own."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()
