@@ -135,3 +135,50 @@ def verify(
         f"within {said.difference:.2g} of what was expected, {said.tolerance:.2g} allowed\n"
         f"SHA-256 of its manifest.json: {said.manifest}"
     )
+
+
+@app.command()
+def serve(
+    run: RunArgument,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 for other machines too.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name by which it may be called, beside its own."),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Images inside at once; for one more it answers 429.")
+    ] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one call of the network.")] = 64,
+    wait_ms: Annotated[
+        float, typer.Option(min=0, max=1000, help="How long the first of a batch waits for others.")
+    ] = 2.0,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Of a request's body; eight times that of all together.")
+    ] = 10_000_000,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture.")] = 25_000_000,
+    max_files: Annotated[int, typer.Option(min=1, help="Pictures in one request.")] = 64,
+    upload_seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long a request's headers and its body may take.")
+    ] = 30.0,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+) -> None:
+    """The network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
+    from convax.inference.serve.limits import Limits
+    from convax.inference.serve.server import serve as serve_run
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    serve_run(
+        run,
+        host=host,
+        port=port,
+        allow_hosts=allow_host or (),
+        limits=Limits(
+            queue, batch, wait_ms, max_bytes, max_pixels, max_files, upload_seconds=upload_seconds
+        ),
+        checkpoint=checkpoint,
+        raw=raw,
+    )

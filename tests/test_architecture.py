@@ -21,6 +21,7 @@ PACKAGES = {
     "convax.training.data": "training",
     "convax.explain": "explain",
     "convax.inference": "inference",
+    "convax.inference.serve": "inference/serve",
     "convax": "convax",
 }
 

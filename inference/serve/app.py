@@ -1,0 +1,325 @@
+"""The routes of the service, as an ASGI application."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ...training.data.image import quiet_pillow
+from .answers import Gallery, Question, answers_of, as_text, make_gallery
+from .batcher import Batcher, sizes_to_compile
+from .heatmap import find_heatmap, overlay
+from .limits import Admission, Limits, Refused, Visit
+from .metrics import Metrics
+from .page import PAGE, POLICY
+from .pictures import Picture, read_picture
+from .uploads import Upload, read_uploads
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+SAFE = {  # on every answer
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+}
+WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class Service:
+    """A predictor behind HTTP.
+
+    Args:
+        predictor: `inference.predictor.Predictor`, of which `task`, `classes`, `image_shape` and
+            the call are used.
+        limits: see `Limits`.
+        run: the run directory, of which an embedding's nearest training images are taken.
+    """
+
+    def __init__(self, predictor: Any, limits: Limits, run: Path | None = None):
+        largest = predictor.task.batches.inference[-1]
+        limits = limits._replace(
+            batch=min(limits.batch, largest), max_files=min(limits.max_files, limits.queue)
+        )
+        self.predictor, self.limits, self.run = predictor, limits, run
+        self.ready, self.broken = False, ""
+        self.admission, self.metrics = Admission(limits), Metrics()
+        self.heatmap = find_heatmap(predictor)
+        self.answer = answers_of(predictor.task.name, predictor.classes)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Threads, the warm-up, and their end."""
+        self.batcher = Batcher(
+            self.predictor, self.limits, lambda: self.admission.coming, self.metrics.saw_batch
+        )
+        self.metrics.queue.set_function(lambda: len(self.batcher.waiting))
+        self.metrics.inside.set_function(lambda: self.admission.images)
+        self.decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decoder")
+        self.stopping = False
+        with quiet_pillow():
+            worker = asyncio.create_task(self._work())
+            try:
+                yield
+            finally:
+                self.stopping = True
+                worker.cancel()
+                await asyncio.gather(worker, return_exceptions=True)
+                for pool in (self.batcher.thread, self.decoders):
+                    pool.shutdown(cancel_futures=True)
+
+    async def _work(self) -> None:
+        try:
+            gallery = await self.batcher.call(self._warm_up)
+        except Exception as error:
+            self.broken = f"{type(error).__name__}: {error}"
+            print(f"error: serve: warm-up failed: {self.broken}", file=sys.stderr, flush=True)
+            return
+        if gallery is not None:
+            self.answer = answers_of("embedding", self.predictor.classes, gallery)
+        self.ready = True
+        print("ready", flush=True)
+        await self.batcher.work()
+
+    def _warm_up(self) -> Gallery | None:
+        """Compile everything that requests will need, and nothing else will be compiled."""
+        shape = self.predictor.image_shape
+        for size in sizes_to_compile(self.predictor.task.batches.inference, self.limits.batch):
+            if self.stopping:
+                return None
+            self.predictor(np.zeros((size, *shape), np.uint8))
+        if self.heatmap is not None:
+            overlay(self.heatmap(np.zeros(shape, np.uint8), 0))
+        if self.predictor.task.name != "embedding" or self.run is None:
+            return None
+        try:
+            return make_gallery(self.predictor, self.run)
+        except Exception as error:
+            print(f"serve: embeddings alone, no nearest classes: {error}", file=sys.stderr)
+            return None
+
+    async def predict(self, request: "Request") -> "Response":
+        """POST /predict: pictures in, answers out, in the same order."""
+        from starlette.responses import Response
+
+        question = question_of(request.query_params.multi_items())
+        self._check_ready()
+        with self.admission.visit() as visit:
+            uploads = await read_uploads(request, self.limits, visit)
+            told = await asyncio.gather(*(self._one(u, question, visit) for u in uploads))
+        statuses, records = [s for s, _ in told], [r for _, r in told]
+        status = 200 if 200 in statuses else statuses[0]
+        wanted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip()
+        if wanted == "image/png" and status == 200:
+            if len(records) == 1 and "mask" in records[0]:
+                import base64
+
+                return Response(base64.b64decode(records[0]["mask"]), media_type="image/png")
+            raise Refused(406, "predict: Accept: image/png: only of one picture, and of a mask")
+        return _json(status, {"answers": records})
+
+    async def _one(
+        self, upload: Upload, question: Question, visit: Visit
+    ) -> tuple[int, dict[str, Any]]:
+        """The status and the record of one picture."""
+        loop = asyncio.get_running_loop()
+        try:
+            picture = await self._decoded(upload, question.invert, visit)
+        except Refused as refused:
+            return refused.status, {"file": upload.name, "error": str(refused)}
+        output = await self.batcher.ask(picture.image)
+        if not np.isfinite(output).all():
+            return 500, {"file": upload.name, "error": "predict: the network's answer is NaN"}
+        record = await loop.run_in_executor(
+            self.decoders, self.answer, output, picture.size, question
+        )
+        return 200, {"file": upload.name, **record}
+
+    async def _decoded(self, upload: Upload, invert: bool, visit: Visit) -> Picture:
+        def read() -> Picture:
+            return read_picture(
+                upload.name,
+                upload.content,
+                image_shape=self.predictor.image_shape,
+                max_pixels=self.limits.max_pixels,
+                invert=invert,
+            )
+
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self.decoders, read)
+        finally:
+            visit.image_came()
+
+    async def heat(self, request: "Request") -> "Response":
+        """POST /heatmap?class=NAME: where one picture looks like the class."""
+        pairs = request.query_params.multi_items()
+        names = [value for key, value in pairs if key == "class"]
+        if self.heatmap is None:
+            raise Refused(404, "heatmap: this network has none; use /predict")
+        if len(names) != 1 or names[0] not in self.predictor.classes:
+            raise Refused(400, f"heatmap: class: got {names}, need one class of the network")
+        question = question_of([pair for pair in pairs if pair[0] != "class"])
+        self._check_ready()
+        with self.admission.visit() as visit:
+            upload, *others = await read_uploads(request, self.limits, visit)
+            if others:
+                raise Refused(400, f"heatmap: got {1 + len(others)} pictures, need one")
+            picture = await self._decoded(upload, question.invert, visit)
+            k = self.predictor.classes.index(names[0])
+            heat = await self.batcher.call(self.heatmap, picture.image, k)
+        return _json(200, {"class": names[0], "heatmap": as_text(overlay(heat))})
+
+    def _check_ready(self) -> None:
+        if not self.ready:
+            what = f"broken: {self.broken}" if self.broken else "still warming up"
+            raise Refused(503, f"predict: not ready: {what}; see /health", close=True)
+
+    async def health(self, request: "Request") -> "Response":
+        """GET /health: 200 once every program is compiled."""
+        record = {
+            "status": "ready" if self.ready else "broken" if self.broken else "warming up",
+            "task": self.predictor.task.name,
+            "classes": list(self.predictor.classes),
+            "image_shape": list(self.predictor.image_shape),
+            "heatmap": self.heatmap is not None,
+        }
+        return _json(200 if self.ready else 503, record)
+
+    async def show_metrics(self, request: "Request") -> "Response":
+        """GET /metrics, for Prometheus."""
+        from starlette.responses import Response
+
+        return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+    async def show_page(self, request: "Request") -> "Response":
+        """GET /: a page to try it."""
+        from starlette.responses import HTMLResponse
+
+        return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+
+
+def question_of(pairs: Sequence[tuple[str, str]]) -> Question:
+    """The question in a query string.
+
+    Raises:
+        Refused: an unknown key, one twice, or a value that is none.
+
+    Example:
+        >>> question_of([("top", "5"), ("invert", "")])
+        Question(top=5, invert=True)
+    """
+    given = dict(pairs)
+    if len(given) < len(pairs) or given.keys() - {"top", "invert"}:
+        keys = ", ".join(key for key, _ in pairs)
+        raise Refused(400, f"predict: query: got {keys}, need top and invert at most, each once")
+    top, invert = given.get("top", "3"), given.get("invert", "false").lower()
+    if not (top.isascii() and top.isdigit() and len(top) < 6 and int(top) > 0):
+        raise Refused(400, f"predict: top: got {top!r}, need a whole number from 1; write ?top=3")
+    if invert not in WORDS:
+        raise Refused(400, f"predict: invert: got {invert!r}, need true or false")
+    return Question(int(top), WORDS[invert])
+
+
+def make_app(service: Service, hosts: Sequence[str]) -> "Starlette":
+    """The ASGI application.
+
+    Args:
+        service: what answers.
+        hosts: the names by which it may be called, ``["*"]`` for any: a page elsewhere whose name
+            was made to point here (DNS rebinding) is none of them.
+    """
+    from starlette.applications import Starlette
+    from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+    from starlette.routing import Route
+
+    async def http_error(request: "Request", error: Exception) -> "Response":
+        assert isinstance(error, HTTPException)
+        headers = error.headers
+        return _json(error.status_code, {"error": f"{request.url.path}: {error.detail}"}, headers)
+
+    async def refused(request: "Request", error: Exception) -> "Response":
+        assert isinstance(error, Refused)
+        return _json(error.status, {"error": str(error)}, error.headers)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: "Starlette") -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    return Starlette(
+        routes=[
+            Route("/", service.show_page),
+            Route("/predict", service.predict, methods=["POST"]),
+            Route("/heatmap", service.heat, methods=["POST"]),
+            Route("/health", service.health),
+            Route("/metrics", service.show_metrics),
+        ],
+        middleware=[
+            Middleware(Guard, service=service),  # pyright: ignore[reportArgumentType]
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
+        ],
+        exception_handlers={HTTPException: http_error, Refused: refused},
+        lifespan=lifespan,
+    )
+
+
+class Guard:
+    """Around everything: safe headers, what is measured, and no error without an answer."""
+
+    def __init__(self, app: Any, service: Service):
+        self.app, self.service = app, service
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """ASGI."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        from starlette.datastructures import MutableHeaders
+        from starlette.requests import ClientDisconnect
+
+        began, status = time.perf_counter(), 0
+
+        async def guarded(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                for key, value in SAFE.items():
+                    headers.setdefault(key, value)
+            await send(message)
+
+        try:
+            await self.app(scope, receive, guarded)
+        except ClientDisconnect:
+            status = 499  # nobody is there to hear it
+        except Exception as error:
+            print(
+                f"error: {scope['path']!r}: {type(error).__name__}: {error}",
+                file=sys.stderr,
+                flush=True,
+            )
+            if status == 0:
+                answer = _json(500, {"error": "the service failed; its log says why"})
+                await answer(scope, receive, guarded)
+        finally:
+            seconds = time.perf_counter() - began
+            self.service.metrics.saw_request(scope["path"], status, seconds)
+
+
+def _json(status: int, record: Any, headers: Mapping[str, str] | None = None) -> "Response":
+    from starlette.responses import JSONResponse
+
+    return JSONResponse(record, status_code=status, headers=headers)

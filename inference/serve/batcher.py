@@ -1,0 +1,99 @@
+"""Many requests, one call of the network."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .limits import Limits
+
+
+class Asked(NamedTuple):
+    """An image that waits."""
+
+    image: np.ndarray  # (H, W, C)
+    answer: "asyncio.Future[np.ndarray]"
+
+
+class Batcher:
+    """Gathers images and asks the network for all of them at once, on a thread of its own.
+
+    A batch goes when it is full, when nothing else is on its way, or `limits.wait_ms` after the
+    first of it was seen, whichever is first. Whoever comes alone does not wait.
+
+    Args:
+        predict: ``(N, H, W, C)`` uint8 to ``(N, ...)``.
+        limits: how many, and how long.
+        coming: how many images are on their way.
+        seen: told the size of each batch and the seconds it took.
+    """
+
+    def __init__(
+        self,
+        predict: Callable[[np.ndarray], np.ndarray],
+        limits: Limits,
+        coming: Callable[[], int],
+        seen: Callable[[int, float], None],
+    ):
+        self.predict, self.limits, self.coming, self.seen = predict, limits, coming, seen
+        self.waiting: deque[Asked] = deque()
+        self.arrived = asyncio.Event()
+        self.thread = ThreadPoolExecutor(1, "network")
+
+    async def ask(self, image: np.ndarray) -> np.ndarray:
+        """The network's answer to one image."""
+        answer = asyncio.get_running_loop().create_future()
+        self.waiting.append(Asked(image, answer))
+        self.arrived.set()
+        return await answer
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Anything else that is the network's work, between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
+
+    async def work(self) -> None:
+        """Batch after batch, until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._gather()
+            count = min(len(self.waiting), self.limits.batch)
+            batch = [self.waiting.popleft() for _ in range(count)]
+            began = loop.time()
+            try:
+                answers = await self.call(self.predict, np.stack([a.image for a in batch]))
+            except Exception as error:
+                for asked in batch:
+                    if not asked.answer.done():
+                        asked.answer.set_exception(error)
+                continue
+            self.seen(count, loop.time() - began)
+            for asked, answer in zip(batch, answers, strict=True):
+                if not asked.answer.done():  # its client may have gone
+                    asked.answer.set_result(answer)
+
+    async def _gather(self) -> None:
+        while not self.waiting:
+            self.arrived.clear()
+            await self.arrived.wait()
+        try:
+            async with asyncio.timeout(self.limits.wait_ms / 1000):
+                while self.coming() and len(self.waiting) < self.limits.batch:
+                    self.arrived.clear()
+                    await self.arrived.wait()
+        except TimeoutError:
+            pass
+
+
+def sizes_to_compile(sizes: tuple[int, ...], batch: int) -> tuple[int, ...]:
+    """The sizes that a predictor pads batches of up to `batch` images to.
+
+    Example:
+        >>> sizes_to_compile((1, 8, 64, 512), 20)
+        (1, 8, 64)
+    """
+    largest = next((size for size in sizes if size >= batch), math.inf)
+    return tuple(size for size in sizes if size <= largest)

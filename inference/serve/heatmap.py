@@ -1,0 +1,35 @@
+"""Where in a picture the network saw a class: Grad-CAM, where `convax.explain` has it."""
+
+import importlib
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from .answers import png
+
+Heatmap: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
+
+
+def find_heatmap(predictor: Any) -> Heatmap | None:
+    """``heatmap(image, class number) -> (H, W) in [0, 1]`` of an image ``(H, W, C)`` uint8.
+
+    None where `convax.explain` has no `heatmap`, or for a task that has no classes of images.
+    """
+    if predictor.task.name != "classification":
+        return None
+    explain: Any = importlib.import_module("convax.explain")
+    if not hasattr(explain, "heatmap"):
+        return None
+    return lambda image, k: np.asarray(explain.heatmap(predictor, image, k))
+
+
+def overlay(heat: np.ndarray) -> bytes:
+    """A heat map ``(H, W)`` in [0, 1] as a PNG to be laid over the picture, clear where cold."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    heat = np.clip(np.nan_to_num(heat), 0, 1)
+    colours = colormaps["inferno"](heat)  # (H, W, 4)
+    colours[..., 3] = 0.75 * heat
+    return png(Image.fromarray((255 * colours).round().astype(np.uint8)))

@@ -1,0 +1,153 @@
+"""The service as a process: its socket, its signals, its end."""
+
+import asyncio
+import ipaddress
+import signal
+import socket
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .app import Service, make_app
+from .limits import Limits
+
+NEEDED = {
+    "starlette": "starlette",
+    "uvicorn": "uvicorn",
+    "python_multipart": "python-multipart",
+    "prometheus_client": "prometheus_client",
+}
+
+
+class ServeError(Exception):
+    """The service cannot begin; the message says what to do."""
+
+
+def serve(
+    run: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8000,
+    allow_hosts: Sequence[str] = (),
+    limits: Limits | None = None,
+    checkpoint: str = "best",
+    raw: bool = False,
+) -> None:
+    """Answer requests until SIGTERM or SIGINT; then finish those that were accepted.
+
+    Args:
+        run: the run directory.
+        host, port: where to listen; port 0 takes a free one.
+        allow_hosts: names by which it may be called beside its own. On an address that others can
+            reach, any name will do unless some are given.
+        limits: see `Limits`.
+        checkpoint, raw: as `predictor.load`.
+
+    Raises:
+        ServeError: a package is missing, or the address cannot be had.
+        RunError, CheckpointError: as `predictor.load`.
+    """
+    check_installed()
+    from ..predictor import load
+
+    with listen(host, port) as listener:
+        service = Service(load(run, checkpoint=checkpoint, raw=raw), limits or Limits(), run)
+        bound = listener.getsockname()[1]
+        address = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        print(f"serving {run} at {address}/   (Ctrl-C stops it)")
+        print(f"  curl --data-binary @picture.png '{address}/predict?top=3'", flush=True)
+        _until_stopped(service, listener, allowed(host, allow_hosts))
+    inside = service.admission
+    print(f"stopped: {inside.answered} of {inside.accepted} accepted requests answered", flush=True)
+
+
+def check_installed() -> None:
+    """Raise `ServeError` where an optional package is missing."""
+    missing = [name for module, name in NEEDED.items() if find_spec(module) is None]
+    if missing:
+        raise ServeError(f"serve: not installed: {', '.join(missing)}; pip install 'convax[serve]'")
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A listening socket, had before anything slow is done."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ServeError(
+            f"serve: {host}:{port}: {reason.lower()}; choose another --port or --host"
+        ) from None
+
+
+def allowed(host: str, more: Sequence[str]) -> list[str]:
+    """The names of the service in the Host header of requests."""
+    if is_loopback(host):
+        return [*dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *more])]
+    return [*more, "localhost", "127.0.0.1", "[::1]"] if more else ["*"]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach it.
+
+    Example:
+        >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+        (True, True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def _until_stopped(service: Service, listener: socket.socket, hosts: Sequence[str]) -> None:
+    import uvicorn
+
+    limits = service.limits
+    config = uvicorn.Config(
+        make_app(service, hosts),
+        http=hasty_protocol(limits.upload_seconds),
+        ws="none",
+        lifespan="on",
+        log_level="error",
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=4 * limits.queue + 256,
+        timeout_graceful_shutdown=round(limits.upload_seconds) + 60,
+    )
+    # uvicorn raises the signal once more when it has stopped; then nothing is left to be done.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def hasty_protocol(seconds: float) -> Any:
+    """uvicorn's HTTP protocol, which leaves a client that does not finish its headers in time."""
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class HastyProtocol(H11Protocol):
+        late: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._watch()
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._watch(over=True)
+            super().connection_lost(exc)
+
+        def _watch(self, over: bool = False) -> None:
+            in_headers = self.cycle is None or self.cycle.response_complete
+            if in_headers and not over:
+                self.late = self.late or self.loop.call_later(seconds, self.transport.close)
+            elif self.late is not None:
+                self.late.cancel()
+                self.late = None
+
+    return HastyProtocol

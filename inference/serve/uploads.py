@@ -1,0 +1,104 @@
+"""The pictures in a request's body."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, NamedTuple
+
+from .limits import Limits, Refused, Visit
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+
+
+class Upload(NamedTuple):
+    """A file as it came; its name is said again, and never used."""
+
+    name: str
+    content: bytes
+
+
+async def read_uploads(request: "Request", limits: Limits, visit: Visit) -> list[Upload]:
+    """The files of a multipart form; any other body is one picture, whatever it calls itself.
+
+    Raises:
+        Refused: too large, too slow, too many, or not a form.
+    """
+    body = await read_body(request, limits, visit)
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "multipart/form-data":
+        return [Upload("picture", body)]
+    uploads = await _files(request, body, limits)
+    visit.add_images(len(uploads) - 1)
+    return uploads
+
+
+async def read_body(request: "Request", limits: Limits, visit: Visit) -> bytes:
+    """The body; reading stops where it is too long or takes too long."""
+    too_long = Refused(
+        413,
+        f"predict: body too large: need at most {limits.max_bytes:,} bytes; send a smaller "
+        "picture, or fewer at once",
+        close=True,
+    )
+    said = request.headers.get("content-length", "0")
+    if said.isdecimal() and (len(said) > 18 or int(said) > limits.max_bytes):
+        raise too_long
+    body = bytearray()
+    try:
+        async with asyncio.timeout(limits.upload_seconds):
+            async for chunk in request.stream():
+                if len(body) + len(chunk) > limits.max_bytes:
+                    raise too_long
+                visit.add_bytes(len(chunk))
+                body += chunk
+    except TimeoutError:
+        raise Refused(
+            408,
+            f"predict: upload too slow: need the whole body within {limits.upload_seconds:g} s; "
+            "send a smaller picture",
+            close=True,
+        ) from None
+    if not body:
+        raise Refused(
+            400,
+            "predict: empty body: need a picture; write curl --data-binary @picture.png "
+            "or curl -F file=@picture.png",
+        )
+    return bytes(body)
+
+
+async def _files(request: "Request", body: bytes, limits: Limits) -> list[Upload]:
+    from starlette.datastructures import UploadFile
+    from starlette.formparsers import MultiPartException, MultiPartParser
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        for start in range(0, len(body), 1 << 18):
+            yield body[start : start + (1 << 18)]
+            await asyncio.sleep(0)  # others' requests between two pieces
+
+    class InMemory(MultiPartParser):
+        spool_max_size = limits.max_bytes  # never a file
+
+    parser = InMemory(request.headers, stream(), max_files=limits.max_files, max_fields=16)
+    try:
+        form = await parser.parse()
+    except MultiPartException as error:
+        raise Refused(
+            400, f"predict: not a form: {error.message}; write curl -F file=@picture.png"
+        ) from None
+    except Exception as error:  # on damaged headers of parts it raises nearly anything
+        raise Refused(
+            400,
+            f"predict: not a form: damaged ({type(error).__name__}); "
+            "write curl -F file=@picture.png",
+        ) from None
+    try:
+        files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
+        uploads = [Upload(file.filename or "picture", await file.read()) for file in files]
+    finally:
+        await form.close()
+    if not uploads:
+        raise Refused(
+            400, "predict: no file in the form: need at least one; write curl -F file=@picture.png"
+        )
+    return uploads

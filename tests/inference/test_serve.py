@@ -1,0 +1,206 @@
+"""The service: its answers, what it refuses, and its end."""
+
+import asyncio
+import contextlib
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import urllib.request
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import convax
+from convax.inference.serve.limits import Limits
+
+for package in ("starlette", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
+    pytest.importorskip(package)
+
+
+def png(shape=(6, 6), value=90):
+    content = io.BytesIO()
+    Image.fromarray(np.full(shape, value, np.uint8)).save(content, format="PNG")
+    return content.getvalue()
+
+
+@pytest.fixture(scope="module")
+def predictor(whole):
+    return convax.load(whole.path)
+
+
+def serving(predictor, talk, hosts=("testserver",), **limits):
+    """What ``talk(client, service)`` returns, said to a service within this process."""
+    import httpx
+
+    from convax.inference.serve.app import Service, make_app
+
+    async def main():
+        service = Service(predictor, Limits()._replace(**limits))
+        app = make_app(service, hosts)
+        async with service.running():
+            while not service.ready:
+                assert not service.broken
+                await asyncio.sleep(0.01)
+            transport = httpx.ASGITransport(app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://testserver") as c:
+                return await talk(c, service)
+
+    return asyncio.run(main())
+
+
+def test_one_picture_and_several(predictor):
+    async def talk(client, service):
+        one = await client.post("/predict?top=2", content=png())
+        files = [("file", (f"{i}.png", png(value=40 * i))) for i in range(3)]
+        return one, await client.post("/predict", files=[*files, ("file", ("bad.png", b"no"))])
+
+    one, several = serving(predictor, talk)
+    assert one.status_code == several.status_code == 200
+    (answer,) = one.json()["answers"]
+    expected = predictor(np.full((1, *predictor.image_shape), 90, np.uint8))[0]
+    assert answer["class"] == predictor.classes[int(expected.argmax())]
+    assert answer["probability"] == pytest.approx(float(expected.max()), abs=1e-5)
+    assert len(answer["top"]) == 2
+    answers = several.json()["answers"]
+    assert [a["file"] for a in answers] == ["0.png", "1.png", "2.png", "bad.png"]
+    assert ["error" in a for a in answers] == [False, False, False, True]
+
+
+def test_nothing_is_compiled_for_a_request(predictor):
+    async def talk(client, service):
+        before = predictor.function._cache_size()
+        asked = [client.post("/predict", content=png(value=v)) for v in range(40)]
+        assert {r.status_code for r in await asyncio.gather(*asked)} == {200}
+        text = (await client.get("/metrics")).text
+        return before, predictor.function._cache_size(), text
+
+    before, after, text = serving(predictor, talk)
+    assert before == after
+    assert "convax_batch_size_sum 40.0" in text
+    assert float(re.search(r"convax_batch_size_count ([\d.]+)", text)[1]) < 40  # gathered
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "message"),
+    [
+        ("/predict", b"", 400, "empty body"),
+        ("/predict", png()[:40], 422, "picture: cannot be read as a picture"),
+        ("/predict", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "cannot be read"),
+        ("/predict", png((30, 40)), 413, "too many pixels: got 30x40, need at most 1,000"),
+        ("/predict", bytes(6000), 413, "body too large: need at most 5,000 bytes"),
+        ("/predict?top=-1", png(), 400, "top: got '-1', need a whole number from 1"),
+        ("/predict?top=nan", png(), 400, "top: got 'nan'"),
+        ("/predict?tpo=1", png(), 400, "query: got tpo"),
+        ("/nothing", png(), 404, "/nothing: Not Found"),
+    ],
+)
+def test_what_is_refused(predictor, path, body, status, message):
+    async def talk(client, service):
+        refused = await client.post(path, content=body)
+        fine = await client.post("/predict", content=png())
+        return refused, fine, service.admission
+
+    refused, fine, admission = serving(predictor, talk, max_bytes=5000, max_pixels=1000)
+    assert refused.status_code == status
+    assert message in refused.text
+    assert set(refused.json()) <= {"error", "answers"}
+    assert refused.headers["x-content-type-options"] == "nosniff"
+    assert fine.status_code == 200
+    assert (admission.images, admission.coming, admission.bytes) == (0, 0, 0)
+
+
+def test_a_body_of_no_stated_length_is_cut_off(predictor):
+    async def endless():
+        for _ in range(1000):
+            yield bytes(1000)
+
+    async def talk(client, service):
+        return await client.post("/predict", content=endless())
+
+    assert serving(predictor, talk, max_bytes=5000).status_code == 413
+
+
+def test_too_many_at_once_and_too_many_files(predictor):
+    async def talk(client, service):
+        asked = [client.post("/predict", content=png()) for _ in range(50)]
+        codes = [r.status_code for r in await asyncio.gather(*asked)]
+        files = [("file", (f"{i}.png", png())) for i in range(9)]
+        return codes, await client.post("/predict", files=files)
+
+    codes, many = serving(predictor, talk, queue=8)
+    assert set(codes) == {200, 429}
+    assert (many.status_code, "Too many files" in many.text) == (400, True)
+
+
+def test_another_name_is_refused(predictor):
+    async def talk(client, service):
+        return await client.get("/health", headers={"Host": "evil.example"})
+
+    assert serving(predictor, talk).status_code == 400
+
+
+def test_the_page_allows_its_own_script_alone(predictor):
+    async def talk(client, service):
+        return await client.get("/")
+
+    page = serving(predictor, talk)
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'sha256-" in policy
+    assert "unsafe" not in policy
+    assert "<canvas" in page.text
+
+
+def test_a_stopped_service_answers_what_it_accepted(whole):
+    """SIGTERM with requests in flight, over a socket."""
+    command = [sys.executable, "-m", "convax", "serve", str(whole.path), "--port", "0"]
+    with subprocess.Popen(
+        command,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    ) as process:
+        address, lines = None, []
+        for line in process.stdout:
+            lines.append(line)
+            found = re.search(r"at (http://\S+)/ ", line)
+            address = found[1] if found else address
+            if line == "ready\n":
+                break
+        assert address is not None, lines
+        codes = []
+
+        def ask():
+            with contextlib.suppress(OSError):  # refused: it no longer listens
+                for _ in range(300):
+                    request = urllib.request.Request(f"{address}/predict", data=png())
+                    with urllib.request.urlopen(request, timeout=30) as answer:
+                        codes.append(answer.status)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        while len(codes) < 40:
+            assert any(thread.is_alive() for thread in threads)
+        process.send_signal(signal.SIGTERM)
+        rest = process.stdout.read()
+        for thread in threads:
+            thread.join()
+    assert process.returncode == 0, rest
+    answered, accepted = map(int, re.search(r"stopped: (\d+) of (\d+) accepted", rest).groups())
+    assert answered == accepted >= len(codes) >= 40
+    assert set(codes) == {200}
+
+
+def test_a_taken_port_is_one_line(command, whole):
+    from convax.inference.serve.server import listen
+
+    with listen("127.0.0.1", 0) as taken:
+        port = taken.getsockname()[1]
+        code, _, err = command("serve", whole.path, "--port", port)
+    assert (code, "choose another --port" in err) == (2, True)
