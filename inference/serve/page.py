@@ -5,7 +5,7 @@ import hashlib
 import re
 from importlib import resources
 
-PAGE = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
+PAGE = resources.files("convax.inference.serve").joinpath("page.html").read_text(encoding="utf-8")
 
 
 def _hashes(tag: str) -> str:

@@ -82,7 +82,8 @@ def test_nothing_is_compiled_for_a_request(predictor):
     before, after, text = serving(predictor, talk)
     assert before == after
     assert "convax_batch_size_sum 40.0" in text
-    assert float(re.search(r"convax_batch_size_count ([\d.]+)", text)[1]) < 40  # gathered
+    calls = re.search(r"convax_batch_size_count ([\d.]+)", text)
+    assert calls and float(calls[1]) < 40  # gathered
 
 
 @pytest.mark.parametrize(
@@ -166,6 +167,7 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
         text=True,
     ) as process:
         address, lines = None, []
+        assert process.stdout is not None
         for line in process.stdout:
             lines.append(line)
             found = re.search(r"at (http://\S+)/ ", line)
@@ -192,7 +194,9 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
         for thread in threads:
             thread.join()
     assert process.returncode == 0, rest
-    answered, accepted = map(int, re.search(r"stopped: (\d+) of (\d+) accepted", rest).groups())
+    found = re.search(r"stopped: (\d+) of (\d+) accepted", rest)
+    assert found, rest
+    answered, accepted = map(int, found.groups())
     assert answered == accepted >= len(codes) >= 40
     assert set(codes) == {200}
 
