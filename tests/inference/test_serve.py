@@ -6,6 +6,7 @@ import io
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -208,3 +209,13 @@ def test_a_taken_port_is_one_line(command, whole):
         port = taken.getsockname()[1]
         code, _, err = command("serve", whole.path, "--port", port)
     assert (code, "choose another --port" in err) == (2, True)
+
+
+def test_small_answers_are_not_held_back():
+    """Without TCP_NODELAY an answer's body waits for the client's delayed acknowledgement."""
+    from convax.inference.serve.server import listen
+
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
