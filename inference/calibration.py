@@ -133,9 +133,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(1 / beta)
 
 
-def _likelihoods(
-    logits: np.ndarray, labels: np.ndarray, beta: float
-) -> tuple[float, float, float]:
+def _likelihoods(logits: np.ndarray, labels: np.ndarray, beta: float) -> tuple[float, float, float]:
     """The mean log-likelihood of logits times `beta`, and its two derivatives by `beta`."""
     scaled = beta * logits
     scaled = scaled - scaled.max(axis=-1, keepdims=True)

@@ -1,8 +1,8 @@
 """The trained network as one function: images in, probabilities (or embeddings) out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,6 +13,21 @@ from ..training.experiment import make_task
 from ..training.preprocess import preprocess
 from ..training.task import Task
 from ..training.trained import load_network
+from .pictures import as_image, decoded, files_of
+
+
+class Top(NamedTuple):
+    """The most probable classes of some images, the most probable first."""
+
+    classes: tuple[tuple[str, ...], ...]  # N times k names
+    probabilities: np.ndarray  # (N, k) float32
+
+
+class Answer(NamedTuple):
+    """One picture of many, and what the network says of it."""
+
+    source: Any  # its file; or what was given in place of one
+    answer: np.ndarray  # as a row of what a `Predictor` returns
 
 
 class Predictor:
@@ -44,17 +59,25 @@ class Predictor:
 
         Args:
             images: ``(N, H, W, C)``, or ``(N, H, W)`` where C is 1: uint8 in 0..255, or floating
-                point in [0, 1].
+                point in [0, 1]. Or one image, ``(H, W, C)``. Or a list of pictures, each of any
+                size: arrays ``(h, w)`` or ``(h, w, c)``, or Pillow's images; they are resized as
+                `read` does.
 
         Returns:
             ``(N, K)`` float32 of a classification, ``(N, H, W, K)`` of a segmentation: what belongs
-            together sums to 1. ``(N, D)`` of an embedding.
+            together sums to 1. ``(N, D)`` of an embedding. Of one image the same without N.
 
         Raises:
             ValueError: wrong shape, or floating-point values outside [0, 1].
             TypeError: any other dtype.
+            DataError: one of Pillow's images is damaged.
         """
-        images = self._checked(np.asarray(images))
+        if isinstance(images, (list, tuple)) and images:
+            images = self._stacked(images)
+        images = np.asarray(images)
+        if images.shape == self.image_shape != (1, 1, 1):  # which may as well be (N, H, W)
+            return self(images[None])[0]
+        images = self._checked(images)
         largest = self.task.batches.inference[-1]
         parts = [images[i : i + largest] for i in range(0, len(images), largest)]
         if not parts:
@@ -62,6 +85,91 @@ class Predictor:
             answer = jax.eval_shape(self.function, self.params, self.state, one)
             return np.zeros((0, *answer.shape[1:]), answer.dtype)
         return np.concatenate([self._padded(part) for part in parts])
+
+    def top_k(self, images: Any, k: int) -> Top:
+        """The k most probable classes of each image; of equal ones the first comes first.
+
+        Args:
+            images: as a call takes; one image is taken as N = 1.
+            k: in 1..K.
+
+        Raises:
+            ValueError: k is out of range, or the network is of another task.
+            ValueError, TypeError, DataError: as a call.
+        """
+        if self.task.name != "classification":
+            raise ValueError(f"top_k: got a network of {self.task.name}, need classification")
+        if not 1 <= k <= len(self.classes):
+            raise ValueError(f"top_k: k: got {k}, need 1 to {len(self.classes)}")
+        probabilities = np.atleast_2d(self(images))
+        order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
+        names = tuple(tuple(self.classes[i] for i in row) for row in order)
+        return Top(names, np.take_along_axis(probabilities, order, axis=-1))
+
+    def stream(
+        self,
+        sources: Iterable[Any] | str | Path,
+        *,
+        batch: int = 64,
+        invert: bool = False,
+        failed: Callable[[Any, data.DataError], None] | None = None,
+    ) -> Iterator[Answer]:
+        """Answers for any number of pictures, in their order, in the memory of two batches.
+
+        The pictures of the next batch are decoded on a few threads while the network answers this
+        one. No more than that is read ahead of what is asked for.
+
+        Args:
+            sources: files; folders, of which all pictures are taken in the order of their names,
+                those in folders inside too; or pictures, as a call takes in a list. One file or
+                folder may stand alone.
+            batch: how many pictures the network is given at once.
+            invert: swap black and white, as `read` does.
+            failed: called as ``failed(source, error)`` in place of an answer for what cannot be
+                read; by default the error is raised, after the answers before it.
+
+        Raises:
+            ValueError: `batch` is less than 1.
+            DataError: see `failed`.
+        """
+        if batch < 1:
+            raise ValueError(f"stream: batch: got {batch}, need 1 or more")
+        alone = isinstance(sources, (str, Path))
+        return self._stream([sources] if alone else sources, batch, invert, failed)
+
+    def _stream(
+        self,
+        sources: Iterable[Any],
+        batch: int,
+        invert: bool,
+        failed: Callable[[Any, data.DataError], None] | None,
+    ) -> Iterator[Answer]:
+        def answer(images: list[np.ndarray]) -> np.ndarray:
+            return self(
+                [255 - image if image.dtype == np.uint8 else 1 - image for image in images]
+                if invert
+                else images
+            )
+
+        for items, answers in decoded(files_of(sources), self._image, answer, batch):
+            following = iter(answers)
+            for source, error in items:
+                if error is None:
+                    yield Answer(source, next(following))
+                elif failed is None:
+                    raise error
+                else:
+                    failed(source, error)
+
+    def _image(self, source: Any) -> np.ndarray:
+        return as_image(source, self.image_shape)
+
+    def _stacked(self, pictures: Iterable[Any]) -> np.ndarray:
+        with data.quiet_pillow():
+            images = [as_image(picture, self.image_shape) for picture in pictures]
+        if any(image.dtype != np.uint8 for image in images):
+            images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
+        return np.stack(images)
 
     def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
         """A picture file, of any size, grey or colour, as one image for this network.

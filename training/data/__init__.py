@@ -11,7 +11,16 @@ from .error import DataError
 from .fetch import DATASETS, default_directory, fetch
 from .folder import load_folder
 from .idx import load_idx, read_idx
-from .image import decode_mask, read_image, resize_picture
+from .image import (
+    EXTENSIONS,
+    convert,
+    decode,
+    decode_mask,
+    is_picture,
+    quiet_pillow,
+    read_image,
+    resize_picture,
+)
 from .masks import IGNORED, load_masks
 from .npz import load_npz
 from .source import PACKED, load, locate
@@ -19,6 +28,7 @@ from .streamed import Streamed
 
 __all__ = [
     "DATASETS",
+    "EXTENSIONS",
     "IGNORED",
     "PACKED",
     "SPLITS",
@@ -27,11 +37,14 @@ __all__ = [
     "Split",
     "Streamed",
     "batch_indices",
+    "convert",
+    "decode",
     "decode_mask",
     "default_directory",
     "eval_batches",
     "fetch",
     "fingerprint",
+    "is_picture",
     "load",
     "load_cifar",
     "load_digits",
@@ -40,6 +53,7 @@ __all__ = [
     "load_masks",
     "load_npz",
     "locate",
+    "quiet_pillow",
     "read_batches",
     "read_idx",
     "read_image",

@@ -72,18 +72,28 @@ def decode(
     """`read_image`, to be called within `quiet_pillow`; errors call the picture by `name`."""
     from PIL import Image, ImageOps
 
-    if channels not in (1, 3):
-        raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
+    _check_channels(channels)
     try:
         with Image.open(_checked(source), formats=FORMATS) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
-            plain = _opaque(_eight_bits(picture)).convert("L" if channels == 1 else "RGB")
-        array = np.array(plain if size is None else _resized(plain, size))
-        return array.reshape(*array.shape[:2], channels)
+            return _as_array(picture, size, channels)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(
             f"{_name(source, name)}: cannot be read as a picture: {_reason(error)}"
         ) from None
+
+
+def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+    """`decode`, of a picture that Pillow has opened or made; it stays as it is."""
+    from PIL import ImageOps
+
+    _check_channels(channels)
+    try:
+        upright = ImageOps.exif_transpose(picture)
+        upright.format = picture.format  # which a copy forgets, and 16-bit grey is known by
+        return _as_array(upright, size, channels)
+    except Exception as error:  # an opened file is read only now
+        raise DataError(f"picture: cannot be read as a picture: {_reason(error)}") from None
 
 
 def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
@@ -120,6 +130,17 @@ def resize_picture(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     from PIL import Image
 
     return np.array(_resized(Image.fromarray(image), size))
+
+
+def _as_array(picture: "Image", size: Sequence[int] | None, channels: int) -> np.ndarray:
+    plain = _opaque(_eight_bits(picture)).convert("L" if channels == 1 else "RGB")
+    array = np.array(plain if size is None else _resized(plain, size))
+    return array.reshape(*array.shape[:2], channels)
+
+
+def _check_channels(channels: int) -> None:
+    if channels not in (1, 3):
+        raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
 
 
 def _resized(picture: "Image", size: Sequence[int]) -> "Image":

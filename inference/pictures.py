@@ -1,0 +1,146 @@
+"""Pictures of any kind and size as images for a network, one or a folder of them at a time."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..training import data
+from ..training.data import DataError
+
+THREADS = 4  # at most; decoding is beside the network's own work
+Failure = DataError | None
+
+
+def as_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """A picture as one image of a network's shape; to be called within `quiet_pillow`.
+
+    Args:
+        source: a file, or its content as bytes; Pillow's image; or an array ``(h, w)`` or
+            ``(h, w, c)``, uint8 with c in 1, 3, 4, or floating point in [0, 1] with c 1 or 3.
+        image_shape: ``(H, W, C)``.
+
+    Returns:
+        ``(H, W, C)``, uint8; of floating point, float32.
+
+    Raises:
+        DataError: a file, or Pillow's image, cannot be read as a picture.
+        ValueError, TypeError: an array is no picture.
+    """
+    from PIL import Image
+
+    size, channels = image_shape[:2], image_shape[2]
+    if isinstance(source, Path) and source.is_dir():
+        endings = ", ".join(data.EXTENSIONS)
+        raise DataError(f"{source}: no pictures in this folder; their names end in {endings}")
+    if isinstance(source, (str, Path, bytes)):
+        return data.decode(source, size=size, channels=channels)
+    if isinstance(source, Image.Image):
+        return data.convert(source, size=size, channels=channels)
+    picture = np.asarray(source)
+    floating = np.issubdtype(picture.dtype, np.floating)
+    if picture.dtype != np.uint8 and not floating:
+        raise TypeError(f"predict: wrong dtype: got {picture.dtype}, need uint8 or float32")
+    depth = picture.shape[2] if picture.ndim == 3 else 1
+    if (
+        picture.ndim not in (2, 3)
+        or not picture.size
+        or depth not in (1, 3, *(() if floating else (4,)))
+    ):
+        raise ValueError(
+            f"predict: wrong shape of a picture in a list: got {picture.shape}, need (h, w) or "
+            f"(h, w, c), c one of 1, 3{'' if floating else ', 4'}"
+        )
+    if picture.shape == image_shape:  # Pillow has nothing to do, and float64 is still to be checked
+        return _checked_floats(picture) if floating else picture
+    if not floating:
+        flat = picture[..., 0] if depth == 1 and picture.ndim == 3 else picture
+        return data.convert(Image.fromarray(flat), size=size, channels=channels)
+    planes = np.moveaxis(_checked_floats(picture).reshape(*picture.shape[:2], depth), -1, 0)
+    if depth == 3 and channels == 1:
+        planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
+    resized = [data.resize_picture(np.ascontiguousarray(plane), size) for plane in planes]
+    image = np.stack(resized * (channels // len(resized)), axis=-1)
+    return np.clip(image, 0, 1)  # which rounding may leave by a little
+
+
+def files_of(sources: Iterable[Any]) -> Iterator[Any]:
+    """The sources, each folder replaced by the pictures in it; paths as `Path`.
+
+    Raises:
+        OSError: a folder cannot be read. One without pictures comes as itself: `as_image` says so.
+    """
+    for source in sources:
+        if not isinstance(source, (str, Path)):
+            yield source
+            continue
+        path, found = Path(source), False
+        if path.is_dir():
+            for file in _pictures_in(path):
+                found = True
+                yield file
+        if not found:
+            yield path
+
+
+def decoded(
+    sources: Iterator[Any],
+    decode: Callable[[Any], np.ndarray],
+    answer: Callable[[list[np.ndarray]], np.ndarray],
+    batch: int,
+) -> Iterator[tuple[list[tuple[Any, Failure]], np.ndarray]]:
+    """Batches of sources with what is wrong with each, and the answers for those that are right.
+
+    Pillow's warnings are silenced between one batch and the next alone: the setting is one for all
+    threads, and in between the caller's own code runs.
+    """
+    with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
+
+        def begin() -> list[tuple[Any, Future[np.ndarray]]]:
+            return [(source, pool.submit(decode, source)) for source in islice(sources, batch)]
+
+        with data.quiet_pillow():
+            coming = _gathered(begin())
+        while coming:
+            here = coming
+            with data.quiet_pillow():
+                following = begin()
+                images = [image for _, image in here if isinstance(image, np.ndarray)]
+                answers = answer(images) if images else np.zeros(0)
+                coming = _gathered(following)
+            yield [(s, i if isinstance(i, DataError) else None) for s, i in here], answers
+
+
+def _gathered(futures: list[tuple[Any, "Future[np.ndarray]"]]) -> list[tuple[Any, Any]]:
+    """Each source with its image, or its error."""
+    found: list[tuple[Any, Any]] = []
+    for source, future in futures:
+        try:
+            found.append((source, future.result()))
+        except DataError as error:
+            found.append((source, error))
+    return found
+
+
+def _pictures_in(folder: Path) -> Iterator[Path]:
+    """In the order of their names, files before the folders beside them; links are not followed."""
+
+    def fail(error: OSError) -> None:  # by default what is in there would be left out in silence
+        raise error
+
+    for where, folders, names in os.walk(folder, onerror=fail):
+        folders.sort()
+        yield from (file for name in sorted(names) if data.is_picture(file := Path(where, name)))
+
+
+def _checked_floats(picture: np.ndarray) -> np.ndarray:
+    if not (picture.min() >= 0 and picture.max() <= 1):
+        raise ValueError(
+            f"predict: float images must lie in [0, 1]: got {picture.min():.3g} to "
+            f"{picture.max():.3g}; pass uint8, or divide by 255"
+        )
+    return picture.astype(np.float32)
