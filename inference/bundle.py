@@ -4,7 +4,7 @@
     weights.safetensors    its first argument
     self_test.safetensors  images, and what the network said of them
     about.json             labels, preprocessing, task, shapes, tolerance
-    load.py, README.md     ten lines that run it, and how
+    load.py, README.md     a few lines that run it, and how
     manifest.json          format, versions, expiry, and the SHA-256 of each of the others
 
 The folder is written aside, flushed and renamed: it is there whole or not at all.
@@ -16,8 +16,6 @@ References:
 import datetime
 import hashlib
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +27,12 @@ import safetensors.numpy
 from jax import Array
 
 from ..training import durable
+from ..training.checkpoint import checksum
 from ..training.config import Config, ConfigError
 from ..training.data import DataError
 from ..training.experiment import load_data
 from ..training.paths import named_leaves
+from ..training.run import open_run
 from ..training.tensors import to_numpy
 from .bundle_loader import LOADER, readme
 from .predictor import Predictor, load
@@ -131,8 +131,6 @@ def _program(
 
 
 def _card(run: str | Path) -> tuple[Config, dict[str, Any]]:
-    from ..training.run import open_run
-
     opened = open_run(run)
     return opened.config(), opened.dataset().preprocessing._asdict()
 
@@ -161,24 +159,11 @@ def _write(out: Path, files: dict[str, bytes], platforms: tuple[str, ...]) -> st
     }
     manifest["checksum"] = checksum(manifest)
     content = _json(manifest)
-    aside = out.absolute().with_name(f".{out.absolute().name}.{os.getpid()}")
     try:
-        aside.mkdir(parents=True)
-        for name, held in {**files, MANIFEST: content}.items():
-            durable.write_through(aside / name, held)
-        durable.flush_directory(aside)
-        aside.rename(out)
+        durable.write_folder(out.absolute(), {**files, MANIFEST: content}.items())
     except OSError as error:
-        shutil.rmtree(aside, ignore_errors=True)
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
-    durable.flush_directory(out.absolute().parent)
     return hashlib.sha256(content).hexdigest()
-
-
-def checksum(manifest: dict[str, Any]) -> str:
-    """The SHA-256 of a manifest, without its own."""
-    rest = {key: value for key, value in manifest.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _json(values: dict[str, Any]) -> bytes:

@@ -10,8 +10,9 @@ import jax
 import jax.export
 import numpy as np
 
+from ..training.checkpoint import checksum
 from ..training.tensors import WeightsError, read_safetensors
-from .bundle import FORMAT, MANIFEST, BundleError, checksum
+from .bundle import FORMAT, MANIFEST, BundleError
 
 FILES = {
     *("program.stablehlo", "weights.safetensors", "self_test.safetensors"),

@@ -41,10 +41,8 @@ def as_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         return data.decode(source, size=size, channels=channels)
     if isinstance(source, Image.Image):
         return data.convert(source, size=size, channels=channels)
-    picture = np.asarray(source)
-    floating = np.issubdtype(picture.dtype, np.floating)
-    if picture.dtype != np.uint8 and not floating:
-        raise TypeError(f"predict: wrong dtype: got {picture.dtype}, need uint8 or float32")
+    picture = as_pixels(np.asarray(source))
+    floating = picture.dtype != np.uint8
     depth = picture.shape[2] if picture.ndim == 3 else 1
     if (
         picture.ndim not in (2, 3)
@@ -55,17 +53,36 @@ def as_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
             f"predict: wrong shape of a picture in a list: got {picture.shape}, need (h, w) or "
             f"(h, w, c), c one of 1, 3{'' if floating else ', 4'}"
         )
-    if picture.shape == image_shape:  # Pillow has nothing to do, and float64 is still to be checked
-        return _checked_floats(picture) if floating else picture
+    if picture.shape == image_shape:  # Pillow has nothing to do
+        return picture
     if not floating:
         flat = picture[..., 0] if depth == 1 and picture.ndim == 3 else picture
         return data.convert(Image.fromarray(flat), size=size, channels=channels)
-    planes = np.moveaxis(_checked_floats(picture).reshape(*picture.shape[:2], depth), -1, 0)
+    planes = np.moveaxis(picture.reshape(*picture.shape[:2], depth), -1, 0)
     if depth == 3 and channels == 1:
         planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
     resized = [data.resize_picture(np.ascontiguousarray(plane), size) for plane in planes]
     image = np.stack(resized * (channels // len(resized)), axis=-1)
     return np.clip(image, 0, 1)  # which rounding may leave by a little
+
+
+def as_pixels(array: np.ndarray) -> np.ndarray:
+    """An array of uint8 as it is; of floating point in [0, 1], as float32.
+
+    Raises:
+        TypeError: any other dtype.
+        ValueError: values outside [0, 1].
+    """
+    if array.dtype == np.uint8:
+        return array
+    if not np.issubdtype(array.dtype, np.floating):
+        raise TypeError(f"predict: wrong dtype: got {array.dtype}, need uint8 or float32")
+    if array.size and not (array.min() >= 0 and array.max() <= 1):
+        raise ValueError(
+            f"predict: float images must lie in [0, 1]: got {array.min():.3g} to "
+            f"{array.max():.3g}; pass uint8, or divide by 255"
+        )
+    return array.astype(np.float32)
 
 
 def files_of(sources: Iterable[Any]) -> Iterator[Any]:
@@ -135,12 +152,3 @@ def _pictures_in(folder: Path) -> Iterator[Path]:
     for where, folders, names in os.walk(folder, onerror=fail):
         folders.sort()
         yield from (file for name in sorted(names) if data.is_picture(file := Path(where, name)))
-
-
-def _checked_floats(picture: np.ndarray) -> np.ndarray:
-    if not (picture.min() >= 0 and picture.max() <= 1):
-        raise ValueError(
-            f"predict: float images must lie in [0, 1]: got {picture.min():.3g} to "
-            f"{picture.max():.3g}; pass uint8, or divide by 255"
-        )
-    return picture.astype(np.float32)

@@ -13,7 +13,7 @@ from ..training.experiment import make_task
 from ..training.preprocess import preprocess
 from ..training.task import Task
 from ..training.trained import load_network
-from .pictures import as_image, decoded, files_of
+from .pictures import as_image, as_pixels, decoded, files_of
 
 
 class Top(NamedTuple):
@@ -203,16 +203,7 @@ class Predictor:
                 f"predict: wrong image shape: got {images.shape}, need (N, {str(shape)[1:]}; "
                 "for a picture file of any size use predictor.read(file)"
             )
-        if images.dtype == np.uint8:
-            return images
-        if not np.issubdtype(images.dtype, np.floating):
-            raise TypeError(f"predict: wrong dtype: got {images.dtype}, need uint8 or float32")
-        if images.size and not (images.min() >= 0 and images.max() <= 1):
-            raise ValueError(
-                f"predict: float images must lie in [0, 1]: got {images.min():.3g} to "
-                f"{images.max():.3g}; pass uint8, or divide by 255"
-            )
-        return images.astype(np.float32)
+        return as_pixels(images)
 
 
 def load(run: str | Path, *, checkpoint: str = "best", raw: bool = False) -> Predictor:

@@ -9,10 +9,9 @@ pickled.
 
 import hashlib
 import json
-import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,25 +86,19 @@ def write(
     name = name_of(taken.step)
     if (folder / name).exists():
         return name  # the same step is the same state: training is deterministic
-    aside = folder / f".{name}.{os.getpid()}"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    try:
-        files = {}
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        sums = {}
         for part, arrays in taken.parts.items():
             content = safetensors.numpy.save(arrays)
-            durable.write_through(aside / f"{part}.safetensors", content)
-            files[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
-        manifest = {"format": FORMAT, "step": taken.step, "sha256": files, "memory": memory}
+            sums[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
+            yield f"{part}.safetensors", content
+        manifest = {"format": FORMAT, "step": taken.step, "sha256": sums, "memory": memory}
         manifest["origin"] = origin or {}
-        manifest["checksum"] = _checksum(manifest)
-        durable.write_through(aside / "manifest.json", json.dumps(manifest, indent=2).encode())
-        durable.flush_directory(aside)
-        aside.rename(folder / name)
-    except OSError:
-        shutil.rmtree(aside, ignore_errors=True)
-        raise
-    durable.flush_directory(folder)
+        manifest["checksum"] = checksum(manifest)
+        yield "manifest.json", json.dumps(manifest, indent=2).encode()
+
+    durable.write_folder(folder / name, files())
     return name
 
 
@@ -262,17 +255,18 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         if isinstance(error, CheckpointError):
             raise
         raise DamagedError(f"{path}: damaged: not a checkpoint's manifest") from None
-    checksum = manifest.pop("checksum", None)
-    if checksum != _checksum(manifest) and (checksum or written == FORMAT):
+    said = manifest.pop("checksum", None)
+    if said != checksum(manifest) and (said or written == FORMAT):
         raise DamagedError(f"{path}: damaged: its SHA-256 differs from what it says")
     if written != FORMAT:
         raise CheckpointError(f"{path}: format {written}, but this convax reads format {FORMAT}")
     return manifest
 
 
-def _checksum(manifest: dict[str, Any]) -> str:
+def checksum(manifest: dict[str, Any]) -> str:
     """The SHA-256 of all else in a manifest."""
-    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def _content(path: Path) -> bytes:

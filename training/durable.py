@@ -1,10 +1,13 @@
 """Files that are on the disk when the call returns, and whole whenever somebody looks.
 
 A file is written under another name, flushed, and renamed; a rename is on the disk only once its
-directory is. So a process killed at any instant, or a power cut, leaves the old content or the new.
+directory is. A directory of files is made likewise, as a whole. So a process killed at any instant,
+or a power cut, leaves the old content or the new.
 """
 
 import os
+import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 
@@ -16,6 +19,26 @@ def replace(path: Path, content: bytes) -> None:
         aside.replace(path)
     except OSError:
         aside.unlink(missing_ok=True)  # a full disk wants its room back
+        raise
+    flush_directory(path.parent)
+
+
+def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Make a directory of these files, names and contents, in one go.
+
+    Raises:
+        OSError: it cannot be written, or is there; nothing new is left.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        for name, content in files:
+            write_through(aside / name, content)
+        flush_directory(aside)
+        aside.rename(path)
+    except OSError:
+        shutil.rmtree(aside, ignore_errors=True)
         raise
     flush_directory(path.parent)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -116,24 +116,37 @@ def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, 
     }
 
 
-def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
-    """The classes whose training images lie nearest, and the distances between the pictures."""
+class Gallery(NamedTuple):
+    """Embedded training images, to compare others with."""
+
+    vectors: np.ndarray  # (M, D)
+    labels: np.ndarray  # (M,)
+
+
+def make_gallery(predictor: Any, run: Path) -> Gallery:
+    """Training images of each class of a run, embedded.
+
+    Raises:
+        DataError, RunError: the data is not there, or has changed.
+    """
     from .experiment import reopen  # which imports this module
 
     _, experiment = reopen(run)
     images, labels = experiment.dataset.train
-    chosen = np.sort(
-        np.concatenate(
-            [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
-        )
-    )
-    gallery, gallery_labels = predictor(np.asarray(images[chosen])), labels[chosen]
+    each = [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
+    chosen = np.sort(np.concatenate(each))
+    return Gallery(predictor(np.asarray(images[chosen])), labels[chosen])
+
+
+def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
+    """The classes whose training images lie nearest, and the distances between the pictures."""
+    gallery = make_gallery(predictor, run)
     seen: list[tuple[str, np.ndarray]] = []
 
     def say(question: Question) -> Saying:
         image = predictor.read(question.file, invert=question.invert)
         place = predictor(image[None])[0]
-        ranked = nearest(place, gallery, gallery_labels)[: question.top]
+        ranked = nearest(place, gallery.vectors, gallery.labels)[: question.top]
         near = [(predictor.classes[k], distance) for k, distance in ranked]
         others = [(file, float(np.linalg.norm(place - other))) for file, other in seen]
         seen.append((str(question.file), place))

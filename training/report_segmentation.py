@@ -5,7 +5,7 @@ iou.png     how well each class is found
 """
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,9 @@ from .iou import image_ious, ious
 from .pictures import BLUE, GREY, shortened
 from .preprocess import Preprocessing, preprocess, preprocess_masks
 from .task import Findings
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 MOST_SHOWN = 8
 TINT = 0.5  # of the classes' colours over the photograph
@@ -26,13 +29,18 @@ def draw(findings: Findings) -> list[Path]:
 
 
 def write_mask(mask: np.ndarray, path: Path) -> None:
-    """A mask ``(H, W)`` uint8 as a PNG: its pixels are the classes, shown in colours."""
-    from PIL import Image
-
-    picture = Image.fromarray(mask).convert("P")  # keeps the numbers
-    picture.putpalette(palette(256).tobytes())
+    """`mask_picture` as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG")
+    mask_picture(mask).save(path, format="PNG")
+
+
+def mask_picture(mask: np.ndarray) -> "Image":
+    """A mask ``(H, W)`` uint8 as Pillow's image: its pixels are the classes, shown in colours."""
+    from PIL.Image import fromarray
+
+    picture = fromarray(mask).convert("P")  # keeps the numbers
+    picture.putpalette(palette(256).tobytes())
+    return picture
 
 
 def palette(classes: int) -> np.ndarray:

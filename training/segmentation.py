@@ -134,8 +134,7 @@ def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
         channels = predictor.image_shape[-1]
         size = read_image(file, size=None, channels=channels).shape[:2]
         maps = predictor(predictor.read(file, invert=question.invert)[None])[0]
-        whole = np.stack([resize_picture(m, size) for m in np.moveaxis(maps, -1, 0)], axis=-1)
-        mask = whole.argmax(axis=-1).astype(np.uint8)
+        mask = whole_mask(maps, size)
         out = (question.out or file.parent) / f"{file.stem}_predicted.png"
         write_mask(mask, out)
         shares = {c: float((mask == k).mean()) for k, c in enumerate(predictor.classes)}
@@ -144,6 +143,27 @@ def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
         return Saying(record, f"{file}: {listed}   -> {out}")
 
     return say
+
+
+def whole_mask(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The most probable class of each pixel of the picture itself.
+
+    Args:
+        maps: ``(H, W, K)``, of the network's image.
+        size: ``(H', W')`` of the picture.
+
+    Returns:
+        ``(H', W')`` uint8. One class after the other, so that a large picture with many classes
+        takes no more memory than with two.
+    """
+    best = resize_picture(maps[..., 0], size)
+    mask = np.zeros(size, np.uint8)
+    for k in range(1, maps.shape[-1]):
+        other = resize_picture(maps[..., k], size)
+        better = other > best
+        mask[better] = k
+        np.maximum(best, other, out=best)
+    return mask
 
 
 def _cross_entropies(logits: Array, targets: Array, counts: Array, smoothing: float) -> Array:

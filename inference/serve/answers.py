@@ -7,9 +7,10 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from ...training.data.image import resize_picture
-from ...training.report_segmentation import palette
+from ...training.embedding import Gallery
+from ...training.report_segmentation import mask_picture
 from ...training.retrieval import nearest
+from ...training.segmentation import whole_mask
 
 
 class Question(NamedTuple):
@@ -17,13 +18,6 @@ class Question(NamedTuple):
 
     top: int = 3
     invert: bool = False
-
-
-class Gallery(NamedTuple):
-    """Embedded training images, to compare others with."""
-
-    vectors: np.ndarray  # (M, D)
-    labels: np.ndarray  # (M,)
 
 
 Answer: TypeAlias = Callable[[np.ndarray, tuple[int, int], Question], dict[str, Any]]
@@ -47,7 +41,7 @@ def answers_of(task: str, classes: tuple[str, ...], gallery: Gallery | None = No
         mask = whole_mask(output, size)
         counts = np.bincount(mask.ravel(), minlength=len(classes))
         shares = {name: int(n) / mask.size for name, n in zip(classes, counts, strict=False)}
-        return {"shares": shares, "mask": as_text(mask_png(mask))}
+        return {"shares": shares, "mask": as_text(png(mask_picture(mask)))}
 
     def place_of(output: np.ndarray, size: tuple[int, int], question: Question) -> dict[str, Any]:
         record: dict[str, Any] = {"embedding": output.tolist()}
@@ -64,36 +58,6 @@ def answers_of(task: str, classes: tuple[str, ...], gallery: Gallery | None = No
     return kinds[task]
 
 
-def whole_mask(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The most probable class of each pixel of the picture itself.
-
-    Args:
-        maps: ``(H, W, K)``, of the network's image.
-        size: ``(H', W')`` of the picture.
-
-    Returns:
-        ``(H', W')`` uint8. One class after the other, so that a large picture with many classes
-        takes no more memory than with two.
-    """
-    best = resize_picture(maps[..., 0], size)
-    mask = np.zeros(size, np.uint8)
-    for k in range(1, maps.shape[-1]):
-        other = resize_picture(maps[..., k], size)
-        better = other > best
-        mask[better] = k
-        np.maximum(best, other, out=best)
-    return mask
-
-
-def mask_png(mask: np.ndarray) -> bytes:
-    """A mask ``(H, W)`` uint8 as a PNG: its pixels are the classes, shown in colours."""
-    from PIL import Image
-
-    picture = Image.fromarray(mask).convert("P")  # keeps the numbers
-    picture.putpalette(palette(256).tobytes())
-    return png(picture)
-
-
 def png(picture: Any) -> bytes:
     """A Pillow image as the bytes of a PNG file."""
     content = io.BytesIO()
@@ -104,19 +68,3 @@ def png(picture: Any) -> bytes:
 def as_text(content: bytes) -> str:
     """Base64."""
     return base64.b64encode(content).decode("ascii")
-
-
-def make_gallery(predictor: Any, run: Any) -> Gallery:
-    """Training images of each class of an embedding's run, embedded.
-
-    Raises:
-        DataError, RunError: the data is not there, or has changed.
-    """
-    from ...training.embedding import GALLERY
-    from ...training.experiment import reopen
-
-    _, experiment = reopen(run)
-    images, labels = experiment.dataset.train
-    each = [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
-    chosen = np.sort(np.concatenate(each))
-    return Gallery(predictor(np.asarray(images[chosen])), labels[chosen])

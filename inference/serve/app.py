@@ -1,6 +1,7 @@
 """The routes of the service, as an ASGI application."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import sys
@@ -13,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...training.data.image import quiet_pillow
-from .answers import Gallery, Question, answers_of, as_text, make_gallery
+from ...training.embedding import Gallery, make_gallery
+from .answers import Question, answers_of, as_text
 from .batcher import Batcher, sizes_to_compile
 from .heatmap import find_heatmap, overlay
 from .limits import Admission, Limits, Refused, Visit
@@ -124,8 +126,6 @@ class Service:
         wanted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip()
         if wanted == "image/png" and status == 200:
             if len(records) == 1 and "mask" in records[0]:
-                import base64
-
                 return Response(base64.b64decode(records[0]["mask"]), media_type="image/png")
             raise Refused(406, "predict: Accept: image/png: only of one picture, and of a mask")
         return _json(status, {"answers": records})

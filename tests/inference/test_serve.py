@@ -1,6 +1,7 @@
 """The service: its answers, what it refuses, and its end."""
 
 import asyncio
+import base64
 import contextlib
 import io
 import os
@@ -146,6 +147,33 @@ def test_another_name_is_refused(predictor):
     assert serving(predictor, talk).status_code == 400
 
 
+def test_a_heat_map_where_there_is_one(predictor, monkeypatch):
+    """`convax.explain.heatmap` is looked for by its name."""
+
+    async def talk(client, service):
+        name = predictor.classes[1]
+        return [
+            await client.post(f"/heatmap?class={k}", content=png()) for k in (name, "no such class")
+        ]
+
+    assert [answer.status_code for answer in serving(predictor, talk)] == [404, 404]
+    asked = []
+
+    def heatmap(predictor, image, k):
+        asked.append(k)
+        return np.linspace(0, 1, image[..., 0].size).reshape(image.shape[:2])
+
+    monkeypatch.setattr(convax.explain, "heatmap", heatmap, raising=False)
+    found, unknown = serving(predictor, talk)
+    assert asked == [0, 1]  # the first is of the warm-up
+    overlay = Image.open(io.BytesIO(base64.b64decode(found.json()["heatmap"])))
+    alpha = np.asarray(overlay)[..., 3]
+    assert overlay.mode == "RGBA"
+    assert overlay.size == predictor.image_shape[1::-1]
+    assert alpha[0, 0] == 0 < alpha[-1, -1]
+    assert (unknown.status_code, "need one class of the network" in unknown.text) == (400, True)
+
+
 def test_the_page_allows_its_own_script_alone(predictor):
     async def talk(client, service):
         return await client.get("/")
@@ -198,7 +226,7 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
     found = re.search(r"stopped: (\d+) of (\d+) accepted", rest)
     assert found, rest
     answered, accepted = map(int, found.groups())
-    assert answered == accepted >= len(codes) >= 40
+    assert answered == accepted == len(codes) >= 40  # each reached its client
     assert set(codes) == {200}
 
 
