@@ -39,7 +39,7 @@ fuzz: $(VENV)/.develop  ## 10,000 spoiled configs and 1,000 damaged files: docs/
 	$(BIN)/python -m tests.fuzz files --count 1000
 
 torture: $(VENV)/.develop  ## docs/torture.md: N trainings killed, starved and damaged, and resumed
-	$(BIN)/python -m tests.torture --kills $(N) --seed 0 --write docs/torture.md
+	$(BIN)/python -m tests.torture --faults $(N) --seed 0 --write docs/torture.md
 
 accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64
 	$(BIN)/python -m tests.proof --accuracy docs/accuracy.md

@@ -1,6 +1,6 @@
 """Kill, starve and damage a training, and see what is left:
 
-    python -m tests.torture --kills 200 --seed 0 [--write docs/torture.md]
+    python -m tests.torture --faults 200 --seed 0 [--workers 2] [--write docs/torture.md]
 
 A tiny network trains for forty steps, with an evaluation and a checkpoint every five. Then it
 trains again, N times with a fault each, and is resumed without one. What ends must be the same: every
@@ -11,45 +11,32 @@ removed that the message says to remove, has to go on. Anything else is lost.
 """
 
 import argparse
-import os
-import shutil
-import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
-# Compiled programs come out of a cache, which is another one each time: a run takes half as long.
-COMPILED = tempfile.mkdtemp(prefix="torture-compiled-")
-os.environ |= {
-    "JAX_PLATFORMS": "cpu",
-    "JAX_COMPILATION_CACHE_DIR": COMPILED,
-    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
-    "OPENBLAS_NUM_THREADS": "1",
-    "MPLBACKEND": "Agg",
-}
+from .share import try_share
+from .table import as_table, page
 
 
 def main() -> None:
-    from tests.torture.table import as_table, page
-    from tests.torture.trials import Bench
-
     parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
-    parser.add_argument("--kills", type=int, default=100, help="how many faults")
+    parser.add_argument("--faults", type=int, default=100, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
+    parser.add_argument("--workers", type=int, default=2, help="so many runs at a time")
     parser.add_argument("--minutes", type=float, default=600, help="begin none after so long")
     parser.add_argument("--write", type=Path, help="the page to write, with the table")
     options = parser.parse_args()
     began = time.perf_counter()
-    with tempfile.TemporaryDirectory(prefix="torture-") as folder:
-        bench = Bench(Path(folder), options.seed)
-        outcomes = []
-        while len(outcomes) < options.kills and time.perf_counter() - began < 60 * options.minutes:
-            outcomes.append(bench.trial(len(outcomes)))
-    shutil.rmtree(COMPILED)
+    shares = [range(i, options.faults, options.workers) for i in range(options.workers)]
+    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+        started = [pool.submit(try_share, options.seed, options.minutes, share) for share in shares]
+        outcomes = [outcome for share in started for outcome in share.result()]
     print(as_table(outcomes))
     seconds = time.perf_counter() - began
     if options.write:
-        options.write.write_text(page(outcomes, options.seed, seconds))
+        options.write.write_text(page(outcomes, options.seed, options.workers, seconds))
     lost = [outcome for outcome in outcomes if outcome.end == "lost"]
     for outcome in lost:
         print(f"\nLOST {outcome.fault}: {outcome.detail}")

@@ -3,9 +3,8 @@
 import os
 import platform
 from collections.abc import Sequence
+from importlib.metadata import version
 from typing import NamedTuple
-
-import jax
 
 ENDS = ("identical", "refused", "lost")
 
@@ -32,9 +31,10 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def page(outcomes: Sequence[Outcome], seed: int, seconds: float) -> str:
+def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -> str:
     """docs/torture.md."""
-    kills = len(outcomes)
+    faults = len(outcomes)
+    kills = sum(outcome.fault.startswith("SIGKILL") for outcome in outcomes)
     refused = sorted({(o.fault, o.detail) for o in outcomes if o.end == "refused"})
     said = dict(reversed(refused))
     quoted = "\n\n".join(
@@ -43,10 +43,10 @@ def page(outcomes: Sequence[Outcome], seed: int, seconds: float) -> str:
     )
     return f"""# What a run survives
 
-Written by `make torture N={kills}`, which is `python -m tests.torture --kills {kills} --seed {seed}`: a tiny
-network trains for forty steps with a checkpoint every five, again and again, with one fault each
-time (killed up to three times in a row), and is then resumed. Python {platform.python_version()}, jax {jax.__version__},
-{os.cpu_count()} cores, {seconds:.0f} s.
+Written by `python -m tests.torture --faults {faults} --seed {seed} --workers {workers}`: a tiny network trains for
+forty steps with a checkpoint every five, again and again, with one fault each time (killed up to
+three times in a row), and is then resumed. {kills} of the {faults} were killed with SIGKILL.
+Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
 
 {as_table(outcomes)}
 

@@ -39,7 +39,7 @@ READ_ONLY = ("open", "mkdir", "rename", "remove")
 class Bench:
     """A run that was never stopped, and others that are."""
 
-    def __init__(self, folder: Path, seed: int):
+    def __init__(self, folder: Path, seed: str):
         self._folder, self._rng = folder, random.Random(seed)
         self._config = write_tiny(folder)
         self._data = folder / "tiny.npz"

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(sys.platform != "linux", reason="it forks, and looks into /proc")
 def test_no_run_is_lost():
     """One fault of each kind, another set than the long round's."""
-    command = [sys.executable, "-m", "tests.torture", "--kills", "8", "--seed", "7"]
+    command = [sys.executable, "-m", "tests.torture", "--faults", "8", "--seed", "7"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert "| all | 8 |" in done.stdout
