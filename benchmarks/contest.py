@@ -27,6 +27,14 @@ from typing import Any, NamedTuple
 
 HERE = Path(__file__).parent
 OURS = "convax"  # the name of the contestant that the others are compared with
+DEVICES = {
+    "cpu": {"JAX_PLATFORMS": "cpu", "TORCH_DEVICE": "cpu"},
+    "gpu": {
+        "JAX_PLATFORMS": "cuda",
+        "TORCH_DEVICE": "cuda",
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",  # the contestants share its memory
+    },
+}
 
 
 class Contestant(NamedTuple):
@@ -52,7 +60,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env={"JAX_PLATFORMS": "cpu", **os.environ, **contestant.environment},
+            env=os.environ | DEVICES[options.device] | contestant.environment,
             text=True,
             start_new_session=True,  # with what it starts, as compilers, it is ended as a group
         )
@@ -241,6 +249,7 @@ def parse(description: str, *, turn: float) -> argparse.Namespace:
     add("--rounds", type=int, default=7)
     add("--quick", action="store_true", help="three short rounds, to see that all is in order")
     add("--write", action="store_true", help="put the tables into benchmarks/results")
+    add("--device", choices=DEVICES, default="cpu", help="what to run on")
     add("--jax", default=sys.executable, metavar="PYTHON", help="who runs what is on JAX")
     add("--torch", default=sys.executable, metavar="PYTHON", help="who runs PyTorch")
     add("--limit", type=float, default=120.0, help="seconds that a first step may take")
@@ -325,18 +334,19 @@ class Page:
             f"# {self.level.capitalize()}, jax {jax}",
             "",
             f"`python benchmarks/{' '.join([Path(sys.argv[0]).name, *words])}`, {date.today()}, "
-            f"{self.options.rounds} rounds; {machine()}.  ",
+            f"{self.options.rounds} rounds; {machine(self.options.device)}.  ",
             ", ".join(f"{name} {version}" for name, version in self.versions.items()) + ".",
         ]
         print("\n" + "\n".join(head[2:]).strip())
         if self.options.write:
-            path = HERE / "results" / f"{self.level}-jax{'.'.join(jax.split('.')[:2])}.md"
+            on = "" if self.options.device == "cpu" else f"-{self.options.device}"
+            path = HERE / "results" / f"{self.level}-jax{'.'.join(jax.split('.')[:2])}{on}.md"
             path.parent.mkdir(exist_ok=True)
             path.write_text("\n".join([*head, *self.lines]).strip() + "\n")
             print(f"written: {path}")
 
 
-def machine() -> str:
+def machine(device: str) -> str:
     """What this runs on."""
     try:
         info = Path("/proc/cpuinfo").read_text()
@@ -344,4 +354,8 @@ def machine() -> str:
         cores = len(os.sched_getaffinity(0))
     except (OSError, AttributeError):
         model, cores = "", os.cpu_count() or 1
-    return f"{cores} core{'s' * (cores != 1)} of {model or platform.machine()}, no GPU"
+    gpu = "no GPU"
+    if device == "gpu":
+        command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
+        gpu = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    return f"{cores} core{'s' * (cores != 1)} of {model or platform.machine()}, {gpu}"

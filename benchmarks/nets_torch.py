@@ -1,5 +1,6 @@
 """The networks in PyTorch: eager, in either memory format, or through `torch.compile`."""
 
+import os
 from functools import partial
 
 import nets
@@ -7,6 +8,10 @@ import torch
 from programs import Program
 from torch import nn
 from torch.nn import functional
+
+DEVICE = torch.device(os.environ.get("TORCH_DEVICE", "cpu"))
+if DEVICE.type == "cuda":
+    torch.set_float32_matmul_precision("high")  # TF32, as JAX takes on GPU
 
 # ------------------------------------------------------------------------------- the networks
 
@@ -225,7 +230,7 @@ def seeds(net: str, count: int, memory: str) -> Program:
 
 def start(spec: nets.Net, network, memory: str, compiled: bool = False):
     """The network, and ``step(images, labels) -> loss``, which trains it."""
-    network = network(spec.classes).to(memory_format=FORMATS[memory])
+    network = network(spec.classes).to(DEVICE, memory_format=FORMATS[memory])
     rate = nets.LEARNING_RATE[spec.optimizer]
     if spec.optimizer == "adam":
         optimizer = torch.optim.Adam(network.parameters(), lr=rate, fused=True)
@@ -245,7 +250,7 @@ def start(spec: nets.Net, network, memory: str, compiled: bool = False):
 
 def inference(net: str, batch: int, memory: str, compiled: bool = False) -> Program:
     spec = nets.NETS[net]._replace(batch=batch)
-    network = NETWORKS[net](spec.classes).eval().to(memory_format=FORMATS[memory])
+    network = NETWORKS[net](spec.classes).eval().to(DEVICE, memory_format=FORMATS[memory])
     forward = torch.compile(network) if compiled else network
     images, _ = tensors(*nets.arrays(spec), memory)
 
@@ -264,7 +269,7 @@ FORMATS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_
 def tensors(images, labels, memory: str):
     """NumPy's channels-last arrays as tensors."""
     images = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=FORMATS[memory])
-    return images, torch.from_numpy(labels).long()
+    return images.to(DEVICE), torch.from_numpy(labels).long().to(DEVICE)
 
 
 def size(network) -> int:
