@@ -119,10 +119,15 @@ class Masks(Table):
 
 
 class Input(Table):
-    """What the network sees: images brought to `size`, then normalised per channel."""
+    """What the network sees: images brought to `size`, then normalised per channel.
+
+    "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts the
+    mean alone, of values in 0..255, for networks that start from weights as small as AlexNet's.
+    """
 
     size: Size
     fit: Literal["pad", "resize"]
+    normalize: Literal["standard", "mean"] = "standard"
 
 
 class SoftmaxCrossEntropy(Table):

@@ -60,6 +60,8 @@ def measure(split: Split, spec: Input) -> Preprocessing:
         mean.append(average)
         # A constant channel has no scale; what rounding leaves of its variance is not one.
         std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
+    if spec.normalize == "mean":
+        std = [1 / 255] * len(std)  # (x - mean) * 255, x in [0, 1]
     return Preprocessing(size, spec.fit, tuple(mean), tuple(std))
 
 

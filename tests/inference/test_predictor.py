@@ -211,6 +211,13 @@ def test_a_constant_channel_is_not_scaled(whole, value):
     assert measure(split, whole.config().input).std == (1.0,)
 
 
+def test_the_mean_alone_is_subtracted_from_values_in_0_to_255(whole, dataset):
+    images = dataset.train.images
+    spec = measure(dataset.train, whole.config().input.model_copy(update={"normalize": "mean"}))
+    got = preprocess(images, spec._replace(fit="resize", size=images.shape[1:3]))
+    np.testing.assert_allclose(got, images - images.mean(), atol=1e-3)
+
+
 def test_probabilities_of_a_network_trained_on_the_squared_error():
     spec = MSE(name="mse")
     logits = jax.numpy.array([[0.9, 0.1, -0.3], [-0.1, -0.2, -0.3]])

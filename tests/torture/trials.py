@@ -118,8 +118,8 @@ class Bench:
         """A file of an unfinished run cut short, or with a bit flipped, or gone."""
         self._stop_somewhere(place)
         run = place / "run"
-        files = sorted(f for f in run.rglob("*") if f.is_file() and f.name != "lock")
-        file = self._rng.choice(files)
+        files = [f for f in run.rglob("*") if f.is_file() and f.name != "lock" and f.stat().st_size]
+        file = self._rng.choice(sorted(files))  # none of them empty
         kind = self._rng.choice(["cut short", "bit flipped", "removed"])
         content = file.read_bytes()
         self._damage(file, kind)
