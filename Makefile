@@ -22,8 +22,8 @@ FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
 
-test: $(VENV)/.develop  ## the test suite, doctests included
-	$(BIN)/python -m pytest -n $(WORKERS)
+test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/ops ..." of it
+	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
 
 test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
 	CONVAX_LOWERING=plain $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
