@@ -121,8 +121,8 @@ class Masks(Table):
 class Input(Table):
     """What the network sees: images brought to `size`, then normalised per channel.
 
-    "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts the
-    mean alone, of values in 0..255, for networks that start from weights as small as AlexNet's.
+    "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts
+    the mean alone, of values in 0..255, for networks whose first weights are as small as AlexNet's.
     """
 
     size: Size
