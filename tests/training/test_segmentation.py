@@ -1,7 +1,9 @@
 """A segmentation from its config to a picture of a mask; its figures by hand."""
 
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -165,6 +167,25 @@ def test_the_command_line(trained, scenes, tmp_path, command):
     (tmp_path / "bad.png").write_bytes(b"")
     code, _, err = command("predict", trained.path, tmp_path / "bad.png")
     assert code == 2 and "bad.png: cannot be read as a picture" in err
+
+    # A folder: what was written beside its pictures is none of them; names do not collide.
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    lying = Image.open(photograph).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    lying.save(tmp_path / "in" / "a.webp", exif=exif, lossless=True)
+    for name in ("a.png", "b/a.png", "b/a_predicted.png"):
+        shutil.copy(photograph, tmp_path / "in" / name)
+    options = ("--out", tmp_path / "new", "--format", "csv", "--html", tmp_path / "page.html")
+    code, out, err = command("predict", trained.path, tmp_path / "in", *options)
+    rows = list(csv.DictReader(out.splitlines()))
+    assert (code, err, len(rows)) == (0, "", 3)
+    written = [Path(row["mask"]).relative_to(tmp_path / "new").as_posix() for row in rows]
+    assert written == ["a_predicted.png", "a-2_predicted.png", "b/a_predicted.png"]
+    for row in rows:
+        np.testing.assert_array_equal(decode_mask(row["mask"]), mask)
+        assert float(row["share_thing"]) == (mask == 1).mean()
+    assert (tmp_path / "page.html").read_text().count('alt="its mask"') == 3
 
     code, out, _ = command("evaluate", trained.path)
     assert code == 0 and out.startswith("test: loss ") and "mean IoU" in out
