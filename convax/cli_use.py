@@ -9,6 +9,13 @@ import typer
 
 from .app import CheckpointOption, JsonOption, RawOption, RunArgument, app, complain, one_of, refuse
 
+RunOrStudy = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory, or a study of several seeds.")
+]
+FlipsOption = Annotated[
+    bool, typer.Option("--flips", help="The mean over each picture and its mirror image.")
+]
+
 
 @app.command()
 def evaluate(
@@ -33,7 +40,7 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: RunArgument,
+    run: RunOrStudy,
     images: Annotated[
         list[Path],
         typer.Argument(
@@ -55,6 +62,14 @@ def predict(
         Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="How many pictures at once.")] = 64,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="Another run, to answer together; repeatable."),
+    ] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
+    ] = False,
+    flips: FlipsOption = False,
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="--format json.")] = False,
@@ -78,7 +93,9 @@ def predict(
         failures.append(problem)
         complain(problem)
 
-    predictor = load(run, checkpoint=checkpoint, raw=raw)
+    predictor = load(
+        [run, *(others or ())], checkpoint=checkpoint, raw=raw, calibrated=calibrated, flips=flips
+    )
     masks = predictor.task.name == "segmentation"
     pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
     told = tell(predictor, run, pictures, failed, invert=invert, top=top, out=out, batch=batch)
@@ -90,6 +107,32 @@ def predict(
         write_sheet(html, title, told, failures, invert=invert)
     if failures:
         raise typer.Exit(2)
+
+
+@app.command()
+def calibrate(
+    run: RunOrStudy,
+    flips: FlipsOption = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the temperature at which a run's probabilities are true, on its validation split."""
+    from convax.inference.calibrate import calibrate as calibrate_run
+    from convax.inference.ensemble import runs_of
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    for path in runs_of(run):
+        fitted = calibrate_run(path, checkpoint=checkpoint, raw=raw, flips=flips)
+        if as_json:
+            print(json.dumps({"run": str(path), **fitted.as_record()}))
+            continue
+        print(f"{path}: temperature {fitted.temperature:.4g}")
+        for split, (before, after) in fitted.splits.items():
+            print(
+                f"  {f'{split} ({before.count})':20} NLL {before.nll:.4f} -> {after.nll:.4f}   "
+                f"calibration error {before.ece:.2%} -> {after.ece:.2%}"
+            )
 
 
 @app.command()

@@ -10,10 +10,13 @@ from jax import Array
 
 from ..training import data
 from ..training.experiment import make_task
-from ..training.preprocess import preprocess
+from ..training.run import Run
 from ..training.task import Task
 from ..training.trained import load_network
+from .calibration_file import CalibrationError, temperature_of
+from .ensemble import Runs, check_alike, runs_of
 from .pictures import as_image, as_pixels, decoded, files_of
+from .program import make_program
 
 
 class Top(NamedTuple):
@@ -206,29 +209,48 @@ class Predictor:
         return as_pixels(images)
 
 
-def load(run: str | Path, *, checkpoint: str = "best", raw: bool = False) -> Predictor:
-    """The inference function of a run.
+def load(
+    run: Runs,
+    *,
+    checkpoint: str = "best",
+    raw: bool = False,
+    calibrated: bool = False,
+    flips: bool = False,
+) -> Predictor:
+    """The inference function of a run, or of several together.
 
     Args:
-        run: the run directory.
+        run: the run directory. A list of them, or a study of several seeds, is an ensemble: all
+            networks answer in one program, and the mean of their probabilities is given.
         checkpoint: "best" (by the validation metric) or "last".
         raw: the weights themselves, where the run has averages of them (`[ema]`).
+        calibrated: probabilities at the temperature that `convax calibrate` has found for each run.
+        flips: the mean of what is said of an image and of its mirror image.
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        EnsembleError: several runs do not fit together.
+        CalibrationError: no temperature is there, or it was fitted for something else.
 
     Example:
         >>> import convax
         >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
-    trained = load_network(run, checkpoint, raw=raw)
-    net, card, task = trained.net, trained.card, make_task(trained.config)
-
-    @jax.jit
-    def function(params: Any, state: Any, images: Array) -> Array:
-        x = preprocess(images, card.preprocessing)
-        outputs, _ = net.apply(params, state, x, train=False)
-        return task.answer(outputs, card.preprocessing, card.image_shape)
-
-    return Predictor(function, trained.params, trained.state, card.classes, card.image_shape, task)
+    paths = runs_of(run)
+    members = [load_network(path, checkpoint, raw=raw) for path in paths]
+    if len(members) > 1:
+        check_alike(paths, members)
+    temperatures = None
+    if calibrated:
+        if members[0].config.task != "classification":
+            raise CalibrationError(
+                f"{paths[0]}: got a run of {members[0].config.task}, of which there are no "
+                "temperatures; load it without calibrated"
+            )
+        temperatures = [
+            temperature_of(Run(path), checkpoint, raw=raw, flips=flips) for path in paths
+        ]
+    card, task = members[0].card, make_task(members[0].config)
+    program = make_program(members, task, flips=flips, temperatures=temperatures)
+    return Predictor(*program, card.classes, card.image_shape, task)

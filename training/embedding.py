@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from .. import ops
-from ..model import init_embedder
+from ..model import init_embedder, unit_length
 from .config import Config, Contrastive
 from .plain_line import plain_line
 from .report_embedding import draw
@@ -41,7 +41,14 @@ def embedding(config: Config) -> Task:
         draw=draw,
         predict=predict,
         batches=Batches(size, (1, 8, 64, 512)),
+        merge=partial(merge, normalize=getattr(config.model, "normalize", False)),
     )
+
+
+def merge(vectors: Array, *, normalize: bool) -> Array:
+    """The mean of several views' vectors ``(V, N, D)``; of length 1, where theirs are."""
+    mean = vectors.mean(axis=0)
+    return unit_length().apply({}, {}, mean)[0] if normalize else mean
 
 
 def make_pair_loss(spec: Any) -> Callable[..., Array]:

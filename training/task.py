@@ -10,9 +10,11 @@ Everything else in `training` is the same for all of them. `training.classificat
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
@@ -49,6 +51,7 @@ class Task(NamedTuple):
         predict: ``predict(predictor, run) -> say``, where ``say(question)`` is what the command
             line says of one picture after the other, their answers given in batches.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
+        merge: of what was answered to several views of images ``(V, N, ...)``, one answer each.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Task(NamedTuple):
     draw: Callable[["Findings"], list[Path]]
     predict: Callable[[Any, Path], Callable[["Question"], "Saying"]]
     batches: "Batches"
+    merge: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 
 
 class Batches(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 import convax
+from convax.inference.calibration_file import CalibrationError
 from convax.training import report, report_augment, segmentation
 from convax.training.config import load_config
 from convax.training.data import IGNORED, decode_mask
@@ -135,6 +136,12 @@ def test_its_figures_are_those_of_every_pixel_that_counts(trained):
     assert result.foreground_iou == pytest.approx(iou[1])
     assert result.pixel_accuracy == pytest.approx(np.trace(counts) / counts.sum())
     assert predict(images[:0]).shape == (0, 10, 12, 2)
+    # Mirror images: their masks are turned back, and so is the padding, wider on one side.
+    expected = (probabilities + predict(images[:, :, ::-1])[:, :, ::-1]) / 2
+    flipped = convax.load(trained.path, flips=True)(images)
+    np.testing.assert_allclose(flipped, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(CalibrationError, match="a run of segmentation, of which there are no temp"):
+        convax.load(trained.path, calibrated=True)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(trained, scenes, tmp_path):
