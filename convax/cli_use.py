@@ -78,6 +78,7 @@ def predict(
     from collections import deque
 
     from convax.inference.answering import pictures_of, tell
+    from convax.inference.compile_cache import keep_compiled
     from convax.inference.predictor import load
     from convax.inference.sheet import write_sheet
 
@@ -93,6 +94,7 @@ def predict(
         failures.append(problem)
         complain(problem)
 
+    keep_compiled()
     predictor = load(
         [run, *(others or ())], checkpoint=checkpoint, raw=raw, calibrated=calibrated, flips=flips
     )
@@ -119,9 +121,11 @@ def calibrate(
 ) -> None:
     """Fit the temperature at which a run's probabilities are true, on its validation split."""
     from convax.inference.calibrate import calibrate as calibrate_run
+    from convax.inference.compile_cache import keep_compiled
     from convax.inference.ensemble import runs_of
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
     for path in runs_of(run):
         fitted = calibrate_run(path, checkpoint=checkpoint, raw=raw, flips=flips)
         if as_json:

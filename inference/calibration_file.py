@@ -80,8 +80,7 @@ def _options(checkpoint: str, raw: bool, flips: bool) -> str:
 def _is_whole(about: Any) -> bool:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         return False
-    temperature = about.get("temperature")
     kinds = {"digest": str, "flips": bool, "temperature": float}
     if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
         return False
-    return math.isfinite(temperature) and temperature > 0
+    return math.isfinite(about["temperature"]) and about["temperature"] > 0

@@ -164,6 +164,25 @@ class Predictor:
                 else:
                     failed(source, error)
 
+    def warm_up(self, sizes: Iterable[int] | None = None, *, dtype: Any = np.uint8) -> None:
+        """Compile now what calls with so many images will need; they compile nothing then.
+
+        Args:
+            sizes: how many images; by default all numbers there are, which is to compile one
+                program for each of ``task.batches.inference``.
+            dtype: of the images, uint8 or float32.
+
+        Raises:
+            ValueError: a size is less than 1.
+        """
+        programs = self.task.batches.inference
+        wanted = programs if sizes is None else tuple(sizes)
+        if wanted and min(wanted) < 1:
+            raise ValueError(f"warm_up: sizes: got {min(wanted)}, need 1 or more")
+        for count in wanted:
+            # Beyond the largest it is cut up, and what is left over may have any size.
+            self(np.zeros((count, *self.image_shape), dtype))
+
     def _image(self, source: Any) -> np.ndarray:
         return as_image(source, self.image_shape)
 

@@ -48,7 +48,7 @@ def make_program(
         answers = answer(params, state, images, first.card.preprocessing)
         return answers if numbers is None else tempered(answers, numbers[0])
 
-    def member(params: Any, state: Any, mean: Array, std: Array, temperature: Any, images: Array):
+    def member(params: Any, state: Any, mean: Any, std: Any, temperature: Any, images: Array):
         spec = first.card.preprocessing._replace(mean=mean, std=std)
         answers = answer(params, state, images, spec)
         return answers if temperature is None else tempered(answers, temperature)
