@@ -43,6 +43,8 @@ class Predictor:
         function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
             other JAX programs.
         params, state: its trained arrays.
+        networks: how many answer together; of several, every one of these arrays has that axis in
+            front.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Predictor:
         classes: tuple[str, ...],
         image_shape: tuple[int, int, int],
         task: Task,
+        networks: int = 1,
     ):
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
+        self.networks = networks
 
     def __call__(self, images: Any) -> np.ndarray:
         """The probability of each class for each image, or pixel; or each image's embedding.
@@ -272,4 +276,4 @@ def load(
         ]
     card, task = members[0].card, make_task(members[0].config)
     program = make_program(members, task, flips=flips, temperatures=temperatures)
-    return Predictor(*program, card.classes, card.image_shape, task)
+    return Predictor(*program, card.classes, card.image_shape, task, len(members))

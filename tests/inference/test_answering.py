@@ -1,5 +1,6 @@
 """`convax predict`: files, folders and standard input; as lines, JSON, CSV and a page."""
 
+import base64
 import csv
 import io
 import json
@@ -109,6 +110,14 @@ def test_standard_input_and_orientation(whole, folder, command, monkeypatch):
     first, second = map(json.loads, out.splitlines())
     assert (code, err, first["file"]) == (0, "", "-")
     assert first["top"] == second["top"] and first["class"] == "2"
+    page = folder.parent / "page.html"
+    assert (
+        command("predict", whole.path, folder / "upright.png", "--invert", "--html", page)[0] == 0
+    )
+    shown = base64.b64decode(re.findall(r"data:image/jpeg;base64,([^\"]*)", page.read_text())[0])
+    np.testing.assert_allclose(
+        Image.open(io.BytesIO(shown)).convert("L"), 255 - np.asarray(upright), atol=40
+    )
     given(b"")
     code, out, err = command("predict", whole.path, "-")
     assert (code, out) == (2, "") and err.startswith("error: standard input: cannot be read as a")

@@ -63,6 +63,8 @@ def test_an_ensemble_is_the_mean_in_one_program(study, images):
     together = convax.load(study.path)
     np.testing.assert_allclose(together(images), np.mean(alone, axis=0), rtol=1e-5, atol=1e-7)
     assert together.function._cache_size() == 1
+    assert (together.networks, convax.load(runs[0]).networks) == (2, 1)
+    assert together.params["dense1"]["kernel"].shape == (2, 64, 16)
     np.testing.assert_array_equal(convax.load(runs)(images), together(images))
     np.testing.assert_array_equal(convax.load([runs[0]])(images), alone[0])
     assert together.top_k(images, 1).classes[0][0] == together.classes[together(images)[0].argmax()]
