@@ -1,12 +1,20 @@
 """Commands for a trained network."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .app import CheckpointOption, JsonOption, RawOption, RunArgument, app, complain, one_of
+from .app import CheckpointOption, JsonOption, RawOption, RunArgument, app, complain, one_of, refuse
+
+RunOrStudy = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory, or a study of several seeds.")
+]
+FlipsOption = Annotated[
+    bool, typer.Option("--flips", help="The mean over each picture and its mirror image.")
+]
 
 
 @app.command()
@@ -32,40 +40,103 @@ def evaluate(
 
 @app.command()
 def predict(
-    run: RunArgument,
+    run: RunOrStudy,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGE...", help="Picture files, any size or colour.")
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Pictures of any size and colour; folders of them; - for standard input.",
+        ),
     ],
     invert: Annotated[
         bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    form: Annotated[
+        str, typer.Option("--format", help="table (a line each), json (likewise) or csv.")
+    ] = "table",
+    html: Annotated[
+        Path | None, typer.Option(help="A page to make of the pictures and their answers.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
     ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="How many pictures at once.")] = 64,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="Another run, to answer together; repeatable."),
+    ] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
+    ] = False,
+    flips: FlipsOption = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="--format json.")] = False,
+) -> None:
+    """The class of each picture, with its probability; its mask; or what lies nearest to it."""
+    from collections import deque
+
+    from convax.inference.answering import pictures_of, tell
+    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.predictor import load
+    from convax.inference.sheet import write_sheet
+
+    from .predicting import FORMATS, followed, printed
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    one_of("--format", form, FORMATS)
+    if as_json and form not in ("json", "table"):
+        refuse(f"--json: got --format {form} too; leave out one of them")
+    failures: list[str] = []
+
+    def failed(problem: str) -> None:
+        failures.append(problem)
+        complain(problem)
+
+    keep_compiled()
+    predictor = load(
+        [run, *(others or ())], checkpoint=checkpoint, raw=raw, calibrated=calibrated, flips=flips
+    )
+    masks = predictor.task.name == "segmentation"
+    pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
+    told = tell(predictor, run, pictures, failed, invert=invert, top=top, out=out, batch=batch)
+    told = printed(followed(told, len(pictures)), "json" if as_json else form)
+    if html is None:
+        deque(told, maxlen=0)
+    else:
+        title = f"{run.resolve().name}: {predictor.task.name}"
+        write_sheet(html, title, told, failures, invert=invert)
+    if failures:
+        raise typer.Exit(2)
+
+
+@app.command()
+def calibrate(
+    run: RunOrStudy,
+    flips: FlipsOption = False,
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """The class of each picture, with its probability; its mask; or what lies nearest to it."""
-    from convax.inference.predictor import load
-    from convax.training.data import DataError
-    from convax.training.task import Question
+    """Fit the temperature at which a run's probabilities are true, on its validation split."""
+    from convax.inference.calibrate import calibrate as calibrate_run
+    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.ensemble import runs_of
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
-    predictor = load(run, checkpoint=checkpoint, raw=raw)
-    say = predictor.task.predict(predictor, run)
-    failed = False
-    for file in images:
-        try:
-            said = say(Question(file, invert, top, out))
-        except DataError as error:
-            complain(str(error))
-            failed = True
+    keep_compiled()
+    for path in runs_of(run):
+        fitted = calibrate_run(path, checkpoint=checkpoint, raw=raw, flips=flips)
+        if as_json:
+            print(json.dumps({"run": str(path), **fitted.as_record()}))
             continue
-        print(json.dumps(said.record) if as_json else said.text)
-    if failed:
-        raise typer.Exit(2)
+        print(f"{path}: temperature {fitted.temperature:.4g}")
+        for split, (before, after) in fitted.splits.items():
+            print(
+                f"  {f'{split} ({before.count})':20} NLL {before.nll:.4f} -> {after.nll:.4f}   "
+                f"calibration error {before.ece:.2%} -> {after.ece:.2%}"
+            )
 
 
 @app.command()

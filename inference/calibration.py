@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-_SHARPEST, _FLATTEST = 0.01, 100.0  # temperatures; beyond, the answers are hits or even chances
+SHARPEST, FLATTEST = 0.01, 100.0  # temperatures; beyond, the answers are hits or even chances
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability that is to have a logarithm
 
 
@@ -116,11 +116,11 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     if not len(labels):
         raise ValueError("fit_temperature: got no examples, need 1 or more")
     logits = _logarithms(probabilities)
-    low, high = 1 / _FLATTEST, 1 / _SHARPEST
+    low, high = 1 / FLATTEST, 1 / SHARPEST
     if _likelihoods(logits, labels, low)[1] <= 0:
-        return _FLATTEST
+        return FLATTEST
     if _likelihoods(logits, labels, high)[1] >= 0:
-        return _SHARPEST
+        return SHARPEST
     beta = 1.0
     while high - low > 1e-12 * high:
         _, slope, curvature = _likelihoods(logits, labels, beta)

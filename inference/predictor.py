@@ -10,10 +10,13 @@ from jax import Array
 
 from ..training import data
 from ..training.experiment import make_task
-from ..training.preprocess import preprocess
+from ..training.run import Run
 from ..training.task import Task
 from ..training.trained import load_network
+from .calibration_file import CalibrationError, temperature_of
+from .ensemble import Runs, check_alike, runs_of
 from .pictures import as_image, as_pixels, decoded, files_of
+from .program import make_program
 
 
 class Top(NamedTuple):
@@ -40,6 +43,8 @@ class Predictor:
         function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
             other JAX programs.
         params, state: its trained arrays.
+        networks: how many answer together; of several, every one of these arrays has that axis in
+            front.
     """
 
     def __init__(
@@ -50,9 +55,11 @@ class Predictor:
         classes: tuple[str, ...],
         image_shape: tuple[int, int, int],
         task: Task,
+        networks: int = 1,
     ):
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
+        self.networks = networks
 
     def __call__(self, images: Any) -> np.ndarray:
         """The probability of each class for each image, or pixel; or each image's embedding.
@@ -161,6 +168,25 @@ class Predictor:
                 else:
                     failed(source, error)
 
+    def warm_up(self, sizes: Iterable[int] | None = None, *, dtype: Any = np.uint8) -> None:
+        """Compile now what calls with so many images will need; they compile nothing then.
+
+        Args:
+            sizes: how many images; by default all numbers there are, which is to compile one
+                program for each of ``task.batches.inference``.
+            dtype: of the images, uint8 or float32.
+
+        Raises:
+            ValueError: a size is less than 1.
+        """
+        programs = self.task.batches.inference
+        wanted = programs if sizes is None else tuple(sizes)
+        if wanted and min(wanted) < 1:
+            raise ValueError(f"warm_up: sizes: got {min(wanted)}, need 1 or more")
+        for count in wanted:
+            # Beyond the largest it is cut up, and what is left over may have any size.
+            self(np.zeros((count, *self.image_shape), dtype))
+
     def _image(self, source: Any) -> np.ndarray:
         return as_image(source, self.image_shape)
 
@@ -206,29 +232,48 @@ class Predictor:
         return as_pixels(images)
 
 
-def load(run: str | Path, *, checkpoint: str = "best", raw: bool = False) -> Predictor:
-    """The inference function of a run.
+def load(
+    run: Runs,
+    *,
+    checkpoint: str = "best",
+    raw: bool = False,
+    calibrated: bool = False,
+    flips: bool = False,
+) -> Predictor:
+    """The inference function of a run, or of several together.
 
     Args:
-        run: the run directory.
+        run: the run directory. A list of them, or a study of several seeds, is an ensemble: all
+            networks answer in one program, and the mean of their probabilities is given.
         checkpoint: "best" (by the validation metric) or "last".
         raw: the weights themselves, where the run has averages of them (`[ema]`).
+        calibrated: probabilities at the temperature that `convax calibrate` has found for each run.
+        flips: the mean of what is said of an image and of its mirror image.
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        EnsembleError: several runs do not fit together.
+        CalibrationError: no temperature is there, or it was fitted for something else.
 
     Example:
         >>> import convax
         >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
-    trained = load_network(run, checkpoint, raw=raw)
-    net, card, task = trained.net, trained.card, make_task(trained.config)
-
-    @jax.jit
-    def function(params: Any, state: Any, images: Array) -> Array:
-        x = preprocess(images, card.preprocessing)
-        outputs, _ = net.apply(params, state, x, train=False)
-        return task.answer(outputs, card.preprocessing, card.image_shape)
-
-    return Predictor(function, trained.params, trained.state, card.classes, card.image_shape, task)
+    paths = runs_of(run)
+    members = [load_network(path, checkpoint, raw=raw) for path in paths]
+    if len(members) > 1:
+        check_alike(paths, members)
+    temperatures = None
+    if calibrated:
+        if members[0].config.task != "classification":
+            raise CalibrationError(
+                f"{paths[0]}: got a run of {members[0].config.task}, of which there are no "
+                "temperatures; load it without calibrated"
+            )
+        temperatures = [
+            temperature_of(Run(path), checkpoint, raw=raw, flips=flips) for path in paths
+        ]
+    card, task = members[0].card, make_task(members[0].config)
+    program = make_program(members, task, flips=flips, temperatures=temperatures)
+    return Predictor(*program, card.classes, card.image_shape, task, len(members))

@@ -11,6 +11,9 @@ import zlib
 from pathlib import Path
 
 import hypothesis
+
+os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # tests leave the user's alone
+
 import jax
 import numpy as np
 import pytest

@@ -13,7 +13,7 @@ from ..model import init_classifier
 from .config import Config
 from .report_classification import draw
 from .step import accuracy, is_correct, make_loss, make_probabilities
-from .task import Batches, Numbers, Question, Saying, Task, unchanged
+from .task import Batches, Line, Numbers, Question, Saying, Task, unchanged
 
 
 def classification(config: Config) -> Task:
@@ -62,14 +62,16 @@ def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
     del run
 
     def say(question: Question) -> Saying:
-        image = predictor.read(question.file, invert=question.invert)
-        probabilities = predictor(image[None])[0]
-        order = np.argsort(-probabilities, kind="stable")[: question.top]
-        ranked = [(predictor.classes[i], float(probabilities[i])) for i in order]
+        order = np.argsort(-question.answer, kind="stable")[: question.top]
+        ranked = [(predictor.classes[i], float(question.answer[i])) for i in order]
         name, probability = ranked[0]
-        record = {"file": str(question.file), "class": name, "probability": probability}
+        record = {"file": question.name, "class": name, "probability": probability}
+        columns: dict[str, Any] = dict(record)
+        for i, (other, p) in enumerate(ranked[1:], 2):
+            columns |= {f"class_{i}": other, f"probability_{i}": p}
         record["top"] = [{"class": c, "probability": p} for c, p in ranked]
         others = "".join(f"   {c} {p:.1%}" for c, p in ranked[1:])
-        return Saying(record, f"{question.file}: {name} {probability:.1%}{others}")
+        text = f"{question.shown}: {name} {probability:.1%}{others}"
+        return Saying(record, text, columns, [Line(c, f"{p:.1%}", p) for c, p in ranked])
 
     return say

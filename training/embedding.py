@@ -10,13 +10,15 @@ import numpy as np
 from jax import Array
 
 from .. import ops
-from ..model import init_embedder
+from ..model import init_embedder, unit_length
 from .config import Config, Contrastive
+from .plain_line import plain_line
 from .report_embedding import draw
 from .retrieval import nearest, recalls, verification
-from .task import Batches, Numbers, Question, Saying, Task, unchanged
+from .task import Batches, Line, Numbers, Question, Saying, Task, unchanged
 
 GALLERY = 100  # training images of each class that a picture is compared with
+OTHERS = 10  # pictures before it, the nearest, whose distance is said
 
 
 def embedding(config: Config) -> Task:
@@ -39,7 +41,14 @@ def embedding(config: Config) -> Task:
         draw=draw,
         predict=predict,
         batches=Batches(size, (1, 8, 64, 512)),
+        merge=partial(merge, normalize=getattr(config.model, "normalize", False)),
     )
+
+
+def merge(vectors: Array, *, normalize: bool) -> Array:
+    """The mean of several views' vectors ``(V, N, D)``; of length 1, where theirs are."""
+    mean = vectors.mean(axis=0)
+    return unit_length().apply({}, {}, mean)[0] if normalize else mean
 
 
 def make_pair_loss(spec: Any) -> Callable[..., Array]:
@@ -139,25 +148,33 @@ def make_gallery(predictor: Any, run: Path) -> Gallery:
 
 
 def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
-    """The classes whose training images lie nearest, and the distances between the pictures."""
+    """The classes whose training images lie nearest, and the nearest of the pictures before it."""
     gallery = make_gallery(predictor, run)
-    seen: list[tuple[str, np.ndarray]] = []
+    names: list[str] = []
+    places: list[np.ndarray] = []
 
     def say(question: Question) -> Saying:
-        image = predictor.read(question.file, invert=question.invert)
-        place = predictor(image[None])[0]
+        place = question.answer
         ranked = nearest(place, gallery.vectors, gallery.labels)[: question.top]
         near = [(predictor.classes[k], distance) for k, distance in ranked]
-        others = [(file, float(np.linalg.norm(place - other))) for file, other in seen]
-        seen.append((str(question.file), place))
+        before = np.array(places).reshape(-1, place.size)
+        distances = np.linalg.norm(before - place, axis=1)
+        order = np.argsort(distances, kind="stable")[:OTHERS]
+        others = [(names[i], float(distances[i])) for i in order]
+        names.append(question.name)
+        places.append(place)
         record = {
-            "file": str(question.file),
+            "file": question.name,
             "nearest": [{"class": name, "distance": distance} for name, distance in near],
             "others": [{"file": file, "distance": distance} for file, distance in others],
             "embedding": place.tolist(),
         }
-        text = f"{question.file}: " + "   ".join(f"{name} at {d:.3f}" for name, d in near)
-        text += "".join(f"\n  {distance:.3f} from {file}" for file, distance in others)
-        return Saying(record, text)
+        columns: dict[str, Any] = {"file": question.name}
+        for i, (name, distance) in enumerate(near, 1):
+            columns |= {f"class_{i}": name, f"distance_{i}": distance}
+        columns |= {f"embedding_{i}": x for i, x in enumerate(place.tolist(), 1)}
+        text = f"{question.shown}: " + "   ".join(f"{name} at {d:.3f}" for name, d in near)
+        text += "".join(f"\n  {distance:.3f} from {plain_line(file)}" for file, distance in others)
+        return Saying(record, text, columns, [Line(name, f"at {d:.3f}") for name, d in near])
 
     return say

@@ -13,11 +13,11 @@ from jax import Array
 from .. import ops
 from ..model import init_segmenter
 from .config import Config, CrossEntropyDice
-from .data import IGNORED, read_image, resize_picture
+from .data import IGNORED, resize_picture, upright_size
 from .iou import ious, right_and_union
 from .preprocess import Preprocessing, preprocess_masks, restore_maps
 from .report_segmentation import draw, write_mask
-from .task import Batches, Numbers, Question, Saying, Task
+from .task import Batches, Line, Numbers, Question, Saying, Task
 
 
 def segmentation(config: Config) -> Task:
@@ -130,17 +130,15 @@ def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
     del run
 
     def say(question: Question) -> Saying:
-        file = question.file
-        channels = predictor.image_shape[-1]
-        size = read_image(file, size=None, channels=channels).shape[:2]
-        maps = predictor(predictor.read(file, invert=question.invert)[None])[0]
-        mask = whole_mask(maps, size)
-        out = (question.out or file.parent) / f"{file.stem}_predicted.png"
-        write_mask(mask, out)
+        mask = whole_mask(question.answer, upright_size(question.source))
+        write_mask(mask, question.out)
         shares = {c: float((mask == k).mean()) for k, c in enumerate(predictor.classes)}
-        record = {"file": str(file), "mask": str(out), "shares": shares}
+        record = {"file": question.name, "mask": str(question.out)}
         listed = "   ".join(f"{name} {share:.1%}" for name, share in shares.items())
-        return Saying(record, f"{file}: {listed}   -> {out}")
+        text = f"{question.shown}: {listed}   -> {question.out}"
+        lines = [Line(name, f"{share:.1%}", share) for name, share in shares.items()]
+        columns = record | {f"share_{name}": share for name, share in shares.items()}
+        return Saying({**record, "shares": shares}, text, columns, lines)
 
     return say
 

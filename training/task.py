@@ -10,13 +10,16 @@ Everything else in `training` is the same for all of them. `training.classificat
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
+import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
 from .data import Split
+from .plain_line import plain_line
 from .preprocess import Preprocessing
 
 Numbers: TypeAlias = dict[str, np.ndarray]
@@ -46,8 +49,9 @@ class Task(NamedTuple):
             its user.
         draw: the pictures of an evaluation, written into a folder.
         predict: ``predict(predictor, run) -> say``, where ``say(question)`` is what the command
-            line says of one picture after the other.
+            line says of one picture after the other, their answers given in batches.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
+        merge: of what was answered to several views of images ``(V, N, ...)``, one answer each.
     """
 
     name: str
@@ -65,6 +69,7 @@ class Task(NamedTuple):
     draw: Callable[["Findings"], list[Path]]
     predict: Callable[[Any, Path], Callable[["Question"], "Saying"]]
     batches: "Batches"
+    merge: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 
 
 class Batches(NamedTuple):
@@ -88,12 +93,18 @@ class Findings(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A picture file, and how its user wants to know, for `Task.predict`."""
+    """A picture that was answered, and how its user wants to know, for `Task.predict`."""
 
-    file: Path
-    invert: bool  # swap black and white
+    source: Path | bytes  # its file, or what is in it
+    name: str  # what it is called
+    answer: np.ndarray  # a row of what the predictor returns
     top: int  # how many classes to name
-    out: Path | None  # the folder for files that are written; beside the picture by default
+    out: Path  # the file to be written, where one is
+
+    @property
+    def shown(self) -> str:
+        """Its name in a line of text."""
+        return plain_line(self.name, most=5000)
 
 
 class Saying(NamedTuple):
@@ -101,6 +112,16 @@ class Saying(NamedTuple):
 
     record: dict[str, Any]
     text: str
+    columns: dict[str, Any]  # a row of a table, the same columns for each picture
+    lines: list["Line"]  # what stands below the picture
+
+
+class Line(NamedTuple):
+    """One thing that is said of a picture, a class as a rule."""
+
+    label: str
+    value: str
+    share: float | None = None  # in [0, 1], to be drawn as a bar
 
 
 def unchanged(labels: Array, spec: Preprocessing) -> Array:

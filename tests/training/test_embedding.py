@@ -1,5 +1,6 @@
 """An embedding from its config to what lies near a picture; its losses by hand."""
 
+import csv
 import json
 
 import jax.numpy as jnp
@@ -86,6 +87,10 @@ def test_the_command_line(trained, tmp_path, command):
     assert [near["class"] for near in record["nearest"]] == ["2"]
     assert record["others"][0]["file"] == str(files[0])
     assert len(record["embedding"]) == 3
+    out = command("predict", trained.path, *files, "--format", "csv", "--top", "2")[1]
+    row = list(csv.DictReader(out.splitlines()))[1]
+    assert (row["class_1"], float(row["embedding_3"])) == ("2", record["embedding"][2])
+    assert float(row["distance_1"]) == record["nearest"][0]["distance"]
     code, out, _ = command("evaluate", trained.path)
     assert code == 0 and "recall@1" in out and "EER" in out
     code, out, _ = command("report", trained.path)

@@ -1,7 +1,9 @@
 """A segmentation from its config to a picture of a mask; its figures by hand."""
 
+import csv
 import json
 import shutil
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import pytest
 from PIL import Image
 
 import convax
+from convax.inference.calibration_file import CalibrationError
 from convax.training import report, report_augment, segmentation
 from convax.training.config import load_config
 from convax.training.data import IGNORED, decode_mask
@@ -133,6 +136,12 @@ def test_its_figures_are_those_of_every_pixel_that_counts(trained):
     assert result.foreground_iou == pytest.approx(iou[1])
     assert result.pixel_accuracy == pytest.approx(np.trace(counts) / counts.sum())
     assert predict(images[:0]).shape == (0, 10, 12, 2)
+    # Mirror images: their masks are turned back, and so is the padding, wider on one side.
+    expected = (probabilities + predict(images[:, :, ::-1])[:, :, ::-1]) / 2
+    flipped = convax.load(trained.path, flips=True)(images)
+    np.testing.assert_allclose(flipped, expected, rtol=1e-4, atol=1e-6)
+    with pytest.raises(CalibrationError, match="a run of segmentation, of which there are no temp"):
+        convax.load(trained.path, calibrated=True)
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(trained, scenes, tmp_path):
@@ -165,6 +174,25 @@ def test_the_command_line(trained, scenes, tmp_path, command):
     (tmp_path / "bad.png").write_bytes(b"")
     code, _, err = command("predict", trained.path, tmp_path / "bad.png")
     assert code == 2 and "bad.png: cannot be read as a picture" in err
+
+    # A folder: what was written beside its pictures is none of them; names do not collide.
+    (tmp_path / "in" / "b").mkdir(parents=True)
+    lying = Image.open(photograph).transpose(Image.Transpose.ROTATE_90)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    lying.save(tmp_path / "in" / "a.webp", exif=exif, lossless=True)
+    for name in ("a.png", "b/a.png", "b/a_predicted.png"):
+        shutil.copy(photograph, tmp_path / "in" / name)
+    options = ("--out", tmp_path / "new", "--format", "csv", "--html", tmp_path / "page.html")
+    code, out, err = command("predict", trained.path, tmp_path / "in", *options)
+    rows = list(csv.DictReader(out.splitlines()))
+    assert (code, err, len(rows)) == (0, "", 3)
+    written = [Path(row["mask"]).relative_to(tmp_path / "new").as_posix() for row in rows]
+    assert written == ["a_predicted.png", "a-2_predicted.png", "b/a_predicted.png"]
+    for row in rows:
+        np.testing.assert_array_equal(decode_mask(row["mask"]), mask)
+        assert float(row["share_thing"]) == (mask == 1).mean()
+    assert (tmp_path / "page.html").read_text().count('alt="its mask"') == 3
 
     code, out, _ = command("evaluate", trained.path)
     assert code == 0 and out.startswith("test: loss ") and "mean IoU" in out

@@ -20,6 +20,7 @@ from .image import (
     quiet_pillow,
     read_image,
     resize_picture,
+    upright_size,
 )
 from .masks import IGNORED, load_masks
 from .npz import load_npz
@@ -59,4 +60,5 @@ __all__ = [
     "read_image",
     "resize_picture",
     "split",
+    "upright_size",
 ]

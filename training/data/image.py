@@ -96,6 +96,26 @@ def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> n
         raise DataError(f"picture: cannot be read as a picture: {_reason(error)}") from None
 
 
+def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
+    """``(H, W)`` of a picture as `read_image` reads it, of which no more than the head is read.
+
+    Raises:
+        DataError: not a picture.
+    """
+    from PIL import ExifTags, Image
+
+    try:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        with quiet_pillow(), Image.open(opened, formats=FORMATS) as picture:
+            width, height = picture.size
+            lying = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise DataError(
+            f"{_name(source, None)}: cannot be read as a picture: {_reason(error)}"
+        ) from None
+    return (width, height) if lying else (height, width)
+
+
 def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
     """A picture whose pixels are numbers, as they are: no palette, no colours, no scaling.
 

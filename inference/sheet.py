@@ -1,0 +1,98 @@
+"""A contact sheet: pictures with what the network says of them, as one page of HTML."""
+
+import base64
+import io
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..training import data
+from ..training.data import DataError
+from ..training.report_segmentation import mask_picture
+from ..training.task import Line
+from .answering import Told
+
+LARGEST = 360  # pixels a side of a picture on the page
+SMALL = 64  # up to here it is kept as it is, and shown enlarged
+
+
+class Card(NamedTuple):
+    """A picture on the page."""
+
+    name: str
+    picture: str  # a data: address
+    small: bool
+    mask: str | None  # likewise
+    lines: list[Line]
+
+
+def write_sheet(
+    path: Path, title: str, told: Iterable[Told], failures: Sequence[str], *, invert: bool = False
+) -> None:
+    """Write the page while the answers come; it is there once it is whole.
+
+    It loads nothing from elsewhere, and whatever stands in a file's name is text.
+
+    Args:
+        path: the file to make, or to replace.
+        title: what stands above.
+        told: the answers.
+        failures: what went wrong with other pictures; looked at after the last answer.
+        invert: black and white were swapped for the network, and are on the page.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    import jinja2
+
+    text = resources.files("convax.inference").joinpath("sheet.html").read_text(encoding="utf-8")
+    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    counts: Counter[str] = Counter()
+
+    def cards() -> Iterator[Card]:
+        for each in told:
+            if "class" in each.saying.record:
+                counts[each.saying.record["class"]] += 1
+            try:
+                yield _card(each, invert)
+            except DataError:  # it was there for the network, and is gone
+                continue
+
+    parts = page.from_string(text).generate(
+        title=title, cards=cards(), failures=failures, counts=counts
+    )
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
+            file.writelines(parts)
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+
+
+def _card(told: Told, invert: bool) -> Card:
+    from PIL import Image
+
+    picture = Image.fromarray(data.read_image(told.source, size=None, channels=3))
+    small = max(picture.size) <= SMALL
+    picture.thumbnail((LARGEST, LARGEST))
+    if invert:
+        from PIL import ImageOps
+
+        picture = ImageOps.invert(picture)
+    record, mask = told.saying.record, None
+    if "mask" in record:
+        shown = mask_picture(data.decode_mask(record["mask"]).astype("uint8"))
+        mask = _address(shown.resize(picture.size, Image.Resampling.NEAREST), "PNG")
+    kind = "PNG" if small else "JPEG"
+    return Card(record["file"], _address(picture, kind), small, mask, told.saying.lines)
+
+
+def _address(picture: Any, kind: str) -> str:
+    content = io.BytesIO()
+    picture.save(content, format=kind, quality=82)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
