@@ -109,15 +109,16 @@ def test_spp_net(size, torch, nets, narrow, tmp_path):
     compare(torch, theirs, spec, 10 * BY, size, tmp_path)
 
 
-def test_wide_resnet(torch, nets, tmp_path):
-    spec = {"name": "wide_resnet", "depth": 16, "widen": 1}  # whose first stage has no shortcut
-    compare(torch, nets.WideResNet(10, 16, 1), spec, 10, (16, 16, 3), tmp_path, train=True)
-
-
 @pytest.mark.parametrize("train", [False, SLOWLY])
-def test_mobilenet_v1(train, torch, nets, tmp_path):
+def test_wide_resnet(train, torch, nets, tmp_path):
+    spec = {"name": "wide_resnet", "depth": 16, "widen": 1}  # whose first stage has no shortcut
+    compare(torch, nets.WideResNet(10, 16, 1), spec, 10, (16, 16, 3), tmp_path, train=train)
+
+
+@pytest.mark.slow
+def test_mobilenet_v1(torch, nets, tmp_path):
     spec = {"name": "mobilenet_v1", "width": 0.25}
-    compare(torch, nets.MobileNetV1(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=train)
+    compare(torch, nets.MobileNetV1(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=True)
 
 
 @pytest.mark.parametrize(("norm", "upsampling"), [(True, "transposed"), (False, "bilinear")])
@@ -128,12 +129,12 @@ def test_unet(norm, upsampling, torch, nets, tmp_path):
 
 
 def test_fcn(torch, nets, monkeypatch, tmp_path):
-    module = sys.modules["convax.model.resnet"]  # the trunk's convolutions alone
+    module = sys.modules["convax.model.vgg"]  # the trunk's convolutions alone
     real = module.conv
     monkeypatch.setattr(module, "conv", lambda features, *a, **k: real(features // BY, *a, **k))
-    spec = {"name": "fcn", "backbone": "resnet18", "stride": 8, "hidden": 5}
-    theirs = nets.FCN8s(3, nets.ResNetTrunk(18, width=BY), (8, 16, 32), 5)
-    compare(torch, theirs, spec, 3, (64, 96, 3), tmp_path)
+    spec = {"name": "fcn", "backbone": "vgg11", "stride": 8, "hidden": 5}
+    theirs = nets.FCN8s(3, nets.VggTrunk(11, width=BY), (16, 32, 32), 5)
+    compare(torch, theirs, spec, 3, (32, 64, 3), tmp_path)
 
 
 @pytest.mark.parametrize(("backbone", "stride"), [("vgg16", 8), ("vgg11_bn", 16), ("resnet18", 32)])

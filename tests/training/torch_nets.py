@@ -401,15 +401,17 @@ class FCN8s(nn.Module):
         return self.upscore8(self.upscore_pool4(y) + self.score_pool3(pool3))
 
 
-class ResNetTrunk(ResNet):
-    """Without the head, and with the maps of the last three stages."""
+class VggTrunk(nn.Module):
+    """The last three stages, each behind its pool."""
 
     def __init__(self, depth, width=1):
-        super().__init__(1, depth, width)
-        del self.fc
+        super().__init__()
+        self.features = vgg(1, depth, False, width).features
 
     def forward(self, x):
-        x = self.layer1(self.maxpool(torch.relu(self.bn1(self.conv1(x)))))
-        maps = [self.layer2(x)]
-        maps.append(self.layer3(maps[-1]))
-        return [*maps, self.layer4(maps[-1])]
+        maps = []
+        for layer in self.features:
+            x = layer(x)
+            if isinstance(layer, nn.MaxPool2d):
+                maps.append(x)
+        return maps[2:]
