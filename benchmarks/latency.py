@@ -28,6 +28,8 @@ def main() -> None:
     options = parse(__doc__ or "", turn=0.3)
     if options.quick:
         options.without.append("torch.compile")
+    if options.device != "cpu":
+        options.without.append("onnx")  # its CPU provider alone is timed
     page = Page("latency", options)
     wanted = chosen(dict.fromkeys(name for name, *_ in CASES), options)
     for name, side, batch in CASES:

@@ -281,8 +281,8 @@ def from_bytes(net: str, side: int, batch: int, memory: str):
     """The network, ready for inference, and a batch of images."""
     spec = nets.sized(net, side, batch)
     network = NETWORKS[net](spec.classes)
-    whole = FromBytes(network, spec.image[-1], memory).eval().to(memory_format=FORMATS[memory])
-    return whole, nets.pictures(spec)
+    whole = FromBytes(network, spec.image[-1], memory).eval()
+    return whole.to(DEVICE, memory_format=FORMATS[memory]), nets.pictures(spec)
 
 
 def latency(net: str, side: int, batch: int, memory: str, compiled: bool = False) -> Program:
@@ -292,7 +292,7 @@ def latency(net: str, side: int, batch: int, memory: str, compiled: bool = False
     @torch.inference_mode()
     def run(count):
         for _ in range(count):
-            answers = forward(torch.from_numpy(images)).numpy()
+            answers = forward(torch.from_numpy(images).to(DEVICE)).cpu().numpy()
         return float(answers.sum())
 
     return Program({"": run}, {"parameters": size(network)})
