@@ -66,3 +66,16 @@ def arrays(net: Net, *lead: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]
     images = rng.standard_normal((*lead, *net.image), dtype=np.float32)
     places = net.image[:2] if net.per_pixel else ()
     return images, rng.integers(0, net.classes, (*lead, *places), dtype=np.int32)
+
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # per channel, of pixels in [0, 1]
+
+
+def sized(net: str, side: int, batch: int) -> Net:
+    """A network on square images of another size."""
+    return NETS[net]._replace(batch=batch, image=(side, side, NETS[net].image[-1]))
+
+
+def pictures(net: Net, seed: int = 0) -> np.ndarray:
+    """A batch of images as bytes, ``(batch, H, W, C)``."""
+    return np.random.default_rng(seed).integers(0, 256, (net.batch, *net.image), np.uint8)

@@ -1,5 +1,6 @@
-"""The networks in convax, and its steps; `CONVAX_LOWERING=plain` in the environment is the switch
-that turns its fast forms on CPU back to plain `lax`.
+"""The networks in convax, from its own collection where that has them, and its steps;
+`CONVAX_LOWERING=plain` in the environment is the switch that turns its fast forms on CPU back to
+plain `lax`.
 """
 
 from functools import partial
@@ -7,13 +8,13 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import nets
+import numpy as np
 from programs import Program, jax_inference, jax_training, size
 
-from convax import model
+from convax import model, ops
 from convax.model import (
     batch_norm,
     conv,
-    conv_transpose,
     dense,
     depthwise_conv,
     dropout,
@@ -21,17 +22,16 @@ from convax.model import (
     gelu,
     global_avg_pool,
     group_norm,
-    identity,
     layer_norm,
     local_response_norm,
     max_pool,
-    parallel,
     relu,
     residual,
     serial,
 )
 from convax.training.config import SoftmaxCrossEntropy
 from convax.training.optimizer import adam, momentum
+from convax.training.preprocess import Preprocessing, preprocess
 from convax.training.step import init_train_state, make_loss, make_train_step, make_train_steps
 
 # ------------------------------------------------------------------------------- the networks
@@ -47,65 +47,6 @@ def vgg(classes, norm):
     return serial(*parts, global_avg_pool(), dense(classes))
 
 
-def conv_bn(features, window, **options):
-    return serial(conv(features, window, bias=False, **options), batch_norm())
-
-
-def basic_block(features, stride, project):
-    branch = serial(
-        conv_bn(features, 3, stride=stride, padding=1),
-        relu(),
-        conv_bn(features, 3, padding=1),
-    )
-    shortcut = conv_bn(features, 1, stride=stride) if project else identity()
-    return serial(residual(branch, shortcut), relu())
-
-
-def resnet(classes, stem, stages):
-    blocks, before = [], stages[0][0]
-    for features, count, stride in stages:
-        for n in range(count):
-            blocks.append(basic_block(features, 1 if n else stride, before != features))
-            before = features
-    return serial(*stem, *blocks, global_avg_pool(), dense(classes))
-
-
-def resnet20(classes):
-    return resnet(classes, [conv_bn(16, 3, padding=1), relu()], nets.RESNET20)
-
-
-def resnet18(classes):
-    stem = [conv_bn(64, 7, stride=2, padding=3), relu(), max_pool(3, stride=2, padding=1)]
-    return resnet(classes, stem, nets.RESNET18)
-
-
-def relu6():
-    return model.stateless("relu6", jax.nn.relu6, model.POINTWISE)
-
-
-def inverted_residual(Ci, expand, features, stride):
-    branch = serial(
-        *([conv_bn(expand * Ci, 1), relu6()] if expand > 1 else []),
-        *(depthwise_conv(3, stride=stride, padding=1, bias=False), batch_norm(), relu6()),
-        conv_bn(features, 1),
-    )
-    return residual(branch) if stride == 1 and Ci == features else branch
-
-
-def mobilenet_v2(classes):
-    blocks, Ci = [], 32
-    for expand, features, count, stride in nets.MOBILENET_V2:
-        for n in range(count):
-            blocks.append(inverted_residual(Ci, expand, features, 1 if n else stride))
-            Ci = features
-    return serial(
-        *(conv_bn(32, 3, stride=2, padding=1), relu6()),
-        *blocks,
-        *(conv_bn(1280, 1), relu6()),
-        *(global_avg_pool(), dropout(0.2), dense(classes)),
-    )
-
-
 def alexnet(classes):
     pool = partial(max_pool, 3, stride=2)
     return serial(
@@ -117,24 +58,6 @@ def alexnet(classes):
         *(flatten(), dropout(0.5), dense(4096), relu()),
         *(dropout(0.5), dense(4096), relu(), dense(classes)),
     )
-
-
-def double_conv(features):
-    once = [conv_bn(features, 3, padding=1), relu()]
-    return serial(*once, *once)
-
-
-def unet_from(level):
-    """All of the network from this resolution down and up to it again."""
-    features, *deeper = level
-    if not deeper:
-        return double_conv(features)
-    below = serial(max_pool(2), unet_from(deeper), conv_transpose(features, 2, stride=2))
-    return serial(double_conv(features), parallel(identity(), below), double_conv(features))
-
-
-def unet(classes):
-    return serial(unet_from(nets.UNET), conv(classes, 1))
 
 
 def convnext(classes):
@@ -154,11 +77,11 @@ NETWORKS = {
     "lenet5": partial(model.lenet5, activation="relu", pool="max"),
     "vgg_gn": partial(vgg, norm=partial(group_norm, nets.NORM_GROUPS)),
     "vgg_bn": partial(vgg, norm=batch_norm),
-    "resnet20": resnet20,
-    "resnet18": resnet18,
-    "mobilenet_v2": mobilenet_v2,
+    "resnet20": partial(model.resnet_cifar, depth=20, shortcut="B"),
+    "resnet18": partial(model.resnet, depth=18),
+    "mobilenet_v2": model.mobilenet_v2,
     "alexnet": alexnet,
-    "unet": unet,
+    "unet": partial(model.unet, features=nets.UNET, batch_norm=True, upsampling="transposed"),
     "convnext": convnext,
 }
 
@@ -247,5 +170,28 @@ def inference(net: str, batch: int) -> Program:
     return jax_inference(partial(predict, params, state), jax.device_put(images), params)
 
 
-PROGRAMS = {"training": training, "seeds": seeds, "inference": inference}
+def latency(net: str, side: int, batch: int) -> Program:
+    """As the function of `convax.load`: bytes in, probabilities out, the preprocessing inside."""
+    spec = nets.sized(net, side, batch)
+    network = NETWORKS[net](spec.classes)
+    _, params, state = network.init(jax.random.key(0), (batch, *spec.image))
+    channels = spec.image[-1]
+    how = Preprocessing((side, side), "pad", nets.MEAN[:channels], nets.STD[:channels])
+
+    @jax.jit
+    def function(params, state, images):
+        outputs, _ = network.apply(params, state, preprocess(images, how))
+        return ops.softmax(outputs)
+
+    images = nets.pictures(spec)
+
+    def run(count):
+        for _ in range(count):
+            answers = np.asarray(function(params, state, images))
+        return float(answers.sum())
+
+    return Program({"": run}, {"parameters": size(params)})
+
+
+PROGRAMS = {"training": training, "seeds": seeds, "inference": inference, "latency": latency}
 LIBRARIES = ("convax", "jax")

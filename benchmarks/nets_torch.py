@@ -263,6 +263,41 @@ def inference(net: str, batch: int, memory: str, compiled: bool = False) -> Prog
     return Program({"": run}, {"parameters": size(network)})
 
 
+class FromBytes(nn.Module):
+    """Bytes, channels last, to probabilities: a network with its preprocessing."""
+
+    def __init__(self, network, channels: int, memory: str):
+        super().__init__()
+        self.network, self.memory = network, FORMATS[memory]
+        for name, values in (("mean", nets.MEAN), ("std", nets.STD)):
+            self.register_buffer(name, torch.tensor(values[:channels]).reshape(1, -1, 1, 1))
+
+    def forward(self, images):
+        x = images.permute(0, 3, 1, 2).to(torch.float32).contiguous(memory_format=self.memory)
+        return self.network((x / 255 - self.mean) / self.std).softmax(-1)
+
+
+def from_bytes(net: str, side: int, batch: int, memory: str):
+    """The network, ready for inference, and a batch of images."""
+    spec = nets.sized(net, side, batch)
+    network = NETWORKS[net](spec.classes)
+    whole = FromBytes(network, spec.image[-1], memory).eval()
+    return whole.to(DEVICE, memory_format=FORMATS[memory]), nets.pictures(spec)
+
+
+def latency(net: str, side: int, batch: int, memory: str, compiled: bool = False) -> Program:
+    network, images = from_bytes(net, side, batch, memory)
+    forward = torch.compile(network) if compiled else network
+
+    @torch.inference_mode()
+    def run(count):
+        for _ in range(count):
+            answers = forward(torch.from_numpy(images).to(DEVICE)).cpu().numpy()
+        return float(answers.sum())
+
+    return Program({"": run}, {"parameters": size(network)})
+
+
 FORMATS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
 
 
@@ -276,5 +311,5 @@ def size(network) -> int:
     return sum(p.numel() for p in network.parameters())
 
 
-PROGRAMS = {"training": training, "seeds": seeds, "inference": inference}
+PROGRAMS = {"training": training, "seeds": seeds, "inference": inference, "latency": latency}
 LIBRARIES = ("torch",)

@@ -177,20 +177,36 @@ def weights(
 @app.command()
 def export(
     run: RunArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder, or ONNX file, to make.")],
     platforms: Annotated[
         str, typer.Option(help="What it is to run on, with commas between.")
     ] = "cpu,cuda,tpu",
+    onnx: Annotated[
+        bool,
+        typer.Option(
+            "--onnx", help="One ONNX file instead, for any platform (pip install 'convax[onnx]')."
+        ),
+    ] = False,
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
 ) -> None:
     """Write the network as a folder that runs where only JAX is installed."""
     from convax.inference.bundle import export as export_run
+    from convax.inference.bundle import runs_here
+    from convax.inference.onnx_file import export_onnx
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    if onnx:
+        told = export_onnx(run, out, checkpoint=checkpoint, raw=raw)
+        print(
+            f"{out}\nONNX Runtime: {told.images} images ({told.origin}) answered within "
+            f"{told.difference:.2g} of the live network, {told.tolerance:.2g} allowed"
+        )
+        return
     wanted = tuple(name.strip() for name in platforms.split(","))
     digest = export_run(run, out, checkpoint=checkpoint, raw=raw, platforms=wanted)
-    print(f"{out}\nSHA-256 of its manifest.json: {digest}")
+    said = "verified" if runs_here(wanted) else f"not run here, made for {', '.join(wanted)}"
+    print(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
 
 
 @app.command()

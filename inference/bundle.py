@@ -16,6 +16,8 @@ References:
 import datetime
 import hashlib
 import json
+import shutil
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def export(
     raw: bool = False,
     platforms: tuple[str, ...] = PLATFORMS,
 ) -> str:
-    """Write the network of a run as a bundle.
+    """Write the network of a run as a bundle, and verify it where this machine is one it is for.
 
     Args:
         run: the run directory.
@@ -71,7 +73,8 @@ def export(
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
-        BundleError: `out` exists or cannot be written; an unknown platform.
+        BundleError: `out` exists or cannot be written; an unknown platform; what was written does
+            not say what the network says, and is gone.
     """
     out = Path(out)
     if out.exists():
@@ -80,8 +83,8 @@ def export(
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
     predictor = load(run, checkpoint=checkpoint, raw=raw)
-    config, preprocessing = _card(run)
-    images, origin = _images(config, predictor.image_shape)
+    config, preprocessing = card(run)
+    images, origin = sample_images(config, predictor.image_shape)
     expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
     about = {
         "task": predictor.task.name,
@@ -95,7 +98,7 @@ def export(
     }
     program, weights = _program(predictor, platforms)
     test = {"images": images, "expected": expected}
-    return _write(
+    digest = _write(
         out,
         {
             "program.stablehlo": program,
@@ -107,6 +110,20 @@ def export(
         },
         platforms,
     )
+    if runs_here(platforms):
+        from .bundle_check import verify  # which needs this module
+
+        try:
+            verify(out)
+        except BundleError:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
+    return digest
+
+
+def runs_here(platforms: Collection[str]) -> bool:
+    """Whether what is made for these platforms runs on this machine."""
+    return jax.export.default_export_platform() in platforms
 
 
 def _program(
@@ -130,12 +147,13 @@ def _program(
     return bytes(exported.serialize()), weights
 
 
-def _card(run: str | Path) -> tuple[Config, dict[str, Any]]:
+def card(run: str | Path) -> tuple[Config, dict[str, Any]]:
+    """A run's config, and its preprocessing as it is written down."""
     opened = open_run(run)
     return opened.config(), opened.dataset().preprocessing._asdict()
 
 
-def _images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     """Images of the test split; made-up ones where the data are gone, or are other data."""
     try:
         images = np.asarray(load_data(config).test.images[:TESTED])

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..training.checkpoint import checksum
 from ..training.tensors import WeightsError, read_safetensors
-from .bundle import FORMAT, MANIFEST, BundleError
+from .bundle import FORMAT, MANIFEST, BundleError, runs_here
 
 FILES = {
     *("program.stablehlo", "weights.safetensors", "self_test.safetensors"),
@@ -57,9 +57,8 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verifie
             f"{folder}: expired on {manifest['expires']}: made by jax {manifest['jax']}, this is "
             f"{jax.__version__}; export the run again, or install jax=={manifest['jax']}"
         )
-    here = jax.export.default_export_platform()
-    if here not in manifest["platforms"]:
-        made_for = ", ".join(manifest["platforms"])
+    if not runs_here(manifest["platforms"]):
+        here, made_for = jax.export.default_export_platform(), ", ".join(manifest["platforms"])
         raise BundleError(f"{folder}: made for {made_for}; this machine has {here}")
     try:
         about = json.loads((folder / "about.json").read_bytes())["self_test"]

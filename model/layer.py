@@ -46,6 +46,7 @@ class About(NamedTuple):
         flow: whether the parts follow each other or all see the same input.
         remake: for a combinator, the same of other parts under the same names; None where nobody
             said, and its parts cannot be tapped.
+        grids: of a pool whose output is several grids, one behind the other: bins along each axis.
     """
 
     kind: str = "layer"
@@ -53,6 +54,7 @@ class About(NamedTuple):
     parts: Mapping[str, "Layer"] = {}
     flow: Literal["serial", "parallel"] = "serial"
     remake: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
+    grids: tuple[int, ...] = ()
 
 
 class Layer(NamedTuple):

@@ -91,7 +91,8 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
     check_positive("spatial_pyramid_pool", levels=levels)
     _check_bins("spatial_pyramid_pool", levels=levels)
     function = partial(ops.spatial_pyramid_pool, levels=tuple(levels))
-    return stateless("spatial_pyramid_pool", function, EVERYWHERE)
+    pool = stateless("spatial_pyramid_pool", function, EVERYWHERE)
+    return pool._replace(about=pool.about._replace(grids=tuple(levels)))
 
 
 def upsample(

@@ -40,6 +40,7 @@ from .conv_geometry import Geometry
 from .conv_mesh import on_mesh
 from .conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
 from .conv_stacked import fold, stacked_as_groups, stacked_on_cpu, unfold
+from .lowering import is_lax
 from .varying import vary_like
 
 # ------------------------------------------------------------------------------ the primitives
@@ -50,7 +51,12 @@ kernel_grad_p = Primitive("convax_conv_kernel_grad")
 
 
 def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
-    """Apply one of the three primitives; inside `shard_map`, let both operands vary alike."""
+    """Apply one of the three primitives; inside `shard_map`, let both operands vary alike.
+
+    Under ``lowering("lax")``, what it computes, without the primitive.
+    """
+    if is_lax():
+        return _PLAIN[primitive](a, b, geometry=geometry)
     return primitive.bind(vary_like(a, b), vary_like(b, a), geometry=geometry, stacked=False)
 
 
@@ -141,6 +147,8 @@ _define(
     plain_kernel_grad,
     cpu_kernel_grad,
 )
+
+_PLAIN = {conv_p: plain_conv, input_grad_p: plain_input_grad, kernel_grad_p: plain_kernel_grad}
 
 # The transpose in each operand, given the cotangent of the result.
 ad.defbilinear(

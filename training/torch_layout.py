@@ -8,6 +8,7 @@ Ours are channels last, PyTorch's channels first:
 | kernel of a transposed convolution | ``(*window, Ci / G, Co)`` | ``(Ci, Co / G, *window)`` |
 | kernel of a dense layer | ``(I, O)`` | ``(O, I)`` |
 | the same behind a `flatten` of ``(H, W, C)`` | I counts as H, W, C | I counts as C, H, W |
+| the same behind a pyramid of pools | each level like that | each level like that |
 | factors of a layer scale | ``(C,)`` | ``(C, 1, 1)`` |
 | all else | | the same |
 """
@@ -27,7 +28,7 @@ class Layout(NamedTuple):
 
     kind: str = ""  # as in `About`; "" where nobody said: shapes decide
     groups: int = 1  # of a transposed convolution
-    flattened: Shape | None = None  # (*spatial, C), where its input is a flattened image
+    flattened: tuple[Shape, ...] = ()  # (*spatial, C) of the images flattened to be its input
 
 
 def layouts(net: Layer, in_shape: Shape) -> dict[str, Layout]:
@@ -38,7 +39,7 @@ def layouts(net: Layer, in_shape: Shape) -> dict[str, Layout]:
         in_shape: ``(1, *spatial, C)``.
     """
     found: dict[str, Layout] = {}
-    _walk(net, "", in_shape, None, found)
+    _walk(net, "", in_shape, (), found)
     return found
 
 
@@ -70,18 +71,21 @@ def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
 
 
 def _spatial_last(array: np.ndarray, layout: Layout, *, inwards: bool) -> np.ndarray:
-    """The first axis, a flattened image, from channels first to last; or outwards, back."""
-    size = layout.flattened
-    if size is None or (layout.kind == "dense" and array.ndim == 1):
+    """The first axis, flattened images, from channels first to last; or outwards, back."""
+    sizes = [math.prod(shape) for shape in layout.flattened]
+    if not sizes or (layout.kind == "dense" and array.ndim == 1):
         return array
-    if array.shape[:1] != (math.prod(size),):
+    if array.shape[:1] != (sum(sizes),):
         return array  # it does not fit, which is said elsewhere
-    *spatial, C = size
-    if inwards:
-        image = np.moveaxis(array.reshape(C, *spatial, *array.shape[1:]), 0, len(spatial))
-    else:
-        image = np.moveaxis(array.reshape(*spatial, C, *array.shape[1:]), len(spatial), 0)
-    return image.reshape(array.shape)
+    parts = np.split(array, np.cumsum(sizes)[:-1])
+    for n, (*spatial, C) in enumerate(layout.flattened):
+        rest, last = array.shape[1:], len(spatial)
+        if inwards:
+            image = np.moveaxis(parts[n].reshape(C, *spatial, *rest), 0, last)
+        else:
+            image = np.moveaxis(parts[n].reshape(*spatial, C, *rest), last, 0)
+        parts[n] = image.reshape(-1, *rest)
+    return np.concatenate(parts)
 
 
 def _transposed_to_ours(tensor: np.ndarray, G: int) -> np.ndarray:
@@ -99,9 +103,9 @@ def _transposed_to_torch(kernel: np.ndarray, G: int) -> np.ndarray:
 
 
 def _walk(
-    layer: Layer, path: str, in_shape: Any, flattened: Shape | None, found: dict[str, Layout]
-) -> tuple[Any, Shape | None]:
-    """Put the layout of every leaf into `found`; the output's shape, and the image flattened."""
+    layer: Layer, path: str, in_shape: Any, flattened: tuple[Shape, ...], found: dict[str, Layout]
+) -> tuple[Any, tuple[Shape, ...]]:
+    """Put the layout of every leaf into `found`; the output's shape, and the images flattened."""
     about = layer.about
     if about.parts:
         shape, seen = in_shape, flattened
@@ -111,12 +115,15 @@ def _walk(
             shape, seen = _walk(part, f"{path}/{name}".strip("/"), shape, seen, found)
         if about.kind == "serial":
             return shape, seen
-        return init_shapes(layer, in_shape)[0], None
+        return init_shapes(layer, in_shape)[0], ()
     out_shape, params, _ = init_shapes(layer, in_shape)
     groups = 1
     if about.kind == "conv_transpose":
         groups = in_shape[-1] // params["kernel"].shape[-2]
     found[path] = Layout(about.kind, groups, flattened)
     if about.kind == "flatten":
-        return out_shape, tuple(in_shape[1:])
-    return out_shape, None if about.kind == "dense" else flattened
+        return out_shape, (tuple(in_shape[1:]),)
+    if about.grids:
+        *spatial, C = in_shape[1:]
+        return out_shape, tuple((*[bins] * len(spatial), C) for bins in about.grids)
+    return out_shape, () if about.kind == "dense" else flattened

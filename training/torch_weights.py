@@ -10,7 +10,7 @@ from ..model import Layer, init_shapes
 from .tensors import WeightsError, to_numpy, write_safetensors
 from .torch_file import read_state_dict
 from .torch_layout import Layout, Shape, layouts, to_ours, to_torch
-from .torch_names import Rules, array_name, sequential
+from .torch_names import Rules, array_name, rule_of, sequential
 from .weights import by_name, fill
 
 COUNTER = "num_batches_tracked"  # of PyTorch's batch norms; an int64 that nothing here depends on
@@ -38,7 +38,7 @@ def load_torch(
     Note:
         A `flatten` and a `conv_transpose` are known by their place among the parts of `serial` and
         the other combinators. Within a layer of your own, which has no parts, nobody sees them:
-        its kernels are taken for those of `conv` or `dense`, by rank.
+        its kernels are taken for those of `conv` or `dense`, by rank, unless `Rule.kind` says else.
     """
     _, *like = init_shapes(net, in_shape)
     bridge = bridge_to_torch(net, in_shape, names)
@@ -125,7 +125,9 @@ def bridge_to_torch(net: Layer, in_shape: Shape, names: Rules | None = None) -> 
         twice = sorted({name for name in names_given if names_given.count(name) > 1})
         raise WeightsError(f"weights: several arrays would be called {', '.join(twice)}")
     shapes = {path: leaf.shape for path, leaf in arrays.items()}
-    return Bridge(called, shapes, layouts(net, in_shape))
+    said = {_split(path)[0]: rule_of(path, rules) for path in arrays}
+    kinds = {layer: Layout(rule.kind) for layer, rule in said.items() if rule and rule.kind}
+    return Bridge(called, shapes, layouts(net, in_shape) | kinds)
 
 
 def _split(path: str) -> tuple[str, str]:

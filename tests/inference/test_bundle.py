@@ -15,9 +15,11 @@ import pytest
 import safetensors.numpy
 
 import convax
+from convax import model, ops
 from convax.inference import bundle, bundle_check
 from convax.inference.bundle import BundleError, export
 from convax.inference.bundle_check import FILES, verify
+from convax.inference.predictor import Predictor
 from convax.training.config import load_config
 from tests.tiny import write_tiny
 from tests.training.test_embedding import write_embedding
@@ -96,8 +98,7 @@ def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
 
 
 @pytest.mark.slow
-def test_it_runs_where_only_jax_is(made, whole, tmp_path, rng):
-    folder = shutil.copytree(made[0], tmp_path / "bundle")
+def test_it_runs_where_only_jax_is(tmp_path, rng):
     venv.create(tmp_path / "venv", with_pip=True)
     python = tmp_path / "venv" / "bin" / "python"
     install = [python, "-m", "pip", "install", "-q", f"jax=={jax.__version__}", "flatbuffers"]
@@ -105,10 +106,31 @@ def test_it_runs_where_only_jax_is(made, whole, tmp_path, rng):
         pytest.skip("pip cannot reach its index")
     absent = [python, "-c", "import safetensors"]
     assert subprocess.run(absent, capture_output=True, check=False).returncode
-    live = convax.load(whole.path)
-    images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
-    said = load_py(folder, images, python)
-    np.testing.assert_allclose(said, live(images), rtol=1e-5, atol=1e-6)
+    for task in ("classification", "segmentation", "embedding"):
+        folder = tmp_path / task
+        folder.mkdir()
+        config = load_config(write_task(task, folder), overrides=["training.steps=2"])
+        run = convax.train(config, folder / "run")
+        export(run.path, folder / "bundle")
+        live = convax.load(run.path)
+        images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
+        said = load_py(folder / "bundle", images, python)
+        np.testing.assert_allclose(said, live(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("platforms", [("cpu",), ("cuda",)])
+def test_the_program_for_cpu_has_its_fast_forms(platforms):
+    """A depthwise convolution is a sum of taps there, for any batch, and XLA's own elsewhere."""
+    net = model.serial(model.depthwise_conv(3), model.flatten())
+    _, params, state = net.init(jax.random.key(0), (1, 5, 5, 4))
+    function = jax.jit(lambda p, s, x: net.apply(p, s, x.astype(np.float32))[0])
+    made = Predictor(function, params, state, (), (5, 5, 4), None)
+    forms = lambda: jax.export.deserialize(  # noqa: E731
+        bytearray(bundle._program(made, platforms)[0])
+    ).mlir_module()
+    assert ("stablehlo.convolution" in forms()) == (platforms == ("cuda",))
+    with ops.lowering("plain"):
+        assert "stablehlo.convolution" in forms()
 
 
 def test_made_up_images_where_the_data_are_gone(copied, tmp_path):
@@ -222,9 +244,24 @@ def test_what_cannot_be_exported(whole, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_what_is_wrong_from_the_start_is_not_left_behind(whole, tmp_path, monkeypatch):
+    real = bundle._program
+
+    def altered(*arguments):
+        program, weights = real(*arguments)
+        return program, {name: 1.5 * array for name, array in weights.items()}
+
+    monkeypatch.setattr(bundle, "_program", altered)
+    with pytest.raises(BundleError, match="wrong answers"):
+        export(whole.path, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_line(command, whole, tmp_path):
+    code, out, _ = command("export", whole.path, tmp_path / "elsewhere", "--platforms", "tpu")
+    assert code == 0 and "not run here, made for tpu" in out
     code, out, _ = command("export", whole.path, tmp_path / "b", "--platforms", "cpu")
-    assert code == 0 and "SHA-256" in out
+    assert code == 0 and "b: verified\nSHA-256" in out
     code, said, _ = command("verify", tmp_path / "b")
     assert code == 0 and "7 files as written; 8 images (the first of the test split)" in said
     assert out.split()[-1] == said.split()[-1]

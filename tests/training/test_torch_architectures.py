@@ -1,4 +1,4 @@
-"""AlexNet, VGG, ResNet, MobileNetV2, ConvNeXt: PyTorch's weights give PyTorch's logits and gradients.
+"""Every named architecture: PyTorch's weights give PyTorch's logits and gradients.
 
 Narrow ones are compared number for number, and all depths at full width name for name.
 """
@@ -101,6 +101,54 @@ def test_convnext(torch, nets, monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.parametrize("size", [(64, 64, 3), (75, 90, 3)], ids=["square", "odd"])
+def test_spp_net(size, torch, nets, narrow, tmp_path):
+    narrow("spp_net")  # levels 3, 2 and 1: the order of features behind a pyramid
+    theirs = nets.SppNet(10, (3, 2, 1), width=BY)
+    spec = {"name": "spp_net", "levels": [3, 2, 1]}
+    compare(torch, theirs, spec, 10 * BY, size, tmp_path)
+
+
+@pytest.mark.parametrize("train", [False, SLOWLY])
+def test_wide_resnet(train, torch, nets, tmp_path):
+    spec = {"name": "wide_resnet", "depth": 16, "widen": 1}  # whose first stage has no shortcut
+    compare(torch, nets.WideResNet(10, 16, 1), spec, 10, (16, 16, 3), tmp_path, train=train)
+
+
+@pytest.mark.slow
+def test_mobilenet_v1(torch, nets, tmp_path):
+    spec = {"name": "mobilenet_v1", "width": 0.25}
+    compare(torch, nets.MobileNetV1(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=True)
+
+
+@pytest.mark.parametrize(("norm", "upsampling"), [(True, "transposed"), (False, "bilinear")])
+def test_unet(norm, upsampling, torch, nets, tmp_path):
+    spec = {"name": "unet", "features": [4, 6, 8], "batch_norm": norm, "upsampling": upsampling}
+    theirs = nets.UNet(3, [4, 6, 8], norm, upsampling == "bilinear")
+    compare(torch, theirs, spec, 3, (16, 24, 3), tmp_path)
+
+
+def test_fcn(torch, nets, monkeypatch, tmp_path):
+    module = sys.modules["convax.model.vgg"]  # the trunk's convolutions alone
+    real = module.conv
+    monkeypatch.setattr(module, "conv", lambda features, *a, **k: real(features // BY, *a, **k))
+    spec = {"name": "fcn", "backbone": "vgg11", "stride": 8, "hidden": 5}
+    theirs = nets.FCN8s(3, nets.VggTrunk(11, width=BY), (16, 32, 32), 5)
+    compare(torch, theirs, spec, 3, (32, 64, 3), tmp_path)
+
+
+@pytest.mark.parametrize(("backbone", "stride"), [("vgg16", 8), ("vgg11_bn", 16), ("resnet18", 32)])
+def test_fcn_names_every_array(backbone, stride):
+    spec = {"name": "fcn", "backbone": backbone, "stride": stride, "hidden": 0}
+    net = ARCHITECTURES["fcn"](3, backbone=backbone, stride=stride, hidden=0)
+    called = set(bridge_to_torch(net, (1, 64, 64, 3), names_of(spec, net)).called.values())
+    last = {8: "upscore8", 16: "upscore16", 32: "upscore"}[stride]
+    assert {f"{last}.weight", "score_fr.weight"} <= called
+    first = "backbone.conv1.weight" if backbone == "resnet18" else "backbone.features.0.weight"
+    assert first in called and len([n for n in called if n.startswith("score_pool")]) == {
+        8: 4, 16: 2, 32: 0}[stride]  # fmt: skip
+
+
 CONVNEXT = {
     "tiny": ((96, 192, 384, 768), (3, 3, 9, 3)),
     "small": ((96, 192, 384, 768), (3, 3, 27, 3)),
@@ -108,6 +156,9 @@ CONVNEXT = {
 }
 FULL = {
     "alexnet": ({"name": "alexnet"}, lambda nets: nets.alexnet(1000)),
+    "spp_net": ({"name": "spp_net"}, lambda nets: nets.SppNet(1000, (6, 3, 2, 1))),
+    "wide_resnet": ({"name": "wide_resnet"}, lambda nets: nets.WideResNet(1000, 28, 10)),
+    "mobilenet_v1": ({"name": "mobilenet_v1"}, lambda nets: nets.MobileNetV1(1000)),
     "mobilenet_v2": ({"name": "mobilenet_v2"}, lambda nets: nets.mobilenet_v2(1000)),
 }
 for depth in (11, 13, 16, 19):

@@ -234,10 +234,39 @@ def test_names_count_from_other_places():
     assert array_name("a/gamma/scale", rules) == "a.gamma"
 
 
-@pytest.mark.parametrize("name", ["lenet5_1998", "spp_net", "wide_resnet"])
-def test_what_pytorch_has_no_layers_for_has_no_names(name):
-    net = ARCHITECTURES[name](10)
-    assert names_of({"name": name}, net) is None
+def test_what_pytorch_has_no_layers_for_has_no_names():
+    assert names_of({"name": "lenet5_1998"}, ARCHITECTURES["lenet5_1998"](10)) is None
+
+
+KEYWORDS = {
+    "lenet5": {"activation": "relu", "pool": "max"},
+    "mlp": {"hidden": [3], "activation": "relu"},
+    "vgg": {"depth": 11, "batch_norm": True},
+    "dilated": {"features": 4, "dilations": [1, 2]},
+    "resnet": {"depth": 18},
+    "resnet_cifar": {"depth": 8, "shortcut": "A"},
+    "unet": {"features": [4, 8], "batch_norm": True, "upsampling": "transposed"},
+    "fcn": {"backbone": "vgg11", "stride": 16, "hidden": 4},
+    "siamese": {"features": 2, "normalize": True},
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES.keys() - {"lenet5_1998"})
+def test_every_other_architecture_has_names(name):
+    keywords = KEYWORDS.get(name, {})
+    net, size = ARCHITECTURES[name](10, **keywords), 227 if name == "alexnet_2012" else 64
+    bridge = bridge_to_torch(net, (1, size, size, 3), names_of({"name": name, **keywords}, net))
+    assert len(bridge.called) == len(bridge.shapes) > 0
+
+
+def test_a_transposed_kernel_inside_a_layer_of_ones_own(torch, tmp_path):
+    up = model.conv_transpose(5, 3, stride=2, padding=1, output_padding=1)
+    net = model.Layer(lambda *a: up.init(*a), lambda *a, **k: up.apply(*a, **k))
+    theirs = torch.nn.Sequential(
+        torch.nn.ConvTranspose2d(3, 5, 3, stride=2, padding=1, output_padding=1)
+    )
+    names = [Rule("", "0", kind="conv_transpose")]
+    assert_same_network(torch, theirs, net, (5, 4, 3), tmp_path, names=names)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,210 @@
+"""A trained network as one ONNX file, for runtimes other than JAX.
+
+The conversion is jax2onnx's (``pip install 'convax[onnx]'``). It reads the program of the inference
+function, traced as JAX's own operations (`ops.lowering`), and ONNX Runtime has to give the answers
+of the live network before a file is written.
+
+References:
+    https://enpasos.github.io/jax2onnx/
+    https://onnx.ai/onnx/operators/onnx__MaxPool.html
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from .. import ops
+from ..training import durable
+from .bundle import TOLERANCE, BundleError, card, sample_images
+from .predictor import load
+
+OPSET = 21  # read by ONNX Runtime 1.18 and later
+OUTPUTS = {"embedding": "embeddings"}  # of other tasks "probabilities"
+
+
+class Written(NamedTuple):
+    """What ONNX Runtime said, beside the live network."""
+
+    images: int
+    origin: str  # where they are from
+    difference: float  # the largest
+    tolerance: float
+
+
+def export_onnx(
+    run: str | Path, out: str | Path, *, checkpoint: str = "best", raw: bool = False
+) -> Written:
+    """Write the network of a run as an ONNX file.
+
+    Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its output what `convax.load`
+    answers; the preprocessing is inside. Task, labels and shapes stand in its metadata.
+
+    Args:
+        run: the run directory.
+        out: the file to make.
+        checkpoint: "best" (by the validation metric) or "last".
+        raw: the weights themselves, where the run has averages of them (`[ema]`).
+
+    Raises:
+        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        BundleError: `out` exists or cannot be written; a package is missing; the network cannot be
+            converted, or ONNX Runtime gives other answers.
+    """
+    out = Path(out)
+    if out.exists():
+        raise BundleError(f"{out}: exists; choose another file, or remove it")
+    packages = _packages()
+    predictor = load(run, checkpoint=checkpoint, raw=raw)
+    config, preprocessing = card(run)
+    images, origin = sample_images(config, predictor.image_shape)
+    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
+
+    def function(images: jax.Array) -> jax.Array:
+        return predictor.function(predictor.params, predictor.state, images)
+
+    answers = OUTPUTS.get(predictor.task.name, "probabilities")
+    try:
+        model = _converted(packages, function, predictor.image_shape, answers)
+    except Exception as error:  # whatever a converter says of what it does not know
+        raise BundleError(f"{out}: jax2onnx cannot convert this network: {_line(error)}") from error
+    about = {
+        "task": predictor.task.name,
+        "labels": list(predictor.classes),
+        "image_shape": list(predictor.image_shape),
+        "preprocessing": preprocessing,
+    }
+    packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
+    content = model.SerializeToString()
+    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
+    try:
+        difference = max(
+            _difference(packages, content, images[some], expected[some])
+            for some in (slice(None), slice(1))  # any number of images, one file
+        )
+    except Exception as error:
+        raise BundleError(f"{out}: ONNX Runtime refuses it: {_line(error)}") from error
+    if not difference <= tolerance:  # nan as well
+        raise BundleError(
+            f"{out}: wrong answers: ONNX Runtime differs by up to {difference:.3g}, more than "
+            f"{tolerance:.3g}; nothing was written"
+        )
+    try:
+        durable.replace(out, content)
+    except OSError as error:
+        raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
+    return Written(len(images), origin, difference, tolerance)
+
+
+class _Packages(NamedTuple):
+    jax2onnx: Any
+    onnx: Any
+    onnxruntime: Any
+
+
+def _packages() -> _Packages:
+    try:
+        with _quiet():
+            return _Packages(*map(import_module, _Packages._fields))
+    except ImportError as error:
+        raise BundleError(
+            f"export: an ONNX file needs {error.name}: pip install 'convax[onnx]'"
+        ) from None
+
+
+def _converted(packages: _Packages, function, image_shape: tuple[int, ...], answers: str) -> Any:
+    """The model, its batch an axis named N."""
+    images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
+    # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
+    with ops.lowering("lax"), jax.disable_jit(), _quiet():
+        model = packages.jax2onnx.to_onnx(
+            function,
+            [images],
+            model_name="convax",
+            opset=OPSET,
+            input_names=["images"],
+            output_names=[answers],
+        )
+    _pool_over_space(model, packages.onnx.helper)
+    return model
+
+
+def _pool_over_space(model: Any, helper: Any) -> None:
+    """Make each pool over all axes of a channels-last image one over its spatial axes.
+
+    jax2onnx writes ``Unsqueeze, Unsqueeze, MaxPool, Squeeze``, with a window of 1 for the batch and
+    for the channels, which is right, and more axes than ONNX Runtime pools over.
+    """
+    nodes = list(model.graph.node)
+    made = {name: i for i, node in enumerate(nodes) for name in node.output}
+    used = {name: i for i, node in enumerate(nodes) for name in node.input}
+    instead: dict[int, list[Any]] = {}
+    for i, node in enumerate(nodes):
+        of = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        rank = len(of.get("kernel_shape", ()))
+        if node.op_type != "MaxPool" or rank < 3 or of["kernel_shape"][0] != 1:
+            continue
+        second = made[node.input[0]]
+        first, last = made[nodes[second].input[0]], used[node.output[0]]
+        if [nodes[j].op_type for j in (first, second, last)] != 2 * ["Unsqueeze"] + ["Squeeze"]:
+            continue
+        inner = {k: of[k][1:-1] for k in ("kernel_shape", "strides", "dilations") if k in of}
+        if "pads" in of:  # those below each axis, then those above
+            inner["pads"] = [*of["pads"][1 : rank - 1], *of["pads"][rank + 1 : -1]]
+        x, y = nodes[first].input[0], nodes[last].output[0]
+        there, back = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+        instead |= {
+            first: [helper.make_node("Transpose", [x], [f"{y}_first"], perm=there)],
+            second: [],
+            i: [helper.make_node("MaxPool", [f"{y}_first"], [f"{y}_pooled"], **inner)],
+            last: [helper.make_node("Transpose", [f"{y}_pooled"], [y], perm=back)],
+        }
+    kept = [new for i, node in enumerate(nodes) for new in instead.get(i, [node])]
+    graph, needed = model.graph, {name for node in kept for name in node.input}
+    constants = [c for c in graph.initializer if c.name in needed]
+    shapes = [value for value in graph.value_info if value.name in needed]
+    for field, values in (
+        (graph.node, kept),
+        (graph.initializer, constants),
+        (graph.value_info, shapes),
+    ):
+        del field[:]
+        field.extend(values)
+
+
+def _difference(packages: _Packages, content: bytes, images: Any, expected: np.ndarray) -> float:
+    options = packages.onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = packages.onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
+    (said,) = session.run(None, {"images": images})
+    if said.shape != expected.shape:
+        raise ValueError(f"answers: got {said.shape}, need {expected.shape}")
+    return float(np.abs(said - expected).max())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what jax2onnx and its parts log and warn of: plugins for libraries not installed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def _line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return text[0][:200] if text else type(error).__name__
