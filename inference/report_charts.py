@@ -177,7 +177,7 @@ def _chart(title: str, draw: Callable[["Axes"], None], alt: str, height: float =
     from matplotlib.figure import Figure
 
     # Text stays text; what is defined in one chart has other names than in the next.
-    settings: dict[str, Any] = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10.5}
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": title, "font.size": 10.5}
     content = io.StringIO()
     with pictures.style(), rc_context(settings):
         figure = Figure((4.2, height), layout="constrained")

@@ -47,7 +47,7 @@ def picture(image: np.ndarray, alt: str, over: bytes | None = None) -> Picture:
         image = np.round(image.mean(axis=-1)).astype(np.uint8)
     shown = Image.fromarray(image)
     shown.thumbnail((LARGEST, LARGEST))
-    return Picture(_uri(png(shown)), alt, *shown.size, over and _uri(over))
+    return Picture(_uri(png(shown)), alt, *shown.size, _uri(over) if over else None)
 
 
 def mistakes(found: Evaluated, heatmap: Heatmap | None) -> tuple[str, list[Example]]:
@@ -66,6 +66,11 @@ def mistakes(found: Evaluated, heatmap: Heatmap | None) -> tuple[str, list[Examp
     if not total:
         chosen = least_certain(answers, MOST_MISTAKES)
         title = f"No mistakes: the {len(chosen)} right answers that it was least sure of."
+    if heatmap is not None:
+        title += (
+            " Beside each, warm: where the network saw what it said (Grad-CAM; saliency, where it "
+            "has no maps of features)."
+        )
     classes = found.experiment.card.classes
     images = np.asarray(found.examples.images[chosen])
     guesses, sure = answers.predictions[chosen], answers.confidences[chosen]
@@ -77,7 +82,7 @@ def mistakes(found: Evaluated, heatmap: Heatmap | None) -> tuple[str, list[Examp
         shown = [("picture", picture(image, f"A picture of {name}"))]
         if heatmap is not None:
             warm = overlay(heatmap(image, int(guess)))
-            shown.append(("Grad-CAM", picture(image, f"Warm: where it sees {said}", warm)))
+            shown.append(("heat map", picture(image, f"Warm: where it sees {said}", warm)))
         right = label == guess
         line = (
             f"{name}, {share:.0%} sure" if right else f"{name}, taken for {said}, {share:.0%} sure"

@@ -194,7 +194,7 @@ def test_a_heat_map_beside_each_mistake(whole):
     page = report_page.page_of(whole, found, heatmap=heatmap)
     assert page.examples is not None
     first, *_ = page.examples.examples
-    assert [name for name, _ in first.pictures] == ["picture", "Grad-CAM"]
+    assert [name for name, _ in first.pictures] == ["picture", "heat map"]
     assert first.pictures[0][1].over is None and first.pictures[1][1].over
     assert len(asked) == len(page.examples.examples) == report_pictures.MOST_MISTAKES
     assert asked[0][0] == found.experiment.card.image_shape
