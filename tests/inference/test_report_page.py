@@ -15,6 +15,7 @@ from convax.training.experiment import prepare
 from convax.training.report_classification import Answers
 from convax.training.run import RunError, create_run
 from tests.browser import browser  # noqa: F401 -- a fixture
+from tests.tiny import EMBEDDING, untrained, write_tiny
 from tests.training.test_segmentation import write_scenes
 
 EVIL = ("<script>alert(1)</script>", '"><img src=x onerror=alert(2)>', "</svg>{{ 7 * 7 }} & 猫")
@@ -227,12 +228,10 @@ def test_kernels_in_grey_and_colour():
 def segmented(tmp_path_factory):
     """A segmentation that nobody trained, and its run."""
     folder = tmp_path_factory.mktemp("scenes")
-    experiment = prepare(load_config(write_scenes(folder)))
+    run, experiment = untrained(write_scenes(folder), folder / "run")
     kept = np.random.default_rng(0).integers(0, 2, (9, 11, 12)).astype(np.uint8)
     totals = {"confusion": np.array([[500, 100], [200, 388]])}
     figures = {"loss": 0.5, "mean_iou": 0.6, "foreground_iou": 0.5, "pixel_accuracy": 0.7}
-    run = create_run(experiment.config, folder / "run", experiment.card)
-    (run.checkpoints / "best").write_text("step-00000010\n")
     return run, of(experiment, Evaluation(figures, 9, "test", kept, totals))
 
 
@@ -262,16 +261,11 @@ def test_the_page_of_a_segmentation(segmented):
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory):
     """An embedding that nobody trained, and its run."""
-    from tests.tiny import write_tiny
-
     folder = tmp_path_factory.mktemp("embedded")
-    wanted = ["task=embedding", 'loss={name="contrastive",margin=1.0}']
-    experiment = prepare(load_config(write_tiny(folder), wanted))
+    run, experiment = untrained(load_config(write_tiny(folder), EMBEDDING), folder / "run")
     labels = experiment.dataset.test.labels
     kept = np.random.default_rng(0).normal(size=(53, 5)) + labels[:, None]
     figures = {"loss": 0.5, "recall_at_1": 0.6, "auc": 0.7}
-    run = create_run(experiment.config, folder / "run", experiment.card)
-    (run.checkpoints / "best").write_text("step-00000010\n")
     return run, of(experiment, Evaluation(figures, 53, "test", kept, {}))
 
 
