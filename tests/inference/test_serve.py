@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import io
 import os
+import queue
 import re
 import signal
 import socket
@@ -13,8 +15,10 @@ import sys
 import threading
 import urllib.request
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
 
 import convax
@@ -147,6 +151,98 @@ def test_a_body_that_comes_too_slowly(predictor):
     assert late.headers["connection"] == "close"  # the rest of the body may still come
     assert fine.status_code == 200
     assert (admission.images, admission.bytes) == (0, 0)
+
+
+class Alongside:
+    """A service within this process on a thread of its own, for many questions one by one."""
+
+    def __init__(self, predictor, **limits):
+        self.questions, self.predictor, self.limits = queue.Queue(), predictor, limits
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.questions.put(None)
+        self.thread.join()
+
+    def _run(self):
+        async def talk(client, service):
+            while (item := await asyncio.to_thread(self.questions.get)) is not None:
+                question, future = item
+                try:
+                    future.set_result(await question(client, service))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        serving(self.predictor, talk, **self.limits)
+
+    def ask(self, question):
+        future = concurrent.futures.Future()
+        self.questions.put((question, future))
+        return future.result(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def alongside(predictor):
+    with Alongside(predictor, max_bytes=5000, batch=1) as service:
+        yield service
+
+
+PARTS = st.sampled_from(
+    [
+        b"--x\r\n",
+        b"--x--\r\n",
+        b"\r\n\r\n",
+        b"\r\n",
+        b'Content-Disposition: form-data; name="a"',
+        b'Content-Disposition: form-data; name="a"; filename="',
+        b'a.png"',
+        b"Content-Type: image/png",
+        png(),
+        png()[:30],
+        b"\x00",
+        b"\xff" * 50,
+    ]
+)
+
+
+@st.composite
+def damaged_pictures(draw):
+    """A picture with a few bytes changed, or cut off."""
+    content = bytearray(png())
+    for place in draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[place] = draw(st.integers(0, 255))
+    return bytes(content[: draw(st.integers(0, len(content)))])
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    body=st.one_of(
+        st.binary(max_size=300),
+        damaged_pictures(),
+        st.lists(PARTS, max_size=12).map(b"".join),
+        st.integers(4000, 6000).map(bytes),
+    ),
+    kind=st.sampled_from(
+        ["image/png", "multipart/form-data; boundary=x", "multipart/form-data", "", "text/\\"]
+    ),
+    query=st.sampled_from(["", "?top=2", "?top=-1", "?invert=1", "?a=b", "?top=1&top=2", "?%ff"]),
+)
+def test_whatever_is_sent_is_answered(alongside, body, kind, query):
+    """With a status that says so, and what was admitted leaves again."""
+
+    async def ask(client, service):
+        sent = await client.post(f"/predict{query}", content=body, headers={"Content-Type": kind})
+        return sent, await client.post("/predict", content=png()), service.admission
+
+    sent, fine, admission = alongside.ask(ask)
+    assert sent.status_code in (200, 400, 413, 422), sent.text
+    assert sent.json().keys() <= {"error", "answers"}
+    assert fine.status_code == 200
+    assert (admission.images, admission.coming, admission.bytes) == (0, 0, 0)
 
 
 def test_a_segmentation_says_shares_and_a_mask_of_the_pictures_size(tmp_path):
