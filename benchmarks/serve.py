@@ -242,7 +242,8 @@ def soak(options: argparse.Namespace, page: Page, run: Path, picture: Path) -> b
     page.add(
         f"{seconds:.0f} s of load, {concurrency} at once (threads): "
         f"{load.requests + load.errors:,} requests, {load.requests:,} answered with 200 as the "
-        f"client saw it, {answered:,} images as the service did; {load.rate:,.0f} a second, p99 {load.ms[2]:.1f} ms.  ",
+        f"client saw it, {answered:,} images as the service did; "
+        f"{load.rate:,.0f} a second, p99 {load.ms[2]:.1f} ms.  ",
         f"Resident memory of the service, each second: median of the first third {first:.1f} MiB, "
         f"of the last {last:.1f} MiB ({last / first - 1:+.1%}); least {min(memory):.1f}, most "
         f"{max(memory):.1f}.  ",

@@ -396,6 +396,7 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
         while len(codes) < 40:
             assert any(thread.is_alive() for thread in threads)
         process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
         rest = process.stdout.read()
         for thread in threads:
             thread.join()
