@@ -141,8 +141,8 @@ def calibrate(
 
 @app.command()
 def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
-    """Print the figures of a run and draw its pictures anew."""
-    from convax.training.report import report as draw
+    """Print the figures of a run; draw its pictures anew, and its page, report.html."""
+    from convax.inference.report_page import report as draw
     from convax.training.report import results_table
     from convax.training.run import open_run
 

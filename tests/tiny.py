@@ -2,14 +2,17 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import convax
 from convax.cli import main
+from convax.training import checkpoint
 from convax.training.config import load_config
-from convax.training.run import Run
+from convax.training.experiment import prepare
+from convax.training.run import Run, create_run
 
 TINY = """
 seed = 3
@@ -46,6 +49,9 @@ log_every = 7
 """
 
 
+EMBEDDING = ["task=embedding", 'loss={name="contrastive",margin=1.0}']  # what to override
+
+
 def write_tiny(folder):
     """Three classes of 6x6 pictures that differ in which third is bright; and the config."""
     rng = np.random.default_rng(0)
@@ -63,6 +69,16 @@ def write_tiny(folder):
     config = folder / "tiny.toml"
     config.write_text(TINY.format(path=data))
     return config
+
+
+def untrained(config, out):
+    """A run of a config with its first parameters as its only checkpoint."""
+    experiment = prepare(load_config(config) if isinstance(config, Path) else config)
+    run = create_run(experiment.config, out, experiment.card)
+    name = checkpoint.save(run.checkpoints, experiment.init(), {})
+    for pointer in ("best", "last"):
+        checkpoint.point(run.checkpoints, pointer, name)
+    return run, experiment
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def curves(
     figure = titled_figure(8.5, 6.8, title, subtitle)
     panels = figure.subplots(3, 1, sharex=True, height_ratios=(4, 4, 1.5))
     for ax, name, unit in zip(panels, ("loss", "error"), ("", "%"), strict=False):
-        _draw_curves(ax, series, name, best_step, unit)
+        draw_curve(ax, series, name, best_step, unit)
     panels[0].set_title("loss")
     panels[1].set_title(error)
     if panels[0].get_legend_handles_labels()[0]:
@@ -101,6 +101,42 @@ def curves(
     rate.xaxis.get_major_locator().set_params(integer=True)
     rate.set_xlabel(_steps_and_epochs(train))
     return figure
+
+
+def draw_curve(ax: "Axes", series, name: str, best_step: int | None, unit: str) -> None:
+    """One figure of training, validation and test, as `curves` has them."""
+    factor = 100 if unit else 1
+    values = {kind: factor * columns[name] for kind, columns in series.items()}
+    limits = log_limits(np.concatenate(list(values.values())))
+    floor = limits[0] if limits else -math.inf
+    looks = {
+        "train": {"color": BLUE, "alpha": 0.45, "linewidth": 0.9},
+        "validation": {"color": ORANGE, "linewidth": 1.4, "marker": "o", "markersize": 3.5},
+        "test": {
+            "color": GREEN,
+            "linestyle": "none",
+            "marker": "D",
+            "markersize": 7,
+            "markeredgecolor": "w",
+        },
+    }
+    if best_step is not None:
+        ax.axvline(
+            best_step, color=LIGHT, linewidth=1, linestyle=(0, (4, 3)), label="best checkpoint"
+        )
+    for kind, look in looks.items():
+        steps, y = series[kind]["step"], np.maximum(values[kind], floor)
+        if len(steps) == 1:
+            look |= {"marker": look.get("marker", "o"), "alpha": 1}
+        elif len(steps) > 60:
+            look |= {"marker": ""}
+        if len(steps):
+            ax.plot(steps, y, label=kind, clip_on=False, zorder=3, **look)
+    ax.grid(axis="y")
+    if limits:
+        _log_axis(ax, limits, unit, any((v == 0).any() for v in values.values()))
+    else:
+        ax.yaxis.set_major_formatter(f"{{x:.6g}}{unit}")
 
 
 def confusion(
@@ -261,42 +297,6 @@ def titled_figure(width: float, height: float, title: str, subtitle: str) -> "Fi
     figure.text(left, top, "\n".join(titles), va="top", fontsize=13, weight="bold")
     figure.text(left, 1 - below / height, "\n".join(lines), va="top", color=GREY)
     return figure
-
-
-def _draw_curves(ax: "Axes", series, name: str, best_step: int | None, unit: str) -> None:
-    """One figure of training, validation and test."""
-    factor = 100 if unit else 1
-    values = {kind: factor * columns[name] for kind, columns in series.items()}
-    limits = log_limits(np.concatenate(list(values.values())))
-    floor = limits[0] if limits else -math.inf
-    looks = {
-        "train": {"color": BLUE, "alpha": 0.45, "linewidth": 0.9},
-        "validation": {"color": ORANGE, "linewidth": 1.4, "marker": "o", "markersize": 3.5},
-        "test": {
-            "color": GREEN,
-            "linestyle": "none",
-            "marker": "D",
-            "markersize": 7,
-            "markeredgecolor": "w",
-        },
-    }
-    if best_step is not None:
-        ax.axvline(
-            best_step, color=LIGHT, linewidth=1, linestyle=(0, (4, 3)), label="best checkpoint"
-        )
-    for kind, look in looks.items():
-        steps, y = series[kind]["step"], np.maximum(values[kind], floor)
-        if len(steps) == 1:
-            look |= {"marker": look.get("marker", "o"), "alpha": 1}
-        elif len(steps) > 60:
-            look |= {"marker": ""}
-        if len(steps):
-            ax.plot(steps, y, label=kind, clip_on=False, zorder=3, **look)
-    ax.grid(axis="y")
-    if limits:
-        _log_axis(ax, limits, unit, any((v == 0).any() for v in values.values()))
-    else:
-        ax.yaxis.set_major_formatter(f"{{x:.6g}}{unit}")
 
 
 def _log_axis(ax: "Axes", limits: tuple[float, float], unit: str, zeros: bool) -> None:

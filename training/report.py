@@ -11,7 +11,7 @@ and those of its task: see `training.report_classification`, `report_segmentatio
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -44,14 +44,42 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    run = open_run(path)
-    if checkpoints.named(run.checkpoints, "last") is None:
-        return _draw_curves(run, make_task(run.config()), f"{_name(run)}: no checkpoint yet")
-    run, experiment, params, state = reopen_trained(path, checkpoint)
+    return draw_evaluated(open_run(path), evaluated(path, checkpoint))
+
+
+class Evaluated(NamedTuple):
+    """A trained network and what it says of the examples that are reported on."""
+
+    experiment: Experiment
+    params: Any
+    evaluation: Evaluation
+
+    @property
+    def examples(self) -> data.Split:
+        """Images and labels, in the order of the evaluation."""
+        return getattr(self.experiment.dataset, self.evaluation.split)
+
+
+def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
+    """The evaluation that `report` draws; None of a run that has no checkpoint yet.
+
+    Raises:
+        RunError, CheckpointError, DataError: as `report`.
+    """
+    if checkpoints.named(open_run(path).checkpoints, "last") is None:
+        return None
+    _, experiment, params, state = reopen_trained(path, checkpoint)
     eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
     trained = (params, state)
     evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
-    return draw_experiment(run, experiment, params, evaluation)
+    return Evaluated(experiment, params, evaluation)
+
+
+def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:
+    """`draw`, of what `evaluated` has found."""
+    if found is None:
+        return _draw_curves(run, make_task(run.config()), f"{_name(run)}: no checkpoint yet")
+    return draw_experiment(run, found.experiment, found.params, found.evaluation)
 
 
 def draw_experiment(

@@ -5,12 +5,13 @@ iou.png     how well each class is found
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
 from . import pictures
+from .data import Split
 from .iou import image_ious, ious
 from .pictures import BLUE, GREY, shortened
 from .preprocess import Preprocessing, preprocess, preprocess_masks
@@ -68,26 +69,48 @@ def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
     return (1 - share) * (grey / 255) + share * colours
 
 
+class Worst(NamedTuple):
+    """The images that a network segments worst, worst first."""
+
+    ious: np.ndarray  # (n,), the mean IoU of each
+    tiles: np.ndarray  # (n, 3, H, W, 3) uint8: photograph, truth and what was found
+    median: float  # of the mean IoUs of all images
+
+
+def worst_images(
+    examples: Split, kept: np.ndarray, classes: int, spec: Preprocessing, most: int = MOST_SHOWN
+) -> Worst:
+    """Photograph, truth and prediction of the images with the least mean IoU.
+
+    Args:
+        examples: images, and masks as stored.
+        kept: ``(N, H, W)``, what the network found, at the size of its input.
+        classes: K.
+        spec: how images become the network's input.
+        most: how many.
+    """
+    truth = np.asarray(preprocess_masks(jnp.asarray(examples.labels), spec))
+    each = image_ious(truth, kept, classes)
+    order = np.argsort(each, kind="stable")[:most]
+    images = _as_seen(examples.images[order], spec)
+    masks = (np.zeros_like(truth[order]), truth[order], kept[order])
+    tiles = np.stack([overlay(images, mask, classes) for mask in masks], axis=1)
+    return Worst(each[order], np.round(255 * tiles).astype(np.uint8), float(np.median(each)))
+
+
 def _draw_masks(findings: Findings) -> Path:
-    spec, K = findings.preprocessing, len(findings.classes)
-    truth = np.asarray(preprocess_masks(jnp.asarray(findings.examples.labels), spec))
-    each = image_ious(truth, findings.kept, K)
-    order = np.argsort(each, kind="stable")[:MOST_SHOWN]
-    images = _as_seen(findings.examples.images[order], spec)
-    shown = [images, truth[order], findings.kept[order]]
-    columns = [overlay(images, np.zeros_like(truth[order]), K)]
-    columns += [overlay(images, masks, K) for masks in shown[1:]]
-    tiles = np.stack(columns, axis=1).reshape(-1, *columns[0].shape[1:])
+    classes, spec = len(findings.classes), findings.preprocessing
+    worst = worst_images(findings.examples, findings.kept, classes, spec)
     captions = [
-        text for value in each[order] for text in ("photograph", "truth", f"found  {value:.0%}")
+        text for value in worst.ious for text in ("photograph", "truth", f"found  {value:.0%}")
     ]
     subtitle = (
-        f"the {len(order)} of {len(each):,} images it did worst on, each with the mean IoU of its "
-        f"classes; half of all images have {np.median(each):.0%} or more"
+        f"the {len(worst.ious)} of {len(findings.kept):,} images it did worst on, each with the "
+        f"mean IoU of its classes; half of all images have {worst.median:.0%} or more"
     )
     with pictures.style():
         figure = pictures.mistakes(
-            np.round(255 * tiles).astype(np.uint8),
+            worst.tiles.reshape(-1, *worst.tiles.shape[2:]),
             captions,
             title=findings.title,
             subtitle=subtitle,

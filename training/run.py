@@ -7,6 +7,7 @@ dataset.json     classes, image shape, counts, normalisation, fingerprint of the
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
 checkpoints/     see `training.checkpoint`
 plots/           see `training.report`
+report.html      see `inference.report_page`
 nonfinite.json   where it stopped for a number that is not finite: see `training.nonfinite`
 lock             who trains in it now: see `training.lock`
 """

@@ -2,9 +2,11 @@
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import io
 import os
+import queue
 import re
 import signal
 import socket
@@ -13,12 +15,17 @@ import sys
 import threading
 import urllib.request
 
+import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from PIL import Image
 
 import convax
 from convax.inference.serve.limits import Limits
+from convax.training.config import load_config
+from tests.tiny import EMBEDDING, untrained, write_tiny
+from tests.training.test_segmentation import write_scenes
 
 for package in ("starlette", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
     pytest.importorskip(package)
@@ -35,14 +42,14 @@ def predictor(whole):
     return convax.load(whole.path)
 
 
-def serving(predictor, talk, hosts=("testserver",), **limits):
+def serving(predictor, talk, hosts=("testserver",), run=None, **limits):
     """What ``talk(client, service)`` returns, said to a service within this process."""
     import httpx
 
     from convax.inference.serve.app import Service, make_app
 
     async def main():
-        service = Service(predictor, Limits()._replace(**limits))
+        service = Service(predictor, Limits()._replace(**limits), run)
         app = make_app(service, hosts)
         async with service.running():
             while not service.ready:
@@ -128,6 +135,166 @@ def test_a_body_of_no_stated_length_is_cut_off(predictor):
     assert serving(predictor, talk, max_bytes=5000).status_code == 413
 
 
+def test_a_body_that_comes_too_slowly(predictor):
+    async def slow():
+        yield png()[:20]
+        await asyncio.sleep(60)
+        yield png()[20:]
+
+    async def talk(client, service):
+        late = await client.post("/predict", content=slow())
+        return late, await client.post("/predict", content=png()), service.admission
+
+    late, fine, admission = serving(predictor, talk, upload_seconds=0.5)
+    assert late.status_code == 408
+    assert "upload too slow: need the whole body within 0.5 s" in late.json()["error"]
+    assert late.headers["connection"] == "close"  # the rest of the body may still come
+    assert fine.status_code == 200
+    assert (admission.images, admission.bytes) == (0, 0)
+
+
+class Alongside:
+    """A service within this process on a thread of its own, for many questions one by one."""
+
+    def __init__(self, predictor, **limits):
+        self.questions, self.predictor, self.limits = queue.Queue(), predictor, limits
+
+    def __enter__(self):
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.questions.put(None)
+        self.thread.join()
+
+    def _run(self):
+        async def talk(client, service):
+            while (item := await asyncio.to_thread(self.questions.get)) is not None:
+                question, future = item
+                try:
+                    future.set_result(await question(client, service))
+                except BaseException as error:
+                    future.set_exception(error)
+
+        serving(self.predictor, talk, **self.limits)
+
+    def ask(self, question):
+        future = concurrent.futures.Future()
+        self.questions.put((question, future))
+        return future.result(timeout=120)
+
+
+@pytest.fixture(scope="module")
+def alongside(predictor):
+    with Alongside(predictor, max_bytes=5000, batch=1) as service:
+        yield service
+
+
+PARTS = st.sampled_from(
+    [
+        b"--x\r\n",
+        b"--x--\r\n",
+        b"\r\n\r\n",
+        b"\r\n",
+        b'Content-Disposition: form-data; name="a"',
+        b'Content-Disposition: form-data; name="a"; filename="',
+        b'a.png"',
+        b"Content-Type: image/png",
+        png(),
+        png()[:30],
+        b"\x00",
+        b"\xff" * 50,
+    ]
+)
+
+
+@st.composite
+def damaged_pictures(draw):
+    """A picture with a few bytes changed, or cut off."""
+    content = bytearray(png())
+    for place in draw(st.lists(st.integers(0, len(content) - 1), max_size=4)):
+        content[place] = draw(st.integers(0, 255))
+    return bytes(content[: draw(st.integers(0, len(content)))])
+
+
+@hypothesis.settings(max_examples=60)
+@hypothesis.given(
+    body=st.one_of(
+        st.binary(max_size=300),
+        damaged_pictures(),
+        st.lists(PARTS, max_size=12).map(b"".join),
+        st.integers(4000, 6000).map(bytes),
+    ),
+    kind=st.sampled_from(
+        ["image/png", "multipart/form-data; boundary=x", "multipart/form-data", "", "text/\\"]
+    ),
+    query=st.sampled_from(["", "?top=2", "?top=-1", "?invert=1", "?a=b", "?top=1&top=2", "?%ff"]),
+)
+def test_whatever_is_sent_is_answered(alongside, body, kind, query):
+    """With a status that says so, and what was admitted leaves again."""
+
+    async def ask(client, service):
+        sent = await client.post(f"/predict{query}", content=body, headers={"Content-Type": kind})
+        return sent, await client.post("/predict", content=png()), service.admission
+
+    sent, fine, admission = alongside.ask(ask)
+    assert sent.status_code in (200, 400, 413, 422), sent.text
+    assert sent.json().keys() <= {"error", "answers"}
+    assert fine.status_code == 200
+    assert (admission.images, admission.coming, admission.bytes) == (0, 0, 0)
+
+
+def test_a_segmentation_says_shares_and_a_mask_of_the_pictures_size(tmp_path):
+    run, _ = untrained(write_scenes(tmp_path, 24), tmp_path / "run")
+    predictor = convax.load(run.path)
+    picture = png((40, 30))
+
+    async def talk(client, service):
+        said = await client.post("/predict", content=picture)
+        wanted = {"Accept": "image/png"}
+        alone = await client.post("/predict", content=picture, headers=wanted)
+        files = [("file", ("a.png", picture)), ("file", ("b.png", picture))]
+        return said, alone, await client.post("/predict", files=files, headers=wanted)
+
+    said, alone, two = serving(predictor, talk, batch=1)
+    (record,) = said.json()["answers"]
+    assert list(record["shares"]) == ["ground", "thing"]
+    assert sum(record["shares"].values()) == pytest.approx(1)
+    mask = Image.open(io.BytesIO(base64.b64decode(record["mask"])))
+    assert mask.size == (30, 40)
+    pixels = np.asarray(mask)
+    assert float((pixels == 1).mean()) == pytest.approx(record["shares"]["thing"])
+    # What the network itself says of the picture, at the size of its images.
+    found = predictor(predictor.read(picture)).argmax(axis=-1)
+    assert set(np.unique(pixels)) <= set(np.unique(found))
+    assert (alone.headers["content-type"], alone.status_code) == ("image/png", 200)
+    assert alone.content == base64.b64decode(record["mask"])
+    assert (two.status_code, "only of one picture" in two.text) == (406, True)
+
+
+def test_an_embedding_says_its_vector_and_what_is_nearest(tmp_path):
+    config = load_config(write_tiny(tmp_path), EMBEDDING)
+    run, experiment = untrained(config, tmp_path / "run")
+    predictor = convax.load(run.path)
+    image = experiment.dataset.train.images[5]
+    content = io.BytesIO()
+    Image.fromarray(image[..., 0]).save(content, format="PNG")
+
+    async def talk(client, service):
+        health = await client.get("/health")
+        return health, await client.post("/predict?top=2", content=content.getvalue())
+
+    health, said = serving(predictor, talk, run=run.path, batch=1)
+    assert (health.json()["task"], health.json()["heatmap"]) == ("embedding", False)
+    (record,) = said.json()["answers"]
+    np.testing.assert_allclose(record["embedding"], predictor(image), atol=1e-5)
+    first, second = record["nearest"]  # top=2
+    # It is itself among the training images that are compared with.
+    assert first["class"] == predictor.classes[experiment.dataset.train.labels[5]]
+    assert 0 <= first["distance"] < 1e-4 < second["distance"]
+
+
 def test_too_many_at_once_and_too_many_files(predictor):
     async def talk(client, service):
         asked = [client.post("/predict", content=png()) for _ in range(50)]
@@ -185,9 +352,10 @@ def test_the_page_allows_its_own_script_alone(predictor):
     assert "<canvas" in page.text
 
 
-def test_a_stopped_service_answers_what_it_accepted(whole):
-    """SIGTERM with requests in flight, over a socket."""
-    command = [sys.executable, "-m", "convax", "serve", str(whole.path), "--port", "0"]
+@contextlib.contextmanager
+def service_of(run):
+    """``(process, address)`` of `convax serve RUN`, once it is ready."""
+    command = [sys.executable, "-m", "convax", "serve", str(run), "--port", "0"]
     with subprocess.Popen(
         command,
         env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONUNBUFFERED": "1"},
@@ -203,7 +371,16 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
             address = found[1] if found else address
             if line == "ready\n":
                 break
-        assert address is not None, lines
+        try:
+            assert address is not None, lines
+            yield process, address
+        finally:
+            process.terminate()
+
+
+def test_a_stopped_service_answers_what_it_accepted(whole):
+    """SIGTERM with requests in flight, over a socket."""
+    with service_of(whole.path) as (process, address):
         codes = []
 
         def ask():
@@ -219,6 +396,7 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
         while len(codes) < 40:
             assert any(thread.is_alive() for thread in threads)
         process.send_signal(signal.SIGTERM)
+        assert process.stdout is not None
         rest = process.stdout.read()
         for thread in threads:
             thread.join()

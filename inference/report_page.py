@@ -1,0 +1,309 @@
+"""A run as one page: what it was, what it learned, and where it errs.
+
+The page is one HTML file that loads nothing and runs nothing: pictures are inside of it, colours
+follow the reader's (light, dark, or paper). Jinja2 fills ``report_page.html`` and escapes what it
+is given, so the name of a class, or of a file, stays text.
+"""
+
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..training import checkpoint as checkpoints
+from ..training import durable, report_classification
+from ..training.config import to_toml
+from ..training.experiment import make_task
+from ..training.iou import ious
+from ..training.progress import SHARES
+from ..training.report import (
+    MOST_KERNELS,
+    Evaluated,
+    best_validation,
+    draw_evaluated,
+    duration,
+    evaluated,
+    first_kernels,
+    results_table,
+    series,
+    training_seconds,
+)
+from ..training.report_classification import Answers
+from ..training.retrieval import verification
+from ..training.run import Run, RunError, open_run
+from . import report_charts as charts
+from . import report_pictures, report_tables
+from .calibration import expected_calibration_error, negative_log_likelihood, reliability
+from .report_charts import Chart
+from .report_pictures import Example, Picture
+from .report_tables import Cell, Table
+from .serve.heatmap import Heatmap, find_heatmap
+
+MOST_CELLS = 15  # classes; beyond, a confusion matrix does not fit on a phone
+MOST_PAIRS = 10
+FACTS = ("status", "stopped early", "steps", "best validation", "test")  # of `results_table`
+
+
+class Confusion(NamedTuple):
+    """Which classes are taken for which."""
+
+    cells: list[list[Cell]]  # none where there are too many classes
+    pairs: Table
+
+
+class Calibration(NamedTuple):
+    """Whether the network is as often right as it is sure."""
+
+    chart: Chart
+    sentence: str
+
+
+class Examples(NamedTuple):
+    """Examples worth looking at."""
+
+    heading: str
+    sentence: str
+    examples: list[Example]
+
+
+class Kernels(NamedTuple):
+    """What the first layer looks for."""
+
+    sentence: str
+    pictures: list[Picture]
+
+
+class Page(NamedTuple):
+    """All that stands on the page; a part that is None has no place there."""
+
+    name: str
+    sentence: str
+    task: str
+    classes: tuple[str, ...]
+    figures: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
+    curves: list[Chart]
+    kinds: list[str]  # of curves
+    charts: list[Chart]  # of the task
+    confusion: Confusion | None
+    per_class: Table | None
+    calibration: Calibration | None
+    examples: Examples | None
+    kernels: Kernels | None
+    timing: list[tuple[str, str]]
+    config: str
+
+
+def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
+    """`training.report.report`, and ``report.html`` in the run.
+
+    Args:
+        path: the run directory.
+        checkpoint: "best" or "last".
+
+    Returns:
+        The pictures that were drawn, and the page.
+
+    Raises:
+        RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used;
+            or the page cannot be written.
+    """
+    run, found = open_run(path), evaluated(path, checkpoint)
+    heatmap = None if found is None else _heatmap_of(run, found, checkpoint)
+    written = draw_evaluated(run, found)
+    page = run.path / "report.html"
+    content = render(page_of(run, found, checkpoint, heatmap))
+    try:
+        durable.replace(page, content.encode())
+    except OSError as error:
+        raise RunError(f"{page}: cannot be written: {error.strerror}") from None
+    return [*written, page]
+
+
+def page_of(
+    run: Run, found: Evaluated | None, checkpoint: str = "best", heatmap: Heatmap | None = None
+) -> Page:
+    """What the page of a run says.
+
+    Args:
+        run: the run.
+        found: its evaluation; None where it has no checkpoint yet.
+        checkpoint: which one that was, "best" or "last".
+        heatmap: `serve.heatmap.find_heatmap` of its network; None leaves heat maps out.
+    """
+    config, card = run.config(), run.dataset()
+    kinds, curves = _curves(run)
+    page = Page(
+        name=run.path.resolve().name,
+        sentence="No checkpoint yet: this is what there is so far.",
+        task=config.task,
+        classes=card.classes,
+        figures=[],
+        facts=[row for row in results_table(run) if row[0] in FACTS],
+        curves=curves,
+        kinds=kinds,
+        charts=[],
+        confusion=None,
+        per_class=None,
+        calibration=None,
+        examples=None,
+        kernels=None,
+        timing=_timing(run, found),
+        config=to_toml(config),
+    )
+    if found is None:
+        return page
+    evaluation, task = found.evaluation, found.experiment.task
+    images = f"{evaluation.count:,} {evaluation.split} images"
+    sentence = task.sentence.format(share=evaluation.figures[task.metric], images=images)
+    step = (checkpoints.named(run.checkpoints, checkpoint) or "").rpartition("-")[-1]
+    contents = {
+        "classification": _classification,
+        "segmentation": _segmentation,
+        "embedding": _embedding,
+    }[task.name](found, heatmap)
+    return page._replace(
+        sentence=f"{sentence}, with the {checkpoint} checkpoint, of step {int(step):,}",
+        classes=found.experiment.card.classes,
+        figures=_figures(evaluation.figures),
+        kernels=_kernels(found),
+        **contents,
+    )
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    from jinja2 import Environment, StrictUndefined
+
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("convax.inference").joinpath("report_page.html")
+    template = environment.from_string(source.read_text(encoding="utf-8"))
+    return template.render(page._asdict())
+
+
+def _heatmap_of(run: Run, found: Evaluated, checkpoint: str) -> Heatmap | None:
+    if found.experiment.task.name != "classification":
+        return None
+    from .predictor import load
+
+    return find_heatmap(load(run.path, checkpoint=checkpoint))
+
+
+def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
+    classes = found.experiment.card.classes
+    answers = Answers(found.evaluation.probabilities, found.examples.labels)
+    counts = report_classification.confusion_counts(answers)
+    few = len(classes) <= MOST_CELLS
+    pairs = [
+        (classes[i], classes[j], f"{n:,}")
+        for i, j, n in report_classification.worst_confusions(counts, MOST_PAIRS)
+    ]
+    caption = f"The commonest of {int(counts.sum() - counts.trace()):,} mistakes"
+    said = reliability(answers.probabilities, answers.labels)
+    likelihood = negative_log_likelihood(answers.probabilities, answers.labels)
+    return {
+        "confusion": Confusion(
+            report_tables.confusion_cells(counts, classes) if few else [],
+            Table(caption, ("class", "taken for", "images"), pairs, names=2),
+        ),
+        "per_class": report_tables.per_class(answers, classes),
+        "calibration": Calibration(
+            charts.calibration(said),
+            f"Expected calibration error {expected_calibration_error(said):.2%}, negative "
+            f"log-likelihood {likelihood:.4f}. On the dashed line, answers are as often right as "
+            "the network is sure; above it they are right more often. Bars: the share of all "
+            "answers.",
+        ),
+        "examples": Examples("Worst mistakes", *report_pictures.mistakes(found, heatmap)),
+    }
+
+
+def _segmentation(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
+    card = found.experiment.card
+    counts = np.asarray(found.evaluation.totals["confusion"])
+    return {
+        "per_class": report_tables.per_class_iou(counts, ious(counts), card.classes),
+        "examples": Examples("Worst images", *report_pictures.masks(found, card.preprocessing)),
+    }
+
+
+def _embedding(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
+    embeddings, labels = found.evaluation.kept, found.examples.labels
+    return {
+        "charts": [
+            charts.roc(verification(embeddings, labels)),
+            charts.projection(embeddings, labels, found.experiment.card.classes),
+        ],
+        "examples": Examples("Wrong neighbours", *report_pictures.retrievals(found)),
+    }
+
+
+def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Each figure of an evaluation, with its name for people."""
+    shares = [(name, f"{figures[key]:.2%}") for key, name in SHARES.items() if key in figures]
+    return [*shares, ("loss", f"{figures['loss']:.4f}")]
+
+
+def _curves(run: Run) -> tuple[list[str], list[Chart]]:
+    """The kinds of curves that there are, and the charts of them."""
+    task, records, best = make_task(run.config()), run.metrics(), best_validation(run)
+    columns = {kind: series(records, kind, task.metric) for kind in ("train", "validation", "test")}
+    kinds = [kind for kind, column in columns.items() if len(column["step"])]
+    if not kinds:
+        return [], []
+    step = best["step"] if best else None
+    drawn = [
+        charts.curve(columns, "loss", title="loss", best_step=step),
+        charts.curve(columns, "error", title=task.error, best_step=step, unit="%"),
+    ]
+    if len(columns["train"]["step"]):
+        drawn.append(charts.learning_rate(columns["train"]))
+    return [*kinds, *(["best checkpoint"] if best else [])], drawn
+
+
+def _kernels(found: Evaluated) -> Kernels | None:
+    card = found.experiment.card
+    input_shape = (*card.preprocessing.size, card.image_shape[-1])
+    first = first_kernels(found.experiment.net, found.params, input_shape)
+    if first is None:
+        return None
+    path, weights = first
+    count, height, width, channels = weights.shape
+    shown = f"The first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"The {count}"
+    colours = "grey is zero" if channels == 3 else "red weighs for, blue against; white is zero"
+    if channels not in (1, 3):
+        colours += f"; the mean of {channels} input channels"
+    sentence = f"{shown} kernels of {path}, {height}×{width}: {colours}."
+    return Kernels(sentence, report_pictures.kernels(weights[:MOST_KERNELS]))
+
+
+def _timing(run: Run, found: Evaluated | None) -> list[tuple[str, str]]:
+    """Speed, time, memory and where all that was, as label and value."""
+    info, rows = run.info(), []
+    rates = [r["images_per_second"] for r in run.metrics() if r["kind"] == "train"]
+    if rates:
+        rows.append(("training", f"{np.median(rates):,.0f} images/s (median)"))
+        rows.append(("wall time", f"{duration(training_seconds(run))}, evaluations included"))
+    if "compile_seconds" in info:
+        rows.append(("compilation", f"{info['compile_seconds']:.1f} s"))
+    if "step_bytes" in info:
+        rows.append(("memory of a step", f"{info['step_bytes'] / 2**20:,.1f} MiB"))
+    if found is not None:
+        import jax
+
+        count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(found.params))
+        rows.append(("parameters", f"{count:,}"))
+    counts = ", ".join(f"{n:,} {split}" for split, n in run.dataset().counts.items())
+    rows.append(("images", counts))
+    versions = info.get("versions", {})
+    rows.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
+    rows.append(("devices", ", ".join(info.get("devices", []))))
+    rows.append(("platform", info.get("platform", "")))
+    rows.append(("git", info.get("git") or ""))
+    program, *arguments = map(str, info.get("command") or [""])
+    rows.append(("command", " ".join([Path(program).name, *arguments])))
+    return [(label, value) for label, value in rows if value]
