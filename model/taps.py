@@ -6,8 +6,8 @@ statistics leave as well. So nothing is computed twice, nothing is kept in a glo
 for `apply` holds here: jit, grad, vmap, remat. The parameters, the state and the random numbers
 are those of the network itself: weights trained with taps work without, and the other way round.
 
-`tap` and `backbone` give a `Layer` whose output has several arrays, and whose ``init`` gives as many
-shapes, in the same structure. `serial` passes that on, so a head is a layer that takes it:
+`tap` and `backbone` give a `Layer` whose output has several arrays, and whose ``init`` gives as
+many shapes, in the same structure. `serial` passes that on, so a head is a layer that takes it:
 
     serial(backbone=backbone(resnet, ["stage3", "stage4"]), head=head)
 

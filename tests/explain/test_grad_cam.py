@@ -145,7 +145,7 @@ def test_what_cannot_be_explained_is_said(trained):
     with pytest.raises(ValueError, match=r"scores: target\(outputs\): got shape \(\), need \(3,\)"):
         of(lambda y: y.sum())
     cam = partial(explain.grad_cam, net, params, state, x, 0)
-    with pytest.raises(ValueError, match="no layer at 'conv3'.* near it: conv2"):
+    with pytest.raises(ValueError, match=r"no layer at 'conv3'.* near it: conv2"):
         cam(layer="conv3")
     with pytest.raises(ValueError, match=r"layer 'fc' has no map: got output \(3, 3\), need 4"):
         cam(layer="fc")
