@@ -1,13 +1,12 @@
 """Grad-CAM: where in an image a class was seen, in the maps of a layer."""
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..model import INLINE, Layer, init_shapes, replace, tap
-from ..model.layer import Params, Shape, State
+from ..model import Layer, replace, tap
+from ..model.layer import Params, State
+from .maps import last_map
 from .target import Target, scores
 
 
@@ -65,55 +64,6 @@ def grad_cam(
     alpha = gradient.mean(axis=spatial, keepdims=True)
     heat = jax.nn.relu((alpha * A).sum(axis=-1))
     return jax.image.resize(heat, x.shape[:-1], "linear") if resize else heat
-
-
-def last_map(net: Layer, in_shape: Shape) -> str:
-    """The path of the last layer that has maps, before they are pooled or flattened.
-
-    Of layers whose output is the same the outermost: ``"stage4"``, not ``"stage4/block2/then"``.
-    Layers whose kind ends in "pool" do not count: what they leave is a coarser image of the maps
-    ahead of them.
-
-    Args:
-        net: the network.
-        in_shape: of its input, ``(N, *spatial, C)``.
-
-    Raises:
-        ValueError: it has no such layer.
-
-    Example:
-        >>> from convax import model
-        >>> last_map(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
-        'act2'
-    """
-    paths = list(_following(net, ""))
-    if paths:
-        (_, shapes), _, _ = init_shapes(tap(net, paths), in_shape)
-        for path in reversed(paths):
-            shape = shapes[path]
-            if len(shape) == len(in_shape) and max(shape[1:-1]) > 1:
-                return path
-    raise ValueError(
-        f"grad_cam: no layer of this network has a map: got input {in_shape}, need a convolution "
-        "ahead of pooling and flattening; use saliency"
-    )
-
-
-def _following(layer: Layer, at: str) -> Iterator[str]:
-    """The paths of layers that follow each other, pools left out, outer ones behind their inner."""
-    for name, part in layer.about.parts.items():
-        path = at if name == INLINE else f"{at}/{name}".strip("/")
-        if part.about.kind == "serial":
-            yield from _following(part, path)
-        if name != INLINE and not _ending(part).endswith("pool"):
-            yield path
-
-
-def _ending(layer: Layer) -> str:
-    """The kind of the layer whose output is that of `layer`."""
-    while layer.about.kind == "serial" and layer.about.parts:
-        layer = list(layer.about.parts.values())[-1]
-    return layer.about.kind
 
 
 def _plus(layer: Layer, shift: Array) -> Layer:

@@ -12,7 +12,8 @@ from jax import Array
 from ..model import Layer
 from ..model.layer import Params, State
 from ..training.preprocess import Preprocessing, preprocess, restore_maps
-from .grad_cam import grad_cam, last_map
+from .grad_cam import grad_cam
+from .maps import last_map
 from .saliency import saliency
 
 _COMPILED: WeakKeyDictionary[Any, Callable[..., Array]] = WeakKeyDictionary()

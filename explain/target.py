@@ -53,3 +53,36 @@ def scores(outputs: Array, target: Target) -> Array:
     each = outputs.reshape(N, -1, K).sum(axis=1)
     classes = jnp.broadcast_to(jnp.clip(jnp.asarray(target, jnp.int32), 0, K - 1), (N,))
     return jnp.take_along_axis(each, classes[:, None], axis=1)[:, 0]
+
+
+def pixels(mask: Array | np.ndarray, k: int) -> Callable[[Array], Array]:
+    r"""Of a segmentation: the mean logit of class k over some pixels, the same whatever changes.
+
+    .. math:: S = \frac{1}{|M|} \sum_{(i,j) \in M} y_{ijk}
+
+    Args:
+        mask: ``(*spatial)``, or one for each image; true for the pixels M.
+        k: the class.
+
+    References:
+        Vinogradova, Dibrov & Myers, Towards interpretable semantic segmentation via
+        gradient-weighted class activation mapping, arXiv:2002.11434.
+    """
+
+    def score(outputs: Array) -> Array:
+        counts = jnp.broadcast_to(jnp.asarray(mask, outputs.dtype), outputs.shape[:-1])
+        axes = tuple(range(1, counts.ndim))
+        return (outputs[..., k] * counts).sum(axes) / jnp.maximum(counts.sum(axes), 1)
+
+    return score
+
+
+def nearness(place: Array | np.ndarray) -> Callable[[Array], Array]:
+    r"""Of an embedding: how near it comes to a place, such as another image's embedding.
+
+    .. math:: S = -\lVert y - v \rVert^2
+
+    Args:
+        place: v, ``(D,)``.
+    """
+    return lambda outputs: -jnp.square(outputs - jnp.asarray(place)[None]).sum(axis=-1)
