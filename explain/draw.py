@@ -73,11 +73,11 @@ def draw(
         DataError, OSError: the picture cannot be read, or the folder not written.
     """
     image = predictor.read(file, invert=invert)
+    out.mkdir(parents=True, exist_ok=True)
     asked = _ASK[predictor.task.name](predictor, run, image, _class_number(predictor, wanted))
     found = explain_image(predictor, image, asked.target, layer=layer)
     title = f"{shortened(file.name, 40)}: why {shortened(asked.name, 30)}?"
     name = shortened(Path(run).resolve().name, 40)
-    out.mkdir(parents=True, exist_ok=True)
     files, missing = [], []
     if found.heat is None:
         missing.append("Grad-CAM, receptive field, feature_maps.png: the network has no maps")

@@ -1,11 +1,14 @@
 """Which layers of a network have maps, and which of them are worth looking at."""
 
 from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
 
 from ..model import INLINE, POINTWISE, Layer, init_shapes, tap
 from ..model.layer import Shape
 
 MOST_SHOWN = 8
+KERNELS = ("conv", "dense", "depthwise_conv")  # pointwise they may be, yet begin something new
 
 
 def last_map(net: Layer, in_shape: Shape) -> str:
@@ -74,25 +77,30 @@ def shown_maps(net: Layer, in_shape: Shape, most: int = MOST_SHOWN) -> list[str]
         ['relu', 'stage1', 'stage2', 'stage3']
     """
     found = _some(net, in_shape, branches=False)
-    deepest = max(path.count("/") for path, _, _ in found)
     chosen: list[str] = []
-    for depth in range(deepest + 1):
+    for depth in range(1 + max(path.count("/") for path, _, _ in found)):
         level = [each for each in found if each[0].count("/") <= depth]
-        following = [layer for _, layer, _ in level[1:]]
-        finished = [
-            path
-            for (path, _, _), after in zip(level, [*following, None], strict=True)
-            if after is None or after.about.parts or after.about.window != POINTWISE
-        ]
+        finished = [here[0] for here, after in pairwise([*level, None]) if _stands(here, after)]
         if len(finished) > most:
             break
-        chosen = finished or chosen
+        chosen = finished
         if len(chosen) > 1:
             break
     if not chosen:
         last = len(finished) - 1
-        chosen = [finished[round(i * last / (most - 1))] for i in range(most)]
+        chosen = [finished[round(i * last / max(most - 1, 1))] for i in range(most)]
     return chosen
+
+
+def _stands(here: Any, after: Any) -> bool:
+    """Whether a layer is worth a look beside the one whose output comes next."""
+    if after is None:
+        return True
+    path, layer, _ = after
+    inside = here[0].startswith(f"{path}/")
+    if layer.about.parts:
+        return not inside or layer.about.kind != "serial"  # else it is the same output twice
+    return layer.about.window != POINTWISE or layer.about.kind in KERNELS
 
 
 def _some(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:

@@ -75,7 +75,7 @@ def occlusion(
         return score(jnp.where(jnp.broadcast_to(covered > 0, x.shape), cover, x))
 
     flat = jnp.asarray(places.reshape(-1, len(spatial)))
-    drops = score(x) - jax.lax.map(score_without, flat, batch_size=min(at_once, len(flat)))
+    drops = score(x)[None] - jax.lax.map(score_without, flat, batch_size=min(at_once, len(flat)))
     return _spread(drops.reshape(*places.shape[:-1], len(x)), covers)
 
 
