@@ -1,6 +1,6 @@
 """The kernels that people wrote down before networks learned theirs, applied by `ops.conv`."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from jax import Array
 from .. import ops
 
 
-def _kernel(rows: list[list[float]], divisor: float = 1) -> np.ndarray:
+def _kernel(rows: Sequence[Sequence[float]], divisor: float = 1) -> np.ndarray:
     kernel = np.array(rows, np.float32) / np.float32(divisor)
     kernel.flags.writeable = False
     return kernel

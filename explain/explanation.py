@@ -109,8 +109,8 @@ def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | Non
     if predictor.task.name != "segmentation":
         return k
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
-    outputs = jax.jit(predictor.net.apply)(predictor.params, predictor.state, x)[0]
-    mask = np.asarray(outputs[0].argmax(axis=-1) == k)
+    outputs, _ = jax.jit(predictor.net.apply)(predictor.params, predictor.state, x)
+    mask = np.asarray(outputs.argmax(axis=-1)[0] == k)
     return pixels(mask if mask.any() else np.ones_like(mask), k)
 
 

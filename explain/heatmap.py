@@ -34,12 +34,14 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
         of a network without maps of features (an MLP), saliency.
 
     Raises:
-        ValueError: another task, a class out of range, an image of another shape.
+        ValueError: no net, another task, a class out of range, an image of another shape.
     """
     if predictor.task.name != "classification":
         raise ValueError(f"heatmap: got a network of {predictor.task.name}, need classification")
     if not 0 <= k < len(predictor.classes):
         raise ValueError(f"heatmap: class: got {k}, need 0 to {len(predictor.classes) - 1}")
+    if predictor.net is None:
+        raise ValueError("heatmap: predictor.net: got None, need its network; use convax.load")
     image = np.asarray(image)
     if image.shape != predictor.image_shape:
         raise ValueError(

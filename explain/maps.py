@@ -77,36 +77,37 @@ def shown_maps(net: Layer, in_shape: Shape, most: int = MOST_SHOWN) -> list[str]
         ['relu', 'stage1', 'stage2', 'stage3']
     """
     found = _some(net, in_shape, branches=False)
-    chosen: list[str] = []
-    for depth in range(1 + max(path.count("/") for path, _, _ in found)):
-        level = [each for each in found if each[0].count("/") <= depth]
-        finished = [here[0] for here, after in pairwise([*level, None]) if _stands(here, after)]
-        if len(finished) > most:
-            break
-        chosen = finished
-        if len(chosen) > 1:
-            break
-    if not chosen:
-        last = len(finished) - 1
-        chosen = [finished[round(i * last / max(most - 1, 1))] for i in range(most)]
-    return chosen
+    deepest = max(path.count("/") for path, _, _ in found)
+    levels = [[each for each in found if each[0].count("/") <= n] for n in range(deepest + 1)]
+    rows = [_worth(level) for level in levels]
+    several = [row for row in rows if 1 < len(row) <= most]
+    chosen = several[0] if several else max(rows, key=len)
+    if len(chosen) <= most:
+        return chosen
+    return [chosen[round(i * (len(chosen) - 1) / max(most - 1, 1))] for i in range(most)]
 
 
-def _stands(here: Any, after: Any) -> bool:
-    """Whether a layer is worth a look beside the one whose output comes next."""
-    if after is None:
-        return True
-    path, layer, _ = after
-    inside = here[0].startswith(f"{path}/")
-    if layer.about.parts:
-        return not inside or layer.about.kind != "serial"  # else it is the same output twice
-    return layer.about.window != POINTWISE or layer.about.kind in KERNELS
+def _worth(level: list[tuple[str, Layer, Shape]]) -> list[str]:
+    """The layers that are worth a look beside those whose outputs come next."""
+    stands = [
+        here
+        for (here, *_), (path, layer, _) in pairwise(level)
+        # A serial layer's output is that of its last part; activations and norms end what a
+        # layer with a kernel began.
+        if not (
+            here.startswith(f"{path}/") and layer.about.kind == "serial"
+            if layer.about.parts
+            else layer.about.window == POINTWISE and layer.about.kind not in KERNELS
+        )
+    ]
+    return [*stands, level[-1][0]] if level else []
 
 
 def _some(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
     """Layers with maps, pools left out, with their paths and the shapes of their outputs."""
     layers = dict(_following(net, "", branches))
-    (_, shapes), _, _ = init_shapes(tap(net, list(layers)), in_shape)
+    given: Any = init_shapes(tap(net, list(layers)), in_shape)[0]
+    _, shapes = given
     found = [
         (path, layer, shapes[path])
         for path, layer in layers.items()

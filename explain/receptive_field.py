@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.core import Tracer
 
 from ..model import Layer, summarize
 from ..model.layer import Params, Shape, State
@@ -47,7 +48,7 @@ def effective_receptive_field(
     """
     shape = jax.eval_shape(lambda: feature_maps(net, params, state, x, layer)).shape
     spatial = shape[1:-1]
-    known = not any(isinstance(i, jax.core.Tracer) for i in (at, *at))
+    known = not any(isinstance(i, Tracer) for i in (at, *at))
     if len(at) != len(spatial) or (known and not _inside(at, spatial)):
         raise ValueError(
             f"effective_receptive_field: at: got {tuple(at)}, need an element of a map of {spatial}"

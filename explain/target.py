@@ -3,10 +3,10 @@
 from collections.abc import Callable
 from typing import TypeAlias
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 Target: TypeAlias = int | np.ndarray | Array | Callable[[Array], Array]
 
@@ -46,7 +46,7 @@ def scores(outputs: Array, target: Target) -> Array:
     if jnp.shape(target) not in ((), (N,)):
         raise ValueError(f"scores: class: got shape {jnp.shape(target)}, need () or {(N,)}")
     K = outputs.shape[-1]
-    if not isinstance(target, jax.core.Tracer):
+    if not isinstance(target, Tracer):
         known = np.asarray(target)
         if known.size and not (known.min() >= 0 and known.max() < K):
             raise ValueError(f"scores: class: got {known.tolist()}, need 0 to {K - 1}")

@@ -58,6 +58,7 @@ def test_the_sheet_shows_what_the_functions_say():
     predictor = predictor_of("lenet5-mnist", channels=3)
     image = np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     found = explain.explain_image(predictor, image, 1)
+    assert predictor.net is not None and predictor.preprocessing is not None
     of = (predictor.net, predictor.params, predictor.state)
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
     np.testing.assert_allclose(found.image[1:7], image / 255, atol=1e-5)

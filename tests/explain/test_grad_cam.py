@@ -167,6 +167,7 @@ def test_the_heat_map_of_a_predictor(whole, trained):
     image = np.random.default_rng(0).integers(0, 256, (6, 6, 1)).astype(np.uint8)
     heat = explain.heatmap(predictor, image, 1)
     x = np.pad(image, ((1, 1), (1, 1), (0, 0)))[None] / np.float32(255)
+    assert predictor.net is not None and predictor.preprocessing is not None
     spec = predictor.preprocessing
     x = (x - np.float32(spec.mean[0])) / np.float32(spec.std[0])
     seen = explain.saliency(predictor.net, predictor.params, predictor.state, x, 1)
@@ -195,6 +196,9 @@ def test_the_heat_map_of_a_predictor(whole, trained):
     ]:
         with pytest.raises(ValueError, match="heatmap: " + message):
             explain.heatmap(other, bad, k)
+    other.net = None
+    with pytest.raises(ValueError, match="heatmap: predictor.net: got None, need its network"):
+        explain.heatmap(other, image, 0)
     other.task = other.task._replace(name="embedding")
     with pytest.raises(ValueError, match="got a network of embedding, need classification"):
         explain.heatmap(other, image, 0)
