@@ -156,7 +156,7 @@ def _embedding(predictor: Any, run: Path, image: np.ndarray, k: int | None) -> _
         for name, distance in zip(names, near.distances, strict=True)
     ]
     name = predictor.classes[labels[like]]
-    what = f"how near it is to the nearest training image of {name} (less the squared distance)"
+    what = f"how near it is to the nearest training image of {name} (minus the squared distance)"
     target = target_of(predictor, image, int(labels[like]), vectors[like])
     return _Asked(said, name, what, target, (images[near.examples], captions))
 

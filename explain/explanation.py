@@ -23,6 +23,7 @@ from .target import Target, nearness, pixels, scores
 STEPS = 64  # of integrated gradients
 PATCHES = 8  # of which one beside the other covers an image, along each axis
 DRAWS = 16  # of noise around the image, for the effective receptive field
+NOISE = 0.25  # its deviation, where the range of pixels is 1
 
 
 class ExplainError(ValueError):
@@ -155,7 +156,8 @@ def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
 def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> Field:
     """Of the hottest element, on average over noise around the image."""
     i, j = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
-    noise = jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]))
+    deviation = NOISE / jnp.float32(predictor.preprocessing.std).reshape(1, 1, 1, -1)
+    noise = deviation * jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]))
     strength = jax.jit(partial(effective_receptive_field, predictor.net, layer=layer))(
         predictor.params, predictor.state, x + noise, at=jnp.array([i, j]), key=jax.random.key(1)
     )

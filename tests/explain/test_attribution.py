@@ -82,12 +82,17 @@ def test_occlusion_against_a_loop(network, window, stride, at_once):
     np.testing.assert_allclose(found, total / count, rtol=1e-4, atol=1e-5)
 
 
-def test_a_covered_pixel_of_a_linear_network_costs_its_weight():
+@pytest.mark.parametrize("spatial", [(3,), (1, 3), (1, 1, 3)], ids=["1-D", "2-D", "3-D"])
+def test_a_covered_pixel_of_a_linear_network_costs_its_weight(spatial):
     net = model.serial(flat=model.flatten(), fc=model.dense(1, bias=False))
     params = {"fc": {"kernel": jnp.array([[1.0], [-5.0], [2.0]])}}
-    x = jnp.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
-    found = explain.occlusion(net, params, {}, x, 0, window=1)
-    np.testing.assert_allclose(found.ravel(), [1.0, -10.0, 6.0], rtol=1e-6)
+    x = jnp.array([1.0, 2.0, 3.0]).reshape(1, *spatial, 1)
+    for found in (
+        explain.occlusion(net, params, {}, x, 0, window=1),
+        explain.integrated_gradients(net, params, {}, x, 0, steps=1)[..., 0],
+    ):
+        assert found.shape == (1, *spatial)
+        np.testing.assert_allclose(found.ravel(), [1.0, -10.0, 6.0], rtol=1e-6)
 
 
 def test_other_targets_by_hand():

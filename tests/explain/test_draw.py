@@ -99,6 +99,7 @@ def test_the_sheet_shows_what_the_functions_say():
         explain.explain_image(predictor, image, 1, layer="cnv")
 
 
+@pytest.mark.slow
 def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
     predictor = predictor_of("unet-pennfudan", channels=3)
     drawn = drawing.draw(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")
@@ -110,6 +111,7 @@ def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
     assert f"{CLASSES[largest]} {(best == largest).mean():.1%}" in drawn.text
 
 
+@pytest.mark.slow
 def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
     predictor = predictor_of("siamese-mnist")
     image = predictor.read(photo)
