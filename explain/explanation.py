@@ -110,7 +110,8 @@ def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | Non
     if predictor.task.name != "segmentation":
         return k
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
-    outputs, _ = jax.jit(predictor.net.apply)(predictor.params, predictor.state, x)
+    apply: Any = jax.jit(predictor.net.apply)
+    outputs, _ = apply(predictor.params, predictor.state, x)
     mask = np.asarray(outputs.argmax(axis=-1)[0] == k)
     return pixels(mask if mask.any() else np.ones_like(mask), k)
 
@@ -133,9 +134,8 @@ def _maps(
 
 def _baseline(spec: Preprocessing) -> Array:
     """The mean colour of the training images; of grey ones black, which strokes stand out from."""
-    if len(spec.mean) > 1:
-        return jnp.float32(0)
-    return jnp.float32(-spec.mean[0] / spec.std[0])
+    black = -np.divide(spec.mean, spec.std).astype(np.float32)
+    return jnp.asarray(black if len(black) == 1 else 0 * black)
 
 
 def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:

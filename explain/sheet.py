@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..training import pictures
-from ..training.pictures import GREY, shortened
+from ..training.pictures import GREY
 from .explanation import STEPS, Explanation
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def neighbour_sheet(
 
 
 def _draw_image(ax: "Axes", found: Explanation) -> str:
-    _show(ax, _colours(found.image), interpolation=_interpolation(found.image))
+    _show(ax, _colours(found.image), interpolation=_smooth(found.image))
     H, W, C = found.image.shape
     return f"as the network sees it: {H}x{W}, {'grey' if C == 1 else 'in colour'}"
 
@@ -140,12 +140,12 @@ def _draw_heat(ax: "Axes", found: Explanation) -> str:
     if found.heat is None:
         _show(ax, _faded(found.image), interpolation=_interpolation(found.image))
         return "this network has no maps of features\nto weigh: use the other panels"
-    _show(ax, _grey(found.image), interpolation=_interpolation(found.image))
+    _show(ax, _grey(found.image), interpolation=_smooth(found.image))
     heat = np.clip(found.heat / (found.heat.max() or 1), 0, 1)
     _show(ax, heat, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * heat, interpolation="bilinear")
     if not found.heat.any():
-        return f"nothing in the maps of {shortened(found.layer or '', 24)}\nspeaks for it"
-    return f"warm: where the maps of\n{shortened(found.layer or '', 36)} speak for it"
+        return f"nothing in the maps of {_tail(found.layer, 24)}\nspeaks for it"
+    return f"warm: where the maps of\n{_tail(found.layer, 30)} speak for it"
 
 
 def _draw_occlusion(ax: "Axes", found: Explanation) -> str:
@@ -161,7 +161,7 @@ def _draw_field(ax: "Axes", found: Explanation) -> str:
     if field is None:
         _show(ax, _faded(found.image), interpolation=_interpolation(found.image))
         return "every unit of this network\nsees the whole image"
-    _show(ax, _grey(found.image), interpolation=_interpolation(found.image))
+    _show(ax, _grey(found.image), interpolation=_smooth(found.image))
     strength = np.clip(field.strength / _top(field.strength), 0, 1)
     _show(ax, strength, cmap="viridis", vmin=0, vmax=1, alpha=0.85 * strength, **_nearest(found))
     (top, bottom), (left, right) = field.box
@@ -180,8 +180,14 @@ def _draw_field(ax: "Axes", found: Explanation) -> str:
     ax.set_xlim(-0.5, W - 0.5)
     ax.set_ylim(H - 0.5, -0.5)
     size = "?" if field.size is None else "x".join(map(str, field.size))
-    at = f"({field.at[0]}, {field.at[1]}) of {shortened(found.layer or '', 22)}"
+    at = f"({field.at[0]}, {field.at[1]}) of {_tail(found.layer, 12)}"
     return f"what the hottest element, {at},\nsees: {size} (frame); the bright pixels most"
+
+
+def _tail(path: str | None, width: int) -> str:
+    """The end of a long path."""
+    path = path or ""
+    return path if len(path) <= width else "…" + path[1 - width :]
 
 
 def _signed(ax: "Axes", values: np.ndarray, found: Explanation) -> None:
@@ -211,6 +217,11 @@ def _top(values: np.ndarray) -> float:
 
 def _interpolation(image: np.ndarray) -> str:
     return "nearest" if max(image.shape[:2]) <= SMALL else "antialiased"
+
+
+def _smooth(image: np.ndarray) -> str:
+    """Photographs are enlarged smoothly."""
+    return "nearest" if max(image.shape[:2]) <= SMALL else "bicubic"
 
 
 def _nearest(found: Explanation) -> dict[str, Any]:
