@@ -180,8 +180,8 @@ def _draw_field(ax: "Axes", found: Explanation) -> str:
     ax.set_xlim(-0.5, W - 0.5)
     ax.set_ylim(H - 0.5, -0.5)
     size = "?" if field.size is None else "x".join(map(str, field.size))
-    at = f"({field.at[0]}, {field.at[1]}) of {_tail(found.layer, 12)}"
-    return f"what the hottest element, {at},\nsees: {size} (frame); the bright pixels most"
+    at = f"({field.at[0]}, {field.at[1]}) of {_tail(found.layer, 20)}"
+    return f"what element {at}\nsees: {size} (frame); the bright pixels most"
 
 
 def _tail(path: str | None, width: int) -> str:
