@@ -41,7 +41,7 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
     if not 0 <= k < len(predictor.classes):
         raise ValueError(f"heatmap: class: got {k}, need 0 to {len(predictor.classes) - 1}")
     if predictor.net is None:
-        raise ValueError("heatmap: predictor.net: got None, need its network; use convax.load")
+        raise ValueError("heatmap: predictor.net: got None, need one network; load a single run")
     image = np.asarray(image)
     if image.shape != predictor.image_shape:
         raise ValueError(

@@ -200,7 +200,7 @@ def test_the_heat_map_of_a_predictor(whole, trained):
         with pytest.raises(ValueError, match="heatmap: " + message):
             explain.heatmap(other, bad, k)
     other.net = None
-    with pytest.raises(ValueError, match=r"heatmap: predictor\.net: got None, need its network"):
+    with pytest.raises(ValueError, match=r"heatmap: predictor\.net: got None, need one network"):
         explain.heatmap(other, image, 0)
     other.task = other.task._replace(name="embedding")
     with pytest.raises(ValueError, match="got a network of embedding, need classification"):
