@@ -8,10 +8,10 @@ Ctrl-C or SIGTERM with the state saved.
 import os
 import sys
 
-from . import cli_training, cli_use
+from . import cli_explain, cli_training, cli_use
 from .app import app, complain
 
-__all__ = ["cli_training", "cli_use", "main"]  # which put their commands into `app`
+__all__ = ["cli_explain", "cli_training", "cli_use", "main"]  # which put their commands into `app`
 
 LOST = 75  # EX_TEMPFAIL, "try again"
 

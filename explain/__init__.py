@@ -1,1 +1,53 @@
-"""What a trained network has learned, and why it answers as it does: functions, and pictures."""
+"""What a trained network has learned, and why it answers as it does: functions, and pictures.
+
+    from convax import explain
+
+    explain.saliency(net, params, state, x, target)  # (N, H, W): how much each pixel matters
+    explain.grad_cam(net, params, state, x, target)  # (N, H, W): where the class was seen
+    explain.heatmap(predictor, image, k)             # (H, W) in [0, 1], of one image
+
+`x` is what the network sees: preprocessed images ``(N, *spatial, C)``. `target` is a class, one for
+each image, or any function of the outputs: `explain.target`. All of them are pure functions of
+arrays, for `jax.jit`, with `net` and a layer's path bound by `functools.partial`.
+"""
+
+from .classic import CLASSIC, apply_kernel
+from .explanation import ExplainError, Explanation, explain_image, target_of
+from .feature_maps import feature_maps
+from .grad_cam import grad_cam
+from .heatmap import heatmap
+from .integrated_gradients import integrated_gradients
+from .maps import coarsest_map, last_map, shown_maps
+from .neighbours import Neighbours, nearest_neighbours
+from .occlusion import occlusion
+from .receptive_field import effective_receptive_field, extent, receptive_field_size
+from .saliency import input_gradient, saliency
+from .target import Target, nearness, pixels, scores
+
+__all__ = [
+    "CLASSIC",
+    "ExplainError",
+    "Explanation",
+    "Neighbours",
+    "Target",
+    "apply_kernel",
+    "coarsest_map",
+    "effective_receptive_field",
+    "explain_image",
+    "extent",
+    "feature_maps",
+    "grad_cam",
+    "heatmap",
+    "input_gradient",
+    "integrated_gradients",
+    "last_map",
+    "nearest_neighbours",
+    "nearness",
+    "occlusion",
+    "pixels",
+    "receptive_field_size",
+    "saliency",
+    "scores",
+    "shown_maps",
+    "target_of",
+]

@@ -8,8 +8,10 @@ import jax
 import numpy as np
 from jax import Array
 
+from ..model import Layer
 from ..training import data
 from ..training.experiment import make_task
+from ..training.preprocess import Preprocessing
 from ..training.run import Run
 from ..training.task import Task
 from ..training.trained import load_network
@@ -45,6 +47,8 @@ class Predictor:
         params, state: its trained arrays.
         networks: how many answer together; of several, every one of these arrays has that axis in
             front.
+        net, preprocessing: the network and what comes before it, for `convax.explain`; None of
+            several, and where they were not given.
     """
 
     def __init__(
@@ -56,7 +60,10 @@ class Predictor:
         image_shape: tuple[int, int, int],
         task: Task,
         networks: int = 1,
+        net: Layer | None = None,
+        preprocessing: Preprocessing | None = None,
     ):
+        self.net, self.preprocessing = net, preprocessing
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
         self.networks = networks
@@ -276,4 +283,6 @@ def load(
         ]
     card, task = members[0].card, make_task(members[0].config)
     program = make_program(members, task, flips=flips, temperatures=temperatures)
-    return Predictor(*program, card.classes, card.image_shape, task, len(members))
+    net = members[0].net if len(members) == 1 else None
+    about = (card.classes, card.image_shape, task, len(members))
+    return Predictor(*program, *about, net=net, preprocessing=card.preprocessing)

@@ -82,7 +82,7 @@ from .resnet import resnet, resnet_cifar, wide_resnet
 from .siamese import siamese, unit_length
 from .sppnet import spp_net, zf5
 from .summary import Summary, summarize
-from .taps import backbone, tap
+from .taps import backbone, replace, tap
 from .unet import unet
 from .vgg import vgg
 
@@ -147,6 +147,7 @@ __all__ = [
     "prelu",
     "relu",
     "relu6",
+    "replace",
     "residual",
     "residual_block",
     "resnet",

@@ -6,12 +6,13 @@ statistics leave as well. So nothing is computed twice, nothing is kept in a glo
 for `apply` holds here: jit, grad, vmap, remat. The parameters, the state and the random numbers
 are those of the network itself: weights trained with taps work without, and the other way round.
 
-Both functions give a `Layer` whose output has several arrays, and whose ``init`` gives as many
-shapes, in the same structure. `serial` passes that on, so a head is a layer that takes it:
+`tap` and `backbone` give a `Layer` whose output has several arrays, and whose ``init`` gives as
+many shapes, in the same structure. `serial` passes that on, so a head is a layer that takes it:
 
     serial(backbone=backbone(resnet, ["stage3", "stage4"]), head=head)
 
 with ``init(key, {"stage3": shape, "stage4": shape})`` and ``apply(params, state, {...})``.
+`replace` is the general form: any change of the layers chosen.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ from jax import Array
 from .layer import INLINE, Layer, Params, Shape, State
 
 Path: TypeAlias = tuple[str, ...]
+Change: TypeAlias = Callable[[Layer], Layer]
 _TAPPED = "<tapped>"  # where in a layer's new state its output is; no layer has such a name
 
 
@@ -85,12 +87,34 @@ def backbone(net: Layer, paths: Sequence[str]) -> Layer:
     return _giving("backbone", _until(net, (), wanted), paths, lambda y, found: found)
 
 
+def replace(net: Layer, changes: Mapping[str, Change]) -> Layer:
+    """`net` with the layers at some paths replaced by what a function makes of each.
+
+    Args:
+        net: as for `tap`.
+        changes: by path, a function of the layer that stands there; where one path is within
+            another, the inner one is changed first.
+
+    Raises:
+        ValueError: no layer at a path; names those nearest to it.
+
+    Example:
+        >>> from convax import model
+        >>> net = model.serial(a=model.dense(5), act=model.relu(), b=model.dense(2))
+        >>> smooth = model.replace(net, {"act": lambda layer: model.tanh()})
+        >>> [part.about.kind for part in smooth.about.parts.values()]
+        ['dense', 'tanh', 'dense']
+    """
+    at = _resolve("replace", net, list(changes))
+    return _changed(net, (), {at[path]: change for path, change in changes.items()})
+
+
 def _giving(
     kind: str, net: Layer, paths: Sequence[str], output: Callable[[Any, dict[str, Any]], Any]
 ) -> Layer:
     """`net` with the outputs at `paths`; `output` says what is made of them and the network's."""
     at = _resolve(kind, net, paths)
-    tapped = _tapped(net, (), set(at.values()))
+    tapped = _changed(net, (), dict.fromkeys(at.values(), _handing_out))
 
     def give(y, state: State) -> tuple[Any, State]:
         found, state = _collect(state, ())
@@ -107,20 +131,22 @@ def _giving(
     return Layer(init, apply, net.about._replace(kind=kind, remake=None))
 
 
-def _tapped(layer: Layer, at: Path, wanted: set[Path]) -> Layer:
-    """`layer` with each wanted layer in it handing out its output and, from init, its shape."""
+def _changed(layer: Layer, at: Path, changes: Mapping[Path, Change]) -> Layer:
+    """`layer` with each layer in it that has a change replaced by what that makes of it."""
     parts = dict(layer.about.parts)
     for name, part in parts.items():
         inner = _inner(at, name)
-        if any(path in wanted for path in _paths(part, inner)):
-            part = _tapped(part, inner, wanted)
-        if name != INLINE and inner in wanted:
-            part = _handing_out(part)
+        if any(path in changes for path in _paths(part, inner)):
+            part = _changed(part, inner, changes)
+        if name != INLINE and inner in changes:
+            part = changes[inner](part)
         parts[name] = part
     return _remake(layer, parts, at) if parts else layer
 
 
 def _handing_out(layer: Layer) -> Layer:
+    """`layer` with its output and, from init, its shape in its state."""
+
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         out_shape, params, state = layer.init(key, in_shape)
         return out_shape, params, {**state, _TAPPED: out_shape}

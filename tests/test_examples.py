@@ -50,3 +50,10 @@ def test_fine_tuning_beats_learning_from_scratch(tmp_path):
     )
     assert tuned > scratch
     assert tuned > 80
+
+
+def test_classic_kernels_draw_a_photograph(tmp_path):
+    text = printed("classic_kernels.py", tmp_path)
+    assert number(r"Sobel, across: 3x3, its weights add up to ([\d.]+)", text) == 0
+    assert number(r"box blur: 5x5, its weights add up to ([\d.]+)", text) == 1
+    assert (tmp_path / "classic_kernels.png").stat().st_size > 100_000

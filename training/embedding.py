@@ -138,13 +138,23 @@ def make_gallery(predictor: Any, run: Path) -> Gallery:
     Raises:
         DataError, RunError: the data is not there, or has changed.
     """
+    images, labels = gallery_images(predictor, run)
+    return Gallery(predictor(images), labels)
+
+
+def gallery_images(predictor: Any, run: Path) -> tuple[np.ndarray, np.ndarray]:
+    """The images and labels of a gallery: up to `GALLERY` of each class.
+
+    Raises:
+        DataError, RunError: the data is not there, or has changed.
+    """
     from .experiment import reopen  # which imports this module
 
     _, experiment = reopen(run)
     images, labels = experiment.dataset.train
     each = [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
     chosen = np.sort(np.concatenate(each))
-    return Gallery(predictor(np.asarray(images[chosen])), labels[chosen])
+    return np.asarray(images[chosen]), labels[chosen]
 
 
 def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:

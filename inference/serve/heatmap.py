@@ -14,9 +14,10 @@ Heatmap: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 def find_heatmap(predictor: Any) -> Heatmap | None:
     """``heatmap(image, class number) -> (H, W) in [0, 1]`` of an image ``(H, W, C)`` uint8.
 
-    None where `convax.explain` has no `heatmap`, or for a task that has no classes of images.
+    None where `convax.explain` has no `heatmap`, or for a task that has no classes of images,
+    or for several networks that answer together.
     """
-    if predictor.task.name != "classification":
+    if predictor.task.name != "classification" or predictor.net is None:
         return None
     explain: Any = importlib.import_module("convax.explain")
     if not hasattr(explain, "heatmap"):

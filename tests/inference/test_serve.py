@@ -323,6 +323,7 @@ def test_a_heat_map_where_there_is_one(predictor, monkeypatch):
             await client.post(f"/heatmap?class={k}", content=png()) for k in (name, "no such class")
         ]
 
+    monkeypatch.delattr(convax.explain, "heatmap")
     assert [answer.status_code for answer in serving(predictor, talk)] == [404, 404]
     asked = []
 

@@ -1,0 +1,165 @@
+"""Everything that is shown of one image: all maps lie over what the network sees of it."""
+
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..model import Layer
+from ..model.layer import Params, State
+from ..training.preprocess import Preprocessing, preprocess
+from .feature_maps import feature_maps
+from .grad_cam import grad_cam
+from .integrated_gradients import integrated_gradients
+from .maps import coarsest_map, last_map
+from .occlusion import occlusion
+from .receptive_field import effective_receptive_field, extent, receptive_field_size
+from .saliency import saliency
+from .target import Target, nearness, pixels, scores
+
+STEPS = 64  # of integrated gradients
+PATCHES = 8  # of which one beside the other covers an image, along each axis
+DRAWS = 16  # of noise around the image, for the effective receptive field
+NOISE = 0.25  # its deviation, where the range of pixels is 1
+
+
+class ExplainError(ValueError):
+    """What is asked for cannot be explained; says what can."""
+
+
+class Field(NamedTuple):
+    """What one element of a layer's maps sees."""
+
+    at: tuple[int, int]  # the element
+    strength: np.ndarray  # (H, W), how much each pixel moves it
+    size: tuple[int, ...] | None  # how many pixels it can see along each axis, beyond edges too
+    box: tuple[tuple[int, int], ...]  # the first and last pixel of the image that it sees
+
+
+class Explanation(NamedTuple):
+    """An image and the reasons of one score."""
+
+    image: np.ndarray  # (H, W, C) in [0, 1], as the network sees it: resized or padded
+    score: float
+    saliency: np.ndarray  # (H, W), zero or more
+    attribution: np.ndarray  # (H, W), integrated gradients, the channels added up
+    difference: float  # the score, less that of the baseline: what the attributions add up to
+    occlusion: np.ndarray  # (H, W), what of the score is lost
+    window: int  # the side of its patches
+    heat: np.ndarray | None  # (H, W), Grad-CAM; None where the network has no maps
+    layer: str | None  # of which
+    field: Field | None  # of the element where it is hottest
+
+
+def explain_image(
+    predictor: Any, image: np.ndarray, target: Target, *, layer: str | None = None
+) -> Explanation:
+    """Why an image has its score: all that `convax explain` draws.
+
+    Args:
+        predictor: what `convax.load` gives.
+        image: ``(H, W, C)`` uint8, of the predictor's size.
+        target: see `target.scores`, and `target_of`.
+        layer: for Grad-CAM; `last_map` by default, of a segmentation `coarsest_map`.
+
+    Raises:
+        ExplainError: no such layer, or one without maps.
+    """
+    net, spec = predictor.net, predictor.preprocessing
+    x = preprocess(jnp.asarray(image)[None], spec)
+    path = _layer(predictor, x, layer)
+    window = max(1, min(x.shape[1:3]) // PATCHES)
+    compute = jax.jit(partial(_maps, net, target=target, baseline=_baseline(spec), window=window))
+    found = jax.tree.map(np.asarray, compute(predictor.params, predictor.state, x))
+    heat = field = None
+    if path is not None:
+        cam = jax.jit(partial(grad_cam, net, target=target, layer=path, resize=False))
+        coarse = cam(predictor.params, predictor.state, x)
+        heat = np.asarray(jax.image.resize(coarse, x.shape[:3], "linear")[0])
+        field = _field(predictor, x, path, np.asarray(coarse[0]))
+    seen = np.asarray(x[0]) * np.float32(spec.std) + np.float32(spec.mean)
+    return Explanation(
+        image=np.clip(seen, 0, 1),
+        score=float(found["score"]),
+        saliency=found["saliency"][0],
+        attribution=found["attribution"][0],
+        difference=float(found["difference"]),
+        occlusion=found["occlusion"][0],
+        window=window,
+        heat=heat,
+        layer=path,
+        field=field,
+    )
+
+
+def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | None = None) -> Target:
+    """What is to be explained of an image, by the predictor's task.
+
+    Args:
+        predictor: what `convax.load` gives.
+        image: ``(H, W, C)`` uint8, of the predictor's size.
+        k: the class. Of a segmentation its logit at the pixels where it was found, or at all
+            where it was nowhere.
+        place: of an embedding, what it is near to.
+    """
+    if place is not None:
+        return nearness(place)
+    if predictor.task.name != "segmentation":
+        return k
+    x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
+    apply: Any = jax.jit(predictor.net.apply)
+    outputs, _ = apply(predictor.params, predictor.state, x)
+    mask = np.asarray(outputs.argmax(axis=-1)[0] == k)
+    return pixels(mask if mask.any() else np.ones_like(mask), k)
+
+
+def _maps(
+    net: Layer, params: Params, state: State, x: Array, *, target: Target, baseline, window: int
+) -> dict[str, Array]:
+    of = (net, params, state)
+    base = jnp.broadcast_to(baseline, x.shape)
+    attribution = integrated_gradients(*of, x, target, baseline=base, steps=STEPS)
+    score, low = (scores(net.apply(params, state, v)[0], target)[0] for v in (x, base))
+    return {
+        "score": score,
+        "difference": score - low,
+        "attribution": attribution.sum(axis=-1),
+        "saliency": saliency(*of, x, target),
+        "occlusion": occlusion(*of, x, target, window=window, fill=base),
+    }
+
+
+def _baseline(spec: Preprocessing) -> Array:
+    """The mean colour of the training images; of grey ones black, which strokes stand out from."""
+    black = -np.divide(spec.mean, spec.std).astype(np.float32)
+    return jnp.asarray(black if len(black) == 1 else 0 * black)
+
+
+def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
+    net = predictor.net
+    if layer is None:
+        choose = coarsest_map if predictor.task.name == "segmentation" else last_map
+        try:
+            return choose(net, x.shape)
+        except ValueError:
+            return None
+    try:
+        jax.eval_shape(lambda: feature_maps(net, predictor.params, predictor.state, x, layer))
+    except ValueError as error:
+        raise ExplainError(str(error)) from None
+    return layer
+
+
+def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> Field:
+    """Of the hottest element, on average over noise around the image."""
+    i, j = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
+    deviation = NOISE / jnp.float32(predictor.preprocessing.std).reshape(1, 1, 1, -1)
+    noise = deviation * jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]))
+    strength = jax.jit(partial(effective_receptive_field, predictor.net, layer=layer))(
+        predictor.params, predictor.state, x + noise, at=jnp.array([i, j]), key=jax.random.key(1)
+    )
+    size = receptive_field_size(predictor.net, x.shape[1:], layer)
+    return Field((i, j), np.asarray(strength), size, extent(strength))

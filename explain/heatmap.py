@@ -1,0 +1,71 @@
+"""Grad-CAM of one image for one class, as a picture over it: what `convax serve` shows."""
+
+from collections.abc import Callable
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..model import Layer
+from ..model.layer import Params, State
+from ..training.preprocess import Preprocessing, preprocess, restore_maps
+from .grad_cam import grad_cam
+from .maps import last_map
+from .saliency import saliency
+
+_COMPILED: WeakKeyDictionary[Any, Callable[..., Array]] = WeakKeyDictionary()
+
+
+def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
+    """Where in an image the network saw a class: 1 is where most.
+
+    Compiled at the first call of a predictor, for all classes.
+
+    Args:
+        predictor: what `convax.load` gives, of a classification.
+        image: ``(H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
+        k: the number of the class.
+
+    Returns:
+        ``(H, W)`` float32 in [0, 1], zero everywhere where nothing speaks for the class. Grad-CAM;
+        of a network without maps of features (an MLP), saliency.
+
+    Raises:
+        ValueError: no net, another task, a class out of range, an image of another shape.
+    """
+    if predictor.task.name != "classification":
+        raise ValueError(f"heatmap: got a network of {predictor.task.name}, need classification")
+    if not 0 <= k < len(predictor.classes):
+        raise ValueError(f"heatmap: class: got {k}, need 0 to {len(predictor.classes) - 1}")
+    if predictor.net is None:
+        raise ValueError("heatmap: predictor.net: got None, need one network; load a single run")
+    image = np.asarray(image)
+    if image.shape != predictor.image_shape:
+        raise ValueError(
+            f"heatmap: wrong image shape: got {image.shape}, need {predictor.image_shape}; for a "
+            "picture file of any size use predictor.read(file)"
+        )
+    if predictor not in _COMPILED:
+        _COMPILED[predictor] = jax.jit(_make(predictor.net, predictor.preprocessing))
+    return np.asarray(_COMPILED[predictor](predictor.params, predictor.state, image, np.int32(k)))
+
+
+def _make(net: Layer, spec: Preprocessing) -> Callable[..., Array]:
+    """``(params, state, image, k) -> heat``."""
+
+    def heat_of(params: Params, state: State, image: Array, k: Array) -> Array:
+        x = preprocess(image[None], spec)
+        try:
+            layer = last_map(net, x.shape)
+        except ValueError:
+            heat = saliency(net, params, state, x, k)
+        else:
+            heat = grad_cam(net, params, state, x, k, layer=layer)
+        heat = restore_maps(heat[..., None], spec, image.shape)[0, ..., 0]
+        most = heat.max()
+        return jnp.clip(heat / jnp.where(most > 0, most, 1), 0, 1)
+
+    return heat_of

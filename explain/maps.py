@@ -1,0 +1,148 @@
+"""Which layers of a network have maps, and which of them are worth looking at."""
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+from ..model import INLINE, POINTWISE, Layer, init_shapes, tap
+from ..model.layer import Shape
+
+MOST_SHOWN = 8
+KERNELS = ("conv", "dense", "depthwise_conv")  # pointwise they may be, yet begin something new
+
+
+def last_map(net: Layer, in_shape: Shape) -> str:
+    """The path of the last layer that has maps, before they are pooled or flattened.
+
+    Of layers whose output is the same the outermost: ``"stage4"``, not ``"stage4/block2/then"``.
+    Layers whose kind ends in "pool" do not count: what they leave is a coarser image of the maps
+    ahead of them.
+
+    Args:
+        net: the network.
+        in_shape: of its input, ``(N, *spatial, C)``.
+
+    Raises:
+        ValueError: it has no such layer.
+
+    Example:
+        >>> from convax import model
+        >>> last_map(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
+        'act2'
+    """
+    return _some(net, in_shape, branches=False)[-1][0]
+
+
+def coarsest_map(net: Layer, in_shape: Shape) -> str:
+    """The path of the last of the layers with the smallest maps, branches looked into.
+
+    Of a network that gives an answer for each pixel: where it knows what, and no longer where.
+
+    Args:
+        net: the network.
+        in_shape: of its input, ``(N, *spatial, C)``.
+
+    Raises:
+        ValueError: no layer has maps.
+
+    Example:
+        >>> from convax import model
+        >>> net = model.unet(2, features=[4, 8], batch_norm=False, upsampling="bilinear")
+        >>> coarsest_map(net, (1, 16, 16, 1))
+        'levels/join/below/level'
+    """
+    found = _some(net, in_shape, branches=True)
+    smallest = min(shape[1] * shape[-2] for _, _, shape in found)
+    return [path for path, _, shape in found if shape[1] * shape[-2] == smallest][-1]
+
+
+def shown_maps(net: Layer, in_shape: Shape, most: int = MOST_SHOWN) -> list[str]:
+    """Up to `most` layers with maps, from the first to the last: large parts rather than their own.
+
+    Where norms and activations follow a layer, the last of them stands for it.
+
+    Args:
+        net: the network.
+        in_shape: of its input, ``(N, *spatial, C)``.
+        most: how many.
+
+    Raises:
+        ValueError: no layer has maps.
+
+    Example:
+        >>> from convax import model
+        >>> shown_maps(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
+        ['act1', 'act2']
+        >>> shown_maps(model.resnet_cifar(10, depth=8), (1, 32, 32, 3))
+        ['relu', 'stage1', 'stage2', 'stage3']
+    """
+    found = _some(net, in_shape, branches=False)
+    deepest = max(path.count("/") for path, _, _ in found)
+    levels = [[each for each in found if each[0].count("/") <= n] for n in range(deepest + 1)]
+    rows = [_worth(level) for level in levels]
+    several = [row for row in rows if 1 < len(row) <= most]
+    chosen = several[0] if several else max(rows, key=len)
+    if len(chosen) <= most:
+        return chosen
+    return [chosen[round(i * (len(chosen) - 1) / max(most - 1, 1))] for i in range(most)]
+
+
+def _worth(level: list[tuple[str, Layer, Shape]]) -> list[str]:
+    """The layers that are worth a look beside those whose outputs come next."""
+    stands = [
+        here
+        for (here, *_), (path, layer, _) in pairwise(level)
+        # A serial layer's output is that of its last part; activations and norms end what a
+        # layer with a kernel began.
+        if not (
+            here.startswith(f"{path}/") and layer.about.kind == "serial"
+            if layer.about.parts
+            else layer.about.window == POINTWISE and layer.about.kind not in KERNELS
+        )
+    ]
+    return [*stands, level[-1][0]] if level else []
+
+
+def _some(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
+    """Layers with maps, pools left out, with their paths and the shapes of their outputs."""
+    layers = dict(_following(net, "", branches))
+    given: Any = init_shapes(tap(net, list(layers)), in_shape)[0]
+    _, shapes = given
+    found = [
+        (path, layer, shapes[path])
+        for path, layer in layers.items()
+        if _is_map(shapes[path], in_shape)
+    ]
+    if not found:
+        raise ValueError(
+            f"explain: no layer of this network has a map: got input {in_shape}, need a "
+            "convolution ahead of pooling and flattening; use saliency"
+        )
+    return found
+
+
+def _is_map(shape: Shape, in_shape: Shape) -> bool:
+    # Some layers give several maps by name, or one number for each channel.
+    return isinstance(shape, tuple) and len(shape) == len(in_shape) and max(shape[1:-1]) > 1
+
+
+def _following(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str, Layer]]:
+    """Layers that follow each other, pools left out, outer ones behind their inner.
+
+    With `branches` also those within layers whose parts do not follow each other.
+    """
+    if layer.about.remake is None:  # nobody can look into it
+        return
+    for name, part in layer.about.parts.items():
+        path = at if name == INLINE else f"{at}/{name}".strip("/")
+        if branches or part.about.flow == "serial":
+            yield from _following(part, path, branches)
+        if name != INLINE and not _ending(part).endswith("pool"):
+            yield path, part
+
+
+def _ending(layer: Layer) -> str:
+    """The kind of the layer whose output is that of `layer`."""
+    while layer.about.kind == "serial" and layer.about.parts:
+        layer = list(layer.about.parts.values())[-1]
+    return layer.about.kind

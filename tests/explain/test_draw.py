@@ -1,0 +1,152 @@
+"""`convax explain` and what it draws, for each task."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from PIL import Image
+
+import convax
+from convax import explain, model
+from convax.explain import draw as drawing
+from convax.explain.sheet import sheet
+from convax.training import pictures
+from convax.training.config import load_config
+from convax.training.experiment import make_task
+from convax.training.preprocess import Preprocessing, preprocess
+
+CLASSES = ("cat", "dog", "cow")
+
+
+def predictor_of(config, channels=1, *, spec=None):
+    """An untrained network with maps, of the task of a shipped config."""
+    spec = spec or Preprocessing((8, 8), "pad", (0.4,) * channels, (0.3,) * channels)
+    task = make_task(load_config(config))
+    head = (
+        {"head": model.conv(3, 1)}
+        if task.name == "segmentation"
+        else {"pool": model.avg_pool(2), "flat": model.flatten(), "fc": model.dense(3)}
+    )
+    net = model.serial(conv=model.conv(4, 3, padding="SAME"), act=model.relu(), **head)
+    _, params, state = net.init(jax.random.key(5), (1, *spec.size, channels))
+
+    @jax.jit
+    def function(params, state, images):
+        outputs, _ = net.apply(params, state, preprocess(images, spec))
+        return task.answer(outputs, spec, (6, 8, channels))
+
+    return convax.Predictor(
+        function, params, state, CLASSES, (6, 8, channels), task, net=net, preprocessing=spec
+    )
+
+
+@pytest.fixture
+def photo(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (30, 40, 3)).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "photo.png")
+    return tmp_path / "photo.png"
+
+
+def names(files):
+    for file in files:
+        with Image.open(file) as picture:
+            assert min(picture.size) > 150
+    return [file.name for file in files]
+
+
+def test_the_sheet_shows_what_the_functions_say():
+    predictor = predictor_of("lenet5-mnist", channels=3)
+    image = np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)
+    found = explain.explain_image(predictor, image, 1)
+    assert predictor.net is not None and predictor.preprocessing is not None
+    of = (predictor.net, predictor.params, predictor.state)
+    x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
+    np.testing.assert_allclose(found.image[1:7], image / 255, atol=1e-5)
+    np.testing.assert_allclose(found.score, of[0].apply(*of[1:], x)[0][0, 1], rtol=1e-5)
+    close = dict(rtol=1e-3, atol=1e-5)
+    np.testing.assert_allclose(found.saliency, explain.saliency(*of, x, 1)[0], **close)
+    np.testing.assert_allclose(found.heat, explain.grad_cam(*of, x, 1)[0], **close)
+    np.testing.assert_allclose(found.attribution.sum(), found.difference, rtol=0.02, atol=2e-3)
+    assert (found.window, found.layer, found.field.size) == (1, "act", (3, 3))
+    i, j = found.field.at
+    assert found.heat[i, j] == found.heat.max()  # the map is as large as the image
+    box = tuple((max(0, n - 1), min(7, n + 1)) for n in (i, j))
+    assert found.field.box == box
+    with pictures.style():
+        figure = sheet(found, title="why?", subtitle="because")
+    panels = {ax.get_title("left"): ax for ax in figure.axes}
+    assert list(panels) == [
+        "the image",
+        "saliency",
+        "integrated gradients",
+        "Grad-CAM",
+        "occlusion",
+        "receptive field",
+    ]
+    for name, values in [
+        ("the image", found.image),
+        ("saliency", found.saliency),
+        ("integrated gradients", found.attribution),
+        ("occlusion", found.occlusion),
+    ]:
+        np.testing.assert_array_equal(panels[name].images[0].get_array(), values)
+    for name in ("integrated gradients", "occlusion"):  # white is zero
+        low, high = panels[name].images[0].get_clim()
+        assert low == -high < 0
+    with pytest.raises(explain.ExplainError, match="layer 'fc' has no map"):
+        explain.explain_image(predictor, image, 1, layer="fc")
+    with pytest.raises(explain.ExplainError, match=r"no layer at 'cnv'.* near it: conv"):
+        explain.explain_image(predictor, image, 1, layer="cnv")
+
+
+@pytest.mark.slow
+def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
+    predictor = predictor_of("unet-pennfudan", channels=3)
+    drawn = drawing.draw(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")
+    assert names(drawn.files) == ["explanation.png", "kernels.png", "feature_maps.png"]
+    assert drawn.missing == []
+    best = predictor(predictor.read(photo)[None])[0].argmax(-1)
+    largest = int(np.bincount(best.ravel(), minlength=3)[1:].argmax()) + 1
+    assert drawn.text.endswith(f"explained: {CLASSES[largest]}")
+    assert f"{CLASSES[largest]} {(best == largest).mean():.1%}" in drawn.text
+
+
+@pytest.mark.slow
+def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
+    predictor = predictor_of("siamese-mnist")
+    image = predictor.read(photo)
+    rng = np.random.default_rng(2)
+    gallery = np.concatenate([image[None], rng.integers(0, 256, (14, 6, 8, 1), np.uint8)])
+    labels = np.arange(15) % 2  # no cow
+    monkeypatch.setattr(drawing, "gallery_images", lambda predictor, run: (gallery, labels))
+    drawn = drawing.draw(predictor, tmp_path, photo, tmp_path, wanted="dog")
+    assert names(drawn.files)[:2] == ["explanation.png", "neighbours.png"]
+    assert "nearest cat at 0.000" in drawn.text  # itself
+    assert drawn.text.endswith("explained: dog")
+    with pytest.raises(explain.ExplainError, match="class: no training image is of cow"):
+        drawing.draw(predictor, tmp_path, photo, tmp_path, wanted="cow")
+
+
+def test_the_command(whole, photo, tmp_path, command):
+    """An MLP has no maps, which is said; what cannot be asked is one line."""
+    code, out, err = command("explain", whole.path, photo, "--out", tmp_path / "pictures")
+    lines = out.splitlines()
+    assert (code, err) == (0, "")
+    assert lines[0].startswith(f"{photo}: ") and "%   explained: " in lines[0]
+    assert lines[1:3] == [
+        str(tmp_path / "pictures" / name) for name in ("explanation.png", "kernels.png")
+    ]
+    assert lines[3] == (
+        "left out: Grad-CAM, receptive field, feature_maps.png: the network has no maps"
+    )
+    assert all((tmp_path / "pictures" / line).exists() for line in lines[1:3])
+    for arguments, message in [
+        ((photo, "--class", "cat"), "error: explain: class: got 'cat', need one of 0, 1, 2"),
+        ((photo, "--layer", "conv"), "no layer at 'conv'"),
+        ((tmp_path / "none.png",), "none.png"),
+        ((photo, "--out", photo), "photo.png"),
+        ((photo, "--checkpoint", "first"), "--checkpoint: got 'first'"),
+    ]:
+        code, out, err = command("explain", whole.path, *arguments)
+        assert (code, out, len(err.splitlines())) == (2, "", 1)
+        assert message in err
