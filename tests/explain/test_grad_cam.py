@@ -180,7 +180,14 @@ def test_the_heat_map_of_a_predictor(whole, trained):
     net, params, state, _ = trained
     spec = spec._replace(size=(8, 6), mean=(0.5, 0.5), std=(0.2, 0.3))
     other = convax.Predictor(
-        predictor.function, params, state, predictor.classes, (6, 6, 2), predictor.task, net, spec
+        predictor.function,
+        params,
+        state,
+        predictor.classes,
+        (6, 6, 2),
+        predictor.task,
+        net=net,
+        preprocessing=spec,
     )
     image = np.random.default_rng(1).random((6, 6, 2)).astype(np.float32)
     heats = [explain.heatmap(other, image, k) for k in range(3)]
