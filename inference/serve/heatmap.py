@@ -1,11 +1,11 @@
-"""Where in a picture the network saw a class: Grad-CAM, where `convax.explain` has it."""
+"""Where in a picture the network saw a class: `convax.explain.heatmap`."""
 
-import importlib
 from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import numpy as np
 
+from ... import explain
 from .answers import png
 
 Heatmap: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
@@ -14,13 +14,9 @@ Heatmap: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 def find_heatmap(predictor: Any) -> Heatmap | None:
     """``heatmap(image, class number) -> (H, W) in [0, 1]`` of an image ``(H, W, C)`` uint8.
 
-    None where `convax.explain` has no `heatmap`, or for a task that has no classes of images,
-    or for several networks that answer together.
+    None for a task that has no classes of images, or for several networks that answer together.
     """
     if predictor.task.name != "classification" or predictor.net is None:
-        return None
-    explain: Any = importlib.import_module("convax.explain")
-    if not hasattr(explain, "heatmap"):
         return None
     return lambda image, k: np.asarray(explain.heatmap(predictor, image, k))
 

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import concurrent.futures
 import contextlib
+import copy
 import io
 import os
 import queue
@@ -314,32 +315,31 @@ def test_another_name_is_refused(predictor):
     assert serving(predictor, talk).status_code == 400
 
 
-def test_a_heat_map_where_there_is_one(predictor, monkeypatch):
-    """`convax.explain.heatmap` is looked for by its name."""
-
+def test_a_heat_map_of_one_picture(predictor):
     async def talk(client, service):
         name = predictor.classes[1]
         return [
             await client.post(f"/heatmap?class={k}", content=png()) for k in (name, "no such class")
         ]
 
-    monkeypatch.delattr(convax.explain, "heatmap")
-    assert [answer.status_code for answer in serving(predictor, talk)] == [404, 404]
-    asked = []
-
-    def heatmap(predictor, image, k):
-        asked.append(k)
-        return np.linspace(0, 1, image[..., 0].size).reshape(image.shape[:2])
-
-    monkeypatch.setattr(convax.explain, "heatmap", heatmap, raising=False)
     found, unknown = serving(predictor, talk)
-    assert asked == [0, 1]  # the first is of the warm-up
     overlay = Image.open(io.BytesIO(base64.b64decode(found.json()["heatmap"])))
+    image = predictor.read(png())
+    heat = np.asarray(convax.explain.heatmap(predictor, image, 1))
     alpha = np.asarray(overlay)[..., 3]
-    assert overlay.mode == "RGBA"
-    assert overlay.size == predictor.image_shape[1::-1]
-    assert alpha[0, 0] == 0 < alpha[-1, -1]
+    assert (overlay.mode, overlay.size) == ("RGBA", predictor.image_shape[1::-1])
+    np.testing.assert_allclose(alpha / 255, 0.75 * heat, atol=1 / 255)
+    assert alpha.max() > alpha.min()
     assert (unknown.status_code, "need one class of the network" in unknown.text) == (400, True)
+
+
+def test_no_heat_map_of_several_networks(predictor):
+    async def talk(client, service):
+        return await client.post(f"/heatmap?class={predictor.classes[0]}", content=png())
+
+    several = copy.copy(predictor)
+    several.net = None
+    assert serving(several, talk).status_code == 404
 
 
 def test_the_page_allows_its_own_script_alone(predictor):

@@ -68,10 +68,9 @@ def test_what_is_drawn_is_answered(browser, digits, width, dark):  # noqa: F811
         page.wait(ANSWERED)
         page.wait(f"{BARS}[0] === '{name}'")
         assert sorted(page.run(BARS)) == ["0", "1", "2"]
-    if page.run("about.heatmap"):
-        page.wait("!document.getElementById('heat').hidden")
-        page.wait("document.getElementById('heat').naturalWidth === 6")
-        assert "where it sees “0”" in page.run("document.getElementById('caption').textContent")
+    page.wait("!document.getElementById('heat').hidden")
+    page.wait("document.getElementById('heat').naturalWidth === 6")
+    assert "where it sees “0”" in page.run("document.getElementById('caption').textContent")
     assert page.too_wide() == [0, []]
     assert page.problems() == []
     assert {url.removeprefix(digits).partition("?")[0] for url in page.requests()} <= {
