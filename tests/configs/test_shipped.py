@@ -73,12 +73,8 @@ SMALLER = {
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
     SMALLER[f"{name}-cifar10"].append("input.size=[32,32]")
-# Hundreds of megabytes of parameters, or many layers to compile.
-LARGE = {
-    *("alexnet-cifar10", "alexnet-2012-cifar10", "convnext-tiny-cifar10", "mobilenet-v1-cifar10"),
-    *("fcn-pennfudan", "mobilenet-v2-cifar10", "resnet18-cifar10", "resnet56-cifar10"),
-    *("vgg16-cifar10",),
-}
+# What is quick enough to be tried each time: one of each task, and one spelled out.
+QUICK = {"lenet5-digits", "layers-digits", "siamese-mnist", "unet-pennfudan", "mlp-mnist"}
 # The answer to one image, of the data that is made up here.
 ANSWERS = {
     "fcn-pennfudan": (32, 32, 2),
@@ -88,7 +84,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n in LARGE)) for n in CONFIGS]
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in CONFIGS]
 )
 @pytest.mark.usefixtures("made_up_mnist", "made_up_photographs", "made_up_cifar")
 def test_one_step(name, tmp_path, monkeypatch):

@@ -17,13 +17,13 @@ def failed(verdicts):
 
 
 def test_spoiled_configs():
-    verdicts = try_configs(1, range(300))
+    verdicts = try_configs(1, range(120))
     assert not failed(verdicts)
     assert {"accepted", "ConfigError"} < {verdict.outcome for verdict in verdicts}
 
 
 def test_damaged_files():
-    verdicts = try_files(1, range(100))
+    verdicts = try_files(1, range(60))
     assert not failed(verdicts)
     outcomes = {verdict.outcome for verdict in verdicts}
     assert {"as stored", "DataError", "DamagedError", "RunError"} <= outcomes

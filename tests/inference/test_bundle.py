@@ -65,7 +65,7 @@ def write_task(task, folder):
     ("task", "fit"),
     [
         ("classification", "pad"),
-        ("segmentation", "pad"),
+        pytest.param("segmentation", "pad", marks=pytest.mark.slow),
         pytest.param("segmentation", "resize", marks=pytest.mark.slow),
         ("embedding", "resize"),
     ],

@@ -243,6 +243,7 @@ for kind in AxisType.Auto, AxisType.Explicit:
 """
 
 
+@pytest.mark.slow
 def test_values_and_gradients_over_four_devices(run_on_four_devices):
     """Statistics of the whole batch, the variance between the shards included."""
     run_on_four_devices(SHARDED)
