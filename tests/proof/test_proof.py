@@ -18,8 +18,11 @@ from .checks import CHECKS, check_problem
 
 PARTS, EACH = 2, 50  # of each family; 300 more among the slow tests
 
-# The dearest columns, and of the second derivatives those that the Hessian has in it.
-SLOW = {"jvp of grad", "vmap of hessian"}
+# The dearest columns, and those that others have in them: second derivatives are in the Hessian.
+SLOW = {
+    *("finite differences", "low precision", "jit", "linearize", "vmap"),
+    *("grad of grad", "jvp of grad", "vmap of hessian"),
+}
 CELLS = [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CHECKS]
 TESTED = tuple(FAMILIES)
 
