@@ -76,7 +76,7 @@ EMBEDDING = {
 }
 OPTIONAL = {  # configs do without
     *(("augment",), ("augment", "flip"), ("augment", "shift")),
-    *(("init_from",), ("optimizer", "groups")),
+    *(("input", "normalize"), ("init_from",), ("optimizer", "groups")),
 }
 
 
