@@ -34,7 +34,10 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
 def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -> str:
     """docs/torture.md."""
     faults = len(outcomes)
-    kills = sum(outcome.fault.startswith("SIGKILL") for outcome in outcomes)
+    damaged = ("bit flipped", "cut short", "removed", "data")  # of a run that was killed before
+    killed, more = (
+        sum(outcome.fault.startswith(kind) for outcome in outcomes) for kind in ("SIGKILL", damaged)
+    )
     refused = sorted({(o.fault, o.detail) for o in outcomes if o.end == "refused"})
     said = dict(reversed(refused))
     quoted = "\n\n".join(
@@ -45,7 +48,8 @@ def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -
 
 Written by `python -m tests.torture --faults {faults} --seed {seed} --workers {workers}`: a tiny network trains for
 forty steps with a checkpoint every five, again and again, with one fault each time (killed up to
-three times in a row), and is then resumed. {kills} of the {faults} were killed with SIGKILL.
+three times in a row), and is then resumed. {killed + more} of the {faults} were killed with SIGKILL: {killed} of these
+had no other fault, and of {more} a file or the data was then damaged or changed.
 Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
 
 {as_table(outcomes)}
