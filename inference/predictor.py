@@ -1,6 +1,6 @@
 """The trained network as one function: images in, probabilities (or embeddings) out."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from ..training.experiment import make_task
 from ..training.preprocess import Preprocessing
 from ..training.run import Run
 from ..training.task import Task
-from ..training.trained import load_network
+from ..training.trained import Trained, load_network
 from .calibration_file import CalibrationError, temperature_of
 from .ensemble import Runs, check_alike, runs_of
 from .pictures import as_image, as_pixels, decoded, files_of
@@ -281,6 +281,13 @@ def load(
         temperatures = [
             temperature_of(Run(path), checkpoint, raw=raw, flips=flips) for path in paths
         ]
+    return predictor_of(members, flips=flips, temperatures=temperatures)
+
+
+def predictor_of(
+    members: Sequence[Trained], *, flips: bool = False, temperatures: Sequence[float] | None = None
+) -> Predictor:
+    """The inference function of networks that are there already: see `program.make_program`."""
     card, task = members[0].card, make_task(members[0].config)
     program = make_program(members, task, flips=flips, temperatures=temperatures)
     net = members[0].net if len(members) == 1 else None

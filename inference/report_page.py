@@ -33,13 +33,15 @@ from ..training.report import (
 from ..training.report_classification import Answers
 from ..training.retrieval import verification
 from ..training.run import Run, RunError, open_run
+from ..training.trained import Trained
 from . import report_charts as charts
 from . import report_pictures, report_tables
 from .calibration import expected_calibration_error, negative_log_likelihood, reliability
+from .heatmap import Heatmap, find_heatmap
+from .predictor import predictor_of
 from .report_charts import Chart
 from .report_pictures import Example, Picture
 from .report_tables import Cell, Table
-from .serve.heatmap import Heatmap, find_heatmap
 
 MOST_CELLS = 15  # classes; beyond, a confusion matrix does not fit on a phone
 MOST_PAIRS = 10
@@ -111,7 +113,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
             or the page cannot be written.
     """
     run, found = open_run(path), evaluated(path, checkpoint)
-    heatmap = None if found is None else _heatmap_of(run, found, checkpoint)
+    heatmap = None if found is None else _heatmap_of(found)
     written = draw_evaluated(run, found)
     page = run.path / "report.html"
     content = render(page_of(run, found, checkpoint, heatmap))
@@ -131,7 +133,7 @@ def page_of(
         run: the run.
         found: its evaluation; None where it has no checkpoint yet.
         checkpoint: which one that was, "best" or "last".
-        heatmap: `serve.heatmap.find_heatmap` of its network; None leaves heat maps out.
+        heatmap: `heatmap.find_heatmap` of its network; None leaves heat maps out.
     """
     config, card = run.config(), run.dataset()
     kinds, curves = _curves(run)
@@ -185,12 +187,11 @@ def render(page: Page) -> str:
     return template.render(page._asdict())
 
 
-def _heatmap_of(run: Run, found: Evaluated, checkpoint: str) -> Heatmap | None:
-    if found.experiment.task.name != "classification":
-        return None
-    from .predictor import load
-
-    return find_heatmap(load(run.path, checkpoint=checkpoint))
+def _heatmap_of(found: Evaluated) -> Heatmap | None:
+    config, card, net = (getattr(found.experiment, name) for name in ("config", "card", "net"))
+    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
+    trained = Trained(config, card, net, in_shape, found.params, found.state)
+    return find_heatmap(predictor_of([trained]))
 
 
 def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:

@@ -6,11 +6,11 @@ import numpy as np
 
 from ..training.preprocess import Preprocessing
 from ..training.report import Evaluated
-from ..training.report_classification import Answers, least_certain, worst_mistakes
+from ..training.report_classification import Answers, shown_mistakes
 from ..training.report_embedding import wrong_neighbours
 from ..training.report_segmentation import worst_images
-from .serve.answers import as_text, png
-from .serve.heatmap import Heatmap, overlay
+from .heatmap import Heatmap, overlay
+from .picture_bytes import data_uri, encoded
 
 MOST_MISTAKES = 12
 LARGEST = 320  # pixels of a side; beyond, a picture is made smaller
@@ -47,7 +47,7 @@ def picture(image: np.ndarray, alt: str, over: bytes | None = None) -> Picture:
         image = np.round(image.mean(axis=-1)).astype(np.uint8)
     shown = Image.fromarray(image)
     shown.thumbnail((LARGEST, LARGEST))
-    return Picture(_uri(png(shown)), alt, *shown.size, _uri(over) if over else None)
+    return Picture(data_uri(encoded(shown)), alt, *shown.size, data_uri(over) if over else None)
 
 
 def mistakes(found: Evaluated, heatmap: Heatmap | None) -> tuple[str, list[Example]]:
@@ -58,13 +58,11 @@ def mistakes(found: Evaluated, heatmap: Heatmap | None) -> tuple[str, list[Examp
         sure of, where there are no mistakes.
     """
     answers = Answers(found.evaluation.kept, found.examples.labels)
-    chosen = worst_mistakes(answers, MOST_MISTAKES)
-    total = int((answers.predictions != answers.labels).sum())
+    chosen, total = shown_mistakes(answers, MOST_MISTAKES)
     title = f"The {len(chosen)} of its {total:,} mistakes that it was surest of."
     if len(chosen) == total:
         title = f"All its mistakes ({total}), the surest first."
     if not total:
-        chosen = least_certain(answers, MOST_MISTAKES)
         title = f"No mistakes: the {len(chosen)} right answers that it was least sure of."
     if heatmap is not None:
         title += (
@@ -139,7 +137,3 @@ def kernels(weights: np.ndarray) -> list[Picture]:
     colours: Any = scaled if weights.shape[-1] == 3 else colormaps["RdBu_r"](scaled)[..., :3]
     pixels = np.round(255 * colours).astype(np.uint8)
     return [picture(tile, f"kernel {i + 1}") for i, tile in enumerate(pixels)]
-
-
-def _uri(content: bytes) -> str:
-    return f"data:image/png;base64,{as_text(content)}"

@@ -1,19 +1,18 @@
 """A contact sheet: pictures with what the network says of them, as one page of HTML."""
 
-import base64
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from ..training import data
 from ..training.data import DataError
 from ..training.report_segmentation import mask_picture
 from ..training.task import Line
 from .answering import Told
+from .picture_bytes import data_uri, encoded
 
 LARGEST = 360  # pixels a side of a picture on the page
 SMALL = 64  # up to here it is kept as it is, and shown enlarged
@@ -87,12 +86,8 @@ def _card(told: Told, invert: bool) -> Card:
     record, mask = told.saying.record, None
     if "mask" in record:
         shown = mask_picture(data.decode_mask(record["mask"]).astype("uint8"))
-        mask = _address(shown.resize(picture.size, Image.Resampling.NEAREST), "PNG")
+        mask = data_uri(encoded(shown.resize(picture.size, Image.Resampling.NEAREST)))
     kind = "PNG" if small else "JPEG"
-    return Card(record["file"], _address(picture, kind), small, mask, told.saying.lines)
-
-
-def _address(picture: Any, kind: str) -> str:
-    content = io.BytesIO()
-    picture.save(content, format=kind, quality=82)
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(content.getvalue()).decode()}"
+    return Card(
+        record["file"], data_uri(encoded(picture, kind), kind), small, mask, told.saying.lines
+    )

@@ -52,6 +52,7 @@ class Evaluated(NamedTuple):
 
     experiment: Experiment
     params: Any
+    state: Any
     evaluation: Evaluation
 
     @property
@@ -72,7 +73,7 @@ def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
     eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
     trained = (params, state)
     evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
-    return Evaluated(experiment, params, evaluation)
+    return Evaluated(experiment, *trained, evaluation)
 
 
 def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:

@@ -73,6 +73,12 @@ def least_certain(answers: Answers, most: int) -> np.ndarray:
     return right[np.argsort(answers.confidences[right], kind="stable")][:most]
 
 
+def shown_mistakes(answers: Answers, most: int) -> tuple[np.ndarray, int]:
+    """`worst_mistakes`, and how many mistakes there are; `least_certain` where there are none."""
+    total = int((answers.predictions != answers.labels).sum())
+    return (worst_mistakes if total else least_certain)(answers, most), total
+
+
 def _draw_confusion(findings: Findings, answers: Answers) -> Path:
     classes, counts = findings.classes, confusion_counts(answers)
     names = [shortened(name, 20) for name in classes]
@@ -89,13 +95,11 @@ def _draw_confusion(findings: Findings, answers: Answers) -> Path:
 
 def _draw_mistakes(findings: Findings, answers: Answers) -> Path:
     images, classes = findings.examples.images, findings.classes
-    chosen = worst_mistakes(answers, MOST_MISTAKES)
-    total = int((answers.predictions != answers.labels).sum())
+    chosen, total = shown_mistakes(answers, MOST_MISTAKES)
     subtitle = f"the {len(chosen)} of its {total:,} mistakes that it was surest of"
     if len(chosen) == total:
         subtitle = f"all its mistakes ({total}), the surest first"
     if not total:
-        chosen = least_certain(answers, MOST_MISTAKES)
         subtitle = f"no mistakes; these are the {len(chosen)} right answers it was least sure of"
     guesses, confidences = answers.predictions[chosen], answers.confidences[chosen]
     found = zip(answers.labels[chosen], guesses, confidences, strict=True)

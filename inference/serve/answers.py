@@ -1,7 +1,5 @@
 """What the network says of an image, as the service says it."""
 
-import base64
-import io
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -11,6 +9,7 @@ from ...training.embedding import Gallery
 from ...training.report_segmentation import mask_picture
 from ...training.retrieval import nearest
 from ...training.segmentation import whole_mask
+from ..picture_bytes import as_text, encoded
 
 
 class Question(NamedTuple):
@@ -41,7 +40,7 @@ def answers_of(task: str, classes: tuple[str, ...], gallery: Gallery | None = No
         mask = whole_mask(output, size)
         counts = np.bincount(mask.ravel(), minlength=len(classes))
         shares = {name: int(n) / mask.size for name, n in zip(classes, counts, strict=False)}
-        return {"shares": shares, "mask": as_text(png(mask_picture(mask)))}
+        return {"shares": shares, "mask": as_text(encoded(mask_picture(mask)))}
 
     def place_of(output: np.ndarray, size: tuple[int, int], question: Question) -> dict[str, Any]:
         record: dict[str, Any] = {"embedding": output.tolist()}
@@ -56,15 +55,3 @@ def answers_of(task: str, classes: tuple[str, ...], gallery: Gallery | None = No
         "embedding": place_of,
     }
     return kinds[task]
-
-
-def png(picture: Any) -> bytes:
-    """A Pillow image as the bytes of a PNG file."""
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    return content.getvalue()
-
-
-def as_text(content: bytes) -> str:
-    """Base64."""
-    return base64.b64encode(content).decode("ascii")

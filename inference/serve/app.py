@@ -15,9 +15,10 @@ import numpy as np
 
 from ...training.data.image import quiet_pillow
 from ...training.embedding import Gallery, make_gallery
-from .answers import Question, answers_of, as_text
+from ..heatmap import find_heatmap, overlay
+from ..picture_bytes import as_text
+from .answers import Question, answers_of
 from .batcher import Batcher, sizes_to_compile
-from .heatmap import find_heatmap, overlay
 from .limits import Admission, Limits, Refused, Visit
 from .metrics import Metrics
 from .page import PAGE, POLICY

@@ -159,7 +159,7 @@ def of(experiment, evaluation):
     """With parameters that nobody trained."""
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), experiment.template.params)
-    return reports.Evaluated(experiment, params, evaluation)
+    return reports.Evaluated(experiment, params, experiment.template.state, evaluation)
 
 
 def test_a_class_may_be_called_anything(whole):

@@ -5,8 +5,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ... import explain
-from .answers import png
+from .. import explain
+from .picture_bytes import encoded
 
 Heatmap: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
 
@@ -29,4 +29,4 @@ def overlay(heat: np.ndarray) -> bytes:
     heat = np.clip(np.nan_to_num(heat), 0, 1)
     colours = colormaps["inferno"](heat)  # (H, W, 4)
     colours[..., 3] = 0.75 * heat
-    return png(Image.fromarray((255 * colours).round().astype(np.uint8)))
+    return encoded(Image.fromarray((255 * colours).round().astype(np.uint8)))
