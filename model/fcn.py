@@ -1,6 +1,7 @@
 """Fully convolutional networks: Long et al., arXiv:1411.4038."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, Literal
 
 from jax import Array
@@ -74,11 +75,11 @@ def fcn(
     )
     paths = _TAPS[kind][{8: 0, 16: 1, 32: 2}[stride] :]
     trunk = trunk_of(whole, paths)
-    return as_large_as_input(serial(backbone=trunk, head=_head(classes, paths, stride, hidden)))
+    head = _head(_head_parts(classes, paths, stride, hidden), paths=paths)
+    return as_large_as_input(serial(backbone=trunk, head=head))
 
 
-def _head(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> Layer:
-    """From maps by path to logits at full resolution: coarse to fine."""
+def _head_parts(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> dict[str, Layer]:
     *skips, top = paths
     up = {"kernel_init": ops.bilinear, "padding": "SAME", "bias": False}
     parts = {f"score_{top}": _score(classes, hidden)}
@@ -86,6 +87,12 @@ def _head(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> Lay
         parts[f"twice_{path}"] = conv_transpose(classes, 4, stride=2, **up)
         parts[f"score_{path}"] = conv(classes, 1, kernel_init=ops.zeros)
     parts["enlarge"] = conv_transpose(classes, 2 * stride, stride=stride, **up)
+    return parts
+
+
+def _head(parts: Mapping[str, Layer], paths: tuple[str, ...]) -> Layer:
+    """From maps by path to logits at full resolution: coarse to fine."""
+    *skips, top = paths
 
     def init(key: Array, in_shape: Mapping[str, Shape]) -> tuple[Shape, Params, State]:
         params, state = {}, {}
@@ -111,7 +118,8 @@ def _head(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> Lay
             y = twice + value(f"score_{path}", x[path])
         return value("enlarge", y), new_state
 
-    return Layer(init, apply, About("fcn_head"))  # type: ignore[arg-type] -- takes several maps
+    about = About("fcn_head", None, parts, "own", partial(_head, paths=paths))
+    return Layer(init, apply, about)  # type: ignore[arg-type] -- takes several maps
 
 
 def _score(classes: int, hidden: int) -> Layer:

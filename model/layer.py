@@ -43,7 +43,8 @@ class About(NamedTuple):
         window: its receptive field; `EVERYWHERE` for a layer that sees the whole image;
             None where nobody said.
         parts: for a combinator, its layers by name.
-        flow: whether the parts follow each other or all see the same input.
+        flow: whether the parts follow each other or all see the same input; "own" where it is
+            neither.
         remake: for a combinator, the same of other parts under the same names; None where nobody
             said, and its parts cannot be tapped.
         grids: of a pool whose output is several grids, one behind the other: bins along each axis.
@@ -52,7 +53,7 @@ class About(NamedTuple):
     kind: str = "layer"
     window: Window | Literal["everywhere"] | None = None
     parts: Mapping[str, "Layer"] = {}
-    flow: Literal["serial", "parallel"] = "serial"
+    flow: Literal["serial", "parallel", "own"] = "serial"
     remake: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
     grids: tuple[int, ...] = ()
 
@@ -148,6 +149,23 @@ def init_shapes(layer: Layer, in_shape: Shape) -> tuple[Shape, Params, State]:
 
     params, state = jax.eval_shape(init, jax.random.key(0))
     return out_shape, params, state
+
+
+def part_shapes(layer: Layer, in_shape: Shape) -> dict[str, Shape]:
+    """The shape of what each part of a layer is given; the layer has `About.remake`."""
+    shapes: dict[str, Shape] = {}
+
+    def noting(name: str, part: Layer) -> Layer:
+        def init(key: Array, given: Shape) -> tuple[Shape, Params, State]:
+            shapes[name] = given
+            return part.init(key, given)
+
+        return part._replace(init=init)
+
+    assert layer.about.remake is not None
+    parts = layer.about.parts.items()
+    init_shapes(layer.about.remake({name: noting(name, part) for name, part in parts}), in_shape)
+    return shapes
 
 
 def serial(*layers: Layer, **named: Layer) -> Layer:

@@ -21,7 +21,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr
 
 from ..ops.conv_cpu import rule_name
 from ..ops.conv_primitive import conv_p, input_grad_p
-from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside
+from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside, part_shapes
 
 
 class Field(NamedTuple):
@@ -169,9 +169,12 @@ def _walk(
         return out_shape, field, [row]
 
     rows, fields, shape, seen = [], [], in_shape, field
+    own = part_shapes(layer, in_shape) if layer.about.flow == "own" else {}
     for name, part in layer.about.parts.items():
         if layer.about.flow == "parallel":
             shape, seen = in_shape, field
+        elif own:
+            shape, seen = own[name], None  # what it sees nobody said
         with inside(name):
             shape, seen, part_rows = _walk(part, f"{path}/{name}".strip("/"), shape, seen)
         fields.append(seen)

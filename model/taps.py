@@ -17,6 +17,8 @@ with ``init(key, {"stage3": shape, "stage4": shape})`` and ``apply(params, state
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from functools import partial
+from itertools import count
 from typing import Any, TypeAlias
 
 from jax import Array
@@ -25,7 +27,7 @@ from .layer import INLINE, Layer, Params, Shape, State
 
 Path: TypeAlias = tuple[str, ...]
 Change: TypeAlias = Callable[[Layer], Layer]
-_TAPPED = "<tapped>"  # where in a layer's new state its output is; no layer has such a name
+_NUMBERS = count()  # so that a tap of what is tapped already takes its own alone
 
 
 def tap(net: Layer, paths: Sequence[str]) -> Layer:
@@ -113,11 +115,11 @@ def _giving(
     kind: str, net: Layer, paths: Sequence[str], output: Callable[[Any, dict[str, Any]], Any]
 ) -> Layer:
     """`net` with the outputs at `paths`; `output` says what is made of them and the network's."""
-    at = _resolve(kind, net, paths)
-    tapped = _changed(net, (), dict.fromkeys(at.values(), _handing_out))
+    at, tag = _resolve(kind, net, paths), f"<tapped {next(_NUMBERS)}>"
+    tapped = _changed(net, (), dict.fromkeys(at.values(), partial(_handing_out, tag)))
 
     def give(y, state: State) -> tuple[Any, State]:
-        found, state = _collect(state, ())
+        found, state = _collect(tag, state, ())
         return output(y, {path: found[at[path]] for path in paths}), state
 
     def init(key: Array, in_shape: Shape) -> tuple[Any, Params, State]:
@@ -128,7 +130,10 @@ def _giving(
     def apply(params, state, x, *, train=False, key=None):
         return give(*tapped.apply(params, state, x, train=train, key=key))
 
-    return Layer(init, apply, net.about._replace(kind=kind, remake=None))
+    def remake(parts: Mapping[str, Layer]) -> Layer:
+        return _giving(kind, _remake(net, parts, ()), paths, output)
+
+    return Layer(init, apply, net.about._replace(kind=kind, remake=remake))
 
 
 def _changed(layer: Layer, at: Path, changes: Mapping[Path, Change]) -> Layer:
@@ -144,28 +149,28 @@ def _changed(layer: Layer, at: Path, changes: Mapping[Path, Change]) -> Layer:
     return _remake(layer, parts, at) if parts else layer
 
 
-def _handing_out(layer: Layer) -> Layer:
-    """`layer` with its output and, from init, its shape in its state."""
+def _handing_out(tag: str, layer: Layer) -> Layer:
+    """`layer` with its output and, from init, its shape in its state, under `tag`."""
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         out_shape, params, state = layer.init(key, in_shape)
-        return out_shape, params, {**state, _TAPPED: out_shape}
+        return out_shape, params, {**state, tag: out_shape}
 
     def apply(params, state, x, *, train=False, key=None):
         y, state = layer.apply(params, state, x, train=train, key=key)
-        return y, {**state, _TAPPED: y}
+        return y, {**state, tag: y}
 
     return Layer(init, apply, layer.about)
 
 
-def _collect(state: State, at: Path) -> tuple[dict[Path, Any], State]:
-    """What was handed out by path, and the state without it."""
+def _collect(tag: str, state: State, at: Path) -> tuple[dict[Path, Any], State]:
+    """What was handed out under `tag` by path, and the state without it."""
     found, rest = {}, {}
     for name, value in state.items():
-        if name == _TAPPED:
+        if name == tag:
             found[at] = value
         elif isinstance(value, dict):
-            inner, value = _collect(value, (*at, name))
+            inner, value = _collect(tag, value, (*at, name))
             found |= inner
             if value or not inner:
                 rest[name] = value
@@ -176,7 +181,7 @@ def _collect(state: State, at: Path) -> tuple[dict[Path, Any], State]:
 
 def _until(layer: Layer, at: Path, wanted: set[Path]) -> Layer:
     """`layer` without what follows the last wanted layer in it."""
-    if layer.about.flow == "parallel":
+    if layer.about.flow != "serial":
         return layer
     parts, kept = {}, {}
     for name, part in layer.about.parts.items():

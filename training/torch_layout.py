@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..model import Layer, init_shapes
+from ..model.layer import part_shapes
 
 Shape = tuple[int, ...]
 
@@ -109,9 +110,12 @@ def _walk(
     about = layer.about
     if about.parts:
         shape, seen = in_shape, flattened
+        own = part_shapes(layer, in_shape) if about.flow == "own" else {}
         for name, part in about.parts.items():
             if about.flow == "parallel":
                 shape, seen = in_shape, flattened
+            elif own:
+                shape, seen = own[name], ()
             shape, seen = _walk(part, f"{path}/{name}".strip("/"), shape, seen, found)
         if about.kind == "serial":
             return shape, seen

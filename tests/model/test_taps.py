@@ -207,3 +207,31 @@ def test_what_cannot_be_looked_into_can_be_tapped_as_a_whole():
     _, params, state = net.init(KEY, X.shape)
     (y, found), _ = model.tap(net, ["trunk"]).apply(params, state, X)
     np.testing.assert_array_equal(found["trunk"], y)
+
+
+def test_what_is_tapped_already_can_be_tapped_inside(initialised):
+    net, params, state = initialised
+    inside = ["stem", "stage1/block1"]
+    (_, expected), _ = model.tap(net, inside).apply(params, state, X)
+    trunk = model.backbone(net, ["stage1/block1", "stage1"])
+    (maps, found), after = model.tap(trunk, inside).apply(params, state, X)
+    close(found, expected)
+    close(maps["stage1/block1"], expected["stage1/block1"])
+    jax.tree.map(np.testing.assert_array_equal, after, trunk.apply(params, state, X)[1])
+    twice = model.tap(model.tap(net, inside), inside)
+    ((_, inner), outer), _ = twice.apply(params, state, X)
+    close((inner, outer), (expected, expected))
+
+
+def test_a_fully_convolutional_network_inside():
+    net, x = model.fcn(3, backbone="resnet18", stride=16, hidden=0), jnp.ones((1, 32, 40, 3))
+    _, params, state = net.init(KEY, x.shape)
+    paths = ["backbone/stage3/block1/conv1", "head/score_stage4", "head/twice_stage3"]
+    (shape, shapes), _, _ = model.init_shapes(model.tap(net, paths), x.shape)
+    assert shape == (1, 32, 40, 3)
+    assert list(shapes.values()) == [(1, 2, 3, 256), (1, 1, 2, 3), (1, 2, 4, 3)]
+    (y, found), _ = model.tap(net, paths).apply(params, state, x)
+    close(y, net.apply(params, state, x)[0])
+    up = model.conv_transpose(3, 4, stride=2, padding="SAME", bias=False)
+    twice, _ = up.apply(params["head"]["twice_stage3"], {}, found["head/score_stage4"])
+    close(found["head/twice_stage3"], twice)
