@@ -6,11 +6,11 @@ same bytes as one that was left alone. The device takes several steps a call (`t
 which changes none of them.
 """
 
-import math
 import shlex
 import signal
 import time
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import jax
 import numpy as np
 
 from . import checkpoint, distributed, lock, restoring
+from .books import Books
 from .chunk import Feed, Pace, most_steps
 from .config import Config, ConfigError, Mesh
 from .duration import interval
@@ -26,8 +27,7 @@ from .experiment import Experiment, clock_of, prepare, step_keywords, with_found
 from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
 from .mesh import Layout, layout_of
-from .meter import Meter
-from .nonfinite import NonFiniteError, Odd, give_up, odd_step
+from .nonfinite import NonFiniteError
 from .paths import named_leaves
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
@@ -35,7 +35,6 @@ from .run import Run, RunError, create_run, open_run
 from .saver import Memory, Saver, cannot_write
 from .signals import signals_noted
 from .step import TrainState, make_train_steps
-from .stopping import Stopping, after_evaluation, after_step
 from .tensorboard import check_records, followed
 
 __all__ = ["InterruptedRun", "NonFiniteError", "resume", "train"]
@@ -201,89 +200,47 @@ def _steps(
 ) -> tuple[TrainState, Memory]:
     """Steps, evaluations and checkpoints, until the end or a reason to stop."""
     config, total = experiment.config, experiment.total_steps
-    (train_steps, eval_step), rules = programs, stopping_rules(config)
+    train_steps, eval_step = programs
     clock = clock_of(config, experiment.card.counts["train"], total)
     every = interval(config.training.evaluate_every, clock)
     rows = layout.rows(config.training.batch_size)
     feed = Feed(
         experiment.dataset.train, config, pace := Pace(), total=total, every=every, rows=rows
     )
-    step, meter = int(train_state.step), Meter(run, experiment, display, memory.window)
-
     make_saver: Any = Saver if distributed.is_first() else distributed.NoSaver
     with (
         closing(feed),
         signals_noted() as signals,
         make_saver(run, experiment, every=every) as saver,
     ):
+        step = int(train_state.step)
+        about = (run, experiment, layout, eval_step, saver, display)
+        books = Books(*about, step=step, memory=memory)
         if taken is not None:
-            note_start(run, saver, layout.gathered(train_state), taken, display)
+            books.begin(taken, train_state)
         chunk = feed.start(step)
-        while chunk is not None and memory.reason is None:
+        while chunk is not None and books.memory.reason is None:
             began = time.perf_counter()
             batches = layout.feed_chunk(chunk, config.training.batch_size, rows)
             train_state, metrics = train_steps(train_state, *batches, chunk.steps)
             done, chunk = chunk, feed.next()  # gathered while the device is at work
-            fine = int(train_state.step) - step  # steps that were finite numbers throughout
-            metrics = {k: m[: fine + 1] for k, m in jax.device_get(metrics).items()}
-            pace.took(int(done.steps), time.perf_counter() - began)
+            count, fine = int(done.steps), int(train_state.step) - books.step
+            metrics = jax.device_get(metrics)
+            pace.took(count, time.perf_counter() - began)
             pace.steps, noted = distributed.agree(pace.steps, signals)
-            step += fine
-            meter.add(step, {k: m[: min(fine, done.steps)] for k, m in metrics.items()})
-            if fine < done.steps:
-                odd = odd_step(step + 1, metrics)
-                if memory.skipped == config.training.skip_nonfinite:
-                    last = layout.gathered(train_state)
-                    saver.save(last, here(memory, meter, step))
-                    saver.wait()
-                    batch = (done.images[fine], done.labels[fine])
-                    raise distributed.give_up(give_up, run, experiment, odd, last, batch)
-                memory = leave_out(run, memory, odd)
-                step += 1
+            books.enter(done, count, fine, metrics, partial(_same, train_state))
+            if fine < count:  # one was left out
                 train_state = train_state._replace(step=train_state.step + 1)
-                chunk = feed.start(step)
-            else:
-                memory = after_update(rules, memory, metrics, fine - 1)
-            at_end = step == done.stop
-            due = at_end and done.evaluated
-            if memory.reason or (at_end and done.reported):
-                meter.flush(step)
-            if due:
-                metric = validate(run, experiment, eval_step, train_state, display)
-                memory = after_validation(rules, memory, metric, step)
-            if due or memory.reason or noted:
-                memory = here(memory, meter, step)
-                saver.save(layout.gathered(train_state), memory)
-            if noted and step < total and memory.reason is None:
+                chunk = feed.start(books.step)
+            books.close(done, partial(_same, train_state), save=bool(noted))
+            if noted and books.step < total and books.memory.reason is None:
                 saver.wait()
-                raise InterruptedRun(run, step, total, noted[0])
-    return train_state, memory
+                raise InterruptedRun(run, books.step, total, noted[0])
+    return train_state, books.memory
 
 
-def leave_out(run: Run, memory: Memory, odd: Odd) -> Memory:
-    """What is to be remembered of a step that is not finite, and not taken."""
-    run.log({"kind": "skipped", **odd.as_json()})
-    return memory._replace(skipped=memory.skipped + 1)
-
-
-def after_update(rules: Stopping, memory: Memory, metrics: dict[str, Any], row: int) -> Memory:
-    """What is to be remembered of a step, where a small update is to stop the run.
-
-    One that was left out as its gradients overflowed (see `training.loss_scale`) is no small one.
-    """
-    if rules.min_update is None or ("overflow" in metrics and metrics["overflow"][row]):
-        return memory
-    return memory._replace(reason=after_step(rules, metrics["largest_update"][row]))
-
-
-def note_start(
-    run: Run, saver: Saver, train_state: TrainState, taken: Taken, display: Display
-) -> None:
-    """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
-    run.update_info(init_from=taken._asdict())
-    display.note(str(taken))
-    saver.save(train_state, Memory())
-    saver.wait()
+def _same(train_state: TrainState) -> TrainState:
+    return train_state
 
 
 def _compile(
@@ -311,42 +268,6 @@ def _compile(
     memory = "" if size is None else f"; a training step works in {as_text(size)}"
     display.note(f"compiled in {seconds:.1f} s{memory}")
     return program
-
-
-def validate(run, experiment, eval_step, train_state, display) -> float | None:
-    """The watched metric on the validation split; None where there is no such split."""
-    if not len(experiment.dataset.validation.labels):
-        return None
-    step = int(train_state.step)
-    params, state = train_state.trained
-    result = evaluate_split(
-        experiment.task, eval_step, params, state, experiment.dataset, "validation"
-    )
-    run.log({"kind": "validation", "step": step, **result.as_record()})
-    display.note(f"validation at step {step}:  {describe(result.as_record())}")
-    return getattr(result, experiment.config.stop.metric)
-
-
-def after_validation(rules: Stopping, memory: Memory, metric: float | None, step: int) -> Memory:
-    """What is to be remembered of an evaluation."""
-    if metric is None:
-        return memory
-    progress, why = after_evaluation(rules, memory.progress, metric, step)
-    memory = memory._replace(progress=progress, reason=memory.reason or why)
-    if math.isfinite(metric) and (memory.best is None or _as_good(rules, metric, memory.best)):
-        memory = memory._replace(best=metric, best_step=step)
-    return memory
-
-
-def _as_good(rules: Stopping, metric: float, best: float) -> bool:
-    """At least as good: of equals, the later is kept. NaN is never good."""
-    return metric >= best if rules.mode == "max" else metric <= best
-
-
-def here(memory: Memory, meter: Meter, step: int) -> Memory:
-    """What a checkpoint of this step remembers; it is the best as long as none was measured."""
-    best_step = step if memory.best is None else memory.best_step
-    return memory._replace(best_step=best_step, window=meter.window)
 
 
 def finish(run, experiment, layout, eval_step, train_state, reason, display, *, draw=True) -> None:
@@ -384,9 +305,3 @@ def _opening_line(run: Run, experiment: Experiment, layout: Layout, step: int) -
         f"{run.path}: {verb}: {parameters}; {counts} images; "
         f"{len(experiment.card.classes)} classes; {layout}"
     )
-
-
-def stopping_rules(config: Config) -> Stopping:
-    """When a config wants its run to stop before the end."""
-    keywords = config.stop.model_dump(exclude={"metric"})
-    return Stopping(**keywords, mode="min" if config.stop.metric == "loss" else "max")

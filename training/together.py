@@ -24,27 +24,17 @@ import numpy as np
 from jax import Array
 
 from . import lock, restoring
+from .books import Books
 from .chunk import Chunk, Feed, Pace, most_steps
 from .duration import interval
 from .evaluation import make_eval_step_of
 from .experiment import Experiment, clock_of, step_keywords
 from .footprint import as_text, step_bytes
 from .init_from import Taken, start_of
-from .loop import (
-    InterruptedRun,
-    after_update,
-    after_validation,
-    finish,
-    here,
-    leave_out,
-    note_start,
-    stopping_rules,
-    validate,
-)
+from .loop import InterruptedRun, finish
 from .members import Numbers, differing, numbers_of, with_numbers
 from .mesh import Layout
-from .meter import Meter
-from .nonfinite import give_up, odd_step
+from .nonfinite import NonFiniteError
 from .progress import Display, Silent
 from .results import spread_of
 from .run import Run
@@ -180,32 +170,26 @@ class _Fit:
         self.eval_step = jax.jit(self._evaluate)
         # Also those that have ended are part of the program, so that it stays the same program.
         self.states = _stacked([one.train_state for one in standing])
-        self.steps = [int(one.train_state.step) for one in standing]
-        self.memories = [one.memory for one in standing]
         self.ended = [one.ended for one in standing]
-        self.metrics: list[float | None] = [None] * len(members)
-        self.rules = [stopping_rules(m.experiment.config) for m in members]
-        self.quiet: list[Display] = [
-            stack.enter_context(followed(m.run, m.experiment.config, Silent())) for m in members
-        ]
-        self.savers = [
-            stack.enter_context(Saver(m.run, m.experiment, every=self.every)) for m in members
-        ]
-        self.meters = [
-            Meter(m.run, m.experiment, quiet, memory.window)
-            for m, quiet, memory in zip(members, self.quiet, self.memories, strict=True)
-        ]
-        for member, one, saver in zip(members, standing, self.savers, strict=True):
+        self.books: list[Books] = []
+        for member, numbers, one in zip(members, self.numbers, standing, strict=True):
+            run, experiment = member.run, member.experiment
+            quiet = stack.enter_context(followed(run, experiment.config, Silent()))
+            saver = stack.enter_context(Saver(run, experiment, every=self.every))
+            eval_step = partial(self.eval_step, numbers)
+            about = (run, experiment, Layout(None), eval_step, saver, quiet)
+            books = Books(*about, step=int(one.train_state.step), memory=one.memory)
             if one.taken is not None:
-                note_start(member.run, saver, one.train_state, one.taken, display)
+                books.begin(one.taken, one.train_state)
+            self.books.append(books)
 
     @property
     def training(self) -> list[int]:
         """The members that have steps before them."""
         return [
             i
-            for i, memory in enumerate(self.memories)
-            if not self.ended[i] and self.steps[i] < self.total and memory.reason is None
+            for i, books in enumerate(self.books)
+            if not self.ended[i] and books.step < self.total and books.memory.reason is None
         ]
 
     def go(self) -> list[int]:
@@ -213,18 +197,17 @@ class _Fit:
         with signals_noted() as signals:
             if self.training:
                 self._train(signals)
-        for i, member in enumerate(self.members):
+        for i, books in enumerate(self.books):
             if not self.ended[i]:
-                self.savers[i].wait()
-                step, reason = partial(self.eval_step, self.numbers[i]), self.memories[i].reason
-                about = (member.run, member.experiment, Layout(None), step, self._state(i), reason)
-                finish(*about, self.quiet[i], draw=False)
+                books.saver.wait()
+                about = (books.run, books.experiment, books.layout, books.eval_step)
+                finish(*about, self._state(i), books.memory.reason, books.display, draw=False)
         return signals
 
     def _train(self, signals: list[int]) -> None:
         self.display.note(
             f"{self.whole.path}: {len(self.training)} networks in one program ({self.form}), from "
-            f"step {min(self.steps[i] for i in self.training)} to {self.total}; "
+            f"step {min(self.books[i].step for i in self.training)} to {self.total}; "
             f"{jax.default_backend()}"
         )
         program, numbers = self._compile(), _stacked(self.numbers)
@@ -232,11 +215,13 @@ class _Fit:
             feeds = self._feeds(pace := Pace(), stack)
             ahead: list[Chunk | None] = []
             while training := self.training:
-                began, start = time.perf_counter(), min(self.steps[i] for i in training)
+                began, start = time.perf_counter(), min(self.books[i].step for i in training)
                 chunk = _at(start, ahead) or _at(start, [feed.start(start) for feed in feeds])
-                taking = [i for i in training if self.steps[i] == start]
+                taking = [i for i in training if self.books[i].step == start]
                 # Those further on wait; no step is taken beyond the first of them.
-                wait = min((self.steps[i] for i in training if i not in taking), default=self.total)
+                wait = min(
+                    (self.books[i].step for i in training if i not in taking), default=self.total
+                )
                 count = min(int(chunk[0].steps), wait - start)
                 counts = np.zeros(len(self.members), np.int32)
                 counts[taking] = count
@@ -249,67 +234,45 @@ class _Fit:
                 stop = bool(signals)
                 for i in taking:
                     own = {name: values[i] for name, values in metrics.items()}
-                    done = chunk[0 if self.shared else i]
-                    self._after_chunk(i, done, count, int(steps[i]) - start, own, stop)
+                    done, fine = chunk[0 if self.shared else i], int(steps[i]) - start
+                    self._after_chunk(i, done, count, fine, own, save=stop)
                 if whole and chunk[0].reported:
                     going = [i for i in taking if not self.ended[i]]
                     self._report(chunk[0], going, metrics["loss"][going, :count])
                 if stop and self.training:
-                    at = max(self.steps[i] for i in taking)
+                    at = max(self.books[i].step for i in taking)
                     raise InterruptedRun(self.whole, at, self.total, signals[0])
 
     def _after_chunk(
-        self, i: int, done: Chunk, count: int, fine: int, metrics: dict[str, Any], stop: bool
+        self,
+        i: int,
+        done: Chunk,
+        count: int,
+        fine: int,
+        metrics: dict[str, np.ndarray],
+        *,
+        save: bool,
     ) -> None:
-        """What `training.loop` does behind a chunk, for one member.
-
-        Args:
-            i: which.
-            done: the chunk.
-            count: how many steps of it were to be taken.
-            fine: and how many were finite numbers throughout.
-            metrics: of the steps.
-            stop: whether to save all.
-        """
-        member, rules, meter, saver = self.members[i], self.rules[i], self.meters[i], self.savers[i]
-        run, experiment, memory = member.run, member.experiment, self.memories[i]
-        self.steps[i] = step = self.steps[i] + fine
-        meter.add(step, {k: m[: min(fine, count)] for k, m in metrics.items()})
-        if fine < count:
-            odd = odd_step(step + 1, {k: m[: fine + 1] for k, m in metrics.items()})
-            if memory.skipped == experiment.config.training.skip_nonfinite:
-                saver.save(self._state(i), here(memory, meter, step))
-                saver.wait()
-                batch = (done.images[fine], done.labels[fine])
-                self.ended[i] = True
-                self.display.note(str(give_up(run, experiment, odd, self._state(i), batch)))
-                return
-            memory = leave_out(run, memory, odd)
-            self.steps[i] = step = step + 1
-            self.states = self.states._replace(step=self.states.step.at[i].set(step))
-        else:
-            memory = after_update(rules, memory, metrics, fine - 1)
-        at_end = step == done.stop
-        due = at_end and done.evaluated
-        if memory.reason or (at_end and done.reported):
-            meter.flush(step)
-        if due:
-            evaluate, state = partial(self.eval_step, self.numbers[i]), self._state(i)
-            metric = validate(run, experiment, evaluate, state, self.quiet[i])
-            memory, self.metrics[i] = after_validation(rules, memory, metric, step), metric
-        if due or memory.reason or stop:
-            memory = here(memory, meter, step)
-            saver.save(self._state(i), memory)
-        self.memories[i] = memory
-        if memory.reason:
-            self.display.note(f"{member.name} stopped early: {memory.reason}")
+        """What `training.loop` does behind a chunk, for member `i`; see `Books`."""
+        books, state = self.books[i], partial(self._state, i)
+        try:
+            books.enter(done, count, fine, metrics, state)
+        except NonFiniteError as error:
+            self.ended[i] = True
+            self.display.note(str(error))
+            return
+        if fine < count:  # one was left out
+            self.states = self.states._replace(step=self.states.step.at[i].set(books.step))
+        books.close(done, state, save=save)
+        if books.memory.reason:
+            self.display.note(f"{self.members[i].name} stopped early: {books.memory.reason}")
 
     def _report(self, done: Chunk, members: list[int], losses: np.ndarray) -> None:
         """The mean over the networks that took these steps, and how far they are apart."""
         if not members:
             return
         self.display.step(done.stop, self.total, {"loss": float(losses.mean())})
-        metrics = [metric for metric in (self.metrics[i] for i in members) if metric is not None]
+        metrics = [m for m in (self.books[i].metric for i in members) if m is not None]
         if done.evaluated and metrics:
             name = self.experiment.config.stop.metric
             self.display.note(f"validation at step {done.stop}:  {name} {spread_of(metrics)}")
