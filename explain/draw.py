@@ -19,14 +19,13 @@ from ..training.config_error import did_you_mean
 from ..training.embedding import gallery_images
 from ..training.pictures import shortened
 from ..training.preprocess import preprocess
-from ..training.report import first_kernels
+from ..training.report import first_kernels, kernels_figure
 from .explanation import ExplainError, explain_image, target_of
 from .maps import shown_maps
 from .neighbours import nearest_neighbours
 from .sheet import feature_sheet, neighbour_sheet, sheet
 from .target import Target
 
-MOST_KERNELS = 64
 NEIGHBOURS = 11
 
 
@@ -91,11 +90,13 @@ def draw(
             title = f"{shortened(file.name, 40)}: its neighbours"
             figure = neighbour_sheet(image, *asked.near, title=title, subtitle=subtitle)
             files.append(pictures.write(figure, out / "neighbours.png"))
-        kernels = _kernels(predictor, name)
+        in_shape = (*predictor.preprocessing.size, predictor.image_shape[-1])
+        kernels = first_kernels(predictor.net, predictor.params, in_shape)
         if kernels is None:
             missing.append("kernels.png: the first layer's kernels are no images")
         else:
-            files.append(pictures.write(kernels, out / "kernels.png"))
+            figure = kernels_figure(*kernels, f"{name}: what its first layer looks for")
+            files.append(pictures.write(figure, out / "kernels.png"))
         if found.heat is not None:
             figure = _maps(predictor, image, layer, file, name)
             files.append(pictures.write(figure, out / "feature_maps.png"))
@@ -166,24 +167,6 @@ _ASK = {
     "segmentation": _segmentation,
     "embedding": _embedding,
 }
-
-
-def _kernels(predictor: Any, name: str) -> Any:
-    """The first layer's kernels as a figure, or None where they are no images."""
-    channels = predictor.image_shape[-1]
-    in_shape = (*predictor.preprocessing.size, channels)
-    found = first_kernels(predictor.net, predictor.params, in_shape)
-    if found is None:
-        return None
-    path, kernels = found
-    count, height, width, depth = kernels.shape
-    shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"all {count}"
-    subtitle = f"{shown} kernels of {path}, {height}x{width}"
-    subtitle += "; mid-grey is zero" if depth == 3 else "; white is zero"
-    if depth not in (1, 3):
-        subtitle += f", averaged over {depth} input channels"
-    title = f"{name}: what its first layer looks for"
-    return pictures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
 
 
 def _maps(predictor: Any, image: np.ndarray, layer: str | None, file: Path, name: str) -> Any:

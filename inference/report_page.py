@@ -6,7 +6,6 @@ is given, so the name of a class, or of a file, stays text.
 """
 
 from collections.abc import Mapping
-from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -38,6 +37,7 @@ from . import report_charts as charts
 from . import report_pictures, report_tables
 from .calibration import expected_calibration_error, negative_log_likelihood, reliability
 from .heatmap import Heatmap, find_heatmap
+from .page_template import template
 from .predictor import predictor_of
 from .report_charts import Chart
 from .report_pictures import Example, Picture
@@ -177,14 +177,7 @@ def page_of(
 
 def render(page: Page) -> str:
     """The page as HTML."""
-    from jinja2 import Environment, StrictUndefined
-
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("convax.inference").joinpath("report_page.html")
-    template = environment.from_string(source.read_text(encoding="utf-8"))
-    return template.render(page._asdict())
+    return template("report_page.html").render(page._asdict())
 
 
 def _heatmap_of(found: Evaluated) -> Heatmap | None:

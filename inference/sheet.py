@@ -1,17 +1,16 @@
 """A contact sheet: pictures with what the network says of them, as one page of HTML."""
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
-from ..training import data
+from ..training import data, durable
 from ..training.data import DataError
 from ..training.report_segmentation import mask_picture
 from ..training.task import Line
 from .answering import Told
+from .page_template import template
 from .picture_bytes import data_uri, encoded
 
 LARGEST = 360  # pixels a side of a picture on the page
@@ -45,10 +44,6 @@ def write_sheet(
     Raises:
         OSError: it cannot be written; nothing of it is left.
     """
-    import jinja2
-
-    text = resources.files("convax.inference").joinpath("sheet.html").read_text(encoding="utf-8")
-    page = jinja2.Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     counts: Counter[str] = Counter()
 
     def cards() -> Iterator[Card]:
@@ -60,17 +55,10 @@ def write_sheet(
             except DataError:  # it was there for the network, and is gone
                 continue
 
-    parts = page.from_string(text).generate(
+    parts = template("sheet.html").generate(
         title=title, cards=cards(), failures=failures, counts=counts
     )
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w", encoding="utf-8", errors="backslashreplace") as file:
-            file.writelines(parts)
-        aside.replace(path)
-    except BaseException:
-        aside.unlink(missing_ok=True)
-        raise
+    durable.replace(path, (part.encode("utf-8", "backslashreplace") for part in parts))
 
 
 def _card(told: Told, invert: bool) -> Card:

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Replace a file in one go."""
+def replace(path: Path, content: bytes | Iterable[bytes]) -> None:
+    """Replace a file in one go, by bytes or by parts of them that come while it is written."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write_through(aside, content)
         aside.replace(path)
-    except OSError:
+    except BaseException:  # of a part that was to come, too
         aside.unlink(missing_ok=True)  # a full disk wants its room back
         raise
     flush_directory(path.parent)
@@ -43,10 +43,10 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     flush_directory(path.parent)
 
 
-def write_through(path: Path, content: bytes) -> None:
+def write_through(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file down to the disk."""
     with path.open("wb") as file:
-        file.write(content)
+        file.writelines([content] if isinstance(content, bytes) else content)
         file.flush()
         os.fsync(file.fileno())
 

@@ -11,7 +11,7 @@ and those of its task: see `training.report_classification`, `report_segmentatio
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from .pictures import shortened
 from .progress import shares
 from .run import DatasetCard, Run, open_run
 from .task import Findings, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MOST_KERNELS = 96
 
@@ -138,7 +141,12 @@ def draw(
     )
     input_shape = (*card.preprocessing.size, card.image_shape[-1])
     written = _draw_curves(run, task, title) + task.draw(findings)
-    return written + _draw_kernels(run, net, params, input_shape, title)
+    first = first_kernels(net, params, input_shape)
+    if first is not None:
+        with pictures.style():
+            figure = kernels_figure(*first, title)
+            written.append(pictures.write(figure, run.plots / "kernels.png"))
+    return written
 
 
 def results_table(run: Run) -> list[tuple[str, str]]:
@@ -249,23 +257,15 @@ def _draw_curves(run: Run, task: Task, title: str) -> list[Path]:
         return [pictures.write(figure, run.plots / "curves.png")]
 
 
-def _draw_kernels(
-    run: Run, net: Layer, params: Any, input_shape: tuple[int, ...], title: str
-) -> list[Path]:
-    found = first_kernels(net, params, input_shape)
-    if found is None:
-        return []
-    path, kernels = found
+def kernels_figure(path: str, kernels: np.ndarray, title: str) -> "Figure":
+    """What `first_kernels` found, the first `MOST_KERNELS` of it, as a figure."""
     count, height, width, channels = kernels.shape
-    shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"the {count}"
-    subtitle = f"{shown} kernels of {path}, {height}x{width}"
-    if channels == 3:
-        subtitle += "; mid-grey is zero"
-    elif channels != 1:
+    shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"all {count}"
+    zero = "mid-grey is zero" if channels == 3 else "white is zero"
+    subtitle = f"{shown} kernels of {path}, {height}x{width}; {zero}"
+    if channels not in (1, 3):
         subtitle += f", averaged over {channels} input channels"
-    with pictures.style():
-        figure = pictures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
-        return [pictures.write(figure, run.plots / "kernels.png")]
+    return pictures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
 
 
 def _name(run: Run) -> str:
