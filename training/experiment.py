@@ -15,7 +15,7 @@ from . import data
 from .augment import Augmentation, make_augmentation
 from .classification import classification
 from .clip import clip_by_value
-from .config import Config, ConfigError
+from .config import Config, ConfigError, Folder, Masks
 from .duration import Clock, in_steps
 from .embedding import embedding
 from .freeze import Frozen
@@ -280,8 +280,7 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
     """
     assumed = None
     try:
-        dataset = load_data(with_found_data(config, beside))
-        channels, classes = dataset.train.images.shape[-1], len(dataset.classes)
+        channels, classes = _channels_and_classes(with_found_data(config, beside))
     except data.DataError as error:
         channels, classes = (
             getattr(config.data, "channels", 1),
@@ -290,3 +289,15 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
         assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
     net = build(config.model.model_dump(exclude_none=True), classes)
     return summarize(net, (*config.input.size, channels)), assumed
+
+
+def _channels_and_classes(config: Config) -> tuple[int, int]:
+    """As the config says, or its data; no picture in a file is decoded for it."""
+    match config.data:
+        case Masks(channels=channels, classes=classes):
+            return channels, len(classes)
+        case Folder(channels=channels, path=path):
+            return channels, len(data.folder_classes(path))
+        case _:
+            dataset = load_data(config)
+            return dataset.train.images.shape[-1], len(dataset.classes)

@@ -9,7 +9,7 @@ from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, finger
 from .digits import load_digits
 from .error import DataError
 from .fetch import DATASETS, default_directory, fetch
-from .folder import load_folder
+from .folder import folder_classes, load_folder
 from .idx import load_idx, read_idx
 from .image import (
     EXTENSIONS,
@@ -45,6 +45,7 @@ __all__ = [
     "eval_batches",
     "fetch",
     "fingerprint",
+    "folder_classes",
     "is_picture",
     "load",
     "load_cifar",

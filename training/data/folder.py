@@ -75,6 +75,15 @@ def load_folder(
     return Dataset(train, validation, test, classes)
 
 
+def folder_classes(root: str | Path) -> tuple[str, ...]:
+    """The classes of `load_folder`, without a look into any picture.
+
+    Raises:
+        DataError: no pictures where they should be, or a damaged archive.
+    """
+    return tuple(_pictures(_parts(Path(root))["train"]))
+
+
 def _parts(path: Path) -> dict[str, Place]:
     """The folder of each part that is there."""
     root = _root(path)

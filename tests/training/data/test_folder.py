@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convax.training.data import DataError, load_folder
+from convax.training.data import DataError, folder_classes, load_folder
 
 
 def put(root, *names, size=(4, 3)):
@@ -36,6 +36,15 @@ def test_class_folders(tmp_path):
     assert shades(dataset.train) == [20, 30, 10]
     assert len(dataset.validation.labels) == len(dataset.test.labels) == 0
     assert dataset.test.images.shape == (0, 3, 4, 3)
+
+
+def test_the_classes_alone_look_into_no_picture(tmp_path):
+    put(tmp_path, "train/dog/b.png", "train/cat/z.png", "test/cat/z.png")
+    for file in tmp_path.rglob("*.png"):
+        file.write_bytes(b"no picture")
+    assert folder_classes(tmp_path) == ("cat", "dog")
+    with pytest.raises(DataError, match="missing: no such file or folder"):
+        folder_classes(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("val", ["validation", "val"])
