@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import convax
-from convax import ops
+from convax import model, ops
 from convax.inference import onnx_file
 from convax.inference.bundle import BundleError
 from convax.inference.onnx_file import export_onnx
@@ -57,13 +57,45 @@ def test_pools_are_over_space(onnx):
         return ops.max_pool(x, 3, stride=2, padding=1)
 
     packages = onnx_file._packages()
-    model = onnx_file._converted(packages, function, (7, 6, 2), "probabilities")
-    (pool,) = [node for node in model.graph.node if node.op_type == "MaxPool"]
+    written = onnx_file._converted(packages, function, (7, 6, 2), "probabilities")
+    (pool,) = [node for node in written.graph.node if node.op_type == "MaxPool"]
     of = {a.name: onnx.helper.get_attribute_value(a) for a in pool.attribute}
     assert (of["kernel_shape"], of["strides"], of["pads"]) == ([3, 3], [2, 2], [1, 1, 1, 1])
     images = np.random.default_rng(0).integers(0, 256, (2, 7, 6, 2), np.uint8)
-    said, _ = run_file(model.SerializeToString(), images)
+    said, _ = run_file(written.SerializeToString(), images)
     np.testing.assert_array_equal(said, function(jnp.asarray(images)))
+
+
+LAYERS = {
+    "local response norm": model.local_response_norm(),
+    "group norm": model.group_norm(2),
+    "instance norm": model.instance_norm(),
+    "layer norm, GELU": model.serial(model.layer_norm(), model.gelu()),
+    "maxout": model.maxout(2),
+    "pyramid": model.serial(model.spatial_pyramid_pool([3, 2, 1]), model.dense(3)),
+    "depthwise": model.depthwise_conv(7, padding=3),
+    "groups": model.conv(8, 3, padding=1, groups=2),
+    "dilated": model.conv(8, 3, padding=2, dilation=2),
+    "transposed": model.conv_transpose(3, 4, stride=2, padding=1),
+    "average pool": model.avg_pool(3, stride=2, padding=1),
+    "overlapping pool": model.max_pool(3, stride=2),
+    "SiLU": model.silu(),
+    "PReLU": model.prelu(),
+}
+
+
+@pytest.mark.parametrize("net", LAYERS.values(), ids=LAYERS)
+def test_each_layer(net, onnx, rng):
+    _, params, state = net.init(jax.random.key(0), (1, 8, 9, 4))
+
+    def function(images):
+        return net.apply(params, state, images.astype(jnp.float32) / 255)[0]
+
+    written = onnx_file._converted(onnx_file._packages(), function, (8, 9, 4), "probabilities")
+    for count in (1, 3):
+        images = rng.integers(0, 256, (count, 8, 9, 4), np.uint8)
+        said, _ = run_file(written.SerializeToString(), images)
+        np.testing.assert_allclose(said, function(jnp.asarray(images)), rtol=1e-4, atol=1e-5)
 
 
 def test_what_it_refuses(whole, onnx, tmp_path, monkeypatch):
