@@ -28,8 +28,8 @@ test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/op
 test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
 	CONVAX_LOWERING=plain $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
 
-test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow
+test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(TESTS)
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof

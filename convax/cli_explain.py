@@ -16,7 +16,10 @@ def explain(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The folder for the pictures; RUN/explain/NAME OF THE IMAGE by default."),
+        typer.Option(
+            help="The folder for the pictures, where they replace those of an earlier call; "
+            "RUN/explain/NAME OF THE IMAGE by default."
+        ),
     ] = None,
     name: Annotated[
         str | None,
@@ -36,9 +39,13 @@ def explain(
 ) -> None:
     """Pictures of why a network answers as it does, for one image."""
     from convax.explain.draw import draw
+    from convax.inference.compile_cache import keep_compiled
     from convax.inference.predictor import load
+    from convax.training.run import open_run
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    open_run(run)  # a study is none, and says so
+    keep_compiled()
     predictor = load(run, checkpoint=checkpoint, raw=raw)
     folder = run / "explain" / image.stem if out is None else out
     drawn = draw(predictor, run, image, folder, wanted=name, layer=layer, invert=invert)

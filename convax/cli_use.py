@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,9 @@ from .app import CheckpointOption, JsonOption, RawOption, RunArgument, app, comp
 
 RunOrStudy = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, or a study of several seeds.")
+]
+CalibratedOption = Annotated[
+    bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
 ]
 FlipsOption = Annotated[
     bool, typer.Option("--flips", help="The mean over each picture and its mirror image.")
@@ -26,11 +29,13 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
+    from convax.inference.compile_cache import keep_compiled
     from convax.training.evaluation import evaluate as evaluate_run
     from convax.training.progress import describe
 
     one_of("--split", split, ("train", "validation", "test"))
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
     record = evaluate_run(run, split, checkpoint=checkpoint, raw=raw).as_record()
     if as_json:
         print(json.dumps(record))
@@ -66,9 +71,7 @@ def predict(
         list[Path] | None,
         typer.Option("--with", metavar="RUN", help="Another run, to answer together; repeatable."),
     ] = None,
-    calibrated: Annotated[
-        bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
-    ] = False,
+    calibrated: CalibratedOption = False,
     flips: FlipsOption = False,
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
@@ -142,11 +145,13 @@ def calibrate(
 @app.command()
 def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
     """Print the figures of a run; draw its pictures anew, and its page, report.html."""
+    from convax.inference.compile_cache import keep_compiled
     from convax.inference.report_page import report as draw
     from convax.training.report import results_table
     from convax.training.run import open_run
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
     rows = results_table(open_run(run))
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
@@ -179,32 +184,41 @@ def export(
     run: RunArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder, or ONNX file, to make.")],
     platforms: Annotated[
-        str, typer.Option(help="What it is to run on, with commas between.")
-    ] = "cpu,cuda,tpu",
+        str | None,
+        typer.Option(help="What it is to run on, with commas between; cpu,cuda,tpu by default."),
+    ] = None,
     onnx: Annotated[
         bool,
         typer.Option(
             "--onnx", help="One ONNX file instead, for any platform (pip install 'convax[onnx]')."
         ),
     ] = False,
+    calibrated: CalibratedOption = False,
+    flips: FlipsOption = False,
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
 ) -> None:
     """Write the network as a folder that runs where only JAX is installed."""
+    from convax.inference.bundle import PLATFORMS, runs_here
     from convax.inference.bundle import export as export_run
-    from convax.inference.bundle import runs_here
     from convax.inference.onnx_file import export_onnx
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    loading: dict[str, Any] = {
+        "checkpoint": checkpoint, "raw": raw, "calibrated": calibrated, "flips": flips
+    }  # fmt: skip
     if onnx:
-        told = export_onnx(run, out, checkpoint=checkpoint, raw=raw)
+        if platforms is not None:
+            refuse("--platforms: an ONNX file is for any; leave it out with --onnx")
+        told = export_onnx(run, out, **loading)
         print(
             f"{out}\nONNX Runtime: {told.images} images ({told.origin}) answered within "
             f"{told.difference:.2g} of the live network, {told.tolerance:.2g} allowed"
         )
         return
-    wanted = tuple(name.strip() for name in platforms.split(","))
-    digest = export_run(run, out, checkpoint=checkpoint, raw=raw, platforms=wanted)
+    names = PLATFORMS if platforms is None else platforms.split(",")
+    wanted = tuple(name.strip() for name in names)
+    digest = export_run(run, out, platforms=wanted, **loading)
     said = "verified" if runs_here(wanted) else f"not run here, made for {', '.join(wanted)}"
     print(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
 
@@ -226,7 +240,7 @@ def verify(
 
 @app.command()
 def serve(
-    run: RunArgument,
+    run: RunOrStudy,
     host: Annotated[
         str, typer.Option(help="The address to listen at; 0.0.0.0 for other machines too.")
     ] = "127.0.0.1",
@@ -250,14 +264,18 @@ def serve(
     upload_seconds: Annotated[
         float, typer.Option(min=0.1, help="How long a request's headers and its body may take.")
     ] = 30.0,
+    calibrated: CalibratedOption = False,
+    flips: FlipsOption = False,
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
 ) -> None:
     """The network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
+    from convax.inference.compile_cache import keep_compiled
     from convax.inference.serve.limits import Limits
     from convax.inference.serve.server import serve as serve_run
 
     one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
     serve_run(
         run,
         host=host,
@@ -268,4 +286,6 @@ def serve(
         ),
         checkpoint=checkpoint,
         raw=raw,
+        calibrated=calibrated,
+        flips=flips,
     )

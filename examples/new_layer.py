@@ -20,17 +20,12 @@ from convax.training.optimizer import adam, apply_updates
 
 def squeeze_excite(hidden):
     """Scales each channel by what the whole image says of it."""
-
-    def gate(channels):
-        return model.serial(
-            squeeze=model.global_avg_pool(),
-            reduce=model.dense(hidden), relu=model.relu(),
-            expand=model.dense(channels), sigmoid=model.sigmoid(),
-        )  # fmt: skip
+    gate = lambda channels: model.serial(  # noqa: E731
+        model.global_avg_pool(), model.dense(hidden), model.relu(), model.dense(channels),
+        model.sigmoid())  # fmt: skip
 
     def init(key, in_shape):
-        _, params, state = gate(in_shape[-1]).init(key, in_shape)
-        return in_shape, params, state
+        return in_shape, *gate(in_shape[-1]).init(key, in_shape)[1:]
 
     def apply(params, state, x, *, train=False, key=None):
         scale, state = gate(x.shape[-1]).apply(params, state, x)

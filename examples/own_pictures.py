@@ -13,6 +13,7 @@ from the folder alone. As commands:
 """
 
 import argparse
+import json
 import tempfile
 from pathlib import Path
 
@@ -44,16 +45,19 @@ def main():
     """Train three times, and print what came out."""
     arguments = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     arguments.add_argument("folder", nargs="?", type=Path)
-    arguments.add_argument("--out", type=Path, default=Path("runs"))
+    arguments.add_argument("--out", type=Path, default=Path("runs/own-pictures"))
     arguments.add_argument("--epochs", type=int, default=20)
     given = arguments.parse_args()
     folder = given.folder or make_folder(Path(tempfile.mkdtemp()) / "pictures")
 
     length = f"training.epochs={given.epochs}"
-    own = f'data={{source="folder", path="{folder}", channels=1, validation=0.2, test=0.2}}'
+    path = json.dumps(str(folder))  # as TOML spells it, too
+    own = f'data={{source="folder", path={path}, channels=1, validation=0.2, test=0.2}}'
+    if given.out.exists():
+        arguments.error(f"--out: {given.out} exists; name another folder, or remove it")
     source = convax.train(convax.load_config("lenet5-digits", [length]), given.out / "digits")
     recipes = {
-        "fine-tuned": f'init_from={{path="{source.path}"}}',
+        "fine-tuned": f"init_from={{path={json.dumps(str(source.path))}}}",
         "from scratch": "optimizer.groups=[]",
     }
     for name, override in recipes.items():

@@ -68,9 +68,11 @@ def draw(
         invert: swap black and white, as for `predict`.
 
     Raises:
-        ExplainError: no such class or layer.
+        ExplainError: no such class or layer, or several networks.
         DataError, OSError: the picture cannot be read, or the folder not written.
     """
+    if predictor.net is None:
+        raise ExplainError("explain: got several networks that answer together, need one run")
     image = predictor.read(file, invert=invert)
     out.mkdir(parents=True, exist_ok=True)
     asked = _ASK[predictor.task.name](predictor, run, image, _class_number(predictor, wanted))

@@ -17,7 +17,7 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,24 +55,22 @@ def export(
     run: str | Path,
     out: str | Path,
     *,
-    checkpoint: str = "best",
-    raw: bool = False,
     platforms: tuple[str, ...] = PLATFORMS,
+    **loading: Any,
 ) -> str:
     """Write the network of a run as a bundle, and verify it where this machine is one it is for.
 
     Args:
         run: the run directory.
         out: the folder to make.
-        checkpoint: "best" (by the validation metric) or "last".
-        raw: the weights themselves, where the run has averages of them (`[ema]`).
         platforms: what it is to run on: "cpu", "cuda", "tpu".
+        loading: keywords of `predictor.load`.
 
     Returns:
         The SHA-256 of its manifest, which stands for every byte of it.
 
     Raises:
-        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        RunError, CheckpointError, CalibrationError: as `predictor.load`; a study is no run.
         BundleError: `out` exists or cannot be written; an unknown platform; what was written does
             not say what the network says, and is gone.
     """
@@ -82,8 +80,8 @@ def export(
     if not platforms or not set(platforms) <= set(PLATFORMS):
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
-    predictor = load(run, checkpoint=checkpoint, raw=raw)
     config, preprocessing = card(run)
+    predictor = load(run, **loading)
     images, origin = sample_images(config, predictor.image_shape)
     expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
     about = {
@@ -91,25 +89,30 @@ def export(
         "labels": list(predictor.classes),
         "image_shape": list(predictor.image_shape),
         "preprocessing": preprocessing,
+        **answering(loading),
         "self_test": {
             "images": origin,
             "tolerance": TOLERANCE * max(float(np.abs(expected).max()), 1e-3),
         },
     }
     program, weights = _program(predictor, platforms)
-    test = {"images": images, "expected": expected}
-    digest = _write(
-        out,
-        {
-            "program.stablehlo": program,
-            "weights.safetensors": safetensors.numpy.save(weights),
-            "self_test.safetensors": safetensors.numpy.save(test),
-            "about.json": _json(about),
-            "load.py": LOADER.encode(),
-            "README.md": readme(about, platforms).encode(),
-        },
-        platforms,
-    )
+    test, today = {"images": images, "expected": expected}, datetime.datetime.now(datetime.UTC)
+    made = {
+        "format": FORMAT,
+        "jax": jax.__version__,
+        "made": today.date().isoformat(),
+        "expires": (today.date() + MONTHS_6).isoformat(),
+        "platforms": list(platforms),
+    }
+    files = {
+        "program.stablehlo": program,
+        "weights.safetensors": safetensors.numpy.save(weights),
+        "self_test.safetensors": safetensors.numpy.save(test),
+        "about.json": _json(about),
+        "load.py": LOADER.encode(),
+        "README.md": readme(about, made).encode(),
+    }
+    digest = _write(out, files, made)
     if runs_here(platforms):
         from .bundle_check import verify  # which needs this module
 
@@ -165,16 +168,14 @@ def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, s
     return made_up, "made up: the data of the run were not there"
 
 
-def _write(out: Path, files: dict[str, bytes], platforms: tuple[str, ...]) -> str:
-    today = datetime.datetime.now(datetime.UTC).date()
-    manifest = {
-        "format": FORMAT,
-        "jax": jax.__version__,
-        "made": today.isoformat(),
-        "expires": (today + MONTHS_6).isoformat(),
-        "platforms": list(platforms),
-        "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},
-    }
+def answering(loading: Mapping[str, Any]) -> dict[str, bool]:
+    """What of `predictor.load` changes the answers of the same weights, for who reads of them."""
+    return {name: bool(loading.get(name)) for name in ("calibrated", "flips")}
+
+
+def _write(out: Path, files: dict[str, bytes], made: dict[str, Any]) -> str:
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = made | {"sha256": sums}
     manifest["checksum"] = checksum(manifest)
     content = _json(manifest)
     try:

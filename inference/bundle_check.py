@@ -59,7 +59,10 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verifie
         )
     if not runs_here(manifest["platforms"]):
         here, made_for = jax.export.default_export_platform(), ", ".join(manifest["platforms"])
-        raise BundleError(f"{folder}: made for {made_for}; this machine has {here}")
+        raise BundleError(
+            f"{folder}: files as written, but not tested: made for {made_for}, and this machine "
+            f"has {here}"
+        )
     try:
         about = json.loads((folder / "about.json").read_bytes())["self_test"]
         origin, tolerance = str(about["images"]), float(about["tolerance"])
@@ -115,8 +118,11 @@ def _check_files(folder: Path, sums: dict[str, str]) -> None:
             continue
         if hashlib.sha256(content).hexdigest() != sums[name]:
             problems.append(f"{name}: altered")
-    known = {*FILES, MANIFEST, "__pycache__"}  # the last where load.py was imported
-    problems += [f"{p.name}: not of the bundle" for p in folder.iterdir() if p.name not in known]
+    for path in sorted(folder.iterdir()):
+        if path.name == "__pycache__":  # Python would run what is in it in place of load.py
+            problems.append("__pycache__: where load.py was imported; remove it")
+        elif path.name not in {*FILES, MANIFEST}:
+            problems.append(f"{path.name}: not of the bundle")
     if problems:
         raise BundleError(f"{folder}: " + "; ".join(problems))
 

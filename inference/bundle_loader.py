@@ -29,8 +29,8 @@ _ANSWERS = {
 }
 
 
-def readme(about: dict[str, Any], platforms: tuple[str, ...]) -> str:
-    """How to run a bundle."""
+def readme(about: dict[str, Any], made: dict[str, Any]) -> str:
+    """How to run a bundle, by what stands in its about.json and its manifest."""
     shape = ", ".join(map(str, about["image_shape"]))
     return f"""# A trained network
 
@@ -40,5 +40,7 @@ def readme(about: dict[str, Any], platforms: tuple[str, ...]) -> str:
 In: uint8 images `(N, {shape})`, any N from 1; other dtypes and shapes are refused.
 Out: {_ANSWERS[about["task"]]}. Labels and preprocessing stand in about.json; the
 preprocessing is part of the program.
-It runs on {", ".join(platforms)}. `convax verify FOLDER` checks it.
+It runs on {", ".join(made["platforms"])}. jax {made["jax"]} made it, and runs it for ever; newer
+releases do until {made["expires"]}, then perhaps: `pip install jax=={made["jax"]}`.
+`convax verify FOLDER` checks it.
 """

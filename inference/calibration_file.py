@@ -8,7 +8,7 @@ import json
 import math
 from typing import Any
 
-from ..training.checkpoint import CheckpointError, named, read_manifest
+from ..training.checkpoint import pointed, read_manifest
 from ..training.run import Run
 
 FILE = "calibration.json"
@@ -61,10 +61,7 @@ def digest_of(run: Run, checkpoint: str, *, raw: bool = False) -> str:
         checkpoint: "best" or "last".
         raw: see `training.checkpoint.restore_network`.
     """
-    name = named(run.checkpoints, checkpoint) or named(run.checkpoints, "last")
-    if name is None:
-        raise CheckpointError(f"{run.checkpoints}: no checkpoint was saved here; nothing to use")
-    sums = read_manifest(run.checkpoints / name)["sha256"]
+    sums = read_manifest(run.checkpoints / pointed(run.checkpoints, checkpoint))["sha256"]
     averages = "ema.safetensors" in sums and not raw
     files = ["ema.safetensors"] if averages else ["params.safetensors", "state.safetensors"]
     used = {file: sums.get(file) for file in files}

@@ -24,7 +24,7 @@ import numpy as np
 
 from .. import ops
 from ..training import durable
-from .bundle import TOLERANCE, BundleError, card, sample_images
+from .bundle import TOLERANCE, BundleError, answering, card, sample_images
 from .predictor import load
 
 OPSET = 21  # read by ONNX Runtime 1.18 and later
@@ -40,9 +40,7 @@ class Written(NamedTuple):
     tolerance: float
 
 
-def export_onnx(
-    run: str | Path, out: str | Path, *, checkpoint: str = "best", raw: bool = False
-) -> Written:
+def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
     """Write the network of a run as an ONNX file.
 
     Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its output what `convax.load`
@@ -51,11 +49,10 @@ def export_onnx(
     Args:
         run: the run directory.
         out: the file to make.
-        checkpoint: "best" (by the validation metric) or "last".
-        raw: the weights themselves, where the run has averages of them (`[ema]`).
+        loading: keywords of `predictor.load`.
 
     Raises:
-        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        RunError, CheckpointError, CalibrationError: as `predictor.load`; a study is no run.
         BundleError: `out` exists or cannot be written; a package is missing; the network cannot be
             converted, or ONNX Runtime gives other answers.
     """
@@ -63,8 +60,8 @@ def export_onnx(
     if out.exists():
         raise BundleError(f"{out}: exists; choose another file, or remove it")
     packages = _packages()
-    predictor = load(run, checkpoint=checkpoint, raw=raw)
     config, preprocessing = card(run)
+    predictor = load(run, **loading)
     images, origin = sample_images(config, predictor.image_shape)
     expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
 
@@ -81,6 +78,7 @@ def export_onnx(
         "labels": list(predictor.classes),
         "image_shape": list(predictor.image_shape),
         "preprocessing": preprocessing,
+        **answering(loading),
     }
     packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
     content = model.SerializeToString()

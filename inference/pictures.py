@@ -113,12 +113,20 @@ def decoded(
     """Batches of sources with what is wrong with each, and the answers for those that are right.
 
     Pillow's warnings are silenced between one batch and the next alone: the setting is one for all
-    threads, and in between the caller's own code runs.
+    threads, and in between the caller's own code runs. An error of the sources themselves is raised
+    behind the answers to those before it.
     """
+    broken: list[Exception] = []
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
 
         def begin() -> list[tuple[Any, Future[np.ndarray]]]:
-            return [(source, pool.submit(decode, source)) for source in islice(sources, batch)]
+            begun: list[tuple[Any, Future[np.ndarray]]] = []
+            try:
+                for source in islice(sources, batch):
+                    begun.append((source, pool.submit(decode, source)))
+            except Exception as error:
+                broken.append(error)
+            return begun
 
         with data.quiet_pillow():
             coming = _gathered(begin())
@@ -130,6 +138,8 @@ def decoded(
                 answers = answer(images) if images else np.zeros(0)
                 coming = _gathered(following)
             yield [(s, i if isinstance(i, DataError) else None) for s, i in here], answers
+        if broken:
+            raise broken[0]
 
 
 def _gathered(futures: list[tuple[Any, "Future[np.ndarray]"]]) -> list[tuple[Any, Any]]:

@@ -47,8 +47,8 @@ class Predictor:
         params, state: its trained arrays.
         networks: how many answer together; of several, every one of these arrays has that axis in
             front.
-        net, preprocessing: the network and what comes before it, for `convax.explain`; None of
-            several, and where they were not given.
+        net, preprocessing: the network and what comes before it, for `convax.explain`; of several
+            there is no net, and the preprocessing is that of the first.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ class Predictor:
         Raises:
             ValueError: `batch` is less than 1.
             DataError: see `failed`.
+            OSError: a folder cannot be read; after the answers before it.
         """
         if batch < 1:
             raise ValueError(f"stream: batch: got {batch}, need 1 or more")

@@ -162,7 +162,8 @@ def part_shapes(layer: Layer, in_shape: Shape) -> dict[str, Shape]:
 
         return part._replace(init=init)
 
-    assert layer.about.remake is not None
+    if layer.about.remake is None:
+        raise ValueError(f"{layer.about.kind}: About.remake: got None, need it where flow is 'own'")
     parts = layer.about.parts.items()
     init_shapes(layer.about.remake({name: noting(name, part) for name, part in parts}), in_shape)
     return shapes

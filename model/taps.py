@@ -181,7 +181,7 @@ def _collect(tag: str, state: State, at: Path) -> tuple[dict[Path, Any], State]:
 
 def _until(layer: Layer, at: Path, wanted: set[Path]) -> Layer:
     """`layer` without what follows the last wanted layer in it."""
-    if layer.about.flow != "serial":
+    if layer.about.kind != "serial":  # what is made of its parts needs them all
         return layer
     parts, kept = {}, {}
     for name, part in layer.about.parts.items():

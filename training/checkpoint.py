@@ -179,7 +179,7 @@ def restore(folder: Path, pointer: str, template: TrainState) -> Checkpoint:
         CheckpointError: nothing was saved, or an array differs from the template in name, shape
             or dtype.
     """
-    return read(folder, _pointed(folder, pointer), template)
+    return read(folder, pointed(folder, pointer), template)
 
 
 def read(folder: Path, name: str, template: TrainState) -> Checkpoint:
@@ -204,7 +204,7 @@ def restore_network(
     They are the averages, where the checkpoint has any (`training.ema`), or, if `raw`, what these
     are the averages of. Takes templates and raises as `restore` does.
     """
-    place = folder / _pointed(folder, pointer)
+    place = folder / pointed(folder, pointer)
     templates: dict[str, Any] = {"params": params, "state": state}
     try:
         if not raw and "ema.safetensors" in read_manifest(place)["sha256"]:
@@ -224,8 +224,14 @@ def _parts(train_state: TrainState) -> dict[str, Any]:
     return alone | {"training": whole}
 
 
-def _pointed(folder: Path, pointer: str) -> str:
-    """The name of the checkpoint that a pointer names."""
+def pointed(folder: Path, pointer: str) -> str:
+    """The name of the checkpoint that "best" or "last" names; of a run not yet validated the last.
+
+    Raises:
+        CheckpointError: another pointer, or no checkpoint.
+    """
+    if pointer not in ("best", "last"):
+        raise CheckpointError(f"{folder}: checkpoint: got {pointer!r}, need 'best' or 'last'")
     name = named(folder, pointer) or named(folder, "last")
     if name is None:
         raise CheckpointError(f"{folder}: no checkpoint was saved here; nothing to load")

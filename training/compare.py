@@ -1,5 +1,6 @@
 """Runs side by side: what they came to, where their configs differ, and their curves."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -145,12 +146,16 @@ def _compared(name: str, run: Run, keys: dict[str, Any]) -> Compared:
 
 
 def _count_parameters(run: Run) -> int | None:
-    """By the last checkpoint; None before there is one."""
+    """By the last checkpoint; None where there is none, or it is damaged."""
     name = checkpoint.named(run.checkpoints, "last")
     if name is None:
         return None
-    with safetensors.safe_open(run.checkpoints / name / "params.safetensors", "numpy") as file:
-        return sum(int(np.prod(file.get_slice(key).get_shape())) for key in file.keys())  # noqa: SIM118
+    try:
+        with safetensors.safe_open(run.checkpoints / name / "params.safetensors", "numpy") as file:
+            shapes = [file.get_slice(key).get_shape() for key in file.keys()]  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError):
+        return None
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def _flat(value: Any, above: str = "") -> dict[str, Any]:

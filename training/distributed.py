@@ -109,7 +109,7 @@ def told(text: str) -> str:
 def agree(pace: int, signals: list[int]) -> tuple[int, list[int]]:
     """The pace of process 0, and the signals that any process was sent. One process: its own."""
     if jax.process_count() == 1:
-        return pace, signals
+        return pace, list(signals)
     everybody = process_allgather(np.array([pace, signals[0] if signals else 0], np.int32))
     return int(everybody[0, 0]), [int(signum) for signum in everybody[:, 1] if signum]
 

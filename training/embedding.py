@@ -161,18 +161,21 @@ def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
     """The classes whose training images lie nearest, and the nearest of the pictures before it."""
     gallery = make_gallery(predictor, run)
     names: list[str] = []
-    places: list[np.ndarray] = []
+    places = np.zeros((0, 0), np.float32)  # with room for twice as many, once it is full
 
     def say(question: Question) -> Saying:
-        place = question.answer
+        nonlocal places
+        place, count = question.answer, len(names)
         ranked = nearest(place, gallery.vectors, gallery.labels)[: question.top]
         near = [(predictor.classes[k], distance) for k, distance in ranked]
-        before = np.array(places).reshape(-1, place.size)
-        distances = np.linalg.norm(before - place, axis=1)
+        if count == len(places):
+            more = np.zeros((count or 64, place.size), np.float32)
+            places = np.concatenate([places.reshape(-1, place.size), more])
+        distances = np.linalg.norm(places[:count] - place, axis=1)
         order = np.argsort(distances, kind="stable")[:OTHERS]
         others = [(names[i], float(distances[i])) for i in order]
         names.append(question.name)
-        places.append(place)
+        places[count] = place
         record = {
             "file": question.name,
             "nearest": [{"class": name, "distance": distance} for name, distance in near],

@@ -280,7 +280,7 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
     """
     assumed = None
     try:
-        channels, classes = _channels_and_classes(with_found_data(config, beside))
+        channels, classes = _channels_and_classes(config, beside)
     except data.DataError as error:
         channels, classes = (
             getattr(config.data, "channels", 1),
@@ -291,11 +291,12 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
     return summarize(net, (*config.input.size, channels)), assumed
 
 
-def _channels_and_classes(config: Config) -> tuple[int, int]:
+def _channels_and_classes(config: Config, beside: Path | None) -> tuple[int, int]:
     """As the config says, or its data; no picture in a file is decoded for it."""
+    if isinstance(config.data, Masks):
+        return config.data.channels, len(config.data.classes)
+    config = with_found_data(config, beside)
     match config.data:
-        case Masks(channels=channels, classes=classes):
-            return channels, len(classes)
         case Folder(channels=channels, path=path):
             return channels, len(data.folder_classes(path))
         case _:

@@ -127,6 +127,7 @@ def resume(
                 restoring.complete(Run(Path(path)))
         with distributed.together("resume"):
             run = open_run(path)
+            check_records(run.config())
             if run.info().get("status") == "finished" and not restoring.lacks_dataset(run):
                 raise RunError(f"{path}: this run is finished; nothing to resume")
             experiment, found = prepare(run.config()), None

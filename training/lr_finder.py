@@ -149,8 +149,16 @@ def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
         rates: rising.
         losses: of as many batches.
         steps: how many there would have been.
+
+    Raises:
+        ConfigError: the loss was no finite number from the first step on.
     """
     smoothed = smooth(losses)
+    if not np.isfinite(smoothed[0]):
+        raise ConfigError(
+            f"lr-find: the loss is {losses[0]} at the first learning rate, {rates[0]:.3g}: it is "
+            "not the rate that breaks it; look at the data and the loss"
+        )
     lowest = int(np.argmin(np.where(np.isfinite(smoothed), smoothed, np.inf)))
     first = int(EDGE * steps)
     found = {"tenth of the lowest": float(rates[lowest]) / 10}

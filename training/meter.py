@@ -41,7 +41,9 @@ class Meter:
     @property
     def window(self) -> dict[str, list[float]] | None:
         """What is not yet reported: a checkpoint in the middle of a window keeps it."""
-        return self._pending if self._pending.get("loss") else None
+        if not self._pending.get("loss"):
+            return None
+        return {name: list(values) for name, values in self._pending.items()}
 
     def flush(self, step: int) -> None:
         """Report the window that ends at `step`."""

@@ -12,7 +12,7 @@ the state just before, and ``nonfinite.json`` says what there is to know of the 
 
 import math
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..model import Layer, tap
+from ..model import INLINE, Layer, tap
 from .data import batch_indices
 from .experiment import Experiment, step_keywords
 from .loss_scale import never
@@ -124,12 +124,24 @@ def _finite(tree: Any) -> Any:
 
 def _activations(experiment: Experiment, train_state: TrainState, images: Any) -> dict[str, bool]:
     """Of the parts that the network is put together of; nothing where it cannot be tapped."""
-    net, parts = experiment.net, list(experiment.net.about.parts)
-    if not parts or net.about.remake is None:
+    parts = list(_named_parts(experiment.net))
+    if not parts:
         return {}
-    finite = jax.jit(partial(_finite_activations, tap(net, parts)))
+    finite = jax.jit(partial(_finite_activations, tap(experiment.net, parts)))
     x = preprocess(jnp.asarray(images), experiment.card.preprocessing)
-    return {path: bool(fine) for path, fine in finite(train_state, x).items()}
+    found = finite(train_state, x)
+    return {path: all(map(bool, jax.tree.leaves(found[path]))) for path in parts}
+
+
+def _named_parts(layer: Layer) -> Iterator[str]:
+    """The names of its parts; those of what stands inline in place of that."""
+    if layer.about.remake is None:
+        return
+    for name, part in layer.about.parts.items():
+        if name == INLINE:
+            yield from _named_parts(part)
+        else:
+            yield name
 
 
 def _finite_activations(tapped: Layer, train_state: TrainState, x: Array) -> dict[str, Array]:

@@ -4,8 +4,8 @@ Matplotlib is imported when the first picture is drawn, is used through its obje
 leaves no trace in the caller's settings.
 """
 
+import io
 import math
-import os
 import textwrap
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from . import durable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,9 +60,10 @@ def style() -> Iterator[None]:
 def write(figure: "Figure", path: Path) -> Path:
     """Write a figure as PNG; it replaces the old one in one go."""
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    figure.savefig(aside, format="png")
-    return aside.replace(path)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    durable.replace(path, content.getvalue())
+    return path
 
 
 def curves(

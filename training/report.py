@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..model import Layer
+from ..model import INLINE, Layer
 from . import checkpoint as checkpoints
 from . import data, pictures
 from .evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
@@ -236,7 +236,8 @@ def _kernels(layer: Layer, params: Any, path: str) -> Iterator[tuple[str, np.nda
     if "kernel" in params and not layer.about.parts:
         yield path or layer.about.kind, np.asarray(params["kernel"], np.float32)
     for name, part in layer.about.parts.items():
-        yield from _kernels(part, params.get(name, {}), f"{path}/{name}".lstrip("/"))
+        inner = params if name == INLINE else params.get(name, {})
+        yield from _kernels(part, inner, f"{path}/{name}".strip("/"))
 
 
 def _draw_curves(run: Run, task: Task, title: str) -> list[Path]:

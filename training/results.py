@@ -99,9 +99,10 @@ def best_lines(results: Mapping[str, Any]) -> list[str]:
 
 def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
     info, records = run.info(), run.metrics()
-    looked = [r for r in records if r["kind"] == "validation"]
-    test = info.get("result", {}).get("test")
     metric = run.config().stop.metric
+    validations = (r for r in records if r["kind"] == "validation")
+    looked = [r for r in validations if math.isfinite(r[metric])]
+    test = info.get("result", {}).get("test")
     sign = -1 if metric == "loss" else 1
     best = max(looked, key=lambda r: (sign * r[metric], r["step"]), default=None)
     return {

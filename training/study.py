@@ -139,6 +139,7 @@ def resume_study(path: str | Path, *, display: Display | None = None, force: boo
     with lock.held(study.path):
         if study.info()["status"] == "finished":
             raise RunError(f"{path}: this study is finished; nothing to resume")
+        check_records(study.config())
         _go_on(study, display or Silent(), force=force)
     return study
 

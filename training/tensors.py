@@ -9,6 +9,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from . import durable
+
 
 class WeightsError(ValueError):
     """A file of weights cannot be read, or does not fit the network; names what and why."""
@@ -33,12 +35,9 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
 def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
     """Replace a safetensors file in one go."""
     content = safetensors.numpy.save({name: to_numpy(array) for name, array in tensors.items()})
-    aside = path.with_name(f".{path.name}.partial")
     try:
-        aside.write_bytes(content)
-        aside.replace(path)
+        durable.replace(path, content)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise WeightsError(f"{path}: cannot be written: {error.strerror}") from None
 
 

@@ -180,6 +180,7 @@ class _Fit:
             about = (run, experiment, Layout(None), eval_step, saver, quiet)
             books = Books(*about, step=int(one.train_state.step), memory=one.memory)
             if one.taken is not None:
+                display.note(str(one.taken))
                 books.begin(one.taken, one.train_state)
             self.books.append(books)
 

@@ -241,9 +241,9 @@ def fcn(*, backbone: str, stride: int, hidden: int) -> Rules:
         Rule(f"{top}/score", "score_fr"),
         Rule(f"head/score_stage{last - 1}", "score_pool4"),
         Rule(f"head/score_stage{last - 2}", "score_pool3"),
-        Rule(f"head/twice_stage{last - 1}", "upscore2", kind="conv_transpose"),
-        Rule(f"head/twice_stage{last - 2}", "upscore_pool4", kind="conv_transpose"),
-        Rule("head/enlarge", f"upscore{stride if stride < 32 else ''}", kind="conv_transpose"),
+        Rule(f"head/twice_stage{last - 1}", "upscore2"),
+        Rule(f"head/twice_stage{last - 2}", "upscore_pool4"),
+        Rule("head/enlarge", f"upscore{stride if stride < 32 else ''}"),
     ]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +121,7 @@ class Service:
         self._check_ready()
         with self.admission.visit() as visit:
             uploads = await read_uploads(request, self.limits, visit)
-            told = await asyncio.gather(*(self._one(u, question, visit) for u in uploads))
+            told = await _all_of(self._one(u, question, visit) for u in uploads)
         statuses, records = [s for s, _ in told], [r for _, r in told]
         status = 200 if 200 in statuses else statuses[0]
         wanted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip()
@@ -209,6 +209,15 @@ class Service:
         from starlette.responses import HTMLResponse
 
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
+
+
+async def _all_of(tasks: Iterable[Awaitable[Any]]) -> list[Any]:
+    """Their results; an error is raised when all have ended, as they are counted until then."""
+    found = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in found:
+        if isinstance(result, BaseException):
+            raise result
+    return found
 
 
 def question_of(pairs: Sequence[tuple[str, str]]) -> Question:

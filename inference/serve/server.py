@@ -31,30 +31,29 @@ def serve(
     port: int = 8000,
     allow_hosts: Sequence[str] = (),
     limits: Limits | None = None,
-    checkpoint: str = "best",
-    raw: bool = False,
+    **loading: Any,
 ) -> None:
     """Answer requests until SIGTERM or SIGINT; then finish those that were accepted.
 
     Args:
-        run: the run directory.
+        run: the run directory, or a study of several seeds.
         host, port: where to listen; port 0 takes a free one.
         allow_hosts: names by which it may be called beside its own. On an address that others can
             reach, any name will do unless some are given.
         limits: see `Limits`.
-        checkpoint, raw: as `predictor.load`.
+        loading: keywords of `predictor.load`.
 
     Raises:
         ServeError: a package is missing, or the address cannot be had.
-        RunError, CheckpointError: as `predictor.load`.
+        RunError, CheckpointError, EnsembleError, CalibrationError: as `predictor.load`.
     """
     check_installed()
     from ..predictor import load
 
     with listen(host, port) as listener:
-        service = Service(load(run, checkpoint=checkpoint, raw=raw), limits or Limits(), run)
+        service = Service(load(run, **loading), limits or Limits(), run)
         bound = listener.getsockname()[1]
-        address = f"http://{f'[{host}]' if ':' in host else host}:{bound}"
+        address = f"http://{in_address(host)}:{bound}"
         print(f"serving {run} at {address}/   (Ctrl-C stops it)")
         print(f"  curl --data-binary @picture.png '{address}/predict?top=3'", flush=True)
         _until_stopped(service, listener, allowed(host, allow_hosts))
@@ -87,9 +86,14 @@ def listen(host: str, port: int) -> socket.socket:
 
 def allowed(host: str, more: Sequence[str]) -> list[str]:
     """The names of the service in the Host header of requests."""
-    if is_loopback(host):
-        return [*dict.fromkeys(["localhost", "127.0.0.1", "[::1]", *more])]
-    return [*more, "localhost", "127.0.0.1", "[::1]"] if more else ["*"]
+    if not (more or is_loopback(host)):
+        return ["*"]
+    return [*dict.fromkeys(["localhost", "127.0.0.1", "[::1]", in_address(host), *more])]
+
+
+def in_address(host: str) -> str:
+    """A host as it stands in an address."""
+    return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
@@ -119,7 +123,6 @@ def _until_stopped(service: Service, listener: socket.socket, hosts: Sequence[st
         server_header=False,
         proxy_headers=False,
         limit_concurrency=4 * limits.queue + 256,
-        timeout_graceful_shutdown=round(limits.upload_seconds) + 60,
     )
     # uvicorn raises the signal once more when it has stopped; then nothing is left to be done.
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -122,6 +122,12 @@ def test_summary_without_the_data_says_what_it_assumes(convax, tmp_path, monkeyp
     assert "assumed instead: 1 channel(s), 10 classes" in err
 
 
+def test_summary_of_masks_needs_no_data(convax, tmp_path, monkeypatch):
+    monkeypatch.setenv("CONVAX_DATA", str(tmp_path))
+    code, _, err = convax("summary", "unet-pennfudan")
+    assert (code, err) == (0, "")
+
+
 def test_configs(convax):
     code, out, _ = convax("configs")
     assert code == 0

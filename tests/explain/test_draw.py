@@ -150,3 +150,10 @@ def test_the_command(whole, photo, tmp_path, command):
         code, out, err = command("explain", whole.path, *arguments)
         assert (code, out, len(err.splitlines())) == (2, "", 1)
         assert message in err
+
+
+def test_several_networks_that_answer_together_are_not_explained(whole, photo, tmp_path):
+    several = convax.load([whole.path, whole.path])
+    with pytest.raises(explain.ExplainError, match=r"got several networks .*, need one run"):
+        drawing.draw(several, whole.path, photo, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

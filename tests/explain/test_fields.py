@@ -78,7 +78,7 @@ def test_which_maps_are_shown():
     assert found == ["conv0", "conv6", "conv13", "conv19"]
     stack = model.dilated(10, features=2, dilations=[1, 2])
     assert explain.shown_maps(stack, (1, 8, 8, 1)) == ["stack/act1", "stack"]
-    fcn = model.fcn(3, backbone="resnet18", stride=32, hidden=0)  # maps by name, and no way in
+    fcn = model.fcn(3, backbone="resnet18", stride=32, hidden=0)  # a head of several maps
     assert explain.last_map(fcn, (1, 32, 32, 3)) == "head"
 
 

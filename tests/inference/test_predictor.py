@@ -137,6 +137,11 @@ def test_a_run_without_a_checkpoint(copied):
         convax.load(copied.path)
 
 
+def test_no_such_checkpoint(whole):
+    with pytest.raises(CheckpointError, match="got 'bset', need 'best' or 'last'"):
+        convax.load(whole.path, checkpoint="bset")
+
+
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [

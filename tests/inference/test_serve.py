@@ -24,6 +24,7 @@ from PIL import Image
 
 import convax
 from convax.inference.serve.limits import Limits
+from convax.inference.serve.server import allowed
 from convax.training.config import load_config
 from tests.tiny import EMBEDDING, untrained, write_tiny
 from tests.training.test_segmentation import write_scenes
@@ -313,6 +314,34 @@ def test_another_name_is_refused(predictor):
         return await client.get("/health", headers={"Host": "evil.example"})
 
     assert serving(predictor, talk).status_code == 400
+
+
+def test_it_answers_to_its_own_address():
+    assert "127.0.0.2" in allowed("127.0.0.2", ())
+    assert allowed("::1", ()) == ["localhost", "127.0.0.1", "[::1]"]
+    assert allowed("0.0.0.0", ()) == ["*"]
+    assert {"192.168.1.5", "cats.example"} <= set(allowed("192.168.1.5", ["cats.example"]))
+
+
+def test_a_failure_of_one_picture_leaves_nothing_counted(predictor, monkeypatch):
+    """The other of its request is still on its way when it fails."""
+
+    async def talk(client, service):
+        whole = service._one
+
+        async def one(upload, question, visit):
+            if upload.name == "b.png":
+                raise MemoryError
+            await asyncio.sleep(0.05)
+            return await whole(upload, question, visit)
+
+        monkeypatch.setattr(service, "_one", one)
+        files = [("file", (name, png())) for name in ("a.png", "b.png")]
+        answer = await client.post("/predict", files=files)
+        await asyncio.sleep(0.2)
+        return answer.status_code, service.admission.coming, service.admission.images
+
+    assert serving(predictor, talk) == (500, 0, 0)
 
 
 def test_a_heat_map_of_one_picture(predictor):

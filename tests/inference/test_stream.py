@@ -165,6 +165,17 @@ def test_what_cannot_be_read_is_raised_or_told(predictor, folder):
     assert len(told) == 4
 
 
+def test_what_a_generator_raises_comes_after_the_answers_before_it(predictor):
+    def seven():
+        yield from np.zeros((7, 9, 9), np.uint8)
+        raise RuntimeError("no more")
+
+    stream = predictor.stream(seven(), batch=5)
+    assert len([next(stream) for _ in range(7)]) == 7
+    with pytest.raises(RuntimeError, match="no more"):
+        next(stream)
+
+
 def test_a_picture_too_large_is_refused_and_the_callers_warnings_stay(
     predictor, folder, monkeypatch
 ):

@@ -235,3 +235,14 @@ def test_a_fully_convolutional_network_inside():
     up = model.conv_transpose(3, 4, stride=2, padding="SAME", bias=False)
     twice, _ = up.apply(params["head"]["twice_stage3"], {}, found["head/score_stage4"])
     close(found["head/twice_stage3"], twice)
+
+
+def test_the_trunk_of_a_network_that_has_one():
+    """Only what follows in a `serial` is left out: the rest is made of all of its parts."""
+    net = model.fcn(3, backbone="resnet18", stride=16, hidden=0)
+    for path in ("backbone/stage3", "backbone"):
+        shapes, _, _ = model.init_shapes(model.backbone(net, [path]), (1, 32, 32, 3))
+        assert list(shapes) == [path]
+    trunk = model.backbone(network(), ["stem", "stage1"])
+    shapes, _, _ = model.init_shapes(model.backbone(trunk, ["stem"]), X.shape)
+    assert shapes == {"stem": (3, 6, 6, 4)}

@@ -60,6 +60,12 @@ def test_a_run_that_has_just_begun_is_compared_too(whole, copied, tmp_path):
     assert table([row, row])[1].split() == ["copied", "running", "0", "-", "0.0", "s", "-", "-"]
 
 
+def test_a_run_whose_weights_are_damaged_has_no_count_of_them(copied, whole):
+    for file in copied.checkpoints.glob("*/params.safetensors"):
+        file.write_bytes(b"damaged")
+    assert [row.parameters for row in compare([whole.path, copied.path])][1] is None
+
+
 def test_keys_of_tables_and_lists(tiny):
     groups = 'optimizer.groups=[{match=".*/bias", weight_decay=0.0}]'
     configs = [

@@ -17,6 +17,7 @@ from convax.training.init_from import start_of
 from convax.training.loop import InterruptedRun
 from convax.training.paths import named_leaves
 from convax.training.run import RunError, open_run
+from convax.training.study import train_study
 from convax.training.tensors import WeightsError
 from convax.training.trained import load_network, save_run_weights
 from tests.training.test_loop import Recorder, final_bytes
@@ -185,6 +186,15 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
         convax.train(config, tmp_path / "two", beside=tmp_path, display=Recorder(20))
     shutil.rmtree(tmp_path / "source")
     assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
+
+
+def test_a_study_says_it_too(whole, two_classes, tmp_path):
+    display = Recorder()
+    config = load_config(two_classes, [f"init_from.path={whole.path}", "training.steps=2"])
+    study = train_study(config, tmp_path / "study", seeds=(0, 1), display=display)
+    said = [note for note in display.notes if note.startswith(f"initialised from {whole.path}")]
+    assert len(said) == 2
+    assert open_run(study.path / "seed-1").info()["init_from"]["initial"] == HEAD
 
 
 def test_a_run_killed_before_its_first_evaluation_needs_no_source_either(whole, tiny, tmp_path):

@@ -107,3 +107,8 @@ def test_errors(tiny, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         find_learning_rate(load_config(tiny), tmp_path / "lr", **options)
     assert not (tmp_path / "lr").exists()
+
+
+def test_a_loss_that_is_broken_from_the_start_suggests_nothing():
+    with pytest.raises(ConfigError, match=r"the loss is nan at the first learning rate, 0\.1"):
+        read_ramp(np.array([0.1, 1.0]), [math.nan, math.nan], 20)

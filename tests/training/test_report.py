@@ -151,6 +151,12 @@ def test_first_kernels_are_the_networks_first_however_the_tree_is_sorted():
     np.testing.assert_array_equal(kernels[1], expected[..., 1].astype(np.float32))
 
 
+def test_first_kernels_of_a_network_that_stands_inline():
+    net = model.as_large_as_input(model.serial(stem=model.conv(2, 3), up=model.upsample(2)))
+    path, kernels = report.first_kernels(net, params_of(net, (8, 8, 1)), (8, 8, 1))
+    assert (path, kernels.shape) == ("stem", (2, 3, 3, 1))
+
+
 def test_first_kernels_of_a_single_layer():
     net = model.conv(2, 3)
     path, kernels = report.first_kernels(net, params_of(net, (8, 8, 1)), (8, 8, 1))

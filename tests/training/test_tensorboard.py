@@ -67,3 +67,12 @@ def test_without_the_library_it_is_said_before_training(tiny, tmp_path, monkeypa
         with pytest.raises(ConfigError, match=r"tensorboardX is not installed; pip install"):
             train(load_config(tiny, [ON]), tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_without_the_library_a_resume_says_it_too(tiny, tmp_path, monkeypatch):
+    with pytest.raises(InterruptedRun):
+        convax.train(load_config(tiny, [ON]), tmp_path / "run", display=Recorder(20))
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    monkeypatch.setattr("convax.training.tensorboard.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"tensorboardX is not installed; pip install"):
+        convax.resume(tmp_path / "run")

@@ -76,7 +76,7 @@ def load_folder(
 
 
 def folder_classes(root: str | Path) -> tuple[str, ...]:
-    """The classes of `load_folder`, without a look into any picture.
+    """The classes of `load_folder`, without decoding any picture.
 
     Raises:
         DataError: no pictures where they should be, or a damaged archive.
