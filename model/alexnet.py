@@ -49,12 +49,12 @@ def alexnet_2012(classes: int) -> Layer:
         act5=relu(),
         pool5=pool,  #                                                  6x6x256
         flatten=flatten(),
-        dropout6=dropout(0.5),
         fc6=whole(4096, bias_init=1.0),
         act6=relu(),
-        dropout7=dropout(0.5),
+        dropout6=dropout(0.5),  # of "the output of each hidden neuron", section 4.2
         fc7=whole(4096, bias_init=1.0),
         act7=relu(),
+        dropout7=dropout(0.5),
         fc8=whole(classes),
     )
 

@@ -39,7 +39,7 @@ def unet(
     Note:
         The convolutions are padded, so that masks have the size of their images; the paper's are
         not, and its masks are smaller. An image may have any size: what pooling rounds up is cut
-        off again after upsampling.
+        off again after upsampling. The paper has dropout at the end of the contracting path.
     """
     check_positive("unet", features=features)
     if len(features) < 2:

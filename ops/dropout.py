@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from .dtype import check_floating
+from .dtype import check_floating, wide
 from .scalar import check_key, number
 
 
@@ -117,7 +117,7 @@ def _checked(name, x, rate, what):
         lambda rate: 0 <= rate < 1,
         f"0 <= rate < 1, the probability of dropping {what}",
         "at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example",
-        dtype=x.dtype,
+        dtype=wide(x.dtype),
     )
     return x, rate
 
@@ -125,4 +125,5 @@ def _checked(name, x, rate, what):
 def _drop(x, rate, shape, key):
     # A float32 probability draws float32 numbers, and so the same ones whether or not x64 is on.
     kept = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
-    return jnp.where(kept, x / (1 - rate), jnp.zeros((), x.dtype))
+    scaled = (x.astype(wide(x.dtype)) / (1 - rate)).astype(x.dtype)
+    return jnp.where(kept, scaled, jnp.zeros((), x.dtype))

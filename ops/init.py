@@ -6,8 +6,10 @@ A kernel ``(*window, Ci // groups, Co)``, or ``(Ci, Co)`` for a dense layer, joi
     fan_in  = prod(window) * Ci // groups
     fan_out = prod(window) * Co // groups
 
-`groups` cannot be read off the kernel's shape, so a grouped layer passes it. The variances keep
-the size of the signal from layer to layer, forward (fan_in), backward (fan_out) or between the two:
+Each output of a transposed convolution of stride s sees one in s of the taps along an axis, and
+its signal starts smaller by that, as in PyTorch. `groups` cannot be read off the kernel's shape, so
+a grouped layer passes it. The variances keep the size of the signal from layer to layer, forward
+(fan_in), backward (fan_out) or between the two:
 
     Xavier, or Glorot:  2 / (fan_in + fan_out)     for layers followed by tanh, or by nothing
     He, or Kaiming:     2 / fan_in                 for layers followed by relu

@@ -107,7 +107,7 @@ def lda_loss(
 def _mean_of_smallest(epsilon, M, rank):
     """The mean of those of the `rank` largest eigenvalues that are below the least plus epsilon."""
     v, _, chosen = _choose(epsilon, M, rank)
-    return jnp.sum(chosen * v)
+    return jnp.sum(jnp.where(chosen == 0, 0, chosen * v))
 
 
 @_mean_of_smallest.defjvp
@@ -138,7 +138,9 @@ def _projector_jvp(primals, tangents):
 
 def _choose(epsilon, M, rank):
     """Eigenvalues, eigenvectors, and 1 / |J| for those in J."""
-    v, V = jnp.linalg.eigh(M)  # ascending
+    nothing = ~jnp.any(M != 0)  # of one class, say: of zeros, solvers on GPU find no eigenvalues
+    v, V = jnp.linalg.eigh(jnp.where(nothing, jnp.eye(len(M), dtype=M.dtype), M))  # ascending
+    v = jnp.where(nothing, 0, v)
     nontrivial = jnp.arange(len(v), dtype=jnp.int32) >= len(v) - rank
     least = jnp.min(jnp.where(nontrivial, v, jnp.inf))
     chosen = (nontrivial & ~(v >= least + epsilon)).astype(M.dtype)  # NaN is chosen, to come out

@@ -64,7 +64,8 @@ def run_on_four_devices(tmp_path):
         file.write_text(script)
         finished = subprocess.run(
             [sys.executable, str(file)],
-            env={
+            env=os.environ
+            | {
                 "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
                 "JAX_PLATFORMS": "cpu",
                 "NPROC": "64",

@@ -87,7 +87,7 @@ def symmetric_beta(key: Array, alpha: float, N: int) -> Array:
         Devroye, Random variate generation in one line of code, WSC 1996, section 4.
     """
     for_uniforms, for_sign = jax.random.split(key)
-    u, v = jax.random.uniform(for_uniforms, (2, N))
+    u, v = jax.random.uniform(for_uniforms, (2, N), jnp.float32)
     sign = jnp.where(jax.random.bernoulli(for_sign, shape=(N,)), 0.5, -0.5)
     tail = jnp.expm1(-jnp.log(u) / alpha) * jnp.square(jnp.cos(2 * jnp.pi * v))
     return 0.5 + sign * jax.lax.rsqrt(1 + 1 / tail)

@@ -65,7 +65,9 @@ def one_each(
     x: Array, masks: Array | None, fill: Array, chosen: Array, m: Array, operations: Sequence[str]
 ) -> tuple[Array, Array | None]:
     """One operation on each image: ``operations[chosen]`` ``(N,)``, of magnitude `m` ``(N,)``."""
-    is_chosen = {name: chosen == i for i, name in enumerate(operations)}
+    is_chosen: dict[str, Array] = {}
+    for i, name in enumerate(operations):  # one that is named twice is drawn twice as often
+        is_chosen[name] = is_chosen.get(name, False) | (chosen == i)
     if is_chosen.keys() & _MOVES.keys():
         x, masks = _moved(x, masks, fill, is_chosen, m)
     # Each of what there was before: one after the other, XLA computes them anew for each next one.

@@ -92,7 +92,7 @@ def _classes_of(numbers: np.ndarray, values: Values, K: int, name: str) -> np.nd
     """Each pixel's class, uint8."""
     if values == "instances":
         return (numbers > 0).astype(np.uint8)
-    wrong = numbers[(numbers >= K) & (numbers != IGNORED)]
+    wrong = numbers[((numbers < 0) | (numbers >= K)) & (numbers != IGNORED)]
     if wrong.size:
         raise DataError(
             f"{name}: class {wrong[0]} where data.classes names {K}, 0 to {K - 1} (and "

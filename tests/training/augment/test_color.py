@@ -199,3 +199,12 @@ def test_masks_go_with_what_moves_in_a_policy():
     assert clear.mean() > 0.5
     assert (np.round(values[clear]) != classes[clear]).mean() < 0.02
     assert (classes == IGNORED).any() and (classes == 1).any()
+
+
+def test_an_operation_that_is_named_twice_is_drawn_twice_as_often(rng):
+    x = jnp.asarray(rng.random((3, 6, 6, 3)), jnp.float32)
+    names, m = ["translate_x", "identity", "translate_x"], jnp.full(3, 0.5, jnp.float32)
+    moved, _ = one_each(x, None, MEAN, jnp.array([0, 1, 2]), m, names)
+    alone, _ = one_each(x, None, MEAN, jnp.array([0, 1, 0]), m, names[:2])
+    np.testing.assert_array_equal(moved, alone)
+    assert (moved[2] != x[2]).any()
