@@ -1,5 +1,7 @@
 """`convax explain` and what it draws, for each task."""
 
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -153,7 +155,8 @@ def test_the_command(whole, photo, tmp_path, command):
 
 
 def test_several_networks_that_answer_together_are_not_explained(whole, photo, tmp_path):
-    several = convax.load([whole.path, whole.path])
+    shutil.copytree(whole.path, tmp_path / "another")
+    several = convax.load([whole.path, tmp_path / "another"])
     with pytest.raises(explain.ExplainError, match=r"got several networks .*, need one run"):
         drawing.draw(several, whole.path, photo, tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -18,9 +18,10 @@ from convax.training.config import load_config
 from convax.training.data import IGNORED, decode_mask
 from convax.training.experiment import prepare
 from convax.training.iou import image_ious, ious
-from convax.training.loop import InterruptedRun
+from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.preprocess import Preprocessing, preprocess_masks, restore_maps
 from convax.training.report_segmentation import overlay, palette
+from convax.training.run import open_run
 from tests.training.test_loop import Recorder, final_bytes
 
 CONFIG = """
@@ -294,3 +295,15 @@ def test_augmented_images_are_drawn_with_their_masks(scenes, tmp_path):
     starts = np.flatnonzero(np.diff(columns.astype(int)) == 1)
     assert len(starts) >= 1 + report_augment.EPOCHS
     assert red.mean() > 0.03
+
+
+@pytest.mark.slow
+def test_a_segmentation_that_diverges(tmp_path):
+    config = write_scenes(tmp_path)
+    sets = ['model={name="fcn",backbone="resnet18",stride=32,hidden=0}', "training.steps=3"]
+    sets += ["optimizer.learning_rate=1e30"]
+    with pytest.raises(NonFiniteError):
+        convax.train(load_config(config, sets), tmp_path / "run")
+    about = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
+    assert set(about["activations"]) == {"backbone", "head"}
+    assert open_run(tmp_path / "run").info()["status"] == "diverged"
