@@ -4,9 +4,10 @@
 
 Trains small networks on 1, 2, 4 and 8 devices of the host, each layout in a process of its own, on
 the same batches, and prints a table: the largest difference of any parameter from the run without
-a mesh, relative to the largest element of its array, and the processor's time for a step, all cores
-together, over that without a mesh (medians). The devices share the cores, so no gain is to be
-expected here; what the ratio shows is the work that a mesh adds.
+a mesh, relative to the largest element of its array, behind the first step and behind the last, and
+the processor's time for a step, all cores together, over that without a mesh (medians). The devices
+share the cores, so no gain is to be expected here; what the ratio shows is the work that a mesh
+adds. For comparison: one device whose convolutions take their plain forms, which round otherwise.
 """
 
 import argparse
@@ -18,8 +19,10 @@ import time
 
 import numpy as np
 
+PLAIN = "plain forms"
 LAYOUTS = [
     {},
+    {PLAIN: 1},
     {"data": 1},
     {"data": 2},
     {"data": 4},
@@ -58,8 +61,8 @@ def main():
         print(json.dumps(measured(given.network, json.loads(given.layout), given)))
         return
     print(
-        "| network | mesh | difference | processor's time | bytes of a step |\n"
-        "|---|---|---|---|---|"
+        "| network | mesh | difference, 1 step | all steps | processor's time | bytes of a step |\n"
+        "|---|---|---|---|---|---|"
     )
     for network in NETWORKS:
         alone = None
@@ -68,14 +71,18 @@ def main():
                 continue
             found = in_a_process(network, layout, given)
             alone = alone or found
-            worst = max(
-                difference(a, b) for a, b in zip(found["params"], alone["params"], strict=True)
+            first, last = (
+                max(difference(a, b) for a, b in zip(found[when], alone[when], strict=True))
+                for when in ("first", "last")
             )
             ratio = found["seconds"] / alone["seconds"]
             axes = " x ".join(f"{axis} {size}" for axis, size in layout.items()) or "none"
+            axes = "none, plain forms" if PLAIN in layout else axes
             text = f"{1e3 * found['seconds']:.1f} ms" if found is alone else f"{ratio:.2f}"
             size = f"{found['bytes'] / 2**20:.1f} MiB"
-            print(f"| {network} | {axes} | {worst:.1e} | {text} | {size} |", flush=True)
+            print(
+                f"| {network} | {axes} | {first:.1e} | {last:.1e} | {text} | {size} |", flush=True
+            )
 
 
 def difference(array, other):
@@ -89,6 +96,7 @@ def in_a_process(network, layout, given):
     command += ["--steps", str(given.steps), "--rounds", str(given.rounds)]
     flags = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "64"}
+    env |= {"CONVAX_LOWERING": "plain"} if PLAIN in layout else {}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr[-3000:])
@@ -109,9 +117,10 @@ def measured(network, layout, given):
     from convax.training.preprocess import preprocess
     from convax.training.step import make_train_steps
 
-    steps, written = given.steps, ",".join(f"{k}={v}" for k, v in layout.items())
+    axes = {axis: size for axis, size in layout.items() if axis != PLAIN}
+    steps, written = given.steps, ",".join(f"{k}={v}" for k, v in axes.items())
     sets = [NETWORKS[network], "input.size=[32,32]", f"training.log_every={steps}"]
-    sets += [f"training.steps={steps}", *([f"mesh={{{written}}}"] if layout else [])]
+    sets += [f"training.steps={steps}", *([f"mesh={{{written}}}"] if axes else [])]
     sets += [
         'optimizer={name="momentum",learning_rate=0.01,momentum=0.9,nesterov=false,weight_decay=0.0}'
     ]
@@ -135,15 +144,16 @@ def measured(network, layout, given):
     batches = place.feed_chunk(chunk, size, rows)
     with place.scope():
         program = train_steps.lower(place.put(experiment.init()), *batches, chunk.steps).compile()
-    seconds, end = [], None
-    for _ in range(given.rounds + 1):
+    seconds, ends = [], []
+    for count in (1, *[steps] * given.rounds):  # the first is for warming up
         state = jax.block_until_ready(place.put(experiment.init()))
         began = time.process_time()
-        end, _ = jax.block_until_ready(program(state, *batches, chunk.steps))
-        seconds.append((time.process_time() - began) / steps)
-    params = [np.asarray(leaf).tolist() for leaf in jax.tree.leaves(end.params)]
+        end, _ = jax.block_until_ready(program(state, *batches, np.int32(count)))
+        seconds.append((time.process_time() - began) / count)
+        ends.append([np.asarray(leaf).tolist() for leaf in jax.tree.leaves(end.params)])
     return {
-        "params": params,
+        "first": ends[0],
+        "last": ends[-1],
         "seconds": float(np.median(seconds[1:])),
         "bytes": step_bytes(program),
     }

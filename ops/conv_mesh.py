@@ -17,9 +17,11 @@ with row h j + s (ho - 1) + d (K - 1) - p. So each needs p rows from above, and 
 At the borders of the image what is fetched is zeros, the padding. Where H is not s Ho, as without
 padding, the rows stay whole.
 
-XLA cuts up convolutions by itself as well, but (jaxlib 0.10.2 and 0.12.0) not rightly: the kernel
-gradient of a 1x1 convolution with stride 2 and rows shared out lacks most of its sum, and one with
-groups whose channels are shared out is wrong or does not compile.
+What is not cut at all is computed by every device on whole arrays, and this is said as well. For
+XLA cuts up convolutions by itself, but (jaxlib 0.10.2 and 0.12.0) not rightly: the kernel gradient
+of a 1x1 convolution with stride 2 and rows shared out lacks most of its sum, so does that of one
+without padding whose rows do not divide, and one with groups whose channels are shared out is wrong
+or does not compile.
 """
 
 from collections.abc import Callable
@@ -72,11 +74,11 @@ def on_mesh(
     Behind `lead` axes, which are not cut, the arrays are those of a convolution.
     """
     sizes = axes_around(a)
+    if not sizes:
+        return form(a, b, geometry=geometry)
     if lead:  # of a stack the batch alone: cut along towers and rows its gradients came out wrong
         sizes = {name: size for name, size in sizes.items() if name in BATCH}
     cut = _cut(sizes, a.shape[lead:], b.shape[lead:], geometry, jax.typeof(a).sharding.mesh)
-    if cut is None:
-        return form(a, b, geometry=geometry)
     of_a, of_b, of_out = (_spec(role, cut, lead, a.ndim) for role in roles)
 
     def part(a, b):
@@ -96,12 +98,10 @@ def on_mesh(
     return mapped(a, b)
 
 
-def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> Cut | None:
+def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> Cut:
     N, Co = a_shape[0], b_shape[-1]  # of x and k, x and g, or g and k
-    if not sizes or not is_int(N) or N == 0:
-        return None
     batch = tuple(name for name in BATCH if name in sizes)
-    if N % prod(sizes[name] for name in batch):
+    if not is_int(N) or N == 0 or N % prod(sizes[name] for name in batch):
         batch = ()
     towers, G = sizes.get(CHANNELS, 1), geometry.groups
     apart = towers > 1 and (Co if G == 1 else G) % towers == 0
@@ -109,8 +109,6 @@ def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> C
     above, below, part = _rows(geometry, sizes.get(ROWS, 1))
     rows = () if part is geometry else (ROWS,)
     part = part._replace(groups=G // towers if apart and G > 1 else G)
-    if not (batch or channels or rows):
-        return None
     return Cut(mesh, batch, channels, rows, above, below, part, G > 1)
 
 
