@@ -106,13 +106,15 @@ class Books:
         self.memory = self.memory._replace(skipped=self.memory.skipped + 1)
         self.step += 1
 
-    def close(self, done: Chunk, state: Callable[[], TrainState], *, save: bool) -> None:
-        """Report, validate and save, as far as that is due behind a chunk.
+    def look(self, done: Chunk, state: Callable[[], TrainState]) -> bool:
+        """Report and validate, as far as that is due behind a chunk.
 
         Args:
             done: the chunk.
             state: gives the train state.
-            save: save in any case.
+
+        Returns:
+            Whether it has to be saved now.
         """
         at_end = self.step == done.stop
         due = at_end and done.evaluated
@@ -120,9 +122,12 @@ class Books:
             self._meter.flush(self.step)
         if due:
             self._validate(state())
-        if due or self.memory.reason or save:
-            self.memory = self._here()
-            self.saver.save(self.layout.gathered(state()), self.memory)
+        return due or bool(self.memory.reason)
+
+    def save(self, train_state: TrainState) -> None:
+        """Checkpoint this state, beside the training."""
+        self.memory = self._here()
+        self.saver.save(self.layout.gathered(train_state), self.memory)
 
     def _stop_where_updates_are_small(self, metrics: dict[str, np.ndarray], row: int) -> None:
         """A step left out as its gradients overflowed (`training.loss_scale`) is no small one."""

@@ -228,12 +228,15 @@ def _steps(
             count, fine = int(done.steps), int(train_state.step) - books.step
             metrics = jax.device_get(metrics)
             pace.took(count, time.perf_counter() - began)
-            pace.steps, noted = distributed.agree(pace.steps, signals)
             books.enter(done, count, fine, metrics, partial(_same, train_state))
             if fine < count:  # one was left out
                 train_state = train_state._replace(step=train_state.step + 1)
+            due = books.look(done, partial(_same, train_state))
+            pace.steps, noted = distributed.agree(pace.steps, signals)
+            if due or noted:
+                books.save(train_state)
+            if fine < count:
                 chunk = feed.start(books.step)
-            books.close(done, partial(_same, train_state), save=bool(noted))
             if noted and books.step < total and books.memory.reason is None:
                 saver.wait()
                 raise InterruptedRun(run, books.step, total, noted[0])

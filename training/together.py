@@ -264,7 +264,8 @@ class _Fit:
             return
         if fine < count:  # one was left out
             self.states = self.states._replace(step=self.states.step.at[i].set(books.step))
-        books.close(done, state, save=save)
+        if books.look(done, state) or save:
+            books.save(state())
         if books.memory.reason:
             self.display.note(f"{self.members[i].name} stopped early: {books.memory.reason}")
 
