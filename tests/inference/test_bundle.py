@@ -94,10 +94,10 @@ def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
     images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
     np.testing.assert_allclose(load_py(folder, images), live(images), rtol=1e-5, atol=1e-6)
     assert "convax" not in (folder / "load.py").read_text()
-    if (folder / "__pycache__").exists():  # as a program in it would be run in place of load.py
-        with pytest.raises(BundleError, match=r"__pycache__: where load\.py was imported; remove"):
-            verify(folder)
-        shutil.rmtree(folder / "__pycache__")
+    (folder / "__pycache__").mkdir(exist_ok=True)  # of which Python would run what is in it
+    with pytest.raises(BundleError, match=r"__pycache__: where load\.py was imported; remove"):
+        verify(folder)
+    shutil.rmtree(folder / "__pycache__")
     verify(folder)
 
 

@@ -26,7 +26,7 @@ def test_by_hand():
     cut = ops.conv_transpose(x, k, stride=2, padding=1, output_padding=1)
     np.testing.assert_allclose(cut.ravel(), expected[1:])
     longer = ops.conv_transpose(x, k, stride=2, padding="VALID", output_padding=1)
-    np.testing.assert_allclose(longer.ravel(), [*expected, 0], rtol=1e-6, atol=1e-5)
+    np.testing.assert_allclose(longer.ravel(), [*expected, 0])
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
