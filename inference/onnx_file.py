@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import jax
@@ -122,7 +123,7 @@ def _converted(packages: _Packages, function, image_shape: tuple[int, ...], answ
     """The model, its batch an axis named N."""
     images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
     # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
-    with ops.lowering("lax"), jax.disable_jit(), _quiet():
+    with ops.lowering("lax"), jax.disable_jit(), _restored(jax, jnp, jax.lax, jax.nn), _quiet():
         model = packages.jax2onnx.to_onnx(
             function,
             [images],
@@ -201,6 +202,17 @@ def _quiet() -> Iterator[None]:
             yield
     finally:
         logging.disable(before)
+
+
+@contextmanager
+def _restored(*modules: ModuleType) -> Iterator[None]:
+    """With the functions of `modules` as they were: jax2onnx 0.17.1 leaves a `jnp.cumsum` of its own."""
+    before = [dict(vars(module)) for module in modules]
+    try:
+        yield
+    finally:
+        for module, names in zip(modules, before, strict=True):
+            vars(module).update(names)
 
 
 def _line(error: Exception) -> str:

@@ -98,6 +98,14 @@ def test_each_layer(net, onnx, rng):
         np.testing.assert_allclose(said, function(jnp.asarray(images)), rtol=1e-4, atol=1e-5)
 
 
+def test_jax_is_left_as_it_was(onnx):
+    modules = jax, jnp, jax.lax, jax.nn
+    before = [dict(vars(module)) for module in modules]
+    onnx_file._converted(onnx_file._packages(), lambda images: images / 255, (2, 2, 1), "out")
+    for module, names in zip(modules, before, strict=True):
+        assert [k for k, v in names.items() if vars(module)[k] is not v] == []
+
+
 def test_what_it_refuses(whole, onnx, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match="exists; choose another file"):
         export_onnx(whole.path, tmp_path)
