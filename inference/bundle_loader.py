@@ -3,19 +3,20 @@
 from typing import Any
 
 LOADER = '''"""predict(images), see README.md: uint8 (N, H, W, C). Needs jax, numpy, flatbuffers."""
-import json, pathlib
+import hashlib, json, pathlib
 import jax, jax.export, numpy as np
 
-HERE = pathlib.Path(__file__).parent
-raw = (HERE / "weights.safetensors").read_bytes()
+HERE, files = pathlib.Path(__file__).parent, {}
+for name, digest in json.loads((HERE / "manifest.json").read_bytes())["sha256"].items():
+    files[name] = (HERE / name).read_bytes()
+    if hashlib.sha256(files[name]).hexdigest() != digest:
+        raise ValueError(f"{HERE / name}: altered: its checksum is another")
+raw, weights = memoryview(files["weights.safetensors"]), {}
 start = 8 + int.from_bytes(raw[:8], "little")
-body, types = memoryview(raw)[start:], {"F32": "<f4", "I32": "<i4", "U32": "<u4"}
-weights = {
-    name: np.frombuffer(body[slice(*t["data_offsets"])], types[t["dtype"]]).reshape(t["shape"])
-    for name, t in json.loads(raw[8:start]).items() if name != "__metadata__"
-}
-program = jax.export.deserialize(bytearray((HERE / "program.stablehlo").read_bytes()))
-run = jax.jit(program.call)
+for name, t in json.loads(bytes(raw[8:start])).items():
+    data = np.frombuffer(raw[start:][slice(*t["data_offsets"])], f"<{t['dtype'][0].lower()}4")
+    weights[name] = data.reshape(t["shape"])
+run = jax.jit(jax.export.deserialize(bytearray(files["program.stablehlo"])).call)
 
 
 def predict(images):

@@ -1,8 +1,9 @@
 """The charts of a run's page: SVG that takes its colours from the page, for light and dark."""
 
 import io
+import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,9 +14,12 @@ from ..training.pictures import BLUE, GREEN, GREY, INK, LIGHT, ORANGE
 from ..training.report_embedding import draw_plane, draw_roc, plane_of
 from ..training.retrieval import Verification
 from .calibration import Reliability, expected_calibration_error
+from .report_tables import error_heat
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+MOST_NAMES = 16  # of classes, along an axis
 
 # What a colour of a figure is called in the page's stylesheet.
 NAMES = {
@@ -75,7 +79,8 @@ def learning_rate(train: Mapping[str, np.ndarray]) -> Chart:
     """The learning rate over the steps."""
 
     def draw(ax: "Axes") -> None:
-        ax.plot(train["step"], train["learning_rate"], color=BLUE, linewidth=1.4)
+        marker = "o" if len(train["step"]) == 1 else None
+        ax.plot(train["step"], train["learning_rate"], color=BLUE, linewidth=1.4, marker=marker)
         ax.set_ylim(bottom=0)
         ax.grid(axis="y")
         ax.yaxis.set_major_formatter("{x:.6g}")
@@ -116,6 +121,30 @@ def calibration(found: Reliability) -> Chart:
     )
     alt = f"Share of right answers by confidence: {said}. Expected calibration error {error:.2%}."
     return _chart("right answers by confidence", draw, alt)
+
+
+def confusion(counts: np.ndarray, classes: Sequence[str]) -> Chart:
+    """A confusion matrix ``(K, K)`` of many classes: colours alone, a name here and there."""
+    heat, K = error_heat(counts), len(classes)
+    shown = range(0, K, math.ceil(K / MOST_NAMES))
+    names = [pictures.shortened(classes[i], 18) for i in shown]
+
+    def draw(ax: "Axes") -> None:
+        from matplotlib.colors import to_rgba
+
+        picture = np.full((K, K, 4), to_rgba(ORANGE))  # over the page: right for light and dark
+        picture[..., 3] = heat
+        picture[np.arange(K), np.arange(K)] = to_rgba(GREY, 0.25)
+        ax.imshow(picture)
+        ax.set_xticks(shown, names, rotation=90)
+        ax.set_yticks(shown, names)
+        ax.tick_params(length=0, labelsize=8)
+        ax.spines[:].set_visible(False)
+        ax.set_xlabel("taken for")
+        ax.set_ylabel("true class")
+
+    alt = f"Confusion matrix of {K} classes; the commonest mistakes stand in the table."
+    return _chart("true class and answer", draw, alt, height=4.2)
 
 
 def roc(found: Verification) -> Chart:

@@ -43,7 +43,7 @@ from .report_charts import Chart
 from .report_pictures import Example, Picture
 from .report_tables import Cell, Table
 
-MOST_CELLS = 15  # classes; beyond, a confusion matrix does not fit on a phone
+MOST_CELLS = 15  # classes; beyond, the counts of a confusion matrix do not fit on a phone
 MOST_PAIRS = 10
 FACTS = ("status", "stopped early", "steps", "best validation", "test")  # of `results_table`
 
@@ -51,7 +51,8 @@ FACTS = ("status", "stopped early", "steps", "best validation", "test")  # of `r
 class Confusion(NamedTuple):
     """Which classes are taken for which."""
 
-    cells: list[list[Cell]]  # none where there are too many classes
+    cells: list[list[Cell]]  # none where there are too many classes,
+    chart: Chart | None  # which has colours in their place
     pairs: Table
 
 
@@ -202,6 +203,7 @@ def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]
     return {
         "confusion": Confusion(
             report_tables.confusion_cells(counts, classes) if few else [],
+            None if few else charts.confusion(counts, classes),
             Table(caption, ("class", "taken for", "images"), pairs, names=2),
         ),
         "per_class": report_tables.per_class(answers, classes),

@@ -31,10 +31,8 @@ class Table(NamedTuple):
 
 
 def confusion_cells(counts: np.ndarray, classes: Sequence[str]) -> list[list[Cell]]:
-    """A confusion matrix ``(K, K)``, coloured as `training.pictures.confusion` does."""
-    shares = error_shares(counts)
-    worst = max(0.1, float(np.nanmax(shares, initial=0)))
-    heat = np.sqrt(np.nan_to_num(shares) / worst)
+    """A confusion matrix ``(K, K)`` as cells with their counts."""
+    heat = error_heat(counts)
     return [
         [
             Cell(
@@ -44,6 +42,12 @@ def confusion_cells(counts: np.ndarray, classes: Sequence[str]) -> list[list[Cel
         ]
         for i, row in enumerate(counts)
     ]
+
+
+def error_heat(counts: np.ndarray) -> np.ndarray:
+    """How warm each cell of a confusion matrix ``(K, K)`` is, as in `training.pictures.confusion`."""
+    shares = error_shares(counts)
+    return np.sqrt(np.nan_to_num(shares) / max(0.1, float(np.nanmax(shares, initial=0))))
 
 
 def per_class(answers: Answers, classes: Sequence[str]) -> Table:

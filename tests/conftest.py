@@ -4,6 +4,7 @@
 need real data.
 """
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -13,6 +14,12 @@ from pathlib import Path
 import hypothesis
 
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # tests leave the user's alone
+# Most tests compile a program and run it once, so the compiler takes most of their time: half of it
+# is saved where LLVM optimizes nothing. `make test-slow` and CI's newest end compile as users do.
+QUICKLY = "--xla_backend_optimization_level=0"
+if importlib.metadata.version("jaxlib") < "0.11":  # a later XLA ends at an option it does not know
+    QUICKLY += " --xla_cpu_use_fusion_emitters=false"
+os.environ.setdefault("XLA_FLAGS", QUICKLY)
 
 import jax
 import numpy as np
@@ -35,7 +42,7 @@ hypothesis.settings.load_profile("convax")
 
 def pytest_report_header(config):
     """Say how to repeat this run."""
-    return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}"
+    return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}, XLA_FLAGS={os.environ['XLA_FLAGS']}"
 
 
 @pytest.fixture

@@ -175,11 +175,14 @@ def test_a_class_may_be_called_anything(whole):
     assert f"A picture of {EVIL[0]}" in alts
 
 
-def test_many_classes_have_a_list_of_confusions_but_no_matrix(whole):
+def test_many_classes_have_colours_for_counts_and_a_list(whole):
     found = classified(whole.config(), [f"class {k}" for k in range(40)], 120)
     page = report_page.page_of(whole, found)
     assert page.confusion is not None and page.per_class is not None
     assert (page.confusion.cells, len(page.confusion.pairs.rows)) == ([], 10)
+    assert page.confusion.chart.alt.startswith("Confusion matrix of 40 classes")
+    names = re.findall(r">(class \d+)</text>", page.confusion.chart.svg)
+    assert names == 2 * [f"class {k}" for k in range(0, 40, 3)]  # along both axes
     assert len(page.per_class.rows) == 40
     assert outline(report_page.render(page)).headings == ALL + ALWAYS
 
