@@ -34,7 +34,11 @@ def train(
     overrides: SetOption = None,
     skip_nonfinite: Annotated[
         int | None,
-        typer.Option(min=0, metavar="N", help="Leave out up to N steps that are not finite."),
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Leave out up to N steps that are not finite; with --resume, N from there on.",
+        ),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="With --resume: go on although something has changed.")

@@ -96,7 +96,7 @@ class Books:
             self._stop_where_updates_are_small(metrics, fine - 1)
             return
         odd = odd_step(self.step + 1, {k: m[: fine + 1] for k, m in metrics.items()})
-        if self.memory.skipped == self.experiment.config.training.skip_nonfinite:
+        if self.memory.skipped >= self.experiment.config.training.skip_nonfinite:
             last = self.layout.gathered(state())
             self.saver.save(last, self._here())
             self.saver.wait()

@@ -113,8 +113,8 @@ def resume(
         display: where progress goes; nowhere by default.
         force: go on although config, data, code or device have changed, to another result; or
             although something of the run is damaged.
-        skip_nonfinite: from here on, how many steps that are not finite to leave out; by default
-            as the config says.
+        skip_nonfinite: how many steps that are not finite to leave out from here on, beside those
+            left out before; by default as many as the config says, of the whole run.
 
     Raises:
         RunError: not a run directory, finished already, in use, changed, or damaged.
@@ -134,10 +134,10 @@ def resume(
             if distributed.is_first():
                 locked.enter_context(lock.held(run.path))
                 restoring.check_unchanged(run, experiment, force=force)
-                if skip_nonfinite is not None:
-                    experiment = restoring.skipping(run, experiment, skip_nonfinite)
                 found = restoring.newest_whole(run, experiment.template, display, force=force)
                 restoring.keep_metrics(run, found, force=force)
+                if skip_nonfinite is not None:
+                    experiment = restoring.skipping(run, experiment, found, skip_nonfinite)
                 run.update_info(status="running")
         with distributed.together("resume"):
             if not distributed.is_first():

@@ -2,8 +2,9 @@
 
 A resumed run ends with the bytes of one that was never stopped only where these are the same:
 
-    config        every key, but for where data lie (`data.path`, as the data have a fingerprint)
-                  which checkpoints are kept, and what is recorded besides
+    config        every key, but for where data lie (`data.path`, as the data have a fingerprint),
+                  which checkpoints are kept, what is recorded besides, and how many steps that are
+                  not finite may be left out: that decides where a run ends, and no step
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise
@@ -29,8 +30,15 @@ import jax
 
 from .config import Config
 
-# A run may go on elsewhere, and keep more or fewer checkpoints, without another result.
-_FREE = (("data", "path"), ("init_from", "path"), ("checkpoints",), ("records",))
+# A run may go on elsewhere, keep more or fewer checkpoints, and leave out more steps that are not
+# finite, without another result up to there.
+_FREE = (
+    ("data", "path"),
+    ("init_from", "path"),
+    ("checkpoints",),
+    ("records",),
+    ("training", "skip_nonfinite"),
+)
 _PACKAGES = ("convax.ops", "convax.model", "convax.training", "convax.training.data")
 _VARIABLES = ("CONVAX_LOWERING", "XLA_FLAGS")
 

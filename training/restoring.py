@@ -83,25 +83,36 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> None:
         run.write_dataset(experiment.card)
 
 
-def skipping(run: Run, experiment: Experiment, count: int) -> Experiment:
-    """The experiment with another number of steps that may be left out; the run remembers it."""
-    config = experiment.config
+def skipping(run: Run, experiment: Experiment, found: Found | None, more: int) -> Experiment:
+    """The experiment with so many `more` steps that may be left out; the run remembers it.
+
+    The config has the limit for the whole run, so those left out before `found` are added.
+    """
+    before = 0 if found is None else found.memory.skipped
+    config, count = experiment.config, min(before + more, 2**31 - 1)  # what a config can say
     if config.training.skip_nonfinite == count:
         return experiment
-    note(run, [f"training.skip_nonfinite: {config.training.skip_nonfinite} -> {count}"])
+    line = f"training.skip_nonfinite: {config.training.skip_nonfinite} -> {count}"
     training = config.training.model_copy(update={"skip_nonfinite": count})
     config = config.model_copy(update={"training": training})
+    # Killed between the two, the run goes on: the limit is free to change (`training.origin`).
+    note(run, [line], origin=origin(config, experiment.card.fingerprint))
     run.write_config(config)
-    run.update_info(origin=origin(config, experiment.card.fingerprint))
     return experiment._replace(config=config)
 
 
-def note(run: Run, changes: list[str]) -> None:
-    """Write down in ``run.json`` that the run went on under changes, and at which step."""
+def note(run: Run, changes: list[str], **info: Any) -> None:
+    """Write down in ``run.json`` that the run went on under changes, and at which step.
+
+    Args:
+        run: where.
+        changes: a line each.
+        info: other keys of it that change with that.
+    """
     last = next(iter(checkpoint.names(run.checkpoints)), None)
     step = 0 if last is None else checkpoint.step_of(last)
     forced = [*run.info().get("forced", []), {"step": step, "changes": changes}]
-    run.update_info(forced=forced)
+    run.update_info(forced=forced, **info)
 
 
 def newest_whole(run: Run, template: TrainState, display: Display, *, force: bool) -> Found | None:

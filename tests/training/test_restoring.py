@@ -7,9 +7,10 @@ import pytest
 import tomli_w
 
 import convax
-from convax.training import checkpoint, restoring
+from convax.training import checkpoint, durable, restoring
 from convax.training.checkpoint import CheckpointError
 from convax.training.config import load_config
+from convax.training.experiment import prepare
 from convax.training.loop import InterruptedRun
 from convax.training.run import RunError, open_run
 from tests.tiny import write_tiny
@@ -157,6 +158,29 @@ def test_when_every_checkpoint_is_damaged_only_force_begins_anew(whole, stopped)
     run = convax.resume(stopped.path, force=True)
     assert final_bytes(run) == final_bytes(whole)
     assert without_timings(run) == without_timings(whole)
+
+
+@pytest.mark.parametrize("written", [0, 1])
+def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written):
+    """Whichever of its two files is there by then, the run goes on."""
+    replace, calls = durable.replace, []
+
+    def killed(path, content):
+        calls.append(path.name)
+        if len(calls) > written:
+            raise KeyboardInterrupt
+        replace(path, content)
+
+    experiment = prepare(stopped.config())
+    monkeypatch.setattr(durable, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        restoring.skipping(stopped, experiment, None, 7)
+    assert len(calls) == written + 1
+    monkeypatch.undo()
+    restoring.check_unchanged(stopped, prepare(stopped.config()), force=False)
+    assert restoring.skipping(stopped, experiment, None, 7).config == stopped.config()
+    assert stopped.config().training.skip_nonfinite == 7
+    assert stopped.info()["origin"]["config"]["training"]["skip_nonfinite"] == 7
 
 
 def test_a_damaged_best_checkpoint(tiny, tmp_path):
