@@ -133,8 +133,10 @@ def resume(
             experiment, found = prepare(run.config()), None
             if distributed.is_first():
                 locked.enter_context(lock.held(run.path))
-                restoring.check_unchanged(run, experiment, force=force)
-                found = restoring.newest_whole(run, experiment.template, display, force=force)
+                same = restoring.check_unchanged(run, experiment, force=force)
+                found = restoring.newest_whole(
+                    run, experiment.template, display, force=force, repeats=same
+                )
                 restoring.keep_metrics(run, found, force=force)
                 if skip_nonfinite is not None:
                     experiment = restoring.skipping(run, experiment, found, skip_nonfinite)

@@ -58,8 +58,11 @@ def lacks_dataset(run: Run) -> bool:
     return False
 
 
-def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> None:
+def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     """Refuse to go on where what decides the bytes has changed; or note it.
+
+    Returns:
+        Whether nothing has, so that steps taken once more come to what they came to.
 
     Raises:
         RunError: the differences, a line each, and the remedies.
@@ -81,6 +84,7 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> None:
         run.update_info(origin=now)
     if changes or _damaged_card(run, experiment):
         run.write_dataset(experiment.card)
+    return not changes
 
 
 def skipping(run: Run, experiment: Experiment, found: Found | None, more: int) -> Experiment:
@@ -115,14 +119,23 @@ def note(run: Run, changes: list[str], **info: Any) -> None:
     run.update_info(forced=forced, **info)
 
 
-def newest_whole(run: Run, template: TrainState, display: Display, *, force: bool) -> Found | None:
+def newest_whole(
+    run: Run, template: TrainState, display: Display, *, force: bool, repeats: bool = True
+) -> Found | None:
     """The checkpoint to go on from; None where none was ever saved.
+
+    Args:
+        run: whose.
+        template: see `checkpoint.restore`.
+        display: is told of what is damaged.
+        force: see above.
+        repeats: whether a better checkpoint that was there will come again (`check_unchanged`).
 
     Raises:
         RunError: all are damaged, and it is not to begin anew.
         CheckpointError: it is of another network.
     """
-    folder, best = run.checkpoints, _newest_best(run)
+    folder, best = run.checkpoints, _newest_best(run) if repeats else None
     without_best: Found | None = None
     for name in checkpoint.names(folder):
         try:
@@ -134,12 +147,12 @@ def newest_whole(run: Run, template: TrainState, display: Display, *, force: boo
         except DamagedError as error:
             display.note(f"warning: {error}; falling back to the checkpoint before {name}")
         else:
-            return _settled(run, found)
+            return _settled(run, found, best)
     if force:
         if without_best is not None:
             forgetful = without_best.memory._replace(best=None, best_step=None)
             without_best = without_best._replace(memory=forgetful)
-        return _settled(run, without_best)
+        return _settled(run, without_best, None)
     if not checkpoint.names(folder):
         return None
     what = "every checkpoint" if without_best is None else "the best checkpoint"
@@ -219,6 +232,7 @@ def _newest_manifest(run: Run) -> dict[str, Any]:
 def _newest_best(run: Run) -> int | None:
     """The step of the best checkpoint, by all that is known."""
     steps = [_newest_manifest(run).get("memory", {}).get("best_step")]
+    steps.append(run.info().get("best_to_come"))
     with contextlib.suppress(CheckpointError):
         name = checkpoint.named(run.checkpoints, "best")
         steps.append(None if name is None else checkpoint.step_of(name))
@@ -232,13 +246,17 @@ def _check_best(run: Run, memory: Memory, best: int | None, step: int) -> None:
     checkpoint.check(run.checkpoints, f"step-{memory.best_step:08d}")
 
 
-def _settled(run: Run, found: Found | None) -> Found | None:
+def _settled(run: Run, found: Found | None, best: int | None) -> Found | None:
     """Bring the folder in line with what was found.
 
     Newer checkpoints, which are damaged, go out of the way of those that will be written again
-    under their names.
+    under their names. Where the best is among them, ``run.json`` remembers that it will come: a
+    run that is killed on the way there finds nothing else that says so.
     """
     folder, step = run.checkpoints, -1 if found is None else int(found.train_state.step)
+    to_come = best if best is not None and best > step else None
+    if run.info().get("best_to_come") != to_come:
+        run.update_info(best_to_come=to_come)
     for name in checkpoint.names(folder):
         if checkpoint.step_of(name) > step:
             shutil.rmtree(folder / f"damaged-{name}", ignore_errors=True)

@@ -134,8 +134,8 @@ def _standing(member: Member, display: Display, force: bool) -> _Standing:
     run, experiment = member.run, member.experiment
     if run.info()["status"] in ("finished", "diverged"):
         return _Standing(experiment.init(), Memory(), None, ended=True)
-    restoring.check_unchanged(run, experiment, force=force)
-    found = restoring.newest_whole(run, experiment.template, display, force=force)
+    same = restoring.check_unchanged(run, experiment, force=force)
+    found = restoring.newest_whole(run, experiment.template, display, force=force, repeats=same)
     restoring.keep_metrics(run, found, force=force)
     run.update_info(status="running")
     if found is None:

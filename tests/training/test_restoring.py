@@ -7,7 +7,7 @@ import pytest
 import tomli_w
 
 import convax
-from convax.training import checkpoint, durable, restoring
+from convax.training import checkpoint, durable, loop, restoring
 from convax.training.checkpoint import CheckpointError
 from convax.training.config import load_config
 from convax.training.experiment import prepare
@@ -158,6 +158,48 @@ def test_when_every_checkpoint_is_damaged_only_force_begins_anew(whole, stopped)
     run = convax.resume(stopped.path, force=True)
     assert final_bytes(run) == final_bytes(whole)
     assert without_timings(run) == without_timings(whole)
+
+
+@pytest.fixture
+def fallen_back(stopped, monkeypatch):
+    """Of step 48, whose best is gone: step 60 was the better one, and damaged, and set aside.
+
+    Then the run was killed once more.
+    """
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "finish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convax.resume(stopped.path)
+    best, last = checkpoint.names(stopped.checkpoints)
+    assert checkpoint.named(stopped.checkpoints, "best") == best == "step-00000060"
+    flip(stopped.checkpoints / best / "params.safetensors")
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_fit", killed)
+        with pytest.raises(KeyboardInterrupt):
+            convax.resume(stopped.path)
+    assert names(stopped) == [f"damaged-{best}", "last", last]
+    return stopped
+
+
+def test_killed_behind_a_step_back_the_best_still_comes(whole, fallen_back):
+    run = convax.resume(fallen_back.path)
+    assert final_bytes(run) == final_bytes(whole)
+    assert without_timings(run) == without_timings(whole)
+
+
+def test_under_changes_the_best_does_not_come_again(fallen_back):
+    """The best of those that are saved from now on is, though one that is gone was better."""
+    change_config(fallen_back, optimizer__learning_rate=300.0)
+    with pytest.raises(RunError, match="learning_rate: 0.01 -> 300.0"):
+        convax.resume(fallen_back.path)
+    run = convax.resume(fallen_back.path, force=True)
+    accuracies = [r["accuracy"] for r in run.metrics() if r["kind"] == "validation"]
+    assert accuracies[-1] < max(accuracies)
+    assert checkpoint.named(run.checkpoints, "best") == "step-00000060"
 
 
 @pytest.mark.parametrize("written", [0, 1])
