@@ -27,7 +27,7 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Make a directory of these files, names and contents, in one go.
 
     Raises:
-        OSError: it cannot be written, or is there; nothing new is left.
+        OSError: it cannot be written, or is there; nothing new is left, as after any other error.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(aside, ignore_errors=True)
@@ -37,7 +37,7 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
             write_through(aside / name, content)
         flush_directory(aside)
         aside.rename(path)
-    except OSError:
+    except BaseException:  # of a file that was to come, too
         shutil.rmtree(aside, ignore_errors=True)
         raise
     flush_directory(path.parent)

@@ -64,7 +64,7 @@ class Saver:
         self._forever = partial(_first, total=total, every=every, stretch=stretch)
         self._logbook = Logbook(run.metrics_file)
         self._thread: threading.Thread | None = None
-        self._failure: tuple[int, OSError] | None = None
+        self._failure: tuple[int, Exception] | None = None
 
     def save(self, train_state: TrainState, memory: Memory) -> None:
         """Checkpoint this state as "last", and as "best" where `memory` says that it is.
@@ -88,7 +88,7 @@ class Saver:
             self._thread = None
         if self._failure is not None:
             (step, error), self._failure = self._failure, None
-            raise cannot_write(self._run, error, f"the checkpoint of step {step}") from None
+            raise cannot_write(self._run, error, f"the checkpoint of step {step}") from error
 
     def __enter__(self) -> "Saver":
         return self
@@ -106,26 +106,45 @@ class Saver:
                 checkpoint.point(folder, "best", name)
             checkpoint.point(folder, "last", name)
             checkpoint.prune(folder, self._keep.keep_last, self._forever)
-        except OSError as error:
+        except Exception as error:  # whatever it is: a thread's own end would go unnoticed
             self._failure = taken.step, error
 
 
-def cannot_write(run: Run, error: OSError, what: str | None = None) -> SaveError:
-    """What to say where the disk, or its owner, refuses to take something."""
-    remedy = {
+def cannot_write(run: Run, error: Exception, what: str | None = None) -> SaveError:
+    """What to say where the disk, its owner, or want of memory keeps something from being saved."""
+    if what is None:
+        name = getattr(error, "filename", None)
+        what = Path(name).name if name else "a file"
+    last = next(iter(checkpoint.names(run.checkpoints)), None)
+    kept = f"{last} is whole" if last else "nothing had been saved yet"
+    again = f"convax train --resume {shlex.quote(str(run.path))}"
+    failed = f"{what} could not be written: {_reason(error)}"
+    return SaveError(f"{run.path}: {failed}; {kept}; {_remedy(error)}, then: {again}")
+
+
+_OF_THE_DISK = (OSError, checkpoint.CheckpointError)
+
+
+def _reason(error: Exception) -> str:
+    """One line."""
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    first = next(iter(said.splitlines()), "")
+    if isinstance(error, _OF_THE_DISK) and first:
+        return first
+    return f"{type(error).__name__}: {first}".removesuffix(": ")
+
+
+def _remedy(error: Exception) -> str:
+    if not isinstance(error, _OF_THE_DISK):
+        return "free some memory" if isinstance(error, MemoryError) else "report it as a bug"
+    return {
         errno.ENOSPC: "make room",
         errno.EDQUOT: "make room",
         errno.EROFS: "make it writable",
         errno.EACCES: "make it writable",
         errno.EPERM: "make it writable",
         errno.EFBIG: "raise the limit on the size of a file",
-    }.get(error.errno or 0, "look to the disk")
-    what = what or (Path(error.filename).name if error.filename else "a file")
-    last = next(iter(checkpoint.names(run.checkpoints)), None)
-    kept = f"{last} is whole" if last else "nothing had been saved yet"
-    again = f"convax train --resume {shlex.quote(str(run.path))}"
-    failed = f"{what} could not be written: {error.strerror}"
-    return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {again}")
+    }.get(getattr(error, "errno", None) or 0, "look to the disk")
 
 
 def _first(step: int, *, total: int, every: float, stretch: float) -> bool:

@@ -2,17 +2,19 @@
 
 import errno
 import os
+import threading
 
 import pytest
 
 import convax
-from convax.training import checkpoint, durable
+from convax.training import checkpoint, durable, loop
+from convax.training.checkpoint import DamagedError
 from convax.training.config import load_config
 from convax.training.loop import InterruptedRun
 from convax.training.run import open_run
 from convax.training.saver import Memory, SaveError
 from convax.training.stopping import Progress
-from tests.training.test_loop import Recorder, final_bytes
+from tests.training.test_loop import Metronome, Recorder, final_bytes
 
 
 def steps(run):
@@ -63,6 +65,38 @@ def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
     )
     with pytest.raises(SaveError, match=message):
         convax.train(load_config(tiny), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert sorted(e.name for e in run.checkpoints.iterdir()) == ["best", "last", "step-00000020"]
+    monkeypatch.undo()
+    assert final_bytes(convax.resume(run.path)) == final_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "MemoryError; step-00000020 is whole; free some memory"),
+        (DamagedError("last: damaged"), "last: damaged; step-00000020 is whole; look to the disk"),
+        (KeyError("a"), "KeyError: 'a'; step-00000020 is whole; report it as a bug"),
+    ],
+    ids=["memory", "damage", "bug"],
+)
+def test_a_save_that_fails_otherwise_is_no_saved_state(
+    whole, tiny, tmp_path, monkeypatch, command, error, said
+):
+    """A thread's error is nobody's: the run would say "state saved", and go on from before."""
+    write = checkpoint.safetensors.numpy.save
+
+    def fails(arrays):
+        if threading.current_thread().name == "saver" and arrays.get("step", 0) == 27:
+            raise error
+        return write(arrays)
+
+    monkeypatch.setattr(checkpoint.safetensors.numpy, "save", fails)
+    monkeypatch.setattr(loop, "Pace", lambda: Metronome(1, interrupt_at=27))
+    code, _, err = command("train", tiny, "--out", tmp_path / "run")
+    assert code == 2
+    assert f"the checkpoint of step 27 could not be written: {said}, then: convax train" in err
+    assert "state saved" not in err
     run = open_run(tmp_path / "run")
     assert sorted(e.name for e in run.checkpoints.iterdir()) == ["best", "last", "step-00000020"]
     monkeypatch.undo()
