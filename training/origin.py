@@ -7,10 +7,12 @@ A resumed run ends with the bytes of one that was never stopped only where these
                   not finite may be left out: that decides where a run ends, and no step
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
-    versions      of jax, jaxlib and numpy: another compiler rounds otherwise
+    versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
+                  pictures are streamed, as the fingerprint is then of files, and not of pixels
     device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
                   for its instructions, and divides sums among threads
     environment   CONVAX_LOWERING and XLA_FLAGS
+    settings      JAX's own, however they were set, of precision and random numbers
 
 The version of Python changes no bit, and is noted only.
 """
@@ -23,6 +25,7 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +42,37 @@ _FREE = (
     ("records",),
     ("training", "skip_nonfinite"),
 )
-_PACKAGES = ("convax.ops", "convax.model", "convax.training", "convax.training.data")
+_PACKAGES = ("convax.ops", "convax.model", "convax.training")
 _VARIABLES = ("CONVAX_LOWERING", "XLA_FLAGS")
+_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
 
 
 def origin(config: Config, fingerprint: str) -> dict[str, Any]:
     """All of the above as JSON, for ``run.json``."""
+    streamed = getattr(config.data, "stream", False)
+    packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
     return {
         "config": config.model_dump(mode="json", exclude_none=True),
         "data": fingerprint,
         "code": code_hash(),
-        "versions": {name: version(name) for name in ("jax", "jaxlib", "numpy")},
+        "versions": {name: version(name) for name in packages},
         "device": _device(),
         "environment": {name: os.environ.get(name, "") for name in _VARIABLES},
+        "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
     }
+
+
+def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """`now`, without what an earlier convax did not write down in `then`."""
+    kept = {key: value for key, value in now.items() if key in then or key != "settings"}
+    old = then.get("versions", {})
+    versions = {k: v for k, v in now["versions"].items() if k in old or k != "pillow"}
+    return kept | {"versions": versions}
 
 
 def condensed(whole: dict[str, Any]) -> dict[str, Any]:
@@ -93,10 +113,18 @@ def code_hash() -> str:
     """The SHA-256 of the sources that decide what a step computes."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
-        files = [f for f in resources.files(package).iterdir() if f.name.endswith(".py")]
-        for file in sorted(files, key=lambda f: f.name):
-            digest.update(f"{package}/{file.name}\0".encode() + file.read_bytes() + b"\0")
+        for path, file in _sources(resources.files(package), package):
+            digest.update(f"{path}\0".encode() + file.read_bytes() + b"\0")
     return digest.hexdigest()
+
+
+def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
+    """Every file of Python in a folder and those in it, with its path, in order."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _sources(entry, f"{path}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{path}/{entry.name}", entry
 
 
 def _device() -> str:

@@ -19,7 +19,7 @@ from .checkpoint import CheckpointError, DamagedError
 from .config import validate
 from .experiment import Experiment
 from .logbook import rewind
-from .origin import condensed, deciding, differences, origin
+from .origin import comparable, condensed, deciding, differences, origin
 from .progress import Display
 from .run import Run, RunError, circumstances, write_json
 from .saver import Memory
@@ -186,6 +186,7 @@ def _changes(
     """The differences between two origins, for people."""
     if not then:
         return ["run.json: does not say what made this run; without it, it is written anew"]
+    now = comparable(now, then)
     if isinstance(then.get("config"), str):  # run.json was written anew: the key is not known
         then, now = then | {"versions": dict(then["versions"])}, condensed(now)
         then["versions"] |= {k: now["versions"][k] for k in ("convax", "python")}
@@ -196,7 +197,7 @@ def _changes(
             then = then | {"config": full}
         then, now = ({**o, "config": deciding(o["config"])} for o in (then, now))
     lines = []
-    for name in ("config", "data", "code", "versions", "device", "environment"):
+    for name in ("config", "data", "code", "versions", "device", "environment", "settings"):
         label = {"config": "config.toml", "code": "convax"}.get(name, name)
         lines += differences({label: then.get(name)}, {label: now.get(name)})
     if then.get("data") != now.get("data"):

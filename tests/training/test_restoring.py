@@ -106,11 +106,13 @@ def test_what_a_run_may_change_freely(whole, stopped):
         ("device", 'device: "other" -> "cpu: '),
         ("versions", r'versions.jax: "0.1" -> "'),
         ("environment", r'environment.CONVAX_LOWERING: "plain" -> ""'),
+        ("settings", r"settings.jax_enable_x64: true -> false"),
     ],
 )
 def test_other_code_or_another_machine_is_refused(stopped, key, line):
     origin = stopped.info()["origin"]
     other = {"versions": {"jax": "0.1"}, "environment": {"CONVAX_LOWERING": "plain"}}
+    other["settings"] = {"jax_enable_x64": True}
     changed = {**origin[key], **other[key]} if key in other else "other"
     stopped.update_info(origin=origin | {key: changed})
     with pytest.raises(RunError, match=line):
@@ -194,7 +196,7 @@ def test_killed_behind_a_step_back_the_best_still_comes(whole, fallen_back):
 def test_under_changes_the_best_does_not_come_again(fallen_back):
     """The best of those that are saved from now on is, though one that is gone was better."""
     change_config(fallen_back, optimizer__learning_rate=300.0)
-    with pytest.raises(RunError, match="learning_rate: 0.01 -> 300.0"):
+    with pytest.raises(RunError, match=r"learning_rate: 0.01 -> 300\.0"):
         convax.resume(fallen_back.path)
     run = convax.resume(fallen_back.path, force=True)
     accuracies = [r["accuracy"] for r in run.metrics() if r["kind"] == "validation"]

@@ -1,0 +1,61 @@
+"""What decides the bytes of a run: which sources, settings and versions are looked at."""
+
+import shutil
+from importlib import resources
+from pathlib import Path
+
+import jax
+import pytest
+
+from convax.training import origin, restoring
+from convax.training.config import load_config
+from convax.training.experiment import prepare
+from convax.training.run import RunError, create_run
+
+
+def test_any_source_in_any_folder_decides(tmp_path, monkeypatch):
+    """One file more in a folder below operations, networks or training is another code."""
+    packages = {name: Path(str(resources.files(name))) for name in origin._PACKAGES}
+    for name, folder in packages.items():
+        shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(origin.resources, "files", lambda name: tmp_path / name)
+    code = origin.code_hash.__wrapped__
+    assert code() == origin.code_hash()
+    folders = {file.parent for file in tmp_path.rglob("*.py")}
+    assert tmp_path / "convax.training/augment" in folders
+    hashes = {code()}
+    for folder in folders:
+        (folder / "more.py").write_text("")
+        hashes.add(code())
+    assert len(hashes) == len(folders) + 1
+    (tmp_path / "convax.ops/notes.txt").write_text("decides nothing")
+    assert code() in hashes
+
+
+def test_settings_of_jax_are_compared_and_those_of_an_older_run_are_not_known(tiny, tmp_path):
+    experiment = prepare(load_config(tiny))
+    run = create_run(experiment.config, tmp_path / "run", experiment.card)
+    assert restoring.check_unchanged(run, experiment, force=False)
+    with jax.default_matmul_precision("highest"), pytest.raises(RunError) as caught:
+        restoring.check_unchanged(run, experiment, force=False)
+    assert '  settings.jax_default_matmul_precision: (none) -> "highest"' in str(caught.value)
+    old = run.info()["origin"]
+    del old["settings"]
+    run.update_info(origin=old)
+    with jax.default_matmul_precision("highest"):
+        assert restoring.check_unchanged(run, experiment, force=False)
+    # From here on they are.
+    with pytest.raises(RunError, match=r'matmul_precision: "highest" -> \(none\)'):
+        restoring.check_unchanged(run, experiment, force=False)
+
+
+def test_pillow_decides_where_it_decodes_while_training(tiny, monkeypatch):
+    config = load_config(tiny)
+    folder = load_config(
+        tiny, ['data={source="folder",path="x",channels=3,validation=0,size=[8,8],stream=true}']
+    )
+    versions = [origin.origin(c, "")["versions"].keys() for c in (config, folder)]
+    assert versions[1] - versions[0] == {"pillow"}
+    old, now = origin.origin(config, ""), origin.origin(folder, "")
+    assert "pillow" not in origin.comparable(now, old)["versions"]
+    assert origin.comparable(now, now) == now
