@@ -225,6 +225,8 @@ def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written
     assert restoring.skipping(stopped, experiment, None, 7).config == stopped.config()
     assert stopped.config().training.skip_nonfinite == 7
     assert stopped.info()["origin"]["config"]["training"]["skip_nonfinite"] == 7
+    restoring.skipping(stopped, experiment, None, 2**40)
+    assert stopped.config().training.skip_nonfinite == 2**31 - 1
 
 
 def test_a_damaged_best_checkpoint(tiny, tmp_path):
