@@ -112,14 +112,23 @@ class Saver:
 
 def cannot_write(run: Run, error: Exception, what: str | None = None) -> SaveError:
     """What to say where the disk, its owner, or want of memory keeps something from being saved."""
-    if what is None:
-        name = getattr(error, "filename", None)
-        what = Path(name).name if name else "a file"
+    remedy = {
+        errno.ENOSPC: "make room",
+        errno.EDQUOT: "make room",
+        errno.EROFS: "make it writable",
+        errno.EACCES: "make it writable",
+        errno.EPERM: "make it writable",
+        errno.EFBIG: "raise the limit on the size of a file",
+    }.get(getattr(error, "errno", None) or 0, "look to the disk")
+    if not isinstance(error, _OF_THE_DISK):
+        remedy = "free some memory" if isinstance(error, MemoryError) else "report it as a bug"
+    filename = getattr(error, "filename", None)
+    what = what or (Path(filename).name if filename else "a file")
     last = next(iter(checkpoint.names(run.checkpoints)), None)
     kept = f"{last} is whole" if last else "nothing had been saved yet"
     again = f"convax train --resume {shlex.quote(str(run.path))}"
     failed = f"{what} could not be written: {_reason(error)}"
-    return SaveError(f"{run.path}: {failed}; {kept}; {_remedy(error)}, then: {again}")
+    return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {again}")
 
 
 _OF_THE_DISK = (OSError, checkpoint.CheckpointError)
@@ -132,19 +141,6 @@ def _reason(error: Exception) -> str:
     if isinstance(error, _OF_THE_DISK) and first:
         return first
     return f"{type(error).__name__}: {first}".removesuffix(": ")
-
-
-def _remedy(error: Exception) -> str:
-    if not isinstance(error, _OF_THE_DISK):
-        return "free some memory" if isinstance(error, MemoryError) else "report it as a bug"
-    return {
-        errno.ENOSPC: "make room",
-        errno.EDQUOT: "make room",
-        errno.EROFS: "make it writable",
-        errno.EACCES: "make it writable",
-        errno.EPERM: "make it writable",
-        errno.EFBIG: "raise the limit on the size of a file",
-    }.get(getattr(error, "errno", None) or 0, "look to the disk")
 
 
 def _first(step: int, *, total: int, every: float, stretch: float) -> bool:
