@@ -9,7 +9,7 @@ import os
 import sys
 
 from . import cli_explain, cli_training, cli_use
-from .app import app, complain
+from .app import app, complain, leave
 
 __all__ = ["cli_explain", "cli_training", "cli_use", "main"]  # which put their commands into `app`
 
@@ -27,8 +27,7 @@ def main() -> None:
     except Exception as error:
         code = _explain(error)
         if _leaves_others(error):
-            sys.stdout.flush()
-            os._exit(code)  # JAX would wait for the others, who wait for this process
+            leave(code)
         sys.exit(code)
 
 

@@ -17,6 +17,7 @@ from .app import (
     app,
     complain,
     folder_of,
+    leave,
     one_of,
     refuse,
 )
@@ -291,12 +292,16 @@ def doctor() -> None:
 @contextmanager
 def _final_interrupt() -> Iterator[None]:
     """A second Ctrl-C, which does not wait for the state to be saved, is a line too."""
+    from convax.training.distributed import leaves_others
+
     try:
         yield
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         complain(
             "stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved"
         )
+        if leaves_others(stop):
+            leave(130)
         raise typer.Exit(130) from None
 
 

@@ -194,13 +194,16 @@ def give_up(diagnose: Callable[..., Exception], run: Run, *found: Any) -> Except
 def watched(run: Path) -> Iterator[None]:
     """Say clearly in the block that another process is gone.
 
+    What convax itself says, and what all processes know of, may have such words in a path.
+
     Raises:
         LostProcessError: it is.
     """
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
-        if jax.process_count() == 1 or not _BROKEN.search(str(error)):
+        known = type(error).__module__.startswith("convax.") or _known_to_all(error)
+        if jax.process_count() == 1 or known or not _BROKEN.search(str(error)):
             raise
         last = checkpoint.named(run / "checkpoints", "last")
         saved = f"the last checkpoint is {last}" if last else "nothing had been saved yet"
@@ -211,11 +214,15 @@ def watched(run: Path) -> Iterator[None]:
         ) from None
 
 
-def leaves_others(error: Exception) -> bool:
+def leaves_others(error: BaseException) -> bool:
     """Whether other processes wait for this one, which stops for a reason of its own."""
     common = ("InterruptedRun", "NonFiniteError", "ProcessError")
-    known = type(error).__name__ in common or AGREED in getattr(error, "__notes__", ())
+    known = type(error).__name__ in common or _known_to_all(error)
     return jax.distributed.is_initialized() and not known
+
+
+def _known_to_all(error: BaseException) -> bool:
+    return AGREED in getattr(error, "__notes__", ())
 
 
 # What collectives say whose other end is gone.

@@ -31,8 +31,8 @@ from .nonfinite import NonFiniteError
 from .paths import named_leaves
 from .progress import Display, Silent, describe
 from .report import draw_experiment, reported_split
-from .run import Run, RunError, create_run, open_run
-from .saver import Memory, Saver, cannot_write
+from .run import Run, RunError, create_run, open_run, study_of
+from .saver import Memory, Saver, disk_watched
 from .signals import signals_noted
 from .step import TrainState, make_train_steps
 from .tensorboard import check_records, followed
@@ -124,6 +124,7 @@ def resume(
     with distributed.watched(Path(path)), ExitStack() as locked:
         with distributed.together("resume"):
             if distributed.is_first():
+                _check_alone(Path(path))
                 restoring.complete(Run(Path(path)))
         with distributed.together("resume"):
             run = open_run(path)
@@ -164,6 +165,19 @@ def resume(
     return run
 
 
+def _check_alone(path: Path) -> None:
+    """Refuse a run that goes on with others, in a program that rounds otherwise than its own.
+
+    Raises:
+        RunError: names its study.
+    """
+    if study_of(path) is not None:
+        raise RunError(
+            f"{path}: one of the runs of a study that has not ended, and alone it would be rounded "
+            f"otherwise; continue the study: {Run(path).again}"
+        )
+
+
 def _fit(
     run: Run,
     experiment: Experiment,
@@ -176,7 +190,7 @@ def _fit(
     """Train, and test the best; what the disk refuses to take is said in one line."""
     display.note(_opening_line(run, experiment, layout, int(train_state.step)))
     train_state = layout.put(train_state)
-    try:
+    with disk_watched(run):
         with closing(display):
             train_steps = _compile(run, experiment, layout, train_state, display)
             eval_step = layout.evaluating(make_eval_step_of(layout.spread(experiment)))
@@ -187,8 +201,6 @@ def _fit(
         if memory.reason:
             display.note(f"stopped early: {memory.reason}")
         finish(run, experiment, layout, eval_step, train_state, memory.reason, display)
-    except OSError as error:
-        raise cannot_write(run, error) from None
 
 
 def _steps(

@@ -11,7 +11,6 @@ the state just before, and ``nonfinite.json`` says what there is to know of the 
 """
 
 import math
-import shlex
 from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any, NamedTuple
@@ -27,7 +26,7 @@ from .experiment import Experiment, step_keywords
 from .loss_scale import never
 from .paths import named_leaves
 from .preprocess import preprocess
-from .run import Run, write_json
+from .run import Run, study_of, write_json
 from .step import WATCHED, TrainState, make_train_step, step_key
 
 
@@ -68,10 +67,11 @@ def give_up(
     write_json(run.path / "nonfinite.json", record | examine(experiment, train_state, *batch))
     run.update_info(status="diverged", diverged_at_step=odd.step)
     lower = f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
-    skip = f"convax train --resume {shlex.quote(str(run.path))} --skip-nonfinite 10"
+    skip = f"; or leave out such steps: {run.again} --skip-nonfinite 10"
+    skip = "" if study_of(run.path) else skip  # a study goes on with its other runs
     return NonFiniteError(
         f"{run.path}: {odd.metric} is {odd.value} at step {odd.step}; the state before it is "
-        f"saved, nonfinite.json says more\n{lower}; or leave out such steps: {skip}"
+        f"saved, nonfinite.json says more\n{lower}{skip}"
     )
 
 

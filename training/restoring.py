@@ -10,7 +10,6 @@ else is left, and with those metrics that can be read; ``run.json`` notes it.
 """
 
 import contextlib
-import shlex
 import shutil
 from typing import Any, NamedTuple
 
@@ -73,7 +72,7 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     if changes and not force:
         listed = "\n".join(f"  {line}" for line in changes)
         anew = "(without config.toml it is written as it was) " if _of_config(changes) else ""
-        again = f"convax train --resume {shlex.quote(str(run.path))} --force"
+        again = f"{run.again} --force"
         raise RunError(
             f"{run.path}: not what it was when this run began:\n{listed}\n"
             f"restore it {anew}or go on to another result with: {again}"
@@ -157,7 +156,7 @@ def newest_whole(
         return None
     what = "every checkpoint" if without_best is None else "the best checkpoint"
     way = "begin anew" if without_best is None else "go on without it"
-    again = f"convax train --resume {shlex.quote(str(run.path))} --force"
+    again = f"{run.again} --force"
     raise RunError(f"{run.path}: {what} is damaged; restore it, or {way} with: {again}")
 
 
@@ -173,7 +172,7 @@ def keep_metrics(run: Run, found: Found | None, *, force: bool) -> None:
         raise RunError(
             f"{run.metrics_file}: damaged: not what was logged, which decides nothing of "
             "the training; restore it, or go on with the lines that can be read: "
-            f"convax train --resume {shlex.quote(str(run.path))} --force"
+            f"{run.again} --force"
         )
     assert found is not None
     note(run, ["metrics.jsonl: damaged; lines that cannot be read were dropped"])

@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
@@ -124,10 +125,25 @@ class Run(NamedTuple):
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError):
-            raise RunError(
-                f"{path}: damaged: not JSON; remove it, and `convax train --resume {self.path}` "
-                "writes it anew"
-            ) from None
+            raise RunError(f"{path}: damaged: not JSON; {self._remedy(name)}") from None
+
+    @property
+    def again(self) -> str:
+        """The command that continues it; that of its study, where it has to go on with that."""
+        try:
+            whole = study_of(self.path)
+        except RunError:  # what is wrong with study.json is said when it is needed
+            whole = self.path.parent
+        return f"convax train --resume {shlex.quote(str(whole or self.path))}"
+
+    def _remedy(self, name: str) -> str:
+        """What to do about a JSON file that cannot be read."""
+        if name == "study.json":
+            return (
+                "restore it; without it there is no study to resume, and each run in it goes on "
+                "by itself, rounded otherwise"
+            )
+        return f"remove it, and `{self.again}` writes it anew"
 
 
 def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
@@ -182,10 +198,26 @@ def open_run(path: str | Path) -> Run:
         run.config()
     except ConfigError as error:
         raise RunError(
-            f"{error}\n{path}: correct it, or remove it, and `convax train --resume {path}` writes "
-            "config.toml as it was"
+            f"{error}\n{path}: correct it, or remove it, and `{run.again}` writes config.toml as "
+            "it was"
         ) from None
     return run
+
+
+def study_of(run: Path) -> Path | None:
+    """The study that this run directory has to go on with: it lists it, and has not ended.
+
+    Raises:
+        RunError: its ``study.json`` cannot be read.
+    """
+    for path in (run, run.resolve()):  # a link beside the study, and one within
+        if (path.parent / "study.json").is_file():
+            about = Run(path.parent).read_json("study.json")
+            members = about.get("members")
+            listed = isinstance(members, dict) and path.name in members
+            if listed and about.get("status") != "finished":
+                return path.parent
+    return None
 
 
 def free_name(folder: Path, stem: str) -> Path:
@@ -196,7 +228,12 @@ def free_name(folder: Path, stem: str) -> Path:
 
 def write_json(path: Path, values: Any) -> None:
     """Replace a JSON file in one go."""
-    durable.replace(path, (json.dumps(values, indent=2) + "\n").encode())
+    durable.replace(path, as_json(values))
+
+
+def as_json(values: Any) -> bytes:
+    """What stands in a JSON file."""
+    return (json.dumps(values, indent=2) + "\n").encode()
 
 
 def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:

@@ -10,8 +10,9 @@ than a step back; the best; and for good the first one in each stretch of `keep_
 
 import errno
 import math
-import shlex
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,9 +127,23 @@ def cannot_write(run: Run, error: Exception, what: str | None = None) -> SaveErr
     what = what or (Path(filename).name if filename else "a file")
     last = next(iter(checkpoint.names(run.checkpoints)), None)
     kept = f"{last} is whole" if last else "nothing had been saved yet"
-    again = f"convax train --resume {shlex.quote(str(run.path))}"
+    if (run.path / "study.json").is_file():
+        kept = "what its runs have saved is whole"
     failed = f"{what} could not be written: {_reason(error)}"
-    return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {again}")
+    return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {run.again}")
+
+
+@contextmanager
+def disk_watched(run: Run) -> Iterator[None]:
+    """Say in one line what the disk refuses to take in the block.
+
+    Raises:
+        SaveError: see `cannot_write`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(run, error) from None
 
 
 _OF_THE_DISK = (OSError, checkpoint.CheckpointError)

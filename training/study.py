@@ -32,7 +32,8 @@ from .results import (
     results_of,
     spread_lines,
 )
-from .run import Run, RunError, circumstances, create_run, open_run, write_json
+from .run import Run, RunError, as_json, circumstances, create_run, open_run, write_json
+from .saver import disk_watched
 from .sweep import keys_of, member_config, points
 from .sweep_picture import draw_sweep
 from .tensorboard import check_records
@@ -154,18 +155,21 @@ def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Con
 
 
 def _create(config: Config, out: Path, members: Mapping[str, Keys], form: Form) -> Study:
+    """Make its directory, all of it or nothing."""
+    taken = RunError(
+        f"{out}: exists already; choose another --out, or continue it with "
+        f"`convax train --resume {out}`"
+    )
+    if out.exists():
+        raise taken
+    about = {"status": "running", "form": form, "members": dict(members)} | circumstances()
+    files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
     try:
-        out.mkdir(parents=True)
-    except FileExistsError:
-        raise RunError(
-            f"{out}: exists already; choose another --out, or continue it with "
-            f"`convax train --resume {out}`"
-        ) from None
+        durable.write_folder(out, files)
     except OSError as error:
+        if out.exists():  # somebody was faster
+            raise taken from None
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None
-    durable.replace(out / "study.toml", to_toml(config).encode())
-    about = {"status": "running", "form": form, "members": dict(members)}
-    write_json(out / FILE, about | circumstances())  # the last: it makes it a study
     return Study(out)
 
 
@@ -184,11 +188,12 @@ def _go_on(
     programs = _programs(config, info["members"])
     with closing(display):
         _train_programs(study, programs, display, ready, force)
-    results = write_results(study)
-    lines = spread_lines(results) if config.sweep is None else best_lines(results)
-    for line in [*as_table(results, config.stop.metric), *lines]:
-        display.note(line)
-    write_json(study.path / FILE, info | {"status": "finished"})
+    with disk_watched(Run(study.path)):
+        results = write_results(study)
+        lines = spread_lines(results) if config.sweep is None else best_lines(results)
+        for line in [*as_table(results, config.stop.metric), *lines]:
+            display.note(line)
+        write_json(study.path / FILE, info | {"status": "finished"})
     if len(results["diverged"]) == len(results["members"]):
         raise NonFiniteError(
             f"{study.path}: all {len(results['members'])} networks diverged; lower "
@@ -216,6 +221,7 @@ def _train_programs(study: Study, programs, display: Display, ready, force: bool
 
 
 def _has_ended(run: Run) -> bool:
+    restoring.complete(run)
     return (run.path / "config.toml").is_file() and run.info()["status"] in (
         "finished",
         "diverged",

@@ -38,7 +38,7 @@ from .nonfinite import NonFiniteError
 from .progress import Display, Silent
 from .results import spread_of
 from .run import Run
-from .saver import Memory, Saver
+from .saver import Memory, Saver, disk_watched
 from .signals import signals_noted
 from .step import Metrics, TrainState, make_train_steps
 from .tensorboard import followed
@@ -119,14 +119,16 @@ def fit_together(
         Signals that came too late to interrupt this.
 
     Raises:
-        RunError: a member is in use, has changed or is damaged.
+        RunError: a member is in use, has changed or is damaged; or the disk refuses to take
+            something.
         InterruptedRun: Ctrl-C or SIGTERM; all states were saved.
     """
     with ExitStack() as stack:
         for member in members:
             stack.enter_context(lock.held(member.run.path))
         standing = [_standing(member, display, force) for member in members]
-        return _Fit(members, standing, form, whole, display, stack).go()
+        with disk_watched(whole):
+            return _Fit(members, standing, form, whole, display, stack).go()
 
 
 def _standing(member: Member, display: Display, force: bool) -> _Standing:
@@ -195,14 +197,16 @@ class _Fit:
 
     def go(self) -> list[int]:
         """Steps, evaluations and checkpoints until all have ended; then the tests."""
-        with signals_noted() as signals:
+        with signals_noted() as signals, ExitStack() as saved:
+            for books in self.books:  # a second signal kills no save
+                saved.callback(books.saver.wait)
             if self.training:
                 self._train(signals)
         for i, books in enumerate(self.books):
             if not self.ended[i]:
-                books.saver.wait()
                 about = (books.run, books.experiment, books.layout, books.eval_step)
-                finish(*about, self._state(i), books.memory.reason, books.display, draw=False)
+                with disk_watched(books.run):
+                    finish(*about, self._state(i), books.memory.reason, books.display, draw=False)
         return signals
 
     def _train(self, signals: list[int]) -> None:
@@ -236,7 +240,8 @@ class _Fit:
                 for i in taking:
                     own = {name: values[i] for name, values in metrics.items()}
                     done, fine = chunk[0 if self.shared else i], int(steps[i]) - start
-                    self._after_chunk(i, done, count, fine, own, save=stop)
+                    with disk_watched(self.members[i].run):
+                        self._after_chunk(i, done, count, fine, own, save=stop)
                 if whole and chunk[0].reported:
                     going = [i for i in taking if not self.ended[i]]
                     self._report(chunk[0], going, metrics["loss"][going, :count])

@@ -7,14 +7,15 @@ import subprocess
 import sys
 import time
 
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import convax
-from convax.training import checkpoint
+from convax.training import checkpoint, distributed, loop
 from convax.training.config import load_config
-from convax.training.run import open_run
+from convax.training.run import RunError, open_run
 from tests.tiny import write_tiny
 
 HEARTBEAT = 10  # seconds
@@ -188,3 +189,35 @@ def test_nothing_tells_the_processes_apart(tiny):
     assert done.returncode == 2
     assert "nothing here tells the processes apart: give --coordinator HOST:PORT" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_what_has_such_words_in_a_path_is_no_lost_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    known = ValueError("runs/gloo-test: no peer")
+    known.add_note(distributed.AGREED)
+    for error in (RunError("runs/gloo-test: exists already"), known):
+        with pytest.raises(ValueError, match="gloo-test") as caught, distributed.watched(tmp_path):
+            raise error
+        assert caught.value is error
+    lost = pytest.raises(distributed.LostProcessError, match=r"\(Connection closed by peer\); noth")
+    for broken in (ValueError, RuntimeError):  # as JAX says it
+        with lost, distributed.watched(tmp_path):
+            raise broken("FAILED_PRECONDITION: Gloo all-reduce failed: Connection closed by peer")
+
+
+def test_a_final_ctrl_c_does_not_wait_for_the_others(command, tiny, monkeypatch):
+    """JAX would, in the end of the process, for as long as `--patience` says."""
+
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    def leave(code):
+        raise SystemExit(f"left with {code}")
+
+    monkeypatch.setattr(loop, "train", stop)
+    monkeypatch.setattr(os, "_exit", leave)
+    assert command("train", tiny)[0] == 130
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    code, _, err = command("train", tiny)
+    assert code == "left with 130"
+    assert err.startswith("error: stopped at once by Ctrl-C")

@@ -1,8 +1,12 @@
 """Many networks in one program: each is what it would be alone, whatever happens to the others."""
 
+import errno
 import json
 import math
+import os
 import shutil
+import signal
+import time
 
 import jax
 import numpy as np
@@ -10,13 +14,14 @@ import pytest
 import safetensors.numpy
 
 import convax
-from convax.training import together
+from convax.training import durable, together
+from convax.training import study as study_module
 from convax.training.config import load_config
 from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.members import TRACED, program_of
-from convax.training.run import RunError, open_run
-from convax.training.saver import Saver
-from convax.training.study import Study, resume_study, train_study, write_results
+from convax.training.run import Run, RunError, open_run
+from convax.training.saver import SaveError, Saver, cannot_write
+from convax.training.study import Study, is_study, resume_study, train_study, write_results
 from tests.training.test_loop import Metronome, Recorder, final_bytes
 
 SEEDS = (0, 5)
@@ -135,13 +140,31 @@ def test_members_are_ordinary_runs(studies, command):
     assert (run / "plots" / "curves.png").is_file()
 
 
+class SignalledAgain(Saver):
+    """A second SIGTERM comes while what the first one asked for is being saved."""
+
+    def _write(self, taken, memory, logged):
+        if taken.step % 20:
+            time.sleep(0.1)
+            os.kill(os.getpid(), signal.SIGTERM)
+        super()._write(taken, memory, logged)
+
+
 @pytest.mark.parametrize(("form", "interrupt_at"), [("map", 7), ("vmap", 40)])
 def test_an_interrupted_study_resumes_to_the_same_bytes(
-    studies, tiny, tmp_path, form, interrupt_at
+    studies, tiny, tmp_path, monkeypatch, form, interrupt_at
 ):
-    out = tmp_path / "study"
-    with pytest.raises(InterruptedRun, match=r"--resume .*study"):
-        train_study(load_config(tiny), out, seeds=SEEDS, form=form, display=Recorder(interrupt_at))
+    out, fatal = tmp_path / "study", []
+    monkeypatch.setattr(together, "Saver", SignalledAgain)
+    before = signal.signal(signal.SIGTERM, lambda *_: fatal.append("would have ended the process"))
+    try:
+        with pytest.raises(InterruptedRun, match=r"--resume .*study"):
+            display = Recorder(interrupt_at)
+            train_study(load_config(tiny), out, seeds=SEEDS, form=form, display=display)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert fatal == []
+    monkeypatch.undo()
     resumed = resume_study(out)
     assert bytes_of(resumed) == bytes_of(studies[form])
     for name in resumed.members:
@@ -182,6 +205,128 @@ def test_a_study_killed_while_it_is_made(studies, tiny, tmp_path):
     (study.path / "study.json").write_text(json.dumps(about | {"status": "running"}))
     shutil.rmtree(study.run("seed-0").path)
     assert bytes_of(resume_study(study.path)) == bytes_of(studies["map"])
+
+
+@pytest.mark.parametrize("at", ["circumstances", "study.toml", "study.json"])
+def test_a_study_killed_before_it_is_one_can_be_started_again(tiny, tmp_path, monkeypatch, at):
+    def dies(*_):
+        raise Killed
+
+    def write(path, content):
+        path.write_bytes(content[:9])
+        if at in path.name:
+            raise Killed
+
+    out = tmp_path / "study"
+    if at == "circumstances":
+        monkeypatch.setattr(study_module, at, dies)
+    else:
+        monkeypatch.setattr(durable, "write_through", write)
+    with pytest.raises(Killed):
+        train_study(load_config(tiny), out, seeds=SEEDS)
+    assert not out.exists()
+    monkeypatch.undo()
+    monkeypatch.setattr(study_module, "_go_on", dies)
+    with pytest.raises(Killed):
+        train_study(load_config(tiny), out, seeds=SEEDS)
+    assert is_study(out)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    with pytest.raises(RunError, match=r"study: exists already; .* `convax train --resume "):
+        train_study(load_config(tiny), out, seeds=SEEDS)
+
+
+def test_a_study_that_cannot_be_made_is_one_line(tiny, tmp_path):
+    with pytest.raises(RunError, match=r"tiny\.toml/study: cannot be created: Not a directory"):
+        train_study(load_config(tiny), tiny / "study", seeds=SEEDS)
+
+
+@pytest.fixture
+def unfinished(studies, tmp_path):
+    """A copy of a study whose results are not written, and one of whose runs has not ended."""
+    study = Study(shutil.copytree(studies["map"].path, tmp_path / "study"))
+    (study.path / "study.json").write_text(json.dumps(study.info() | {"status": "running"}))
+    study.run("seed-0").update_info(status="running")
+    return study
+
+
+def test_a_run_of_an_unfinished_study_goes_on_with_it_alone(unfinished, command, monkeypatch):
+    """In the program of one network it would be rounded otherwise."""
+    run = unfinished.run("seed-0").path
+    monkeypatch.chdir(run)
+    for path, study in ((run, unfinished.path), (".", unfinished.path)):
+        for more in ([], ["--force"], ["--skip-nonfinite=1"]):
+            code, _, err = command("train", "--resume", path, *more)
+            assert (code, err.count("\n")) == (2, 1), err
+            assert err.startswith(f"error: {path}: one of the runs of a study that has not ended")
+            assert err.endswith(f"; continue the study: convax train --resume {study}\n")
+    # A folder beside the runs is none of them, and once the study has ended they stand alone.
+    other = shutil.copytree(unfinished.run("seed-5").path, unfinished.path / "copy")
+    assert "copy: this run is finished" in command("train", "--resume", other)[2]
+    resume_study(unfinished.path)
+    assert "seed-0: this run is finished" in command("train", "--resume", run)[2]
+    (unfinished.path / "study.json").write_text('{"members": 2}')  # of somebody else
+    assert "seed-0: this run is finished" in command("train", "--resume", run)[2]
+
+
+def test_messages_about_a_run_of_a_study_name_the_study(unfinished):
+    run = unfinished.run("seed-0")
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    again = f"convax train --resume {unfinished.path}"
+    text = "a file could not be written: No space left on device"
+    assert str(cannot_write(run, full)) == (
+        f"{run.path}: {text}; step-00000060 is whole; make room, then: {again}"
+    )
+    assert str(cannot_write(Run(unfinished.path), full)) == (
+        f"{unfinished.path}: {text}; what its runs have saved is whole; make room, then: {again}"
+    )
+    run.update_info(origin=run.info()["origin"] | {"code": "other"})
+    with pytest.raises(RunError, match=f"another result with: {again} --force$"):
+        resume_study(unfinished.path)
+    (run.path / "run.json").write_text("{")
+    with pytest.raises(RunError, match=f"not JSON; remove it, and `{again}` writes it anew"):
+        resume_study(unfinished.path)
+
+
+def test_a_run_json_that_is_gone_is_written_anew(studies, unfinished):
+    for name in unfinished.members:
+        (unfinished.run(name).path / "run.json").unlink()
+    assert bytes_of(resume_study(unfinished.path)) == bytes_of(studies["map"])
+
+
+def test_a_damaged_study_json_is_to_be_restored(unfinished, command):
+    run = unfinished.run("seed-0")
+    (unfinished.path / "study.json").write_text("{")
+    for path in (unfinished.path, run.path):
+        code, _, err = command("train", "--resume", path)
+        assert code == 2
+        assert "study.json: damaged: not JSON; restore it; without it there is no study" in err
+        assert err.count("\n") == 1
+    assert run.again == f"convax train --resume {unfinished.path}"
+
+
+def test_a_full_disk_is_one_line(tiny, tmp_path, monkeypatch):
+    log = Run.log
+
+    def full(run, record):
+        if run.path.name == "seed-5" and record["kind"] == "validation":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        log(run, record)
+
+    monkeypatch.setattr(Run, "log", full)
+    message = (
+        "study/seed-5: a file could not be written: No space left on device; nothing had been "
+        r"saved yet; make room, then: convax train --resume \S*/study$"
+    )
+    with pytest.raises(SaveError, match=message):
+        train_study(load_config(tiny, FEW), tmp_path / "study", seeds=SEEDS)
+    monkeypatch.undo()
+    monkeypatch.setattr(
+        study_module,
+        "write_results",
+        lambda _: full(Run(tmp_path / "seed-5"), {"kind": "validation"}),
+    )
+    with pytest.raises(SaveError, match=r"study: a file could not be written: .* runs have saved"):
+        resume_study(tmp_path / "study")
 
 
 def test_a_finished_study_is_not_resumed(studies):

@@ -1,6 +1,9 @@
 """The batches of a run, in order: gathered from memory, or decoded ahead from files."""
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable, Generator
 from typing import Any
 
@@ -89,6 +92,17 @@ def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: i
 
 
 def _leave_signals(worker: int, workers: int) -> None:
-    """Ctrl-C reaches every process of a terminal; what to do about it is the first one's affair."""
+    """Ctrl-C reaches every process of a terminal, and SIGTERM every one of a job.
+
+    What to do about them is the first one's affair. When it is gone, this one goes, too.
+    """
     del worker, workers
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    if (parent := multiprocessing.parent_process()) is not None:
+        threading.Thread(target=_go_with, args=(parent,), name="parent", daemon=True).start()
+
+
+def _go_with(parent: Any) -> None:
+    parent.join()
+    os._exit(1)

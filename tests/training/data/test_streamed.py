@@ -1,6 +1,10 @@
 """Pictures left in their files: the same images and batches as in memory, and what can go wrong."""
 
+import contextlib
+import os
 import shutil
+import signal
+import subprocess
 import sys
 
 import numpy as np
@@ -99,6 +103,41 @@ def test_without_grain(folder, monkeypatch):
     batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
     with pytest.raises(DataError, match=r'needs Grain.*pip install "convax\[stream\]"'):
         next(batches)
+
+
+READS = """
+import os, signal, sys
+from convax.training.data import load_folder, read_batches
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    split = load_folder(sys.argv[1], size=[8, 6], channels=3, stream=True, workers=2).train
+    batches = read_batches(split, seed=0, batch_size=4, start=0, stop=1000)
+    for _ in range(4):  # both workers are there
+        next(batches)
+    os.killpg(0, signal.SIGTERM)
+    for _ in range(40):
+        next(batches)
+    print("read", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_workers_outlive_a_signal_to_all_but_not_the_first_process(folder):
+    """SLURM and systemd send SIGTERM to each process of a job; a kill of the first one ends all."""
+    pytest.importorskip("grain")
+    script = folder / "reads.py"
+    script.write_text(READS)
+    arguments = [sys.executable, str(script), str(folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, start_new_session=True, **pipes) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "read\n"
+            process.kill()
+            process.communicate(timeout=20)  # the pipe ends with the last one that holds it
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize(
