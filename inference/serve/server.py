@@ -48,10 +48,11 @@ def serve(
         RunError, CheckpointError, EnsembleError, CalibrationError: as `predictor.load`.
     """
     check_installed()
+    from ..ensemble import runs_of
     from ..predictor import load
 
     with listen(host, port) as listener:
-        service = Service(load(run, **loading), limits or Limits(), run)
+        service = Service(load(run, **loading), limits or Limits(), runs_of(run)[0])
         bound = listener.getsockname()[1]
         address = f"http://{in_address(host)}:{bound}"
         print(f"serving {run} at {address}/   (Ctrl-C stops it)")
