@@ -181,7 +181,15 @@ for size, shape in CONVNEXT.items():
     )
 
 
-ONE_OF_EACH = "alexnet spp_net wide_resnet mobilenet_v2 vgg16_bn resnet50 convnext_tiny".split()
+ONE_OF_EACH = [
+    "alexnet",
+    "spp_net",
+    "wide_resnet",
+    "mobilenet_v2",
+    "vgg16_bn",
+    "resnet50",
+    "convnext_tiny",
+]
 
 
 @pytest.mark.parametrize(
