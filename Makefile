@@ -29,7 +29,7 @@ test-plain: $(VENV)/.develop  ## operations and networks once more, in their pla
 	CONVAX_LOWERING=plain $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
 
 test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow $(TESTS)
+	XLA_FLAGS="$${XLA_FLAGS-}" $(BIN)/python -m pytest -n $(WORKERS) -m slow $(TESTS)
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof

@@ -82,6 +82,7 @@ def predict(
 
     from convax.inference.answering import pictures_of, tell
     from convax.inference.compile_cache import keep_compiled
+    from convax.inference.ensemble import runs_of
     from convax.inference.predictor import load
     from convax.inference.sheet import write_sheet
 
@@ -103,7 +104,9 @@ def predict(
     )
     masks = predictor.task.name == "segmentation"
     pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
-    told = tell(predictor, run, pictures, failed, invert=invert, top=top, out=out, batch=batch)
+    told = tell(
+        predictor, runs_of(run)[0], pictures, failed, invert=invert, top=top, out=out, batch=batch
+    )
     told = printed(followed(told, len(pictures)), "json" if as_json else form)
     if html is None:
         deque(told, maxlen=0)

@@ -11,6 +11,7 @@ each image, or any function of the outputs: `explain.target`. All of them are pu
 arrays, for `jax.jit`, with `net` and a layer's path bound by `functools.partial`.
 """
 
+from ..model import kernels
 from .classic import CLASSIC, apply_kernel
 from .explanation import ExplainError, Explanation, explain_image, target_of
 from .feature_maps import feature_maps
@@ -40,6 +41,7 @@ __all__ = [
     "heatmap",
     "input_gradient",
     "integrated_gradients",
+    "kernels",
     "last_map",
     "nearest_neighbours",
     "nearness",

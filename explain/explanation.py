@@ -10,7 +10,7 @@ from jax import Array
 
 from ..model import Layer
 from ..model.layer import Params, State
-from ..training.preprocess import Preprocessing, preprocess
+from ..training.preprocess import Preprocessing, preprocess, preprocess_masks
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
 from .integrated_gradients import integrated_gradients
@@ -112,8 +112,10 @@ def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | Non
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
     apply: Any = jax.jit(predictor.net.apply)
     outputs, _ = apply(predictor.params, predictor.state, x)
-    mask = np.asarray(outputs.argmax(axis=-1)[0] == k)
-    return pixels(mask if mask.any() else np.ones_like(mask), k)
+    here = preprocess_masks(jnp.ones((1, *image.shape[:2]), jnp.uint8), predictor.preprocessing)
+    real = np.asarray(here[0] == 1)  # not padding
+    mask = np.asarray(outputs.argmax(axis=-1)[0] == k) & real
+    return pixels(mask if mask.any() else real, k)
 
 
 def _maps(

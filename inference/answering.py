@@ -83,7 +83,7 @@ def tell(
             numbered.
         batch: how many pictures the network is given at once.
     """
-    within = {picture.source: picture.within for picture in pictures}
+    within = {picture.source: picture.within for picture in reversed(pictures)}  # the first named
     say = predictor.task.predict(predictor, run)
     written: set[Path] = set()
 

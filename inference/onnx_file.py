@@ -206,7 +206,7 @@ def _quiet() -> Iterator[None]:
 
 @contextmanager
 def _restored(*modules: ModuleType) -> Iterator[None]:
-    """With the functions of `modules` as they were: jax2onnx 0.17.1 leaves a `jnp.cumsum` of its own."""
+    """`modules` are left as they were: jax2onnx 0.17.1 leaves a `jnp.cumsum` of its own."""
     before = [dict(vars(module)) for module in modules]
     try:
         yield

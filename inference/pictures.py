@@ -113,14 +113,16 @@ def decoded(
     """Batches of sources with what is wrong with each, and the answers for those that are right.
 
     Pillow's warnings are silenced between one batch and the next alone: the setting is one for all
-    threads, and in between the caller's own code runs. An error of the sources themselves is raised
-    behind the answers to those before it.
+    threads, and in between the caller's own code runs. An error of the sources themselves, or a
+    source that is no picture of any kind, is raised behind the answers to those before it.
     """
     broken: list[Exception] = []
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
 
         def begin() -> list[tuple[Any, Future[np.ndarray]]]:
             begun: list[tuple[Any, Future[np.ndarray]]] = []
+            if broken:
+                return begun
             try:
                 for source in islice(sources, batch):
                     begun.append((source, pool.submit(decode, source)))
@@ -129,27 +131,32 @@ def decoded(
             return begun
 
         with data.quiet_pillow():
-            coming = _gathered(begin())
+            coming = _gathered(begin(), broken)
         while coming:
             here = coming
             with data.quiet_pillow():
                 following = begin()
                 images = [image for _, image in here if isinstance(image, np.ndarray)]
                 answers = answer(images) if images else np.zeros(0)
-                coming = _gathered(following)
+                coming = _gathered(following, broken)
             yield [(s, i if isinstance(i, DataError) else None) for s, i in here], answers
         if broken:
             raise broken[0]
 
 
-def _gathered(futures: list[tuple[Any, "Future[np.ndarray]"]]) -> list[tuple[Any, Any]]:
-    """Each source with its image, or its error."""
+def _gathered(
+    futures: list[tuple[Any, "Future[np.ndarray]"]], broken: list[Exception]
+) -> list[tuple[Any, Any]]:
+    """Each source with its image, or its error; up to one that is not to be passed over."""
     found: list[tuple[Any, Any]] = []
     for source, future in futures:
         try:
             found.append((source, future.result()))
         except DataError as error:
             found.append((source, error))
+        except Exception as error:
+            broken.insert(0, error)  # ahead of what came while more were read
+            break
     return found
 
 

@@ -86,7 +86,7 @@ class Predictor:
             TypeError: any other dtype.
             DataError: one of Pillow's images is damaged.
         """
-        if isinstance(images, (list, tuple)) and images:
+        if isinstance(images, (list, tuple)):
             images = self._stacked(images)
         images = np.asarray(images)
         if images.shape == self.image_shape != (1, 1, 1):  # which may as well be (N, H, W)
@@ -203,7 +203,7 @@ class Predictor:
             images = [as_image(picture, self.image_shape) for picture in pictures]
         if any(image.dtype != np.uint8 for image in images):
             images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
-        return np.stack(images)
+        return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
 
     def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
         """A picture file, of any size, grey or colour, as one image for this network.

@@ -134,8 +134,10 @@ def confusion(counts: np.ndarray, classes: Sequence[str]) -> Chart:
 
         picture = np.full((K, K, 4), to_rgba(ORANGE))  # over the page: right for light and dark
         picture[..., 3] = heat
-        picture[np.arange(K), np.arange(K)] = to_rgba(GREY, 0.25)
-        ax.imshow(picture)
+        ax.imshow(
+            picture, interpolation="none"
+        )  # the pixels themselves, however large they are drawn
+        ax.plot([0, K - 1], [0, K - 1], color=LIGHT, linewidth=0.8, zorder=0)  # right answers
         ax.set_xticks(shown, names, rotation=90)
         ax.set_yticks(shown, names)
         ax.tick_params(length=0, labelsize=8)

@@ -5,7 +5,7 @@ follow the reader's (light, dark, or paper). Jinja2 fills ``report_page.html`` a
 is given, so the name of a class, or of a file, stays text.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -161,14 +161,15 @@ def page_of(
     evaluation, task = found.evaluation, found.experiment.task
     images = f"{evaluation.count:,} {evaluation.split} images"
     sentence = task.sentence.format(share=evaluation.figures[task.metric], images=images)
-    step = (checkpoints.named(run.checkpoints, checkpoint) or "").rpartition("-")[-1]
+    pointer = checkpoint if checkpoints.named(run.checkpoints, checkpoint) else "last"
+    step = checkpoints.pointed(run.checkpoints, pointer).rpartition("-")[-1]
     contents = {
         "classification": _classification,
         "segmentation": _segmentation,
         "embedding": _embedding,
     }[task.name](found, heatmap)
     return page._replace(
-        sentence=f"{sentence}, with the {checkpoint} checkpoint, of step {int(step):,}",
+        sentence=f"{sentence}, with the {pointer} checkpoint, of step {int(step):,}",
         classes=found.experiment.card.classes,
         figures=_figures(evaluation.figures),
         kernels=_kernels(found),
@@ -192,20 +193,10 @@ def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]
     classes = found.experiment.card.classes
     answers = Answers(found.evaluation.probabilities, found.examples.labels)
     counts = report_classification.confusion_counts(answers)
-    few = len(classes) <= MOST_CELLS
-    pairs = [
-        (classes[i], classes[j], f"{n:,}")
-        for i, j, n in report_classification.worst_confusions(counts, MOST_PAIRS)
-    ]
-    caption = f"The commonest of {int(counts.sum() - counts.trace()):,} mistakes"
     said = reliability(answers.probabilities, answers.labels)
     likelihood = negative_log_likelihood(answers.probabilities, answers.labels)
     return {
-        "confusion": Confusion(
-            report_tables.confusion_cells(counts, classes) if few else [],
-            None if few else charts.confusion(counts, classes),
-            Table(caption, ("class", "taken for", "images"), pairs, names=2),
-        ),
+        "confusion": _confusion(counts, classes, "images"),
         "per_class": report_tables.per_class(answers, classes),
         "calibration": Calibration(
             charts.calibration(said),
@@ -218,10 +209,26 @@ def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]
     }
 
 
+def _confusion(counts: np.ndarray, classes: Sequence[str], what: str) -> Confusion:
+    """A confusion matrix, and its worst cells in words."""
+    few = len(classes) <= MOST_CELLS
+    pairs = [
+        (classes[i], classes[j], f"{n:,}")
+        for i, j, n in report_classification.worst_confusions(counts, MOST_PAIRS)
+    ]
+    caption = f"The commonest of {int(counts.sum() - counts.trace()):,} mistakes"
+    return Confusion(
+        report_tables.confusion_cells(counts, classes, shares=what == "pixels") if few else [],
+        None if few else charts.confusion(counts, classes),
+        Table(caption, ("class", "taken for", what), pairs, names=2),
+    )
+
+
 def _segmentation(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
     card = found.experiment.card
     counts = np.asarray(found.evaluation.totals["confusion"])
     return {
+        "confusion": _confusion(counts, card.classes, "pixels"),
         "per_class": report_tables.per_class_iou(counts, ious(counts), card.classes),
         "examples": Examples("Worst images", *report_pictures.masks(found, card.preprocessing)),
     }

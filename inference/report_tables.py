@@ -15,6 +15,7 @@ class Cell(NamedTuple):
     """A cell of the confusion matrix."""
 
     count: int  # type: ignore[override] -- tuple has a method of that name
+    text: str  # what stands in it
     right: bool
     heat: float  # in [0, 1]: how much of the colour of errors it has
     words: str  # for whoever cannot see the table
@@ -30,22 +31,23 @@ class Table(NamedTuple):
     names: int = 1  # how many columns hold names, not numbers
 
 
-def confusion_cells(counts: np.ndarray, classes: Sequence[str]) -> list[list[Cell]]:
-    """A confusion matrix ``(K, K)`` as cells with their counts."""
+def confusion_cells(
+    counts: np.ndarray, classes: Sequence[str], *, shares: bool = False
+) -> list[list[Cell]]:
+    """A confusion matrix ``(K, K)`` as cells with their counts, or with shares of their rows."""
     heat = error_heat(counts)
-    return [
-        [
-            Cell(
-                int(n), i == j, round(float(heat[i, j]), 3), f"{classes[i]} taken for {classes[j]}"
-            )
-            for j, n in enumerate(row)
-        ]
-        for i, row in enumerate(counts)
-    ]
+
+    def cell(i: int, j: int) -> Cell:
+        n = int(counts[i, j])
+        text = percent(n / max(int(counts[i].sum()), 1)) if shares else str(n)
+        words = f"{classes[i]} taken for {classes[j]}"
+        return Cell(n, text, i == j, round(float(heat[i, j]), 3), words)
+
+    return [[cell(i, j) for j in range(len(classes))] for i in range(len(classes))]
 
 
 def error_heat(counts: np.ndarray) -> np.ndarray:
-    """How warm each cell of a confusion matrix ``(K, K)`` is, as in `training.pictures.confusion`."""
+    """How warm each cell of a confusion matrix is, as in `training.pictures.confusion`."""
     shares = error_shares(counts)
     return np.sqrt(np.nan_to_num(shares) / max(0.1, float(np.nanmax(shares, initial=0))))
 

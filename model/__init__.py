@@ -5,6 +5,7 @@ from .convnext import convnext
 from .dilated import context_module, dilated, dilated_stack
 from .fcn import fcn
 from .fit import as_large_as_input
+from .kernels import kernels
 from .layer import (
     EVERYWHERE,
     INLINE,
@@ -130,6 +131,7 @@ __all__ = [
     "init_segmenter",
     "init_shapes",
     "instance_norm",
+    "kernels",
     "layer_norm",
     "layer_scale",
     "leaky_relu",

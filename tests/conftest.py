@@ -16,10 +16,12 @@ import hypothesis
 os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # tests leave the user's alone
 # Most tests compile a program and run it once, so the compiler takes most of their time: half of it
 # is saved where LLVM optimizes nothing. `make test-slow` and CI's newest end compile as users do.
-QUICKLY = "--xla_backend_optimization_level=0"
-if importlib.metadata.version("jaxlib") < "0.11":  # a later XLA ends at an option it does not know
-    QUICKLY += " --xla_cpu_use_fusion_emitters=false"
-os.environ.setdefault("XLA_FLAGS", QUICKLY)
+# (An XLA that does not know an option ends the process; it knew the second up to jaxlib 0.10.)
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0"
+    + " --xla_cpu_use_fusion_emitters=false" * (importlib.metadata.version("jaxlib") < "0.11"),
+)
 
 import jax
 import numpy as np

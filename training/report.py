@@ -9,13 +9,13 @@ and those of its task: see `training.report_classification`, `report_segmentatio
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..model import INLINE, Layer
+from ..model import Layer, kernels
 from . import checkpoint as checkpoints
 from . import data, pictures
 from .evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
@@ -205,7 +205,7 @@ def first_kernels(
         one the first dense layer, if each of its outputs weighs every pixel of the input; else
         None.
     """
-    found = list(_kernels(net, params, ""))
+    found = [(path, np.asarray(k, np.float32)) for path, k in kernels(net, params).items()]
     for path, kernel in found:
         if kernel.ndim == 4:
             return path, np.moveaxis(kernel, -1, 0)
@@ -229,15 +229,6 @@ def training_seconds(run: Run) -> float:
     steps = np.diff([0, *(r["step"] for r in train)])
     rates = np.array([r["images_per_second"] for r in train])
     return float((steps * run.config().training.batch_size / rates).sum())
-
-
-def _kernels(layer: Layer, params: Any, path: str) -> Iterator[tuple[str, np.ndarray]]:
-    """Every array called kernel, in the order of the network (a restored tree is sorted)."""
-    if "kernel" in params and not layer.about.parts:
-        yield path or layer.about.kind, np.asarray(params["kernel"], np.float32)
-    for name, part in layer.about.parts.items():
-        inner = params if name == INLINE else params.get(name, {})
-        yield from _kernels(part, inner, f"{path}/{name}".strip("/"))
 
 
 def _draw_curves(run: Run, task: Task, title: str) -> list[Path]:

@@ -38,6 +38,7 @@ SAFE = {  # on every answer
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
+UNTIL_SENT = "convax.until_sent"  # of a request's scope: what is left when its answer is sent
 WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -119,9 +120,9 @@ class Service:
 
         question = question_of(request.query_params.multi_items())
         self._check_ready()
-        with self.admission.visit() as visit:
-            uploads = await read_uploads(request, self.limits, visit)
-            told = await _all_of(self._one(u, question, visit) for u in uploads)
+        visit = self._enter(request)
+        uploads = await read_uploads(request, self.limits, visit)
+        told = await _all_of(self._one(u, question, visit) for u in uploads)
         statuses, records = [s for s, _ in told], [r for _, r in told]
         status = 200 if 200 in statuses else statuses[0]
         wanted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip()
@@ -173,14 +174,18 @@ class Service:
             raise Refused(400, f"heatmap: class: got {names}, need one class of the network")
         question = question_of([pair for pair in pairs if pair[0] != "class"])
         self._check_ready()
-        with self.admission.visit() as visit:
-            upload, *others = await read_uploads(request, self.limits, visit)
-            if others:
-                raise Refused(400, f"heatmap: got {1 + len(others)} pictures, need one")
-            picture = await self._decoded(upload, question.invert, visit)
-            k = self.predictor.classes.index(names[0])
-            heat = await self.batcher.call(self.heatmap, picture.image, k)
+        visit = self._enter(request)
+        upload, *others = await read_uploads(request, self.limits, visit)
+        if others:
+            raise Refused(400, f"heatmap: got {1 + len(others)} pictures, need one")
+        picture = await self._decoded(upload, question.invert, visit)
+        k = self.predictor.classes.index(names[0])
+        heat = await self.batcher.call(self.heatmap, picture.image, k)
         return _json(200, {"class": names[0], "heatmap": as_text(overlay(heat))})
+
+    def _enter(self, request: "Request") -> Visit:
+        """Admit a request; it leaves when `Guard` has sent its answer, which is held until then."""
+        return request.scope[UNTIL_SENT].enter_context(self.admission.visit())
 
     def _check_ready(self) -> None:
         if not self.ready:
@@ -312,7 +317,8 @@ class Guard:
             await send(message)
 
         try:
-            await self.app(scope, receive, guarded)
+            with contextlib.ExitStack() as scope[UNTIL_SENT]:
+                await self.app(scope, receive, guarded)
         except ClientDisconnect:
             status = 499  # nobody is there to hear it
         except Exception as error:

@@ -15,7 +15,8 @@ class Limits(NamedTuple):
         max_bytes: of a request's body. Of all bodies together eight times as much.
         max_pixels: of a picture, by its header.
         max_files: of one request.
-        upload_seconds: for a request's headers, and for its body.
+        upload_seconds: for a request's headers, for its body, and for a client that takes nothing
+            of its answer.
     """
 
     queue: int = 256
@@ -48,7 +49,7 @@ class Admission:
 
     @contextmanager
     def visit(self) -> Iterator["Visit"]:
-        """A request from its admission, as one image, to its answer.
+        """A request from its admission, as one image, until its answer is sent.
 
         Raises:
             Refused: the service is full.

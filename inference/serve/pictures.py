@@ -6,10 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from ...training.data import DataError
-from ...training.data.image import FORMATS, decode
+from ...training.data.image import FORMATS, decode, decode_with_size, pixels_of
 from .limits import Refused
-
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # of EXIF
 
 
 class Picture(NamedTuple):
@@ -35,15 +33,17 @@ def read_picture(
         Refused: 413 of too many pixels, 422 of what cannot be read.
     """
     try:
-        size = _size(name, content, max_pixels)
-        image = decode(content, size=image_shape[:2], channels=image_shape[2], name=name)
+        _check_size(name, content, max_pixels)
+        image, size = decode_with_size(
+            content, size=image_shape[:2], channels=image_shape[2], name=name
+        )
     except DataError as error:
         raise Refused(422, str(error)) from None
     return Picture(255 - image if invert else image, size)
 
 
-def _size(name: str, content: bytes, max_pixels: int) -> tuple[int, int]:
-    """Height and width by the header: nothing is decoded for it."""
+def _check_size(name: str, content: bytes, max_pixels: int) -> None:
+    """Look at the size in the header: nothing is decoded for it."""
     from PIL import Image
 
     if not content:
@@ -51,9 +51,8 @@ def _size(name: str, content: bytes, max_pixels: int) -> tuple[int, int]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
             width, height = picture.size
-            if width * height <= max_pixels:
-                sideways = picture.getexif().get(ORIENTATION) in SIDEWAYS
-                return (width, height) if sideways else (height, width)
+            if pixels_of(picture) <= max_pixels:
+                return
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         height = width = 0
     except Exception:  # `decode` says what is wrong, in the words of every reader here

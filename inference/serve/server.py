@@ -48,10 +48,11 @@ def serve(
         RunError, CheckpointError, EnsembleError, CalibrationError: as `predictor.load`.
     """
     check_installed()
+    from ..ensemble import runs_of
     from ..predictor import load
 
     with listen(host, port) as listener:
-        service = Service(load(run, **loading), limits or Limits(), run)
+        service = Service(load(run, **loading), limits or Limits(), runs_of(run)[0])
         bound = listener.getsockname()[1]
         address = f"http://{in_address(host)}:{bound}"
         print(f"serving {run} at {address}/   (Ctrl-C stops it)")
@@ -131,11 +132,17 @@ def _until_stopped(service: Service, listener: socket.socket, hosts: Sequence[st
 
 
 def hasty_protocol(seconds: float) -> Any:
-    """uvicorn's HTTP protocol, which leaves a client that does not finish its headers in time."""
+    """uvicorn's HTTP protocol, which leaves a client that is too slow.
+
+    Args:
+        seconds: in which the headers of a request have to be there, and in which some of an answer
+            has to be taken.
+    """
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
     class HastyProtocol(H11Protocol):
         late: asyncio.TimerHandle | None = None
+        stuck: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
@@ -144,6 +151,15 @@ def hasty_protocol(seconds: float) -> Any:
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
             self._watch()
+
+        def pause_writing(self) -> None:  # what was sent fills the buffer
+            super().pause_writing()
+            self.stuck = self.loop.call_later(seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            if self.stuck is not None:
+                self.stuck.cancel()
+            super().resume_writing()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._watch(over=True)

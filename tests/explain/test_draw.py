@@ -102,6 +102,15 @@ def test_the_sheet_shows_what_the_functions_say():
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("k", range(3))
+def test_padding_is_no_part_of_what_is_explained(k):
+    """Images of 6x8 in the middle of 8x8."""
+    image = np.random.default_rng(0).integers(0, 256, (6, 8, 1), np.uint8)
+    target = explain.target_of(predictor_of("unet-pennfudan"), image, k)
+    padding = jnp.zeros((1, 8, 8, 3)).at[:, 0].set(100.0).at[:, 7].set(100.0)
+    assert target(padding) == 0 and target(jnp.ones((1, 8, 8, 3))) == pytest.approx(1)
+
+
 def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
     predictor = predictor_of("unet-pennfudan", channels=3)
     drawn = drawing.draw(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")

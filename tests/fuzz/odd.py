@@ -40,6 +40,7 @@ def pictures() -> dict[str, bytes]:
         "bomb.bmp": _with(sources.picture(colours, "BMP"), 18, struct.pack("<ii", 60_000, 60_000)),
         "negative.bmp": _with(sources.picture(colours, "BMP"), 18, struct.pack("<ii", -8, -8)),
         "bomb.gif": _with(sources.picture(colours, "GIF", "P"), 6, b"\xff\xff\xff\xff"),
+        "tile.tif": _tile(10_000),
         "large-text.png": _text_png(colours),
     }
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
@@ -96,6 +97,18 @@ def _text_png(array: np.ndarray) -> bytes:
     notes.add_text("Comment", "x" * 2**25, zip=True)
     Image.fromarray(array).save(file, "PNG", pnginfo=notes)
     return file.getvalue()
+
+
+def _tile(side: int) -> bytes:
+    """A TIFF of one pixel, in a tile of so many rows and columns."""
+    packed = zlib.compress(bytes(side * side))
+    long, short = {256: 1, 257: 1, 322: side, 323: side, 324: 8, 325: len(packed)}, {}
+    short |= {258: 8, 259: 8, 262: 1, 277: 1}  # bits, deflate, black is zero, one channel
+    tags = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in long.items()]
+    tags += [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in short.items()]
+    tags.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    head = b"II*\0" + struct.pack("<I", 8 + len(packed)) + packed
+    return head + struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
 
 
 def _with(content: bytes, place: int, piece: bytes) -> bytes:

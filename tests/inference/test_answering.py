@@ -16,6 +16,7 @@ from PIL import Image
 
 import convax
 from convax.predicting import followed
+from convax.training import data
 from convax.training.data import DataError, upright_size
 
 ODD = "<img src=x onerror=alert(1)>"
@@ -89,6 +90,15 @@ def test_every_form_says_the_same(whole, folder, command):
     assert "broken.png: cannot be read" in text and "1: 1, 0: 1, 2: 1" in text
     assert f"{records[0]['probability']:.1%}" in text
     assert [p.name for p in folder.parent.iterdir() if "page" in p.name] == ["page.html"]
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_the_size_of_a_picture_that_lies_on_its_side(form):
+    exif, content = Image.Exif(), io.BytesIO()
+    exif[0x0112] = 6
+    Image.new("L", (60, 90)).save(content, format=form, exif=exif)
+    assert upright_size(content.getvalue()) == (60, 90)
+    assert data.read_image(content.getvalue(), size=None, channels=1).shape == (60, 90, 1)
 
 
 def test_standard_input_and_orientation(whole, folder, command, monkeypatch):

@@ -30,7 +30,7 @@ class Outline(HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.open, self.elements, self.headings, self.words = [], [], [], []
+        self.open, self.elements, self.headings, self.words, self.text = [], [], [], [], text
         self.feed(text)
         assert self.open == []
 
@@ -92,6 +92,13 @@ def test_the_page_of_a_run(copied, command):
     assert "Expected calibration error" in labels[-1]
 
 
+def test_a_run_that_was_never_validated_has_its_last_checkpoint_on_the_page(copied):
+    (copied.checkpoints / "best").unlink()  # as of a fine-tuning that has only begun
+    *_, page = report_page.report(copied.path)
+    step = int((copied.checkpoints / "last").read_text().rpartition("-")[-1])
+    assert f"with the last checkpoint, of step {step}" in outline(page.read_text()).text
+
+
 def nine_answers():
     """Nine answers of three classes: rows of the confusion matrix 3 1 0, 0 2 1, 0 0 2."""
     labels = np.array([0, 0, 0, 0, 1, 1, 1, 2, 2])
@@ -122,6 +129,9 @@ def test_the_cells_of_a_confusion_matrix():
     assert cells[1][2].heat == 1.0  # a third of its class: the worst
     assert cells[0][1].heat == pytest.approx((0.25 * 3) ** 0.5, abs=1e-3)
     assert cells[0][2].heat == 0.0
+    assert [cell.text for cell in cells[0]] == ["3", "1", "0"]
+    shares = report_tables.confusion_cells(counts, ["a", "b", "c"], shares=True)
+    assert [cell.text for cell in shares[0]] == ["75.0%", "25.0%", "0.0%"]
 
 
 def test_iou_of_each_class():
@@ -187,12 +197,17 @@ def test_many_classes_have_colours_for_counts_and_a_list(whole):
     assert outline(report_page.render(page)).headings == ALL + ALWAYS
 
 
+def diagonal(image, k):
+    """A heat map that nobody computed."""
+    return np.linspace(0, 1, image[..., 0].size).reshape(image.shape[:2])
+
+
 def test_a_heat_map_beside_each_mistake(whole):
     asked = []
 
     def heatmap(image, k):
         asked.append((image.shape, k))
-        return np.linspace(0, 1, image[..., 0].size).reshape(image.shape[:2])
+        return diagonal(image, k)
 
     found = classified(whole.config(), ["a", "b", "c"])
     page = report_page.page_of(whole, found, heatmap=heatmap)
@@ -254,11 +269,14 @@ def test_the_page_of_a_segmentation(segmented):
     text = report_page.render(page)
     assert outline(text).headings == [
         "Summary",
+        "Confusion",
         "Classes",
         "Worst images",
         "First layer",
         *ALWAYS,
     ]
+    assert [cell.text for cell in page.confusion.cells[1]] == ["34.0%", "66.0%"]  # 200, 388 of 588
+    assert page.confusion.pairs.rows == [("thing", "ground", "200"), ("ground", "thing", "100")]
 
 
 @pytest.fixture(scope="module")
@@ -306,7 +324,7 @@ def pages(whole, segmented, embedded, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pages")
     found = {
         "evil": (whole, classified(whole.config(), EVIL)),
-        "digits": (whole, classified(whole.config(), "0123456789")),
+        "digits": (whole, classified(whole.config(), "0123456789"), "best", diagonal),
         "long": (whole, classified(whole.config(), [f"{'long' * 9} {k}" for k in range(15)])),
         "many": (whole, classified(whole.config(), [f"class {k}" for k in range(40)], 120)),
         "masks": segmented,

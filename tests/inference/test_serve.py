@@ -26,6 +26,7 @@ import convax
 from convax.inference.serve.limits import Limits
 from convax.inference.serve.server import allowed
 from convax.training.config import load_config
+from tests.fuzz import odd
 from tests.tiny import EMBEDDING, untrained, write_tiny
 from tests.training.test_segmentation import write_scenes
 
@@ -124,6 +125,92 @@ def test_what_is_refused(predictor, path, body, status, message):
     assert refused.headers["x-content-type-options"] == "nosniff"
     assert fine.status_code == 200
     assert (admission.images, admission.coming, admission.bytes) == (0, 0, 0)
+
+
+def test_odd_pictures_are_answered_or_refused(predictor):
+    """Bombs by their header, without the memory that they ask for."""
+
+    async def talk(client, service):
+        said = {n: await client.post("/predict", content=c) for n, c in odd.pictures().items()}
+        return said, await client.post("/predict", content=png())
+
+    said, fine = serving(predictor, talk, batch=1)
+    assert fine.status_code == 200
+    statuses = {name: answer.status_code for name, answer in said.items()}
+    assert set(statuses.values()) == {200, 413, 422}, statuses
+    for name in ("bomb.png", "bomb.gif", "bomb.bmp", "wide.png", "tile.tif"):
+        assert statuses[name] == 413, name
+    for name in ("really-text.png", "really-html.jpg", "really-svg.png", "really-postscript.png"):
+        assert statuses[name] == 422, name
+
+
+@pytest.fixture
+def hasty():
+    """The port of a server that waits half a second, and what it says of its answers."""
+    import uvicorn
+
+    from convax.inference.serve.server import hasty_protocol, listen
+
+    sent = queue.Queue()
+
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        try:
+            await send({"type": "http.response.body", "body": bytes(50_000_000)})
+        finally:
+            sent.put("over")
+
+    config = uvicorn.Config(app, http=hasty_protocol(0.5), lifespan="off", log_level="error")
+    server = uvicorn.Server(config)
+    with listen("127.0.0.1", 0) as listener:
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        yield listener.getsockname()[1], sent
+        server.should_exit = True
+        thread.join(10)
+        assert not thread.is_alive()  # whatever its clients do
+
+
+def test_a_client_that_does_not_finish_its_headers(hasty):
+    port, _ = hasty
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\n")
+        assert client.recv(1000) == b""  # closed
+
+
+def test_a_client_that_does_not_read_its_answer(hasty):
+    port, sent = hasty
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert sent.get(timeout=10) == "over"
+
+
+def test_an_image_is_inside_until_its_answer_is_sent(predictor):
+    """So that the answers of those who do not read are within the bounds too."""
+    from convax.inference.serve.app import Service, make_app
+
+    async def main():
+        service, inside = Service(predictor, Limits(batch=1)), []
+        app = make_app(service, ["*"])
+        messages = [{"type": "http.request", "body": png(), "more_body": False}]
+
+        async def receive():
+            return messages.pop() if messages else await asyncio.sleep(60)
+
+        async def send(message):
+            inside.append((message["type"], service.admission.images, service.admission.answered))
+
+        async with service.running():
+            while not service.ready:
+                await asyncio.sleep(0.01)
+            scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
+            scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http"}
+            await app(scope, receive, send)
+        return inside, service.admission
+
+    inside, after = asyncio.run(main())
+    assert inside == [("http.response.start", 1, 0), ("http.response.body", 1, 0)]
+    assert (after.images, after.answered) == (0, 1)
 
 
 def test_a_body_of_no_stated_length_is_cut_off(predictor):

@@ -122,6 +122,19 @@ def test_anything_in_any_mixture(predictor, folder):
     np.testing.assert_allclose(floats, light, rtol=1e-4, atol=1e-6)
 
 
+def test_what_is_no_picture_of_any_kind_comes_behind_the_answers_before_it(predictor):
+    good = np.full((3, 4), 90, np.uint8)
+    answers = []
+    with pytest.raises((TypeError, ValueError)):
+        for answer in predictor.stream([good, good, good, np.full((3, 4), 7, np.int64)], batch=2):
+            answers.append(answer)
+    assert len(answers) == 3
+
+
+def test_no_pictures_at_all(predictor):
+    assert predictor([]).shape == predictor(np.zeros((0, 6, 6, 1), np.uint8)).shape == (0, 3)
+
+
 def test_no_more_is_read_ahead_than_two_batches(predictor):
     taken = []
 

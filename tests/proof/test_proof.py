@@ -16,7 +16,7 @@ from convax.ops.lowering import is_plain
 from .catalogue import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
 from .checks import CHECKS, check_problem
 
-PARTS, EACH = 2, 50  # of each family; 300 more among the slow tests
+EACH = 50  # of each family are drawn; 300 more among the slow tests
 
 # The dearest columns, and those that others have in them: second derivatives are in the Hessian.
 SLOW = {
@@ -33,7 +33,7 @@ if os.environ.get("CONVAX_PROOF") == "core":
 # The other families are the same on both lowerings, and the plain one is of JAX's own making;
 # `CONVAX_LOWERING=plain make proof` has all of its columns.
 if is_plain():
-    CELLS, TESTED, PARTS = CORE, SWITCHED, 1
+    CELLS, TESTED = CORE, SWITCHED
 
 
 @pytest.mark.parametrize("check", CELLS)
@@ -48,8 +48,8 @@ def test_cell(entry, check, rng, request):
     CHECKS[check](entry, rng)
 
 
-def draw_problems(family, part, count):
-    @seed(part)
+def draw_problems(family, number, count):
+    @seed(number)
     @settings(max_examples=count)
     @given(PROBLEMS[family]())
     def against_torch(problem):
@@ -58,16 +58,15 @@ def draw_problems(family, part, count):
     against_torch()
 
 
-@pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("family", TESTED)
-def test_drawn(family, part, torch):
-    draw_problems(family, part, EACH)
+def test_drawn(family, torch):
+    draw_problems(family, 0, EACH)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TESTED)
 def test_many_drawn(family, torch):
-    draw_problems(family, PARTS, 300)
+    draw_problems(family, 1, 300)
 
 
 def test_every_function_has_an_entry():

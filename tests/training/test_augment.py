@@ -194,6 +194,7 @@ cutmix = { alpha = 1.0, probability = 0.5 }
     return load_config(tiny, ["training.steps=30", "loss.label_smoothing=0.1"])
 
 
+@pytest.mark.slow
 def test_a_run_with_everything_resumes_to_the_same_bytes(tiny, tmp_path):
     config = everything_in(tiny)
     whole = convax.train(config, tmp_path / "whole")

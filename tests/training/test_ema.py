@@ -114,6 +114,7 @@ def test_weights_are_the_averages_or_raw(averaged, tmp_path, command):
     assert code == 0 and f'"loss": {convax.evaluate(run.path, raw=True).loss}' in out
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_bytes(averaged, tmp_path, tiny):
     from tests.training.test_loop import Recorder
 

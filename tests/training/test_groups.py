@@ -114,6 +114,7 @@ def test_what_is_frozen_stays_to_the_bit_and_the_rest_learns(normed, tmp_path):
     assert remembered == 2 * (sizes - still) + 2
 
 
+@pytest.mark.slow
 def test_a_run_with_groups_resumes_to_the_same_bytes(normed, tmp_path):
     config = load_config(normed, [FROZEN])
     whole = convax.train(config, tmp_path / "whole")
@@ -122,6 +123,7 @@ def test_a_run_with_groups_resumes_to_the_same_bytes(normed, tmp_path):
     assert final_bytes(convax.resume(tmp_path / "run")) == final_bytes(whole)
 
 
+@pytest.mark.slow
 def test_groups_that_change_nothing_change_no_update(tiny, tmp_path, whole):
     same = groups('match=".*/bias", learning_rate_scale=1.0, weight_decay=0.0')
     run = convax.train(load_config(tiny, [same]), tmp_path / "run")

@@ -197,6 +197,7 @@ def test_a_study_says_it_too(whole, two_classes, tmp_path):
     assert open_run(study.path / "seed-1").info()["init_from"]["initial"] == HEAD
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_evaluation_needs_no_source_either(whole, tiny, tmp_path):
     class Dies(Recorder):
         def step(self, step, total, record):

@@ -119,7 +119,9 @@ def test_such_steps_can_be_left_out(left_out):
     assert [v for k, v in training.items() if k.endswith("count")] == [57]  # of updates made
 
 
-@pytest.mark.parametrize("stop", [13, 16, 40])
+@pytest.mark.parametrize(
+    "stop", [13, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (16, 40))]
+)
 def test_a_run_that_leaves_steps_out_resumes_to_the_same_bytes(
     odd, left_out, tmp_path, monkeypatch, stop
 ):

@@ -262,7 +262,8 @@ def test_a_warm_up_in_front_of_any(name):
     table = {"name": name, "warmup": "25%"}
     found = values(schedule_of(SCHEDULES, table, PEAK, Clock(1, 1, T)))
     alone = values(SCHEDULES[name](PEAK, 30), 31)
-    np.testing.assert_allclose(found[10:], alone, 1e-6, 1e-9)
+    rounding = np.spacing(np.float32(PEAK))  # which a zero at the end may have of the sum before it
+    np.testing.assert_allclose(found[10:], alone, 1e-6, rounding)
     np.testing.assert_allclose(found[:10], alone[0] * np.arange(1, 11) / 11, 1e-6, 1e-9)
 
 

@@ -89,7 +89,7 @@ def validations(run):
     ]
 
 
-@pytest.mark.parametrize("form", ["map", "vmap"])
+@pytest.mark.parametrize("form", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_each_seed_is_what_it_would_be_alone(random, tmp_path, form):
     """First parameters, split, batches, augmentation, dropout, statistics: up to rounding."""
     config = load_config(random, FEW)
@@ -443,7 +443,10 @@ def test_every_number_that_may_be_traced_has_a_test():
     assert {line.partition(" ")[0] for line in (ADAM + MOMENTUM).split("\n") if line} == {*TRACED}
 
 
-@pytest.mark.parametrize("keys", [ADAM, MOMENTUM], ids=["adam", "momentum"])
+@pytest.mark.parametrize(
+    "keys",
+    [pytest.param(ADAM, id="adam"), pytest.param(MOMENTUM, id="momentum", marks=pytest.mark.slow)],
+)
 def test_numbers_are_traced(tiny, tmp_path, keys):
     """One program for two points of a sweep, each as it would be alone."""
     if keys == MOMENTUM:

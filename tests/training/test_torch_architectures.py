@@ -78,7 +78,7 @@ SLOWLY = pytest.param(True, marks=pytest.mark.slow, id="training")
 
 
 @pytest.mark.parametrize("train", [False, SLOWLY])
-@pytest.mark.parametrize("depth", [18, 50])
+@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_resnet(depth, train, torch, nets, narrow, tmp_path):
     narrow("resnet")
     spec = {"name": "resnet", "depth": depth, "zero_init_residual": False}
@@ -86,13 +86,15 @@ def test_resnet(depth, train, torch, nets, narrow, tmp_path):
     compare(torch, theirs, spec, 10 * BY, (64, 64, 3), tmp_path, train=train)
 
 
-@pytest.mark.parametrize("train", [False, SLOWLY])
+@pytest.mark.slow
+@pytest.mark.parametrize("train", [False, True])
 def test_mobilenet_v2(train, torch, nets, without_dropout, tmp_path):
     without_dropout("mobilenet_v2")
     spec = {"name": "mobilenet_v2", "width": 0.25}
     compare(torch, nets.mobilenet_v2(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=train)
 
 
+@pytest.mark.slow
 def test_convnext(torch, nets, monkeypatch, tmp_path):
     sizes = {"tiny": ((8, 16, 24, 32), (2, 1, 2, 1))}
     monkeypatch.setattr(sys.modules[ARCHITECTURES["convnext"].__module__], "_SIZES", sizes)
@@ -179,7 +181,21 @@ for size, shape in CONVNEXT.items():
     )
 
 
-@pytest.mark.parametrize("name", FULL)
+ONE_OF_EACH = [
+    "alexnet",
+    "spp_net",
+    "wide_resnet",
+    "mobilenet_v2",
+    "vgg16_bn",
+    "resnet50",
+    "convnext_tiny",
+]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in ONE_OF_EACH else pytest.param(n, marks=pytest.mark.slow) for n in FULL],
+)
 def test_every_array_has_its_tensor(name, torch, nets):
     """Names and sizes, without a single number."""
     spec, make = FULL[name]

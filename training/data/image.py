@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 # Only these: Pillow also reads formats that run other programs, such as PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
+TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 
 
@@ -70,13 +71,24 @@ def decode(
     name: str | None = None,
 ) -> np.ndarray:
     """`read_image`, to be called within `quiet_pillow`; errors call the picture by `name`."""
-    from PIL import Image, ImageOps
+    return decode_with_size(source, size=size, channels=channels, name=name)[0]
+
+
+def decode_with_size(
+    source: str | PathLike[str] | bytes,
+    *,
+    size: Sequence[int] | None,
+    channels: int,
+    name: str | None = None,
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """`decode`, and ``(H, W)`` of the upright picture itself."""
+    from PIL import ImageOps
 
     _check_channels(channels)
     try:
-        with Image.open(_checked(source), formats=FORMATS) as picture:
+        with _opened(source) as picture:
             ImageOps.exif_transpose(picture, in_place=True)
-            return _as_array(picture, size, channels)
+            return _as_array(picture, size, channels), (picture.height, picture.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(
             f"{_name(source, name)}: cannot be read as a picture: {_reason(error)}"
@@ -97,23 +109,13 @@ def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> n
 
 
 def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
-    """``(H, W)`` of a picture as `read_image` reads it, of which no more than the head is read.
+    """``(H, W)`` of a picture as `read_image` reads it.
 
     Raises:
         DataError: not a picture.
     """
-    from PIL import ExifTags, Image
-
-    try:
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        with quiet_pillow(), Image.open(opened, formats=FORMATS) as picture:
-            width, height = picture.size
-            lying = picture.getexif().get(ExifTags.Base.Orientation, 1) >= 5
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        raise DataError(
-            f"{_name(source, None)}: cannot be read as a picture: {_reason(error)}"
-        ) from None
-    return (width, height) if lying else (height, width)
+    with quiet_pillow():  # whose size in the head may lie on its side or not, as the format has it
+        return decode_with_size(source, size=(1, 1), channels=1)[1]
 
 
 def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
@@ -129,11 +131,9 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
     Raises:
         DataError: it is damaged, or has colours.
     """
-    from PIL import Image
-
     called = _name(source, name)
     try:
-        with Image.open(_checked(source), formats=FORMATS) as picture:
+        with _opened(source) as picture:
             mode, numbers = picture.mode, np.array(picture)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
@@ -171,6 +171,16 @@ def _resized(picture: "Image", size: Sequence[int]) -> "Image":
     return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
+def pixels_of(picture: "Image") -> int:
+    """How many pixels are decoded at once, by the head of a picture that Pillow has opened.
+
+    Of a TIFF in tiles at least one tile, however small the picture in it is.
+    """
+    tags = getattr(picture, "tag_v2", {})
+    tile = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
+    return max(picture.width * picture.height, tile)
+
+
 def is_picture(file: Place) -> bool:
     """Whether it is a file that by its ending is a picture."""
     return file.suffix.lower() in EXTENSIONS and file.is_file()
@@ -181,8 +191,8 @@ def by(image: np.ndarray) -> str:
     return f"{image.shape[0]}x{image.shape[1]}"
 
 
-def _checked(source: str | PathLike[str] | bytes) -> io.BytesIO:
-    """The content of a picture file; of a PNG, with its checksums looked at.
+def _opened(source: str | PathLike[str] | bytes) -> "Image":
+    """A picture that is not too large, before it is decoded; of a PNG its checksums are looked at.
 
     Pillow decodes without them, so that damage may show as other pixels. No other format has any.
     """
@@ -192,7 +202,10 @@ def _checked(source: str | PathLike[str] | bytes) -> io.BytesIO:
     if content.startswith(b"\x89PNG"):
         with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
             picture.verify()
-    return io.BytesIO(content)
+    picture = Image.open(io.BytesIO(content), formats=FORMATS)
+    if Image.MAX_IMAGE_PIXELS is not None and pixels_of(picture) > Image.MAX_IMAGE_PIXELS:
+        raise Image.DecompressionBombError
+    return picture
 
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
