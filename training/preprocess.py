@@ -3,10 +3,12 @@
 import math
 from typing import Any, Literal, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+# By its name: what jax2onnx puts in the place of `jax.image.resize` knows no batch of any size.
+from jax.image import resize
 
 from .config import ConfigError, Input
 from .data import IGNORED, Split, Streamed
@@ -92,7 +94,7 @@ def preprocess(images: Array, spec: Preprocessing) -> Array:
         x = x / 255
     N, H, W, C = x.shape
     if spec.fit == "resize":
-        x = jax.image.resize(x, (N, *spec.size, C), "linear")
+        x = resize(x, (N, *spec.size, C), "linear")
     else:
         rows, columns = _padding(spec, H, W)
         x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
@@ -112,7 +114,7 @@ def preprocess_masks(masks: Array, spec: Preprocessing) -> Array:
     """
     N, H, W = masks.shape
     if spec.fit == "resize":
-        return jax.image.resize(masks, (N, *spec.size), "nearest")
+        return resize(masks, (N, *spec.size), "nearest")
     rows, columns = _padding(spec, H, W)
     return jnp.pad(masks, ((0, 0), rows, columns), constant_values=IGNORED)
 
@@ -129,7 +131,7 @@ def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...])
     """
     H, W = image_shape[:2]
     if spec.fit == "resize":
-        return jax.image.resize(maps, (maps.shape[0], H, W, maps.shape[-1]), "linear")
+        return resize(maps, (maps.shape[0], H, W, maps.shape[-1]), "linear")
     (top, _), (left, _) = _padding(spec, H, W)
     return maps[:, top : top + H, left : left + W]
 

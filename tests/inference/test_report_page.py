@@ -190,6 +190,7 @@ def test_many_classes_have_colours_for_counts_and_a_list(whole):
     page = report_page.page_of(whole, found)
     assert page.confusion is not None and page.per_class is not None
     assert (page.confusion.cells, len(page.confusion.pairs.rows)) == ([], 10)
+    assert page.confusion.chart is not None
     assert page.confusion.chart.alt.startswith("Confusion matrix of 40 classes")
     names = re.findall(r">(class \d+)</text>", page.confusion.chart.svg)
     assert names == 2 * [f"class {k}" for k in range(0, 40, 3)]  # along both axes
@@ -275,6 +276,7 @@ def test_the_page_of_a_segmentation(segmented):
         "First layer",
         *ALWAYS,
     ]
+    assert page.confusion is not None
     assert [cell.text for cell in page.confusion.cells[1]] == ["34.0%", "66.0%"]  # 200, 388 of 588
     assert page.confusion.pairs.rows == [("thing", "ground", "200"), ("ground", "thing", "100")]
 
