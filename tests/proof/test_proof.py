@@ -20,7 +20,7 @@ EACH = 50  # of each family are drawn; 300 more among the slow tests
 
 # The dearest columns, and those that others have in them: second derivatives are in the Hessian.
 SLOW = {
-    *("finite differences", "low precision", "jit", "linearize", "vmap"),
+    *("finite differences", "low precision", "jit", "linearize", "vmap", "remat", "scan"),
     *("grad of grad", "jvp of grad", "vmap of hessian"),
 }
 CELLS = [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CHECKS]
