@@ -236,17 +236,17 @@ def soak(options: argparse.Namespace, page: Page, run: Path, picture: Path) -> b
         over.set()
         watcher.join()
         answered = int(service.batches()[0] - before)
-    third = max(1, len(memory) // 3)
-    first, last = median(memory[:third]), median(memory[-third:])
+    fifths = [median(part) for part in np.array_split(memory, 5) if len(part)]
+    first, last = fifths[0], fifths[-1]
     fine = load.errors == 0 and answered == load.requests and last < 1.05 * first
     page.add(
         f"{seconds:.0f} s of load, {concurrency} at once (threads): "
         f"{load.requests + load.errors:,} requests, {load.requests:,} answered with 200 as the "
         f"client saw it, {answered:,} images as the service did; "
         f"{load.rate:,.0f} a second, p99 {load.ms[2]:.1f} ms.  ",
-        f"Resident memory of the service, each second: median of the first third {first:.1f} MiB, "
-        f"of the last {last:.1f} MiB ({last / first - 1:+.1%}); least {min(memory):.1f}, most "
-        f"{max(memory):.1f}.  ",
+        "Resident memory of the service, looked at each second, MiB, medians of five parts of that "
+        f"time: {', '.join(f'{part:.1f}' for part in fifths)} ({last / first - 1:+.1%}); least "
+        f"{min(memory):.1f}, most {max(memory):.1f}.  ",
         f"{_end_of(service)} {'No request lost, memory flat.' if fine else 'NOT FINE.'}",
     )
     return fine
