@@ -99,6 +99,11 @@ def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
         verify(folder)
     shutil.rmtree(folder / "__pycache__")
     verify(folder)
+    weights = folder / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(subprocess.CalledProcessError):
+        load_py(folder, images)
 
 
 @pytest.mark.slow
