@@ -38,7 +38,7 @@ SAFE = {  # on every answer
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-UNTIL_SENT = "convax.until_sent"  # of a request's scope: what is left when its answer is sent
+UNTIL_SENT = "convax.until_sent"  # of a request's scope: what is left when the socket has its answer
 WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -184,7 +184,7 @@ class Service:
         return _json(200, {"class": names[0], "heatmap": as_text(overlay(heat))})
 
     def _enter(self, request: "Request") -> Visit:
-        """Admit a request; it leaves when `Guard` has sent its answer, which is held until then."""
+        """Admit a request; it leaves when `Guard` has given its answer to the socket."""
         return request.scope[UNTIL_SENT].enter_context(self.admission.visit())
 
     def _check_ready(self) -> None:

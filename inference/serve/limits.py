@@ -49,7 +49,7 @@ class Admission:
 
     @contextmanager
     def visit(self) -> Iterator["Visit"]:
-        """A request from its admission, as one image, until its answer is sent.
+        """A request from its admission, as one image, until its answer is given to the socket.
 
         Raises:
             Refused: the service is full.

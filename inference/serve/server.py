@@ -157,13 +157,18 @@ def hasty_protocol(seconds: float) -> Any:
             self.stuck = self.loop.call_later(seconds, self.transport.abort)
 
         def resume_writing(self) -> None:
-            if self.stuck is not None:
-                self.stuck.cancel()
+            self._unstick()
             super().resume_writing()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._watch(over=True)
+            self._unstick()
             super().connection_lost(exc)
+
+        def _unstick(self) -> None:
+            if self.stuck is not None:
+                self.stuck.cancel()
+                self.stuck = None
 
         def _watch(self, over: bool = False) -> None:
             in_headers = self.cycle is None or self.cycle.response_complete
