@@ -38,7 +38,7 @@ SAFE = {  # on every answer
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-UNTIL_SENT = "convax.until_sent"  # of a request's scope: what is left when the socket has its answer
+UNTIL_SENT = "convax.until_sent"  # in a request's scope: left when the socket has its answer
 WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
