@@ -24,12 +24,15 @@ def along_channels(vector: jax.Array, x: jax.Array) -> jax.Array:
     return vector.reshape((1,) * (x.ndim - 1) + vector.shape)
 
 
-def add_bias(name: str, y: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """Add one number per channel, the last axis of `y`, if there is a bias."""
+def add_bias(name: str, x: jax.Array, y: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """`y` in the dtype of `x`, with one number per channel added, if there is a bias.
+
+    A `y` wider than `x` is rounded once, after the addition.
+    """
     if bias is None:
-        return y
+        return y.astype(x.dtype)
     bias = jnp.asarray(bias)
-    check_same(name, "x", y, "bias", bias)
+    check_same(name, "x", x, "bias", bias)
     if bias.shape != y.shape[-1:]:
         raise ValueError(
             f"{name}: wrong bias shape: got {bias.shape}, need {y.shape[-1:]}; give one bias per "
@@ -37,4 +40,4 @@ def add_bias(name: str, y: jax.Array, bias: jax.Array | None) -> jax.Array:
         )
     # The gradient of the bias is a sum over all of y, so it too belongs in the wide dtype.
     dtype = wide(y.dtype)
-    return (y.astype(dtype) + along_channels(bias.astype(dtype), y)).astype(y.dtype)
+    return (y.astype(dtype) + along_channels(bias.astype(dtype), y)).astype(x.dtype)

@@ -241,7 +241,7 @@ def conv_output_shape(
 def _conv(name, x, kernel, bias, stride, padding, dilation, groups) -> jax.Array:
     geometry = resolve_conv(name, x.shape, kernel.shape, stride, padding, dilation, groups)
     check_same(name, "x", x, "kernel", kernel)
-    return add_bias(name, bind(conv_p, x, kernel, geometry), bias)
+    return add_bias(name, x, bind(conv_p, x, kernel, geometry), bias)
 
 
 def _check_depthwise(name, x, kernel):

@@ -81,7 +81,7 @@ def conv_transpose(
     )
     check_same(name, "x", x, "kernel", kernel)
     y = bind(input_grad_p, x, swap_in_and_out(kernel, groups), geometry)
-    return add_bias(name, y, bias)
+    return add_bias(name, x, y, bias)
 
 
 def conv_transpose_output_shape(

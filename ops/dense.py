@@ -46,5 +46,5 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
             f"yet flattened, else make the kernel {(x.shape[-1], kernel.shape[1])}"
         )
     check_same("dense", "x", x, "kernel", kernel)
-    y = jnp.matmul(x, kernel, preferred_element_type=wide(x.dtype)).astype(x.dtype)
-    return add_bias("dense", y, bias)
+    y = jnp.matmul(x, kernel, preferred_element_type=wide(x.dtype))
+    return add_bias("dense", x, y, bias)

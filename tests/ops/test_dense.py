@@ -24,6 +24,16 @@ def test_low_precision_is_added_up_in_float32(dtype):
         np.testing.assert_allclose(total.astype(jnp.float32).item(), 3000, rtol=4e-3)
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_the_bias_is_added_before_rounding(dtype):
+    """The square of 1 + eps has a last term that neither dtype can hold, and the bias uncovers."""
+    eps = float(jnp.finfo(dtype).eps)
+    one, bias = jnp.full((1, 1), 1 + eps, dtype), jnp.full(1, -1 - 2 * eps, dtype)
+    y = jax.jit(ops.dense)(one, one, bias)
+    assert y.dtype == dtype
+    assert y.item() == eps**2
+
+
 def test_empty_batch():
     assert ops.dense(jnp.zeros((0, 3)), jnp.zeros((3, 5)), jnp.zeros(5)).shape == (0, 5)
 

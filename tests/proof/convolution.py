@@ -320,6 +320,7 @@ def problems(draw) -> Problem:
         torch,
         draw(st.sampled_from(DTYPES)),
         f"{form} x={x} kernel={kernel} {o} output_padding={extra}",
+        rounded=2 if shapes[2:] == (kernel[-1:],) else None,  # a bias
     )
 
 

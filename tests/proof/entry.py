@@ -49,6 +49,7 @@ class Problem:
     torch: Callable[..., Any]
     dtype: str = "float32"
     text: str = ""  # for the report of a failure
+    rounded: int | None = None  # the array to which a sum already rounded to `dtype` is added
 
 
 def normal(*shapes: tuple[int, ...]) -> Callable[[np.random.Generator], Arrays]:
