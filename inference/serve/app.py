@@ -38,7 +38,7 @@ SAFE = {  # on every answer
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
 }
-UNTIL_SENT = "convax.until_sent"  # in a request's scope: left when the socket has its answer
+UNTIL_SENT = "convax.until_sent"  # in a request's scope: left when its answer is taken
 WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -184,7 +184,7 @@ class Service:
         return _json(200, {"class": names[0], "heatmap": as_text(overlay(heat))})
 
     def _enter(self, request: "Request") -> Visit:
-        """Admit a request; it leaves when `Guard` has given its answer to the socket."""
+        """Admit a request; it leaves when the client has taken its answer: see `Guard`."""
         return request.scope[UNTIL_SENT].enter_context(self.admission.visit())
 
     def _check_ready(self) -> None:
@@ -314,6 +314,11 @@ class Guard:
                 headers = MutableHeaders(scope=message)
                 for key, value in SAFE.items():
                     headers.setdefault(key, value)
+            elif not message.get("more_body"):
+                # `send` waits for a client only before it writes: one more, empty message, and the
+                # request is over when all but the last 64 KiB of its answer are taken.
+                await send({**message, "more_body": True})
+                message = {"type": message["type"], "body": b"", "more_body": False}
             await send(message)
 
         try:

@@ -15,8 +15,7 @@ class Limits(NamedTuple):
         max_bytes: of a request's body. Of all bodies together eight times as much.
         max_pixels: of a picture, by its header.
         max_files: of one request.
-        upload_seconds: for a request's headers, for its body, and for a client that takes nothing
-            of its answer.
+        upload_seconds: for a request's headers, for its body, and for its answer to be taken.
     """
 
     queue: int = 256
@@ -49,7 +48,7 @@ class Admission:
 
     @contextmanager
     def visit(self) -> Iterator["Visit"]:
-        """A request from its admission, as one image, until its answer is given to the socket.
+        """A request from its admission, as one image, until its answer is taken.
 
         Raises:
             Refused: the service is full.

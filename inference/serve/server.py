@@ -135,8 +135,8 @@ def hasty_protocol(seconds: float) -> Any:
     """uvicorn's HTTP protocol, which leaves a client that is too slow.
 
     Args:
-        seconds: in which the headers of a request have to be there, and in which some of an answer
-            has to be taken.
+        seconds: in which the headers of a request have to be there, and in which its answer has to
+            be taken.
     """
     from uvicorn.protocols.http.h11_impl import H11Protocol
 

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import urllib.request
 
 import hypothesis
@@ -150,14 +151,19 @@ def hasty():
     """The port of a server that waits half a second, and what it says of its answers."""
     import uvicorn
 
+    from convax.inference.serve.app import Guard
+    from convax.inference.serve.metrics import Metrics
     from convax.inference.serve.server import hasty_protocol, listen
 
     sent = queue.Queue()
 
-    async def app(scope, receive, send):
+    async def large(scope, receive, send):
         await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": bytes(50_000_000)})
+
+    async def app(scope, receive, send):
         try:
-            await send({"type": "http.response.body", "body": bytes(50_000_000)})
+            await Guard(large, types.SimpleNamespace(metrics=Metrics()))(scope, receive, send)
         finally:
             sent.put("over")
 
@@ -183,6 +189,8 @@ def test_a_client_that_does_not_read_its_answer(hasty):
     port, sent = hasty
     with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        with pytest.raises(queue.Empty):
+            sent.get(timeout=0.3)  # the request is not over while there is hope
         assert sent.get(timeout=10) == "over"
         time.sleep(2)  # and then it would have it all
         received = 0
@@ -192,8 +200,8 @@ def test_a_client_that_does_not_read_its_answer(hasty):
     assert received < 50_000_000
 
 
-def test_an_image_is_inside_until_its_answer_is_sent(predictor):
-    """To the socket: what a client has not read of it is no longer counted."""
+def test_an_image_is_inside_until_its_answer_is_taken(predictor):
+    """A last, empty message is sent when there is room for it."""
     from convax.inference.serve.app import Service, make_app
 
     async def main():
@@ -205,7 +213,8 @@ def test_an_image_is_inside_until_its_answer_is_sent(predictor):
             return messages.pop() if messages else await asyncio.sleep(60)
 
         async def send(message):
-            inside.append((message["type"], service.admission.images, service.admission.answered))
+            last = not message.get("more_body", True)
+            inside.append((last, len(message.get("body", "")) > 0, service.admission.images))
 
         async with service.running():
             while not service.ready:
@@ -216,7 +225,7 @@ def test_an_image_is_inside_until_its_answer_is_sent(predictor):
         return inside, service.admission
 
     inside, after = asyncio.run(main())
-    assert inside == [("http.response.start", 1, 0), ("http.response.body", 1, 0)]
+    assert inside == [(False, False, 1), (False, True, 1), (True, False, 1)]
     assert (after.images, after.answered) == (0, 1)
 
 
