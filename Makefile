@@ -17,7 +17,7 @@ FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 	tests/ops/test_pool.py::test_nan_propagates \
 	tests/ops/test_pool_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-plain test-slow proof fuzz torture accuracy check format-check lint types benchmark clean
+.PHONY: train test test-plain test-slow test-proof proof fuzz torture accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -29,7 +29,10 @@ test-plain: $(VENV)/.develop  ## operations and networks once more, in their pla
 	CONVAX_LOWERING=plain $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
 
 test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it
-	XLA_FLAGS="$${XLA_FLAGS-}" $(BIN)/python -m pytest -n $(WORKERS) -m slow $(TESTS)
+	XLA_FLAGS="$${XLA_FLAGS-}" $(BIN)/python -m pytest -n $(WORKERS) -m slow --ignore=tests/proof $(TESTS)
+
+test-proof: $(VENV)/.develop  ## the rest of the proof: every column, and more problems drawn
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests/proof
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof

@@ -1,13 +1,14 @@
 """What every test shares: strict JAX, one seed, the oracle and the data.
 
 `CONVAX_TEST_SEED=n` reruns with other random inputs, `CONVAX_DATA=folder` enables the tests that
-need real data.
+need real data, and `CONVAX_TEST_UNTIL=seconds` (since 1970) leaves out what would begin later.
 """
 
 import importlib.metadata
 import os
 import subprocess
 import sys
+import time
 import zlib
 from pathlib import Path
 
@@ -28,6 +29,7 @@ import numpy as np
 import pytest
 
 SEED = int(os.environ.get("CONVAX_TEST_SEED", "0"))
+UNTIL = float(os.environ.get("CONVAX_TEST_UNTIL", "inf"))
 
 sys.path.append(str(Path(__file__).parents[1]))  # for `from tests.reference import ...`
 
@@ -45,6 +47,12 @@ hypothesis.settings.load_profile("convax")
 def pytest_report_header(config):
     """Say how to repeat this run."""
     return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}, XLA_FLAGS={os.environ['XLA_FLAGS']}"
+
+
+def pytest_runtest_setup():
+    """Leave out what would begin too late."""
+    if time.time() > UNTIL:
+        pytest.skip("left out: the time is over (CONVAX_TEST_UNTIL)")
 
 
 @pytest.fixture
