@@ -61,7 +61,7 @@ types: $(VENV)/.develop
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
-# The others: make benchmark LEVEL=ops, inference, latency or seeds; options: make benchmark ARGS=--quick
+# The others: make benchmark LEVEL=ops, inference, latency, seeds or dtypes; options: make benchmark ARGS=--quick
 benchmark: $(VENV)/.bench  ## the training step against Flax, Equinox and PyTorch
 	$(BIN)/python benchmarks/$(LEVEL).py $(ARGS)
 

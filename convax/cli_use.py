@@ -201,7 +201,7 @@ def export(
     checkpoint: CheckpointOption = "best",
     raw: RawOption = False,
 ) -> None:
-    """Write the network as a folder that runs where only JAX is installed."""
+    """Write the network as a folder that runs without convax: on jax, numpy and flatbuffers."""
     from convax.inference.bundle import PLATFORMS, runs_here
     from convax.inference.bundle import export as export_run
     from convax.inference.onnx_file import export_onnx

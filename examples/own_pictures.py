@@ -1,14 +1,14 @@
 """Fine-tuning on a folder of one's own pictures, with what a network has learned elsewhere.
 
-    python examples/own_pictures.py [FOLDER] [--out runs]
+    python examples/own_pictures.py [FOLDER] [--out runs/own-pictures] [--epochs 20]
 
 FOLDER has a folder of pictures for each class. Without one, a small one is made: 15 pictures of
 each digit, in chalk on coloured boards, aslant. The network is LeNet-5 as it learned scikit-learn's
 digits; its first convolution is kept, the rest goes on learning. Beside it the same network learns
 from the folder alone. As commands:
 
-    convax train
-    convax train finetune-digits --set 'init_from={path="runs/lenet5-digits"}' \\
+    convax train --set training.epochs=20
+    convax train finetune-digits --set training.epochs=20 --set 'init_from={path="runs/lenet5-digits"}' \\
         --set 'data={source="folder", path="FOLDER", channels=1, validation=0.2, test=0.2}'
 """
 

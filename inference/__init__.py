@@ -1,1 +1,1 @@
-"""A trained network in use: predictions, a service, and a bundle that needs JAX alone."""
+"""A trained network in use: predictions, a service, and a bundle that runs without convax."""

@@ -1,4 +1,4 @@
-"""A trained network as a folder that runs where only JAX is installed.
+"""A trained network as a folder that runs without convax: on jax, numpy and flatbuffers.
 
     program.stablehlo      the inference function (`jax.export`), any batch size, each platform
     weights.safetensors    its first argument

@@ -1,4 +1,4 @@
-"""The texts of a bundle: the loader, which needs JAX and NumPy alone, and the README."""
+"""The texts of a bundle: the loader, which needs jax, numpy and flatbuffers, and the README."""
 
 from typing import Any
 
