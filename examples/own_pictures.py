@@ -8,7 +8,8 @@ digits; its first convolution is kept, the rest goes on learning. Beside it the 
 from the folder alone. As commands:
 
     convax train --set training.epochs=20
-    convax train finetune-digits --set training.epochs=20 --set 'init_from={path="runs/lenet5-digits"}' \\
+    convax train finetune-digits --set training.epochs=20 \\
+        --set 'init_from={path="runs/lenet5-digits"}' \\
         --set 'data={source="folder", path="FOLDER", channels=1, validation=0.2, test=0.2}'
 """
 
