@@ -93,10 +93,10 @@ def subsample() -> Layer:
     """
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        N, H, W, C = _image_shape("subsample", in_shape)
+        C = _image_shape("subsample", in_shape)[-1]
         draw, keys = _uniform(4), jax.random.split(key)
         params = {name: draw(k, (C,)) for name, k in zip(("scale", "bias"), keys, strict=True)}
-        return (N, H // 2, W // 2, C), params, {}
+        return ops.pool_output_shape(in_shape, 2), params, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
@@ -117,7 +117,7 @@ def connected_conv(table: tuple[tuple[int, ...], ...], window: int) -> Layer:
     outs = np.asarray([o for o, row in enumerate(table) for _ in row])
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
-        N, H, W, _ = _image_shape("connected_conv", in_shape)
+        _image_shape("connected_conv", in_shape)
         if in_shape[-1] != channels:
             raise ValueError(
                 f"connected_conv: channels do not match: got {in_shape}, need {channels}, as many "
@@ -130,7 +130,8 @@ def connected_conv(table: tuple[tuple[int, ...], ...], window: int) -> Layer:
             "kernel": jax.random.uniform(weights, shape, minval=-1.0) * limits[outs][None, None],
             "bias": jax.random.uniform(biases, (len(table),), minval=-1.0) * limits,
         }
-        return (N, H - window + 1, W - window + 1, len(table)), params, {}
+        kernel = (window, window, channels, len(table))
+        return ops.conv_output_shape(in_shape, kernel, padding="VALID"), params, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key

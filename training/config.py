@@ -243,6 +243,7 @@ class InitFrom(Table):
 
     path: str
     checkpoint: Literal["best", "last"] = "best"
+    into: str | None = None
     match: Expression | None = None
     skip: Expression | None = None
 

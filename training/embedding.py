@@ -40,7 +40,7 @@ def embedding(config: Config) -> Task:
         answer=lambda outputs, preprocessing, image_shape: outputs,
         draw=draw,
         predict=predict,
-        batches=Batches(size, (1, 8, 64, 512)),
+        batches=Batches(size, (1, 8, 64, 512), spread=True),  # for pairs of several classes
         merge=partial(merge, normalize=getattr(config.model, "normalize", False)),
     )
 

@@ -63,7 +63,9 @@ def evaluate_split(
         raise RunError(f"{split}: this split of the data is empty; set data.{split} in the config")
     totals: Numbers = {}
     kept = []
-    for images, labels, weights in data.eval_batches(examples, min(task.batches.evaluation, size)):
+    batch_size = min(task.batches.evaluation, size)
+    order = data.spread(size, batch_size) if task.batches.spread else None
+    for images, labels, weights in data.eval_batches(examples, batch_size, order):
         sums, batch = eval_step(params, state, images, labels, weights)
         for name, value in sums.items():
             value = np.asarray(value)
@@ -74,6 +76,8 @@ def evaluate_split(
     if count != size:
         raise RuntimeError(f"{split}: {count} of {size} examples were counted")
     everything = np.concatenate(kept)
+    if order is not None:
+        everything = everything[np.argsort(order)]
     figures = task.figures(totals, everything, examples.labels)
     return Evaluation(figures, count, split, everything, totals)
 

@@ -1,9 +1,12 @@
 """``[init_from]``: the first parameters of a run out of another run, or out of a file of weights.
 
-What is not taken keeps its own first values: what `skip` matches, what `match` does not, and the
-last layer where it is of another number of classes. All else has to fit, in name and shape.
+What is not taken keeps its own first values: what `skip` matches, what `match` does not, what is
+not `into` where that is given, and the head where it is of another number of classes. All else has
+to fit, in name and shape.
 """
 
+import itertools
+import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -72,11 +75,11 @@ def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:
     wanted = by_name(first.params, first.state)
     source, called = _read(spec, experiment, wanted)
     taken = _chosen(spec, source, wanted, called, len(experiment.card.classes))
-    chosen = {
+    found = {
         path: cast_like(source[path], wanted[path], f"init_from: {path}") for path in taken.taken
     }
     params, state = (
-        map_named(lambda path, leaf: chosen.get(path, leaf), tree)
+        map_named(lambda path, leaf: found.get(path, leaf), tree)
         for tree in (first.params, first.state)
     )
     start = first_state(experiment.config, experiment.optimizer, params, state, first.key)
@@ -87,18 +90,24 @@ def _read(
     spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The arrays there under our paths where they have one, and what they are called there."""
-    path = Path(spec.path)
+    path, into = Path(spec.path), f"{spec.into}/" if spec.into else ""
     if path.is_dir():
         trained = load_network(path, spec.checkpoint)
-        return by_name(trained.params, trained.state), {}
+        return _under(into, by_name(trained.params, trained.state)), {}
     if path.suffix == ".safetensors":
         tensors = read_safetensors(path)
-        if any("/" in name for name in tensors) or wanted.keys() & tensors.keys():
-            return tensors, {}
+        ours = _under(into, tensors)
+        if any("/" in name for name in tensors) or wanted.keys() & ours.keys():
+            return ours, {}
     table = experiment.config.model.model_dump(exclude_none=True)
     in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
     bridge = bridge_to_torch(experiment.net, in_shape, names_of(table, experiment.net))
-    return bridge.to_ours(read_state_dict(path)), bridge.called
+    tensors = _under(into.replace("/", "."), read_state_dict(path))
+    return bridge.to_ours(tensors), bridge.called
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + name: array for name, array in arrays.items()}
 
 
 def _chosen(
@@ -120,15 +129,26 @@ def _chosen(
         if (spec.match is None or matches(spec.match, name))
         and not (spec.skip is not None and matches(spec.skip, name))
     }
-    chosen -= _head(source, wanted, classes)
+    if spec.into is not None:  # what else is there is a head of its own
+        chosen = {name for name in chosen if name in wanted and name.startswith(f"{spec.into}/")}
+        if not chosen:
+            layers = sorted({name.partition("/")[0] for name in wanted})
+            raise ConfigError(
+                f"init_from.into: nothing to take: got {spec.into!r}, need the path of a part of "
+                f"the network: {', '.join(layers)}"
+            )
+    chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
     odd = misfit(_only(source, chosen), _only(wanted, chosen))
     lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]
     if lines:
-        example = re.escape(next(iter([*odd.misshapen, *odd.missing, *odd.extra])))
-        lines.append(
-            f"init_from.skip: leaves what it matches at its first values, e.g. skip = '{example}'"
-        )
+        rest = _skipping(spec.skip, [*odd.misshapen, *odd.missing, *odd.extra])
+        lines.append(f"init_from.skip: what it matches is left out; skip = '{rest}' leaves these")
         raise ConfigError("\n".join(lines))
+    if not chosen:
+        raise ConfigError(
+            "init_from: nothing is taken: what match and skip leave is a head of another number "
+            "of classes; let match take more, or remove init_from"
+        )
     return Taken(
         path=spec.path,
         taken=[path for path in wanted if path in chosen],
@@ -138,16 +158,30 @@ def _chosen(
 
 
 def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) -> set[str]:
-    """The arrays of the last layer, where only its number of classes is another; else nothing."""
+    """The arrays of the head, where only its number of classes is another; else nothing.
+
+    It is one layer, or those layers within one part of the network (the "head" of an FCN) that
+    have an output for each class.
+    """
     odd = misfit(source, wanted).misshapen
     layers = {path.rpartition("/")[0] for path in odd}
-    only_classes = all(
-        there[:-1] == here[:-1] and here[-1:] == (classes,) for there, here in odd.values()
-    )
-    if len(layers) != 1 or not only_classes:
+    changes = {
+        (old, new)
+        for shapes in odd.values()
+        for old, new in itertools.zip_longest(*shapes)
+        if old != new
+    }
+    if len(changes) != 1 or not any(old and new == classes for old, new in changes):
         return set()
-    (layer,) = layers
-    return {path for path in wanted if path.rpartition("/")[0] == layer}
+    if len(layers) > 1 and not posixpath.commonpath(layers):
+        return set()
+    return {path for path in wanted if path.rpartition("/")[0] in layers}
+
+
+def _skipping(skip: str | None, paths: Iterable[str]) -> str:
+    """An expression that matches what `skip` does, and the layers of `paths`."""
+    layers = dict.fromkeys(path.rpartition("/")[0] for path in paths)
+    return "|".join([*([skip] if skip else []), *(f"{re.escape(layer)}/.*" for layer in layers)])
 
 
 def _only(arrays: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

@@ -121,6 +121,8 @@ def draw_plane(
 
 def wrong_neighbours(kept: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """``(n, 2)``: the images whose nearest other image is of another class, and that one."""
+    if len(kept) < 2:
+        return np.empty((0, 2), np.int64)
     nearest = neighbours(kept, 1)[:, 0]
     wrong = np.flatnonzero(labels[nearest] != labels)
     return np.stack([wrong, nearest[wrong]], axis=1)

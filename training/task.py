@@ -77,6 +77,7 @@ class Batches(NamedTuple):
 
     evaluation: int
     inference: tuple[int, ...]  # a batch is padded to the next of these, a larger one cut up
+    spread: bool = False  # each of an evaluation has examples from all over the split
 
 
 class Findings(NamedTuple):

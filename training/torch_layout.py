@@ -10,6 +10,8 @@ Ours are channels last, PyTorch's channels first:
 | the same behind a `flatten` of ``(H, W, C)`` | I counts as H, W, C | I counts as C, H, W |
 | the same behind a pyramid of pools | each level like that | each level like that |
 | factors of a layer scale | ``(C,)`` | ``(C, 1, 1)`` |
+| a layer norm's over whole images | ``(*spatial, C)`` | ``(C, *spatial)`` |
+| the one slope of all channels | ``()`` | ``(1,)`` |
 | all else | | the same |
 """
 
@@ -51,6 +53,10 @@ def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.n
     if leaf != "kernel":
         if layout.kind == "layer_scale" and tensor.shape[1:] == (1, 1):
             return tensor[:, 0, 0]
+        if layout.kind == "layer_norm" and tensor.ndim > 1:
+            return np.moveaxis(tensor, 0, -1)
+        if shape == () and tensor.shape == (1,):
+            return tensor[0]
         return _spatial_last(tensor, layout, inwards=True)
     if layout.kind == "conv_transpose":
         return _transposed_to_ours(tensor, layout.groups)
@@ -62,7 +68,9 @@ def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.n
 def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
     """Our array `leaf` as PyTorch has it."""
     if leaf != "kernel":
-        array = _spatial_last(array, layout, inwards=False)
+        if layout.kind == "layer_norm" and array.ndim > 1:
+            return np.moveaxis(array, -1, 0)
+        array = np.atleast_1d(_spatial_last(array, layout, inwards=False))
         return array[:, None, None] if layout.kind == "layer_scale" else array
     if layout.kind == "conv_transpose":
         return _transposed_to_torch(array, layout.groups)

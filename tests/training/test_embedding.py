@@ -12,8 +12,11 @@ import convax
 from convax import ops
 from convax.training import embedding
 from convax.training.config import Contrastive, TripletBatchHard, TripletSemiHard, load_config
+from convax.training.data import Split
+from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
 from convax.training.loop import InterruptedRun
+from convax.training.report_embedding import wrong_neighbours
 from tests.tiny import write_tiny
 from tests.training.test_loop import Recorder, final_bytes
 
@@ -46,6 +49,27 @@ def test_a_run_learns(trained):
     assert all("recall_at_1" in r for r in trained.metrics())
     plots = {p.name for p in trained.plots.iterdir()}
     assert {"curves.png", "roc.png", "projection.png", "kernels.png"} <= plots
+
+
+def test_an_evaluation_mixes_classes_that_are_stored_apart(config):
+    """As the folders of an archive are; a batch of one class has no pairs to tell apart."""
+    experiment = prepare(load_config(config))
+    images, labels = experiment.dataset.test
+    order = np.argsort(labels, kind="stable")
+    dataset = experiment.dataset._replace(test=Split(images[order], labels[order]))
+    seen = []
+
+    def step(params, state, images, labels, weights):
+        seen.append(len(np.unique(labels[weights > 0])))
+        return {"loss": np.float32(0), "count": np.int32(weights.sum())}, images[:, 0].mean(1)
+
+    found = evaluate_split(experiment.task, step, None, None, dataset, "test")
+    assert seen[:-1] == [3, 3, 3]
+    np.testing.assert_array_equal(found.kept, images[order][:, 0].mean(1))
+
+
+def test_one_image_has_no_wrong_neighbour():
+    assert wrong_neighbours(np.zeros((1, 2)), np.zeros(1, int)).shape == (0, 2)
 
 
 def test_its_figures_are_those_of_its_embeddings(trained):

@@ -9,18 +9,23 @@ import pytest
 import safetensors.numpy
 
 import convax
+from convax import model
 from convax.training import checkpoint
-from convax.training.config import load_config
+from convax.training.config import InitFrom, load_config
 from convax.training.config_error import ConfigError
 from convax.training.experiment import prepare
-from convax.training.init_from import start_of
+from convax.training.init_from import _chosen, _read, start_of
 from convax.training.loop import InterruptedRun
 from convax.training.paths import named_leaves
 from convax.training.run import RunError, open_run
 from convax.training.study import train_study
 from convax.training.tensors import WeightsError
+from convax.training.torch_names import names_of
+from convax.training.torch_weights import save_torch
 from convax.training.trained import load_network, save_run_weights
+from convax.training.weights import by_name, save_weights
 from tests.training.test_loop import Recorder, final_bytes
+from tests.training.test_segmentation import write_scenes
 
 HEAD = ["dense2/bias", "dense2/kernel"]
 
@@ -130,8 +135,25 @@ def test_every_misfit_is_listed_with_the_remedy(whole, tiny):
         f"{where}dense1/kernel: of shape (64, 16), but the network has (64, 17)",
         f"{where}dense2/bias: of shape (3,), but the network has (5,)",
         f"{where}dense2/kernel: of shape (16, 3), but the network has (17, 5)",
-        "init_from.skip: leaves what it matches at its first values, e.g. skip = 'dense1/bias'",
+        "init_from.skip: what it matches is left out; skip = 'dense1/.*|dense2/.*|dense3/.*' "
+        "leaves these",
     ]
+    with pytest.raises(ConfigError, match=r"nothing is taken: .* let match take more"):
+        begin(
+            tiny,
+            f"init_from.path={whole.path}",
+            "model.hidden=[17, 5]",
+            "init_from.skip='dense1/.*|dense2/.*|dense3/.*'",
+        )
+
+
+def test_what_is_skipped_is_not_looked_at_for_the_head(whole, two_classes):
+    """Another width, left out by hand, and another number of classes beside it."""
+    source = [f"init_from.path={whole.path}", "model.hidden=[16, 16]"]
+    _, taken = begin(two_classes, *source, "init_from.skip='dense[23]/.*'")
+    assert taken.taken == ["dense1/bias", "dense1/kernel"]
+    with pytest.raises(ConfigError, match=r"skip = 'dense1/bias\|dense2/\.\*\|dense3/\.\*'"):
+        begin(two_classes, *source, "init_from.skip='dense1/bias'")
 
 
 def test_names_of_pytorch_stand_beside_ours(whole, tiny, tmp_path):
@@ -142,6 +164,55 @@ def test_names_of_pytorch_stand_beside_ours(whole, tiny, tmp_path):
     safetensors.numpy.save_file(tensors, file)
     with pytest.raises(ConfigError, match=r"dense1/bias \(1\.bias\): missing"):
         begin(tiny, f"init_from.path={file}")
+
+
+@pytest.mark.parametrize("kind", ["ours", "torch"])
+def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
+    classifier = model.resnet(10, depth=18)
+    _, *shapes = model.init_shapes(classifier, (1, 32, 32, 3))
+    params, state = jax.tree.map(lambda a: np.full(a.shape, 0.5, np.float32), shapes)
+    path = tmp_path / "resnet18.safetensors"
+    if kind == "ours":
+        save_weights(path, params, state)
+    else:
+        names = names_of({"name": "resnet", "depth": 18}, classifier)
+        save_torch(path, classifier, (1, 32, 32, 3), params, state, names=names)
+    config, fcn = (
+        write_scenes(tmp_path),
+        'model={name="fcn",backbone="resnet18",stride=16,hidden=0}',
+    )
+    inputs = ["input.size=[32, 32]", "data.channels=3"]
+
+    def begin(init_from):
+        experiment = prepare(load_config(config, [fcn, *inputs, f"init_from={{{init_from}}}"]))
+        _, *shapes = model.init_shapes(experiment.net, (1, 32, 32, 3))
+        wanted, spec = by_name(*shapes), experiment.config.init_from
+        source, called = _read(spec, experiment, wanted)
+        return wanted, source, _chosen(spec, source, wanted, called, 2)
+
+    with pytest.raises(ConfigError, match=r"backbone/conv1/kernel( \(backbone\.\S+\))?: missing"):
+        begin(f'path="{path}"')
+    with pytest.raises(ConfigError, match=r"init_from\.into: .* got 'trunk', .*: backbone, head$"):
+        begin(f'path="{path}", into="trunk"')
+    wanted, source, taken = begin(f'path="{path}", into="backbone"')
+    assert taken.taken == [name for name in wanted if name.startswith("backbone/")]
+    assert all(np.all(source[name] == 0.5) for name in taken.taken)
+    assert len(taken.left) == 2 and all("backbone" in name for name in taken.left)
+
+
+def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew(tmp_path):
+    net = model.fcn(5, backbone="resnet18", stride=16, hidden=0)
+    _, *shapes = model.init_shapes(net, (1, 32, 32, 3))
+    wanted = by_name(*shapes)
+    source = {
+        name: np.zeros([7 if n == 5 else n for n in leaf.shape]) for name, leaf in wanted.items()
+    }
+    taken = _chosen(InitFrom(path="x"), source, wanted, {}, 5)
+    assert {name.split("/")[0] for name in taken.initial} == {"head"}
+    assert taken.initial == [name for name in wanted if name.startswith("head/")]
+    odd = source | {"backbone/conv1/kernel": np.zeros((7, 7, 3, 7))}
+    with pytest.raises(ConfigError, match="head/"):
+        _chosen(InitFrom(path="x"), odd, wanted, {}, 5)
 
 
 @pytest.mark.parametrize("key", ["match", "skip"])

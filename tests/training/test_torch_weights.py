@@ -97,7 +97,19 @@ def fully_convolutional(nn):
     return ours, theirs, (5, 4, 3)
 
 
-NETS = [convnet, lenet, mlp, one_dimension, three_dimensions, fully_convolutional]
+def of_whole_images(nn):
+    """A norm over (H, W, C), which PyTorch has as (C, H, W), and one slope for all channels."""
+    ours = model.serial(
+        model.conv(4, 3), model.layer_norm(axes=(-3, -2, -1)), model.prelu(per_channel=False),
+        model.flatten(), model.dense(2),
+    )  # fmt: skip
+    theirs = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.LayerNorm((4, 4, 4)), nn.PReLU(), nn.Flatten(), nn.Linear(64, 2)
+    )
+    return ours, theirs, (6, 6, 3)
+
+
+NETS = [of_whole_images, convnet, lenet, mlp, one_dimension, three_dimensions, fully_convolutional]
 
 
 @pytest.mark.parametrize("make", NETS, ids=lambda make: make.__name__)

@@ -5,7 +5,7 @@ NumPy alone is imported here; what a source needs besides is imported when it is
 
 from .batches import read_batches
 from .cifar import load_cifar
-from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split
+from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split, spread
 from .digits import load_digits
 from .error import DataError
 from .fetch import DATASETS, default_directory, fetch
@@ -61,5 +61,6 @@ __all__ = [
     "read_image",
     "resize_picture",
     "split",
+    "spread",
     "upright_size",
 ]

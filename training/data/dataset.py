@@ -134,13 +134,14 @@ def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.nda
 
 
 def eval_batches(
-    split: Split, batch_size: int
+    split: Split, batch_size: int, order: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Every example once, in order, in batches of one shape.
+    """Every example once, in batches of one shape.
 
     Args:
         split: the examples.
         batch_size: examples in a batch.
+        order: their numbers, each once; as they are stored if left out.
 
     Yields:
         images ``(batch_size, H, W, C)`` uint8, labels ``(batch_size,)`` int32 (or masks) and
@@ -155,9 +156,21 @@ def eval_batches(
             "write how many examples to evaluate at once"
         )
     for start in range(0, len(split.labels), batch_size):
-        images, labels = (np.asarray(a[start : start + batch_size]) for a in split)
+        batch = slice(start, start + batch_size)
+        images, labels = (np.asarray(a[batch if order is None else order[batch]]) for a in split)
         weights = _padded(np.ones(len(labels), np.float32), batch_size)
         yield _padded(images, batch_size), _padded(labels, batch_size), weights
+
+
+def spread(size: int, batch_size: int) -> np.ndarray:
+    """An order in which each batch has examples from all over a split that may be sorted.
+
+    Example:
+        >>> spread(7, 3)
+        array([0, 3, 6, 1, 4, 2, 5])
+    """
+    batches = -(-size // batch_size)
+    return np.concatenate([np.arange(n, size, batches) for n in range(batches)])
 
 
 def fingerprint(dataset: Dataset) -> str:

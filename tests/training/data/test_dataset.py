@@ -202,6 +202,12 @@ def test_eval_batches_show_every_example_once(count, batch_size, batches):
     assert seen == list(range(count))
 
 
+def test_eval_batches_in_another_order():
+    order = np.array([2, 0, 3, 1])
+    drawn = [labels.tolist() for _, labels, _ in eval_batches(numbered(4).train, 2, order)]
+    assert drawn == [[2, 0], [3, 1]]
+
+
 def test_eval_batches_refuses_empty_batches():
     with pytest.raises(ValueError, match=r"eval_batches: .* got batch_size 0, need at least 1"):
         list(eval_batches(numbered(3).train, 0))
