@@ -4,6 +4,7 @@ VENV ?= .venv
 EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 LEVEL ?= steps
 N ?= 200
 
@@ -22,17 +23,18 @@ FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
 
+# A file's tests share programs and fixtures, so one process takes all of them.
 test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/ops ..." of it
-	$(BIN)/python -m pytest -n $(WORKERS) $(TESTS)
+	$(PYTEST) --dist loadfile $(TESTS)
 
 test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
-	CONVAX_LOWERING=plain $(BIN)/python -m pytest -n $(WORKERS) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
+	CONVAX_LOWERING=plain $(PYTEST) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
 
 test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it
-	XLA_FLAGS="$${XLA_FLAGS-}" $(BIN)/python -m pytest -n $(WORKERS) -m slow --ignore=tests/proof $(TESTS)
+	XLA_FLAGS="$${XLA_FLAGS-}" $(PYTEST) --dist loadfile -m slow --ignore=tests/proof $(TESTS)
 
 test-proof: $(VENV)/.develop  ## the rest of the proof: every column, and more problems drawn
-	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests/proof
+	$(PYTEST) -m slow tests/proof
 
 proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.proof
