@@ -3,12 +3,12 @@
 For any other arrays it is refused: a temperature is right for one network as it stands.
 """
 
-import hashlib
 import json
 import math
 from typing import Any
 
 from ..training.checkpoint import pointed, read_manifest
+from ..training.digest import json_digest
 from ..training.run import Run
 
 FILE = "calibration.json"
@@ -65,7 +65,7 @@ def digest_of(run: Run, checkpoint: str, *, raw: bool = False) -> str:
     averages = "ema.safetensors" in sums and not raw
     files = ["ema.safetensors"] if averages else ["params.safetensors", "state.safetensors"]
     used = {file: sums.get(file) for file in files}
-    return hashlib.sha256(json.dumps(used, sort_keys=True).encode()).hexdigest()
+    return json_digest(used)
 
 
 def _options(checkpoint: str, raw: bool, flips: bool) -> str:

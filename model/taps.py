@@ -2,9 +2,10 @@
 
 `tap` rebuilds a network from its own parts (`About.parts`, `About.remake`), each chosen layer
 replaced by one that hands its output out beside its state, the door by which batch norm's
-statistics leave as well. So nothing is computed twice, nothing is kept in a global, and what holds
-for `apply` holds here: jit, grad, vmap, remat. The parameters, the state and the random numbers
-are those of the network itself: weights trained with taps work without, and the other way round.
+statistics leave as well. So nothing is computed twice, no activation outlives its call, and what
+holds for `apply` holds here: jit, grad, vmap, remat. The parameters, the state and the random
+numbers are those of the network itself: weights trained with taps work without, and the other way
+round.
 
 `tap` and `backbone` give a `Layer` whose output has several arrays, and whose ``init`` gives as
 many shapes, in the same structure. `serial` passes that on, so a head is a layer that takes it:
@@ -86,7 +87,7 @@ def backbone(net: Layer, paths: Sequence[str]) -> Layer:
     if not paths:
         raise ValueError('backbone: no paths: got [], need at least one; write ["stage4"], say')
     wanted = set(_resolve("backbone", net, paths).values())
-    return _giving("backbone", _until(net, (), wanted), paths, lambda y, found: found)
+    return _giving("backbone", _until("backbone", net, (), wanted), paths, lambda y, found: found)
 
 
 def replace(net: Layer, changes: Mapping[str, Change]) -> Layer:
@@ -108,7 +109,7 @@ def replace(net: Layer, changes: Mapping[str, Change]) -> Layer:
         ['dense', 'tanh', 'dense']
     """
     at = _resolve("replace", net, list(changes))
-    return _changed(net, (), {at[path]: change for path, change in changes.items()})
+    return _changed("replace", net, (), {at[path]: change for path, change in changes.items()})
 
 
 def _giving(
@@ -116,7 +117,7 @@ def _giving(
 ) -> Layer:
     """`net` with the outputs at `paths`; `output` says what is made of them and the network's."""
     at, tag = _resolve(kind, net, paths), f"<tapped {next(_NUMBERS)}>"
-    tapped = _changed(net, (), dict.fromkeys(at.values(), partial(_handing_out, tag)))
+    tapped = _changed(kind, net, (), dict.fromkeys(at.values(), partial(_handing_out, tag)))
 
     def give(y, state: State) -> tuple[Any, State]:
         found, state = _collect(tag, state, ())
@@ -131,22 +132,22 @@ def _giving(
         return give(*tapped.apply(params, state, x, train=train, key=key))
 
     def remake(parts: Mapping[str, Layer]) -> Layer:
-        return _giving(kind, _remake(net, parts, ()), paths, output)
+        return _giving(kind, _remake(kind, net, parts, ()), paths, output)
 
     return Layer(init, apply, net.about._replace(kind=kind, remake=remake))
 
 
-def _changed(layer: Layer, at: Path, changes: Mapping[Path, Change]) -> Layer:
+def _changed(function: str, layer: Layer, at: Path, changes: Mapping[Path, Change]) -> Layer:
     """`layer` with each layer in it that has a change replaced by what that makes of it."""
     parts = dict(layer.about.parts)
     for name, part in parts.items():
         inner = _inner(at, name)
         if any(path in changes for path in _paths(part, inner)):
-            part = _changed(part, inner, changes)
+            part = _changed(function, part, inner, changes)
         if name != INLINE and inner in changes:
             part = changes[inner](part)
         parts[name] = part
-    return _remake(layer, parts, at) if parts else layer
+    return _remake(function, layer, parts, at) if parts else layer
 
 
 def _handing_out(tag: str, layer: Layer) -> Layer:
@@ -179,7 +180,7 @@ def _collect(tag: str, state: State, at: Path) -> tuple[dict[Path, Any], State]:
     return found, rest
 
 
-def _until(layer: Layer, at: Path, wanted: set[Path]) -> Layer:
+def _until(function: str, layer: Layer, at: Path, wanted: set[Path]) -> Layer:
     """`layer` without what follows the last wanted layer in it."""
     if layer.about.kind != "serial":  # what is made of its parts needs them all
         return layer
@@ -190,15 +191,15 @@ def _until(layer: Layer, at: Path, wanted: set[Path]) -> Layer:
         if name != INLINE and inner in wanted:
             kept = dict(parts)
         elif any(path in wanted for path in _paths(part, inner)):
-            kept = parts | {name: _until(part, inner, wanted)}
-    return _remake(layer, kept, at)
+            kept = parts | {name: _until(function, part, inner, wanted)}
+    return _remake(function, layer, kept, at)
 
 
-def _remake(layer: Layer, parts: Mapping[str, Layer], at: Path) -> Layer:
+def _remake(function: str, layer: Layer, parts: Mapping[str, Layer], at: Path) -> Layer:
     if layer.about.remake is None:
         raise ValueError(
-            f"tap: a layer that cannot be looked into: got a {layer.about.kind} at "
-            f"{'/'.join(at)!r}, need one with About.remake; tap it as a whole"
+            f"{function}: a layer that cannot be looked into: got a {layer.about.kind} at "
+            f"{'/'.join(at)!r}, need one with About.remake; take it as a whole"
         )
     return layer.about.remake(parts)
 

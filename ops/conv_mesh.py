@@ -36,7 +36,7 @@ from jax.sharding import AxisType
 from .conv_geometry import Geometry
 from .window import is_int
 
-BATCH, CHANNELS, ROWS = ("data", "fsdp"), "towers", "spatial"
+BATCH, CHANNELS, ROWS = ("data", "fsdp"), "towers", "spatial"  # axes that share out what
 
 
 class Cut(NamedTuple):

@@ -75,7 +75,7 @@ def untrained(config, out):
     """A run of a config with its first parameters as its only checkpoint."""
     experiment = prepare(load_config(config) if isinstance(config, Path) else config)
     run = create_run(experiment.config, out, experiment.card)
-    name = checkpoint.save(run.checkpoints, experiment.init(), {})
+    name = checkpoint.write(run.checkpoints, checkpoint.snapshot(experiment.init()), {})
     for pointer in ("best", "last"):
         checkpoint.point(run.checkpoints, pointer, name)
     return run, experiment

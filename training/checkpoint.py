@@ -20,6 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from . import durable
+from .digest import json_digest
 from .ema import Ema
 from .paths import named_leaves
 from .step import TrainState
@@ -48,16 +49,6 @@ class Snapshot(NamedTuple):
 
     step: int
     parts: dict[str, dict[str, np.ndarray]]  # by file and by path
-
-
-def save(
-    folder: Path,
-    train_state: TrainState,
-    memory: dict[str, Any],
-    origin: dict[str, Any] | None = None,
-) -> str:
-    """Write a checkpoint of this state into `folder` and return its name."""
-    return write(folder, snapshot(train_state), memory, origin)
 
 
 def snapshot(train_state: TrainState) -> Snapshot:
@@ -251,15 +242,14 @@ def _read(checkpoint: Path, templates: dict[str, Any]) -> tuple[Any, Any]:
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
     """The manifest of a checkpoint; raises as `restore` does."""
     path = checkpoint / "manifest.json"
+    content = _content(path)
     try:
-        manifest = json.loads(_content(path))
+        manifest = json.loads(content)
         written = manifest["format"]
         types = {"sha256": dict, "memory": dict, "step": int}
         if not all(isinstance(manifest[key], kind) for key, kind in types.items()):
             raise TypeError
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, CheckpointError):
-            raise
+    except (ValueError, KeyError, TypeError):
         raise DamagedError(f"{path}: damaged: not a checkpoint's manifest") from None
     said = manifest.pop("checksum", None)
     if said != checksum(manifest) and (said or written == FORMAT):
@@ -272,7 +262,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 def checksum(manifest: dict[str, Any]) -> str:
     """The SHA-256 of all else in a manifest."""
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+    return json_digest(rest)
 
 
 def _content(path: Path) -> bytes:

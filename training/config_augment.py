@@ -24,6 +24,7 @@ Operation = Literal[
     "equalize",
 ]
 OPERATIONS: tuple[Operation, ...] = typing.get_args(Operation)
+GREATEST_MAGNITUDE = 30  # of an operation: 1.0 of what it can do
 
 
 def _ends(ends: list[float]) -> list[float]:
@@ -74,7 +75,7 @@ class Policy(Table):
 
     count: Annotated[PositiveInt, Field(examples=[2])]
     magnitude: Annotated[
-        Annotated[int, Field(ge=0, le=30)] | Literal["random"], Field(examples=[9])
+        Annotated[int, Field(ge=0, le=GREATEST_MAGNITUDE)] | Literal["random"], Field(examples=[9])
     ]
     operations: Annotated[list[Operation], Field(min_length=1)] = Field(
         default_factory=lambda: list(OPERATIONS)

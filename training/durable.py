@@ -20,7 +20,7 @@ def replace(path: Path, content: bytes | Iterable[bytes]) -> None:
     except BaseException:  # of a part that was to come, too
         aside.unlink(missing_ok=True)  # a full disk wants its room back
         raise
-    flush_directory(path.parent)
+    flush(path.parent)
 
 
 def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
@@ -35,12 +35,12 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     try:
         for name, content in files:
             write_through(aside / name, content)
-        flush_directory(aside)
+        flush(aside)
         aside.rename(path)
     except BaseException:  # of a file that was to come, too
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    flush_directory(path.parent)
+    flush(path.parent)
 
 
 def write_through(path: Path, content: bytes | Iterable[bytes]) -> None:
@@ -58,6 +58,3 @@ def flush(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-flush_directory = flush

@@ -6,7 +6,6 @@ same bytes as one that was left alone. The device takes several steps a call (`t
 which changes none of them.
 """
 
-import shlex
 import signal
 import time
 from contextlib import ExitStack, closing
@@ -46,7 +45,7 @@ class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was save
     def __init__(self, run: Run, step: int, total: int, signum: int):
         super().__init__(
             f"stopped by {signal.Signals(signum).name} at step {step} of {total}, state saved; "
-            f"continue with: convax train --resume {shlex.quote(str(run.path))}"
+            f"continue with: {run.again}"
         )
         self.signum = signum
 

@@ -32,6 +32,7 @@ from typing import Any
 import jax
 
 from .config import Config
+from .digest import json_digest
 
 # A run may go on elsewhere, keep more or fewer checkpoints, and leave out more steps that are not
 # finite, without another result up to there.
@@ -79,7 +80,7 @@ def condensed(whole: dict[str, Any]) -> dict[str, Any]:
     """An origin with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
     versions = {"convax": version("convax"), "python": platform.python_version()}
     return whole | {
-        "config": _sha256(deciding(whole.get("config", {}))),
+        "config": json_digest(deciding(whole.get("config", {}))),
         "versions": {**whole.get("versions", {}), **versions},
     }
 
@@ -147,10 +148,6 @@ def _model() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
-
-
-def _sha256(values: Any) -> str:
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:

@@ -243,7 +243,7 @@ def _check_best(run: Run, memory: Memory, best: int | None, step: int) -> None:
     """Raise where the best checkpoint before `step` is damaged, and will not come again."""
     if memory.best_step is None or (best is not None and best > step):
         return
-    checkpoint.check(run.checkpoints, f"step-{memory.best_step:08d}")
+    checkpoint.check(run.checkpoints, checkpoint.name_of(memory.best_step))
 
 
 def _settled(run: Run, found: Found | None, best: int | None) -> Found | None:
@@ -263,7 +263,7 @@ def _settled(run: Run, found: Found | None, best: int | None) -> Found | None:
             (folder / name).rename(folder / f"damaged-{name}")
     best = None if found is None else found.memory.best_step
     for pointer, at in (("best", best), ("last", step)):
-        name = f"step-{-1 if at is None else at:08d}"
+        name = checkpoint.name_of(-1 if at is None else at)
         if (folder / name).is_dir():
             checkpoint.point(folder, pointer, name)
         else:

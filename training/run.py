@@ -12,7 +12,6 @@ nonfinite.json   where it stopped for a number that is not finite: see `training
 lock             who trains in it now: see `training.lock`
 """
 
-import hashlib
 import json
 import os
 import platform
@@ -29,6 +28,7 @@ import jax
 
 from . import durable
 from .config import Config, ConfigError, load_config, to_toml
+from .digest import json_digest
 from .origin import origin
 from .preprocess import Preprocessing
 
@@ -74,7 +74,7 @@ class Run(NamedTuple):
         """What ``dataset.json`` says."""
         try:
             values = self.read_json("dataset.json")
-            if values.pop("checksum", None) not in (None, _checksum(values)):
+            if values.pop("checksum", None) not in (None, json_digest(values)):
                 raise RunError(f"{self.path / 'dataset.json'}: damaged: its SHA-256 differs")
             card = DatasetCard(**values)
             return card._replace(
@@ -115,7 +115,7 @@ class Run(NamedTuple):
     def write_dataset(self, card: DatasetCard) -> None:
         """Write ``dataset.json``."""
         values = card._asdict() | {"preprocessing": card.preprocessing._asdict()}
-        write_json(self.path / "dataset.json", values | {"checksum": _checksum(values)})
+        write_json(self.path / "dataset.json", values | {"checksum": json_digest(values)})
 
     def read_json(self, name: str) -> dict[str, Any]:
         """What one of its JSON files says."""
@@ -153,12 +153,8 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
         RunError: `out` is there already, or cannot be made.
     """
     aside = out.with_name(f".{out.name}.{os.getpid()}")
-    taken = RunError(
-        f"{out}: exists already; choose another --out, or continue it with "
-        f"`convax train --resume {out}`"
-    )
     if out.exists():
-        raise taken
+        raise exists_already(out)
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -169,13 +165,21 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
         write_json(aside / "run.json", {"status": "running", **about})
         run.write_config(config)
         aside.rename(out)
-        durable.flush_directory(out.parent)
+        durable.flush(out.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         if out.exists():  # somebody was faster
-            raise taken from None
+            raise exists_already(out) from None
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None
     return Run(out)
+
+
+def exists_already(out: Path) -> RunError:
+    """What to raise where a new run or study should be."""
+    return RunError(
+        f"{out}: exists already; choose another --out, or continue it with "
+        f"`convax train --resume {shlex.quote(str(out))}`"
+    )
 
 
 def open_run(path: str | Path) -> Run:
@@ -239,11 +243,6 @@ def as_json(values: Any) -> bytes:
 def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
     """Replace a JSON Lines file in one go."""
     durable.replace(path, "".join(json.dumps(record) + "\n" for record in records).encode())
-
-
-def _checksum(values: dict[str, Any]) -> str:
-    """The SHA-256 of what a JSON file holds, however it is written there."""
-    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -32,7 +32,16 @@ from .results import (
     results_of,
     spread_lines,
 )
-from .run import Run, RunError, as_json, circumstances, create_run, open_run, write_json
+from .run import (
+    Run,
+    RunError,
+    as_json,
+    circumstances,
+    create_run,
+    exists_already,
+    open_run,
+    write_json,
+)
 from .saver import disk_watched
 from .sweep import keys_of, member_config, points
 from .sweep_picture import draw_sweep
@@ -156,19 +165,15 @@ def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Con
 
 def _create(config: Config, out: Path, members: Mapping[str, Keys], form: Form) -> Study:
     """Make its directory, all of it or nothing."""
-    taken = RunError(
-        f"{out}: exists already; choose another --out, or continue it with "
-        f"`convax train --resume {out}`"
-    )
     if out.exists():
-        raise taken
+        raise exists_already(out)
     about = {"status": "running", "form": form, "members": dict(members)} | circumstances()
     files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
     try:
         durable.write_folder(out, files)
     except OSError as error:
         if out.exists():  # somebody was faster
-            raise taken from None
+            raise exists_already(out) from None
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None
     return Study(out)
 

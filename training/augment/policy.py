@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ..config_augment import GREATEST_MAGNITUDE
 from . import tone
 from .affine import warp
 from .color import brightened, contrasted, saturated
@@ -15,7 +16,6 @@ from .color import brightened, contrasted, saturated
 # ``change(x, m)`` of images (N, H, W, C) in [0, 1] by magnitudes (N, 1, 1, 1) in [-1, 1], of which
 # some know no sign: -m is m to them.
 Change: TypeAlias = Callable[[Array, Array], Array]
-MOST = 30  # the greatest magnitude of a config: 1.0 here
 
 
 def policy(
@@ -54,9 +54,9 @@ def policy(
         chosen = jax.random.randint(for_choice, (N,), 0, len(operations))
         strength = jnp.full(N, 0 if magnitude == "random" else magnitude)
         if magnitude == "random":
-            strength = jax.random.randint(for_magnitude, (N,), 0, MOST + 1)
+            strength = jax.random.randint(for_magnitude, (N,), 0, GREATEST_MAGNITUDE + 1)
         sign = jnp.where(jax.random.bernoulli(for_sign, shape=(N,)), 1.0, -1.0)
-        m = sign * (strength / MOST).astype(jnp.float32)
+        m = sign * (strength / GREATEST_MAGNITUDE).astype(jnp.float32)
         x, masks = one_each(x, masks, fill, chosen, m, operations)
     return x, masks
 
@@ -84,13 +84,12 @@ def _moved(
 ) -> tuple[Array, Array | None]:
     """All that move, in one warp; the others stay where they are, to the bit."""
     H, W = x.shape[1:3]
-    zero = jnp.zeros_like(m)
     by = {name: jnp.where(is_chosen.get(name, False), m * most, 0) for name, most in _MOVES.items()}
     angle = jnp.deg2rad(by["rotate"])
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     rows = [[cos, by["shear_x"] - sin], [by["shear_y"] + sin, cos]]
     forward = jnp.stack([jnp.stack(row, axis=-1) for row in rows], axis=-2)
-    move = jnp.stack([by["translate_x"] * W + zero, by["translate_y"] * H + zero], axis=-1)
+    move = jnp.stack([by["translate_x"] * W, by["translate_y"] * H], axis=-1)
     return warp(x, masks, forward, move, fill)
 
 
