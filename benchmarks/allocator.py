@@ -94,9 +94,10 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
     import numpy as np
 
     from convax import model
+    from convax.training.classification import accuracy, make_loss
     from convax.training.config import SoftmaxCrossEntropy
     from convax.training.optimizer import adam
-    from convax.training.step import init_train_state, make_loss, make_train_steps
+    from convax.training.step import Recipe, init_train_state, make_train_steps
 
     if net == "LeNet-5":
         network, channels = model.lenet5(10, activation="relu", pool="max"), 1
@@ -106,7 +107,8 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
     _, params, state = network.init(jax.random.key(0), shape)
     optimizer = adam(1e-3)
     loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
-    steps = make_train_steps(network, loss, optimizer, lambda x: x.astype(np.float32) / 255)
+    recipe = Recipe(network, loss, optimizer, lambda x: x.astype(np.float32) / 255, accuracy)
+    steps = make_train_steps(recipe)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (many, *shape)).astype(np.uint8)
     labels = rng.integers(0, 10, (many, shape[0])).astype(np.int32)

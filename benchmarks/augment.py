@@ -25,10 +25,11 @@ from jax import Array
 from convax import model
 from convax.training.augment import make_augmentation
 from convax.training.augment.sample import sample
+from convax.training.classification import accuracy, make_loss
 from convax.training.config import Augment, SoftmaxCrossEntropy
 from convax.training.optimizer import adam
 from convax.training.preprocess import Preprocessing, preprocess
-from convax.training.step import init_train_state, make_loss, make_train_steps
+from convax.training.step import Recipe, init_train_state, make_train_steps
 
 STEPS = 8  # in a call
 AFFINE = {"degrees": 15.0, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "shear": [10.0, 0.0]}
@@ -79,13 +80,15 @@ def training(asked: dict, batch: int, channels: int) -> Callable[[], None]:
     table = Augment(**asked) if asked else None
     net, optimizer = model.lenet5(10, activation="relu", pool="max"), adam(1e-3)
     params, state = model.init_classifier(net, jax.random.key(0), (1, 32, 32, channels), 10)
-    steps = make_train_steps(
+    recipe = Recipe(
         net,
         make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0)),
         optimizer,
         partial(preprocess, spec=spec),
+        accuracy,
         augment=make_augmentation(table, spec, classes=10, examples=50_000),
     )
+    steps = make_train_steps(recipe)
     carried = [init_train_state(params, state, optimizer, jax.random.key(1))]
 
     def turn() -> None:

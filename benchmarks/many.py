@@ -29,7 +29,7 @@ import numpy as np
 
 from convax.training.chunk import Pace, chunks
 from convax.training.config import load_config
-from convax.training.experiment import step_keywords, with_found_data
+from convax.training.experiment import recipe_of, with_found_data
 from convax.training.members import numbers_of, prepare_members
 from convax.training.step import make_train_steps
 from convax.training.together import make_steps_together
@@ -78,7 +78,7 @@ def steps(net: str, options: argparse.Namespace) -> None:
         return [experiment.init() for experiment in experiments]
 
     one, seconds = compiled(
-        make_train_steps(**step_keywords(experiments[0])), begin()[0], images[0], labels[0], count
+        make_train_steps(recipe_of(experiments[0])), begin()[0], images[0], labels[0], count
     )
     contestants, compile_seconds = {}, {"one after the other": seconds}
 

@@ -105,16 +105,14 @@ def in_a_process(network, layout, given):
 
 def measured(network, layout, given):
     """The parameters behind `steps` steps, and the median time of a step, over `rounds`."""
-    from functools import partial
 
     import jax
 
     from convax.training.chunk import Pace, chunks, most_steps
     from convax.training.config import load_config
-    from convax.training.experiment import prepare
+    from convax.training.experiment import prepare, recipe_of
     from convax.training.footprint import step_bytes
     from convax.training.mesh import layout_of
-    from convax.training.preprocess import preprocess
     from convax.training.step import make_train_steps
 
     axes = {axis: size for axis, size in layout.items() if axis != PLAIN}
@@ -127,15 +125,8 @@ def measured(network, layout, given):
     config = load_config("lenet5-digits", sets)
     experiment = prepare(config)
     place, split = layout_of(experiment), experiment.dataset.train
-    task, spec = experiment.task, experiment.card.preprocessing
-    train_steps = make_train_steps(
-        place.spread(experiment).net,
-        task.loss,
-        experiment.optimizer,
-        partial(preprocess, spec=spec),
-        measures=task.measures,
-        out_shardings=place.outputs,
-    )
+    recipe = recipe_of(place.spread(experiment))
+    train_steps = make_train_steps(recipe, out_shardings=place.outputs)
     size, pace = config.training.batch_size, Pace()
     pace.steps = steps
     assert most_steps(split, config) == steps

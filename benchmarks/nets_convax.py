@@ -29,10 +29,11 @@ from convax.model import (
     residual,
     serial,
 )
+from convax.training.classification import accuracy, make_loss
 from convax.training.config import SoftmaxCrossEntropy
 from convax.training.optimizer import adam, momentum
 from convax.training.preprocess import Preprocessing, preprocess
-from convax.training.step import init_train_state, make_loss, make_train_step, make_train_steps
+from convax.training.step import Recipe, init_train_state, make_train_step, make_train_steps
 
 # ------------------------------------------------------------------------------- the networks
 
@@ -92,12 +93,12 @@ CHUNK = 8  # steps in one call, where they are chunked
 
 def training(net: str, chunked: bool = False) -> Program:
     """Step by step, or as `convax train` does it, many steps in one call."""
-    parts, fresh = start(nets.NETS[net], NETWORKS[net])
+    recipe, fresh = start(nets.NETS[net], NETWORKS[net])
     images, labels = map(jax.device_put, nets.arrays(nets.NETS[net]))
     train_state = jax.jit(fresh)(jax.random.key(0))
     params = train_state.params
     if not chunked:
-        step = make_train_step(*parts)
+        step = make_train_step(recipe)
 
         def run(train_state):
             train_state, metrics = step(train_state, images, labels)
@@ -105,7 +106,7 @@ def training(net: str, chunked: bool = False) -> Program:
 
         return jax_training(run, train_state, params)
 
-    steps, about = make_train_steps(*parts), {"parameters": size(params)}
+    steps, about = make_train_steps(recipe), {"parameters": size(params)}
     images, labels = (jnp.stack([array] * CHUNK) for array in (images, labels))
 
     def run_chunks(count):
@@ -120,8 +121,8 @@ def training(net: str, chunked: bool = False) -> Program:
 
 def seeds(net: str, count: int, together: bool) -> Program:
     """A step of each of so many seeds: as one vmapped step, or one after the other."""
-    parts, fresh = start(nets.NETS[net], NETWORKS[net])
-    step = make_train_step(*parts)
+    recipe, fresh = start(nets.NETS[net], NETWORKS[net])
+    step = make_train_step(recipe)
     images, labels = map(jax.device_put, nets.arrays(nets.NETS[net], count, nets.NETS[net].batch))
     keys = jax.random.split(jax.random.key(0), count)
     if together:
@@ -144,7 +145,7 @@ def seeds(net: str, count: int, together: bool) -> Program:
 
 
 def start(spec: nets.Net, network):
-    """What `make_train_step` takes, and ``fresh(key)``, the state before the first step."""
+    """The recipe of a step, and ``fresh(key)``, the state before the first step."""
     net = network(spec.classes)
     optimizers = {"momentum": momentum, "adam": adam}
     optimizer = optimizers[spec.optimizer](nets.LEARNING_RATE[spec.optimizer])
@@ -154,7 +155,7 @@ def start(spec: nets.Net, network):
         _, params, state = net.init(key, (spec.batch, *spec.image))
         return init_train_state(params, state, optimizer, key)
 
-    return (net, loss, optimizer, lambda x: x), fresh
+    return Recipe(net, loss, optimizer, lambda x: x, accuracy), fresh
 
 
 def inference(net: str, batch: int) -> Program:

@@ -5,14 +5,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
+from .. import ops
 from ..model import init_classifier
-from .config import Config
+from .config import MSE, Config, SoftmaxCrossEntropy
 from .report_classification import draw
-from .step import accuracy, is_correct, make_loss, make_probabilities
 from .task import Batches, Line, Numbers, Question, Saying, Task, unchanged
 
 
@@ -37,6 +39,57 @@ def classification(config: Config) -> Task:
         predict=predict,
         batches=Batches(500, (1, 8, 64, 512)),
     )
+
+
+def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array, Array], Array]:
+    """``loss(logits, labels) -> (N,)``, the loss of each example.
+
+    Labels are classes ``(N,)``, or probabilities ``(N, K)`` where images were mixed.
+    """
+    if isinstance(spec, SoftmaxCrossEntropy):
+        return partial(
+            ops.softmax_cross_entropy, label_smoothing=spec.label_smoothing, reduction="none"
+        )
+
+    def one_hot_mse(logits: Array, labels: Array) -> Array:
+        if labels.ndim < logits.ndim:
+            labels = jax.nn.one_hot(labels, logits.shape[-1])
+        target = labels.astype(logits.dtype)
+        if isinstance(spec.label_smoothing, Tracer) or spec.label_smoothing:
+            target = ops.smooth_labels(target, rate=spec.label_smoothing)
+        return ops.mse(logits, target, reduction="none").mean(axis=-1)
+
+    return one_hot_mse
+
+
+def make_probabilities(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array], Array]:
+    """``probabilities(logits) -> (N, K)`` float32: each row sums to 1, the largest logit first.
+
+    Under the mean squared error the network's outputs estimate the probabilities themselves; what
+    is below 0 counts as (almost) nothing.
+    """
+
+    def probabilities(logits: Array) -> Array:
+        logits = logits.astype(jnp.float32)
+        shares = jax.nn.softmax(logits)
+        if isinstance(spec, SoftmaxCrossEntropy):
+            return shares
+        estimates = jax.nn.relu(logits) + 1e-6 * shares
+        return estimates / estimates.sum(axis=-1, keepdims=True)
+
+    return probabilities
+
+
+def accuracy(logits: Array, labels: Array) -> dict[str, Array]:
+    """The share of examples whose largest logit is the label's: the `measures` of classes."""
+    return {"accuracy": is_correct(logits, labels).mean(dtype=jnp.float32)}
+
+
+def is_correct(logits: Array, labels: Array) -> Array:
+    """Whether the largest logit is the label's; of several, that of the most probable one."""
+    if labels.ndim == logits.ndim:
+        labels = jnp.argmax(labels, axis=-1)
+    return jnp.argmax(logits, axis=-1) == labels
 
 
 def correct_answers(

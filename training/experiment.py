@@ -26,7 +26,7 @@ from .run import DatasetCard, Run, RunError, open_run
 from .schedule import SCHEDULES
 from .schedule_join import schedule_of
 from .segmentation import segmentation
-from .step import GradientTransformation, TrainState, init_train_state
+from .step import GradientTransformation, Recipe, TrainState, init_train_state
 from .task import Task
 
 TASKS: dict[str, Callable[[Config], Task]] = {
@@ -183,22 +183,22 @@ def first_state(
     )
 
 
-def step_keywords(experiment: Experiment) -> dict[str, Any]:
-    """What `make_train_step` and `make_train_steps` make the training step of an experiment of."""
+def recipe_of(experiment: Experiment) -> Recipe:
+    """What the training step of an experiment is made of."""
     config, task, spec = experiment.config, experiment.task, experiment.card.preprocessing
-    return {
-        "net": experiment.net,
-        "loss": task.loss,
-        "optimizer": experiment.optimizer,
-        "preprocess": partial(preprocess, spec=spec),
-        "measures": task.measures,
-        "targets": partial(task.targets, spec=spec),
-        "augment": experiment.augment,
-        "frozen": experiment.frozen,
-        "accumulate": config.training.accumulate,
-        "ema": config.ema,
-        "precision": config.precision,
-    }
+    return Recipe(
+        net=experiment.net,
+        loss=task.loss,
+        optimizer=experiment.optimizer,
+        preprocess=partial(preprocess, spec=spec),
+        measures=task.measures,
+        targets=partial(task.targets, spec=spec),
+        augment=experiment.augment,
+        frozen=experiment.frozen,
+        accumulate=config.training.accumulate,
+        ema=config.ema,
+        precision=config.precision,
+    )
 
 
 def load_data(config: Config) -> data.Dataset:

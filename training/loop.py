@@ -22,7 +22,7 @@ from .chunk import Feed, Pace, most_steps
 from .config import Config, ConfigError, Mesh
 from .duration import interval
 from .evaluation import evaluate_split, make_eval_step_of
-from .experiment import Experiment, clock_of, prepare, step_keywords, with_found_data
+from .experiment import Experiment, clock_of, prepare, recipe_of, with_found_data
 from .footprint import as_text, peak_bytes, step_bytes
 from .init_from import Taken, start_of, with_found_weights
 from .mesh import Layout, layout_of
@@ -267,8 +267,8 @@ def _compile(
     began = time.perf_counter()
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
-    keywords = step_keywords(layout.spread(experiment))
-    train_steps = make_train_steps(**keywords, out_shardings=layout.outputs)
+    recipe = recipe_of(layout.spread(experiment))
+    train_steps = make_train_steps(recipe, out_shardings=layout.outputs)
     types = [
         jax.ShapeDtypeStruct(
             (*batches, *array.shape[1:]),

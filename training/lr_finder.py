@@ -28,7 +28,7 @@ import numpy as np
 from .config import Config
 from .config_error import ConfigError
 from .data import read_batches
-from .experiment import make_optimizer, prepare, step_keywords, with_found_data
+from .experiment import make_optimizer, prepare, recipe_of, with_found_data
 from .init_from import start_of, with_found_weights
 from .lr_picture import draw
 from .progress import Display, Silent
@@ -100,7 +100,7 @@ def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list
     """The loss of each step, until it is four times the smallest, smoothed."""
     experiment = prepare(config)
     experiment = experiment._replace(schedule=schedule, optimizer=make_optimizer(config, schedule))
-    train_step = make_train_step(**step_keywords(experiment))
+    train_step = make_train_step(recipe_of(experiment))
     train_state, _ = start_of(experiment)
     losses: list[float] = []
     batches = read_batches(

@@ -22,7 +22,7 @@ from jax import Array
 
 from ..model import INLINE, Layer, tap
 from .data import batch_indices
-from .experiment import Experiment, step_keywords
+from .experiment import Experiment, recipe_of
 from .loss_scale import never
 from .paths import named_leaves
 from .preprocess import preprocess
@@ -81,8 +81,7 @@ def examine(
     """Which parameters, gradients, updates and activations of a step are finite."""
     optimizer = experiment.optimizer
     watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
-    keywords: dict[str, Any] = step_keywords(experiment) | {"optimizer": watched}
-    train_step = make_train_step(**keywords)
+    train_step = make_train_step(recipe_of(experiment)._replace(optimizer=watched))
     looked = _Looked(train_state.opt_state, *2 * [_finite(train_state.params)])
     unguarded = train_state._replace(opt_state=looked, loss_scale=never(train_state.loss_scale))
     found = {"parameter": _finite(train_state.params)}

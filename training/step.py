@@ -1,19 +1,16 @@
 """The training step, many of them in one call, and the evaluation step: pure, each jitted once."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.core import Tracer
 
-from .. import ops
 from ..model import Layer
 from .accumulate import accumulated
 from .augment import Augmentation
-from .config import MSE, Averages, Precision, SoftmaxCrossEntropy
+from .config import Averages, Precision
 from .ema import Ema, init_ema, update_ema
 from .freeze import Frozen
 from .gradient import Metrics, make_gradient
@@ -43,6 +40,38 @@ class GradientTransformation(Protocol):
     def init(self) -> Callable[..., Any]: ...  # noqa: D102
     @property
     def update(self) -> Callable[..., Any]: ...  # noqa: D102
+
+
+class Recipe(NamedTuple):
+    """What a training step is made of.
+
+    Attributes:
+        net: the network.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        optimizer: ours or optax's.
+        preprocess: from stored images to what the network sees.
+        measures: ``measures(outputs, targets) -> {name: scalar}``: what is reported of a batch.
+        targets: ``targets(labels)``, where labels need preprocessing too.
+        augment: ``augment(key, x, targets, images=images, step=step)``, see `training.augment`.
+        frozen: ``frozen(path)``: parameters that are constants of the loss, and whose layer's
+            statistics stay (see `training.freeze`). That they are not moved is the optimizer's
+            part: `by_path`.
+        accumulate: into how many parts a batch is cut, see `training.accumulate`.
+        ema, precision: tables of a config, see `training.ema`, `training.precision`,
+            `training.loss_scale`.
+    """
+
+    net: Layer
+    loss: Loss
+    optimizer: GradientTransformation
+    preprocess: Callable[[Array], Array]
+    measures: Measures = lambda outputs, targets: {}
+    targets: Callable[[Array], Array] = lambda labels: labels
+    augment: Augmentation | None = None
+    frozen: Frozen | None = None
+    accumulate: int = 1
+    ema: Averages | None = None
+    precision: Precision | None = None
 
 
 class TrainState(NamedTuple):
@@ -83,93 +112,21 @@ def init_train_state(
     )
 
 
-def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Loss:
-    """``loss(logits, labels) -> (N,)``, the loss of each example.
-
-    Labels are classes ``(N,)``, or probabilities ``(N, K)`` where images were mixed.
-    """
-    if isinstance(spec, SoftmaxCrossEntropy):
-        return partial(
-            ops.softmax_cross_entropy, label_smoothing=spec.label_smoothing, reduction="none"
-        )
-
-    def one_hot_mse(logits: Array, labels: Array) -> Array:
-        if labels.ndim < logits.ndim:
-            labels = jax.nn.one_hot(labels, logits.shape[-1])
-        target = labels.astype(logits.dtype)
-        if isinstance(spec.label_smoothing, Tracer) or spec.label_smoothing:
-            target = ops.smooth_labels(target, rate=spec.label_smoothing)
-        return ops.mse(logits, target, reduction="none").mean(axis=-1)
-
-    return one_hot_mse
-
-
-def make_probabilities(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array], Array]:
-    """``probabilities(logits) -> (N, K)`` float32: each row sums to 1, the largest logit first.
-
-    Under the mean squared error the network's outputs estimate the probabilities themselves; what
-    is below 0 counts as (almost) nothing.
-    """
-
-    def probabilities(logits: Array) -> Array:
-        logits = logits.astype(jnp.float32)
-        shares = jax.nn.softmax(logits)
-        if isinstance(spec, SoftmaxCrossEntropy):
-            return shares
-        estimates = jax.nn.relu(logits) + 1e-6 * shares
-        return estimates / estimates.sum(axis=-1, keepdims=True)
-
-    return probabilities
-
-
-def accuracy(logits: Array, labels: Array) -> Metrics:
-    """The share of examples whose largest logit is the label's: the `measures` of classes."""
-    return {"accuracy": is_correct(logits, labels).mean(dtype=jnp.float32)}
-
-
-def make_train_step(
-    net: Layer,
-    loss: Loss,
-    optimizer: GradientTransformation,
-    preprocess: Callable[[Array], Array],
-    **more: Any,
-) -> Step:
+def make_train_step(recipe: Recipe) -> Step:
     """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean
     loss and the measures of the batch before the update, the global l2 norms of gradients, updates
     and parameters, and the largest absolute update of any parameter.
-
-    Args:
-        net: the network.
-        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
-        optimizer: ours or optax's.
-        preprocess: from stored images to what the network sees.
-        **more: ``measures(outputs, targets)``, `accuracy` by default; ``targets(labels)``, where
-            labels need preprocessing too; ``augment(key, x, targets, images=images, step=step)``,
-            see `training.augment`;
-            ``frozen(path)``: parameters that are constants of the loss, and whose layer's
-            statistics stay (see `training.freeze`). That they are not moved is the optimizer's
-            part: `by_path`. ``accumulate``: into how many parts a batch is cut, see
-            `training.accumulate`; ``ema`` and ``precision``: tables of a config, see
-            `training.ema`, `training.precision`, `training.loss_scale`.
     """
-    return jax.jit(_train_step(net, loss, optimizer, preprocess, **more), donate_argnums=0)
+    return jax.jit(_train_step(recipe), donate_argnums=0)
 
 
-def make_train_steps(
-    net: Layer,
-    loss: Loss,
-    optimizer: GradientTransformation,
-    preprocess: Callable[[Array], Array],
-    *,
-    out_shardings: Any = None,
-    **more: Any,
-) -> jax.stages.Wrapped:
+def make_train_steps(recipe: Recipe, *, out_shardings: Any = None) -> jax.stages.Wrapped:
     """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
 
-    The step of `make_train_step`, whose arguments it takes, `count` times in one call, on the first
-    `count` of K batches: images ``(K, N, H, W, C)``, labels ``(K, N, ...)``, metrics ``(K,)`` each,
+    The step of `make_train_step`, `count` times in one call, on the first `count` of K batches:
+    images ``(K, N, H, W, C)``, labels ``(K, N, ...)``, metrics ``(K,)`` each,
     zero from `count` on. `count` is traced: one program takes any number of steps up to K, so how a
     run is divided into calls changes no bit of it. (`make_train_step` is another program, and may
     round otherwise.)
@@ -183,7 +140,7 @@ def make_train_steps(
     It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
     a step are allocated once a call. See `training.chunk` for figures, and how large `count` is.
     """
-    train_step = _train_step(net, loss, optimizer, preprocess, **more)
+    train_step = _train_step(recipe)
 
     def train_steps(
         old: TrainState, images: Array, labels: Array, count: Array
@@ -216,7 +173,7 @@ def make_eval_step(
     preprocess: Callable[[Array], Array],
     keep: Callable[[Array], Array],
     *,
-    targets: Callable[[Array], Array] | None = None,
+    targets: Callable[[Array], Array] = lambda labels: labels,
 ) -> Callable[..., tuple[Metrics, Array]]:
     """``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
 
@@ -226,35 +183,22 @@ def make_eval_step(
 
     def eval_step(params, state, images, labels, weights):
         outputs, _ = net.apply(params, state, preprocess(images), train=False)
-        wanted = labels if targets is None else targets(labels)
-        return totals(outputs, wanted, weights > 0), keep(outputs)
+        return totals(outputs, targets(labels), weights > 0), keep(outputs)
 
     return jax.jit(eval_step)
 
 
-def _train_step(
-    net: Layer,
-    loss: Loss,
-    optimizer: GradientTransformation,
-    preprocess: Callable[[Array], Array],
-    *,
-    measures: Measures = accuracy,
-    targets: Callable[[Array], Array] | None = None,
-    augment: Augmentation | None = None,
-    frozen: Frozen | None = None,
-    accumulate: int = 1,
-    ema: Averages | None = None,
-    precision: Precision | None = None,
-) -> Step:
+def _train_step(recipe: Recipe) -> Step:
     """What `make_train_step` promises, not yet jitted."""
-    of_part = make_gradient(computing_in(net, precision), loss, measures, frozen)
-    gradient = accumulated(of_part, accumulate)
+    net, optimizer = computing_in(recipe.net, recipe.precision), recipe.optimizer
+    of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen)
+    gradient = accumulated(of_part, recipe.accumulate)
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
         key = step_key(old.key, old.step)
-        x, wanted = preprocess(images), labels if targets is None else targets(labels)
-        if augment is not None:
-            x, wanted = augment(augment_key(key), x, wanted, images=images, step=old.step)
+        x, wanted = recipe.preprocess(images), recipe.targets(labels)
+        if recipe.augment is not None:
+            x, wanted = recipe.augment(augment_key(key), x, wanted, images=images, step=old.step)
         scale = None if old.loss_scale is None else old.loss_scale.scale
         value, measured, grads, state = gradient(old.params, old.state, x, wanted, key, scale)
         updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
@@ -271,8 +215,8 @@ def _train_step(
             "largest_update": largest_update(updates),
             **scale_metrics(old.loss_scale, taken),
         }
-        averages = update_ema(old.ema, params, state, step=step, spec=ema)
-        loss_scale = update_loss_scale(old.loss_scale, taken, precision)
+        averages = update_ema(old.ema, params, state, step=step, spec=recipe.ema)
+        loss_scale = update_loss_scale(old.loss_scale, taken, recipe.precision)
         new = TrainState(params, state, opt_state, step, old.key, averages, loss_scale)
         return new, metrics
 
@@ -287,13 +231,6 @@ def step_key(key: Array, step: Array | int) -> Array:
 def augment_key(key: Array) -> Array:
     """The key of a step's augmentation, of the step's; layers fold it with their paths."""
     return jax.random.fold_in(key, 2**31 - 1)
-
-
-def is_correct(logits: Array, labels: Array) -> Array:
-    """Whether the largest logit is the label's; of several, that of the most probable one."""
-    if labels.ndim == logits.ndim:
-        labels = jnp.argmax(labels, axis=-1)
-    return jnp.argmax(logits, axis=-1) == labels
 
 
 def _l2_norm(tree: Any) -> Array:

@@ -28,7 +28,7 @@ from .books import Books
 from .chunk import Chunk, Feed, Pace, most_steps
 from .duration import interval
 from .evaluation import make_eval_step_of
-from .experiment import Experiment, clock_of, step_keywords
+from .experiment import Experiment, clock_of, recipe_of
 from .footprint import as_text, step_bytes
 from .init_from import Taken, start_of
 from .loop import InterruptedRun, finish
@@ -72,7 +72,7 @@ def make_steps_together(experiment: Experiment, form: Form, shared: bool) -> jax
     """
 
     def of_one(train_state: TrainState, numbers: Numbers, images, labels, count):
-        train_steps = make_train_steps(**step_keywords(with_numbers(experiment, numbers)))
+        train_steps = make_train_steps(recipe_of(with_numbers(experiment, numbers)))
         return train_steps(train_state, images, labels, count)
 
     def vmapped(old: TrainState, numbers: Numbers, images: Array, labels: Array, counts: Array):

@@ -8,11 +8,12 @@ import pytest
 import convax
 from convax import model
 from convax.training.accumulate import accumulated
+from convax.training.classification import accuracy, make_loss
 from convax.training.config import ConfigError, SoftmaxCrossEntropy, load_config
 from convax.training.footprint import step_bytes
 from convax.training.gradient import make_gradient
 from convax.training.optimizer import adam, sgd
-from convax.training.step import accuracy, init_train_state, make_loss, make_train_step
+from convax.training.step import Recipe, init_train_state, make_train_step
 
 LOSS = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.1))
 CONV = {"type": "conv", "features": 8, "window": 3}
@@ -97,7 +98,7 @@ def test_a_step_needs_less_memory(rng):
 
     def size(parts):
         step = make_train_step(
-            net, LOSS, optimizer, lambda x: x.astype(jnp.float32), accumulate=parts
+            Recipe(net, LOSS, optimizer, lambda x: x.astype(jnp.float32), accumulate=parts)
         )
         return step_bytes(step.lower(start, images, labels).compile())
 
@@ -129,7 +130,7 @@ def test_works_with_frozen_layers_and_under_vmap(rng):
 def test_adam_takes_one_step_a_batch(rng):
     net, params, state, x, labels = setting(PLAIN, rng)
     optimizer = adam(1e-2)
-    step = make_train_step(net, LOSS, optimizer, lambda x: x, accumulate=4)
+    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, accumulate=4))
     after, _ = step(init_train_state(params, state, optimizer, jax.random.key(0)), x, labels)
     assert (int(after.opt_state.count), int(after.step)) == (1, 1)
 

@@ -9,10 +9,11 @@ import pytest
 
 from convax import model
 from convax.training.chunk import BYTES, SECONDS, Pace, chunks, most_steps, windows
+from convax.training.classification import make_loss
 from convax.training.config import SoftmaxCrossEntropy, load_config
 from convax.training.data import Split, batch_indices
 from convax.training.optimizer import adam
-from convax.training.step import init_train_state, make_loss, make_train_step, make_train_steps
+from convax.training.step import Recipe, init_train_state, make_train_step, make_train_steps
 
 K, N = 4, 8
 CONV = {"type": "conv", "features": 8, "window": 3}
@@ -66,8 +67,8 @@ def test_the_division_into_calls_changes_no_bit(name, rng):
     shape, make = NETS[name]
     net, optimizer = make(), adam(1e-2)
     loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.1))
-    parts = (net, loss, optimizer, lambda x: x.astype(jnp.float32) / 255)
-    train_step, train_steps = make_train_step(*parts), make_train_steps(*parts)
+    recipe = Recipe(net, loss, optimizer, lambda x: x.astype(jnp.float32) / 255)
+    train_step, train_steps = make_train_step(recipe), make_train_steps(recipe)
     params, state = model.init_classifier(net, jax.random.key(0), (1, *shape), 3)
     images = rng.integers(0, 256, (K, N, *shape)).astype(np.uint8)
     labels = rng.integers(0, 3, (K, N)).astype(np.int32)

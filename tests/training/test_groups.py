@@ -11,13 +11,14 @@ import convax
 from convax import model
 from convax.training import freeze
 from convax.training.by_path import by_path
+from convax.training.classification import make_loss
 from convax.training.config import Group, SoftmaxCrossEntropy, load_config
 from convax.training.config_error import ConfigError
 from convax.training.experiment import make_optimizer, prepare
 from convax.training.groups import settings_of
 from convax.training.loop import InterruptedRun
 from convax.training.optimizer import adam
-from convax.training.step import init_train_state, make_loss, make_train_step
+from convax.training.step import Recipe, init_train_state, make_train_step
 from tests.training.test_loop import Recorder, final_bytes
 
 LAYERS = """[[model.layers]]
@@ -146,7 +147,7 @@ def test_frozen_layers_work_as_in_evaluation(rng):
     frozen = lambda path: path.startswith("first/")  # noqa: E731
     optimizer = by_path({"first/.*": None}, adam(0.1))
     start = init_train_state(params, state, optimizer, jax.random.key(1))
-    step = make_train_step(net, loss, optimizer, lambda x: x, frozen=frozen)
+    step = make_train_step(Recipe(net, loss, optimizer, lambda x: x, frozen=frozen))
 
     def objective(p):
         x, _ = first.apply(params["first"], state["first"], images, train=False)
@@ -176,7 +177,7 @@ def test_a_frozen_stem_costs_no_gradient(rng):
 
     def flops(optimizer, frozen):
         start = init_train_state(params, state, optimizer, jax.random.key(1))
-        step = make_train_step(net, loss, optimizer, lambda x: x, frozen=frozen)
+        step = make_train_step(Recipe(net, loss, optimizer, lambda x: x, frozen=frozen))
         return step.lower(start, images, labels).compile().cost_analysis()["flops"]
 
     frozen = flops(by_path({"stem/.*": None}, adam(0.1)), lambda path: path.startswith("stem/"))

@@ -18,6 +18,7 @@ import pytest
 import convax
 from convax.training import loop
 from convax.training.chunk import Pace
+from convax.training.classification import make_loss
 from convax.training.config import MSE, load_config
 from convax.training.config_error import ConfigError
 from convax.training.data import DataError
@@ -25,7 +26,6 @@ from convax.training.experiment import count_steps, prepare
 from convax.training.logbook import TIMINGS
 from convax.training.loop import InterruptedRun, NonFiniteError
 from convax.training.run import RunError, open_run
-from convax.training.step import make_loss
 
 
 class Recorder:

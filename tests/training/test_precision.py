@@ -8,6 +8,7 @@ import pytest
 import convax
 from convax import model
 from convax.model import ARCHITECTURES
+from convax.training.classification import accuracy, make_loss
 from convax.training.config import ConfigError, Precision, SoftmaxCrossEntropy, load_config
 from convax.training.experiment import prepare
 from convax.training.gradient import make_gradient
@@ -15,7 +16,7 @@ from convax.training.loop import NonFiniteError
 from convax.training.loss_scale import MOST, init_loss_scale, update_loss_scale
 from convax.training.optimizer import adam, sgd
 from convax.training.precision import computing_in
-from convax.training.step import accuracy, init_train_state, make_loss, make_train_step
+from convax.training.step import Recipe, init_train_state, make_train_step
 
 LOSS = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
 LAYERS = [
@@ -120,7 +121,7 @@ def test_a_step_that_overflows_is_left_out(rng):
     """It counts, halves the scale, and moves nothing else; calm steps double it."""
     net, params, state, x, labels = setting(rng)
     spec, optimizer = SHORT["float16"], adam(1e-2, weight_decay=0.1)
-    step = make_train_step(net, LOSS, optimizer, lambda x: x, precision=spec)
+    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, precision=spec))
     start = init_train_state(params, state, optimizer, jax.random.key(0), precision=spec)
     scale = init_loss_scale(spec)
     assert scale is not None
@@ -205,7 +206,7 @@ def test_lenet_reaches_the_same_accuracy(compute, tmp_path):
 def test_in_parts_and_with_momentum_of_a_plain_optimizer(rng):
     net, params, state, x, labels = setting(rng)
     spec, optimizer = SHORT["float16"], sgd(0.1)
-    step = make_train_step(net, LOSS, optimizer, lambda x: x, precision=spec, accumulate=4)
+    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, precision=spec, accumulate=4))
     start = init_train_state(params, state, optimizer, jax.random.key(0), precision=spec)
     after, metrics = step(start, x, labels)
     assert metrics["overflow"] == 0 and dtypes_of(after.params) == {"float32"}

@@ -8,10 +8,10 @@ from scipy.stats import beta
 
 from convax.training.augment.cutout import cutout
 from convax.training.augment.mix import mix, mixed_targets, symmetric_beta
+from convax.training.classification import accuracy, make_loss
 from convax.training.config import MSE, SoftmaxCrossEntropy
 from convax.training.config_augment import Cutmix, Mixup
 from convax.training.data import IGNORED
-from convax.training.step import accuracy, make_loss
 
 KEY = jax.random.key(0)
 N, H, W = 400, 8, 10
