@@ -14,13 +14,13 @@ from ..model import Layer, Summary, build, summarize
 from . import data
 from .augment import Augmentation, make_augmentation
 from .classification import classification
-from .clip import clip_by_value
+from .clip import clip_by_global_norm, clip_by_value
 from .config import Config, ConfigError, Folder, Masks
 from .duration import Clock, in_steps
 from .embedding import embedding
 from .freeze import Frozen
 from .groups import check_groups, frozen_by, grouped
-from .optimizer import OPTIMIZERS, chain, clip_by_global_norm
+from .optimizer import OPTIMIZERS, chain
 from .preprocess import measure, preprocess
 from .run import DatasetCard, Run, RunError, open_run
 from .schedule import SCHEDULES

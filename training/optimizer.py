@@ -30,15 +30,20 @@ Example:
     [0. 0.]
 """
 
-import math
-import numbers
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
+
+from .optimizer_checks import (
+    check_floating,
+    check_match,
+    check_numbers,
+    may_be_nonzero,
+    wide_dtype,
+    wide_gradient,
+)
 
 Tree = Any  # nested dicts, lists and tuples of arrays
 Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
@@ -86,7 +91,7 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     Raises:
         ValueError: an update does not match its parameter; the message names the leaf.
     """
-    _check_match("apply_updates", "update", updates, params)
+    check_match("apply_updates", "update", updates, params)
     return jax.tree.map(lambda p, u: p + jnp.asarray(u, jnp.result_type(p)), params, updates)
 
 
@@ -107,14 +112,14 @@ def sgd(learning_rate: ScalarOrSchedule, *, weight_decay: float = 0.0) -> Optimi
             `weight_decay` is not 0 and `update` got no `params`.
         TypeError: a hyper-parameter is not a number; parameter or gradient has a wrong dtype.
     """
-    _check_numbers("sgd", learning_rate=learning_rate, weight_decay=weight_decay)
+    check_numbers("sgd", learning_rate=learning_rate, weight_decay=weight_decay)
 
     def init(params):
-        _check_floating("sgd", params)
+        check_floating("sgd", params)
         return SgdState(jnp.zeros((), jnp.int32))
 
     def update(grads, state, params=None):
-        g = _gradient("sgd", grads, params, weight_decay)
+        g = wide_gradient("sgd", grads, params, weight_decay)
         g = _decayed(g, weight_decay, params)
         updates = _descend(g, _value(learning_rate, state.count), grads)
         return updates, SgdState(_increment(state.count))
@@ -159,16 +164,16 @@ def momentum(
         Polyak, 1964, doi:10.1016/0041-5553(64)90137-5. Nesterov, 1983.
         Sutskever, Martens, Dahl, Hinton, ICML 2013.
     """
-    _check_numbers(
+    check_numbers(
         "momentum", learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay
     )
 
     def init(params):
-        _check_floating("momentum", params)
+        check_floating("momentum", params)
         return MomentumState(jnp.zeros((), jnp.int32), _moments(params))
 
     def update(grads, state, params=None):
-        g = _gradient("momentum", grads, params, weight_decay, state.velocity)
+        g = wide_gradient("momentum", grads, params, weight_decay, state.velocity)
         g = _decayed(g, weight_decay, params)
         v = _add(g, momentum, state.velocity)
         direction = _add(g, momentum, v) if nesterov else v
@@ -272,49 +277,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def clip_by_global_norm(max_norm: float) -> Optimizer:
-    r"""Scale the whole gradient down to length `max_norm` where it is longer.
-
-    .. math:: g \leftarrow g \cdot \frac{c}{\max(\lVert g \rVert_2,\, c)}, \qquad
-        \lVert g \rVert_2^2 = \sum_\text{leaves} \sum_i g_i^2
-
-    Put it in front of an optimizer: ``chain(clip_by_global_norm(1.0), adam(1e-3))``.
-
-    Args:
-        max_norm: :math:`c`, > 0.
-
-    Returns:
-        An `Optimizer` with the empty state ``()``.
-
-    Raises:
-        ValueError, TypeError: `max_norm` is not a number > 0; a gradient does not match its
-            parameter.
-
-    Note:
-        As `optax.clip_by_global_norm`; PyTorch's `clip_grad_norm_` divides by the norm plus 1e-6.
-        A NaN anywhere makes every update NaN, as in both.
-
-    References:
-        Pascanu, Mikolov, Bengio, ICML 2013, arXiv:1211.5063.
-    """
-    _check_numbers("clip_by_global_norm", max_norm=max_norm)
-
-    def init(params):
-        _check_floating("clip_by_global_norm", params)
-        return ()
-
-    def update(grads, state, params=None):
-        g = _gradient("clip_by_global_norm", grads, params)
-        # Summed in the widest dtype that a leaf has, which strict promotion wants said.
-        dtype = max((x.dtype for x in jax.tree.leaves(g)), key=lambda d: d.itemsize, default=float)
-        squares = [jnp.sum(x * x).astype(dtype) for x in jax.tree.leaves(g)]
-        norm = jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
-        longest = jnp.asarray(max_norm, dtype)
-        return _cast_like(_scale(longest / jnp.maximum(norm, longest), g), grads), state
-
-    return Optimizer(init, update)
-
-
 def chain(*optimizers: Optimizer) -> Optimizer:
     """Apply `optimizers` in turn, each to the updates of the one before.
 
@@ -329,6 +291,7 @@ def chain(*optimizers: Optimizer) -> Optimizer:
         ValueError: the state is not one of this chain.
 
     Example:
+        >>> from convax.training.clip import clip_by_global_norm
         >>> clipped = chain(clip_by_global_norm(1.0), sgd(1.0))
         >>> grads = jnp.array([3.0, 4.0])
         >>> print(clipped.update(grads, clipped.init(grads))[0])
@@ -354,16 +317,16 @@ def chain(*optimizers: Optimizer) -> Optimizer:
 
 
 def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):
-    _check_numbers(
+    check_numbers(
         function, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
     )
 
     def init(params):
-        _check_floating(function, params)
+        check_floating(function, params)
         return AdamState(jnp.zeros((), jnp.int32), _moments(params), _moments(params))
 
     def update(grads, state, params=None):
-        g = _gradient(function, grads, params, weight_decay, state.mu)
+        g = wide_gradient(function, grads, params, weight_decay, state.mu)
         if not decoupled:
             g = _decayed(g, weight_decay, params)
         t = _increment(state.count)
@@ -407,7 +370,7 @@ def _running_mean(b, mean, tree):
 
 
 def _decayed(tree, weight_decay, params):
-    return _add(tree, weight_decay, params) if _may_be_nonzero(weight_decay) else tree
+    return _add(tree, weight_decay, params) if may_be_nonzero(weight_decay) else tree
 
 
 def _descend(direction, rate, grads):
@@ -419,12 +382,7 @@ def _cast_like(tree, other):
 
 
 def _moments(params):
-    return jax.tree.map(lambda p: jnp.zeros_like(p, _wide_dtype(p)), params)
-
-
-def _wide_dtype(x):
-    dtype = jnp.result_type(x)
-    return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+    return jax.tree.map(lambda p: jnp.zeros_like(p, wide_dtype(p)), params)
 
 
 def _increment(count):
@@ -445,94 +403,3 @@ def _value(learning_rate, count):
             "for many learning rates at once, vmap the training step"
         )
     return rate
-
-
-# Checks. They read shapes and dtypes, and the values of hyper-parameters that are not traced.
-
-_DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
-    "learning_rate": ("a finite number >= 0 or a schedule", lambda x: 0 <= x < math.inf),
-    "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
-    "momentum": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-    "b1": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-    "b2": ("a number in [0, 1)", lambda x: 0 <= x < 1),
-    "eps": ("a finite number > 0", lambda x: 0 < x < math.inf),
-    "max_norm": ("a finite number > 0", lambda x: 0 < x < math.inf),
-}
-
-
-def _check_numbers(function, **values):
-    for name, value in values.items():
-        need, within = _DOMAINS[name]
-        if isinstance(value, Tracer) or (name == "learning_rate" and callable(value)):
-            continue
-        array = isinstance(value, jax.Array | np.ndarray) and value.ndim == 0
-        if isinstance(value, bool) or not (array or isinstance(value, numbers.Real)):
-            raise TypeError(f"{function}: {name} is not a number: got {value!r}, need {need}")
-        if not within(float(value)):
-            raise ValueError(f"{function}: {name} is out of range: got {value}, need {need}")
-
-
-def _check_floating(function, params):
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
-            raise TypeError(
-                f"{function}: {_name(path)}: parameter has dtype {jnp.result_type(leaf)}, need "
-                "floating point; keep what is not trained in the model's state"
-            )
-
-
-def _gradient(function, grads, params, weight_decay=0.0, moments=None):
-    """`grads`, checked against `params` or, where there are none, the `moments`, and widened."""
-    if params is not None:
-        _check_match(function, "gradient", grads, params, same_dtype=True)
-    elif _may_be_nonzero(weight_decay):
-        raise ValueError(
-            f"{function}: weight_decay works on the parameters: got params=None, need the tree "
-            "given to init; call update(grads, state, params)"
-        )
-    elif moments is not None:
-        _check_match(function, "gradient", grads, moments)
-    return jax.tree.map(lambda g: jnp.asarray(g, _wide_dtype(g)), grads)
-
-
-def _check_match(function, kind, tree, params, *, same_dtype=False):
-    leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
-    wanted, wanted_structure = jax.tree_util.tree_flatten_with_path(params)
-    if structure != wanted_structure:
-        raise ValueError(f"{function}: {_difference(kind, leaves, wanted)}")
-    for (path, x), (_, p) in zip(leaves, wanted, strict=True):
-        if jnp.shape(x) != jnp.shape(p):
-            raise ValueError(
-                f"{function}: {_name(path)}: {kind} has shape {jnp.shape(x)}, parameter "
-                f"{jnp.shape(p)}; pass the tree that belongs to these parameters"
-            )
-        if same_dtype and jnp.result_type(x) != jnp.result_type(p):
-            raise TypeError(
-                f"{function}: {_name(path)}: {kind} has dtype {jnp.result_type(x)}, parameter "
-                f"{jnp.result_type(p)}; cast the {kind} to the parameter's dtype"
-            )
-
-
-def _difference(kind, leaves, wanted):
-    """The first place where two trees differ, in words."""
-    names = [_name(path) for path, _ in leaves]
-    wanted_names = [_name(path) for path, _ in wanted]
-    for name in wanted_names:
-        if name not in names:
-            return f"{name}: parameter without {kind}; pass a tree like the parameters"
-    for name in names:
-        if name not in wanted_names:
-            return f"{name}: {kind} without parameter; pass a tree like the parameters"
-    return (
-        f"{kind} tree and parameter tree have the same leaves in other containers (a list for a "
-        "tuple, say); pass a tree like the parameters"
-    )
-
-
-def _name(path):
-    return jax.tree_util.keystr(path, simple=True, separator="/") or "the only leaf"
-
-
-def _may_be_nonzero(weight_decay):
-    """Whether weight decay has to be applied: its value cannot be read while it is traced."""
-    return isinstance(weight_decay, Tracer) or bool(weight_decay != 0)

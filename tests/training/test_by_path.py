@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from convax.training.by_path import by_path
-from convax.training.optimizer import adam, adamw, apply_updates, chain, clip_by_global_norm, sgd
+from convax.training.clip import clip_by_global_norm
+from convax.training.optimizer import adam, adamw, apply_updates, chain, sgd
 from convax.training.paths import map_named, named_leaves
 
 SHAPES = {

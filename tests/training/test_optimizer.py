@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import pytest
 
+from convax.training.clip import clip_by_global_norm, clip_by_value
 from convax.training.optimizer import (
     OPTIMIZERS,
     Optimizer,
@@ -19,12 +20,12 @@ from convax.training.optimizer import (
     adamw,
     apply_updates,
     chain,
-    clip_by_global_norm,
     momentum,
     sgd,
 )
 
 STEPS = 120
+CLIPS = [clip_by_global_norm, clip_by_value]
 
 # Ours, and the same out of optax's parts; each takes the learning rate.
 PAIRS = {
@@ -340,7 +341,7 @@ def test_maps_over_many_learning_rates(make, rng):
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
-@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), clip_by_global_norm])
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), *CLIPS])
 def test_low_precision_is_float32_inside(make, dtype, rng):
     """Updates are those of float32 copies, rounded once."""
     optimizer = make(0.1)
@@ -472,7 +473,7 @@ MISFITS = {
 
 
 @pytest.mark.parametrize("misfit", MISFITS)
-@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), clip_by_global_norm])
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), *CLIPS])
 def test_a_gradient_that_does_not_fit_is_an_error(make, misfit):
     optimizer = make(0.1)
     error, grads, message = MISFITS[misfit]
@@ -507,7 +508,7 @@ def test_weight_decay_needs_parameters(make):
         optimizer.update(WEIGHTS, optimizer.init(WEIGHTS))
 
 
-@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), clip_by_global_norm])
+@pytest.mark.parametrize("make", [*OPTIMIZERS.values(), *CLIPS])
 def test_only_floating_point_is_trained(make):
     with pytest.raises(TypeError, match=rf"^{make.__name__}: steps: parameter has dtype int32"):
         make(0.1).init({"steps": jnp.zeros((), jnp.int32)})
@@ -529,6 +530,8 @@ def test_only_floating_point_is_trained(make):
         (lambda: adam(0.1, b2=-0.1), ValueError, r"^adam: b2 is out of range: got -0.1"),
         (lambda: adamw(0.1, eps=0.0), ValueError, r"^adamw: eps is out of range: got 0.0, need"),
         (lambda: clip_by_global_norm(0), ValueError, r"^clip_by_global_norm: max_norm .* > 0"),
+        (lambda: clip_by_value(0), ValueError, r"^clip_by_value: max_value is out of range: got 0"),
+        (lambda: clip_by_value("x"), TypeError, r"^clip_by_value: max_value is not a number"),
         (
             lambda: sgd(lambda count: jnp.ones(2)).update(WEIGHTS, sgd(0.1).init(WEIGHTS)),
             ValueError,
