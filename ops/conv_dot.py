@@ -52,7 +52,7 @@ def tiles_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.A
     order = [axis for n in range(1, rank + 1) for axis in (n, rank + n)]
     gx = gx.transpose(0, *order, 2 * rank + 1)
     zero, pads, shape, place = jnp.zeros((), gx.dtype), [], [N], []
-    for i, w, o, s, _, (low, _) in zip(*geometry[:-1], strict=True):
+    for i, w, o, s, _, (low, _) in geometry.axes:
         pads += [(0, 0, 0), (0, s - w, 0)]
         shape.append(o * s)
         place.append((-low, i + low - o * s, 0))
@@ -64,7 +64,7 @@ def _tiles(x, geometry: Geometry) -> jax.Array:
     """The windows, ``(N, *output, elements of the window)``."""
     rank, (N, *_, C) = len(geometry.window), x.shape
     pads, shape, inside = [], [N], [slice(None)]
-    for i, w, o, s, _, (low, _) in zip(*geometry[:-1], strict=True):
+    for i, w, o, s, _, (low, _) in geometry.axes:
         pads.append((low, o * s - i - low, 0))  # a negative number crops
         shape += [o, s]
         inside += [slice(None), slice(w)]

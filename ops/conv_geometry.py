@@ -1,9 +1,24 @@
 """The static side of a convolution: whether shapes and hyper-parameters fit, and what they give."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import jax
+
 from .window import Padding, is_int, resolve_windows
+
+Form = Callable[..., jax.Array]  # one way of computing a convolution, or a gradient of it
+
+
+class Axis(NamedTuple):
+    """One spatial axis of a `Geometry`."""
+
+    size: int
+    window: int
+    output: int
+    stride: int
+    dilation: int
+    padding: tuple[int, int]
 
 
 class Geometry(NamedTuple):
@@ -16,6 +31,12 @@ class Geometry(NamedTuple):
     dilation: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]  # a negative number crops
     groups: int
+
+    @property
+    def axes(self) -> list[Axis]:
+        """The same, axis by axis."""
+        lists = self.size, self.window, self.output, self.stride, self.dilation, self.padding
+        return [Axis(*each) for each in zip(*lists, strict=True)]
 
 
 def resolve_conv(
@@ -89,5 +110,5 @@ def tap_slices(geometry: Geometry) -> list[list[slice]]:
     """Of each axis, and of each tap on it: where a padded x meets it, once for every output."""
     return [
         [slice(d * u, d * u + (o - 1) * s + 1, s) for u in range(w)]
-        for _, w, o, s, d, _ in zip(*geometry[:-1], strict=True)
+        for _, w, o, s, d, _ in geometry.axes
     ]

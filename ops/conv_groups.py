@@ -7,16 +7,13 @@ those blocks count. As the zeros are multiplied too, an infinity or NaN in one g
 others of its lot.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry
-
-Form = Callable[..., jax.Array]
+from .conv_geometry import Form, Geometry
 
 _WRITTEN_OUT = 4  # lots
 

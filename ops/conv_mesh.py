@@ -26,7 +26,7 @@ or does not compile.
 
 from collections.abc import Callable
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -114,8 +114,7 @@ def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> C
 
 def _rows(geometry: Geometry, n: int) -> tuple[int, int, Geometry]:
     """How many rows to fetch from above and below, and the convolution of a device's rows."""
-    first: list[Any] = [axis[0] for axis in geometry[:-1]]
-    i, w, o, s, d, (low, _) = first
+    i, w, o, s, d, (low, _) = geometry.axes[0]
     if n == 1 or i % n or o % n or i != s * o:
         return 0, 0, geometry
     h, ho = i // n, o // n

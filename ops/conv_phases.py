@@ -41,7 +41,7 @@ def phases_input_grad(
     """gx = dT/dx, each phase by `form`."""
     k = swap_in_and_out(k, geometry.groups)
     N, Ci = g.shape[0], k.shape[-1]
-    phases = [_phases(*axis) for axis in zip(*geometry[:-1], strict=True)]
+    phases = [_phases(*axis) for axis in geometry.axes]
     parts = [_one_phase(g, k, axes, geometry.groups, form) for axes in product(*phases)]
     # (N, Q, Q', Ci) of each phase (r, r') to (N, Q s, Q' s', Ci): the phases of an axis interleave.
     blocks = tuple(axis[0].output for axis in phases)

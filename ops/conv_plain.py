@@ -30,7 +30,7 @@ def plain_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.A
     """gx = dT/dx: g, with s - 1 zeros between its elements, correlated with the flipped kernel."""
     k = swap_in_and_out(k, geometry.groups)
     padding = []
-    for i, w, o, s, d, (low, _) in zip(*geometry[:-1], strict=True):
+    for i, w, o, s, d, (low, _) in geometry.axes:
         before = d * (w - 1) - low
         after = i + low - ((o - 1) * s + 1)  # so that the output has the size of x
         padding.append((before, after))
@@ -57,7 +57,7 @@ def plain_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.
         x = jnp.swapaxes(x.reshape(N, *geometry.size, G, Ci), 0, -1)
         x = x.reshape(Ci, *geometry.size, G * N)
     padding = []
-    for i, w, o, s, d, (low, _) in zip(*geometry[:-1], strict=True):
+    for i, w, o, s, d, (low, _) in geometry.axes:
         after = d * (w - 1) + (o - 1) * s + 1 - i - low  # so that the output has the size of k
         padding.append((low, after))
     gk = _channels_last_conv(

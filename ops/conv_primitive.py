@@ -48,6 +48,7 @@ from .varying import vary_like
 conv_p = Primitive("convax_conv")
 input_grad_p = Primitive("convax_conv_input_grad")
 kernel_grad_p = Primitive("convax_conv_kernel_grad")
+_PLAIN: dict[Primitive, Callable[..., jax.Array]] = {}  # what each computes, in XLA's own terms
 
 
 def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
@@ -90,7 +91,7 @@ def _define(
 
     def abstract_eval(a, b, *, geometry, stacked):
         sharding = a.sharding
-        if primitive is kernel_grad_p:  # the batch, which may be sharded, is summed over
+        if roles[2] == "k":  # the batch, which may be sharded, is summed over
             sharding = jax.NamedSharding(sharding.mesh, jax.P(*(None,) * a.ndim))
         B = a.shape[:stacked]
         out = (*B, *shape(a.shape[stacked:], b.shape[stacked:], geometry))
@@ -101,7 +102,7 @@ def _define(
         return primitive.bind(a, b, geometry=geometry, stacked=stacked)
 
     def evaluate(a, b, *, geometry, stacked):
-        with jax.disable_jit(False):
+        with jax.disable_jit(False):  # under `disable_jit` a primitive would call itself for ever
             return compiled(a, b, geometry=geometry, stacked=stacked)
 
     def lowering(form, form_of_stack):
@@ -121,6 +122,7 @@ def _define(
     mlir.register_lowering(primitive, everywhere)
     mlir.register_lowering(primitive, cpu, platform="cpu")
     batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, alone)
+    _PLAIN[primitive] = plain
 
 
 _define(
@@ -147,8 +149,6 @@ _define(
     plain_kernel_grad,
     cpu_kernel_grad,
 )
-
-_PLAIN = {conv_p: plain_conv, input_grad_p: plain_input_grad, kernel_grad_p: plain_kernel_grad}
 
 # The transpose in each operand, given the cotangent of the result.
 ad.defbilinear(

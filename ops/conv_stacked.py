@@ -5,17 +5,13 @@ has no fast form for groups, so there each is computed by itself, in a loop: a p
 one of them, and as fast as all of them written out.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .conv_geometry import Geometry
+from .conv_geometry import Form, Geometry
 from .conv_plain import is_shared_out
 from .lowering import is_plain
-
-Form = Callable[..., jax.Array]
 
 # Where each array has its batch, groups and channels once the groups are split off: x and g are
 # then (N, *spatial, G, C), and k is (*window, Ci, G, Co).

@@ -100,7 +100,7 @@ def _taps(x, geometry: Geometry) -> list[jax.Array]:
     """Every tap of the windows in row-major order, each ``(N, *output, C)``."""
     N, *_, C = x.shape
     pads, shape, positions = [(0, 0, 0)], [N], []
-    for i, w, o, s, d, (low, _) in zip(*geometry[:-1], strict=True):
+    for i, w, o, s, d, (low, _) in geometry.axes:
         blocks = o + d * (w - 1) // s
         pads.append((low, blocks * s - i - low, 0))  # a negative number crops
         shape += [blocks, s]
