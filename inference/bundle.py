@@ -19,7 +19,7 @@ import json
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.export
@@ -80,21 +80,8 @@ def export(
     if not platforms or not set(platforms) <= set(PLATFORMS):
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
-    config, preprocessing = card(run)
-    predictor = load(run, **loading)
-    images, origin = sample_images(config, predictor.image_shape)
-    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
-    about = {
-        "task": predictor.task.name,
-        "labels": list(predictor.classes),
-        "image_shape": list(predictor.image_shape),
-        "preprocessing": preprocessing,
-        **answering(loading),
-        "self_test": {
-            "images": origin,
-            "tolerance": TOLERANCE * max(float(np.abs(expected).max()), 1e-3),
-        },
-    }
+    predictor, images, origin, expected, about, tolerance = subject_of(run, loading)
+    about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
     program, weights = _program(predictor, platforms)
     test, today = {"images": images, "expected": expected}, datetime.datetime.now(datetime.UTC)
     made = {
@@ -150,10 +137,31 @@ def _program(
     return bytes(exported.serialize()), weights
 
 
-def card(run: str | Path) -> tuple[Config, dict[str, Any]]:
-    """A run's config, and its preprocessing as it is written down."""
-    opened = open_run(run)
-    return opened.config(), opened.dataset().preprocessing._asdict()
+class Subject(NamedTuple):
+    """A network that is to be written for others, and what it says of a few images."""
+
+    predictor: Predictor
+    images: np.ndarray  # (N, H, W, C) uint8
+    origin: str  # where they are from
+    expected: np.ndarray
+    about: dict[str, Any]  # for who reads of it, as JSON
+    tolerance: float  # of a difference from what is expected
+
+
+def subject_of(run: str | Path, loading: Mapping[str, Any]) -> Subject:
+    """The network of a run; `loading` and errors are those of `predictor.load`."""
+    opened, predictor = open_run(run), load(run, **loading)
+    images, origin = sample_images(opened.config(), predictor.image_shape)
+    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
+    about = {
+        "task": predictor.task.name,
+        "labels": list(predictor.classes),
+        "image_shape": list(predictor.image_shape),
+        "preprocessing": opened.dataset().preprocessing._asdict(),
+        **{name: bool(loading.get(name)) for name in ("calibrated", "flips")},
+    }
+    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
+    return Subject(predictor, images, origin, expected, about, tolerance)
 
 
 def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
@@ -166,11 +174,6 @@ def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, s
         pass
     made_up = np.random.default_rng(0).integers(0, 256, (TESTED, *shape), np.uint8)
     return made_up, "made up: the data of the run were not there"
-
-
-def answering(loading: Mapping[str, Any]) -> dict[str, bool]:
-    """What of `predictor.load` changes the answers of the same weights, for who reads of them."""
-    return {name: bool(loading.get(name)) for name in ("calibrated", "flips")}
 
 
 def _write(out: Path, files: dict[str, bytes], made: dict[str, Any]) -> str:

@@ -11,6 +11,7 @@ import jax.export
 import numpy as np
 
 from ..training.checkpoint import checksum
+from ..training.plain_line import first_line
 from ..training.tensors import WeightsError, read_safetensors
 from .bundle import FORMAT, MANIFEST, BundleError, runs_here
 
@@ -68,9 +69,11 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verifie
         origin, tolerance = str(about["images"]), float(about["tolerance"])
         count, difference = _self_test(folder)
     except (WeightsError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder}: the self-test cannot be run: {_line(error)}") from None
+        raise BundleError(f"{folder}: the self-test cannot be run: {first_line(error)}") from None
     except Exception as error:  # whatever JAX says of a program that is none
-        raise BundleError(f"{folder}/program.stablehlo: does not run: {_line(error)}") from None
+        raise BundleError(
+            f"{folder}/program.stablehlo: does not run: {first_line(error)}"
+        ) from None
     if not difference <= tolerance:  # nan as well
         raise BundleError(
             f"{folder}: wrong answers: {count} images of the self-test differ by up to "
@@ -135,8 +138,3 @@ def _self_test(folder: Path) -> tuple[int, float]:
     if said.shape != expected.shape or not len(said):
         raise ValueError(f"answers: got {said.shape}, need {expected.shape}")
     return len(said), float(np.abs(said - expected).max())
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

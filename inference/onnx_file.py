@@ -25,8 +25,8 @@ import numpy as np
 
 from .. import ops
 from ..training import durable
-from .bundle import TOLERANCE, BundleError, answering, card, sample_images
-from .predictor import load
+from ..training.plain_line import first_line
+from .bundle import BundleError, subject_of
 
 OPSET = 21  # read by ONNX Runtime 1.18 and later
 OUTPUTS = {"embedding": "embeddings"}  # of other tasks "probabilities"
@@ -61,10 +61,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
     if out.exists():
         raise BundleError(f"{out}: exists; choose another file, or remove it")
     packages = _packages()
-    config, preprocessing = card(run)
-    predictor = load(run, **loading)
-    images, origin = sample_images(config, predictor.image_shape)
-    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
+    predictor, images, origin, expected, about, tolerance = subject_of(run, loading)
 
     def function(images: jax.Array) -> jax.Array:
         return predictor.function(predictor.params, predictor.state, images)
@@ -73,24 +70,18 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
     try:
         model = _converted(packages, function, predictor.image_shape, answers)
     except Exception as error:  # whatever a converter says of what it does not know
-        raise BundleError(f"{out}: jax2onnx cannot convert this network: {_line(error)}") from error
-    about = {
-        "task": predictor.task.name,
-        "labels": list(predictor.classes),
-        "image_shape": list(predictor.image_shape),
-        "preprocessing": preprocessing,
-        **answering(loading),
-    }
+        raise BundleError(
+            f"{out}: jax2onnx cannot convert this network: {first_line(error)}"
+        ) from error
     packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
     content = model.SerializeToString()
-    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
     try:
         difference = max(
             _difference(packages, content, images[some], expected[some])
             for some in (slice(None), slice(1))  # any number of images, one file
         )
     except Exception as error:
-        raise BundleError(f"{out}: ONNX Runtime refuses it: {_line(error)}") from error
+        raise BundleError(f"{out}: ONNX Runtime refuses it: {first_line(error)}") from error
     if not difference <= tolerance:  # nan as well
         raise BundleError(
             f"{out}: wrong answers: ONNX Runtime differs by up to {difference:.3g}, more than "
@@ -213,8 +204,3 @@ def _restored(*modules: ModuleType) -> Iterator[None]:
     finally:
         for module, names in zip(modules, before, strict=True):
             vars(module).update(names)
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0][:200] if text else type(error).__name__

@@ -279,11 +279,7 @@ def plain(value: Any) -> Any:
 def _initializer(initializer: Initializer, groups: int = 1) -> Callable[..., Array]:
     if callable(initializer):
         return initializer
-    if initializer not in ops.INITIALIZERS:
-        raise ValueError(
-            f"kernel_init: unknown name: got {initializer!r}; need one of "
-            + ", ".join(ops.INITIALIZERS)
-        )
+    check_choice("kernel_init", "name", initializer, ops.INITIALIZERS)
     draw = ops.INITIALIZERS[initializer]
     return lambda key, shape, dtype: draw(key, shape, dtype, groups=groups)
 

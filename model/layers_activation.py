@@ -7,7 +7,7 @@ from jax import Array
 
 from .. import ops
 from .layer import POINTWISE, About, Layer, Params, Shape, State, stateless
-from .layers import check_positive
+from .layers import check_choice, check_positive
 
 ActivationName: TypeAlias = Literal[
     "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
@@ -86,9 +86,5 @@ def silu() -> Layer:
 
 def activation(name: ActivationName) -> Layer:
     """The activation of that name, with its default settings."""
-    if name not in get_args(ActivationName):
-        raise ValueError(
-            f"activation: unknown name: got {name!r}; need one of "
-            + ", ".join(get_args(ActivationName))
-        )
+    check_choice("activation", "name", name, get_args(ActivationName))
     return stateless(name, getattr(ops, name), POINTWISE)

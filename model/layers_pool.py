@@ -10,12 +10,14 @@ from .. import ops
 from .layer import EVERYWHERE, Layer, Window, drawing, infer_shape, stateless
 from .layers import Padding, check_positive, plain
 
+_MOST_BINS = 1024
+
 
 def max_pool(
     window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
     """Maximum over windows; see `ops.max_pool`."""
-    return _pool("max_pool", ops.max_pool, window, stride, padding=padding)
+    return _pool("max_pool", ops.max_pool, window, stride, padding)
 
 
 def avg_pool(
@@ -26,14 +28,8 @@ def avg_pool(
     count_include_pad: bool = True,
 ) -> Layer:
     """Average over windows; see `ops.avg_pool`."""
-    return _pool(
-        "avg_pool",
-        ops.avg_pool,
-        window,
-        stride,
-        padding=padding,
-        count_include_pad=count_include_pad,
-    )
+    pool = partial(ops.avg_pool, count_include_pad=count_include_pad)
+    return _pool("avg_pool", pool, window, stride, padding)
 
 
 def lp_pool(
@@ -44,21 +40,21 @@ def lp_pool(
     padding: Padding = "VALID",
 ) -> Layer:
     """p-norm of windows; see `ops.lp_pool`."""
-    return _pool("lp_pool", partial(ops.lp_pool, p=p), window, stride, padding=padding)
+    return _pool("lp_pool", partial(ops.lp_pool, p=p), window, stride, padding)
 
 
 def mixed_pool(
     window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
     """Maximum or mean, as a coin falls; in training `apply` needs a key; see `ops.mixed_pool`."""
-    return _random_pool("mixed_pool", ops.mixed_pool, window, stride, padding)
+    return _pool("mixed_pool", ops.mixed_pool, window, stride, padding, drawing)
 
 
 def stochastic_pool(
     window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
     """A random element of each window; training needs a key; see `ops.stochastic_pool`."""
-    return _random_pool("stochastic_pool", ops.stochastic_pool, window, stride, padding)
+    return _pool("stochastic_pool", ops.stochastic_pool, window, stride, padding, drawing)
 
 
 def global_max_pool() -> Layer:
@@ -89,7 +85,7 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
     """
     levels = [4, 2, 1] if levels is None else levels
     check_positive("spatial_pyramid_pool", levels=levels)
-    _check_bins("spatial_pyramid_pool", levels=levels)
+    _check_bins("spatial_pyramid_pool", "levels", levels)
     function = partial(ops.spatial_pyramid_pool, levels=tuple(levels))
     pool = stateless("spatial_pyramid_pool", function, EVERYWHERE)
     return pool._replace(about=pool.about._replace(grids=tuple(levels)))
@@ -109,37 +105,23 @@ def upsample(
     return stateless("upsample", function, None)
 
 
-def _pool(kind, op, window, stride, **options) -> Layer:
-    stride = window if stride is None else stride
-    check_positive(kind, window=window, stride=stride)
-    window, stride = plain(window), plain(stride)
-    options["padding"] = plain(options["padding"])
-    return stateless(
-        kind, lambda x: op(x, window, stride=stride, **options), Window(window, stride)
-    )
-
-
-def _random_pool(kind: str, op: Callable[..., Array], window, stride, padding) -> Layer:
+def _pool(kind: str, op: Callable[..., Array], window, stride, padding, make=stateless) -> Layer:
     stride = window if stride is None else stride
     check_positive(kind, window=window, stride=stride)
     window, stride = plain(window), plain(stride)
     pool = partial(op, window=window, stride=stride, padding=plain(padding))
-    return drawing(kind, pool, Window(window, stride))
+    return make(kind, pool, Window(window, stride))
 
 
 def _adaptive_pool(kind: str, op: Callable[..., Array], output_size) -> Layer:
     check_positive(kind, output_size=output_size)
-    _check_bins(kind, output_size=output_size)
+    _check_bins(kind, "output_size", output_size)
     return stateless(kind, partial(op, output_size=plain(output_size)), EVERYWHERE)
 
 
-def _check_bins(kind: str, **values: int | list[int]) -> None:
+def _check_bins(kind: str, name: str, bins: int | list[int]) -> None:
     """Each bin is a piece of the program: millions would take hours to compile."""
-    for name, bins in values.items():
-        if max([bins] if isinstance(bins, int) else bins) > _MOST_BINS:
-            raise ValueError(
-                f"{kind}: bad {name}: got {bins}, need {_MOST_BINS} bins along an axis at most"
-            )
-
-
-_MOST_BINS = 1024
+    if max([bins] if isinstance(bins, int) else bins) > _MOST_BINS:
+        raise ValueError(
+            f"{kind}: bad {name}: got {bins}, need {_MOST_BINS} bins along an axis at most"
+        )

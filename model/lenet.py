@@ -3,7 +3,7 @@
 from typing import Literal
 
 from .layer import Layer, serial
-from .layers import conv, dense, flatten
+from .layers import check_choice, conv, dense, flatten
 from .layers_activation import ActivationName
 from .layers_activation import activation as activation_layer
 from .layers_pool import avg_pool, max_pool
@@ -19,7 +19,9 @@ def lenet5(classes: int, *, activation: ActivationName, pool: Literal["max", "av
         activation: after each layer but the last; the paper's own was a scaled tanh.
         pool: "max", or "avg" as in the paper (there with trainable scale and bias).
     """
-    act, pooling = activation_layer(activation), {"max": max_pool, "avg": avg_pool}[pool]
+    pools = {"max": max_pool, "avg": avg_pool}
+    check_choice("lenet5", "pool", pool, pools)
+    act, pooling = activation_layer(activation), pools[pool]
     draw = "xavier_uniform"  # in MNIST's few epochs ahead of He's larger weights, even with ReLU
     return serial(
         conv1=conv(6, 5, kernel_init=draw),  #    32x32x1 -> 28x28x6             (C1)

@@ -44,9 +44,9 @@ from .optimizer_checks import (
     wide_dtype,
     wide_gradient,
 )
+from .schedule_common import Schedule
 
 Tree = Any  # nested dicts, lists and tuples of arrays
-Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 ScalarOrSchedule = float | jax.Array | Schedule
 
 

@@ -13,3 +13,9 @@ def plain_line(text: str, most: int = 600) -> str:
         return shown
     tail = most // 4
     return f"{shown[: most - tail - 5]} ... {shown[-tail:]}"
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of what an error says, or its name where it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

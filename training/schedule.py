@@ -26,6 +26,7 @@ from .schedule_common import (
     check_warmup,
     rise_of,
     under_any_promotion,
+    with_rise,
 )
 from .schedule_shapes import linear_onecycle, piecewise, polynomial, restarts
 
@@ -113,11 +114,7 @@ def cosine(peak: float, steps: int, *, warmup: Part = 0.0, end: float = 0.0) -> 
     import optax
 
     rise = rise_of(warmup, steps)
-    schedule = optax.cosine_decay_schedule(peak, steps - rise, alpha=end)
-    if rise:
-        rising = optax.linear_schedule(peak / (rise + 1), peak, rise)
-        schedule = optax.join_schedules([rising, schedule], [rise])
-    return under_any_promotion(schedule)
+    return with_rise(optax.cosine_decay_schedule(peak, steps - rise, alpha=end), peak, rise)
 
 
 def onecycle(

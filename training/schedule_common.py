@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -17,6 +17,16 @@ Part = Annotated[float, PART]
 def rise_of(warmup: float, steps: int) -> int:
     """Updates of warmup: at least one update is left to fall."""
     return min(round(warmup * steps), steps - 1)
+
+
+def with_rise(schedule: Schedule, top: Any, rise: int) -> Schedule:
+    """A straight rise to `top` over `rise` updates, then the schedule; see `warmed`."""
+    import optax
+
+    if rise:
+        rising = optax.linear_schedule(top / (rise + 1), top, rise)
+        schedule = optax.join_schedules([rising, schedule], [rise])
+    return under_any_promotion(schedule)
 
 
 def under_any_promotion(schedule: Schedule) -> Schedule:

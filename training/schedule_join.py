@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 from .duration import Clock, in_steps
-from .schedule_common import PART, Schedule, check, rise_of, under_any_promotion
+from .schedule_common import PART, Schedule, check, rise_of, under_any_promotion, with_rise
 
 
 def warmed(
@@ -39,13 +39,7 @@ def warmed(
         Goyal et al., arXiv:1706.02677, section 2.2.
     """
     schedule = build(peak, steps - rise, **keywords)
-    if not rise:
-        return schedule
-    import optax
-
-    top = schedule(0)
-    rising = optax.linear_schedule(top / (rise + 1), top, rise)
-    return under_any_promotion(optax.join_schedules([rising, schedule], [rise]))
+    return with_rise(schedule, schedule(0), rise) if rise else schedule
 
 
 def joined(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:

@@ -128,7 +128,7 @@ def test_kernel_init_by_name_or_function():
     np.testing.assert_array_equal(named, ops.xavier_uniform(KEY, (40, 50)))
     ones = run(model.dense(5, kernel_init=lambda k, s, d: jnp.ones(s, d)), jnp.ones((1, 4)))[0]
     assert ones["kernel"].sum() == 20
-    with pytest.raises(ValueError, match=r"kernel_init: unknown name: got 'he'; need one of "):
+    with pytest.raises(ValueError, match=r"kernel_init: unknown name: got 'he', need one of "):
         model.dense(5, kernel_init="he").init(KEY, (1, 4))  # type: ignore[arg-type]
 
 
@@ -171,7 +171,9 @@ def test_stochastic_depth_drops_examples_in_training_alone():
 
 
 def test_unknown_activation():
-    with pytest.raises(ValueError, match=r"activation: unknown name: got 'rely'; need one of relu"):
+    with pytest.raises(
+        ValueError, match=r"activation: unknown name: got 'rely', need one of 'relu'"
+    ):
         model.activation("rely")  # type: ignore[arg-type]
 
 
