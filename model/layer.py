@@ -8,11 +8,13 @@ layers, so a network is again a `Layer`, and its parameters a nested dict whose 
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from fractions import Fraction
 from functools import partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 Shape: TypeAlias = tuple[int, ...]
@@ -21,11 +23,30 @@ State: TypeAlias = dict[str, Any]
 
 
 class Window(NamedTuple):
-    """What one output element looks at, along each spatial axis (an int stands for all axes)."""
+    """What one output element looks at, along each spatial axis (a number stands for all axes).
+
+    A stride of 1/2 belongs to a layer whose output is twice as large as its input.
+    """
 
     size: int | Shape = 1
-    stride: int | Shape = 1
+    stride: int | Fraction | tuple[int | Fraction, ...] = 1
     dilation: int | Shape = 1
+
+
+def larger_by(scale: int | Shape, window: int | Shape, dilation: int | Shape = 1) -> Window:
+    """What an output of a transposed convolution sees: at most 1 + floor(d (k - 1) / s) inputs.
+
+    Example:
+        >>> larger_by(2, 4)
+        Window(size=2, stride=Fraction(1, 2), dilation=1)
+    """
+    numbers = np.broadcast_arrays(scale, window, dilation)
+    axes = [
+        (1 + d * (k - 1) // s, Fraction(1, s))
+        for s, k, d in zip(*(n.ravel().tolist() for n in numbers), strict=True)
+    ]
+    sizes, strides = zip(*axes, strict=True)
+    return Window(sizes, strides) if numbers[0].ndim else Window(sizes[0], strides[0])
 
 
 POINTWISE = Window()

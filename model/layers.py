@@ -20,6 +20,7 @@ from .layer import (
     Window,
     drawing,
     infer_shape,
+    larger_by,
     stateless,
 )
 
@@ -96,7 +97,8 @@ def conv_transpose(
     options["output_padding"] = plain(output_padding)
     convolve = partial(ops.conv_transpose, groups=groups, **options)
     start = (_initializer(kernel_init, groups), bias_init if bias else None)
-    return _convolution(name, convolve, features, window, groups, start, None)
+    seen = larger_by(plain(stride), plain(window), plain(dilation))
+    return _convolution(name, convolve, features, window, groups, start, seen)
 
 
 def depthwise_conv(

@@ -7,7 +7,7 @@ from typing import Literal
 from jax import Array
 
 from .. import ops
-from .layer import EVERYWHERE, Layer, Window, drawing, infer_shape, stateless
+from .layer import EVERYWHERE, Layer, Window, drawing, infer_shape, larger_by, stateless
 from .layers import Padding, check_positive, plain
 
 _MOST_BINS = 1024
@@ -102,7 +102,8 @@ def upsample(
     options = {"method": method, "align_corners": align_corners}
     function = partial(ops.upsample, scale=plain(scale), **options)
     infer_shape(function, (1, *(1,) * (len(scale) if isinstance(scale, list) else 1), 1))
-    return stateless("upsample", function, None)
+    seen = larger_by(plain(scale), 1)._replace(size=2 if method == "bilinear" else 1)
+    return stateless("upsample", function, seen)
 
 
 def _pool(kind: str, op: Callable[..., Array], window, stride, padding, make=stateless) -> Layer:

@@ -9,11 +9,13 @@ A receptive field is the extent of the input that one output element depends on:
 .. math:: r_l = r_{l-1} + (k_l - 1)\\, d_l\\, j_{l-1}, \\qquad j_l = j_{l-1}\\, s_l
 
 with k the window, d its dilation, s the stride and j the jump between neighbouring outputs.
-Where branches meet, the larger one counts.
+What enlarges by s has a stride of 1/s, and what follows sees at most that much. Where branches
+meet, the larger one counts.
 """
 
 import math
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, NamedTuple
 
 import jax
@@ -27,8 +29,13 @@ from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, ins
 class Field(NamedTuple):
     """Receptive field along each spatial axis: its size, and the jump between neighbours."""
 
-    size: Shape
-    jump: Shape
+    size: tuple[int | Fraction, ...]
+    jump: tuple[int | Fraction, ...]
+
+    @property
+    def pixels(self) -> Shape:
+        """The size in whole pixels."""
+        return tuple(map(math.ceil, self.size))
 
 
 class Lowerings(NamedTuple):
@@ -108,7 +115,7 @@ def summarize(net: Layer, image_shape: Shape) -> Summary:
         parameters=sum(row.parameters for row in rows),
         flops=sum(row.flops for row in rows),
         activation_bytes=sum(row.activation_bytes for row in rows),
-        receptive_field=field and field.size,
+        receptive_field=field and field.pixels,
     )
 
 
@@ -163,7 +170,7 @@ def _walk(
             parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
             flops=2 * _multiply_adds(program),
             activation_bytes=4 * math.prod(out_shape),
-            receptive_field=field and field.size,
+            receptive_field=field and field.pixels,
             lowerings=tuple(_lowerings(program)),
         )
         return out_shape, field, [row]
@@ -206,8 +213,8 @@ def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
     return Field(size, tuple(field.jump[i] * s[i] for i in range(spatial)))
 
 
-def _per_axis(value: int | Shape, spatial: int) -> Shape:
-    return (value,) * spatial if isinstance(value, int) else value
+def _per_axis(value: Any, spatial: int) -> tuple[Any, ...]:
+    return value if isinstance(value, tuple) else (value,) * spatial
 
 
 def _program(layer: Layer, params, state, in_shape: Shape) -> Jaxpr:

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from convax import model
@@ -60,6 +61,45 @@ def test_where_branches_meet_the_larger_counts_along_each_axis():
 def test_one_and_three_dimensions():
     assert model.summarize(model.conv(2, 5), (20, 3)).receptive_field == (5,)
     assert model.summarize(model.conv(2, 2), (6, 6, 6, 3)).receptive_field == (2, 2, 2)
+
+
+def seen_by_hand(net, shape):
+    """The largest extent of input, along each axis, that any output element depends on."""
+    _, params, state = net.init(jax.random.key(0), (1, *shape))
+    params = jax.tree.map(jnp.ones_like, params)
+    y = lambda x: net.apply(params, state, x[None])[0][0].sum(axis=-1)  # noqa: E731
+    depends = np.asarray(jax.jacobian(y)(jnp.ones(shape))).any(axis=-1) != 0
+    spatial, sizes = len(shape) - 1, []
+    for axis in range(spatial):
+        others = tuple(a for a in range(spatial, 2 * spatial) if a != spatial + axis)
+        along = depends.any(axis=others).reshape(-1, shape[axis])
+        ends = [np.flatnonzero(row)[[0, -1]] for row in along]
+        sizes.append(max(last - first + 1 for first, last in ends))
+    return tuple(sizes)
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [model.conv(1, 3), model.conv_transpose(1, 4, stride=2, padding=1)],
+        [model.conv_transpose(1, [3, 2], stride=[1, 2], dilation=[2, 1]), model.conv(1, 3)],
+        [model.conv_transpose(1, 3, stride=2, dilation=2), model.avg_pool(2)],
+        [model.avg_pool(2), model.upsample(2, method="bilinear"), model.conv(1, 3)],
+        [model.upsample(3), model.conv(1, 3, stride=3)],
+        [model.unet(2, features=[2, 3], batch_norm=False, upsampling="transposed")],
+    ],
+)
+def test_what_is_made_larger_sees_what_its_gradient_reaches(layers):
+    """Or one more, where how the layers lie against each other leaves out the worst case."""
+    net, shape = model.serial(*layers), (24, 24, 1)
+    said, seen = model.summarize(net, shape).receptive_field, seen_by_hand(net, shape)
+    assert said is not None and {a - b for a, b in zip(said, seen, strict=True)} <= {0, 1}
+
+
+def test_a_transposed_convolution_sees():
+    net = model.serial(model.conv(1, 3), model.conv_transpose(1, 4, stride=2), model.conv(1, 3))
+    rows = model.summarize(net, (12, 12, 1)).rows
+    assert [row.receptive_field for row in rows] == [(3, 3), (4, 4), (5, 5)]
 
 
 def test_a_users_layer_is_counted_and_what_it_sees_is_unknown():
