@@ -30,7 +30,7 @@ test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/op
 test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
 	CONVAX_LOWERING=plain $(PYTEST) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
 
-test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it
+test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it, but for the proof
 	XLA_FLAGS="$${XLA_FLAGS-}" $(PYTEST) --dist loadfile -m slow --ignore=tests/proof $(TESTS)
 
 test-proof: $(VENV)/.develop  ## the rest of the proof: every column, and more problems drawn

@@ -33,13 +33,17 @@ class Window(NamedTuple):
     dilation: int | Shape = 1
 
 
-def larger_by(scale: int | Shape, window: int | Shape, dilation: int | Shape = 1) -> Window:
+def larger_by(scale: int | Shape, window: int | Shape, dilation: int | Shape = 1) -> Window | None:
     """What an output of a transposed convolution sees: at most 1 + floor(d (k - 1) / s) inputs.
+
+    None where they are of several ranks: the operation refuses that.
 
     Example:
         >>> larger_by(2, 4)
         Window(size=2, stride=Fraction(1, 2), dilation=1)
     """
+    if len({np.size(n) for n in (scale, window, dilation) if np.ndim(n)}) > 1:
+        return None
     numbers = np.broadcast_arrays(scale, window, dilation)
     axes = [
         (1 + d * (k - 1) // s, Fraction(1, s))

@@ -102,7 +102,9 @@ def upsample(
     options = {"method": method, "align_corners": align_corners}
     function = partial(ops.upsample, scale=plain(scale), **options)
     infer_shape(function, (1, *(1,) * (len(scale) if isinstance(scale, list) else 1), 1))
-    seen = larger_by(plain(scale), 1)._replace(size=2 if method == "bilinear" else 1)
+    seen = larger_by(plain(scale), 1)
+    if seen is not None and method == "bilinear":
+        seen = seen._replace(size=2)  # neighbours
     return stateless("upsample", function, seen)
 
 

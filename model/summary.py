@@ -9,14 +9,14 @@ A receptive field is the extent of the input that one output element depends on:
 .. math:: r_l = r_{l-1} + (k_l - 1)\\, d_l\\, j_{l-1}, \\qquad j_l = j_{l-1}\\, s_l
 
 with k the window, d its dilation, s the stride and j the jump between neighbouring outputs.
-What enlarges by s has a stride of 1/s, and what follows sees at most that much. Where branches
-meet, the larger one counts.
+What enlarges by s has a stride of 1/s, and what follows sees whole elements of what was enlarged:
+at most so many. Where branches meet, the larger one counts.
 """
 
 import math
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 from jax.extend.core import ClosedJaxpr, Jaxpr
@@ -26,16 +26,37 @@ from ..ops.conv_primitive import conv_p, input_grad_p
 from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside, part_shapes
 
 
-class Field(NamedTuple):
-    """Receptive field along each spatial axis: its size, and the jump between neighbours."""
+class Reach(NamedTuple):
+    """A receptive field along one axis."""
 
-    size: tuple[int | Fraction, ...]
-    jump: tuple[int | Fraction, ...]
+    size: int | Fraction
+    jump: int | Fraction  # between neighbours
+    # Of each enlargement on the way: the jump of what was enlarged, and what is seen from there on
+    # beside one element of it. Whole elements of it are seen, so that is rounded up.
+    finer: tuple[tuple[int | Fraction, int | Fraction], ...] = ()
 
     @property
-    def pixels(self) -> Shape:
-        """The size in whole pixels."""
-        return tuple(map(math.ceil, self.size))
+    def pixels(self) -> int:
+        """The size, at most."""
+        beside: int | Fraction = 0
+        for coarse, seen in reversed(self.finer):
+            beside = math.ceil((beside + seen) / coarse) * coarse
+        return math.ceil(self.size + beside)
+
+    def through(self, k: int, s: int | Fraction, d: int) -> "Reach":
+        """Behind one more layer, of window k, stride s and dilation d."""
+        more, size, finer = (k - 1) * d * self.jump, self.size, self.finer
+        if finer:
+            *before, (coarse, seen) = finer
+            finer = (*before, (coarse, seen + more))
+        else:
+            size += more
+        if 0 < s < 1 and self.jump:
+            finer = (*finer, (self.jump, 0))
+        return Reach(size, self.jump * s, finer)
+
+
+Field: TypeAlias = tuple[Reach, ...]  # along each spatial axis
 
 
 class Lowerings(NamedTuple):
@@ -107,15 +128,14 @@ def summarize(net: Layer, image_shape: Shape) -> Summary:
         LayerError: the network does not fit the image; names the layer.
     """
     spatial = len(image_shape) - 1
-    start = Field((1,) * spatial, (1,) * spatial)
-    _, field, rows = _walk(net, "", (1, *image_shape), start)
+    _, field, rows = _walk(net, "", (1, *image_shape), (Reach(1, 1),) * spatial)
     return Summary(
         rows=tuple(rows),
         in_shape=image_shape,
         parameters=sum(row.parameters for row in rows),
         flops=sum(row.flops for row in rows),
         activation_bytes=sum(row.activation_bytes for row in rows),
-        receptive_field=field and field.pixels,
+        receptive_field=_pixels(field),
     )
 
 
@@ -170,7 +190,7 @@ def _walk(
             parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
             flops=2 * _multiply_adds(program),
             activation_bytes=4 * math.prod(out_shape),
-            receptive_field=field and field.pixels,
+            receptive_field=_pixels(field),
             lowerings=tuple(_lowerings(program)),
         )
         return out_shape, field, [row]
@@ -193,10 +213,16 @@ def _walk(
     return shape, seen, rows
 
 
+def _pixels(field: Field | None) -> Shape | None:
+    return None if field is None else tuple(reach.pixels for reach in field)
+
+
 def _widest(fields: list[Field]) -> Field:
-    """Where branches meet: along each axis, the larger."""
-    sizes, jumps = zip(*fields, strict=True)
-    return Field(*(tuple(map(max, zip(*axes, strict=True))) for axes in (sizes, jumps)))
+    """Where branches meet: along each axis, the larger, and the larger jump."""
+    return tuple(
+        max(along, key=lambda reach: reach.pixels)._replace(jump=max(r.jump for r in along))
+        for along in zip(*fields, strict=True)
+    )
 
 
 def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
@@ -204,13 +230,12 @@ def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
     window = layer.about.window
     if field is None or window is None or isinstance(in_shape, dict):
         return None
-    spatial = len(field.size)
+    spatial = len(field)
     if window == EVERYWHERE:
         # A stride of 0: each output sees all there is, and what follows sees no more.
         window = Window(in_shape[1:-1] if len(in_shape) == spatial + 2 else 1, 0)
-    k, s, d = (_per_axis(value, spatial) for value in window)
-    size = tuple(field.size[i] + (k[i] - 1) * d[i] * field.jump[i] for i in range(spatial))
-    return Field(size, tuple(field.jump[i] * s[i] for i in range(spatial)))
+    axes = zip(*(_per_axis(value, spatial) for value in window), strict=True)
+    return tuple(reach.through(*axis) for reach, axis in zip(field, axes, strict=True))
 
 
 def _per_axis(value: Any, spatial: int) -> tuple[Any, ...]:

@@ -119,24 +119,17 @@ def _chosen(
 ) -> Taken:
     """Which arrays to take."""
     names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
+    inside = set(names) if spec.into is None else _inside(spec.into, source, wanted, called)
     for key in ("match", "skip"):
         pattern = getattr(spec, key)
         if pattern is not None and (problem := nothing_matches(pattern, names)):
             raise ConfigError(f"init_from.{key}: {problem}")
     chosen = {
         name
-        for name in names
+        for name in inside
         if (spec.match is None or matches(spec.match, name))
         and not (spec.skip is not None and matches(spec.skip, name))
     }
-    if spec.into is not None:  # what else is there is a head of its own
-        chosen = {name for name in chosen if name in wanted and name.startswith(f"{spec.into}/")}
-        if not chosen:
-            layers = sorted({name.partition("/")[0] for name in wanted})
-            raise ConfigError(
-                f"init_from.into: nothing to take: got {spec.into!r}, need the path of a part of "
-                f"the network: {', '.join(layers)}"
-            )
     chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
     odd = misfit(_only(source, chosen), _only(wanted, chosen))
     lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]
@@ -146,8 +139,8 @@ def _chosen(
         raise ConfigError("\n".join(lines))
     if not chosen:
         raise ConfigError(
-            "init_from: nothing is taken: what match and skip leave is a head of another number "
-            "of classes; let match take more, or remove init_from"
+            "init_from: nothing is taken: match, skip and another number of classes leave nothing; "
+            "let match take more, or remove init_from"
         )
     return Taken(
         path=spec.path,
@@ -155,6 +148,29 @@ def _chosen(
         initial=[path for path in wanted if path not in chosen],
         left=[name for name in source if name not in chosen and name not in wanted],
     )
+
+
+def _inside(
+    into: str, source: Mapping[str, Any], wanted: Mapping[str, Any], called: Mapping[str, str]
+) -> set[str]:
+    """The names within a part, and of those that it lacks none but other parts': the old head."""
+
+    def part(name: str) -> str:
+        """What the name begins with, in our words or PyTorch's, behind the path of the part."""
+        return re.split("[/.]", name[len(into) + 1 :], maxsplit=1)[0]
+
+    known = [
+        name for name in (*wanted, *called.values()) if re.match(f"{re.escape(into)}[/.]", name)
+    ]
+    if not known:
+        parts = sorted({name.partition("/")[0] for name in wanted})
+        raise ConfigError(
+            f"init_from.into: nothing to take: got {into!r}, need the path of a part of the "
+            f"network: {', '.join(parts)}"
+        )
+    parts = set(map(part, known))
+    ours = {name for name in wanted if name.startswith(f"{into}/")}
+    return ours | {name for name in source if part(name) in parts}
 
 
 def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) -> set[str]:
@@ -173,6 +189,8 @@ def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) ->
     }
     if len(changes) != 1 or not any(old and new == classes for old, new in changes):
         return set()
+    if any(old[-1] == new[-1] for old, new in odd.values()):  # another number of inputs
+        return set()
     if len(layers) > 1 and not posixpath.commonpath(layers):
         return set()
     return {path for path in wanted if path.rpartition("/")[0] in layers}
@@ -180,8 +198,9 @@ def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) ->
 
 def _skipping(skip: str | None, paths: Iterable[str]) -> str:
     """An expression that matches what `skip` does, and the layers of `paths`."""
-    layers = dict.fromkeys(path.rpartition("/")[0] for path in paths)
-    return "|".join([*([skip] if skip else []), *(f"{re.escape(layer)}/.*" for layer in layers)])
+    layers = (path.rpartition("/") for path in paths)
+    rest = (f"{re.escape(layer)}/.*" if layer else re.escape(leaf) for layer, _, leaf in layers)
+    return "|".join([*([skip] if skip else []), *dict.fromkeys(rest)])
 
 
 def _only(arrays: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:

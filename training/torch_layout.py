@@ -55,7 +55,7 @@ def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.n
             return tensor[:, 0, 0]
         if layout.kind == "layer_norm" and tensor.ndim > 1:
             return np.moveaxis(tensor, 0, -1)
-        if shape == () and tensor.shape == (1,):
+        if leaf == "slope" and shape == () and tensor.shape == (1,):
             return tensor[0]
         return _spatial_last(tensor, layout, inwards=True)
     if layout.kind == "conv_transpose":
@@ -70,7 +70,9 @@ def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
     if leaf != "kernel":
         if layout.kind == "layer_norm" and array.ndim > 1:
             return np.moveaxis(array, -1, 0)
-        array = np.atleast_1d(_spatial_last(array, layout, inwards=False))
+        if leaf == "slope" and array.ndim == 0:
+            return array[None]
+        array = _spatial_last(array, layout, inwards=False)
         return array[:, None, None] if layout.kind == "layer_scale" else array
     if layout.kind == "conv_transpose":
         return _transposed_to_torch(array, layout.groups)

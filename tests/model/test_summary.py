@@ -86,7 +86,7 @@ def seen_by_hand(net, shape):
         [model.conv_transpose(1, 3, stride=2, dilation=2), model.avg_pool(2)],
         [model.avg_pool(2), model.upsample(2, method="bilinear"), model.conv(1, 3)],
         [model.upsample(3), model.conv(1, 3, stride=3)],
-        [model.unet(2, features=[2, 3], batch_norm=False, upsampling="transposed")],
+        [model.avg_pool(2), model.upsample(2), model.conv(1, 2)],
     ],
 )
 def test_what_is_made_larger_sees_what_its_gradient_reaches(layers):
@@ -94,6 +94,16 @@ def test_what_is_made_larger_sees_what_its_gradient_reaches(layers):
     net, shape = model.serial(*layers), (24, 24, 1)
     said, seen = model.summarize(net, shape).receptive_field, seen_by_hand(net, shape)
     assert said is not None and {a - b for a, b in zip(said, seen, strict=True)} <= {0, 1}
+
+
+@pytest.mark.parametrize(("upsampling", "size"), [("transposed", 100), ("bilinear", 116)])
+def test_a_unet_sees(upsampling, size):
+    """Along one axis, its pools averages: the gradient of a maximum reaches one element alone."""
+    net = model.unet(2, features=[1, 1, 1, 1], batch_norm=False, upsampling=upsampling)
+    pools = [r.path for r in model.summarize(net, (256, 1)).rows if r.kind == "max_pool"]
+    net = model.replace(net, dict.fromkeys(pools, lambda layer: model.avg_pool(2)))
+    assert len(pools) == 3 and seen_by_hand(net, (256, 1)) == (size,)
+    assert model.summarize(net, (256, 1)).receptive_field == (size,)
 
 
 def test_a_transposed_convolution_sees():

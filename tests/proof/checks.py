@@ -199,10 +199,11 @@ def check_problem(
         # What is left where terms cancel is the rounding of the terms, which are as large as others.
         precision = np.finfo(np.float64 if problem.dtype == "float64" else np.float32).eps
         rounding = 8 * precision * max(np.max(np.abs(a), initial=0) for a in values + wanted)
+        before = 0.0
         if problem.rounded is not None:  # where the two cancel, the sum is as large as the other
             unit = float(jnp.finfo(problem.dtype).eps)
-            rounding += unit * np.max(np.abs(problem.arrays[problem.rounded]), initial=0)
-        close(y, values, tolerance, f"value {problem.text}", rounding)
+            before = unit * np.max(np.abs(problem.arrays[problem.rounded]), initial=0)
+        close(y, values, tolerance, f"value {problem.text}", rounding + before)
         close(gradients, wanted, tolerance, f"gradient {problem.text}", rounding)
 
 

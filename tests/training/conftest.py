@@ -6,7 +6,9 @@ from convax.training import loop
 
 
 @pytest.fixture(autouse=True)
-def undrawn(request, monkeypatch):
-    """A training in a test draws nothing: pictures take as long as all else that is tiny."""
-    if "drawn" not in request.keywords:
-        monkeypatch.setattr(loop, "draw_experiment", lambda *arguments: [])
+def undrawn(monkeypatch):
+    """A training within a test draws nothing: pictures take as long as all else that is tiny.
+
+    Those of fixtures that several tests share come before this one, and do draw.
+    """
+    monkeypatch.setattr(loop, "draw_experiment", lambda *arguments: [])

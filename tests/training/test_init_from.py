@@ -215,6 +215,36 @@ def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew(tmp_path
         _chosen(InitFrom(path="x"), odd, wanted, {}, 5)
 
 
+def test_another_number_of_channels_is_no_head():
+    """Even where they are as many as the classes."""
+    source, wanted = ({"conv1/kernel": np.zeros((5, 5, n, 6)), "a/b": np.zeros(1)} for n in (1, 3))
+    with pytest.raises(ConfigError, match=r"conv1/kernel: of shape \(5, 5, 1, 6\)"):
+        _chosen(InitFrom(path="x"), source, wanted, {}, 3)
+
+
+def test_names_without_a_layer_are_skipped_whole():
+    wanted = {"kernel": np.zeros((2, 3))}
+    source = wanted | {"fc.weight": np.zeros(1)}
+    with pytest.raises(ConfigError, match=r"skip = 'fc\\.weight'") as caught:
+        _chosen(InitFrom(path="x"), source, wanted, {}, 3)
+    skip = str(caught.value).partition("skip = '")[2].partition("'")[0]
+    assert _chosen(InitFrom(path="x", skip=skip), source, wanted, {}, 3).left == ["fc.weight"]
+
+
+@pytest.mark.parametrize("extra", ["stage1/block2/conv", "stage1.1.conv.weight"])
+def test_a_deeper_classifier_is_no_backbone(extra):
+    """A head may stay behind, and half a stage may not."""
+    wanted = {"trunk/stage1/block1/conv": np.zeros(2), "head/kernel": np.zeros(3)}
+    called = {"trunk/stage1/block1/conv": "trunk.stage1.0.conv.weight"}
+    source = {"trunk/stage1/block1/conv": np.zeros(2), "trunk/fc/kernel": np.zeros(5)}
+    spec = InitFrom(path="x", into="trunk")
+    taken = _chosen(spec, source, wanted, called, 3)
+    assert (taken.taken, taken.initial) == (["trunk/stage1/block1/conv"], ["head/kernel"])
+    assert taken.left == ["trunk/fc/kernel"]
+    with pytest.raises(ConfigError, match=rf"trunk.{extra}: not in the network"):
+        _chosen(spec, source | {f"trunk{extra[6]}{extra}": np.zeros(2)}, wanted, called, 3)
+
+
 @pytest.mark.parametrize("key", ["match", "skip"])
 def test_an_expression_that_matches_nothing_is_an_error(key, whole, tiny):
     with pytest.raises(

@@ -166,11 +166,13 @@ def spread(size: int, batch_size: int) -> np.ndarray:
     """An order in which each batch has examples from all over a split that may be sorted.
 
     Example:
-        >>> spread(7, 3)
-        array([0, 3, 6, 1, 4, 2, 5])
+        >>> spread(8, 3)
+        array([1, 3, 6, 2, 5, 7, 0, 4])
     """
-    batches = -(-size // batch_size)
-    return np.concatenate([np.arange(n, size, batches) for n in range(batches)])
+    full, rest = divmod(size, batch_size)
+    last = np.arange(rest) * size // max(rest, 1)
+    others = np.delete(np.arange(size), last)
+    return np.concatenate([*(others[n::full] for n in range(full)), last])
 
 
 def fingerprint(dataset: Dataset) -> str:
