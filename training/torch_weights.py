@@ -106,8 +106,8 @@ def bridge_to_torch(net: Layer, in_shape: Shape, names: Rules | None = None) -> 
     rules = sequential(net) if names is None else names
     if rules is None:
         raise WeightsError(
-            "weights: nobody said what PyTorch calls the layers of this network; pass names, see "
-            "training.torch_names"
+            "weights: nobody said what PyTorch calls the layers of this network; pass names in "
+            "Python, see training.torch_names; docs/networks.md says which networks have some"
         )
     _, params, state = init_shapes(net, in_shape)
     arrays = by_name(params, state)
