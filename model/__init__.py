@@ -70,15 +70,8 @@ from .lenet import lenet5
 from .lenet_1998 import lenet5_1998
 from .mlp import mlp
 from .mobilenet import mobilenet_v1, mobilenet_v2
-from .registry import (
-    ARCHITECTURES,
-    LAYERS,
-    build,
-    from_layers,
-    init_classifier,
-    init_embedder,
-    init_segmenter,
-)
+from .outputs import init_classifier, init_embedder, init_segmenter
+from .registry import ARCHITECTURES, LAYERS, build, from_layers
 from .resnet import resnet, resnet_cifar, wide_resnet
 from .siamese import siamese, unit_length
 from .sppnet import spp_net, zf5

@@ -11,7 +11,7 @@ from .alexnet import alexnet, alexnet_2012
 from .convnext import convnext
 from .dilated import dilated
 from .fcn import fcn
-from .layer import Layer, LayerError, identity, serial
+from .layer import Layer, identity, serial
 from .lenet import lenet5
 from .lenet_1998 import lenet5_1998
 from .mlp import mlp
@@ -103,41 +103,3 @@ def from_layers(specs: Sequence[Mapping[str, Any]]) -> Layer:
         keywords = {key: value for key, value in spec.items() if key != "type"}
         parts.append(LAYERS[spec["type"]](**keywords))
     return serial(*parts)
-
-
-def init_classifier(net: Layer, key, in_shape, classes: int):
-    """``net.init``, with the check that it gives one logit for each class."""
-    out_shape, params, state = net.init(key, in_shape)
-    if out_shape != (in_shape[0], classes):
-        raise LayerError(
-            "model",
-            f"the last layer gives {out_shape[1:]} an image, but the data has {classes} classes: "
-            f"need ({classes},); end with flatten and a dense layer of {classes} features",
-        )
-    return params, state
-
-
-def init_segmenter(net: Layer, key, in_shape, classes: int):
-    """``net.init``, with the check that it gives each pixel one logit for each class."""
-    out_shape, params, state = net.init(key, in_shape)
-    if out_shape != (*in_shape[:-1], classes):
-        raise LayerError(
-            "model",
-            f"the last layer gives {out_shape[1:]} an image, but there are {classes} classes for "
-            f"each of its pixels: need {(*in_shape[1:-1], classes)}; end with as much upsampling "
-            f'as there is pooling and a 1x1 conv of {classes} features, or write name = "unet"',
-        )
-    return params, state
-
-
-def init_embedder(net: Layer, key, in_shape, classes: int):
-    """``net.init``, with the check that it gives one vector; `classes` is no concern of it."""
-    del classes
-    out_shape, params, state = net.init(key, in_shape)
-    if len(out_shape) != 2:
-        raise LayerError(
-            "model",
-            f"the last layer gives {out_shape[1:]} an image, but an embedding is one vector: need "
-            "(D,); end with flatten and a dense layer of D features",
-        )
-    return params, state

@@ -1,0 +1,66 @@
+"""First parameters, with the check that a network gives what its task needs."""
+
+from collections.abc import Callable
+
+from jax import Array
+
+from .layer import Layer, LayerError, Params, Shape, State
+
+
+def init_classifier(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
+    """``net.init`` of what gives one logit for each class.
+
+    Raises:
+        LayerError: it gives something else.
+    """
+    return _init(
+        net,
+        key,
+        in_shape,
+        lambda out: out == (in_shape[0], classes),
+        f"but the data has {classes} classes: need ({classes},); end with flatten and a dense "
+        f"layer of {classes} features",
+    )
+
+
+def init_segmenter(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
+    """``net.init`` of what gives each pixel one logit for each class.
+
+    Raises:
+        LayerError: it gives something else.
+    """
+    return _init(
+        net,
+        key,
+        in_shape,
+        lambda out: out == (*in_shape[:-1], classes),
+        f"but there are {classes} classes for each of its pixels: need "
+        f"{(*in_shape[1:-1], classes)}; end with as much upsampling as there is pooling and a 1x1 "
+        f'conv of {classes} features, or write name = "unet"',
+    )
+
+
+def init_embedder(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
+    """``net.init`` of what gives one vector, of any length; `classes` is no concern of it.
+
+    Raises:
+        LayerError: it gives something else.
+    """
+    del classes
+    return _init(
+        net,
+        key,
+        in_shape,
+        lambda out: len(out) == 2,
+        "but an embedding is one vector: need (D,); end with flatten and a dense layer of D "
+        "features",
+    )
+
+
+def _init(
+    net: Layer, key: Array, in_shape: Shape, fits: Callable[[Shape], bool], otherwise: str
+) -> tuple[Params, State]:
+    out_shape, params, state = net.init(key, in_shape)
+    if not fits(out_shape):
+        raise LayerError("model", f"the last layer gives {out_shape[1:]} an image, {otherwise}")
+    return params, state
