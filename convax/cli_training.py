@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -21,6 +21,10 @@ from .app import (
     one_of,
     refuse,
 )
+
+if TYPE_CHECKING:
+    from convax.training.run import Run
+    from convax.training.study import Study
 
 
 @app.command()
@@ -82,20 +86,12 @@ def train(
     ] = 300,
 ) -> None:
     """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
-    from convax.training import distributed as processes_
-    from convax.training.config import load_config, load_mesh
-    from convax.training.loop import resume as resume_run
-    from convax.training.loop import train as train_run
-    from convax.training.progress import display_for_process
-    from convax.training.run import free_name
-    from convax.training.seeds import parse_seeds
-    from convax.training.study import is_study, resume_study, train_study
+    from convax.training import distributed as several
 
     one_of("--form", form, ("auto", "map", "vmap"))
     if distributed or coordinator is not None:
-        place = processes_.Place(coordinator, processes, process_id)
-        processes_.start(place, heartbeat=heartbeat, patience=patience)
-    display = display_for_process()
+        place = several.Place(coordinator, processes, process_id)
+        several.start(place, heartbeat=heartbeat, patience=patience)
     if resume is not None:
         others = [override for override in overrides or [] if not override.startswith("mesh")]
         if out or others or config != DEFAULT_CONFIG or seeds or form != "auto" or tensorboard:
@@ -103,18 +99,7 @@ def train(
                 "--resume takes the run's own config: leave out CONFIG, --out, --seeds, --form, "
                 "--tensorboard, and every --set but those of mesh"
             )
-        if is_study(resume):
-            if skip_nonfinite is not None or overrides:
-                refuse("--skip-nonfinite, --set: are for single runs; a study has its config")
-            with _final_interrupt():
-                study = resume_study(resume, display=display, force=force)
-            _print_study(study.path)
-            return
-        mesh = load_mesh(overrides) if overrides else None
-        with _final_interrupt():
-            run = resume_run(
-                resume, mesh=mesh, display=display, force=force, skip_nonfinite=skip_nonfinite
-            )
+        done = _resumed(resume, overrides, skip_nonfinite, force)
     else:
         if force:
             refuse("--force goes with --resume: a new run has nothing that could have changed")
@@ -123,28 +108,67 @@ def train(
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
         if tensorboard:
             overrides.append("records.tensorboard=true")
-        experiment = load_config(config, overrides)
-        out = out or free_name(Path("runs"), Path(config).stem)
-        if seeds is not None or experiment.sweep is not None:
-            with _final_interrupt():
-                study = train_study(
-                    experiment,
-                    out,
-                    seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
-                    form=None if form == "auto" else form,  # type: ignore[arg-type] -- one of them
-                    beside=folder_of(config),
-                    display=display,
-                )
-            _print_study(study.path)
-            return
+        done = _trained(config, out, overrides, seeds, form)
+    if several.is_first():
+        _announce(done)
+
+
+def _resumed(
+    path: Path, overrides: list[str] | None, skip_nonfinite: int | None, force: bool
+) -> "Run | Study":
+    from convax.training.config import load_mesh
+    from convax.training.loop import resume
+    from convax.training.progress import display_for_process
+    from convax.training.study import is_study, resume_study
+
+    display = display_for_process()
+    if is_study(path):
+        if skip_nonfinite is not None or overrides:
+            refuse("--skip-nonfinite, --set: are for single runs; a study has its config")
+        with _final_interrupt():
+            return resume_study(path, display=display, force=force)
+    mesh = load_mesh(overrides) if overrides else None
+    with _final_interrupt():
+        return resume(path, mesh=mesh, display=display, force=force, skip_nonfinite=skip_nonfinite)
+
+
+def _trained(
+    config: str, out: Path | None, overrides: list[str], seeds: str | None, form: str
+) -> "Run | Study":
+    from convax.training.config import load_config
+    from convax.training.loop import train
+    from convax.training.progress import display_for_process
+    from convax.training.run import free_name
+    from convax.training.seeds import parse_seeds
+    from convax.training.study import train_study
+
+    display, experiment = display_for_process(), load_config(config, overrides)
+    out = out or free_name(Path("runs"), Path(config).stem)
+    if seeds is None and experiment.sweep is None:
         if form != "auto":
             refuse("--form: is for several networks: give --seeds, or a config with a [sweep]")
         with _final_interrupt():
-            run = train_run(experiment, out, beside=folder_of(config), display=display)
-    if not processes_.is_first():
+            return train(experiment, out, beside=folder_of(config), display=display)
+    with _final_interrupt():
+        return train_study(
+            experiment,
+            out,
+            seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
+            form=None if form == "auto" else form,  # type: ignore[arg-type] -- one of them
+            beside=folder_of(config),
+            display=display,
+        )
+
+
+def _announce(done: "Run | Study") -> None:
+    """What was made, and what to do with it."""
+    from convax.training.run import Run
+
+    if not isinstance(done, Run):
+        _print_study(done.path)
         return
-    print(f"run: {run.path}  (pictures in {run.plots})")
-    print(f"next: convax evaluate {run.path}   convax predict {run.path} IMAGE...")
+    print(f"run: {done.path}  (pictures in {done.plots})")
+    print(f"next: convax evaluate {done.path}   convax predict {done.path} IMAGE...")
 
 
 @app.command()

@@ -93,7 +93,7 @@ def by_label(
         trained = parts(grads)
         if len(state) != len(trained):
             raise ValueError(
-                f"by_label: wrong number of states: got {len(state)}, need {len(trained)}; "
+                f"by_path: wrong number of states: got {len(state)}, need {len(trained)}; "
                 "pass the state that this optimizer's init or update returned"
             )
         states, updates = [], jax.tree.map(jnp.zeros_like, grads)

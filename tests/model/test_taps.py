@@ -193,7 +193,7 @@ def opaque():
         (
             lambda: model.tap(model.serial(trunk=opaque()), ["trunk/stem"]),
             r"tap: a layer that cannot be looked into: got a serial at 'trunk', need one with "
-            r"About\.remake; tap it as a whole",
+            r"About\.remake; take it as a whole",
         ),
     ],
 )

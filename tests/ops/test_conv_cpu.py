@@ -91,6 +91,7 @@ def test_phases_and_rows_wherever_they_fit(problem, seed):
         np.testing.assert_array_equal(rows_input_grad(g, k, geometry=geometry), want)
 
 
+@pytest.mark.slow
 @settings(max_examples=15)
 @given(problems(), st.integers(0, 99), st.sampled_from([1, 20]))
 def test_band_and_patches_wherever_they_fit(problem, seed, places):

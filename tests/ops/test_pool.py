@@ -233,6 +233,7 @@ for function, f in functions.items():
 """
 
 
+@pytest.mark.slow
 def test_over_devices(run_on_four_devices):
     """Pooling and resampling, with the batch over four devices."""
     run_on_four_devices(SHARDED)
