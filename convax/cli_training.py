@@ -1,6 +1,7 @@
 """Commands from a config to a trained network."""
 
 import json
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -168,7 +169,8 @@ def _announce(done: "Run | Study") -> None:
         _print_study(done.path)
         return
     print(f"run: {done.path}  (pictures in {done.plots})")
-    print(f"next: convax evaluate {done.path}   convax predict {done.path} IMAGE...")
+    path = shlex.quote(str(done.path))
+    print(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
 
 
 @app.command()
@@ -331,4 +333,6 @@ def _final_interrupt() -> Iterator[None]:
 
 def _print_study(path: Path) -> None:
     print(f"study: {path}  (results.json, results.csv, pictures in {path / 'plots'})")
-    print(f"next: convax compare {path}   and with each run in it what a run is for")
+    print(
+        f"next: convax compare {shlex.quote(str(path))}   and with each run in it what a run is for"
+    )
