@@ -165,12 +165,14 @@ def _announce(done: "Run | Study") -> None:
     """What was made, and what to do with it."""
     from convax.training.run import Run
 
-    if not isinstance(done, Run):
-        _print_study(done.path)
-        return
-    print(f"run: {done.path}  (pictures in {done.plots})")
     path = shlex.quote(str(done.path))
-    print(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
+    if isinstance(done, Run):
+        print(f"run: {done.path}  (pictures in {done.plots})")
+        print(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
+    else:
+        plots = done.path / "plots"
+        print(f"study: {done.path}  (results.json, results.csv, pictures in {plots})")
+        print(f"next: convax compare {path}   and with each run in it what a run is for")
 
 
 @app.command()
@@ -329,10 +331,3 @@ def _final_interrupt() -> Iterator[None]:
         if leaves_others(stop):
             leave(130)
         raise typer.Exit(130) from None
-
-
-def _print_study(path: Path) -> None:
-    print(f"study: {path}  (results.json, results.csv, pictures in {path / 'plots'})")
-    print(
-        f"next: convax compare {shlex.quote(str(path))}   and with each run in it what a run is for"
-    )

@@ -1,10 +1,12 @@
 """Clipping of the gradient: by the length of the whole, or number by number."""
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 
-from .optimizer import Optimizer
-from .optimizer_checks import check_floating, check_numbers, wide_gradient
+from .optimizer import Optimizer, Tree
+from .optimizer_checks import cast_like, check_floating, check_numbers, wide_gradient
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:
@@ -34,25 +36,16 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
     """
     check_numbers("clip_by_global_norm", max_norm=max_norm)
 
-    def init(params):
-        check_floating("clip_by_global_norm", params)
-        return ()
-
-    def update(grads, state, params=None):
-        g = wide_gradient("clip_by_global_norm", grads, params)
+    def clipped(g):
         # Summed in the widest dtype that a leaf has, which strict promotion wants said.
         dtype = max((x.dtype for x in jax.tree.leaves(g)), key=lambda d: d.itemsize, default=float)
         squares = [jnp.sum(x * x).astype(dtype) for x in jax.tree.leaves(g)]
         norm = jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
         longest = jnp.asarray(max_norm, dtype)
         factor = longest / jnp.maximum(norm, longest)
+        return jax.tree.map(lambda x: factor.astype(x.dtype) * x, g)
 
-        def scaled(x, like):
-            return (factor.astype(x.dtype) * x).astype(jnp.result_type(like))
-
-        return jax.tree.map(scaled, g, grads), state
-
-    return Optimizer(init, update)
+    return _clipping("clip_by_global_norm", clipped)
 
 
 def clip_by_value(max_value: float) -> Optimizer:
@@ -84,17 +77,21 @@ def clip_by_value(max_value: float) -> Optimizer:
     """
     check_numbers("clip_by_value", max_value=max_value)
 
+    def clipped(g):
+        most = lambda x: jnp.asarray(max_value, x.dtype)  # noqa: E731
+        return jax.tree.map(lambda x: jnp.clip(x, -most(x), most(x)), g)
+
+    return _clipping("clip_by_value", clipped)
+
+
+def _clipping(function: str, clipped: Callable[[Tree], Tree]) -> Optimizer:
+    """An optimizer without memory, whose update is what `clipped` makes of the gradient."""
+
     def init(params):
-        check_floating("clip_by_value", params)
+        check_floating(function, params)
         return ()
 
     def update(grads, state, params=None):
-        g = wide_gradient("clip_by_value", grads, params)
-
-        def clipped(x, like):
-            most = jnp.asarray(max_value, x.dtype)
-            return jnp.clip(x, -most, most).astype(jnp.result_type(like))
-
-        return jax.tree.map(clipped, g, grads), state
+        return cast_like(clipped(wide_gradient(function, grads, params)), grads), state
 
     return Optimizer(init, update)

@@ -37,6 +37,7 @@ import jax
 import jax.numpy as jnp
 
 from .optimizer_checks import (
+    cast_like,
     check_floating,
     check_match,
     check_numbers,
@@ -374,11 +375,7 @@ def _decayed(tree, weight_decay, params):
 
 
 def _descend(direction, rate, grads):
-    return _cast_like(_scale(-rate, direction), grads)
-
-
-def _cast_like(tree, other):
-    return jax.tree.map(lambda x, y: x.astype(jnp.result_type(y)), tree, other)
+    return cast_like(_scale(-rate, direction), grads)
 
 
 def _moments(params):

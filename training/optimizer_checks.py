@@ -109,3 +109,8 @@ def wide_dtype(x):
     """The dtype to compute in: float32 at least."""
     dtype = jnp.result_type(x)
     return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
+
+
+def cast_like(tree, other):
+    """Each leaf in the dtype of the other tree's."""
+    return jax.tree.map(lambda x, y: x.astype(jnp.result_type(y)), tree, other)

@@ -30,6 +30,10 @@ def template(state):
     return jax.eval_shape(lambda: state)
 
 
+def save(folder, train_state, memory):
+    return checkpoint.write(folder, checkpoint.snapshot(train_state), memory)
+
+
 def assert_same(a, b):
     assert jax.tree.structure(a) == jax.tree.structure(b)
     for one, other in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
@@ -41,9 +45,7 @@ def assert_same(a, b):
 
 @pytest.fixture
 def folder(tmp_path):
-    name = checkpoint.write(
-        tmp_path, checkpoint.snapshot(some_state()), {"stopping": {"best": 0.5}}
-    )
+    name = save(tmp_path, some_state(), {"stopping": {"best": 0.5}})
     checkpoint.point(tmp_path, "last", name)
     return tmp_path
 
@@ -66,18 +68,16 @@ def test_parameters_stand_alone_under_readable_names(folder):
 
 def test_best_falls_back_on_last_until_it_is_set(folder):
     later = some_state(9)
-    checkpoint.point(folder, "best", checkpoint.write(folder, checkpoint.snapshot(later), {}))
+    checkpoint.point(folder, "best", save(folder, later, {}))
     assert checkpoint.restore(folder, "best", template(later)).train_state.step == 9
     (folder / "best").unlink()
     assert checkpoint.restore(folder, "best", template(later)).train_state.step == 3
 
 
 def test_prune_keeps_what_is_pointed_at(folder):
-    checkpoint.point(
-        folder, "best", checkpoint.write(folder, checkpoint.snapshot(some_state(5)), {})
-    )
-    checkpoint.write(folder, checkpoint.snapshot(some_state(7)), {})
-    checkpoint.write(folder, checkpoint.snapshot(some_state(8)), {})
+    checkpoint.point(folder, "best", save(folder, some_state(5), {}))
+    save(folder, some_state(7), {})
+    save(folder, some_state(8), {})
     (folder / ".step-00000009.123").mkdir()
     (folder / ".last.123").write_text("half")
     (folder / "mine").mkdir()
@@ -88,7 +88,7 @@ def test_prune_keeps_what_is_pointed_at(folder):
 
 def test_prune_keeps_the_newest_and_what_is_for_good(tmp_path):
     for step in range(1, 8):
-        checkpoint.write(tmp_path, checkpoint.snapshot(some_state(step)), {})
+        save(tmp_path, some_state(step), {})
     checkpoint.prune(tmp_path, 2, lambda step: step % 3 == 0)
     assert [checkpoint.step_of(name) for name in checkpoint.names(tmp_path)] == [7, 6, 3]
 
@@ -116,7 +116,7 @@ def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
             patch.setattr(checkpoint.Path, "rename", die_at(checkpoint.Path.rename))
             patch.setattr(checkpoint.Path, "open", die_at(checkpoint.Path.open))
             try:
-                name = checkpoint.write(target, checkpoint.snapshot(some_state()), {})
+                name = save(target, some_state(), {})
                 checkpoint.point(target, "last", name)
                 survived += 1
             except SystemExit:
@@ -128,9 +128,7 @@ def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
                 checkpoint.restore(target, "last", template(some_state())).train_state, some_state()
             )
         # And the next attempt succeeds over whatever was left behind.
-        checkpoint.point(
-            target, "last", checkpoint.write(target, checkpoint.snapshot(some_state()), {})
-        )
+        checkpoint.point(target, "last", save(target, some_state(), {}))
         checkpoint.prune(target)
         assert sorted(e.name for e in target.iterdir()) == ["last", "step-00000003"]
         if survived > 1:

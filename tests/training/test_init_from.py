@@ -177,10 +177,8 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
     else:
         names = names_of({"name": "resnet", "depth": 18}, classifier)
         save_torch(path, classifier, (1, 32, 32, 3), params, state, names=names)
-    config, fcn = (
-        write_scenes(tmp_path),
-        'model={name="fcn",backbone="resnet18",stride=16,hidden=0}',
-    )
+    config = write_scenes(tmp_path)
+    fcn = 'model={name="fcn",backbone="resnet18",stride=16,hidden=0}'
     inputs = ["input.size=[32, 32]", "data.channels=3"]
 
     def begin(init_from):
@@ -200,7 +198,7 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
     assert len(taken.left) == 2 and all("backbone" in name for name in taken.left)
 
 
-def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew(tmp_path):
+def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew():
     net = model.fcn(5, backbone="resnet18", stride=16, hidden=0)
     _, *shapes = model.init_shapes(net, (1, 32, 32, 3))
     wanted = by_name(*shapes)
