@@ -94,10 +94,10 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
     import numpy as np
 
     from convax import model
-    from convax.training.classification import accuracy, make_loss
-    from convax.training.config import SoftmaxCrossEntropy
-    from convax.training.optimizer import adam
-    from convax.training.step import Recipe, init_train_state, make_train_steps
+    from convax.training.config.schema import SoftmaxCrossEntropy
+    from convax.training.optim.optimizer import adam
+    from convax.training.step.train_step import Recipe, init_train_state, make_train_steps
+    from convax.training.tasks.classification.task import accuracy, make_loss
 
     if net == "LeNet-5":
         network, channels = model.lenet5(10, activation="relu", pool="max"), 1

@@ -23,13 +23,13 @@ import numpy as np
 from jax import Array
 
 from convax import model
-from convax.training.augment import make_augmentation
-from convax.training.augment.sample import sample
-from convax.training.classification import accuracy, make_loss
-from convax.training.config import Augment, SoftmaxCrossEntropy
-from convax.training.optimizer import adam
-from convax.training.preprocess import Preprocessing, preprocess
-from convax.training.step import Recipe, init_train_state, make_train_steps
+from convax.training.config.schema import Augment, SoftmaxCrossEntropy
+from convax.training.data.augment import make_augmentation
+from convax.training.data.augment.interpolate import sample
+from convax.training.data.preprocess import Preprocessing, preprocess
+from convax.training.optim.optimizer import adam
+from convax.training.step.train_step import Recipe, init_train_state, make_train_steps
+from convax.training.tasks.classification.task import accuracy, make_loss
 
 STEPS = 8  # in a call
 AFFINE = {"degrees": 15.0, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "shear": [10.0, 0.0]}

@@ -27,12 +27,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convax.training.chunk import Pace, chunks
-from convax.training.config import load_config
+from convax.training.config.schema import load_config
 from convax.training.experiment import recipe_of, with_found_data
-from convax.training.members import numbers_of, prepare_members
-from convax.training.step import make_train_steps
-from convax.training.together import make_steps_together
+from convax.training.experiments.batched_loop import make_steps_together
+from convax.training.experiments.traced_hparams import numbers_of, prepare_members
+from convax.training.loop.chunks import Pace, chunks
+from convax.training.step.train_step import make_train_steps
 
 # Config and overrides; the steps of a chunk.
 NETS = {

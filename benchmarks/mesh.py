@@ -108,12 +108,12 @@ def measured(network, layout, given):
 
     import jax
 
-    from convax.training.chunk import Pace, chunks, most_steps
-    from convax.training.config import load_config
+    from convax.training.common.memory import step_bytes
+    from convax.training.config.schema import load_config
+    from convax.training.distributed.sharding import layout_of
     from convax.training.experiment import prepare, recipe_of
-    from convax.training.footprint import step_bytes
-    from convax.training.mesh import layout_of
-    from convax.training.step import make_train_steps
+    from convax.training.loop.chunks import Pace, chunks, most_steps
+    from convax.training.step.train_step import make_train_steps
 
     axes = {axis: size for axis, size in layout.items() if axis != PLAIN}
     steps, written = given.steps, ",".join(f"{k}={v}" for k, v in axes.items())

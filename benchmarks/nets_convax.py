@@ -29,11 +29,16 @@ from convax.model import (
     residual,
     serial,
 )
-from convax.training.classification import accuracy, make_loss
-from convax.training.config import SoftmaxCrossEntropy
-from convax.training.optimizer import adam, momentum
-from convax.training.preprocess import Preprocessing, preprocess
-from convax.training.step import Recipe, init_train_state, make_train_step, make_train_steps
+from convax.training.config.schema import SoftmaxCrossEntropy
+from convax.training.data.preprocess import Preprocessing, preprocess
+from convax.training.optim.optimizer import adam, momentum
+from convax.training.step.train_step import (
+    Recipe,
+    init_train_state,
+    make_train_step,
+    make_train_steps,
+)
+from convax.training.tasks.classification.task import accuracy, make_loss
 
 # ------------------------------------------------------------------------------- the networks
 

@@ -1,6 +1,6 @@
 """Single operations on JAX, each in two forms: convax's, and plain `lax` differentiated by JAX.
 
-A plain convolution is XLA's, its gradients the canonical convolutions of `convax.ops.conv_plain`
+A plain convolution is XLA's, its gradients the canonical convolutions of `convax.ops.conv.xla`
 (as fast as what differentiating `lax.conv_general_dilated` gives, and faster in a loop).
 """
 
@@ -15,10 +15,10 @@ from op_cases import CONVOLUTIONS, OTHERS, Conv, Other
 from programs import Program
 
 from convax import ops
-from convax.ops.conv_cpu import rule_name
-from convax.ops.conv_geometry import resolve_conv
-from convax.ops.conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
-from convax.ops.conv_primitive import bind, conv_p, input_grad_p, kernel_grad_p
+from convax.ops.conv.cpu.dispatch import rule_name
+from convax.ops.conv.geometry import resolve_conv
+from convax.ops.conv.primitive import bind, conv_p, input_grad_p, kernel_grad_p
+from convax.ops.conv.xla import plain_conv, plain_input_grad, plain_kernel_grad
 
 RNG = np.random.default_rng(0)  # one for all arrays, so that no two are alike
 

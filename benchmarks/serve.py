@@ -260,7 +260,7 @@ def _end_of(service: Service) -> str:
 def _new_run(folder: Path) -> Path:
     """LeNet-5 after a few steps on scikit-learn's digits: speed asks for no accuracy."""
     import convax
-    from convax.training.config import load_config
+    from convax.training.config.schema import load_config
 
     progress("training LeNet-5 for a few steps")
     config = load_config(

@@ -21,7 +21,7 @@ SIDE, STEPS, BATCH = 64, 150, 64
 PROGRAM = """
 import json, sys, time
 import convax
-from convax.training.config import load_config
+from convax.training.config.schema import load_config
 
 if __name__ == "__main__":
     out, *overrides = sys.argv[1:]

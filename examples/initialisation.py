@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
 from convax import model, ops
-from convax.training.optimizer import apply_updates, momentum
+from convax.training.optim.optimizer import apply_updates, momentum
 
 INITIALIZERS = {"Xavier": ops.xavier_normal, "He": ops.he_normal}
 

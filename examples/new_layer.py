@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from sklearn.datasets import load_digits
 
 from convax import model, ops
-from convax.training.optimizer import adam, apply_updates
+from convax.training.optim.optimizer import adam, apply_updates
 
 
 def squeeze_excite(hidden):

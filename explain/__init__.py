@@ -12,14 +12,14 @@ arrays, for `jax.jit`, with `net` and a layer's path bound by `functools.partial
 """
 
 from ..model import kernels
-from .classic import CLASSIC, apply_kernel
+from .classic_kernels import CLASSIC, apply_kernel
 from .explanation import ExplainError, Explanation, explain_image, target_of
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
 from .heatmap import heatmap
 from .integrated_gradients import integrated_gradients
-from .maps import coarsest_map, last_map, shown_maps
-from .neighbours import Neighbours, nearest_neighbours
+from .layer_selection import coarsest_map, last_map, shown_maps
+from .nearest_neighbors import Neighbours, nearest_neighbours
 from .occlusion import occlusion
 from .receptive_field import effective_receptive_field, extent, receptive_field_size
 from .saliency import input_gradient, saliency

@@ -10,11 +10,11 @@ from jax import Array
 
 from ..model import Layer
 from ..model.layer import Params, State
-from ..training.preprocess import Preprocessing, preprocess, preprocess_masks
+from ..training.data.preprocess import Preprocessing, preprocess, preprocess_masks
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
 from .integrated_gradients import integrated_gradients
-from .maps import coarsest_map, last_map
+from .layer_selection import coarsest_map, last_map
 from .occlusion import occlusion
 from .receptive_field import effective_receptive_field, extent, receptive_field_size
 from .saliency import saliency

@@ -6,7 +6,7 @@ from jax import Array
 
 from ..model import Layer, replace, tap
 from ..model.layer import Params, State
-from .maps import last_map
+from .layer_selection import last_map
 from .target import Target, scores
 
 

@@ -11,9 +11,9 @@ from jax import Array
 
 from ..model import Layer
 from ..model.layer import Params, State
-from ..training.preprocess import Preprocessing, preprocess, restore_maps
+from ..training.data.preprocess import Preprocessing, preprocess, restore_maps
 from .grad_cam import grad_cam
-from .maps import last_map
+from .layer_selection import last_map
 from .saliency import saliency
 
 _COMPILED: WeakKeyDictionary[Any, Callable[..., Array]] = WeakKeyDictionary()

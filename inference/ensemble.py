@@ -7,10 +7,10 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
-from ..training.paths import named_leaves
-from ..training.run import RunError
-from ..training.study import Study, is_study
-from ..training.trained import Trained
+from ..training.common.pytree_paths import named_leaves
+from ..training.experiments.study import Study, is_study
+from ..training.run.directory import RunError
+from ..training.run.load_model import Trained
 
 Runs: TypeAlias = str | Path | Iterable[str | Path]
 

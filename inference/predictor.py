@@ -10,15 +10,15 @@ from jax import Array
 
 from ..model import Layer
 from ..training import data
+from ..training.data.preprocess import Preprocessing
 from ..training.experiment import make_task
-from ..training.preprocess import Preprocessing
-from ..training.run import Run
-from ..training.task import Task
-from ..training.trained import Trained, load_network
-from .calibration_file import CalibrationError, temperature_of
+from ..training.run.directory import Run
+from ..training.run.load_model import Trained, load_network
+from ..training.tasks.task import Task
+from .calibration.file import CalibrationError, temperature_of
 from .ensemble import Runs, check_alike, runs_of
-from .pictures import as_image, as_pixels, decoded, files_of
-from .program import make_program
+from .forward import make_program
+from .image_inputs import as_image, as_pixels, decoded, files_of
 
 
 class Top(NamedTuple):
@@ -41,7 +41,7 @@ class Predictor:
     Attributes:
         classes: the name of each class.
         image_shape: ``(H, W, C)`` of the images it takes.
-        task: what it learned: `training.task`.
+        task: what it learned: `training.tasks.task`.
         function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
             other JAX programs.
         params, state: its trained arrays.

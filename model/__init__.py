@@ -1,10 +1,19 @@
 """Networks as pairs of pure functions: the layer contract, layers, combinators, architectures."""
 
-from .alexnet import alexnet, alexnet_2012
-from .convnext import convnext
-from .dilated import context_module, dilated, dilated_stack
-from .fcn import fcn
-from .fit import as_large_as_input
+from .architectures.alexnet import alexnet, alexnet_2012
+from .architectures.convnext import convnext
+from .architectures.dilated import context_module, dilated, dilated_stack
+from .architectures.fcn import fcn
+from .architectures.lenet import lenet5
+from .architectures.lenet_1998 import lenet5_1998
+from .architectures.mlp import mlp
+from .architectures.mobilenet import mobilenet_v1, mobilenet_v2
+from .architectures.resnet import resnet, resnet_cifar, wide_resnet
+from .architectures.siamese import siamese, unit_length
+from .architectures.spp_net import spp_net, zf5
+from .architectures.unet import unet
+from .architectures.vgg import vgg
+from .intermediates import backbone, replace, tap
 from .kernels import kernels
 from .layer import (
     EVERYWHERE,
@@ -22,17 +31,7 @@ from .layer import (
     serial,
     stateless,
 )
-from .layers import (
-    conv,
-    conv_transpose,
-    dense,
-    depthwise_conv,
-    dropout,
-    flatten,
-    layer_scale,
-    stochastic_depth,
-)
-from .layers_activation import (
+from .layers.activation import (
     activation,
     elu,
     gelu,
@@ -46,14 +45,19 @@ from .layers_activation import (
     softmax,
     tanh,
 )
-from .layers_norm import (
-    batch_norm,
-    group_norm,
-    instance_norm,
-    layer_norm,
-    local_response_norm,
+from .layers.conv import (
+    conv,
+    conv_transpose,
+    dense,
+    depthwise_conv,
+    dropout,
+    flatten,
+    layer_scale,
+    stochastic_depth,
 )
-from .layers_pool import (
+from .layers.crop_or_pad import as_large_as_input
+from .layers.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
+from .layers.pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
     avg_pool,
@@ -66,19 +70,9 @@ from .layers_pool import (
     stochastic_pool,
     upsample,
 )
-from .lenet import lenet5
-from .lenet_1998 import lenet5_1998
-from .mlp import mlp
-from .mobilenet import mobilenet_v1, mobilenet_v2
-from .outputs import init_classifier, init_embedder, init_segmenter
+from .output_checks import init_classifier, init_embedder, init_segmenter
 from .registry import ARCHITECTURES, LAYERS, build, from_layers
-from .resnet import resnet, resnet_cifar, wide_resnet
-from .siamese import siamese, unit_length
-from .sppnet import spp_net, zf5
 from .summary import Summary, summarize
-from .taps import backbone, replace, tap
-from .unet import unet
-from .vgg import vgg
 
 __all__ = [
     "ARCHITECTURES",

@@ -3,24 +3,24 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from . import layers as _layers
-from . import layers_activation as _activation
-from . import layers_norm as _norm
-from . import layers_pool as _pool
-from .alexnet import alexnet, alexnet_2012
-from .convnext import convnext
-from .dilated import dilated
-from .fcn import fcn
+from .architectures.alexnet import alexnet, alexnet_2012
+from .architectures.convnext import convnext
+from .architectures.dilated import dilated
+from .architectures.fcn import fcn
+from .architectures.lenet import lenet5
+from .architectures.lenet_1998 import lenet5_1998
+from .architectures.mlp import mlp
+from .architectures.mobilenet import mobilenet_v1, mobilenet_v2
+from .architectures.resnet import resnet, resnet_cifar, wide_resnet
+from .architectures.siamese import siamese
+from .architectures.spp_net import spp_net
+from .architectures.unet import unet
+from .architectures.vgg import vgg
 from .layer import Layer, identity, serial
-from .lenet import lenet5
-from .lenet_1998 import lenet5_1998
-from .mlp import mlp
-from .mobilenet import mobilenet_v1, mobilenet_v2
-from .resnet import resnet, resnet_cifar, wide_resnet
-from .siamese import siamese
-from .sppnet import spp_net
-from .unet import unet
-from .vgg import vgg
+from .layers import activation as _activation
+from .layers import conv as _layers
+from .layers import norm as _norm
+from .layers import pool as _pool
 
 ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "lenet5": lenet5,

@@ -19,10 +19,10 @@ from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr
+from jax.extend.core import ClosedJaxpr, Jaxpr  # pyright: ignore[reportPrivateImportUsage]
 
-from ..ops.conv_cpu import rule_name
-from ..ops.conv_primitive import conv_p, input_grad_p
+from ..ops.conv.cpu.dispatch import rule_name
+from ..ops.conv.primitive import conv_p, input_grad_p
 from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside, part_shapes
 
 
@@ -60,7 +60,7 @@ Field: TypeAlias = tuple[Reach, ...]  # along each spatial axis
 
 
 class Lowerings(NamedTuple):
-    """The forms that a convolution and its gradients take on CPU: see `convax.ops.conv_cpu`."""
+    """The forms of a convolution and its gradients on CPU: see `ops.conv.cpu.dispatch`."""
 
     forward: str
     input_grad: str

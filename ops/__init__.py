@@ -35,12 +35,13 @@ from .activation import (
     softmax,
     tanh,
 )
-from .conv import conv, conv_output_shape, convolve, depthwise_conv, separable_conv
-from .conv_grad import conv_input_grad, conv_kernel_grad
-from .conv_transpose import conv_transpose, conv_transpose_output_shape
+from .common.implementation import lowering
+from .conv.conv import conv, conv_output_shape, convolve, depthwise_conv, separable_conv
+from .conv.gradients import conv_input_grad, conv_kernel_grad
+from .conv.transpose import conv_transpose, conv_transpose_output_shape
 from .dense import dense
 from .dropout import dropout, stochastic_depth
-from .init import (
+from .initializers import (
     INITIALIZERS,
     bilinear,
     he_normal,
@@ -54,29 +55,28 @@ from .init import (
     xavier_uniform,
     zeros,
 )
-from .loss_binary import binary_cross_entropy, focal
-from .loss_classification import kl_divergence, smooth_labels, softmax_cross_entropy
-from .loss_embedding import contrastive, triplet
-from .loss_hinge import multi_margin, multiclass_hinge
-from .loss_histogram import histogram_loss
-from .loss_lda import lda_loss
-from .loss_mining import triplet_batch_hard, triplet_semi_hard
-from .loss_regression import huber, mse
-from .loss_segmentation import dice
-from .lowering import lowering
+from .local_response_norm import local_response_norm
+from .loss.binary import binary_cross_entropy, focal
+from .loss.classification import kl_divergence, smooth_labels, softmax_cross_entropy
+from .loss.contrastive import contrastive, triplet
+from .loss.hinge import multi_margin, multiclass_hinge
+from .loss.histogram import histogram_loss
+from .loss.lda import lda_loss
+from .loss.regression import huber, mse
+from .loss.segmentation import dice
+from .loss.triplet_mining import triplet_batch_hard, triplet_semi_hard
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
-from .norm_response import local_response_norm
-from .penalty import l2
-from .pool import avg_pool, max_pool, pool_output_shape
-from .pool_adaptive import (
+from .pool.adaptive import (
     adaptive_avg_pool,
     adaptive_max_pool,
     global_avg_pool,
     global_max_pool,
     spatial_pyramid_pool,
 )
-from .pool_lp import lp_pool
-from .pool_random import mixed_pool, stochastic_pool
+from .pool.lp import lp_pool
+from .pool.pool import avg_pool, max_pool, pool_output_shape
+from .pool.stochastic import mixed_pool, stochastic_pool
+from .regularization import l2
 from .resize import resize, upsample
 
 __all__ = [

@@ -11,11 +11,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .channel import along_channels, check_channels
-from .dtype import check_floating, check_same, wide
-from .pool import max_pool
-from .scalar import number
-from .window import is_int
+from .common.channels import along_channels, check_channels
+from .common.checks import number
+from .common.dtypes import check_floating, check_same, wide
+from .common.padding import is_int
+from .pool.pool import max_pool
 
 
 def relu(x: jax.Array) -> jax.Array:

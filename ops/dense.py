@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .channel import add_bias
-from .dtype import check_same, wide
+from .common.channels import add_bias
+from .common.dtypes import check_same, wide
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .dtype import check_floating, wide
-from .scalar import check_key, number
+from .common.checks import check_key, number
+from .common.dtypes import check_floating, wide
 
 
 def dropout(

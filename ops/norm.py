@@ -39,11 +39,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .channel import along_channels, check_channels
-from .dtype import check_floating, check_same, wide
-from .lowering import is_plain
-from .scalar import number
-from .window import is_int
+from .common.channels import along_channels, check_channels
+from .common.checks import number
+from .common.dtypes import check_floating, check_same, wide
+from .common.implementation import is_plain
+from .common.padding import is_int
 
 
 def batch_norm(

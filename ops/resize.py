@@ -7,10 +7,10 @@ from typing import Literal
 import jax
 import numpy as np
 
-from .dtype import wide
-from .linear_map import Table, linear_map, table
-from .pool_window import checked_whole
-from .window import per_axis
+from .common.dtypes import wide
+from .common.padding import per_axis
+from .common.sparse_linear import Table, linear_map, table
+from .pool.windows import checked_whole
 
 Method = Literal["nearest", "bilinear"]
 

@@ -17,7 +17,7 @@ PACKAGES = {
     "convax.ops": "ops",
     "convax.model": "model",
     "convax.training": "training",
-    "convax.training.augment": "training/augment",
+    "convax.training.data.augment": "training/augment",
     "convax.training.data": "training",
     "convax.explain": "explain",
     "convax.inference": "inference",

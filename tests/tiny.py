@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 import convax
-from convax.cli import main
-from convax.training import checkpoint
-from convax.training.config import load_config
+from convax.cli.main import main
+from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
-from convax.training.run import Run, create_run
+from convax.training.run import checkpoint
+from convax.training.run.directory import Run, create_run
 
 TINY = """
 seed = 3

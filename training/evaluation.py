@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from . import data
-from .checkpoint import restore_network
+from .data.preprocess import preprocess
 from .experiment import Experiment, reopen
-from .preprocess import preprocess
-from .run import Run, RunError
-from .step import make_eval_step
-from .task import Numbers, Task
+from .run.checkpoint import restore_network
+from .run.directory import Run, RunError
+from .step.train_step import make_eval_step
+from .tasks.task import Numbers, Task
 
 
 class Evaluation(NamedTuple):
@@ -22,7 +22,7 @@ class Evaluation(NamedTuple):
     figures: dict[str, float]  # the mean "loss", and what the task measures: "accuracy", say
     count: int  # type: ignore[override] -- tuple has a method of that name
     split: str
-    kept: np.ndarray  # what the network said of each example: see `training.task`
+    kept: np.ndarray  # what the network said of each example: see `training.tasks.task`
     totals: Numbers  # the sums that the figures come from
 
     @property

@@ -12,22 +12,22 @@ from jax import Array
 
 from ..model import Layer, Summary, build, summarize
 from . import data
-from .augment import Augmentation, make_augmentation
-from .classification import classification
-from .clip import clip_by_global_norm, clip_by_value
-from .config import Config, ConfigError, Folder, Masks
-from .duration import Clock, in_steps
-from .embedding import embedding
-from .freeze import Frozen
-from .groups import check_groups, frozen_by, grouped
-from .optimizer import OPTIMIZERS, chain
-from .preprocess import measure, preprocess
-from .run import DatasetCard, Run, RunError, open_run
-from .schedule import SCHEDULES
-from .schedule_join import schedule_of
-from .segmentation import segmentation
-from .step import GradientTransformation, Recipe, TrainState, init_train_state
-from .task import Task
+from .common.duration import Clock, in_steps
+from .config.schema import Config, ConfigError, Folder, Masks
+from .data.augment import Augmentation, make_augmentation
+from .data.preprocess import measure, preprocess
+from .optim.clip import clip_by_global_norm, clip_by_value
+from .optim.optimizer import OPTIMIZERS, chain
+from .optim.schedules.join import schedule_of
+from .optim.schedules.schedules import SCHEDULES
+from .param_groups import check_groups, frozen_by, grouped
+from .run.directory import DatasetCard, Run, RunError, open_run
+from .step.freeze import Frozen
+from .step.train_step import GradientTransformation, Recipe, TrainState, init_train_state
+from .tasks.classification.task import classification
+from .tasks.embedding.task import embedding
+from .tasks.segmentation.task import segmentation
+from .tasks.task import Task
 
 TASKS: dict[str, Callable[[Config], Task]] = {
     "classification": classification,

@@ -25,16 +25,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .config import Config
-from .config_error import ConfigError
+from .config.errors import ConfigError
+from .config.schema import Config
 from .data import read_batches
 from .experiment import make_optimizer, prepare, recipe_of, with_found_data
-from .init_from import start_of, with_found_weights
-from .lr_picture import draw
-from .progress import Display, Silent
-from .run import write_json
-from .schedule import exponential
-from .step import make_train_step
+from .initialize import start_of, with_found_weights
+from .loop.progress import Display, Silent
+from .optim.schedules.schedules import exponential
+from .plots.lr_finder import draw
+from .run.directory import write_json
+from .step.train_step import make_train_step
 
 SMOOTHING = 0.95  # over some twenty steps, a tenth of a ramp
 DIVERGED = 4.0  # times the smallest smoothed loss

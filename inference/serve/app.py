@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...training.data.image import quiet_pillow
-from ...training.embedding import Gallery, make_gallery
-from ..heatmap import find_heatmap, overlay
-from ..picture_bytes import as_text
-from .answers import Question, answers_of
+from ...training.tasks.embedding.task import Gallery, make_gallery
+from ..html.heatmap import find_heatmap, overlay
+from ..html.image_encoding import as_text
+from .admission import Admission, Limits, Refused, Visit
 from .batcher import Batcher, sizes_to_compile
-from .limits import Admission, Limits, Refused, Visit
+from .image_decoding import Picture, read_picture
 from .metrics import Metrics
 from .page import PAGE, POLICY
-from .pictures import Picture, read_picture
+from .responses import Question, answers_of
 from .uploads import Upload, read_uploads
 
 if TYPE_CHECKING:

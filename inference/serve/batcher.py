@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .limits import Limits
+from .admission import Limits
 
 
 class Asked(NamedTuple):

@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from .admission import Limits
 from .app import Service, make_app
-from .limits import Limits
 
 NEEDED = {
     "starlette": "starlette",

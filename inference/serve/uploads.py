@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, NamedTuple
 
-from .limits import Limits, Refused, Visit
+from .admission import Limits, Refused, Visit
 
 if TYPE_CHECKING:
     from starlette.requests import Request

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.training.config import load_config, shipped_configs
+from convax.training.config.schema import load_config, shipped_configs
 
 CONFIGS = sorted(shipped_configs())
 ROOT = Path(__file__).parents[2]
@@ -184,7 +184,7 @@ def test_the_wheel_holds_everything(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
     program = """
 import convax, convax.ops, convax.training.data
-from convax.training.config import shipped_configs
+from convax.training.config.schema import shipped_configs
 print(convax.__file__, *shipped_configs())
 """
     environment = {**os.environ, "PYTHONPATH": str(target)}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from convax.training.config import load_config, shipped_configs
+from convax.training.config.schema import load_config, shipped_configs
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_a_bug_is_a_line_too_and_a_traceback_on_request(convax, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("oops")
 
-    monkeypatch.setattr("convax.training.config.load_config", broken)
+    monkeypatch.setattr("convax.training.config.schema.load_config", broken)
     refused(convax("summary"), "ZeroDivisionError: oops", "CONVAX_DEBUG=1", code=1)
     monkeypatch.setenv("CONVAX_DEBUG", "1")
     with pytest.raises(ZeroDivisionError):
@@ -261,7 +261,7 @@ def test_the_disk_is_full(convax, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "runs/x/metrics.jsonl")
 
-    monkeypatch.setattr("convax.training.config.load_config", full)
+    monkeypatch.setattr("convax.training.config.schema.load_config", full)
     refused(convax("summary"), "runs/x/metrics.jsonl: No space left on device")
 
 
@@ -294,7 +294,7 @@ def test_a_second_ctrl_c_is_a_line(convax, tiny, tmp_path, monkeypatch):
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("convax.training.loop.train", interrupted)
+    monkeypatch.setattr("convax.training.loop.loop.train", interrupted)
     refused(convax("train", tiny, "--out", tmp_path / "run"), "stopped at once by Ctrl-C", code=130)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import jax
 import pytest
 
-from convax import doctor
+from convax.cli import doctor
 
 TRANSPARENT = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 

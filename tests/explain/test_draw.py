@@ -10,12 +10,12 @@ from PIL import Image
 
 import convax
 from convax import explain, model
-from convax.explain import draw as drawing
-from convax.explain.sheet import sheet
-from convax.training import pictures
-from convax.training.config import load_config
+from convax.explain import write_figures as drawing
+from convax.explain.panels import sheet
+from convax.training.config.schema import load_config
+from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.experiment import make_task
-from convax.training.preprocess import Preprocessing, preprocess
+from convax.training.plots import figures
 
 CLASSES = ("cat", "dog", "cow")
 
@@ -69,12 +69,13 @@ def test_the_sheet_shows_what_the_functions_say():
     np.testing.assert_allclose(found.saliency, explain.saliency(*of, x, 1)[0], **close)
     np.testing.assert_allclose(found.heat, explain.grad_cam(*of, x, 1)[0], **close)
     np.testing.assert_allclose(found.attribution.sum(), found.difference, rtol=0.02, atol=2e-3)
+    assert found.field is not None
     assert (found.window, found.layer, found.field.size) == (1, "act", (3, 3))
     i, j = found.field.at
     assert found.heat[i, j] == found.heat.max()  # the map is as large as the image
     box = tuple((max(0, n - 1), min(7, n + 1)) for n in (i, j))
     assert found.field.box == box
-    with pictures.style():
+    with figures.style():
         figure = sheet(found, title="why?", subtitle="because")
     panels = {ax.get_title("left"): ax for ax in figure.axes}
     assert list(panels) == [

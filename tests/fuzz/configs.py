@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from convax.training.config import Config, json_schema, load_config, shipped_configs, to_toml
-from convax.training.duration import Clock, in_steps
+from convax.training.common.duration import Clock, in_steps
+from convax.training.config.schema import Config, json_schema, load_config, shipped_configs, to_toml
 from convax.training.experiment import prepare, with_found_data
-from convax.training.init_from import with_found_weights
+from convax.training.initialize import with_found_weights
 
 from . import sources
 from .mutations import KINDS, Mutant, mutant

@@ -14,13 +14,14 @@ import jax
 import numpy as np
 
 import convax
-from convax.training import checkpoint, data
-from convax.training.config import load_config
+from convax.training import data
+from convax.training.config.schema import load_config
 from convax.training.evaluation import reopen_trained
 from convax.training.experiment import reopen
-from convax.training.report import results_table
-from convax.training.tensors import read_safetensors
-from convax.training.trained import load_network
+from convax.training.report.figures import results_table
+from convax.training.run import checkpoint
+from convax.training.run.load_model import load_network
+from convax.training.weights.safetensors_io import read_safetensors
 
 from .. import tiny
 from . import odd, sources

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from convax.training.config import ConfigError, load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
 from tests.fuzz.configs import bench, try_configs
 from tests.fuzz.files import Bench, try_files

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.predicting import followed
+from convax.cli.predict_output import followed
 from convax.training import data
 from convax.training.data import DataError, upright_size
 

@@ -16,11 +16,12 @@ import safetensors.numpy
 
 import convax
 from convax import model, ops
-from convax.inference import bundle, bundle_check
-from convax.inference.bundle import BundleError, export
-from convax.inference.bundle_check import FILES, verify
+from convax.inference.export import bundle
+from convax.inference.export import verify as bundle_check
+from convax.inference.export.bundle import BundleError, export
+from convax.inference.export.verify import FILES, verify
 from convax.inference.predictor import Predictor
-from convax.training.config import load_config
+from convax.training.config.schema import load_config
 from tests.tiny import write_tiny
 from tests.training.test_embedding import write_embedding
 from tests.training.test_segmentation import write_scenes

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convax.inference.calibration import (
+from convax.inference.calibration.metrics import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,

@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.inference import calibration
-from convax.inference.calibrate import calibrate
-from convax.inference.calibration_file import CalibrationError
+from convax.inference.calibration import metrics
+from convax.inference.calibration.file import CalibrationError
 from convax.inference.ensemble import EnsembleError, check_alike, runs_of
-from convax.training import embedding
-from convax.training.config import load_config
+from convax.inference.fit_temperature import calibrate
+from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
-from convax.training.run import Run, RunError
-from convax.training.study import Study, train_study
-from convax.training.trained import load_network
+from convax.training.experiments.study import Study, train_study
+from convax.training.run.directory import Run, RunError
+from convax.training.run.load_model import load_network
+from convax.training.tasks.embedding import task
 from tests.tiny import write_tiny
 
 
@@ -160,10 +160,8 @@ def test_flips_are_the_mean_over_image_and_mirror_image(whole, images):
 
 def test_views_of_an_embedding():
     views = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
-    np.testing.assert_allclose(embedding.merge(views, normalize=False), [[0.5, 0.5]])
-    np.testing.assert_allclose(
-        embedding.merge(views, normalize=True), [[0.5**0.5, 0.5**0.5]], rtol=1e-6
-    )
+    np.testing.assert_allclose(task.merge(views, normalize=False), [[0.5, 0.5]])
+    np.testing.assert_allclose(task.merge(views, normalize=True), [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
 
 
 def test_a_temperature_is_fitted_and_used(fresh, images, command):
@@ -174,16 +172,16 @@ def test_a_temperature_is_fitted_and_used(fresh, images, command):
         plain, calibrated = convax.load(run), convax.load(run, calibrated=True)
         examples = prepare(Run(run).config()).dataset.validation
         said = plain(examples.images)
-        T = calibration.fit_temperature(said, examples.labels)
+        T = metrics.fit_temperature(said, examples.labels)
         about = json.loads((run / "calibration.json").read_text())
         assert about["temperature"] == pytest.approx(T) and abs(T - 1) > 0.01
         assert f"{run}: temperature {T:.4g}\n  validation (20) " in out
-        alone.append(calibration.with_temperature(plain(images), T))
+        alone.append(metrics.with_temperature(plain(images), T))
         np.testing.assert_allclose(calibrated(images), alone[-1], rtol=1e-4, atol=1e-6)
         truth = about["splits"]["validation"]
         assert truth["after"]["nll"] < truth["before"]["nll"]
         assert truth["before"]["nll"] == pytest.approx(
-            calibration.negative_log_likelihood(said, examples.labels)
+            metrics.negative_log_likelihood(said, examples.labels)
         )
         assert about["splits"]["test"]["after"]["count"] == 53
     together = convax.load(fresh.path, calibrated=True)(images)
@@ -241,7 +239,7 @@ def test_what_cannot_be_calibrated(whole, copied, monkeypatch):
     loaded = convax.load(whole.path)
     loaded.task = loaded.task._replace(name="segmentation")
     with monkeypatch.context() as patch:
-        patch.setattr("convax.inference.calibrate.load", lambda *a, **k: loaded)
+        patch.setattr("convax.inference.fit_temperature.load", lambda *a, **k: loaded)
         with pytest.raises(CalibrationError, match="got a run of segmentation, need one of class"):
             calibrate(whole.path)
     text = (copied.path / "config.toml").read_text()

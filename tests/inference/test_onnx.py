@@ -10,10 +10,10 @@ import pytest
 
 import convax
 from convax import model, ops
-from convax.inference import onnx_file
-from convax.inference.bundle import BundleError
-from convax.inference.onnx_file import export_onnx
-from convax.training.config import load_config
+from convax.inference.export import onnx as onnx_file
+from convax.inference.export.bundle import BundleError
+from convax.inference.export.onnx import export_onnx
+from convax.training.config.schema import load_config
 from tests.inference.test_bundle import write_task
 
 

@@ -7,13 +7,13 @@ from PIL import Image
 
 import convax
 from convax.training import data
-from convax.training.checkpoint import CheckpointError
-from convax.training.classification import make_probabilities
-from convax.training.config import MSE
+from convax.training.config.schema import MSE
+from convax.training.data.preprocess import Preprocessing, measure, preprocess
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import make_task, prepare
-from convax.training.preprocess import Preprocessing, measure, preprocess
-from convax.training.run import RunError
+from convax.training.run.checkpoint import CheckpointError
+from convax.training.run.directory import RunError
+from convax.training.tasks.classification.task import make_probabilities
 
 
 @pytest.fixture(scope="module")

@@ -7,13 +7,15 @@ import jax
 import numpy as np
 import pytest
 
-from convax.inference import report_page, report_pictures, report_tables
-from convax.training import report as reports
-from convax.training.config import load_config
+from convax.inference.report import images as report_pictures
+from convax.inference.report import page as report_page
+from convax.inference.report import tables
+from convax.training.config.schema import load_config
 from convax.training.evaluation import Evaluation
 from convax.training.experiment import prepare
-from convax.training.report_classification import Answers
-from convax.training.run import RunError, create_run
+from convax.training.report import figures as reports
+from convax.training.run.directory import RunError, create_run
+from convax.training.tasks.classification.figures import Answers
 from tests.browser import browser  # noqa: F401 -- a fixture
 from tests.tiny import EMBEDDING, untrained, write_tiny
 from tests.training.test_segmentation import write_scenes
@@ -107,7 +109,7 @@ def nine_answers():
 
 
 def test_precision_recall_and_f1_by_hand():
-    table = report_tables.per_class(nine_answers(), ["a", "b", "c"])
+    table = tables.per_class(nine_answers(), ["a", "b", "c"])
     assert table.rows == [
         ("a", "100.0%", "75.0%", "85.7%", "4"),  # 3/3, 3/4, 2 * 0.75 / 1.75
         ("b", "66.7%", "66.7%", "66.7%", "3"),  # 2/3, 2/3
@@ -115,14 +117,14 @@ def test_precision_recall_and_f1_by_hand():
     ]
     assert table.last == ("mean", "77.8%", "80.6%", "77.5%", "9")
     never = Answers(np.eye(3, dtype=np.float32)[[0, 0]], np.array([0, 1]))
-    rows = report_tables.per_class(never, ["a", "b", "c"]).rows
+    rows = tables.per_class(never, ["a", "b", "c"]).rows
     assert rows[1] == ("b", "–", "0.0%", "0.0%", "1")
     assert rows[2] == ("c", "–", "–", "–", "0")
 
 
 def test_the_cells_of_a_confusion_matrix():
     counts = np.array([[3, 1, 0], [0, 2, 1], [0, 0, 2]])
-    cells = report_tables.confusion_cells(counts, ["a", "b", "c"])
+    cells = tables.confusion_cells(counts, ["a", "b", "c"])
     assert [cell.count for cell in cells[0]] == [3, 1, 0]
     assert [cell.right for cell in cells[0]] == [True, False, False]
     assert cells[0][1].words == "a taken for b"
@@ -130,13 +132,13 @@ def test_the_cells_of_a_confusion_matrix():
     assert cells[0][1].heat == pytest.approx((0.25 * 3) ** 0.5, abs=1e-3)
     assert cells[0][2].heat == 0.0
     assert [cell.text for cell in cells[0]] == ["3", "1", "0"]
-    shares = report_tables.confusion_cells(counts, ["a", "b", "c"], shares=True)
+    shares = tables.confusion_cells(counts, ["a", "b", "c"], shares=True)
     assert [cell.text for cell in shares[0]] == ["75.0%", "25.0%", "0.0%"]
 
 
 def test_iou_of_each_class():
     counts = np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
-    table = report_tables.per_class_iou(counts, np.array([0.75, 2 / 3, np.nan]), ["a", "b", "c"])
+    table = tables.per_class_iou(counts, np.array([0.75, 2 / 3, np.nan]), ["a", "b", "c"])
     assert table.rows == [
         ("a", "75.0%", "66.7%"),
         ("b", "66.7%", "33.3%"),

@@ -25,9 +25,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import convax
-from convax.inference.serve.limits import Limits
+from convax.inference.serve.admission import Limits
 from convax.inference.serve.server import allowed
-from convax.training.config import load_config
+from convax.training.config.schema import load_config
 from tests.fuzz import odd
 from tests.tiny import EMBEDDING, untrained, write_tiny
 from tests.training.test_segmentation import write_scenes

@@ -116,7 +116,7 @@ def test_a_mask_over_the_picture(browser, tmp_path):  # noqa: F811
 
 
 def test_what_is_nearest(browser, tmp_path):  # noqa: F811
-    from convax.training.config import load_config
+    from convax.training.config.schema import load_config
 
     config = load_config(write_tiny(tmp_path), EMBEDDING)
     run, _ = untrained(config, tmp_path / "run")

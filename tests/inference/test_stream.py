@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.inference import pictures
-from convax.inference.pictures import as_image
+from convax.inference import image_inputs
+from convax.inference.image_inputs import as_image
 from convax.training.data import DataError, read_image
 
 
@@ -210,7 +210,7 @@ def test_folders_that_give_nothing(predictor, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(PermissionError):
-        list(pictures.files_of([tmp_path]))
+        list(image_inputs.files_of([tmp_path]))
 
 
 def test_the_most_probable_classes(predictor):

@@ -4,11 +4,11 @@ import tomllib
 
 import pytest
 
-from convax.inference import onnx_file
-from convax.inference.bundle import export
-from convax.inference.bundle_check import verify
-from convax.inference.onnx_file import export_onnx
-from convax.training.config import load_config, validate
+from convax.inference.export import onnx
+from convax.inference.export.bundle import export
+from convax.inference.export.onnx import export_onnx
+from convax.inference.export.verify import verify
+from convax.training.config.schema import load_config, validate
 from tests.tiny import untrained, write_tiny
 from tests.training.test_segmentation import write_scenes
 
@@ -38,7 +38,7 @@ def test_as_a_bundle_and_as_an_onnx_file(name, tmp_path):
     told = verify(tmp_path / "bundle")
     assert told.difference <= told.tolerance
     for package in ("jax2onnx", "onnxruntime", "onnx"):
-        with onnx_file._quiet():
+        with onnx._quiet():
             pytest.importorskip(package)
     written = export_onnx(run.path, tmp_path / "net.onnx")
     assert written.difference <= written.tolerance

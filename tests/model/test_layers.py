@@ -9,9 +9,14 @@ import numpy as np
 import pytest
 
 from convax import model, ops
-from convax.training.classification import correct_answers
-from convax.training.optimizer import sgd
-from convax.training.step import Recipe, init_train_state, make_eval_step, make_train_step
+from convax.training.optim.optimizer import sgd
+from convax.training.step.train_step import (
+    Recipe,
+    init_train_state,
+    make_eval_step,
+    make_train_step,
+)
+from convax.training.tasks.classification.task import correct_answers
 
 KEY = jax.random.key(0)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convax import model, ops
-from convax.model.fit import fit
+from convax.model.layers.crop_or_pad import fit
 
 KEY = jax.random.key(0)
 

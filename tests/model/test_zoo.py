@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from convax import model, ops
-from convax.model.lenet_1998 import C3, connected_conv, rbf, subsample
+from convax.model.architectures.lenet_1998 import C3, connected_conv, rbf, subsample
 
 KEY = jax.random.key(0)
 

@@ -10,21 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convax import ops
-from convax.ops import conv_band, conv_dot, conv_taps
-from convax.ops.conv_band import band_conv, band_fits
-from convax.ops.conv_cpu import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
-from convax.ops.conv_dot import (
+from convax.ops.conv.cpu import depthwise as conv_taps
+from convax.ops.conv.cpu import im2col, toeplitz_block
+from convax.ops.conv.cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
+from convax.ops.conv.cpu.im2col import (
     patches_conv,
     patches_kernel_grad,
     tiles_conv,
     tiles_fit,
     tiles_input_grad,
 )
-from convax.ops.conv_geometry import resolve_conv
-from convax.ops.conv_lots import lots_kernel_grad
-from convax.ops.conv_phases import phases_input_grad
-from convax.ops.conv_plain import plain_conv, plain_input_grad, plain_kernel_grad
-from convax.ops.conv_rows import rows_fit, rows_input_grad
+from convax.ops.conv.cpu.microbatch import lots_kernel_grad
+from convax.ops.conv.cpu.polyphase import phases_input_grad
+from convax.ops.conv.cpu.toeplitz_block import band_conv, band_fits
+from convax.ops.conv.cpu.toeplitz_row import rows_fit, rows_input_grad
+from convax.ops.conv.geometry import resolve_conv
+from convax.ops.conv.xla import plain_conv, plain_input_grad, plain_kernel_grad
 
 KINDS = {
     "conv": (plain_conv, cpu_conv),
@@ -103,8 +104,8 @@ def test_band_and_patches_wherever_they_fit(problem, seed, places):
     arrays = integers(shapes, seed)
     x, k, g = (arrays[name] for name in "xkg")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(conv_band, "_PLACES", places)
-        patch.setattr(conv_dot, "_PLACES", places)
+        patch.setattr(toeplitz_block, "_PLACES", places)
+        patch.setattr(im2col, "_PLACES", places)
         if band_fits(geometry):
             got = band_conv(x, k, geometry=geometry)
             np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
@@ -152,7 +153,7 @@ def test_lots_are_added_up_in_float32():
 @pytest.mark.parametrize("places", [3, 14])
 def test_the_last_block_of_patches_is_not_full(places, monkeypatch):
     """Three blocks of 3 rows for 7 rows, and two of 2 examples for 3."""
-    monkeypatch.setattr(conv_dot, "_PLACES", places)
+    monkeypatch.setattr(im2col, "_PLACES", places)
     geometry = resolve_conv("test", (3, 15, 2), (3, 2, 4), 2, "VALID", 1, 1)
     a = integers({"x": (3, 15, 2), "g": (3, 7, 4)}, 0)
     got = patches_kernel_grad(a["x"], a["g"], geometry=geometry)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from convax.ops.conv_geometry import resolve_conv
-from convax.ops.conv_mesh import _rows
+from convax.ops.conv.geometry import resolve_conv
+from convax.ops.conv.spmd import _rows
 
 CUT_UP = """
 import jax, numpy as np, jax.numpy as jnp

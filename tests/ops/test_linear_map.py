@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax.ops.linear_map import linear_map, table, transpose
-from convax.ops.lowering import is_plain
+from convax.ops.common.implementation import is_plain
+from convax.ops.common.sparse_linear import linear_map, table, transpose
 
 
 def matrix(t):

@@ -9,7 +9,7 @@ import pytest
 from jax import export
 
 from convax import ops
-from convax.ops.lowering import is_plain
+from convax.ops.common.implementation import is_plain
 
 
 def zeros(*shape, dtype=jnp.float32):

@@ -10,7 +10,7 @@ import pytest
 from jax import export
 
 from convax import ops
-from convax.ops.lowering import is_plain
+from convax.ops.common.implementation import is_plain
 
 KEY = jax.random.key(0)
 POOLS = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convax.ops.window import resolve_windows
+from convax.ops.common.padding import resolve_windows
 
 NONE = (0, 0)
 CASES = {  # size, window, hyper-parameters; then the padding and the output, per axis

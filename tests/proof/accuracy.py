@@ -158,7 +158,7 @@ Written by `make accuracy` with {versions}, on CPU.
 
 ## The forms of convolutions
 
-On CPU a convolution and its two gradients take one of several forms, by the rules of `ops/conv_cpu.py`.
+On CPU a convolution and its two gradients take one of several forms, by the rules of `ops/conv/cpu/dispatch.py`.
 Here is every rule at layers of real networks that it is for, batch {batch}: the form chosen, the same as
 plain lax (`ops.lowering("plain")`), and PyTorch's, all in float32 from the same normal numbers, against
 JAX's own `lax.conv_general_dilated` and its derivatives in float64.

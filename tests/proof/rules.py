@@ -1,10 +1,10 @@
-"""The forms that convolutions take on CPU (`ops/conv_cpu.py`), each at the shape of a real layer."""
+"""The forms that convolutions take on CPU (`ops/conv/cpu/dispatch.py`), each at the shape of a real layer."""
 
 from typing import NamedTuple, get_args
 
 from convax import ops
-from convax.ops.conv_cpu import Kind, rule_name
-from convax.ops.conv_geometry import resolve_conv
+from convax.ops.conv.cpu.dispatch import Kind, rule_name
+from convax.ops.conv.geometry import resolve_conv
 
 from .convolution import Options, conv_entry, grad_entries, options
 from .entry import Entry

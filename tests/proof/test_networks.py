@@ -3,8 +3,8 @@
 import pytest
 
 from convax import model, ops
-from convax.ops.conv_cpu import _RULES
-from convax.ops.lowering import is_plain
+from convax.ops.common.implementation import is_plain
+from convax.ops.conv.cpu.dispatch import _RULES
 
 from .checks import quick
 from .networks import NETWORKS, draw, gradient_error, gradients

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, seed, settings
 
 from convax import ops
-from convax.ops.lowering import is_plain
+from convax.ops.common.implementation import is_plain
 
 from .catalogue import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
 from .checks import CHECKS, check_problem

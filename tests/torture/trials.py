@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from convax.training.logbook import TIMINGS
-from convax.training.run import Run
+from convax.training.run.directory import Run
+from convax.training.run.metrics_log import TIMINGS
 from tests.tiny import write_tiny
 from tests.torture import faults
 from tests.torture.table import Outcome

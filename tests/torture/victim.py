@@ -17,9 +17,9 @@ from typing import NamedTuple
 
 import matplotlib.pyplot  # noqa: F401 -- with all else that a run imports late
 
-import convax.cli
+import convax.cli.main
 import convax.inference.predictor
-import convax.training.loop
+import convax.training.loop.loop
 
 PATIENCE = 300.0  # seconds after which a run hangs
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convax.training import loop
+from convax.training.loop import loop
 
 
 @pytest.fixture(autouse=True)

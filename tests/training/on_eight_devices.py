@@ -17,12 +17,13 @@ import numpy as np
 import safetensors.numpy
 
 import convax
-from convax.training import checkpoint, loop
-from convax.training.config import Mesh, load_config
-from convax.training.config_error import ConfigError
+from convax.training.config.errors import ConfigError
+from convax.training.config.schema import Mesh, load_config
+from convax.training.distributed.sharding import layout_of
 from convax.training.experiment import prepare
-from convax.training.loop import InterruptedRun
-from convax.training.mesh import layout_of
+from convax.training.loop import loop
+from convax.training.loop.loop import InterruptedRun
+from convax.training.run import checkpoint
 
 CONFIG, FOLDER = sys.argv[1], Path(sys.argv[2])
 RECIPES = {

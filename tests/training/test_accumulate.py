@@ -7,13 +7,13 @@ import pytest
 
 import convax
 from convax import model
-from convax.training.accumulate import accumulated
-from convax.training.classification import accuracy, make_loss
-from convax.training.config import ConfigError, SoftmaxCrossEntropy, load_config
-from convax.training.footprint import step_bytes
-from convax.training.gradient import make_gradient
-from convax.training.optimizer import adam, sgd
-from convax.training.step import Recipe, init_train_state, make_train_step
+from convax.training.common.memory import step_bytes
+from convax.training.config.schema import ConfigError, SoftmaxCrossEntropy, load_config
+from convax.training.optim.optimizer import adam, sgd
+from convax.training.step.gradient import make_gradient
+from convax.training.step.gradient_accumulation import accumulated
+from convax.training.step.train_step import Recipe, init_train_state, make_train_step
+from convax.training.tasks.classification.task import accuracy, make_loss
 
 LOSS = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.1))
 CONV = {"type": "conv", "features": 8, "window": 3}

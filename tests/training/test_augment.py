@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import convax
-from convax.training.augment import make_augmentation
-from convax.training.config import ConfigError, load_config
-from convax.training.config_augment import Augment
+from convax.training.config.augment import Augment
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import IGNORED
+from convax.training.data.augment import make_augmentation
+from convax.training.data.preprocess import Preprocessing
 from convax.training.experiment import prepare
-from convax.training.loop import InterruptedRun
-from convax.training.preprocess import Preprocessing
+from convax.training.loop.loop import InterruptedRun
 from tests.training.test_loop import Recorder, final_bytes
 
 KEY = jax.random.key(0)

@@ -8,10 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from convax.training.by_path import by_path
-from convax.training.clip import clip_by_global_norm
-from convax.training.optimizer import adam, adamw, apply_updates, chain, sgd
-from convax.training.paths import map_named, named_leaves
+from convax.training.common.pytree_paths import map_named, named_leaves
+from convax.training.optim.clip import clip_by_global_norm
+from convax.training.optim.optimizer import adam, adamw, apply_updates, chain, sgd
+from convax.training.optim.partition import by_path
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 2), "bias": (2,)}},

@@ -8,12 +8,17 @@ import numpy as np
 import pytest
 
 from convax import model
-from convax.training.chunk import BYTES, SECONDS, Pace, chunks, most_steps, windows
-from convax.training.classification import make_loss
-from convax.training.config import SoftmaxCrossEntropy, load_config
+from convax.training.config.schema import SoftmaxCrossEntropy, load_config
 from convax.training.data import Split, batch_indices
-from convax.training.optimizer import adam
-from convax.training.step import Recipe, init_train_state, make_train_step, make_train_steps
+from convax.training.loop.chunks import BYTES, SECONDS, Pace, chunks, most_steps, windows
+from convax.training.optim.optimizer import adam
+from convax.training.step.train_step import (
+    Recipe,
+    init_train_state,
+    make_train_step,
+    make_train_steps,
+)
+from convax.training.tasks.classification.task import make_loss
 
 K, N = 4, 8
 CONV = {"type": "conv", "features": 8, "window": 3}

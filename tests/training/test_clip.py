@@ -7,10 +7,10 @@ import optax
 import pytest
 
 import convax
-from convax.training.clip import clip_by_global_norm, clip_by_value
-from convax.training.config import ConfigError, load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
-from convax.training.optimizer import chain, sgd
+from convax.training.optim.clip import clip_by_global_norm, clip_by_value
+from convax.training.optim.optimizer import chain, sgd
 
 
 def test_equals_optax(rng):

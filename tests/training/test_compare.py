@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from convax.training.compare import compare, differing_keys, table
-from convax.training.config import load_config
-from convax.training.run import RunError
-from convax.training.study import train_study
+from convax.training.config.schema import load_config
+from convax.training.experiments.compare import compare, differing_keys, table
+from convax.training.experiments.study import train_study
+from convax.training.run.directory import RunError
 
 FEW = ["training.steps=6", 'training.evaluate_every="3 steps"']
 

@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 from convax.model import ARCHITECTURES, LAYERS
-from convax.training.config import (
+from convax.training.config.schema import (
     ConfigError,
     json_schema,
     load_config,

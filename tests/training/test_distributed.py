@@ -13,9 +13,11 @@ import pytest
 import safetensors.numpy
 
 import convax
-from convax.training import checkpoint, distributed, loop
-from convax.training.config import load_config
-from convax.training.run import RunError, open_run
+from convax.training.config.schema import load_config
+from convax.training.distributed import processes as distributed
+from convax.training.loop import loop
+from convax.training.run import checkpoint
+from convax.training.run.directory import RunError, open_run
 from tests.tiny import write_tiny
 
 HEARTBEAT = 10  # seconds

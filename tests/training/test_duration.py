@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from convax.training.config import ConfigError, load_config
-from convax.training.duration import Clock, in_steps, parse_duration
+from convax.training.common.duration import Clock, in_steps, parse_duration
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import count_steps, prepare
 
 CLOCK = Clock(examples=100, batch_size=8, total=200)

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import convax
-from convax.training import checkpoint
-from convax.training.config import Averages, load_config
-from convax.training.ema import Ema, decay_at, init_ema, update_ema
+from convax.training.config.schema import Averages, load_config
 from convax.training.experiment import prepare
-from convax.training.tensors import read_safetensors
-from convax.training.trained import load_network
+from convax.training.run import checkpoint
+from convax.training.run.load_model import load_network
+from convax.training.step.ema import Ema, decay_at, init_ema, update_ema
+from convax.training.weights.safetensors_io import read_safetensors
 
 NORMED = [
     'model={layers=[{type="conv", features=4, window=3}, {type="batch_norm"}, {type="relu"}, '

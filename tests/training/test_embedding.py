@@ -10,13 +10,18 @@ from PIL import Image
 
 import convax
 from convax import ops
-from convax.training import embedding
-from convax.training.config import Contrastive, TripletBatchHard, TripletSemiHard, load_config
+from convax.training.config.schema import (
+    Contrastive,
+    TripletBatchHard,
+    TripletSemiHard,
+    load_config,
+)
 from convax.training.data import Split
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
-from convax.training.loop import InterruptedRun
-from convax.training.report_embedding import wrong_neighbours
+from convax.training.loop.loop import InterruptedRun
+from convax.training.tasks.embedding import task
+from convax.training.tasks.embedding.figures import wrong_neighbours
 from tests.tiny import write_tiny
 from tests.training.test_loop import Recorder, final_bytes
 
@@ -141,9 +146,9 @@ def test_contrastive_pairs_by_hand():
     """Pairs of one class weigh as much as the others: (0, 0.5) and (0.8, 3); four others."""
     same = (0.5**2 + 2.2**2) / 2 / 2
     other = ((1 - 0.8) ** 2 + (1 - 0.3) ** 2) / 2 / 4  # at 0 to 0.8 and 0.5 to 0.8; 3 is far
-    found = embedding.contrastive_pairs(X, LABELS, margin=1.0)
+    found = task.contrastive_pairs(X, LABELS, margin=1.0)
     np.testing.assert_allclose(found, (same + other) / 2, rtol=1e-6)
-    loss = embedding.make_pair_loss(Contrastive(name="contrastive", margin=1.0))
+    loss = task.make_pair_loss(Contrastive(name="contrastive", margin=1.0))
     garbage = jnp.concatenate([X, jnp.full((2, 1), jnp.nan)])
     labels, weights = jnp.array([0, 0, 1, 1, 0, 1]), jnp.array([1, 1, 1, 1, 0, 0], bool)
     np.testing.assert_allclose(loss(garbage, labels, weights=weights), found, rtol=1e-6)
@@ -153,17 +158,17 @@ def test_contrastive_pairs_by_hand():
 @pytest.mark.parametrize("spec", [TripletBatchHard, TripletSemiHard])
 def test_the_triplet_losses_are_the_ops(spec):
     name = spec.__annotations__["name"].__args__[0]
-    loss = embedding.make_pair_loss(spec(name=name, margin=0.5))
+    loss = task.make_pair_loss(spec(name=name, margin=0.5))
     assert loss(X, LABELS) == getattr(ops, name)(X, LABELS, margin=0.5)
 
 
 def test_the_recall_of_a_batch():
     """Nearest to 0 is 0.5 and to 3 is 0.8, but 0.5 and 0.8 are nearest to each other."""
-    assert embedding.measures(X, LABELS)["recall_at_1"] == 2 / 4
+    assert task.measures(X, LABELS)["recall_at_1"] == 2 / 4
 
 
 def test_totals_are_a_mean_over_examples():
-    loss = embedding.make_pair_loss(TripletBatchHard(name="triplet_batch_hard", margin=0.5))
-    sums = embedding.totals(X, LABELS, jnp.array([True] * 4), loss=loss)
+    loss = task.make_pair_loss(TripletBatchHard(name="triplet_batch_hard", margin=0.5))
+    sums = task.totals(X, LABELS, jnp.array([True] * 4), loss=loss)
     assert sums["count"] == 4
     np.testing.assert_allclose(sums["loss"], 4 * loss(X, LABELS), rtol=1e-6)

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax.training import footprint
-from convax.training.footprint import as_text, peak_bytes, step_bytes
+from convax.training.common import memory
+from convax.training.common.memory import as_text, peak_bytes, step_bytes
 
 
 def test_a_donated_argument_is_counted_once():
@@ -36,7 +36,7 @@ def test_the_peak_covers_what_is_held():
 
 @pytest.mark.parametrize(("system", "unit"), [("linux", 1024), ("darwin", 1)])
 def test_without_proc_the_general_call_answers(monkeypatch, tmp_path, system, unit):
-    monkeypatch.setattr(footprint, "Path", lambda _: tmp_path / "absent")
+    monkeypatch.setattr(memory, "Path", lambda _: tmp_path / "absent")
     monkeypatch.setattr("sys.platform", system)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     assert peak_bytes()["process"] == pytest.approx(peak * unit, rel=0.1)

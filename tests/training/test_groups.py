@@ -9,16 +9,16 @@ import pytest
 
 import convax
 from convax import model
-from convax.training import freeze
-from convax.training.by_path import by_path
-from convax.training.classification import make_loss
-from convax.training.config import Group, SoftmaxCrossEntropy, load_config
-from convax.training.config_error import ConfigError
+from convax.training.config.errors import ConfigError
+from convax.training.config.schema import Group, SoftmaxCrossEntropy, load_config
 from convax.training.experiment import make_optimizer, prepare
-from convax.training.groups import settings_of
-from convax.training.loop import InterruptedRun
-from convax.training.optimizer import adam
-from convax.training.step import Recipe, init_train_state, make_train_step
+from convax.training.loop.loop import InterruptedRun
+from convax.training.optim.optimizer import adam
+from convax.training.optim.partition import by_path
+from convax.training.param_groups import settings_of
+from convax.training.step import freeze
+from convax.training.step.train_step import Recipe, init_train_state, make_train_step
+from convax.training.tasks.classification.task import make_loss
 from tests.training.test_loop import Recorder, final_bytes
 
 LAYERS = """[[model.layers]]

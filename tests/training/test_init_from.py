@@ -10,20 +10,20 @@ import safetensors.numpy
 
 import convax
 from convax import model
-from convax.training import checkpoint
-from convax.training.config import InitFrom, load_config
-from convax.training.config_error import ConfigError
+from convax.model.torch.names import names_of
+from convax.training.common.pytree_paths import named_leaves
+from convax.training.config.errors import ConfigError
+from convax.training.config.schema import InitFrom, load_config
 from convax.training.experiment import prepare
-from convax.training.init_from import _chosen, _read, start_of
-from convax.training.loop import InterruptedRun
-from convax.training.paths import named_leaves
-from convax.training.run import RunError, open_run
-from convax.training.study import train_study
-from convax.training.tensors import WeightsError
-from convax.training.torch_names import names_of
-from convax.training.torch_weights import save_torch
-from convax.training.trained import load_network, save_run_weights
-from convax.training.weights import by_name, save_weights
+from convax.training.experiments.study import train_study
+from convax.training.initialize import _chosen, _read, start_of
+from convax.training.loop.loop import InterruptedRun
+from convax.training.run import checkpoint
+from convax.training.run.directory import RunError, open_run
+from convax.training.run.load_model import load_network, save_run_weights
+from convax.training.weights.safetensors_io import WeightsError
+from convax.training.weights.torch_state_dict import save_torch
+from convax.training.weights.weights import by_name, save_weights
 from tests.training.test_loop import Recorder, final_bytes
 from tests.training.test_segmentation import write_scenes
 
@@ -77,7 +77,7 @@ def test_the_last_checkpoint_of_a_run(whole, tiny, monkeypatch):
     asked = []
     real = checkpoint.restore_network
     monkeypatch.setattr(
-        "convax.training.trained.restore_network",
+        "convax.training.run.load_model.restore_network",
         lambda *a, **k: asked.append(a[1]) or real(*a, **k),
     )
     begin(tiny, f"init_from.path={whole.path}", "init_from.checkpoint=last")

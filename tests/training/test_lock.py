@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from convax.training import lock
-from convax.training.run import RunError
+from convax.training.run import lock
+from convax.training.run.directory import RunError
 
 HOLD = """
 import sys

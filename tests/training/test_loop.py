@@ -16,16 +16,16 @@ import optax
 import pytest
 
 import convax
-from convax.training import loop
-from convax.training.chunk import Pace
-from convax.training.classification import make_loss
-from convax.training.config import MSE, load_config
-from convax.training.config_error import ConfigError
+from convax.training.config.errors import ConfigError
+from convax.training.config.schema import MSE, load_config
 from convax.training.data import DataError
 from convax.training.experiment import count_steps, prepare
-from convax.training.logbook import TIMINGS
-from convax.training.loop import InterruptedRun, NonFiniteError
-from convax.training.run import RunError, open_run
+from convax.training.loop import loop
+from convax.training.loop.chunks import Pace
+from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.run.directory import RunError, open_run
+from convax.training.run.metrics_log import TIMINGS
+from convax.training.tasks.classification.task import make_loss
 
 
 class Recorder:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convax.training.config import ConfigError, load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.lr_finder import find_learning_rate, has_diverged, read_ramp, smooth
 
 RATES = 1e-6 * 10 ** (7 * np.arange(200) / 199)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convax.training.config import ConfigError, Mesh, load_config
-from convax.training.mesh import axis_sizes
+from convax.training.config.schema import ConfigError, Mesh, load_config
+from convax.training.distributed.sharding import axis_sizes
 from tests.tiny import TINY, write_tiny
 
 SCRIPT = Path(__file__).with_name("on_eight_devices.py")

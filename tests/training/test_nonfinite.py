@@ -10,13 +10,14 @@ import safetensors.numpy
 
 import convax
 from convax import model
-from convax.training import experiment, loop, nonfinite
-from convax.training.checkpoint import names, step_of
-from convax.training.config import load_config
+from convax.training import experiment
+from convax.training.config.schema import load_config
 from convax.training.data import batch_indices
 from convax.training.experiment import prepare
-from convax.training.loop import InterruptedRun, NonFiniteError
-from convax.training.run import open_run
+from convax.training.loop import loop, nonfinite
+from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.run.checkpoint import names, step_of
+from convax.training.run.directory import open_run
 from tests.tiny import write_tiny
 from tests.training.test_loop import Metronome, final_bytes, without_timings
 

@@ -12,8 +12,8 @@ import numpy as np
 import optax
 import pytest
 
-from convax.training.clip import clip_by_global_norm, clip_by_value
-from convax.training.optimizer import (
+from convax.training.optim.clip import clip_by_global_norm, clip_by_value
+from convax.training.optim.optimizer import (
     OPTIMIZERS,
     Optimizer,
     adam,
@@ -560,7 +560,7 @@ def test_a_config_can_be_derived_from_the_signatures():
 
 def test_does_not_import_optax():
     """The command line starts faster without."""
-    code = "import convax.training.optimizer, sys; sys.exit('optax' in sys.modules)"
+    code = "import convax.training.optim.optimizer, sys; sys.exit('optax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -7,20 +7,21 @@ from pathlib import Path
 import jax
 import pytest
 
-from convax.training import origin, restoring
-from convax.training.config import load_config
+from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
-from convax.training.run import RunError, create_run
+from convax.training.loop import resume
+from convax.training.run import provenance
+from convax.training.run.directory import RunError, create_run
 
 
 def test_any_source_in_any_folder_decides(tmp_path, monkeypatch):
     """One file more in a folder below operations, networks or training is another code."""
-    packages = {name: Path(str(resources.files(name))) for name in origin._PACKAGES}
+    packages = {name: Path(str(resources.files(name))) for name in provenance._PACKAGES}
     for name, folder in packages.items():
         shutil.copytree(folder, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(origin.resources, "files", lambda name: tmp_path / name)
-    code = origin.code_hash.__wrapped__
-    assert code() == origin.code_hash()
+    monkeypatch.setattr(provenance.resources, "files", lambda name: tmp_path / name)
+    code = provenance.code_hash.__wrapped__
+    assert code() == provenance.code_hash()
     folders = {file.parent for file in tmp_path.rglob("*.py")}
     assert tmp_path / "convax.training/augment" in folders
     hashes = {code()}
@@ -35,18 +36,18 @@ def test_any_source_in_any_folder_decides(tmp_path, monkeypatch):
 def test_settings_of_jax_are_compared_and_those_of_an_older_run_are_not_known(tiny, tmp_path):
     experiment = prepare(load_config(tiny))
     run = create_run(experiment.config, tmp_path / "run", experiment.card)
-    assert restoring.check_unchanged(run, experiment, force=False)
+    assert resume.check_unchanged(run, experiment, force=False)
     with jax.default_matmul_precision("highest"), pytest.raises(RunError) as caught:
-        restoring.check_unchanged(run, experiment, force=False)
+        resume.check_unchanged(run, experiment, force=False)
     assert '  settings.jax_default_matmul_precision: (none) -> "highest"' in str(caught.value)
     old = run.info()["origin"]
     del old["settings"]
-    run.update_info(origin=old)
+    run.update_info(provenance=old)
     with jax.default_matmul_precision("highest"):
-        assert restoring.check_unchanged(run, experiment, force=False)
+        assert resume.check_unchanged(run, experiment, force=False)
     # From here on they are.
     with pytest.raises(RunError, match=r'matmul_precision: "highest" -> \(none\)'):
-        restoring.check_unchanged(run, experiment, force=False)
+        resume.check_unchanged(run, experiment, force=False)
 
 
 def test_pillow_decides_where_it_decodes_while_training(tiny, monkeypatch):
@@ -54,8 +55,8 @@ def test_pillow_decides_where_it_decodes_while_training(tiny, monkeypatch):
     folder = load_config(
         tiny, ['data={source="folder",path="x",channels=3,validation=0,size=[8,8],stream=true}']
     )
-    versions = [origin.origin(c, "")["versions"].keys() for c in (config, folder)]
+    versions = [provenance.origin(c, "")["versions"].keys() for c in (config, folder)]
     assert versions[1] - versions[0] == {"pillow"}
-    old, now = origin.origin(config, ""), origin.origin(folder, "")
-    assert "pillow" not in origin.comparable(now, old)["versions"]
-    assert origin.comparable(now, now) == now
+    old, now = provenance.origin(config, ""), provenance.origin(folder, "")
+    assert "pillow" not in provenance.comparable(now, old)["versions"]
+    assert provenance.comparable(now, now) == now

@@ -8,15 +8,15 @@ import pytest
 import convax
 from convax import model
 from convax.model import ARCHITECTURES
-from convax.training.classification import accuracy, make_loss
-from convax.training.config import ConfigError, Precision, SoftmaxCrossEntropy, load_config
+from convax.training.config.schema import ConfigError, Precision, SoftmaxCrossEntropy, load_config
 from convax.training.experiment import prepare
-from convax.training.gradient import make_gradient
-from convax.training.loop import NonFiniteError
-from convax.training.loss_scale import MOST, init_loss_scale, update_loss_scale
-from convax.training.optimizer import adam, sgd
-from convax.training.precision import computing_in
-from convax.training.step import Recipe, init_train_state, make_train_step
+from convax.training.loop.loop import NonFiniteError
+from convax.training.optim.optimizer import adam, sgd
+from convax.training.step.gradient import make_gradient
+from convax.training.step.loss_scaling import MOST, init_loss_scale, update_loss_scale
+from convax.training.step.mixed_precision import computing_in
+from convax.training.step.train_step import Recipe, init_train_state, make_train_step
+from convax.training.tasks.classification.task import accuracy, make_loss
 
 LOSS = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
 LAYERS = [

@@ -3,8 +3,8 @@
 import pytest
 
 import convax
-from convax.training.config import load_config
-from convax.training.loop import InterruptedRun
+from convax.training.config.schema import load_config
+from convax.training.loop.loop import InterruptedRun
 from tests.training.test_loop import Recorder, final_bytes
 
 EVERYTHING = [

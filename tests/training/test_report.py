@@ -10,14 +10,17 @@ import pytest
 from PIL import Image
 
 from convax import model
-from convax.training import data, pictures, report, report_classification
-from convax.training.checkpoint import CheckpointError
-from convax.training.config import load_config
+from convax.training import data
+from convax.training.config.schema import load_config
+from convax.training.data.preprocess import Preprocessing
 from convax.training.evaluation import Evaluation
 from convax.training.experiment import make_task
-from convax.training.preprocess import Preprocessing
-from convax.training.report_classification import Answers
-from convax.training.run import DatasetCard, RunError, create_run, write_json_lines
+from convax.training.plots import figures as pictures
+from convax.training.report import figures as report
+from convax.training.run.checkpoint import CheckpointError
+from convax.training.run.directory import DatasetCard, RunError, create_run, write_json_lines
+from convax.training.tasks.classification import figures as report_classification
+from convax.training.tasks.classification.figures import Answers
 
 # Three classes; 1 and 3 to 5 are wrong, 4 is the surest of them.
 PROBABILITIES = np.array(

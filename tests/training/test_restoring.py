@@ -7,12 +7,14 @@ import pytest
 import tomli_w
 
 import convax
-from convax.training import checkpoint, durable, loop, restoring
-from convax.training.checkpoint import CheckpointError
-from convax.training.config import load_config
+from convax.training.common import atomic_io
+from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
-from convax.training.loop import InterruptedRun
-from convax.training.run import RunError, open_run
+from convax.training.loop import loop, resume
+from convax.training.loop.loop import InterruptedRun
+from convax.training.run import checkpoint
+from convax.training.run.checkpoint import CheckpointError
+from convax.training.run.directory import RunError, open_run
 from tests.tiny import write_tiny
 from tests.training.test_loop import Recorder, final_bytes, without_timings
 
@@ -207,7 +209,7 @@ def test_under_changes_the_best_does_not_come_again(fallen_back):
 @pytest.mark.parametrize("written", [0, 1])
 def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written):
     """Whichever of its two files is there by then, the run goes on."""
-    replace, calls = durable.replace, []
+    replace, calls = atomic_io.replace, []
 
     def killed(path, content):
         calls.append(path.name)
@@ -216,16 +218,16 @@ def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written
         replace(path, content)
 
     experiment = prepare(stopped.config())
-    monkeypatch.setattr(durable, "replace", killed)
+    monkeypatch.setattr(atomic_io, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
-        restoring.skipping(stopped, experiment, None, 7)
+        resume.skipping(stopped, experiment, None, 7)
     assert len(calls) == written + 1
     monkeypatch.undo()
-    restoring.check_unchanged(stopped, prepare(stopped.config()), force=False)
-    assert restoring.skipping(stopped, experiment, None, 7).config == stopped.config()
+    resume.check_unchanged(stopped, prepare(stopped.config()), force=False)
+    assert resume.skipping(stopped, experiment, None, 7).config == stopped.config()
     assert stopped.config().training.skip_nonfinite == 7
     assert stopped.info()["origin"]["config"]["training"]["skip_nonfinite"] == 7
-    restoring.skipping(stopped, experiment, None, 2**40)
+    resume.skipping(stopped, experiment, None, 2**40)
     assert stopped.config().training.skip_nonfinite == 2**31 - 1
 
 
@@ -314,4 +316,4 @@ def test_the_manifest_says_what_made_it(whole):
 def test_nothing_is_settled_where_nothing_was_saved(stopped):
     shutil.rmtree(stopped.checkpoints)
     stopped.checkpoints.mkdir()
-    assert restoring.newest_whole(stopped, None, Recorder(), force=False) is None
+    assert resume.newest_whole(stopped, None, Recorder(), force=False) is None

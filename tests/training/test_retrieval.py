@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from convax.training import retrieval
-from convax.training.retrieval import neighbours, principal_plane, recalls, verification
+from convax.training.tasks.embedding import metrics
+from convax.training.tasks.embedding.metrics import (
+    neighbours,
+    principal_plane,
+    recalls,
+    verification,
+)
 
 
 @pytest.fixture
@@ -16,7 +21,7 @@ def examples(rng):
 
 @pytest.mark.parametrize("chunk", [7, 1000])
 def test_recall_by_a_loop(examples, monkeypatch, chunk):
-    monkeypatch.setattr(retrieval, "CHUNK", chunk)
+    monkeypatch.setattr(metrics, "CHUNK", chunk)
     x, labels = examples
     hits = {1: 0, 5: 0}
     for i in range(60):

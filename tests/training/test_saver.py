@@ -7,13 +7,15 @@ import threading
 import pytest
 
 import convax
-from convax.training import checkpoint, durable, loop
-from convax.training.checkpoint import DamagedError
-from convax.training.config import load_config
-from convax.training.loop import InterruptedRun
-from convax.training.run import open_run
-from convax.training.saver import Memory, SaveError
-from convax.training.stopping import Progress
+from convax.training.common import atomic_io
+from convax.training.config.schema import load_config
+from convax.training.loop import loop
+from convax.training.loop.checkpointing import Memory, SaveError
+from convax.training.loop.early_stopping import Progress
+from convax.training.loop.loop import InterruptedRun
+from convax.training.run import checkpoint
+from convax.training.run.checkpoint import DamagedError
+from convax.training.run.directory import open_run
 from tests.training.test_loop import Metronome, Recorder, final_bytes
 
 
@@ -49,7 +51,7 @@ def test_what_is_kept_for_good_does_not_depend_on_stops(tiny, tmp_path):
 def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
     whole, tiny, tmp_path, monkeypatch, code, remedy
 ):
-    write, calls = durable.write_through, []
+    write, calls = atomic_io.write_through, []
 
     def full(path, content):
         calls.append(path)
@@ -58,7 +60,7 @@ def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
             raise OSError(code, os.strerror(code), str(path))
         write(path, content)
 
-    monkeypatch.setattr(durable, "write_through", full)
+    monkeypatch.setattr(atomic_io, "write_through", full)
     message = (
         rf"run: the checkpoint of step 40 could not be written: {os.strerror(code)}; "
         rf"step-00000020 is whole; {remedy}, then: convax train --resume "
@@ -119,12 +121,12 @@ def test_memory_and_back():
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    durable.replace(tmp_path / "x", b"old")
+    atomic_io.replace(tmp_path / "x", b"old")
 
     def fails(descriptor):
         raise OSError(errno.EIO, "no luck")
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="no luck"):
-        durable.replace(tmp_path / "x", b"new")
+        atomic_io.replace(tmp_path / "x", b"new")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]

@@ -10,12 +10,12 @@ import numpy as np
 import optax
 import pytest
 
-from convax.training.config import ConfigError, load_config
-from convax.training.duration import Clock
+from convax.training.common.duration import Clock
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
-from convax.training.optimizer import adam, momentum
-from convax.training.schedule import SCHEDULES
-from convax.training.schedule_join import schedule_of
+from convax.training.optim.optimizer import adam, momentum
+from convax.training.optim.schedules.join import schedule_of
+from convax.training.optim.schedules.schedules import SCHEDULES
 
 T = 40
 PEAK = 0.4
@@ -247,7 +247,7 @@ def test_a_config_can_be_derived_from_the_signatures():
 def test_imports_optax_only_to_build():
     code = """
 import sys
-from convax.training.schedule import SCHEDULES
+from convax.training.optim.schedules.schedules import SCHEDULES
 SCHEDULES["constant"](0.1, 10)
 assert "optax" not in sys.modules
 SCHEDULES["linear"](0.1, 10)

@@ -12,16 +12,18 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.inference.calibration_file import CalibrationError
-from convax.training import report, report_augment, segmentation
-from convax.training.config import load_config
+from convax.inference.calibration.file import CalibrationError
+from convax.training.config.schema import load_config
 from convax.training.data import IGNORED, decode_mask
+from convax.training.data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from convax.training.experiment import prepare
-from convax.training.iou import image_ious, ious
-from convax.training.loop import InterruptedRun, NonFiniteError
-from convax.training.preprocess import Preprocessing, preprocess_masks, restore_maps
-from convax.training.report_segmentation import overlay, palette
-from convax.training.run import open_run
+from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.report import augmentation
+from convax.training.report import figures as report
+from convax.training.run.directory import open_run
+from convax.training.tasks.segmentation import task
+from convax.training.tasks.segmentation.figures import overlay, palette
+from convax.training.tasks.segmentation.metrics import image_ious, ious
 from tests.training.test_loop import Recorder, final_bytes
 
 CONFIG = """
@@ -222,31 +224,29 @@ PARTS = {"smoothing": 0.0, "dice": 0.0}
 
 def test_the_loss_by_hand():
     expected = -(2 * np.log(0.75) + np.log(0.25)) / 3  # the fourth pixel is ignored
-    np.testing.assert_allclose(
-        segmentation.batch_loss(LOGITS, TARGETS, **PARTS), expected, rtol=1e-6
-    )
+    np.testing.assert_allclose(task.batch_loss(LOGITS, TARGETS, **PARTS), expected, rtol=1e-6)
     # Class 0 has p 0.75, 0.25, 0.25 and t 1, 0, 1; class 1 has the complements; s = 1.
     dice = 1 - np.mean([(2 * 1 + 1) / (1.25 + 2 + 1), (2 * 0.75 + 1) / (1.75 + 1 + 1)])
-    found = segmentation.batch_loss(LOGITS, TARGETS, smoothing=0.0, dice=0.5)
+    found = task.batch_loss(LOGITS, TARGETS, smoothing=0.0, dice=0.5)
     np.testing.assert_allclose(found, expected + 0.5 * dice, rtol=1e-6)
-    grads = jax.grad(lambda x: segmentation.batch_loss(x, TARGETS, smoothing=0.0, dice=0.5))(LOGITS)
+    grads = jax.grad(lambda x: task.batch_loss(x, TARGETS, smoothing=0.0, dice=0.5))(LOGITS)
     assert not grads[0, 1, 1].any() and grads[0, 0].any()
     nothing = jnp.full((1, 2, 2), IGNORED, jnp.uint8)
-    assert segmentation.batch_loss(LOGITS, nothing, **PARTS) == 0
-    assert segmentation.measures(LOGITS, nothing)["mean_iou"] == 0
+    assert task.batch_loss(LOGITS, nothing, **PARTS) == 0
+    assert task.measures(LOGITS, nothing)["mean_iou"] == 0
 
 
 def test_the_confusion_matrix_by_hand():
     counted = jnp.array([True])
-    sums = segmentation.totals(LOGITS, TARGETS, counted, **PARTS)
+    sums = task.totals(LOGITS, TARGETS, counted, **PARTS)
     np.testing.assert_array_equal(sums["confusion"], [[1, 1], [0, 1]])
     totals = {k: np.asarray(v) for k, v in sums.items()}
-    figures = segmentation.figures(totals, None, None, dice=0.0)
+    figures = task.figures(totals, None, None, dice=0.0)
     assert figures["mean_iou"] == 0.5 and figures["foreground_iou"] == 0.5
     assert figures["pixel_accuracy"] == pytest.approx(2 / 3)
-    measured = segmentation.measures(LOGITS, TARGETS)
+    measured = task.measures(LOGITS, TARGETS)
     assert measured["mean_iou"] == 0.5
-    padding = segmentation.totals(LOGITS, TARGETS, ~counted, smoothing=0.0, dice=1.0)
+    padding = task.totals(LOGITS, TARGETS, ~counted, smoothing=0.0, dice=1.0)
     assert all(not np.any(value) for value in padding.values())
 
 
@@ -255,7 +255,7 @@ def test_a_class_that_is_nowhere_counts_not_as_wrong():
         ious(np.array([[4, 0, 0], [1, 3, 0], [0, 0, 0]])), [0.8, 0.75, np.nan]
     )
     totals = {"confusion": np.diag([3, 0, 5]), "loss": np.float64(4.0), "count": np.int64(1)}
-    figures = segmentation.figures(totals, None, None, dice=0.0)
+    figures = task.figures(totals, None, None, dice=0.0)
     assert figures == {"loss": 0.5, "mean_iou": 1.0, "pixel_accuracy": 1.0}
 
 
@@ -288,12 +288,12 @@ def test_an_overlay_tints_all_but_the_first_class():
 def test_augmented_images_are_drawn_with_their_masks(scenes, tmp_path):
     """Red where a mask is: in the photograph as it is, and in each of its epochs."""
     config = load_config(scenes, ["augment.cutmix.alpha=1.0", "augment.cutmix.probability=0.5"])
-    path = report_augment.draw(config, tmp_path / "sheet.png", title="scenes")
+    path = augmentation.draw(config, tmp_path / "sheet.png", title="scenes")
     picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
     red = picture[..., 0] - picture[..., 1] > 40
     columns = red.any(axis=0)
     starts = np.flatnonzero(np.diff(columns.astype(int)) == 1)
-    assert len(starts) >= 1 + report_augment.EPOCHS
+    assert len(starts) >= 1 + augmentation.EPOCHS
     assert red.mean() > 0.03
 
 

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax.training.optimizer import sgd
-from convax.training.stopping import (
+from convax.training.loop.early_stopping import (
     Progress,
     Stopping,
     after_evaluation,
     after_step,
     largest_update,
 )
+from convax.training.optim.optimizer import sgd
 
 NAN, INF = float("nan"), float("inf")
 

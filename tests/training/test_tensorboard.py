@@ -5,10 +5,10 @@ import sys
 import pytest
 
 import convax
-from convax.training.config import load_config
-from convax.training.config_error import ConfigError
-from convax.training.loop import InterruptedRun
-from convax.training.study import train_study
+from convax.training.config.errors import ConfigError
+from convax.training.config.schema import load_config
+from convax.training.experiments.study import train_study
+from convax.training.loop.loop import InterruptedRun
 from tests.training.test_loop import Recorder
 
 pytest.importorskip("tensorboardX")
@@ -62,7 +62,7 @@ def test_the_switch_on_the_command_line(tiny, tmp_path, command):
 
 def test_without_the_library_it_is_said_before_training(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    monkeypatch.setattr("convax.training.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("convax.training.loop.tensorboard.find_spec", lambda name: None)
     for train in (convax.train, lambda *a: train_study(*a, seeds=[0])):
         with pytest.raises(ConfigError, match=r"tensorboardX is not installed; pip install"):
             train(load_config(tiny, [ON]), tmp_path / "run")
@@ -73,6 +73,6 @@ def test_without_the_library_a_resume_says_it_too(tiny, tmp_path, monkeypatch):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(tiny, [ON]), tmp_path / "run", display=Recorder(20))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
-    monkeypatch.setattr("convax.training.tensorboard.find_spec", lambda name: None)
+    monkeypatch.setattr("convax.training.loop.tensorboard.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"tensorboardX is not installed; pip install"):
         convax.resume(tmp_path / "run")

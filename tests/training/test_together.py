@@ -14,14 +14,21 @@ import pytest
 import safetensors.numpy
 
 import convax
-from convax.training import durable, together
-from convax.training import study as study_module
-from convax.training.config import load_config
-from convax.training.loop import InterruptedRun, NonFiniteError
-from convax.training.members import TRACED, program_of
-from convax.training.run import Run, RunError, open_run
-from convax.training.saver import SaveError, Saver, cannot_write
-from convax.training.study import Study, is_study, resume_study, train_study, write_results
+from convax.training.common import atomic_io
+from convax.training.config.schema import load_config
+from convax.training.experiments import batched_loop
+from convax.training.experiments import study as study_module
+from convax.training.experiments.study import (
+    Study,
+    is_study,
+    resume_study,
+    train_study,
+    write_results,
+)
+from convax.training.experiments.traced_hparams import TRACED, program_of
+from convax.training.loop.checkpointing import SaveError, Saver, cannot_write
+from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.run.directory import Run, RunError, open_run
 from tests.training.test_loop import Metronome, Recorder, final_bytes
 
 SEEDS = (0, 5)
@@ -155,7 +162,7 @@ def test_an_interrupted_study_resumes_to_the_same_bytes(
     studies, tiny, tmp_path, monkeypatch, form, interrupt_at
 ):
     out, fatal = tmp_path / "study", []
-    monkeypatch.setattr(together, "Saver", SignalledAgain)
+    monkeypatch.setattr(batched_loop, "Saver", SignalledAgain)
     before = signal.signal(signal.SIGTERM, lambda *_: fatal.append("would have ended the process"))
     try:
         with pytest.raises(InterruptedRun, match=r"--resume .*study"):
@@ -180,7 +187,7 @@ class Killed(BaseException):
 @pytest.mark.parametrize("form", ["map", "vmap"])
 def test_members_at_different_steps_come_together_again(studies, tiny, tmp_path, monkeypatch, form):
     """A kill between the checkpoints of two members, here at step 23, in the middle of a window."""
-    monkeypatch.setattr(together, "Pace", lambda: Metronome(3, interrupt_at=23))
+    monkeypatch.setattr(batched_loop, "Pace", lambda: Metronome(3, interrupt_at=23))
     saved = []
 
     class Dies(Saver):
@@ -190,7 +197,7 @@ def test_members_at_different_steps_come_together_again(studies, tiny, tmp_path,
                 raise Killed
             super().save(train_state, memory)
 
-    monkeypatch.setattr(together, "Saver", Dies)
+    monkeypatch.setattr(batched_loop, "Saver", Dies)
     with pytest.raises(Killed):
         train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, form=form)
     last = [(tmp_path / "study" / f"seed-{s}/checkpoints/last").read_text() for s in SEEDS]
@@ -221,7 +228,7 @@ def test_a_study_killed_before_it_is_one_can_be_started_again(tiny, tmp_path, mo
     if at == "circumstances":
         monkeypatch.setattr(study_module, at, dies)
     else:
-        monkeypatch.setattr(durable, "write_through", write)
+        monkeypatch.setattr(atomic_io, "write_through", write)
     with pytest.raises(Killed):
         train_study(load_config(tiny), out, seeds=SEEDS)
     assert not out.exists()
@@ -342,7 +349,7 @@ def test_a_study_is_no_run(studies, command):
 
 @pytest.mark.slow
 def test_how_it_falls_into_chunks_changes_no_bit(studies, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(together, "Pace", lambda: Metronome(1))
+    monkeypatch.setattr(batched_loop, "Pace", lambda: Metronome(1))
     study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, form="vmap")
     assert bytes_of(study) == bytes_of(studies["vmap"])
 
@@ -467,5 +474,5 @@ def test_numbers_are_traced(tiny, tmp_path, keys):
 
 
 def test_the_form_is_that_of_the_device_unless_it_is_named(studies):
-    assert together.default_form() == ("map" if jax.default_backend() == "cpu" else "vmap")
+    assert batched_loop.default_form() == ("map" if jax.default_backend() == "cpu" else "vmap")
     assert Study(studies["vmap"].path).info()["form"] == "vmap"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from convax.model import ARCHITECTURES, identity, init_shapes
-from convax.training.torch_names import names_of
-from convax.training.torch_weights import bridge_to_torch
+from convax.model.torch.names import names_of
+from convax.training.weights.torch_state_dict import bridge_to_torch
 from tests.training.torch_parity import assert_same_network
 
 BY = 16  # how much narrower; a network's own `classes` are divided too

@@ -9,10 +9,10 @@ import safetensors.numpy
 
 from convax import model
 from convax.model import ARCHITECTURES
-from convax.training.tensors import WeightsError
-from convax.training.torch_file import read_state_dict
-from convax.training.torch_names import Rule, array_name, names_of
-from convax.training.torch_weights import bridge_to_torch, load_torch, save_torch
+from convax.model.torch.names import Rule, array_name, names_of
+from convax.training.weights.safetensors_io import WeightsError
+from convax.training.weights.torch_file import read_state_dict
+from convax.training.weights.torch_state_dict import bridge_to_torch, load_torch, save_torch
 from tests.training.torch_parity import assert_same_network
 
 

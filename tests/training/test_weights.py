@@ -7,8 +7,8 @@ import pytest
 import safetensors.numpy
 
 from convax import model
-from convax.training.tensors import WeightsError
-from convax.training.weights import load_weights, save_weights
+from convax.training.weights.safetensors_io import WeightsError
+from convax.training.weights.weights import load_weights, save_weights
 
 
 @pytest.fixture

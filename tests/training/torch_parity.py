@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convax.training.paths import named_leaves
-from convax.training.torch_weights import bridge_to_torch, load_torch, save_torch
+from convax.training.common.pytree_paths import named_leaves
+from convax.training.weights.torch_state_dict import bridge_to_torch, load_torch, save_torch
 
 # Of the largest value of a leaf. In training, gradients that are sums of much larger terms are
 # compared in float64: what differs then is not rounding.

@@ -7,7 +7,7 @@ from .batches import read_batches
 from .cifar import load_cifar
 from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split, spread
 from .digits import load_digits
-from .error import DataError
+from .errors import DataError
 from .fetch import DATASETS, default_directory, fetch
 from .folder import folder_classes, load_folder
 from .idx import load_idx, read_idx
@@ -22,10 +22,10 @@ from .image import (
     resize_picture,
     upright_size,
 )
+from .load import PACKED, load, locate
 from .masks import IGNORED, load_masks
 from .npz import load_npz
-from .source import PACKED, load, locate
-from .streamed import Streamed
+from .streaming import Streamed
 
 __all__ = [
     "DATASETS",

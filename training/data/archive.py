@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
-from ..plain_line import plain_line
-from .error import DataError
+from ..common.text import plain_line
+from .errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 

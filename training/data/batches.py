@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .dataset import Split, batch_indices
-from .error import DataError
-from .streamed import Streamed
+from .errors import DataError
+from .streaming import Streamed
 
 
 def read_batches(

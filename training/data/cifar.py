@@ -7,7 +7,7 @@ import numpy as np
 
 from .archive import Place, is_archive, read_archive
 from .dataset import Dataset, Split
-from .error import DataError
+from .errors import DataError
 
 _PIXELS = 3 * 32 * 32  # a record's bytes behind its labels
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .error import DataError
-from .streamed import Streamed
+from .errors import DataError
+from .streaming import Streamed
 
 SPLITS = ("train", "validation", "test")
 

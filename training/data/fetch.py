@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .error import DataError
+from .errors import DataError
 
 
 class RemoteFile(NamedTuple):

@@ -10,9 +10,9 @@ import numpy as np
 
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
-from .error import DataError
+from .errors import DataError
 from .image import EXTENSIONS, by, decode, is_picture, quiet_pillow
-from .streamed import Streamed, as_files
+from .streaming import Streamed, as_files
 
 _KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
 # How a part's folder may be called.

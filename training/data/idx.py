@@ -9,8 +9,8 @@ from typing import BinaryIO
 import numpy as np
 
 from .dataset import Dataset, Split
-from .error import DataError
-from .streamed import Streamed
+from .errors import DataError
+from .streaming import Streamed
 
 _DTYPES = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _AGAIN = "copy or download it again"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .archive import Place
-from .error import DataError
+from .errors import DataError
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -8,19 +8,11 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..plain_line import plain_line
+from ..common.text import plain_line
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
-from .error import DataError
-from .image import (
-    EXTENSIONS,
-    by,
-    decode,
-    decode_mask,
-    is_picture,
-    quiet_pillow,
-    resize_picture,
-)
+from .errors import DataError
+from .image import EXTENSIONS, by, decode, decode_mask, is_picture, quiet_pillow, resize_picture
 
 IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
 Values: TypeAlias = Literal["classes", "instances"]

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ..plain_line import plain_line
+from ..common.text import plain_line
 from .archive import check_names
 from .dataset import Dataset, Split, unsplit
-from .error import DataError
+from .errors import DataError
 
 _KERAS = ("x_train", "y_train", "x_test", "y_test")
 _PLAIN = ("images", "labels")

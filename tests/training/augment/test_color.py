@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from convax.training.augment import tone
-from convax.training.augment.color import (
+from convax.training.config.augment import OPERATIONS
+from convax.training.data import IGNORED
+from convax.training.data.augment import pixelwise
+from convax.training.data.augment.color import (
     brightened,
     color,
     contrasted,
@@ -17,9 +19,7 @@ from convax.training.augment.color import (
     hue_turned,
     saturated,
 )
-from convax.training.augment.policy import one_each, policy
-from convax.training.config_augment import OPERATIONS
-from convax.training.data import IGNORED
+from convax.training.data.augment.randaugment import one_each, policy
 
 KEY = jax.random.key(0)
 N = 6
@@ -50,7 +50,7 @@ FACTORS = (0.0, 0.4, 0.9, 1.0, 1.3, 2.0)
         (brightened, ImageEnhance.Brightness),
         (contrasted, ImageEnhance.Contrast),
         (saturated, ImageEnhance.Color),
-        (tone.sharpened, ImageEnhance.Sharpness),
+        (pixelwise.sharpened, ImageEnhance.Sharpness),
     ],
     ids=["brightness", "contrast", "color", "sharpness"],
 )
@@ -65,14 +65,14 @@ def test_enhancements_are_pillows_but_for_its_rounding(x, ours, pillows):
 @pytest.mark.parametrize(
     ("ours", "pillows"),
     [
-        (lambda x: tone.posterized(x, column(*[3] * N)), lambda p: ImageOps.posterize(p, 3)),
-        (lambda x: tone.posterized(x, column(*[8] * N)), lambda p: p),
+        (lambda x: pixelwise.posterized(x, column(*[3] * N)), lambda p: ImageOps.posterize(p, 3)),
+        (lambda x: pixelwise.posterized(x, column(*[8] * N)), lambda p: p),
         (
-            lambda x: tone.solarized(x, column(*[100 / 255] * N)),
+            lambda x: pixelwise.solarized(x, column(*[100 / 255] * N)),
             lambda p: ImageOps.solarize(p, 100),
         ),
-        (tone.stretched, ImageOps.autocontrast),
-        (tone.equalized, ImageOps.equalize),
+        (pixelwise.stretched, ImageOps.autocontrast),
+        (pixelwise.equalized, ImageOps.equalize),
     ],
     ids=["posterize", "all bits", "solarize", "auto contrast", "equalize"],
 )
@@ -126,11 +126,11 @@ def test_every_operation_of_a_policy_by_itself(x):
         "brightness": brightened(x, 1 + 0.9 * column(*m)),
         "color": saturated(x, 1 + 0.9 * column(*m)),
         "contrast": contrasted(x, 1 + 0.9 * column(*m)),
-        "sharpness": tone.sharpened(x, 1 + 0.9 * column(*m)),
-        "posterize": tone.posterized(x, column(*[4] * N)),
+        "sharpness": pixelwise.sharpened(x, 1 + 0.9 * column(*m)),
+        "posterize": pixelwise.posterized(x, column(*[4] * N)),
         "solarize": 1 - x,
-        "auto_contrast": tone.stretched(x),
-        "equalize": tone.equalized(x),
+        "auto_contrast": pixelwise.stretched(x),
+        "equalize": pixelwise.equalized(x),
     }
     for name in OPERATIONS:
         changed, _ = one_each(x, None, MEAN, chosen, m, [name, "identity"])

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from convax.training.augment.cutout import cutout
-from convax.training.augment.mix import mix, mixed_targets, symmetric_beta
-from convax.training.classification import accuracy, make_loss
-from convax.training.config import MSE, SoftmaxCrossEntropy
-from convax.training.config_augment import Cutmix, Mixup
+from convax.training.config.augment import Cutmix, Mixup
+from convax.training.config.schema import MSE, SoftmaxCrossEntropy
 from convax.training.data import IGNORED
+from convax.training.data.augment.cutout import cutout
+from convax.training.data.augment.mixup import mix, mixed_targets, symmetric_beta
+from convax.training.tasks.classification.task import accuracy, make_loss
 
 KEY = jax.random.key(0)
 N, H, W = 400, 8, 10

@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax.training.augment.affine import affine, matrices, warp
-from convax.training.augment.crop import _boxes, _places, crop
-from convax.training.augment.flip import alternating, flip, hashed
-from convax.training.augment.sample import sample, sample_masks
-from convax.training.augment.shift import shift
 from convax.training.data import IGNORED, batch_indices
+from convax.training.data.augment.affine import affine, matrices, warp
+from convax.training.data.augment.crop import _boxes, _places, crop
+from convax.training.data.augment.flip import alternating, flip, hashed
+from convax.training.data.augment.interpolate import sample, sample_masks
+from convax.training.data.augment.translate import shift
 
 KEY = jax.random.key(0)
 N, H, W = 12, 9, 11

@@ -10,7 +10,7 @@ from PIL import Image
 from convax.training.data import DataError, load, load_masks
 from convax.training.data.image import decode_mask
 from convax.training.data.masks import _nearest
-from convax.training.report_segmentation import palette, write_mask
+from convax.training.tasks.segmentation.figures import palette, write_mask
 
 
 def put(root, stem, *, image=(4, 6), mask=(4, 6), value=1, suffix="", folder="masks"):

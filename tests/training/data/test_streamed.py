@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.training.config import ConfigError, load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError, Streamed, fingerprint, load_folder, read_batches
-from convax.training.preprocess import LOOKED_AT, measure
+from convax.training.data.preprocess import LOOKED_AT, measure
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ def test_the_statistics_are_those_of_all_images_where_they_are_few(folder):
 
 
 def test_the_statistics_of_many_images_are_of_a_part(folder, monkeypatch):
-    monkeypatch.setattr("convax.training.preprocess.LOOKED_AT", 3)
+    monkeypatch.setattr("convax.training.data.preprocess.LOOKED_AT", 3)
     held, streamed = (dataset.train for dataset in both(folder))
     assert LOOKED_AT >= 1000
     spec = load_config("lenet5-digits").input

@@ -1,0 +1,303 @@
+"""Commands for a trained network."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .options import (
+    CheckpointOption,
+    JsonOption,
+    RawOption,
+    RunArgument,
+    app,
+    complain,
+    one_of,
+    refuse,
+)
+
+RunOrStudy = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A run directory, or a study of several seeds.")
+]
+CalibratedOption = Annotated[
+    bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
+]
+FlipsOption = Annotated[
+    bool, typer.Option("--flips", help="The mean over each picture and its mirror image.")
+]
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
+    from convax.inference.compile_cache import keep_compiled
+    from convax.training.evaluation import evaluate as evaluate_run
+    from convax.training.loop.progress import describe
+
+    one_of("--split", split, ("train", "validation", "test"))
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
+    record = evaluate_run(run, split, checkpoint=checkpoint, raw=raw).as_record()
+    if as_json:
+        print(json.dumps(record))
+    else:
+        print(f"{split}: {describe(record)}")
+
+
+@app.command()
+def predict(
+    run: RunOrStudy,
+    images: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="IMAGE...",
+            help="Pictures of any size and colour; folders of them; - for standard input.",
+        ),
+    ],
+    invert: Annotated[
+        bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
+    ] = False,
+    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    form: Annotated[
+        str, typer.Option("--format", help="table (a line each), json (likewise) or csv.")
+    ] = "table",
+    html: Annotated[
+        Path | None, typer.Option(help="A page to make of the pictures and their answers.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="How many pictures at once.")] = 64,
+    others: Annotated[
+        list[Path] | None,
+        typer.Option("--with", metavar="RUN", help="Another run, to answer together; repeatable."),
+    ] = None,
+    calibrated: CalibratedOption = False,
+    flips: FlipsOption = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: Annotated[bool, typer.Option("--json", help="--format json.")] = False,
+) -> None:
+    """The class of each picture, with its probability; its mask; or what lies nearest to it."""
+    from collections import deque
+
+    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.contact_sheet import write_sheet
+    from convax.inference.ensemble import runs_of
+    from convax.inference.predict_files import pictures_of, tell
+    from convax.inference.predictor import load
+
+    from .predict_output import FORMATS, followed, printed
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    one_of("--format", form, FORMATS)
+    if as_json and form not in ("json", "table"):
+        refuse(f"--json: got --format {form} too; leave out one of them")
+    failures: list[str] = []
+
+    def failed(problem: str) -> None:
+        failures.append(problem)
+        complain(problem)
+
+    keep_compiled()
+    predictor = load(
+        [run, *(others or ())], checkpoint=checkpoint, raw=raw, calibrated=calibrated, flips=flips
+    )
+    masks = predictor.task.name == "segmentation"
+    pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
+    told = tell(
+        predictor, runs_of(run)[0], pictures, failed, invert=invert, top=top, out=out, batch=batch
+    )
+    told = printed(followed(told, len(pictures)), "json" if as_json else form)
+    if html is None:
+        deque(told, maxlen=0)
+    else:
+        title = f"{run.resolve().name}: {predictor.task.name}"
+        write_sheet(html, title, told, failures, invert=invert)
+    if failures:
+        raise typer.Exit(2)
+
+
+@app.command()
+def calibrate(
+    run: RunOrStudy,
+    flips: FlipsOption = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit the temperature at which a run's probabilities are true, on its validation split."""
+    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.ensemble import runs_of
+    from convax.inference.fit_temperature import calibrate as calibrate_run
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
+    for path in runs_of(run):
+        fitted = calibrate_run(path, checkpoint=checkpoint, raw=raw, flips=flips)
+        if as_json:
+            print(json.dumps({"run": str(path), **fitted.as_record()}))
+            continue
+        print(f"{path}: temperature {fitted.temperature:.4g}")
+        for split, (before, after) in fitted.splits.items():
+            print(
+                f"  {f'{split} ({before.count})':20} NLL {before.nll:.4f} -> {after.nll:.4f}   "
+                f"calibration error {before.ece:.2%} -> {after.ece:.2%}"
+            )
+
+
+@app.command()
+def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
+    """Print the figures of a run; draw its pictures anew, and its page, report.html."""
+    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.report.page import report as draw
+    from convax.training.report.figures import results_table
+    from convax.training.run.directory import open_run
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
+    rows = results_table(open_run(run))
+    width = max(len(label) for label, _ in rows)
+    for label, value in rows:
+        print(f"{label:{width}}  {value}")
+    for path in draw(run, checkpoint):
+        print(path)
+
+
+@app.command()
+def weights(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
+    torch: Annotated[
+        bool,
+        typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
+    ] = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+) -> None:
+    """Write the weights of a run to one safetensors file."""
+    from convax.training.run.load_model import save_run_weights
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    save_run_weights(run, out, checkpoint=checkpoint, torch=torch, raw=raw)
+    print(out)
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder, or ONNX file, to make.")],
+    platforms: Annotated[
+        str | None,
+        typer.Option(help="What it is to run on, with commas between; cpu,cuda,tpu by default."),
+    ] = None,
+    onnx: Annotated[
+        bool,
+        typer.Option(
+            "--onnx", help="One ONNX file instead, for any platform (pip install 'convax[onnx]')."
+        ),
+    ] = False,
+    calibrated: CalibratedOption = False,
+    flips: FlipsOption = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+) -> None:
+    """Write the network as a folder that runs without convax: on jax, numpy and flatbuffers."""
+    from convax.inference.export.bundle import PLATFORMS, runs_here
+    from convax.inference.export.bundle import export as export_run
+    from convax.inference.export.onnx import export_onnx
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    loading: dict[str, Any] = {
+        "checkpoint": checkpoint, "raw": raw, "calibrated": calibrated, "flips": flips
+    }  # fmt: skip
+    if onnx:
+        if platforms is not None:
+            refuse("--platforms: an ONNX file is for any; leave it out with --onnx")
+        told = export_onnx(run, out, **loading)
+        print(
+            f"{out}\nONNX Runtime: {told.images} images ({told.origin}) answered within "
+            f"{told.difference:.2g} of the live network, {told.tolerance:.2g} allowed"
+        )
+        return
+    names = PLATFORMS if platforms is None else platforms.split(",")
+    wanted = tuple(name.strip() for name in names)
+    digest = export_run(run, out, platforms=wanted, **loading)
+    said = "verified" if runs_here(wanted) else f"not run here, made for {', '.join(wanted)}"
+    print(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
+
+
+@app.command()
+def verify(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made.")],
+) -> None:
+    """Check the files of an exported network, and run its self-test."""
+    from convax.inference.export.verify import verify as verify_bundle
+
+    said = verify_bundle(bundle)
+    print(
+        f"{bundle}: {said.files} files as written; {said.images} images ({said.origin}) answered "
+        f"within {said.difference:.2g} of what was expected, {said.tolerance:.2g} allowed\n"
+        f"SHA-256 of its manifest.json: {said.manifest}"
+    )
+
+
+@app.command()
+def serve(
+    run: RunOrStudy,
+    host: Annotated[
+        str, typer.Option(help="The address to listen at; 0.0.0.0 for other machines too.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="A name by which it may be called, beside its own."),
+    ] = None,
+    queue: Annotated[
+        int, typer.Option(min=1, help="Images inside at once; for one more it answers 429.")
+    ] = 256,
+    batch: Annotated[int, typer.Option(min=1, help="Images in one call of the network.")] = 64,
+    wait_ms: Annotated[
+        float, typer.Option(min=0, max=1000, help="How long the first of a batch waits for others.")
+    ] = 2.0,
+    max_bytes: Annotated[
+        int, typer.Option(min=1, help="Of a request's body; eight times that of all together.")
+    ] = 10_000_000,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture.")] = 25_000_000,
+    max_files: Annotated[int, typer.Option(min=1, help="Pictures in one request.")] = 64,
+    upload_seconds: Annotated[
+        float, typer.Option(min=0.1, help="How long a request's headers and its body may take.")
+    ] = 30.0,
+    calibrated: CalibratedOption = False,
+    flips: FlipsOption = False,
+    checkpoint: CheckpointOption = "best",
+    raw: RawOption = False,
+) -> None:
+    """The network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
+    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.serve.admission import Limits
+    from convax.inference.serve.server import serve as serve_run
+
+    one_of("--checkpoint", checkpoint, ("best", "last"))
+    keep_compiled()
+    serve_run(
+        run,
+        host=host,
+        port=port,
+        allow_hosts=allow_host or (),
+        limits=Limits(
+            queue, batch, wait_ms, max_bytes, max_pixels, max_files, upload_seconds=upload_seconds
+        ),
+        checkpoint=checkpoint,
+        raw=raw,
+        calibrated=calibrated,
+        flips=flips,
+    )

@@ -1,0 +1,59 @@
+"""The command line: each command reads its arguments, calls one function, prints the result.
+
+Exit codes: 0 done; 1 training diverged, or the program itself failed; 2 what was asked for cannot
+be done (config, data, file, run); 75 another process of the run is gone; 130 or 143 stopped by
+Ctrl-C or SIGTERM with the state saved.
+"""
+
+import os
+import sys
+
+from . import explain, inference, train
+from .options import app, complain, leave
+
+__all__ = ["explain", "inference", "main", "train"]  # which put their commands into `app`
+
+LOST = 75  # EX_TEMPFAIL, "try again"
+
+
+def main() -> None:
+    """Run the command line; every error becomes a line and an exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
+        # Collectives hold on to a thread each: with too few, devices wait for each other forever.
+        os.environ.setdefault("NPROC", "64")
+    try:
+        app()
+    except Exception as error:
+        code = _explain(error)
+        if _leaves_others(error):
+            leave(code)
+        sys.exit(code)
+
+
+def _leaves_others(error: Exception) -> bool:
+    """See `training.distributed.processes`, which is only there where it was needed."""
+    distributed = sys.modules.get("convax.training.distributed.processes")
+    return distributed is not None and distributed.leaves_others(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print what went wrong, and return the exit code."""
+    if type(error).__module__.startswith("convax."):
+        complain(str(error))
+        if type(error).__name__ == "InterruptedRun":
+            return 128 + getattr(error, "signum", 2)
+        if type(error).__name__ == "LostProcessError":
+            return LOST
+        return 1 if type(error).__name__ == "NonFiniteError" else 2
+    if isinstance(error, OSError) and error.strerror:
+        where = "" if error.filename is None else f"{error.filename}: "
+        complain(f"{where}{error.strerror}")
+        return 2
+    if os.environ.get("CONVAX_DEBUG"):
+        raise error
+    complain(
+        f"{type(error).__name__}: {error}\n"
+        "this looks like a bug in convax; run again with CONVAX_DEBUG=1 for the traceback"
+    )
+    return 1

@@ -1,0 +1,59 @@
+"""What `convax predict` shows: lines, JSON or CSV on standard output, progress beside it."""
+
+import csv
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from convax.inference.predict_files import Told
+
+FORMATS = ("table", "json", "csv")
+Item = TypeVar("Item")
+
+
+def printed(told: Iterable["Told"], form: str) -> Iterator["Told"]:
+    """Each answer, as it goes by printed in one of `FORMATS`; of CSV, column names stand above.
+
+    A reader of standard output that goes away, as `head` does, is no error: it gets no more.
+    """
+    table: csv.DictWriter[str] | None = None
+    for each in told:
+        saying = each.saying
+        try:
+            if form == "table":
+                print(saying.text, flush=True)
+            elif form == "json":
+                print(json.dumps(saying.record), flush=True)
+            else:
+                columns = {key: _shown(value) for key, value in saying.columns.items()}
+                if table is None:
+                    table = csv.DictWriter(sys.stdout, list(columns), lineterminator="\n")
+                    table.writeheader()
+                table.writerow(columns)
+                sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        yield each
+
+
+def followed(items: Iterable[Item], total: int) -> Iterator[Item]:
+    """The items, with a bar on standard error where a person sees nothing else of them.
+
+    That is where it is a terminal and standard output is none.
+    """
+    if not sys.stderr.isatty() or sys.stdout.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    yield from track(items, "pictures", total=total, console=console, transient=True)
+
+
+def _shown(value: object) -> object:
+    """A file's name may hold bytes that are no text."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

@@ -1,0 +1,333 @@
+"""Commands from a config to a trained network."""
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .options import (
+    DEFAULT_CONFIG,
+    ConfigArgument,
+    JsonOption,
+    SetOption,
+    app,
+    complain,
+    folder_of,
+    leave,
+    one_of,
+    refuse,
+)
+
+if TYPE_CHECKING:
+    from convax.training.experiments.study import Study
+    from convax.training.run.directory import Run
+
+
+@app.command()
+def train(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    out: Annotated[
+        Path | None, typer.Option(help="The run directory to make; runs/NAME by default.")
+    ] = None,
+    resume: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Continue this run, or study, instead.")
+    ] = None,
+    overrides: SetOption = None,
+    skip_nonfinite: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            metavar="N",
+            help="Leave out up to N steps that are not finite; with --resume, N from there on.",
+        ),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="With --resume: go on although something has changed.")
+    ] = False,
+    seeds: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|LIST", help="Train several seeds in one program: how many, or 0,1,5."
+        ),
+    ] = None,
+    form: Annotated[
+        str, typer.Option(help="With several networks: auto, map (in turn) or vmap (side by side).")
+    ] = "auto",
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too.")
+    ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(help="One of several processes that SLURM, MPI or Kubernetes started."),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            envvar="JAX_COORDINATOR_ADDRESS",
+            help="One of several processes, number 0 of which is there.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(min=1, envvar="JAX_NUM_PROCESSES", help="How many they are.")
+    ] = None,
+    process_id: Annotated[
+        int | None, typer.Option(min=0, envvar="JAX_PROCESS_ID", help="Which one this is, from 0.")
+    ] = None,
+    heartbeat: Annotated[
+        int, typer.Option(min=1, help="Seconds of silence after which a process counts as dead.")
+    ] = 100,
+    patience: Annotated[
+        int, typer.Option(min=1, help="Seconds to wait for all processes at the beginning.")
+    ] = 300,
+) -> None:
+    """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
+    from convax.training.distributed import processes as several
+
+    one_of("--form", form, ("auto", "map", "vmap"))
+    if distributed or coordinator is not None:
+        place = several.Place(coordinator, processes, process_id)
+        several.start(place, heartbeat=heartbeat, patience=patience)
+    if resume is not None:
+        others = [override for override in overrides or [] if not override.startswith("mesh")]
+        if out or others or config != DEFAULT_CONFIG or seeds or form != "auto" or tensorboard:
+            refuse(
+                "--resume takes the run's own config: leave out CONFIG, --out, --seeds, --form, "
+                "--tensorboard, and every --set but those of mesh"
+            )
+        done = _resumed(resume, overrides, skip_nonfinite, force)
+    else:
+        if force:
+            refuse("--force goes with --resume: a new run has nothing that could have changed")
+        overrides = list(overrides or [])
+        if skip_nonfinite is not None:
+            overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
+        if tensorboard:
+            overrides.append("records.tensorboard=true")
+        done = _trained(config, out, overrides, seeds, form)
+    if several.is_first():
+        _announce(done)
+
+
+def _resumed(
+    path: Path, overrides: list[str] | None, skip_nonfinite: int | None, force: bool
+) -> "Run | Study":
+    from convax.training.config.schema import load_mesh
+    from convax.training.experiments.study import is_study, resume_study
+    from convax.training.loop.loop import resume
+    from convax.training.loop.progress import display_for_process
+
+    display = display_for_process()
+    if is_study(path):
+        if skip_nonfinite is not None or overrides:
+            refuse("--skip-nonfinite, --set: are for single runs; a study has its config")
+        with _final_interrupt():
+            return resume_study(path, display=display, force=force)
+    mesh = load_mesh(overrides) if overrides else None
+    with _final_interrupt():
+        return resume(path, mesh=mesh, display=display, force=force, skip_nonfinite=skip_nonfinite)
+
+
+def _trained(
+    config: str, out: Path | None, overrides: list[str], seeds: str | None, form: str
+) -> "Run | Study":
+    from convax.training.config.schema import load_config
+    from convax.training.experiments.seeds import parse_seeds
+    from convax.training.experiments.study import train_study
+    from convax.training.loop.loop import train
+    from convax.training.loop.progress import display_for_process
+    from convax.training.run.directory import free_name
+
+    display, experiment = display_for_process(), load_config(config, overrides)
+    out = out or free_name(Path("runs"), Path(config).stem)
+    if seeds is None and experiment.sweep is None:
+        if form != "auto":
+            refuse("--form: is for several networks: give --seeds, or a config with a [sweep]")
+        with _final_interrupt():
+            return train(experiment, out, beside=folder_of(config), display=display)
+    with _final_interrupt():
+        return train_study(
+            experiment,
+            out,
+            seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
+            form=None if form == "auto" else form,  # type: ignore[arg-type] -- one of them
+            beside=folder_of(config),
+            display=display,
+        )
+
+
+def _announce(done: "Run | Study") -> None:
+    """What was made, and what to do with it."""
+    from convax.training.run.directory import Run
+
+    path = shlex.quote(str(done.path))
+    if isinstance(done, Run):
+        print(f"run: {done.path}  (pictures in {done.plots})")
+        print(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
+    else:
+        plots = done.path / "plots"
+        print(f"study: {done.path}  (results.json, results.csv, pictures in {plots})")
+        print(f"next: convax compare {path}   and with each run in it what a run is for")
+
+
+@app.command()
+def summary(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    overrides: SetOption = None,
+    lowering: Annotated[
+        bool, typer.Option(help="Show which form each convolution takes on CPU.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Each layer's output shape, parameters, FLOPs, activation memory and receptive field."""
+    from convax.training.config.schema import load_config
+    from convax.training.experiment import summarize_config
+
+    found, assumed = summarize_config(load_config(config, overrides or []), folder_of(config))
+    if assumed:
+        print(f"note: {assumed}", file=sys.stderr)
+    print(json.dumps(found.as_dict()) if as_json else found.as_table(lowering=lowering))
+
+
+@app.command("lr-find")
+def lr_find(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    out: Annotated[
+        Path | None, typer.Option(help="The folder for two files; runs/NAME-lr by default.")
+    ] = None,
+    low: Annotated[float, typer.Option("--from", help="The first learning rate.")] = 1e-6,
+    high: Annotated[float, typer.Option("--to", help="The last learning rate.")] = 10.0,
+    steps: Annotated[int, typer.Option(help="How many steps, at most.")] = 200,
+    overrides: SetOption = None,
+) -> None:
+    """Search a learning rate: raise it at every step until the loss breaks."""
+    from convax.training.config.schema import load_config
+    from convax.training.loop.progress import display_for_stdout
+    from convax.training.lr_finder import find_learning_rate
+    from convax.training.run.directory import free_name
+
+    experiment = load_config(config, overrides or [])
+    out = out or free_name(Path("runs"), f"{Path(config).stem}-lr")
+    found = find_learning_rate(
+        experiment,
+        out,
+        low=low,
+        high=high,
+        steps=steps,
+        beside=folder_of(config),
+        display=display_for_stdout(),
+    )
+    end = "the loss had diverged" if found.diverged else "the end of the ramp"
+    print(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
+    print(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
+    print(f"picture: {out / 'lr-find.png'}")
+
+
+@app.command()
+def augment(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    out: Annotated[
+        Path | None, typer.Option(help="The .png file to write; NAME-augmented.png by default.")
+    ] = None,
+    overrides: SetOption = None,
+) -> None:
+    """Draw training images as [augment] changes them from epoch to epoch; masks over them."""
+    from convax.training.config.schema import load_config
+    from convax.training.report.augmentation import draw
+
+    name = Path(config).stem
+    out = out or Path(f"{name}-augmented.png")
+    if out.suffix.lower() != ".png":
+        refuse(f"--out: got {str(out)!r}, need a name that ends with .png")
+    print(draw(load_config(config, overrides or []), out, title=name, beside=folder_of(config)))
+
+
+@app.command()
+def configs(
+    name: Annotated[str | None, typer.Argument(help="Print this one, to copy and edit.")] = None,
+    schema: Annotated[bool, typer.Option(help="Print the JSON Schema, for editors.")] = False,
+) -> None:
+    """The configs that ship with convax."""
+    from convax.training.config.schema import json_schema, read_source, shipped_configs
+
+    if schema:
+        print(json.dumps(json_schema(), indent=2))
+    elif name:
+        print(read_source(name)[1], end="")
+    else:
+        shipped = shipped_configs()
+        width = max(map(len, shipped))
+        for title, text in shipped.items():
+            print(f"{title:{width}}  {text.partition(chr(10))[0].lstrip('# ')}")
+
+
+@app.command()
+def compare(
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories, and studies.")
+    ],
+    out: Annotated[Path, typer.Option(help="The picture to make.")] = Path("compare.png"),
+    as_json: JsonOption = False,
+) -> None:
+    """Runs side by side: figures, steps, time, the config keys in which they differ, curves."""
+    from convax.training.experiments.compare import compare as compare_runs
+    from convax.training.experiments.compare import draw, table
+
+    rows = compare_runs(runs)
+    if as_json:
+        print(json.dumps([row.as_record() for row in rows]))
+    else:
+        print("\n".join(table(rows)))
+    draw(rows, out)
+    if not as_json:
+        print(out)
+
+
+@app.command()
+def fetch(
+    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist or cifar10.")],
+    directory: Annotated[
+        Path | None, typer.Option(help="Where to; by default where `train` looks.")
+    ] = None,
+    mirror: Annotated[
+        list[str] | None, typer.Option(help="A URL to try before the known ones.")
+    ] = None,
+) -> None:
+    """Download a dataset, with its checksums verified."""
+    from convax.training.data import fetch as download
+
+    print(download(dataset, directory, mirrors=mirror))
+
+
+@app.command()
+def doctor() -> None:
+    """Check this installation: versions, devices, data, and one gradient."""
+    from convax.cli.doctor import examine
+
+    healthy = True
+    for finding in examine():
+        healthy = healthy and finding.fine
+        print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
+    if not healthy:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _final_interrupt() -> Iterator[None]:
+    """A second Ctrl-C, which does not wait for the state to be saved, is a line too."""
+    from convax.training.distributed.processes import leaves_others
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        complain(
+            "stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved"
+        )
+        if leaves_others(stop):
+            leave(130)
+        raise typer.Exit(130) from None

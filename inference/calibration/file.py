@@ -1,0 +1,83 @@
+"""``calibration.json`` in a run: its temperature, and by a digest the arrays it was fitted for.
+
+For any other arrays it is refused: a temperature is right for one network as it stands.
+"""
+
+import json
+import math
+from typing import Any
+
+from ...training.common.hashing import json_digest
+from ...training.run.checkpoint import pointed, read_manifest
+from ...training.run.directory import Run
+
+FILE = "calibration.json"
+FORMAT = 1
+
+
+class CalibrationError(ValueError):
+    """A network cannot be calibrated, or is not; one line that names it and the remedy."""
+
+
+def temperature_of(run: Run, checkpoint: str, *, raw: bool = False, flips: bool = False) -> float:
+    """The temperature of a run.
+
+    Args:
+        run: the run.
+        checkpoint, raw, flips: what is to be used of it; see `predictor.load`.
+
+    Raises:
+        CalibrationError: there is none; it is damaged; or it was fitted for something else.
+        CheckpointError: the checkpoint cannot be used.
+    """
+    path = run.path / FILE
+    remedy = f"`convax calibrate {run.path}{_options(checkpoint, raw, flips)}` writes it"
+    try:
+        about = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise CalibrationError(f"{path}: not there: the run is not calibrated; {remedy}") from None
+    except OSError as error:
+        raise CalibrationError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise CalibrationError(f"{path}: damaged: not JSON; {remedy} anew") from None
+    if not _is_whole(about):
+        raise CalibrationError(f"{path}: damaged: keys differ; {remedy} anew")
+    if about["digest"] != digest_of(run, checkpoint, raw=raw):
+        raise CalibrationError(
+            f"{path}: stale: it is of other weights than those of the {checkpoint} checkpoint; "
+            f"{remedy} anew"
+        )
+    if about["flips"] != flips:
+        got = "with" if about["flips"] else "without"
+        raise CalibrationError(f"{path}: it was fitted {got} flips; {remedy} anew")
+    return float(about["temperature"])
+
+
+def digest_of(run: Run, checkpoint: str, *, raw: bool = False) -> str:
+    """A SHA-256 of all arrays that a checkpoint gives to a network in use.
+
+    Args:
+        run: the run.
+        checkpoint: "best" or "last".
+        raw: see `training.run.checkpoint.restore_network`.
+    """
+    sums = read_manifest(run.checkpoints / pointed(run.checkpoints, checkpoint))["sha256"]
+    averages = "ema.safetensors" in sums and not raw
+    files = ["ema.safetensors"] if averages else ["params.safetensors", "state.safetensors"]
+    used = {file: sums.get(file) for file in files}
+    return json_digest(used)
+
+
+def _options(checkpoint: str, raw: bool, flips: bool) -> str:
+    """What has to be written to get the same network calibrated."""
+    last = f" --checkpoint {checkpoint}" if checkpoint != "best" else ""
+    return last + " --raw" * raw + " --flips" * flips
+
+
+def _is_whole(about: Any) -> bool:
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        return False
+    kinds = {"digest": str, "flips": bool, "temperature": float}
+    if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
+        return False
+    return math.isfinite(about["temperature"]) and about["temperature"] > 0

@@ -1,0 +1,82 @@
+"""A contact sheet: pictures with what the network says of them, as one page of HTML."""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ..training import data
+from ..training.common import atomic_io
+from ..training.data import DataError
+from ..training.tasks.segmentation.figures import mask_picture
+from ..training.tasks.task import Line
+from .html.image_encoding import data_uri, encoded
+from .html.template import template
+from .predict_files import Told
+
+LARGEST = 360  # pixels a side of a picture on the page
+SMALL = 64  # up to here it is kept as it is, and shown enlarged
+
+
+class Card(NamedTuple):
+    """A picture on the page."""
+
+    name: str
+    picture: str  # a data: address
+    small: bool
+    mask: str | None  # likewise
+    lines: list[Line]
+
+
+def write_sheet(
+    path: Path, title: str, told: Iterable[Told], failures: Sequence[str], *, invert: bool = False
+) -> None:
+    """Write the page while the answers come; it is there once it is whole.
+
+    It loads nothing from elsewhere, and whatever stands in a file's name is text.
+
+    Args:
+        path: the file to make, or to replace.
+        title: what stands above.
+        told: the answers.
+        failures: what went wrong with other pictures; looked at after the last answer.
+        invert: black and white were swapped for the network, and are on the page.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    counts: Counter[str] = Counter()
+
+    def cards() -> Iterator[Card]:
+        for each in told:
+            if "class" in each.saying.record:
+                counts[each.saying.record["class"]] += 1
+            try:
+                yield _card(each, invert)
+            except DataError:  # it was there for the network, and is gone
+                continue
+
+    parts = template("contact_sheet.html").generate(
+        title=title, cards=cards(), failures=failures, counts=counts
+    )
+    atomic_io.replace(path, (part.encode("utf-8", "backslashreplace") for part in parts))
+
+
+def _card(told: Told, invert: bool) -> Card:
+    from PIL import Image
+
+    picture = Image.fromarray(data.read_image(told.source, size=None, channels=3))
+    small = max(picture.size) <= SMALL
+    picture.thumbnail((LARGEST, LARGEST))
+    if invert:
+        from PIL import ImageOps
+
+        picture = ImageOps.invert(picture)
+    record, mask = told.saying.record, None
+    if "mask" in record:
+        shown = mask_picture(data.decode_mask(record["mask"]).astype("uint8"))
+        mask = data_uri(encoded(shown.resize(picture.size, Image.Resampling.NEAREST)))
+    kind = "PNG" if small else "JPEG"
+    return Card(
+        record["file"], data_uri(encoded(picture, kind), kind), small, mask, told.saying.lines
+    )

@@ -1,0 +1,192 @@
+"""A trained network as a folder that runs without convax: on jax, numpy and flatbuffers.
+
+    program.stablehlo      the inference function (`jax.export`), any batch size, each platform
+    weights.safetensors    its first argument
+    self_test.safetensors  images, and what the network said of them
+    about.json             labels, preprocessing, task, shapes, tolerance
+    load.py, README.md     a few lines that run it, and how
+    manifest.json          format, versions, expiry, and the SHA-256 of each of the others
+
+The folder is written aside, flushed and renamed: it is there whole or not at all.
+
+References:
+    https://docs.jax.dev/en/latest/export/export.html
+"""
+
+import datetime
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from jax import Array
+
+from ...training.common import atomic_io
+from ...training.common.pytree_paths import named_leaves
+from ...training.config.schema import Config, ConfigError
+from ...training.data import DataError
+from ...training.experiment import load_data
+from ...training.run.checkpoint import checksum
+from ...training.run.directory import open_run
+from ...training.weights.safetensors_io import to_numpy
+from ..predictor import Predictor, load
+from .loader import LOADER, readme
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+PLATFORMS = ("cpu", "cuda", "tpu")
+MONTHS_6 = datetime.timedelta(days=180)  # that newer releases of JAX read what older ones wrote
+TESTED = 8  # images of the self-test
+TOLERANCE = 1e-3  # of the largest expected value: devices round differently
+
+
+class BundleError(ValueError):
+    """A bundle cannot be made, or is not what was made; one line."""
+
+
+def export(
+    run: str | Path,
+    out: str | Path,
+    *,
+    platforms: tuple[str, ...] = PLATFORMS,
+    **loading: Any,
+) -> str:
+    """Write the network of a run as a bundle, and verify it where this machine is one it is for.
+
+    Args:
+        run: the run directory.
+        out: the folder to make.
+        platforms: what it is to run on: "cpu", "cuda", "tpu".
+        loading: keywords of `predictor.load`.
+
+    Returns:
+        The SHA-256 of its manifest, which stands for every byte of it.
+
+    Raises:
+        RunError, CheckpointError, CalibrationError: as `predictor.load`; a study is no run.
+        BundleError: `out` exists or cannot be written; an unknown platform; what was written does
+            not say what the network says, and is gone.
+    """
+    out = Path(out)
+    if out.exists():
+        raise BundleError(f"{out}: exists; choose another folder, or remove it")
+    if not platforms or not set(platforms) <= set(PLATFORMS):
+        got = ",".join(platforms)
+        raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
+    predictor, images, origin, expected, about, tolerance = subject_of(run, loading)
+    about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
+    program, weights = _program(predictor, platforms)
+    test, today = {"images": images, "expected": expected}, datetime.datetime.now(datetime.UTC)
+    made = {
+        "format": FORMAT,
+        "jax": jax.__version__,
+        "made": today.date().isoformat(),
+        "expires": (today.date() + MONTHS_6).isoformat(),
+        "platforms": list(platforms),
+    }
+    files = {
+        "program.stablehlo": program,
+        "weights.safetensors": safetensors.numpy.save(weights),
+        "self_test.safetensors": safetensors.numpy.save(test),
+        "about.json": _json(about),
+        "load.py": LOADER.encode(),
+        "README.md": readme(about, made).encode(),
+    }
+    digest = _write(out, files, made)
+    if runs_here(platforms):
+        from .verify import verify  # which needs this module
+
+        try:
+            verify(out)
+        except BundleError:
+            shutil.rmtree(out, ignore_errors=True)
+            raise
+    return digest
+
+
+def runs_here(platforms: Collection[str]) -> bool:
+    """Whether what is made for these platforms runs on this machine."""
+    return jax.export.default_export_platform() in platforms
+
+
+def _program(
+    predictor: Predictor, platforms: tuple[str, ...]
+) -> tuple[bytes, dict[str, np.ndarray]]:
+    """``program(weights, images)`` serialised, and the weights by name."""
+    tree = {"params": predictor.params, "state": predictor.state}
+    named = named_leaves(tree)
+    structure = jax.tree.structure(tree)
+
+    @jax.jit
+    def program(weights: dict[str, Array], images: Array) -> Array:
+        both = jax.tree.unflatten(structure, [weights[name] for name, _ in named])
+        return predictor.function(both["params"], both["state"], images)
+
+    weights = {name: to_numpy(leaf) for name, leaf in named}
+    shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
+    (batch,) = jax.export.symbolic_shape("batch")
+    images = jax.ShapeDtypeStruct((batch, *predictor.image_shape), jnp.uint8)
+    exported = jax.export.export(program, platforms=platforms)(shapes, images)
+    return bytes(exported.serialize()), weights
+
+
+class Subject(NamedTuple):
+    """A network that is to be written for others, and what it says of a few images."""
+
+    predictor: Predictor
+    images: np.ndarray  # (N, H, W, C) uint8
+    origin: str  # where they are from
+    expected: np.ndarray
+    about: dict[str, Any]  # for who reads of it, as JSON
+    tolerance: float  # of a difference from what is expected
+
+
+def subject_of(run: str | Path, loading: Mapping[str, Any]) -> Subject:
+    """The network of a run; `loading` and errors are those of `predictor.load`."""
+    opened, predictor = open_run(run), load(run, **loading)
+    images, origin = sample_images(opened.config(), predictor.image_shape)
+    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
+    about = {
+        "task": predictor.task.name,
+        "labels": list(predictor.classes),
+        "image_shape": list(predictor.image_shape),
+        "preprocessing": opened.dataset().preprocessing._asdict(),
+        **{name: bool(loading.get(name)) for name in ("calibrated", "flips")},
+    }
+    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
+    return Subject(predictor, images, origin, expected, about, tolerance)
+
+
+def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+    """Images of the test split; made-up ones where the data are gone, or are other data."""
+    try:
+        images = np.asarray(load_data(config).test.images[:TESTED])
+        if images.shape[1:] == shape and images.dtype == np.uint8 and len(images):
+            return images, "the first of the test split"
+    except (DataError, ConfigError, OSError):
+        pass
+    made_up = np.random.default_rng(0).integers(0, 256, (TESTED, *shape), np.uint8)
+    return made_up, "made up: the data of the run were not there"
+
+
+def _write(out: Path, files: dict[str, bytes], made: dict[str, Any]) -> str:
+    sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
+    manifest = made | {"sha256": sums}
+    manifest["checksum"] = checksum(manifest)
+    content = _json(manifest)
+    try:
+        atomic_io.write_folder(out.absolute(), {**files, MANIFEST: content}.items())
+    except OSError as error:
+        raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(values: dict[str, Any]) -> bytes:
+    return (json.dumps(values, indent=2) + "\n").encode()

@@ -1,0 +1,206 @@
+"""A trained network as one ONNX file, for runtimes other than JAX.
+
+The conversion is jax2onnx's (``pip install 'convax[onnx]'``). It reads the program of the inference
+function, traced as JAX's own operations (`ops.lowering`), and ONNX Runtime has to give the answers
+of the live network before a file is written.
+
+References:
+    https://enpasos.github.io/jax2onnx/
+    https://onnx.ai/onnx/operators/onnx__MaxPool.html
+"""
+
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ... import ops
+from ...training.common import atomic_io
+from ...training.common.text import first_line
+from .bundle import BundleError, subject_of
+
+OPSET = 21  # read by ONNX Runtime 1.18 and later
+OUTPUTS = {"embedding": "embeddings"}  # of other tasks "probabilities"
+
+
+class Written(NamedTuple):
+    """What ONNX Runtime said, beside the live network."""
+
+    images: int
+    origin: str  # where they are from
+    difference: float  # the largest
+    tolerance: float
+
+
+def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
+    """Write the network of a run as an ONNX file.
+
+    Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its output what `convax.load`
+    answers; the preprocessing is inside. Task, labels and shapes stand in its metadata.
+
+    Args:
+        run: the run directory.
+        out: the file to make.
+        loading: keywords of `predictor.load`.
+
+    Raises:
+        RunError, CheckpointError, CalibrationError: as `predictor.load`; a study is no run.
+        BundleError: `out` exists or cannot be written; a package is missing; the network cannot be
+            converted, or ONNX Runtime gives other answers.
+    """
+    out = Path(out)
+    if out.exists():
+        raise BundleError(f"{out}: exists; choose another file, or remove it")
+    packages = _packages()
+    predictor, images, origin, expected, about, tolerance = subject_of(run, loading)
+
+    def function(images: jax.Array) -> jax.Array:
+        return predictor.function(predictor.params, predictor.state, images)
+
+    answers = OUTPUTS.get(predictor.task.name, "probabilities")
+    try:
+        model = _converted(packages, function, predictor.image_shape, answers)
+    except Exception as error:  # whatever a converter says of what it does not know
+        raise BundleError(
+            f"{out}: jax2onnx cannot convert this network: {first_line(error)}"
+        ) from error
+    packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
+    content = model.SerializeToString()
+    try:
+        difference = max(
+            _difference(packages, content, images[some], expected[some])
+            for some in (slice(None), slice(1))  # any number of images, one file
+        )
+    except Exception as error:
+        raise BundleError(f"{out}: ONNX Runtime refuses it: {first_line(error)}") from error
+    if not difference <= tolerance:  # nan as well
+        raise BundleError(
+            f"{out}: wrong answers: ONNX Runtime differs by up to {difference:.3g}, more than "
+            f"{tolerance:.3g}; nothing was written"
+        )
+    try:
+        atomic_io.replace(out, content)
+    except OSError as error:
+        raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
+    return Written(len(images), origin, difference, tolerance)
+
+
+class _Packages(NamedTuple):
+    jax2onnx: Any
+    onnx: Any
+    onnxruntime: Any
+
+
+def _packages() -> _Packages:
+    try:
+        with _quiet():
+            return _Packages(*map(import_module, _Packages._fields))
+    except ImportError as error:
+        raise BundleError(
+            f"export: an ONNX file needs {error.name}: pip install 'convax[onnx]'"
+        ) from None
+
+
+def _converted(packages: _Packages, function, image_shape: tuple[int, ...], answers: str) -> Any:
+    """The model, its batch an axis named N."""
+    images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
+    # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
+    with ops.lowering("lax"), jax.disable_jit(), _restored(jax, jnp, jax.lax, jax.nn), _quiet():
+        model = packages.jax2onnx.to_onnx(
+            function,
+            [images],
+            model_name="convax",
+            opset=OPSET,
+            input_names=["images"],
+            output_names=[answers],
+        )
+    _pool_over_space(model, packages.onnx.helper)
+    return model
+
+
+def _pool_over_space(model: Any, helper: Any) -> None:
+    """Make each pool over all axes of a channels-last image one over its spatial axes.
+
+    jax2onnx writes ``Unsqueeze, Unsqueeze, MaxPool, Squeeze``, with a window of 1 for the batch and
+    for the channels, which is right, and more axes than ONNX Runtime pools over.
+    """
+    nodes = list(model.graph.node)
+    made = {name: i for i, node in enumerate(nodes) for name in node.output}
+    used = {name: i for i, node in enumerate(nodes) for name in node.input}
+    instead: dict[int, list[Any]] = {}
+    for i, node in enumerate(nodes):
+        of = {a.name: helper.get_attribute_value(a) for a in node.attribute}
+        rank = len(of.get("kernel_shape", ()))
+        if node.op_type != "MaxPool" or rank < 3 or of["kernel_shape"][0] != 1:
+            continue
+        second = made[node.input[0]]
+        first, last = made[nodes[second].input[0]], used[node.output[0]]
+        if [nodes[j].op_type for j in (first, second, last)] != 2 * ["Unsqueeze"] + ["Squeeze"]:
+            continue
+        inner = {k: of[k][1:-1] for k in ("kernel_shape", "strides", "dilations") if k in of}
+        if "pads" in of:  # those below each axis, then those above
+            inner["pads"] = [*of["pads"][1 : rank - 1], *of["pads"][rank + 1 : -1]]
+        x, y = nodes[first].input[0], nodes[last].output[0]
+        there, back = [0, rank - 1, *range(1, rank - 1)], [0, *range(2, rank), 1]
+        instead |= {
+            first: [helper.make_node("Transpose", [x], [f"{y}_first"], perm=there)],
+            second: [],
+            i: [helper.make_node("MaxPool", [f"{y}_first"], [f"{y}_pooled"], **inner)],
+            last: [helper.make_node("Transpose", [f"{y}_pooled"], [y], perm=back)],
+        }
+    kept = [new for i, node in enumerate(nodes) for new in instead.get(i, [node])]
+    graph, needed = model.graph, {name for node in kept for name in node.input}
+    constants = [c for c in graph.initializer if c.name in needed]
+    shapes = [value for value in graph.value_info if value.name in needed]
+    for field, values in (
+        (graph.node, kept),
+        (graph.initializer, constants),
+        (graph.value_info, shapes),
+    ):
+        del field[:]
+        field.extend(values)
+
+
+def _difference(packages: _Packages, content: bytes, images: Any, expected: np.ndarray) -> float:
+    options = packages.onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    session = packages.onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
+    (said,) = session.run(None, {"images": images})
+    if said.shape != expected.shape:
+        raise ValueError(f"answers: got {said.shape}, need {expected.shape}")
+    return float(np.abs(said - expected).max())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what jax2onnx and its parts log and warn of: plugins for libraries not installed."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _restored(*modules: ModuleType) -> Iterator[None]:
+    """`modules` are left as they were: jax2onnx 0.17.1 leaves a `jnp.cumsum` of its own."""
+    before = [dict(vars(module)) for module in modules]
+    try:
+        yield
+    finally:
+        for module, names in zip(modules, before, strict=True):
+            vars(module).update(names)

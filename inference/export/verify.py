@@ -1,0 +1,140 @@
+"""Whether a bundle is what was exported, and says here what it said there."""
+
+import datetime
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.export
+import numpy as np
+
+from ...training.common.text import first_line
+from ...training.run.checkpoint import checksum
+from ...training.weights.safetensors_io import WeightsError, read_safetensors
+from .bundle import FORMAT, MANIFEST, BundleError, runs_here
+
+FILES = {
+    *("program.stablehlo", "weights.safetensors", "self_test.safetensors"),
+    *("about.json", "load.py", "README.md"),
+}
+
+
+class Verified(NamedTuple):
+    """What was compared."""
+
+    files: int
+    images: int  # of the self-test
+    origin: str  # where they are from
+    difference: float  # the largest
+    tolerance: float
+    manifest: str  # its SHA-256
+
+
+def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verified:
+    """Check every file of a bundle against its checksum, and run its self-test.
+
+    Checksums find accidents. Who may replace files can replace their checksums: the self-test
+    still finds other weights, but not a bundle exported anew; for that compare `Verified.manifest`
+    with what `export` returned.
+
+    Args:
+        bundle: the folder.
+        today: to be compared with the date of expiry.
+
+    Raises:
+        BundleError: names each file that is missing, altered or not of the bundle; an unknown
+            format; an expired one; wrong answers.
+    """
+    folder = Path(bundle)
+    manifest, content = _manifest(folder)
+    _check_files(folder, manifest["sha256"])
+    today = today or datetime.datetime.now(datetime.UTC).date()
+    # The release that wrote it reads it for ever; to others JAX promises six months.
+    expired = today > datetime.date.fromisoformat(manifest["expires"])
+    if expired and manifest["jax"] != jax.__version__:
+        raise BundleError(
+            f"{folder}: expired on {manifest['expires']}: made by jax {manifest['jax']}, this is "
+            f"{jax.__version__}; export the run again, or install jax=={manifest['jax']}"
+        )
+    if not runs_here(manifest["platforms"]):
+        here, made_for = jax.export.default_export_platform(), ", ".join(manifest["platforms"])
+        raise BundleError(
+            f"{folder}: files as written, but not tested: made for {made_for}, and this machine "
+            f"has {here}"
+        )
+    try:
+        about = json.loads((folder / "about.json").read_bytes())["self_test"]
+        origin, tolerance = str(about["images"]), float(about["tolerance"])
+        count, difference = _self_test(folder)
+    except (WeightsError, KeyError, TypeError, ValueError) as error:
+        raise BundleError(f"{folder}: the self-test cannot be run: {first_line(error)}") from None
+    except Exception as error:  # whatever JAX says of a program that is none
+        raise BundleError(
+            f"{folder}/program.stablehlo: does not run: {first_line(error)}"
+        ) from None
+    if not difference <= tolerance:  # nan as well
+        raise BundleError(
+            f"{folder}: wrong answers: {count} images of the self-test differ by up to "
+            f"{difference:.3g}, more than {tolerance:.3g}; program or weights were replaced"
+        )
+    digest = hashlib.sha256(content).hexdigest()
+    return Verified(len(FILES) + 1, count, origin, difference, tolerance, digest)
+
+
+def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
+    path = folder / MANIFEST
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read: {error.strerror}; is it a bundle?") from None
+    try:
+        manifest = json.loads(content)
+        version = manifest["format"]
+        whole = manifest["checksum"] == checksum(manifest)
+        # One spelling only: no byte of it may change.
+        whole &= (json.dumps(manifest, indent=2) + "\n").encode() == content
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise BundleError(f"{path}: damaged") from None
+    if not whole:
+        raise BundleError(f"{path}: altered: its checksum is another")
+    if version != FORMAT:
+        raise BundleError(f"{path}: unknown format: got {version!r}, need {FORMAT}")
+    try:
+        datetime.date.fromisoformat(manifest["expires"])
+        fits = set(manifest["sha256"]) == FILES and {"jax", "platforms"} <= set(manifest)
+    except (ValueError, KeyError, TypeError):
+        fits = False
+    if not fits:
+        raise BundleError(f"{path}: not of a bundle: need the checksums of {sorted(FILES)}")
+    return manifest, content
+
+
+def _check_files(folder: Path, sums: dict[str, str]) -> None:
+    problems = []
+    for name in sorted(FILES):
+        try:
+            content = (folder / name).read_bytes()
+        except OSError as error:
+            problems.append(f"{name}: cannot be read: {error.strerror}")
+            continue
+        if hashlib.sha256(content).hexdigest() != sums[name]:
+            problems.append(f"{name}: altered")
+    for path in sorted(folder.iterdir()):
+        if path.name == "__pycache__":  # Python would run what is in it in place of load.py
+            problems.append("__pycache__: where load.py was imported; remove it")
+        elif path.name not in {*FILES, MANIFEST}:
+            problems.append(f"{path.name}: not of the bundle")
+    if problems:
+        raise BundleError(f"{folder}: " + "; ".join(problems))
+
+
+def _self_test(folder: Path) -> tuple[int, float]:
+    test = read_safetensors(folder / "self_test.safetensors")
+    weights = read_safetensors(folder / "weights.safetensors")
+    program = jax.export.deserialize(bytearray((folder / "program.stablehlo").read_bytes()))
+    said, expected = np.asarray(program.call(weights, test["images"])), test["expected"]
+    if said.shape != expected.shape or not len(said):
+        raise ValueError(f"answers: got {said.shape}, need {expected.shape}")
+    return len(said), float(np.abs(said - expected).max())

@@ -1,0 +1,101 @@
+"""The temperature of a run, fitted on its validation split and written into it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..training.data import Split
+from ..training.experiment import reopen
+from ..training.run.directory import write_json
+from .calibration import metrics
+from .calibration.file import FILE, FORMAT, CalibrationError, digest_of
+from .predictor import Predictor, load
+
+EXTREMES = (metrics.SHARPEST, metrics.FLATTEST)
+
+
+class Truth(NamedTuple):
+    """How true the probabilities of a split are."""
+
+    count: int  # type: ignore[override] -- tuple has a method of that name
+    nll: float  # the mean negative log-likelihood
+    ece: float  # the expected calibration error, of 15 bins
+
+
+class Fitted(NamedTuple):
+    """A temperature, and what it did to each split that there is: before and after."""
+
+    temperature: float
+    splits: dict[str, tuple[Truth, Truth]]  # "validation", on which it was fitted; "test"
+
+    def as_record(self) -> dict[str, Any]:
+        """The same for JSON."""
+        splits = {
+            name: {"before": before._asdict(), "after": after._asdict()}
+            for name, (before, after) in self.splits.items()
+        }
+        return {"temperature": self.temperature, "splits": splits}
+
+
+def calibrate(
+    run: str | Path, *, checkpoint: str = "best", raw: bool = False, flips: bool = False
+) -> Fitted:
+    """Fit the temperature of a run on its validation split, and write it into the run.
+
+    Args:
+        run: the run directory, of a classification.
+        checkpoint, raw, flips: as `predictor.load`; it will fit nothing else.
+
+    Raises:
+        CalibrationError: not a classification, no validation images, or none is best.
+        RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
+        OSError: the file cannot be written.
+    """
+    predictor = load(run, checkpoint=checkpoint, raw=raw, flips=flips)
+    if predictor.task.name != "classification":
+        raise CalibrationError(
+            f"calibrate: {run}: got a run of {predictor.task.name}, need one of classification"
+        )
+    opened, experiment = reopen(run)
+    digest = digest_of(opened, checkpoint, raw=raw)
+    validation, test = experiment.dataset.validation, experiment.dataset.test
+    if not len(validation.labels):
+        raise CalibrationError(
+            f"calibrate: {run}: it has no validation images; train with data.validation"
+        )
+    said = _answers(predictor, validation)
+    temperature = metrics.fit_temperature(said, validation.labels)
+    if temperature in EXTREMES:
+        how = {EXTREMES[0]: "the sharper the better", EXTREMES[1]: "the flatter the better"}
+        hits = int((said.argmax(axis=-1) == validation.labels).sum())
+        raise CalibrationError(
+            f"calibrate: {run}: no temperature is best, {how[temperature]}: {hits} of "
+            f"{len(said)} validation images are right; set data.validation to more"
+        )
+    splits = {"validation": _truths(said, validation.labels, temperature)}
+    if len(test.labels):
+        splits["test"] = _truths(_answers(predictor, test), test.labels, temperature)
+    fitted = Fitted(temperature, splits)
+    about = {"format": FORMAT, "checkpoint": checkpoint, "raw": raw, "flips": flips}
+    write_json(opened.path / FILE, about | {"digest": digest} | fitted.as_record())
+    return fitted
+
+
+def _truths(said: np.ndarray, labels: np.ndarray, temperature: float) -> tuple[Truth, Truth]:
+    after = metrics.with_temperature(said, temperature)
+    before_, after_ = (_truth(probabilities, labels) for probabilities in (said, after))
+    return before_, after_
+
+
+def _truth(probabilities: np.ndarray, labels: np.ndarray) -> Truth:
+    nll = metrics.negative_log_likelihood(probabilities, labels)
+    found = metrics.reliability(probabilities, labels)
+    return Truth(len(labels), nll, metrics.expected_calibration_error(found))
+
+
+def _answers(predictor: Predictor, split: Split) -> np.ndarray:
+    """In parts: the images may be files."""
+    most = predictor.task.batches.inference[-1]
+    starts = range(0, len(split.labels), most)
+    return np.concatenate([predictor(np.asarray(split.images[i : i + most])) for i in starts])

@@ -1,0 +1,95 @@
+"""The program of a predictor: preprocessing, network and answer; of one network, or of several."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ..training.data.preprocess import Preprocessing, preprocess
+from ..training.run.load_model import Trained
+from ..training.tasks.task import Task
+from .ensemble import stacked
+
+_SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability that is to have a logarithm
+
+
+class Program(NamedTuple):
+    """``function(params, state, images) -> answers``, pure and jitted, and its arrays."""
+
+    function: Callable[..., Array]
+    params: Any
+    state: Any
+
+
+def make_program(
+    members: Sequence[Trained],
+    task: Task,
+    *,
+    flips: bool = False,
+    temperatures: Sequence[float] | None = None,
+) -> Program:
+    """The program of networks that are alike (`ensemble.check_alike`).
+
+    Args:
+        members: one, or several: then their arrays are stacked, one `jax.vmap` answers for all, and
+            the mean of their answers is given.
+        task: theirs.
+        flips: each network sees the mirror image too, and gives the mean of both answers.
+        temperatures: of each; applied before the mean over the networks.
+    """
+    first, several = members[0], len(members) > 1
+    numbers = None if temperatures is None else np.array(temperatures, np.float32)
+    answer = _answer_of(first, task, flips)
+
+    def alone(params: Any, state: Any, images: Array) -> Array:
+        answers = answer(params, state, images, first.card.preprocessing)
+        return answers if numbers is None else tempered(answers, numbers[0])
+
+    def member(params: Any, state: Any, mean: Any, std: Any, temperature: Any, images: Array):
+        spec = first.card.preprocessing._replace(mean=mean, std=std)
+        answers = answer(params, state, images, spec)
+        return answers if temperature is None else tempered(answers, temperature)
+
+    specs = [member.card.preprocessing for member in members]
+    mean, std = (np.array([getattr(s, n) for s in specs], np.float32) for n in ("mean", "std"))
+
+    def together(params: Any, state: Any, images: Array) -> Array:
+        every = jax.vmap(member, in_axes=(0, 0, 0, 0, None if numbers is None else 0, None))
+        return every(params, state, mean, std, numbers, images).mean(axis=0)
+
+    if not several:
+        return Program(jax.jit(alone), first.params, first.state)
+    params, state = (stacked([getattr(m, n) for m in members]) for n in ("params", "state"))
+    return Program(jax.jit(together), params, state)
+
+
+def tempered(probabilities: Array, temperature: Any) -> Array:
+    r"""`calibration.with_temperature` within JAX: :math:`p_k^{1/T} / \sum_j p_j^{1/T}`.
+
+    Args:
+        probabilities: ``(..., K)`` float32.
+        temperature: T, a scalar.
+    """
+    return jax.nn.softmax(jnp.log(jnp.maximum(probabilities, _SMALLEST)) / temperature)
+
+
+def _answer_of(trained: Trained, task: Task, flips: bool) -> Callable[..., Array]:
+    """``answer(params, state, images, preprocessing)`` of one network."""
+    net, image_shape = trained.net, trained.card.image_shape
+
+    def answer(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
+        x = preprocess(images, spec)
+        outputs, _ = net.apply(params, state, x, train=False)
+        return task.answer(outputs, spec, image_shape)
+
+    def of_both(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
+        both = jnp.concatenate([images, images[:, :, ::-1]])
+        seen, mirrored = jnp.split(answer(params, state, both, spec), 2)
+        if task.name == "segmentation":
+            mirrored = mirrored[:, :, ::-1]
+        return task.merge(jnp.stack([seen, mirrored]))
+
+    return of_both if flips else answer

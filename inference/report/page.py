@@ -1,0 +1,313 @@
+"""A run as one page: what it was, what it learned, and where it errs.
+
+The page is one HTML file that loads nothing and runs nothing: pictures are inside of it, colours
+follow the reader's (light, dark, or paper). Jinja2 fills ``report_page.html`` and escapes what it
+is given, so the name of a class, or of a file, stays text.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ...training.common import atomic_io
+from ...training.config.schema import to_toml
+from ...training.experiment import make_task
+from ...training.loop.progress import SHARES
+from ...training.report.figures import (
+    MOST_KERNELS,
+    Evaluated,
+    best_validation,
+    draw_evaluated,
+    duration,
+    evaluated,
+    first_kernels,
+    results_table,
+    series,
+    training_seconds,
+)
+from ...training.run import checkpoint as checkpoints
+from ...training.run.directory import Run, RunError, open_run
+from ...training.run.load_model import Trained
+from ...training.tasks.classification import figures as report_classification
+from ...training.tasks.classification.figures import Answers
+from ...training.tasks.embedding.metrics import verification
+from ...training.tasks.segmentation.metrics import ious
+from ..calibration.metrics import expected_calibration_error, negative_log_likelihood, reliability
+from ..html.heatmap import Heatmap, find_heatmap
+from ..html.template import template
+from ..predictor import predictor_of
+from . import charts, tables
+from . import images as report_pictures
+from .charts import Chart
+from .images import Example, Picture
+from .tables import Cell, Table
+
+MOST_CELLS = 15  # classes; beyond, the counts of a confusion matrix do not fit on a phone
+MOST_PAIRS = 10
+FACTS = ("status", "stopped early", "steps", "best validation", "test")  # of `results_table`
+
+
+class Confusion(NamedTuple):
+    """Which classes are taken for which."""
+
+    cells: list[list[Cell]]  # none where there are too many classes,
+    chart: Chart | None  # which has colours in their place
+    pairs: Table
+
+
+class Calibration(NamedTuple):
+    """Whether the network is as often right as it is sure."""
+
+    chart: Chart
+    sentence: str
+
+
+class Examples(NamedTuple):
+    """Examples worth looking at."""
+
+    heading: str
+    sentence: str
+    examples: list[Example]
+
+
+class Kernels(NamedTuple):
+    """What the first layer looks for."""
+
+    sentence: str
+    pictures: list[Picture]
+
+
+class Page(NamedTuple):
+    """All that stands on the page; a part that is None has no place there."""
+
+    name: str
+    sentence: str
+    task: str
+    classes: tuple[str, ...]
+    figures: list[tuple[str, str]]
+    facts: list[tuple[str, str]]
+    curves: list[Chart]
+    kinds: list[str]  # of curves
+    charts: list[Chart]  # of the task
+    confusion: Confusion | None
+    per_class: Table | None
+    calibration: Calibration | None
+    examples: Examples | None
+    kernels: Kernels | None
+    timing: list[tuple[str, str]]
+    config: str
+
+
+def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
+    """`training.report.figures.report`, and ``report.html`` in the run.
+
+    Args:
+        path: the run directory.
+        checkpoint: "best" or "last".
+
+    Returns:
+        The pictures that were drawn, and the page.
+
+    Raises:
+        RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used;
+            or the page cannot be written.
+    """
+    run, found = open_run(path), evaluated(path, checkpoint)
+    heatmap = None if found is None else _heatmap_of(found)
+    written = draw_evaluated(run, found)
+    page = run.path / "report.html"
+    content = render(page_of(run, found, checkpoint, heatmap))
+    try:
+        atomic_io.replace(page, content.encode())
+    except OSError as error:
+        raise RunError(f"{page}: cannot be written: {error.strerror}") from None
+    return [*written, page]
+
+
+def page_of(
+    run: Run, found: Evaluated | None, checkpoint: str = "best", heatmap: Heatmap | None = None
+) -> Page:
+    """What the page of a run says.
+
+    Args:
+        run: the run.
+        found: its evaluation; None where it has no checkpoint yet.
+        checkpoint: which one that was, "best" or "last".
+        heatmap: `heatmap.find_heatmap` of its network; None leaves heat maps out.
+    """
+    config, card = run.config(), run.dataset()
+    kinds, curves = _curves(run)
+    page = Page(
+        name=run.path.resolve().name,
+        sentence="No checkpoint yet: this is what there is so far.",
+        task=config.task,
+        classes=card.classes,
+        figures=[],
+        facts=[row for row in results_table(run) if row[0] in FACTS],
+        curves=curves,
+        kinds=kinds,
+        charts=[],
+        confusion=None,
+        per_class=None,
+        calibration=None,
+        examples=None,
+        kernels=None,
+        timing=_timing(run, found),
+        config=to_toml(config),
+    )
+    if found is None:
+        return page
+    evaluation, task = found.evaluation, found.experiment.task
+    images = f"{evaluation.count:,} {evaluation.split} images"
+    sentence = task.sentence.format(share=evaluation.figures[task.metric], images=images)
+    pointer = checkpoint if checkpoints.named(run.checkpoints, checkpoint) else "last"
+    step = checkpoints.pointed(run.checkpoints, pointer).rpartition("-")[-1]
+    contents = {
+        "classification": _classification,
+        "segmentation": _segmentation,
+        "embedding": _embedding,
+    }[task.name](found, heatmap)
+    return page._replace(
+        sentence=f"{sentence}, with the {pointer} checkpoint, of step {int(step):,}",
+        classes=found.experiment.card.classes,
+        figures=_figures(evaluation.figures),
+        kernels=_kernels(found),
+        **contents,
+    )
+
+
+def render(page: Page) -> str:
+    """The page as HTML."""
+    return template("report_page.html").render(page._asdict())
+
+
+def _heatmap_of(found: Evaluated) -> Heatmap | None:
+    config, card, net = (getattr(found.experiment, name) for name in ("config", "card", "net"))
+    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
+    trained = Trained(config, card, net, in_shape, found.params, found.state)
+    return find_heatmap(predictor_of([trained]))
+
+
+def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
+    classes = found.experiment.card.classes
+    answers = Answers(found.evaluation.probabilities, found.examples.labels)
+    counts = report_classification.confusion_counts(answers)
+    said = reliability(answers.probabilities, answers.labels)
+    likelihood = negative_log_likelihood(answers.probabilities, answers.labels)
+    return {
+        "confusion": _confusion(counts, classes, "images"),
+        "per_class": tables.per_class(answers, classes),
+        "calibration": Calibration(
+            charts.calibration(said),
+            f"Expected calibration error {expected_calibration_error(said):.2%}, negative "
+            f"log-likelihood {likelihood:.4f}. On the dashed line, answers are as often right as "
+            "the network is sure; above it they are right more often. Bars: the share of all "
+            "answers.",
+        ),
+        "examples": Examples("Worst mistakes", *report_pictures.mistakes(found, heatmap)),
+    }
+
+
+def _confusion(counts: np.ndarray, classes: Sequence[str], what: str) -> Confusion:
+    """A confusion matrix, and its worst cells in words."""
+    few = len(classes) <= MOST_CELLS
+    pairs = [
+        (classes[i], classes[j], f"{n:,}")
+        for i, j, n in report_classification.worst_confusions(counts, MOST_PAIRS)
+    ]
+    caption = f"The commonest of {int(counts.sum() - counts.trace()):,} mistakes"
+    return Confusion(
+        tables.confusion_cells(counts, classes, shares=what == "pixels") if few else [],
+        None if few else charts.confusion(counts, classes),
+        Table(caption, ("class", "taken for", what), pairs, names=2),
+    )
+
+
+def _segmentation(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
+    card = found.experiment.card
+    counts = np.asarray(found.evaluation.totals["confusion"])
+    return {
+        "confusion": _confusion(counts, card.classes, "pixels"),
+        "per_class": tables.per_class_iou(counts, ious(counts), card.classes),
+        "examples": Examples("Worst images", *report_pictures.masks(found, card.preprocessing)),
+    }
+
+
+def _embedding(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
+    embeddings, labels = found.evaluation.kept, found.examples.labels
+    return {
+        "charts": [
+            charts.roc(verification(embeddings, labels)),
+            charts.projection(embeddings, labels, found.experiment.card.classes),
+        ],
+        "examples": Examples("Wrong neighbours", *report_pictures.retrievals(found)),
+    }
+
+
+def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
+    """Each figure of an evaluation, with its name for people."""
+    shares = [(name, f"{figures[key]:.2%}") for key, name in SHARES.items() if key in figures]
+    return [*shares, ("loss", f"{figures['loss']:.4f}")]
+
+
+def _curves(run: Run) -> tuple[list[str], list[Chart]]:
+    """The kinds of curves that there are, and the charts of them."""
+    task, records, best = make_task(run.config()), run.metrics(), best_validation(run)
+    columns = {kind: series(records, kind, task.metric) for kind in ("train", "validation", "test")}
+    kinds = [kind for kind, column in columns.items() if len(column["step"])]
+    if not kinds:
+        return [], []
+    step = best["step"] if best else None
+    drawn = [
+        charts.curve(columns, "loss", title="loss", best_step=step),
+        charts.curve(columns, "error", title=task.error, best_step=step, unit="%"),
+    ]
+    if len(columns["train"]["step"]):
+        drawn.append(charts.learning_rate(columns["train"]))
+    return [*kinds, *(["best checkpoint"] if best else [])], drawn
+
+
+def _kernels(found: Evaluated) -> Kernels | None:
+    card = found.experiment.card
+    input_shape = (*card.preprocessing.size, card.image_shape[-1])
+    first = first_kernels(found.experiment.net, found.params, input_shape)
+    if first is None:
+        return None
+    path, weights = first
+    count, height, width, channels = weights.shape
+    shown = f"The first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"The {count}"
+    colours = "grey is zero" if channels == 3 else "red weighs for, blue against; white is zero"
+    if channels not in (1, 3):
+        colours += f"; the mean of {channels} input channels"
+    sentence = f"{shown} kernels of {path}, {height}×{width}: {colours}."
+    return Kernels(sentence, report_pictures.kernels(weights[:MOST_KERNELS]))
+
+
+def _timing(run: Run, found: Evaluated | None) -> list[tuple[str, str]]:
+    """Speed, time, memory and where all that was, as label and value."""
+    info, rows = run.info(), []
+    rates = [r["images_per_second"] for r in run.metrics() if r["kind"] == "train"]
+    if rates:
+        rows.append(("training", f"{np.median(rates):,.0f} images/s (median)"))
+        rows.append(("wall time", f"{duration(training_seconds(run))}, evaluations included"))
+    if "compile_seconds" in info:
+        rows.append(("compilation", f"{info['compile_seconds']:.1f} s"))
+    if "step_bytes" in info:
+        rows.append(("memory of a step", f"{info['step_bytes'] / 2**20:,.1f} MiB"))
+    if found is not None:
+        import jax
+
+        count = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(found.params))
+        rows.append(("parameters", f"{count:,}"))
+    counts = ", ".join(f"{n:,} {split}" for split, n in run.dataset().counts.items())
+    rows.append(("images", counts))
+    versions = info.get("versions", {})
+    rows.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
+    rows.append(("devices", ", ".join(info.get("devices", []))))
+    rows.append(("platform", info.get("platform", "")))
+    rows.append(("git", info.get("git") or ""))
+    program, *arguments = map(str, info.get("command") or [""])
+    rows.append(("command", " ".join([Path(program).name, *arguments])))
+    return [(label, value) for label, value in rows if value]

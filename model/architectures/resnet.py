@@ -1,0 +1,229 @@
+"""Residual networks: for ImageNet, for CIFAR, and wide ones.
+
+He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385; Zagoruyko & Komodakis,
+Wide Residual Networks, arXiv:1605.07146.
+
+Parameters are named as in torchvision, with words for its numbers: `layer2.0.conv1.weight` is
+``stage2/block1/conv1/kernel``, `layer2.0.downsample.1` is ``stage2/block1/shortcut/bn``.
+"""
+
+from typing import Literal
+
+import jax.numpy as jnp
+
+from ..layer import INLINE, Layer, Window, residual_block, serial, stateless
+from ..layers.activation import relu
+from ..layers.conv import check_choice, check_positive, conv, dense, dropout
+from ..layers.norm import batch_norm
+from ..layers.pool import global_avg_pool, max_pool
+
+# depth: (channels out of a block for each of its own, blocks in each stage); table 1 of the paper
+_DEPTHS = {
+    18: (1, (2, 2, 2, 2)),
+    34: (1, (3, 4, 6, 3)),
+    50: (4, (3, 4, 6, 3)),
+    101: (4, (3, 4, 23, 3)),
+}
+
+
+def resnet(
+    classes: int, *, depth: Literal[18, 34, 50, 101], zero_init_residual: bool = False
+) -> Layer:
+    """ResNet for images of about 224x224.
+
+    A 7x7 convolution and a pool, then four stages of blocks, each stage with half the resolution
+    and twice the channels of the one before; a global mean and a dense layer.
+
+    Parameters for 1000 classes: 11,689,512 (18), 21,797,672 (34), 25,557,032 (50) and 44,549,160
+    (101).
+
+    Args:
+        classes: K, the number of outputs (logits).
+        depth: layers with kernels; from 50 on the blocks are bottlenecks.
+        zero_init_residual: whether each block starts as the identity, its last scale at zero
+            (Goyal et al., arXiv:1706.02677, section 5.1).
+
+    Note:
+        As torchvision's, "v1.5": a bottleneck's stride is that of its 3x3 convolution; the paper
+        has it in the first 1x1. Shortcuts are the paper's option B, a 1x1 convolution where the
+        shape changes. The dense layer starts by He's rule, not PyTorch's.
+    """
+    check_choice("resnet", "depth", depth, _DEPTHS)
+    expansion, counts = _DEPTHS[depth]
+    block = _bottleneck if expansion > 1 else _basic
+
+    def stage(index: int, count: int) -> Layer:
+        blocks = {}
+        for n in range(count):
+            stride = 2 if index and not n else 1
+            project = not n and (index > 0 or expansion > 1)
+            shortcut = _projection(64 * 2**index * expansion, stride) if project else None
+            blocks[f"block{n + 1}"] = block(
+                64 * 2**index, stride, shortcut, 0.0 if zero_init_residual else 1.0
+            )
+        return serial(**blocks)
+
+    return serial(
+        conv1=conv(64, 7, stride=2, padding=3, bias=False),
+        bn1=batch_norm(),
+        relu=relu(),
+        maxpool=max_pool(3, stride=2, padding=1),
+        **{f"stage{index + 1}": stage(index, count) for index, count in enumerate(counts)},
+        avgpool=global_avg_pool(),
+        fc=dense(classes),
+    )
+
+
+def resnet_cifar(
+    classes: int, *, depth: int, shortcut: Literal["A", "B"] = "A", zero_init_residual: bool = False
+) -> Layer:
+    """ResNet for images of about 32x32: section 4.2 of the paper.
+
+    A 3x3 convolution, three stages of n basic blocks with 16, 32 and 64 channels; a global mean
+    and a dense layer. 6n + 2 layers have kernels, those of shortcuts not counted.
+
+    Parameters for 10 classes and shortcuts A: 269,722 (depth 20), 464,154 (32), 853,018 (56) and
+    1,727,962 (110).
+
+    Args:
+        classes: K, the number of outputs (logits).
+        depth: 6n + 2: 20, 32, 44, 56, 110 in the paper.
+        shortcut: where the shape changes, "A" takes every other pixel and fills the new channels
+            with zeros, as in the paper; "B" is a 1x1 convolution.
+        zero_init_residual: as for `resnet`.
+
+    Note:
+        The zeros stand behind the channels; the paper does not say where.
+    """
+    check_positive("resnet_cifar", depth=depth)
+    if depth < 8 or depth % 6 != 2:
+        n = max(1, round((depth - 2) / 6))
+        raise ValueError(
+            f"resnet_cifar: bad depth: got {depth}, need 6n + 2, for n blocks in each of three "
+            f"stages; write depth={6 * n + 2}"
+        )
+    check_choice("resnet_cifar", "shortcut", shortcut, ["A", "B"])
+    past = {"A": _subsampled, "B": _projection}[shortcut]
+
+    def stage(features: int, stride: int) -> Layer:
+        blocks = {}
+        for n in range((depth - 2) // 6):
+            first = not n and stride > 1
+            blocks[f"block{n + 1}"] = _basic(
+                features,
+                stride if first else 1,
+                past(features, stride) if first else None,
+                0.0 if zero_init_residual else 1.0,
+            )
+        return serial(**blocks)
+
+    return serial(
+        conv1=conv(16, 3, padding=1, bias=False),
+        bn1=batch_norm(),
+        relu=relu(),
+        stage1=stage(16, 1),
+        stage2=stage(32, 2),
+        stage3=stage(64, 2),
+        avgpool=global_avg_pool(),
+        fc=dense(classes),
+    )
+
+
+def wide_resnet(classes: int, *, depth: int = 28, widen: int = 10, dropout: float = 0.0) -> Layer:
+    """Wide ResNet for images of about 32x32: WRN-28-10 by default.
+
+    Blocks as in He et al., arXiv:1603.05027, norm and ReLU before each convolution, k times as
+    wide: 16k, 32k and 64k channels.
+
+    Parameters for 10 classes: 36,479,194 (28-10), 10,961,370 (16-8) and 8,949,210 (40-4).
+
+    Args:
+        classes: K, the number of outputs (logits).
+        depth: 6n + 4: n blocks in each of three stages, the stem and the shortcuts.
+        widen: k.
+        dropout: its rate, between the convolutions of a block; 0.3 in the paper where it has some.
+    """
+    check_positive("wide_resnet", depth=depth, widen=widen)
+    if depth < 10 or depth % 6 != 4:
+        n = max(1, round((depth - 4) / 6))
+        raise ValueError(
+            f"wide_resnet: bad depth: got {depth}, need 6n + 4, for n blocks in each of three "
+            f"stages; write depth={6 * n + 4}"
+        )
+
+    def stage(features: int, stride: int) -> Layer:
+        blocks = {"block1": _preactivated(features, stride, features != 16, dropout)}
+        for n in range(1, (depth - 4) // 6):
+            blocks[f"block{n + 1}"] = _preactivated(features, 1, False, dropout)
+        return serial(**blocks)
+
+    return serial(
+        conv1=conv(16, 3, padding=1, bias=False),
+        stage1=stage(16 * widen, 1),
+        stage2=stage(32 * widen, 2),
+        stage3=stage(64 * widen, 2),
+        bn=batch_norm(),
+        relu=relu(),
+        avgpool=global_avg_pool(),
+        fc=dense(classes),
+    )
+
+
+def _basic(features: int, stride: int, shortcut: Layer | None, last_scale: float) -> Layer:
+    """Two 3x3 convolutions."""
+    return residual_block(
+        conv1=conv(features, 3, stride=stride, padding=1, bias=False),
+        bn1=batch_norm(),
+        relu1=relu(),
+        conv2=conv(features, 3, padding=1, bias=False),
+        bn2=batch_norm(scale_init=last_scale),
+        shortcut=shortcut,
+        then=relu(),
+    )
+
+
+def _bottleneck(features: int, stride: int, shortcut: Layer | None, last_scale: float) -> Layer:
+    """To a quarter of the channels, 3x3, and back."""
+    return residual_block(
+        conv1=conv(features, 1, bias=False),
+        bn1=batch_norm(),
+        relu1=relu(),
+        conv2=conv(features, 3, stride=stride, padding=1, bias=False),
+        bn2=batch_norm(),
+        relu2=relu(),
+        conv3=conv(4 * features, 1, bias=False),
+        bn3=batch_norm(scale_init=last_scale),
+        shortcut=shortcut,
+        then=relu(),
+    )
+
+
+def _preactivated(features: int, stride: int, project: bool, rate: float) -> Layer:
+    """Norm and ReLU first; where the shape changes, the shortcut starts behind them too."""
+    before = {"bn1": batch_norm(), "relu1": relu()}
+    rest = {
+        "conv1": conv(features, 3, stride=stride, padding=1, bias=False),
+        "bn2": batch_norm(),
+        "relu2": relu(),
+        **({"dropout": dropout(rate)} if rate else {}),
+        "conv2": conv(features, 3, padding=1, bias=False),
+    }
+    if not project:
+        return residual_block(**before, **rest)
+    shortcut = conv(features, 1, stride=stride, bias=False)
+    return serial(**before, **{INLINE: residual_block(shortcut=shortcut, **rest)})
+
+
+def _projection(features: int, stride: int) -> Layer:
+    """Option B: a 1x1 convolution."""
+    return serial(conv=conv(features, 1, stride=stride, bias=False), bn=batch_norm())
+
+
+def _subsampled(features: int, stride: int) -> Layer:
+    """Option A: every other pixel, and zeros for the channels that are new."""
+
+    def shortcut(x):
+        x = x[(slice(None), *[slice(None, None, stride)] * (x.ndim - 2))]
+        return jnp.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, features - x.shape[-1])])
+
+    return stateless("subsample", shortcut, Window(1, stride))

@@ -1,0 +1,90 @@
+"""The activation layers: each is an op of `convax.ops`; one has parameters."""
+
+from typing import Literal, TypeAlias, get_args
+
+import jax.numpy as jnp
+from jax import Array
+
+from ... import ops
+from ..layer import POINTWISE, About, Layer, Params, Shape, State, stateless
+from .conv import check_choice, check_positive
+
+ActivationName: TypeAlias = Literal[
+    "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
+]
+
+
+def relu() -> Layer:
+    """See `ops.relu`."""
+    return activation("relu")
+
+
+def relu6() -> Layer:
+    """See `ops.relu6`."""
+    return activation("relu6")
+
+
+def leaky_relu(*, negative_slope: float = 0.01) -> Layer:
+    """See `ops.leaky_relu`."""
+    return stateless("leaky_relu", lambda x: ops.leaky_relu(x, negative_slope), POINTWISE)
+
+
+def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
+    """A leaky_relu that learns its slope; see `ops.prelu`.
+
+    Args:
+        slope: where it starts; He et al., arXiv:1502.01852, and PyTorch start at 0.25.
+        per_channel: whether each channel has a slope of its own.
+    """
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        return in_shape, {"slope": jnp.full(in_shape[-1:] if per_channel else (), slope)}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return ops.prelu(x, params["slope"]), state
+
+    return Layer(init, apply, About("prelu", POINTWISE))
+
+
+def maxout(pieces: int) -> Layer:
+    """The largest of each `pieces` neighbouring channels; see `ops.maxout`."""
+    check_positive("maxout", pieces=pieces)
+    return stateless("maxout", lambda x: ops.maxout(x, pieces), POINTWISE)
+
+
+def elu(*, alpha: float = 1.0) -> Layer:
+    """See `ops.elu`."""
+    return stateless("elu", lambda x: ops.elu(x, alpha), POINTWISE)
+
+
+def sigmoid() -> Layer:
+    """See `ops.sigmoid`."""
+    return activation("sigmoid")
+
+
+def tanh() -> Layer:
+    """See `ops.tanh`."""
+    return activation("tanh")
+
+
+def softmax() -> Layer:
+    """See `ops.softmax`. Not the last layer of a classifier: the loss takes logits."""
+    return activation("softmax")
+
+
+def gelu() -> Layer:
+    """See `ops.gelu`."""
+    return activation("gelu")
+
+
+def silu() -> Layer:
+    """See `ops.silu`."""
+    return activation("silu")
+
+
+def activation(name: ActivationName) -> Layer:
+    """The activation of that name, with its default settings."""
+    check_choice("activation", "name", name, get_args(ActivationName))
+    return stateless(name, getattr(ops, name), POINTWISE)

@@ -1,0 +1,159 @@
+"""The normalising layers: each is an op of `convax.ops` with its parameters and statistics.
+
+For summaries they look at one element each: that the statistics come from the whole image is left
+out of receptive fields, as is usual.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+
+from ... import ops
+from ..layer import POINTWISE, About, Layer, Params, Shape, State, infer_shape, stateless
+from .conv import check_positive
+
+
+def batch_norm(
+    *,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    scale: bool = True,
+    bias: bool = True,
+    scale_init: float = 1.0,
+) -> Layer:
+    """Normalisation over the batch, with running statistics for evaluation; see `ops.batch_norm`.
+
+    Args:
+        momentum: the weight of the new batch in the running statistics, PyTorch's convention.
+        eps: added to the variance.
+        scale: whether each channel has a scale.
+        bias: whether each channel has a bias, zero at first; a layer just before needs none then.
+        scale_init: what each scale is at first; 0 at the end of a residual branch makes the block
+            the identity to begin with (Goyal et al., arXiv:1706.02677, section 5.1).
+
+    A state with a key ``frozen`` beside mean and var is normalised with as in evaluation, also in
+    training, and stays as it is.
+    """
+    normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
+
+    def evaluate(x: Array) -> Array:
+        state = _fresh(x.shape[-1])
+        return normalize(x, state["mean"], state["var"], train=False)[0]
+
+    infer_shape(evaluate, (1, 1))  # refuses wrong numbers here and now
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        out_shape, C = infer_shape(evaluate, in_shape), in_shape[-1]
+        return out_shape, _scale_and_bias((C,), scale, bias, scale_init), _fresh(C)
+
+    def apply(params, state, x, *, train=False, key=None):
+        del key
+        if not {"mean", "var"} <= state.keys():
+            raise ValueError(
+                f"batch_norm: no running statistics: got a state of {sorted(state)}, need mean and "
+                f"var; pass the state that init returned, and after each step the one from apply"
+            )
+        train = train and "frozen" not in state
+        y, (mean, var) = normalize(x, state["mean"], state["var"], **params, train=train)
+        return y, {"mean": mean, "var": var}
+
+    return Layer(init, apply, About("batch_norm", POINTWISE))
+
+
+def layer_norm(
+    *, axes: int | list[int] = -1, eps: float = 1e-5, scale: bool = True, bias: bool = True
+) -> Layer:
+    """Normalisation over the last axes, at each place; see `ops.layer_norm`.
+
+    Args:
+        axes: the axis or axes, the channels by default.
+        eps: added to the variance.
+        scale: whether each element of the axes has a scale, one at first.
+        bias: whether each element of the axes has a bias, zero at first.
+    """
+    last = (axes,) if isinstance(axes, int) else tuple(axes)
+    function = partial(ops.layer_norm, axes=last, eps=eps)
+
+    def of_examples(x: Array, **params: Any) -> Array:
+        if len(last) >= x.ndim:
+            raise ValueError(
+                f"layer_norm: the batch is no axis to normalise over: got axes={axes} for x "
+                f"{x.shape}, need fewer; write {list(range(1, x.ndim))} for all the others"
+            )
+        return function(x, **params)
+
+    rank = min(max((len(last), *last)) + 1, 8)  # the least of which these can be the last axes
+    return _normalizing("layer_norm", of_examples, scale, bias, axes=len(last), try_on=(2,) * rank)
+
+
+def group_norm(groups: int, *, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
+    """Normalisation of groups of channels in each example; see `ops.group_norm`.
+
+    Args:
+        groups: a divisor of the channels.
+        eps: added to the variance.
+        scale: whether each channel has a scale, one at first.
+        bias: whether each channel has a bias, zero at first.
+    """
+    check_positive("group_norm", groups=groups)
+    function = partial(ops.group_norm, groups=groups, eps=eps)
+    return _normalizing("group_norm", function, scale, bias, try_on=(1, 2, groups))
+
+
+def instance_norm(*, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
+    """Normalisation of each channel in each example; see `ops.instance_norm`.
+
+    Args:
+        eps: added to the variance.
+        scale: whether each channel has a scale, one at first.
+        bias: whether each channel has a bias, zero at first.
+    """
+    return _normalizing("instance_norm", partial(ops.instance_norm, eps=eps), scale, bias)
+
+
+def local_response_norm(
+    *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
+) -> Layer:
+    """Neighbouring channels compete; see `ops.local_response_norm`, whose alpha is AlexNet's."""
+    check_positive("local_response_norm", size=size)
+    function = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
+    infer_shape(function, (1, 1))
+    return stateless("local_response_norm", function, POINTWISE)
+
+
+def _normalizing(
+    kind: str,
+    function: Callable[..., Array],
+    scale: bool,
+    bias: bool,
+    *,
+    axes: int = 1,
+    try_on: Shape = (1, 2, 1),
+) -> Layer:
+    """A layer without running statistics, of a scale and a bias over the last `axes` axes."""
+    infer_shape(function, try_on)  # refuses wrong numbers here and now
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        del key
+        out_shape = infer_shape(function, in_shape)
+        return out_shape, _scale_and_bias(in_shape[len(in_shape) - axes :], scale, bias), {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        return function(x, **params), state
+
+    return Layer(init, apply, About(kind, POINTWISE))
+
+
+def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float = 1.0) -> Params:
+    return ({"scale": jnp.full(shape, scale_init, jnp.float32)} if scale else {}) | (
+        {"bias": jnp.zeros(shape)} if bias else {}
+    )
+
+
+def _fresh(C: int) -> State:
+    return {"mean": jnp.zeros(C), "var": jnp.ones(C)}

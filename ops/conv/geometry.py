@@ -1,0 +1,114 @@
+"""The static side of a convolution: whether shapes and hyper-parameters fit, and what they give."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+
+from ..common.padding import Padding, is_int, resolve_windows
+
+Form = Callable[..., jax.Array]  # one way of computing a convolution, or a gradient of it
+
+
+class Axis(NamedTuple):
+    """One spatial axis of a `Geometry`."""
+
+    size: int
+    window: int
+    output: int
+    stride: int
+    dilation: int
+    padding: tuple[int, int]
+
+
+class Geometry(NamedTuple):
+    """Hashable, as the parameters of a primitive must be; one entry per spatial axis."""
+
+    size: tuple[int, ...]  # spatial shape of x
+    window: tuple[int, ...]  # spatial shape of k
+    output: tuple[int, ...]  # spatial shape of g
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]  # a negative number crops
+    groups: int
+
+    @property
+    def axes(self) -> list[Axis]:
+        """The same, axis by axis."""
+        lists = self.size, self.window, self.output, self.stride, self.dilation, self.padding
+        return [Axis(*each) for each in zip(*lists, strict=True)]
+
+
+def resolve_conv(
+    name: str,
+    x_shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    stride: int | Sequence[int],
+    padding: Padding,
+    dilation: int | Sequence[int],
+    groups: int,
+) -> Geometry:
+    """Check the shapes and hyper-parameters that function `name` was given for a convolution."""
+    check_shapes(name, x_shape, kernel_shape, groups)
+    size, window = tuple(x_shape[1:-1]), tuple(kernel_shape[:-2])
+    windows = resolve_windows(name, size, window, stride=stride, padding=padding, dilation=dilation)
+    return Geometry(size, window, groups=groups, **windows._asdict())
+
+
+def check_shapes(
+    name: str, x_shape: Sequence[int], kernel_shape: Sequence[int], groups: int
+) -> None:
+    """Refuse ranks, channels and groups that do not fit together."""
+    x, kernel = tuple(x_shape), tuple(kernel_shape)
+    got = f"got x {x} and kernel {kernel} with groups={groups!r}"
+    if len(x) != len(kernel) or len(x) not in (3, 4, 5):
+        raise ValueError(
+            f"{name}: wrong rank: {got}, need x (N, *spatial, Ci) and kernel (*window, "
+            f"Ci // groups, Co) with the same one to three spatial axes; write x[None] if the "
+            f"batch axis is missing, x[..., None] if the channel axis is"
+        )
+    Ci, Cg, Co = x[-1], kernel[-2], kernel[-1]
+    if not is_int(groups) or groups < 1 or Co % groups:
+        raise ValueError(
+            f"{name}: bad groups: {got}, need a positive int that divides Co={Co}; write groups=1 "
+            f"for a full convolution"
+        )
+    if Ci != Cg * groups:
+        if x[1] == Cg * groups:
+            remedy = "x looks channels first, write jnp.moveaxis(x, 1, -1)"
+        elif Ci % groups:
+            remedy = "choose groups that divide Ci"
+        else:
+            remedy = f"make the kernel {(*kernel[:-2], Ci // groups, Co)}"
+        raise ValueError(
+            f"{name}: channels do not match: {got}, need x.shape[-1] == kernel.shape[-2] * groups; "
+            f"{remedy}"
+        )
+
+
+class Parts(NamedTuple):
+    """Of something that is cut."""
+
+    number: int
+    size: int
+
+
+def equal_parts(total: int, most: int) -> Parts:
+    """As few parts as have at most so many, and their size; together they may exceed the total.
+
+    Example:
+        >>> equal_parts(10, 4)
+        Parts(number=3, size=4)
+        >>> equal_parts(10, 0)
+        Parts(number=10, size=1)
+    """
+    number = -(-total // max(most, 1))
+    return Parts(number, -(-total // number))
+
+
+def tap_slices(geometry: Geometry) -> list[list[slice]]:
+    """Of each axis, and of each tap on it: where a padded x meets it, once for every output."""
+    return [
+        [slice(d * u, d * u + (o - 1) * s + 1, s) for u in range(w)]
+        for _, w, o, s, d, _ in geometry.axes
+    ]

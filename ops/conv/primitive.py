@@ -1,0 +1,168 @@
+"""Convolution as three JAX primitives, each the transpose of the others.
+
+The scalar <g, conv(x, k)> is linear in each of x, k and g:
+
+    T(x, k, g) = sum_{n,i,u,c,o}  x[n, s i + d u - p, c]  k[u, c, o]  g[n, i, o]
+
+with i the output position, u the tap of the window, s the stride, d the dilation, p the padding
+below (x is zero outside its range), and c and o the channels inside each group. Its three partial
+derivatives are the three primitives:
+
+    dT/dg = conv(x, k)         y[n, i, o]  = sum_{u,c}  x[n, s i + d u - p, c]  k[u, c, o]
+    dT/dx = input_grad(g, k)   gx[n, j, c] = sum_{u,o}  g[n, (j + p - d u) / s, o]  k[u, c, o]
+    dT/dk = kernel_grad(x, g)  gk[u, c, o] = sum_{n,i}  x[n, s i + d u - p, c]  g[n, i, o]
+
+(in the second, only those u count for which s divides j + p - d u). Each is bilinear, so its
+derivative in one operand is itself with that operand replaced, and the transpose of that is one of
+the other two. Hence the three are closed under differentiation of any order, forward and backward.
+
+`vmap` needs little more. A batch axis on one operand folds into an axis that the other operand does
+not have. Batch axes on both, as of many networks in one program, lead both arrays of a primitive
+that is `stacked`, and what is said above holds for each element of the stack (`conv_stacked`).
+
+Each is lowered to XLA's own convolution (`conv_plain`), and on CPU to the fastest of several forms
+(`conv_cpu`); on a mesh, to one for each device (`conv_mesh`).
+
+References:
+    Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from ..common.implementation import is_lax
+from ..common.jax_compat import vary_like
+from .batching import fold, stacked_as_groups, stacked_on_cpu, unfold
+from .cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad
+from .geometry import Geometry
+from .spmd import on_mesh
+from .xla import plain_conv, plain_input_grad, plain_kernel_grad
+
+# ------------------------------------------------------------------------------ the primitives
+
+conv_p = Primitive("convax_conv")
+input_grad_p = Primitive("convax_conv_input_grad")
+kernel_grad_p = Primitive("convax_conv_kernel_grad")
+_PLAIN: dict[Primitive, Callable[..., jax.Array]] = {}  # what each computes, in XLA's own terms
+
+
+def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
+    """Apply one of the three primitives; inside `shard_map`, let both operands vary alike.
+
+    Under ``lowering("lax")``, what it computes, without the primitive.
+    """
+    if is_lax():
+        return _PLAIN[primitive](a, b, geometry=geometry)
+    return primitive.bind(vary_like(a, b), vary_like(b, a), geometry=geometry, stacked=False)
+
+
+def _batch(primitive, roles, alone, args, dims, *, geometry, stacked):
+    """A batch axis on both operands is a stack; on one, it is folded into another axis."""
+    B = next(a.shape[dim] for a, dim in zip(args, dims, strict=True) if dim is not None)
+    if None in dims:
+        axis = alone[dims[0] is None]
+        args = [
+            a if dim is None else fold(jnp.moveaxis(a, dim, 0), role, axis, geometry, stacked)
+            for a, dim, role in zip(args, dims, roles[:2], strict=True)
+        ]
+        out = primitive.bind(*args, geometry=geometry, stacked=stacked)
+        return unfold(out, B, roles[2], axis, geometry, stacked), 0
+    args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
+    if stacked:  # a stack of stacks
+        args = [a.reshape(-1, *a.shape[2:]) for a in args]
+    out = primitive.bind(*args, geometry=geometry, stacked=True)
+    return (out.reshape(B, -1, *out.shape[1:]) if stacked else out), 0
+
+
+def _define(
+    primitive: Primitive,
+    roles: str,  # of the operands and the result
+    alone: tuple[str, str],  # the axis for a batch that only the first, only the second operand has
+    shape: Callable,
+    plain: Callable,
+    on_cpu: Callable,
+):
+    """Give a primitive its type rule, its lowerings, its eager evaluation and its `vmap`."""
+
+    def abstract_eval(a, b, *, geometry, stacked):
+        sharding = a.sharding
+        if roles[2] == "k":  # the batch, which may be sharded, is summed over
+            sharding = jax.NamedSharding(sharding.mesh, jax.P(*(None,) * a.ndim))
+        B = a.shape[:stacked]
+        out = (*B, *shape(a.shape[stacked:], b.shape[stacked:], geometry))
+        return a.update(shape=out, sharding=sharding, weak_type=False)
+
+    @partial(jax.jit, static_argnames=("geometry", "stacked"))
+    def compiled(a, b, *, geometry, stacked):
+        return primitive.bind(a, b, geometry=geometry, stacked=stacked)
+
+    def evaluate(a, b, *, geometry, stacked):
+        with jax.disable_jit(False):  # under `disable_jit` a primitive would call itself for ever
+            return compiled(a, b, geometry=geometry, stacked=stacked)
+
+    def lowering(form, form_of_stack):
+        def lower(a, b, *, geometry, stacked):
+            if not stacked:
+                return on_mesh(form, roles, a, b, geometry=geometry)
+            if a.shape[0] == 0:
+                return jnp.zeros((0, *shape(a.shape[1:], b.shape[1:], geometry)), a.dtype)
+            return on_mesh(partial(form_of_stack, roles), roles, a, b, geometry=geometry, lead=1)
+
+        return mlir.lower_fun(lower, multiple_results=False)
+
+    everywhere = lowering(plain, partial(stacked_as_groups, plain))
+    cpu = lowering(on_cpu, partial(stacked_on_cpu, on_cpu, plain))
+    primitive.def_impl(evaluate)
+    primitive.def_abstract_eval(abstract_eval)
+    mlir.register_lowering(primitive, everywhere)
+    mlir.register_lowering(primitive, cpu, platform="cpu")
+    batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, alone)
+    _PLAIN[primitive] = plain
+
+
+_define(
+    conv_p,
+    "xkg",
+    ("N", "Co"),
+    lambda x, k, geo: (x[0], *geo.output, k[-1]),
+    plain_conv,
+    cpu_conv,
+)
+_define(
+    input_grad_p,
+    "gkx",
+    ("N", "Ci"),
+    lambda g, k, geo: (g[0], *geo.size, k[-2] * geo.groups),
+    plain_input_grad,
+    cpu_input_grad,
+)
+_define(
+    kernel_grad_p,
+    "xgk",
+    ("Ci", "Co"),
+    lambda x, g, geo: (*geo.window, x[-1] // geo.groups, g[-1]),
+    plain_kernel_grad,
+    cpu_kernel_grad,
+)
+
+# The transpose in each operand, given the cotangent of the result.
+ad.defbilinear(
+    conv_p,
+    lambda g, x, k, **geo: input_grad_p.bind(g, k, **geo),
+    lambda g, x, k, **geo: kernel_grad_p.bind(x, g, **geo),
+)
+ad.defbilinear(
+    input_grad_p,
+    lambda x, g, k, **geo: conv_p.bind(x, k, **geo),
+    lambda x, g, k, **geo: kernel_grad_p.bind(x, g, **geo),
+)
+ad.defbilinear(
+    kernel_grad_p,
+    lambda k, x, g, **geo: input_grad_p.bind(g, k, **geo),
+    lambda k, x, g, **geo: conv_p.bind(x, k, **geo),
+)

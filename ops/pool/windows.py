@@ -1,0 +1,179 @@
+"""What all pools over windows share: where the windows lie, and the ways to reach their elements.
+
+`taps`             few elements: the arrays of every window's first, second ... element
+`windows`          any number: one array with the elements of each window along an axis of its own
+`native_windows`   XLA's own reduction, for windows that are large and overlap, and off the CPU
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from ..common.dtypes import check_floating
+from ..common.padding import Padding, per_axis, resolve_windows
+from ..common.sparse_linear import linear_map, table
+
+
+class Axis(NamedTuple):
+    """How the windows lie along one axis of the array."""
+
+    at: int
+    size: int
+    window: int
+    stride: int
+    padding: tuple[int, int]
+    output: int
+
+    @property
+    def tiles(self) -> bool:
+        """Whether the windows lie side by side, starting with the first element."""
+        return self.window == self.stride and self.padding == (0, 0)
+
+
+def tile_axis(at: int, size: int, tiles: int) -> Axis:
+    """An axis cut into equal tiles."""
+    window = size // tiles
+    return Axis(at, size, window, window, (0, 0), tiles)
+
+
+def is_whole(axes: Sequence[Axis]) -> bool:
+    """Whether one window is the whole input."""
+    return all(axis.tiles and axis.output == 1 and axis.window == axis.size for axis in axes)
+
+
+# ------------------------------------------------------------------------------------- checks
+
+
+def checked(name, x, window, stride, padding) -> tuple[jax.Array, tuple[Axis, ...]]:
+    """The input as an array, and its windows, of function `name`."""
+    x = jnp.asarray(x)
+    check_floating(name, "x", x)
+    return x, axes_of(name, x.shape, window, stride, padding)
+
+
+def axes_of(
+    name: str,
+    shape: Sequence[int],
+    window: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+) -> tuple[Axis, ...]:
+    """Check the hyper-parameters of function `name` and write them out per axis."""
+    size = spatial(name, shape)
+    window = per_axis(name, "window", window, len(size))
+    stride = window if stride is None else stride
+    windows = resolve_windows(name, size, window, stride=stride, padding=padding, dilation=1)
+    if any(max(pads) >= k for pads, k in zip(windows.padding, window, strict=True)):
+        raise ValueError(
+            f"{name}: a window can lie wholly in the padding: got padding {windows.padding} with "
+            f"window {window}, need every side smaller than the window; write padding='SAME'"
+        )
+    return tuple(
+        Axis(i, *axis)
+        for i, axis in enumerate(
+            zip(size, window, windows.stride, windows.padding, windows.output, strict=True), start=1
+        )
+    )
+
+
+def checked_whole(name, x) -> jax.Array:
+    """The input as an array, of a function that reads it as a whole."""
+    x = jnp.asarray(x)
+    check_floating(name, "x", x)
+    spatial(name, x.shape)
+    return x
+
+
+def spatial(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of the spatial axes, none of which is zero."""
+    shape = tuple(shape)
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(
+            f"{name}: wrong rank: got x {shape}, need (N, *spatial, C) with one to three spatial "
+            f"axes; write x[None] if the batch axis is missing"
+        )
+    if 0 in shape[1:-1]:
+        raise ValueError(
+            f"{name}: no elements: got x {shape}, need at least one element along each spatial "
+            f"axis; feed larger inputs, or pool less before"
+        )
+    return shape[1:-1]
+
+
+# ----------------------------------------------------------------------------------- elements
+
+
+def taps(x: jax.Array, axes: Sequence[Axis], fill: float) -> list[jax.Array]:
+    """Every tap of the windows along `axes`, in row-major order, each of the output's size.
+
+    For all windows i at once, x[s i + u - low] is every s-th element of a slice. So x is cut into
+    s phases, in which the taps are plain slices; their transposes are then joined once, where
+    k strided slices would be k scatters.
+    """
+    if not axes:
+        return [x]
+    axis, *rest = axes
+    i, size, k, s, (low, _), o = axis
+    blocks = o - 1 + -(-k // s)
+    pads = [(0, 0, 0)] * x.ndim
+    pads[i] = (low, blocks * s - size - low, 0)  # a negative number crops
+    x = lax.pad(x, jnp.array(fill, x.dtype), pads)
+    x = x.reshape(*x.shape[:i], blocks, s, *x.shape[i + 1 :])
+    phases = [phase.squeeze(i + 1) for phase in jnp.split(x, s, i + 1)]
+    along = [lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k)]
+    return [tap for a in along for tap in taps(a, rest, fill)]
+
+
+def windows(x: jax.Array, axis: Axis) -> jax.Array:
+    """The elements of each window along `axis` on a new axis behind it; padding is zeros."""
+    i, k, o = axis.at, axis.window, axis.output
+    if axis.tiles:  # only to leave a rest out
+        side_by_side = lax.slice_in_dim(x, 0, o * k, axis=i)
+    else:
+        side_by_side = linear_map(x, _positions(axis), i)
+    return side_by_side.reshape(*x.shape[:i], o, k, *x.shape[i + 1 :])
+
+
+@lru_cache(maxsize=256)
+def _positions(axis):
+    positions = axis.stride * np.arange(axis.output)[:, None] + np.arange(axis.window)
+    positions = (positions - axis.padding[0]).ravel()
+    return table(axis.size, ([(i, 1)] if 0 <= i < axis.size else [] for i in positions))
+
+
+def sum_windows(x: jax.Array, axis: Axis) -> jax.Array:
+    """The sum over the windows along one axis, quick on CPU in both directions."""
+    if axis.tiles:
+        return jnp.sum(windows(x, axis), axis=axis.at + 1)
+    if axis.window <= 8:
+        return linear_map(x, _sums(axis), axis.at)
+    return native_windows(x, (axis,), 0, lax.add)
+
+
+@lru_cache(maxsize=256)
+def _sums(axis):
+    starts = axis.stride * np.arange(axis.output) - axis.padding[0]
+    rows = ([(i, 1) for i in range(a, a + axis.window) if 0 <= i < axis.size] for a in starts)
+    return table(axis.size, rows)
+
+
+def native_windows(x, axes: Sequence[Axis], initial: float, function) -> jax.Array:
+    """`lax.reduce_window` along the axes."""
+    window, stride, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
+    for axis in axes:
+        window[axis.at], stride[axis.at] = axis.window, axis.stride
+        padding[axis.at] = axis.padding
+    start = np.array(initial, x.dtype)
+    return lax.reduce_window(x, start, function, window, stride, padding)
+
+
+def along(axis: Axis, rank: int, values: np.ndarray) -> jax.Array:
+    """Shape a vector so that it broadcasts along `axis`."""
+    shape = [1] * rank
+    shape[axis.at] = -1
+    return jnp.asarray(values.reshape(shape))

@@ -1,0 +1,143 @@
+"""The table ``[augment]`` of a config: which random changes training images go through."""
+
+import typing
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from .table import PositiveFloat, PositiveInt, Table
+
+Operation = Literal[
+    "identity",
+    "shear_x",
+    "shear_y",
+    "translate_x",
+    "translate_y",
+    "rotate",
+    "brightness",
+    "color",
+    "contrast",
+    "sharpness",
+    "posterize",
+    "solarize",
+    "auto_contrast",
+    "equalize",
+]
+OPERATIONS: tuple[Operation, ...] = typing.get_args(Operation)
+GREATEST_MAGNITUDE = 30  # of an operation: 1.0 of what it can do
+
+
+def _ends(ends: list[float]) -> list[float]:
+    if not 0 < ends[0] <= ends[1]:
+        raise ValueError("should be the two ends of a range above 0, the lower one first")
+    return ends
+
+
+def _share(ends: list[float]) -> list[float]:
+    if ends[1] > 1:
+        raise ValueError("should be shares of the image's area, 1.0 at the most")
+    return ends
+
+
+Pair = Annotated[list[float], Field(min_length=2, max_length=2)]
+Range = Annotated[Pair, AfterValidator(_ends)]
+Angle = Annotated[float, Field(ge=0, lt=90)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+
+
+class Crop(Table):
+    """A part of the image, enlarged to the whole; see `training.data.augment.crop`."""
+
+    scale: Annotated[Range, AfterValidator(_share), Field(examples=[[0.5, 1.0]])]
+    ratio: Annotated[Range, Field(examples=[[0.75, 1.3333]])]
+
+
+class Affine(Table):
+    """Turned, moved, scaled and sheared; see `training.data.augment.affine`."""
+
+    degrees: Annotated[float, Field(ge=0, le=180, examples=[15.0])]
+    translate: Annotated[list[Fraction], Field(min_length=2, max_length=2, examples=[[0.1, 0.1]])]
+    scale: Annotated[Range, Field(examples=[[0.9, 1.1]])]
+    shear: Annotated[list[Angle], Field(min_length=2, max_length=2, examples=[[10.0, 10.0]])]
+
+
+class Color(Table):
+    """Other brightness, contrast, saturation and hue; see `training.data.augment.color`."""
+
+    brightness: Annotated[float, Field(ge=0, examples=[0.4])]
+    contrast: Annotated[float, Field(ge=0, examples=[0.4])]
+    saturation: Annotated[float, Field(ge=0, examples=[0.4])]
+    hue: Annotated[float, Field(ge=0, le=0.5, examples=[0.1])]
+
+
+class Policy(Table):
+    """Operations drawn from a list, RandAugment's; see `training.data.augment.randaugment`."""
+
+    count: Annotated[PositiveInt, Field(examples=[2])]
+    magnitude: Annotated[
+        Annotated[int, Field(ge=0, le=GREATEST_MAGNITUDE)] | Literal["random"], Field(examples=[9])
+    ]
+    operations: Annotated[list[Operation], Field(min_length=1)] = Field(
+        default_factory=lambda: list(OPERATIONS)
+    )
+
+
+class Cutout(Table):
+    """A square without content; see `training.data.augment.cutout`."""
+
+    size: Annotated[PositiveInt, Field(examples=[8])]
+
+
+class Mixup(Table):
+    """Weighted means of two images; see `training.data.augment.mixup`."""
+
+    alpha: Annotated[PositiveFloat, Field(examples=[0.2])]
+
+
+class Cutmix(Table):
+    """A box out of another image; see `training.data.augment.mixup`."""
+
+    alpha: Annotated[PositiveFloat, Field(examples=[1.0])]
+    probability: Annotated[float, Field(gt=0, le=1, examples=[0.5])]
+
+
+class Augment(Table):
+    """Random changes of training images, in this order; see `training.data.augment`."""
+
+    flip: bool | Literal["alternating"] = False
+    shift: Annotated[int, Field(ge=0, lt=2**15)] = 0
+    edge: Literal["zero", "reflect"] = "zero"
+    crop: Crop | None = None
+    affine: Affine | None = None
+    policy: Policy | None = None
+    color: Color | None = None
+    cutout: Cutout | None = None
+    mixup: Mixup | None = None
+    cutmix: Cutmix | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self):
+        if not self.model_fields_set:
+            raise ValueError(
+                "says nothing; write flip = true, shift = 4 or another, or leave it out"
+            )
+        if self.edge != "zero" and not self.shift:
+            raise ValueError(
+                "edge says what a shift lets in: write shift = 4, say, or leave it out"
+            )
+        return self
+
+    def unfit_for(self, task: str) -> str | None:
+        """What of it makes no sense for a task, and why."""
+        if self.mixup and task == "segmentation":
+            return (
+                "augment.mixup would make pixels of two classes, and a mask has one for each; "
+                "write augment.cutmix, or leave it out"
+            )
+        mixes = [name for name in ("mixup", "cutmix") if getattr(self, name)]
+        if mixes and task == "embedding":
+            return (
+                f"augment.{mixes[0]} would make images of two classes, and pairs and triplets are "
+                "of images with one class each; leave it out"
+            )
+        return None

@@ -1,0 +1,79 @@
+"""Tables of a config that are derived from the signatures of functions.
+
+A keyword is written down once: as the function has it.
+"""
+
+import inspect
+import types
+import typing
+from collections import abc
+from collections.abc import Callable, Iterable
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import Field, create_model, model_validator
+
+from ..optim.schedules.common import PART
+from ..optim.schedules.join import is_part, parts_of
+from .table import Duration, Table
+
+
+def table(
+    tag: str, name: str, function: Callable[..., Any], *, explicit: bool = False, **more: Any
+) -> type[Table]:
+    """The table of `function`'s keywords, told apart from others by ``tag = name``.
+
+    Where it is `explicit`, defaults are only suggested: a config hides no number that decides
+    the result. The function is called to see whether it takes the values.
+    """
+    hints = typing.get_type_hints(function, include_extras=True)
+    fields: dict[str, Any] = {tag: (Literal[name], ...)}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in _SUPPLIED:
+            continue
+        default = parameter.default
+        if default is inspect.Parameter.empty:
+            default = ...
+        elif explicit:
+            default = Field(examples=[default])
+        fields[parameter.name] = (_writable(hints[parameter.name]), default)
+    summary = (inspect.getdoc(function) or "").partition("\n")[0]
+    check: Any = model_validator(mode="after")(_accepted_by(function))
+    base: type[Table] = type(name, (Table,), {"check": check})
+    return create_model(name, __base__=base, __doc__=summary, **(fields | more))
+
+
+def _accepted_by(function: Callable[..., Any]) -> Callable[[Any], Any]:
+    keywords, parts = inspect.signature(function).parameters.keys(), parts_of(function)
+
+    def check(self: Any) -> Any:
+        written = {k: getattr(self, k) for k in type(self).model_fields if k in keywords}
+        if not any(_has_text(written[key]) for key in parts):  # else once the run's length is known
+            function(**{k: v for k, v in _SUPPLIED.items() if k in keywords}, **written)
+        return self
+
+    return check
+
+
+def _has_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and any(map(_has_text, value)))
+
+
+# Given by the program, not by the config; here with values to try a function on.
+_SUPPLIED = {"classes": 10, "peak": 1.0, "steps": 100}
+
+
+def _writable(hint: Any) -> Any:
+    """The part of a type that TOML can write: a union without its callables, parts of a run."""
+    if PART in getattr(hint, "__metadata__", ()):
+        return float | Duration
+    if is_part(hint):
+        return list[float | Duration]
+    if typing.get_origin(hint) not in (Union, types.UnionType):
+        return hint
+    arms = typing.get_args(hint)
+    return Union[tuple(a for a in arms if typing.get_origin(a) is not abc.Callable)]  # noqa: UP007
+
+
+def choice(tag: str, tables: Iterable[type[Table]]) -> Any:
+    """The type of a table that is one of `tables`, told apart by the key `tag`."""
+    return Annotated[Union[tuple(tables)], Field(discriminator=tag)]  # noqa: UP007

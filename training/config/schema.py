@@ -1,0 +1,518 @@
+"""The experiment as one TOML file: its schema, and errors a person can act on.
+
+The tables of the parts that a config names (architectures, layers, optimizers, schedules) are
+derived from the signatures of the functions themselves, so a keyword is written down once. What
+a function gives no default must be stated; everything that is wrong is reported at once.
+"""
+
+import re
+import tomllib
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Optional, Union
+
+import tomli_w
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from ...model import ARCHITECTURES, LAYERS
+from ..common.text import plain_line
+from ..optim.optimizer import OPTIMIZERS
+from .augment import Augment
+from .errors import ConfigError, did_you_mean, problems
+from .from_signature import choice, table
+from .precision import Averages, Precision
+from .schedule import SCHEDULE_TABLES
+from .sweep import GridSweep, RandomSweep, Records
+from .table import Duration, Length, PositiveFloat, PositiveInt, Table
+
+Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
+
+
+def _whole(value: Any) -> Any:
+    if isinstance(value, (bool, float)):  # True and 1.0 are equal to 1
+        raise ValueError("should be 1 or 3")
+    return value
+
+
+Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
+Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
+Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
+
+
+class Digits(Table):
+    """The 1,797 handwritten digits, 8x8, that ship inside scikit-learn."""
+
+    source: Literal["digits"]
+    validation: Share
+    test: Share
+
+
+class Idx(Table):
+    """A folder of MNIST-style IDX files, plain or .gz."""
+
+    source: Literal["idx"]
+    path: str
+    validation: Share
+
+
+class Cifar(Table):
+    """The binary version of CIFAR-10 or CIFAR-100, as a folder or as it came."""
+
+    channels: ClassVar[int] = 3
+    source: Literal["cifar"]
+    path: str
+    validation: Share
+
+
+class Folder(Table):
+    """Pictures in one folder a class, with or without train/ and test/ above; or an archive."""
+
+    source: Literal["folder"]
+    path: str
+    channels: Channels
+    validation: Share
+    test: Share = 0
+    size: Size | None = None
+    stream: bool = False
+    workers: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _streamed_in_whole(self):
+        if self.stream and self.size is None:
+            raise ValueError("stream = true needs the size of all pictures, e.g. size = [224, 224]")
+        if self.workers is not None and not self.stream:
+            raise ValueError("workers decode where stream = true; write that, or leave them out")
+        return self
+
+
+class Npz(Table):
+    """One .npz file: x_train, y_train, x_test, y_test; or images, labels."""
+
+    source: Literal["npz"]
+    path: str
+    validation: Share
+    test: Share = 0
+
+
+class Masks(Table):
+    """Pictures in one folder, a mask of each in another; see `data.load_masks`."""
+
+    source: Literal["masks"]
+    path: str
+    images: Annotated[str, Field(min_length=1, examples=["images"])]
+    masks: Annotated[str, Field(min_length=1, examples=["masks"])]
+    values: Literal["classes", "instances"]
+    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    size: Size
+    channels: Channels
+    validation: Share
+    test: Share
+
+
+class Input(Table):
+    """What the network sees: images brought to `size`, then normalised per channel.
+
+    "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts
+    the mean alone, of values in 0..255, for networks whose first weights are as small as AlexNet's.
+    """
+
+    size: Size
+    fit: Literal["pad", "resize"]
+    normalize: Literal["standard", "mean"] = "standard"
+
+
+class SoftmaxCrossEntropy(Table):
+    """See `ops.softmax_cross_entropy`."""
+
+    name: Literal["softmax_cross_entropy"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
+
+
+class MSE(Table):
+    """See `ops.mse`; the target is the one-hot label, smoothed as `ops.smooth_labels` does."""
+
+    name: Literal["mse"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class CrossEntropyDice(Table):
+    """The cross-entropy of pixels plus `dice` times `ops.dice` of the classes' probabilities."""
+
+    name: Literal["cross_entropy_dice"]
+    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
+    dice: Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class Contrastive(Table):
+    """See `ops.contrastive`; over all pairs of a batch, half the weight on those of one class."""
+
+    name: Literal["contrastive"]
+    margin: Annotated[float, Field(gt=0, examples=[1.0])]
+
+
+class TripletBatchHard(Table):
+    """See `ops.triplet_batch_hard`."""
+
+    name: Literal["triplet_batch_hard"]
+    margin: Annotated[float, Field(gt=0, examples=[0.2])]
+
+
+class TripletSemiHard(Table):
+    """See `ops.triplet_semi_hard`."""
+
+    name: Literal["triplet_semi_hard"]
+    margin: Annotated[float, Field(gt=0, examples=[0.2])]
+
+
+class Training(Table):
+    """How long, in what batches, and how often to look."""
+
+    batch_size: PositiveInt
+    epochs: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    steps: PositiveInt | None = None
+    length: Length | None = None
+    evaluate_every: Duration = "1 epoch"
+    log_every: PositiveInt = 50
+    skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    accumulate: PositiveInt = 1
+
+    @model_validator(mode="after")
+    def _one_length(self):
+        if self.epochs is None and self.steps is None and self.length is None:
+            raise ValueError(
+                "needs epochs, steps or length (of several, what ends first), e.g. epochs = 4"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _whole_parts(self):
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate = {self.accumulate} should divide batch_size = {self.batch_size}: "
+                "it cuts a batch into so many equal parts"
+            )
+        return self
+
+
+class Checkpoints(Table):
+    """Which checkpoints to keep beside the best; see `training.loop.checkpointing`."""
+
+    keep_last: PositiveInt = 2
+    keep_every: Duration | None = None
+
+
+def _expression(text: str) -> str:
+    if not text:
+        raise ValueError('should be a regular expression such as "stem/.*"')
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f'should be a regular expression such as "stem/.*" ({error})') from None
+    return text
+
+
+Expression = Annotated[str, AfterValidator(_expression)]
+
+
+class Group(Table):
+    """Parameters with settings of their own, by the whole path; see `training.param_groups`."""
+
+    match: Expression
+    learning_rate_scale: PositiveFloat | None = None
+    weight_decay: Annotated[float, Field(ge=0)] | None = None
+    frozen: bool | None = None
+
+    @model_validator(mode="after")
+    def _states_something(self):
+        if self.model_fields_set == {"match"}:
+            raise ValueError("needs learning_rate_scale, weight_decay or frozen beside match")
+        return self
+
+
+class InitFrom(Table):
+    """The first parameters out of a run or a file of weights; see `training.initialize`."""
+
+    path: str
+    checkpoint: Literal["best", "last"] = "best"
+    into: str | None = None
+    match: Expression | None = None
+    skip: Expression | None = None
+
+
+Metric = Literal[
+    "accuracy", "mean_iou", "pixel_accuracy", "recall_at_1", "recall_at_5", "auc", "loss"
+]
+
+
+class Stop(Table):
+    """When to stop before the end; see `training.loop.early_stopping`."""
+
+    metric: Metric = "accuracy"  # of another task, its first figure in `FIGURES`
+    target: float | None = None
+    patience: PositiveInt | None = None
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    min_update: PositiveFloat | None = None
+
+    @model_validator(mode="after")
+    def _target_can_be_reached(self):
+        if self.metric != "loss" and self.target is not None and not 0 <= self.target <= 1:
+            raise ValueError(f"target {self.metric} should lie in [0, 1], e.g. target = 0.99")
+        return self
+
+
+Devices = PositiveInt | Literal[-1, "all"]
+
+
+class Mesh(Table):
+    """How many devices share in what, see `training.distributed.sharding`; -1, "all": the rest."""
+
+    data: Devices = 1
+    fsdp: Devices = 1
+    spatial: Devices = 1
+    towers: Devices = 1
+
+    @model_validator(mode="after")
+    def _one_takes_the_rest(self):
+        rest = [axis for axis in type(self).model_fields if getattr(self, axis) in (-1, "all")]
+        if len(rest) > 1:
+            raise ValueError(
+                f'{" and ".join(rest)} are "all": one alone can take the devices that are left'
+            )
+        return self
+
+
+_LAYER_TABLES = choice("type", [table("type", n, f) for n, f in LAYERS.items()])
+
+
+class Layers(Table):
+    """A network spelled out layer by layer."""
+
+    layers: Annotated[list[_LAYER_TABLES], Field(min_length=1)]  # type: ignore[valid-type]
+
+
+_NAMED = {n: table("name", n, f) for n, f in ARCHITECTURES.items()}
+
+
+def _model_tag(value: Any) -> str | None:
+    """Which of the model tables is meant; None is reported as an unknown name."""
+    if not isinstance(value, dict):
+        return getattr(value, "name", "layers")
+    return value.get("name", "layers" if "layers" in value else None)
+
+
+_Model = Annotated[
+    Union[(*(Annotated[t, Tag(n)] for n, t in _NAMED.items()), Annotated[Layers, Tag("layers")])],
+    Discriminator(_model_tag),
+]
+# Beside every optimizer; its learning rate is the schedule's peak.
+_BESIDE: dict[str, Any] = {
+    "learning_rate": (PositiveFloat, ...),
+    "clip_norm": (Optional[PositiveFloat], None),  # noqa: UP045
+    "clip_value": (Optional[PositiveFloat], None),  # noqa: UP045
+    "groups": (list[Group], []),
+}
+_OPTIMIZERS = [table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
+
+
+_Loss = (
+    SoftmaxCrossEntropy | MSE | CrossEntropyDice | Contrastive | TripletBatchHard | TripletSemiHard
+)
+# What fits a task: its losses, and the figures that it can stop by, first the one it does stop by.
+LOSSES = {
+    "classification": ("softmax_cross_entropy", "mse"),
+    "segmentation": ("softmax_cross_entropy", "cross_entropy_dice"),
+    "embedding": ("contrastive", "triplet_batch_hard", "triplet_semi_hard"),
+}
+FIGURES = {
+    "classification": ("accuracy", "loss"),
+    "segmentation": ("mean_iou", "pixel_accuracy", "loss"),
+    "embedding": ("recall_at_1", "recall_at_5", "auc", "loss"),
+}
+
+
+class Config(Table):
+    """One experiment."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    task: Literal["classification", "segmentation", "embedding"] = "classification"
+    data: Annotated[Digits | Idx | Cifar | Folder | Npz | Masks, Field(discriminator="source")]
+    input: Input
+    augment: Augment | None = None
+    model: _Model  # type: ignore[valid-type]
+    loss: Annotated[_Loss, Field(discriminator="name")]
+    optimizer: choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
+    schedule: choice("name", SCHEDULE_TABLES)  # type: ignore[valid-type]
+    training: Training
+    ema: Averages | None = None
+    precision: Precision | None = None
+    stop: Stop = Stop()
+    checkpoints: Checkpoints = Checkpoints()
+    init_from: InitFrom | None = None
+    records: Records = Records()
+    sweep: Annotated[GridSweep | RandomSweep, Field(discriminator="method")] | None = None
+    mesh: Mesh | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _stop_by_the_first_figure(cls, raw: Any) -> Any:
+        stop = raw.get("stop", {}) if isinstance(raw, dict) else None
+        task = raw.get("task") if isinstance(raw, dict) else None
+        if not (isinstance(stop, dict) and isinstance(task, str) and task in FIGURES):
+            return raw
+        return raw | {"stop": {"metric": FIGURES[task][0]} | stop}
+
+    @model_validator(mode="after")
+    def _parts_fit_the_task(self):
+        task, loss, metric = self.task, self.loss.name, self.stop.metric
+        if (self.data.source == "masks") != (task == "segmentation"):
+            labels = "masks" if self.data.source == "masks" else "classes"
+            fitting = '"segmentation"' if labels == "masks" else '"classification" or "embedding"'
+            raise ValueError(
+                f'{self.data.source!r} is data with {labels}: need task = {fitting}; got "{task}"'
+            )
+        if loss not in LOSSES[task]:
+            raise ValueError(
+                f'{loss!r} is no loss for task = "{task}"; need one of {_listed(LOSSES[task])}'
+            )
+        if task == "embedding" and self.training.accumulate > 1:
+            raise ValueError(
+                f"{loss!r} compares the images of a whole batch: training.accumulate would compare "
+                "those of its parts alone; leave it out, or write a smaller training.batch_size"
+            )
+        if metric not in FIGURES[task]:
+            raise ValueError(
+                f'the metric to stop by is {metric!r}, which is no figure of task = "{task}"; '
+                f"need one of {_listed(FIGURES[task])}"
+            )
+        if self.augment and (why := self.augment.unfit_for(task)):
+            raise ValueError(f'{why}; got task = "{task}"')
+        return self
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
+    """Read and validate a config.
+
+    Args:
+        source: a file, or the name of a shipped config.
+        overrides: ``a.b=value`` each, the value as TOML writes it (a bare word is a string).
+
+    Raises:
+        ConfigError: names the file, and every key that is wrong with its remedy.
+    """
+    where, text = read_source(source)
+    try:
+        raw = tomllib.loads(text)
+    except RecursionError:
+        raise ConfigError(f"{where}: not valid TOML: brackets within too many brackets") from None
+    except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
+        raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
+    for override in overrides:
+        _override(raw, override)
+    return validate(raw, where)
+
+
+def load_mesh(overrides: Sequence[str]) -> Mesh:
+    """The ``[mesh]`` that overrides such as ``mesh.data=4`` make by themselves.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    return load_config("lenet5-digits", overrides).mesh or Mesh()
+
+
+_MOST_LINES = 20
+
+
+def validate(raw: dict[str, Any], where: str) -> Config:
+    """The config that `raw` describes; `where` names it in errors."""
+    try:
+        return Config.model_validate(raw)
+    except ValidationError as error:
+        lines = problems(error, raw, Config)
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
+        raise ConfigError("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
+
+
+def to_toml(config: Config) -> str:
+    """The config with every default written out, as TOML that `load_config` reads."""
+    return tomli_w.dumps(config.model_dump(exclude_none=True))
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a config, for editors."""
+    return Config.model_json_schema()
+
+
+def shipped_configs() -> dict[str, str]:
+    """The text of every config that is installed with convax, by name."""
+    folder = resources.files("convax.configs")
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def read_source(source: str | Path) -> tuple[str, str]:
+    """The name and the text of a config file or a shipped config."""
+    shipped = shipped_configs()
+    if str(source) in shipped:
+        return str(source), shipped[str(source)]
+    path = Path(source)
+    try:
+        return str(path), path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        near = did_you_mean(str(source), shipped)
+        raise ConfigError(
+            f"{source}: no such file or shipped config{near}; `convax configs` lists them"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
+        raise ConfigError(f"{source}: cannot be read as a config: {reason}") from None
+
+
+def _override(raw: dict[str, Any], override: str) -> None:
+    """Put one ``a.b=value`` into `raw`."""
+    path, equals, text = override.replace("\n", " ").partition("=")
+    keys = [key.strip() for key in path.split(".")]
+    where = f"--set {plain_line(override, 200)}"
+    if not equals or not all(keys):
+        raise ConfigError(f"{where}: write --set key=value, e.g. --set training.epochs=2")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except (ValueError, RecursionError):
+        value = text.strip()
+    put(raw, keys, value, where)
+
+
+def put(raw: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:
+    """Put a value into a config as it was read, at the end of a path of keys and indices.
+
+    Raises:
+        ConfigError: the path leads through something that is no table; `where` names it.
+    """
+    table: Any = raw
+    for depth, key in enumerate(keys):
+        index: Any = key
+        if isinstance(table, list):
+            if not (key.isdecimal() and len(key) < 10 and int(key) < len(table)):
+                shown = plain_line(key, 80)
+                raise ConfigError(f"{where}: {shown!r} is not an index below {len(table)}")
+            index = int(key)
+        elif not isinstance(table, dict):
+            raise ConfigError(f"{where}: {keys[depth - 1]!r} is a value, not a table")
+        if depth == len(keys) - 1:
+            table[index] = value
+        else:
+            table = table.setdefault(index, {}) if isinstance(table, dict) else table[index]

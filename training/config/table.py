@@ -1,0 +1,60 @@
+"""What every table of a config is made of: strictness, and the types of numbers and durations."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from ..common.duration import parse_duration
+
+
+class Table(BaseModel):
+    """A TOML table: no unknown keys, no silent conversions, no NaN."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _numbers_fit(self):
+        for name in type(self).model_fields:
+            for number in _numbers(getattr(self, name)):
+                if isinstance(number, int) and abs(number) >= 2**63:
+                    raise ValueError(f"{name} should have 64 bits at most, as TOML has it")
+                if number and not _LEAST <= abs(number) <= _MOST:
+                    raise ValueError(
+                        f"{name} should be a number that float32 holds: 0, or from {_LEAST:.1g} to "
+                        f"{_MOST:.1g} in size; got {number}"
+                    )
+        return self
+
+
+_LEAST, _MOST = 1.2e-38, 3.4e38  # float32's smallest normal number and its largest
+
+
+def _numbers(value: Any) -> Iterator[int | float]:
+    """The numbers in a value that is no table."""
+    if isinstance(value, list):
+        for item in value:
+            yield from _numbers(item)
+    elif isinstance(value, (int, float)):
+        yield value
+
+
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+
+
+def _duration(text: str) -> str:
+    parse_duration(text)
+    return text
+
+
+Duration = Annotated[str, AfterValidator(_duration)]
+
+
+def _length(text: str) -> str:
+    if parse_duration(text)[1] == "%":
+        raise ValueError('should be a length such as "4 epochs", "500 steps" or "50000 examples"')
+    return text
+
+
+Length = Annotated[str, AfterValidator(_length)]

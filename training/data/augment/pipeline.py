@@ -1,0 +1,119 @@
+"""The operations of ``[augment]``, one after the other, as one function of a batch."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ...config.augment import Augment
+from ...config.errors import ConfigError
+from ..preprocess import Preprocessing
+from .affine import affine
+from .color import color
+from .crop import crop
+from .cutout import cutout
+from .flip import alternating, flip
+from .mixup import mix, mixed_targets
+from .randaugment import policy
+from .translate import shift
+
+Augmentation: TypeAlias = Callable[..., tuple[Array, Array]]
+
+
+def make_augmentation(
+    spec: Augment | None, preprocessing: Preprocessing, *, classes: int, examples: int
+) -> Augmentation | None:
+    """``augment(key, x, targets, *, images, step) -> (x, targets)``; None where a config has none.
+
+    Args:
+        spec: the table ``[augment]``.
+        preprocessing: how images in [0, 1] became the network's input.
+        classes: how many there are.
+        examples: how many training images there are: of which epoch a step is.
+
+    Raises:
+        ConfigError: the saturation or hue of grey images, or more images than can be counted.
+    """
+    if spec is None:
+        return None
+    _check(spec, len(preprocessing.mean), examples)
+    return partial(
+        augment, spec=spec, preprocessing=preprocessing, classes=classes, examples=examples
+    )
+
+
+def augment(
+    key: Array,
+    x: Array,
+    targets: Array,
+    *,
+    images: Array,
+    step: Array,
+    spec: Augment,
+    preprocessing: Preprocessing,
+    classes: int,
+    examples: int,
+) -> tuple[Array, Array]:
+    """See `make_augmentation`. No operation draws other numbers because of another one.
+
+    Args:
+        key: a PRNG key, of this step alone.
+        x: ``(N, H, W, C)``, the network's input.
+        targets: ``(N,)`` labels, or ``(N, H, W)`` masks.
+        images: ``(N, ...)``, the images as they are stored, by which one is known again.
+        step: (), how many steps were taken before.
+        spec, preprocessing, classes, examples: as for `make_augmentation`.
+
+    Returns:
+        x, of the same shape and dtype; and the targets, which are probabilities ``(N, K)`` if
+        labels were mixed.
+    """
+    for_flip, for_shift = jax.random.split(key)
+    for_crop, for_affine, for_policy, for_color, for_cutout, for_mix = (
+        jax.random.fold_in(key, i) for i in range(2, 8)
+    )
+    masks = targets if targets.ndim == 3 else None
+    if spec.flip:
+        coin = jax.random.bernoulli(for_flip, shape=(len(x),))
+        coin = alternating(images, step, examples) if spec.flip == "alternating" else coin
+        x, masks = flip(x, masks, coin)
+    if spec.shift:
+        x, masks = shift(for_shift, x, masks, furthest=spec.shift, edge=spec.edge)
+    if spec.crop:
+        x, masks = crop(for_crop, x, masks, **dict(spec.crop))
+    if spec.affine:
+        x, masks = affine(for_affine, x, masks, **dict(spec.affine))
+    if spec.policy or spec.color:
+        mean, std = (
+            jnp.array(v, jnp.float32).reshape(1, 1, 1, -1)
+            for v in (preprocessing.mean, preprocessing.std)
+        )
+        unit = jnp.clip(x.astype(jnp.float32) * std + mean, 0, 1)
+        if spec.policy:
+            unit, masks = policy(for_policy, unit, masks, mean, **dict(spec.policy))
+        if spec.color:
+            unit = color(for_color, unit, **dict(spec.color))
+        x = ((unit - mean) / std).astype(x.dtype)
+    if spec.cutout:
+        x, masks = cutout(for_cutout, x, masks, size=spec.cutout.size)
+    if spec.mixup or spec.cutmix:
+        x, masks, share = mix(for_mix, x, masks, mixup=spec.mixup, cutmix=spec.cutmix)
+        if masks is None:
+            targets = mixed_targets(targets, share, classes)
+    return x, targets if masks is None else masks
+
+
+def _check(spec: Augment, channels: int, examples: int) -> None:
+    """What the config cannot see without the data."""
+    for name in ("saturation", "hue") if spec.color and channels == 1 else ():
+        if getattr(spec.color, name):
+            raise ConfigError(
+                f"augment.color.{name}: images of one channel have no {name}; write {name} = 0.0"
+            )
+    if spec.flip == "alternating" and examples >= 2**15 * 2**15:
+        raise ConfigError(
+            f"augment.flip: epochs of {examples} images cannot be counted; write flip = true"
+        )

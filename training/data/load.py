@@ -1,0 +1,140 @@
+"""From the ``[data]`` table of a config to a dataset."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from ..common.text import plain_line
+from .archive import ARCHIVES
+from .cifar import load_cifar
+from .dataset import Dataset, split
+from .digits import load_digits
+from .errors import DataError
+from .fetch import DATASETS, default_directory
+from .folder import load_folder
+from .idx import load_idx
+from .masks import Values, load_masks
+from .npz import load_npz
+
+PACKED = ("folder", "masks")  # the sources that read archives in place of folders
+
+
+def load(
+    source: str,
+    *,
+    path: str | None = None,
+    size: Sequence[int] | None = None,
+    channels: int | None = None,
+    stream: bool = False,
+    workers: int | None = None,
+    images: str = "images",
+    masks: str = "masks",
+    values: Values = "classes",
+    classes: Sequence[str] = (),
+    validation: int | float = 0,
+    test: int | float = 0,
+    seed: int,
+    beside: Path | None = None,
+) -> Dataset:
+    """Read a dataset and split it.
+
+    Args:
+        source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
+            (`load_folder`), "npz" (`load_npz`) or "masks" (`load_masks`).
+        path: where it is (see `locate`); not for "digits".
+        size, channels: how "folder" and "masks" read their pictures, colour by default. The other
+            sources are arrays, which keep their own.
+        stream, workers: see `load_folder`.
+        images, masks, values, classes: see `load_masks`.
+        validation, test: how much to set aside, see `split`.
+        seed: of the split.
+        beside: see `locate`.
+
+    Raises:
+        DataError: what `locate`, the source's function or `split` raise.
+
+    Example:
+        >>> digits = load("digits", validation=0.1, test=0.2, seed=0)
+        >>> [len(part.labels) for part in digits[:3]]
+        [1258, 180, 359]
+    """
+    readers: dict[str, Callable[[Path], Dataset]] = {
+        "idx": load_idx,
+        "cifar": load_cifar,
+        "folder": lambda found: load_folder(
+            found, size=size, channels=channels or 3, stream=stream, workers=workers
+        ),
+        "npz": load_npz,
+        "masks": lambda found: load_masks(
+            found,
+            images=images,
+            masks=masks,
+            values=values,
+            classes=classes,
+            size=size or (),
+            channels=channels or 3,
+        ),
+    }
+    if source == "digits":
+        dataset = load_digits()
+    elif source not in readers:
+        known = ", ".join(("digits", *readers))
+        raise DataError(f"data.source: got {source!r}, need one of {known}")
+    elif path is None:
+        raise DataError(f"data.path: missing; source = {source!r} needs one")
+    else:
+        dataset = readers[source](locate(path, beside=beside, packed=source in PACKED))
+    return split(dataset, validation=validation, test=test, seed=seed)
+
+
+def locate(path: str, *, beside: Path | None, packed: bool = False) -> Path:
+    """The file or folder that a config means by `path`.
+
+    An absolute path is itself. Any other is looked for beside the config, then in the current
+    directory, then in `default_directory`.
+
+    Args:
+        path: as the config has it; ``~`` is the home directory.
+        beside: the config file's folder, where it has one.
+        packed: whether an archive of that name will do: ``path.zip``, ``path.tar.gz``.
+
+    Raises:
+        DataError: it is in none of these places; for a dataset that `fetch` knows, the message
+            says how to get it.
+    """
+    tried = []
+    for candidate in _candidates(at_home(path), beside):
+        endings = ("", *ARCHIVES) if packed and candidate.name else ("",)
+        for found in (candidate.parent / (candidate.name + ending) for ending in endings):
+            if is_there(found):
+                return found
+        tried.append(str(candidate))
+    name = Path(path).name
+    remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else "correct data.path"
+    where = plain_line(", ".join(tried))
+    raise DataError(f"data.path: {plain_line(path, 200)} is not there: tried {where}; {remedy}")
+
+
+def is_there(path: Path) -> bool:
+    """Whether a path names something; one that the system refuses as a name does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def at_home(path: str) -> Path:
+    """A path with ``~`` and ``~user`` replaced; left as it is where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
+
+
+def _candidates(path: Path, beside: Path | None) -> Iterator[Path]:
+    if path.is_absolute():
+        yield path
+        return
+    if beside is not None:
+        yield beside / path
+    yield Path.cwd() / path
+    yield default_directory() / path

@@ -1,0 +1,142 @@
+"""From stored pictures to what the network sees: inside the jitted step, the same everywhere."""
+
+import math
+from typing import Any, Literal, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+# By its name: what jax2onnx puts in the place of `jax.image.resize` knows no batch of any size.
+from jax.image import resize
+
+from ..config.schema import ConfigError, Input
+from . import IGNORED, Split, Streamed
+
+LOOKED_AT = 2000  # of images in files, how many their mean and deviation are measured on
+AT_ONCE = 200  # and how many in one go
+
+
+class Preprocessing(NamedTuple):
+    """How images become the network's input; part of what a trained network is.
+
+    Attributes:
+        size: ``(H, W)`` of the network's input.
+        fit: "pad" centres the image on black (zero), "resize" interpolates bilinearly.
+        mean, std: per channel, of images scaled to [0, 1].
+    """
+
+    size: tuple[int, int]
+    fit: Literal["pad", "resize"]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
+        """The inverse of ``_asdict`` after a round through JSON."""
+        size, mean, std = (tuple(values[key]) for key in ("size", "mean", "std"))
+        return cls(size, values["fit"], mean, std)
+
+
+def measure(split: Split, spec: Input) -> Preprocessing:
+    """The preprocessing that a config asks for, with the statistics of these images.
+
+    Of `Streamed` images it is the statistics of `LOOKED_AT`, or a few less, spread evenly.
+
+    Raises:
+        ConfigError: the images do not fit into the padded size.
+    """
+    height, width = split.images.shape[1:3]
+    size = (spec.size[0], spec.size[1])
+    if spec.fit == "pad" and (height > size[0] or width > size[1]):
+        raise ConfigError(
+            f"input.size: images of {height}x{width} cannot be padded to {size[0]}x{size[1]}; "
+            'write a larger input.size, or input.fit = "resize"'
+        )
+    # Exact integer sums over the 256 values of a byte: quick, and the same on every machine.
+    mean, std = [], []
+    for counts in _histograms(split.images):
+        values = np.arange(256) / 255
+        average = float((counts * values).sum() / counts.sum())
+        variance = float((counts * (values - average) ** 2).sum() / counts.sum())
+        mean.append(average)
+        # A constant channel has no scale; what rounding leaves of its variance is not one.
+        std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
+    if spec.normalize == "mean":
+        std = [1 / 255] * len(std)  # (x - mean) * 255, x in [0, 1]
+    return Preprocessing(size, spec.fit, tuple(mean), tuple(std))
+
+
+def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
+    """How often each value occurs in each channel, ``(C, 256)``."""
+    if isinstance(images, Streamed):
+        images = images[:: math.ceil(len(images) / LOOKED_AT)]
+    counts = np.zeros((images.shape[-1], 256), np.int64)
+    for start in range(0, len(images), AT_ONCE):
+        part = np.asarray(images[start : start + AT_ONCE])
+        counts += [
+            np.bincount(channel, minlength=256) for channel in part.reshape(-1, part.shape[-1]).T
+        ]
+    return counts
+
+
+def preprocess(images: Array, spec: Preprocessing) -> Array:
+    """Images as the network's input.
+
+    Args:
+        images: ``(N, H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
+
+    Returns:
+        ``(N, *spec.size, C)`` float32, normalised: ``(x - mean) / std``.
+    """
+    x = images.astype(jnp.float32)
+    if images.dtype == jnp.uint8:
+        x = x / 255
+    N, H, W, C = x.shape
+    if spec.fit == "resize":
+        x = resize(x, (N, *spec.size, C), "linear")
+    else:
+        rows, columns = _padding(spec, H, W)
+        x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
+    mean, std = (jnp.array(v, jnp.float32).reshape(1, 1, 1, C) for v in (spec.mean, spec.std))
+    return (x - mean) / std
+
+
+def preprocess_masks(masks: Array, spec: Preprocessing) -> Array:
+    """Masks as they belong to the preprocessed images.
+
+    Args:
+        masks: ``(N, H, W)``, uint8.
+
+    Returns:
+        ``(N, *spec.size)`` uint8: resized to the nearest pixel, or padded with pixels that are
+        ignored.
+    """
+    N, H, W = masks.shape
+    if spec.fit == "resize":
+        return resize(masks, (N, *spec.size), "nearest")
+    rows, columns = _padding(spec, H, W)
+    return jnp.pad(masks, ((0, 0), rows, columns), constant_values=IGNORED)
+
+
+def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...]) -> Array:
+    """Maps over the preprocessed images, brought back onto the images as they were.
+
+    Args:
+        maps: ``(N, *spec.size, K)``, floating point.
+        image_shape: ``(H, W, ...)`` of the images.
+
+    Returns:
+        ``(N, H, W, K)``: without the padding, or resized bilinearly.
+    """
+    H, W = image_shape[:2]
+    if spec.fit == "resize":
+        return resize(maps, (maps.shape[0], H, W, maps.shape[-1]), "linear")
+    (top, _), (left, _) = _padding(spec, H, W)
+    return maps[:, top : top + H, left : left + W]
+
+
+def _padding(spec: Preprocessing, H: int, W: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """How much is added above and below, left and right."""
+    top, left = (spec.size[0] - H) // 2, (spec.size[1] - W) // 2
+    return (top, spec.size[0] - H - top), (left, spec.size[1] - W - left)

@@ -1,0 +1,234 @@
+"""Several processes as one run: how they find each other, agree, and notice that one is gone.
+
+Every process runs the same program on the same config and data, and holds some of the devices of
+one mesh (`training.distributed.sharding`). JAX's own runtime does the rest. What the clock, a
+signal or the file system decides is not the same everywhere, so it is agreed upon here: process 0
+sets the pace and writes the run directory, and a signal to one is a signal to all.
+"""
+
+import re
+import shlex
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
+
+from ..run import checkpoint
+from ..run.directory import Run, RunError
+
+AGREED = "all processes know of this error"
+
+
+class ProcessError(RuntimeError):
+    """Processes cannot find each other, or another one could not go on; one line."""
+
+
+class LostProcessError(RuntimeError):
+    """Another process is gone; one line that says how to continue."""
+
+
+class Place(NamedTuple):
+    """Where processes meet, how many they are, and which one this is."""
+
+    coordinator: str | None = None  # HOST:PORT of process 0
+    processes: int | None = None
+    process_id: int | None = None
+
+
+def start(place: Place, *, heartbeat: int, patience: int) -> None:
+    """Join the other processes, before JAX is used for anything else.
+
+    Args:
+        place: what is None is found by JAX: under SLURM, Open MPI, on Kubernetes and Cloud TPU.
+        heartbeat: seconds without a sign of life after which a process counts as dead.
+        patience: seconds to wait for the others at the beginning.
+
+    Raises:
+        ProcessError: not all of it is known, or the others did not come.
+    """
+    if place.coordinator is not None and place.process_id != 0:
+        _reach(place.coordinator, patience)
+    # Its handler of SIGTERM would take the place of ours, which saves.
+    jax.config.update("jax_enable_preemption_service", False)
+    try:
+        jax.distributed.initialize(
+            *place,
+            initialization_timeout=patience,
+            heartbeat_timeout_seconds=heartbeat,
+            shutdown_timeout_seconds=max(patience, heartbeat),
+        )
+    except ValueError as error:
+        raise ProcessError(
+            f"--distributed: {_first_line(error)}; nothing here tells the processes apart: give "
+            "--coordinator HOST:PORT --processes N --process-id I"
+        ) from None
+    except RuntimeError as error:
+        raise ProcessError(f"the processes did not meet: {_first_line(error)}") from None
+
+
+def _reach(coordinator: str, patience: int) -> None:
+    """Wait for process 0 to be there: JAX itself would end this process with a stack trace."""
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ProcessError(f"--coordinator: got {coordinator!r}, need HOST:PORT of process 0")
+    end = time.monotonic() + patience
+    while True:
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise ProcessError(
+                    f"--coordinator {coordinator}: cannot be reached within {patience} s "
+                    f"({error.strerror or error}); is process 0 running there?"
+                ) from None
+            time.sleep(0.2)
+
+
+def is_first() -> bool:
+    """Whether this process writes the run directory: it is number 0, or the only one."""
+    return jax.process_index() == 0
+
+
+def told(text: str) -> str:
+    """What process 0 says."""
+    if jax.process_count() == 1:
+        return text
+    content = np.frombuffer(text.encode(), np.uint8)
+    size = int(broadcast_one_to_all(np.int32(content.size)))
+    mine = content if is_first() else np.zeros(size, np.uint8)
+    return bytes(broadcast_one_to_all(mine)).decode()
+
+
+def agree(pace: int, signals: list[int]) -> tuple[int, list[int]]:
+    """The pace of process 0, and the signals that any process was sent. One process: its own."""
+    if jax.process_count() == 1:
+        return pace, list(signals)
+    everybody = process_allgather(np.array([pace, signals[0] if signals else 0], np.int32))
+    return int(everybody[0, 0]), [int(signum) for signum in everybody[:, 1] if signum]
+
+
+@contextmanager
+def together(what: str) -> Iterator[None]:
+    """Wait behind the block until all processes are there; where one failed in it, all stop.
+
+    Raises:
+        ProcessError: another process failed.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    try:
+        yield
+    except Exception as error:
+        process_allgather(np.array(True))
+        error.add_note(AGREED)
+        raise
+    failed = np.flatnonzero(process_allgather(np.array(False)))
+    if failed.size:
+        raise ProcessError(
+            f"process {jax.process_index()}: stopped, as process {failed[0]} could not {what}; "
+            "its own output says why"
+        )
+
+
+def check_alike(name: str, value: str) -> None:
+    """All processes have to have the same `value`.
+
+    Raises:
+        RunError: this one has another than process 0.
+    """
+    if told(value) != value:
+        raise RunError(
+            f"process {jax.process_index()}: its {name} is not that of process 0; give all "
+            "processes the same config and the same data"
+        )
+
+
+class Onlooker(Run):
+    """The run directory, for a process that is not to write into it."""
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Process 0 does."""
+
+    def forget_after(self, step: int) -> None:
+        """Process 0 does."""
+
+    def update_info(self, **changes: Any) -> None:
+        """Process 0 does."""
+
+
+class NoSaver:
+    """What a process that is not to write saves: nothing."""
+
+    def __init__(self, run: Run, experiment: Any, *, every: float):
+        del run, experiment, every
+
+    def save(self, train_state: Any, memory: Any) -> None:
+        """Process 0 does."""
+
+    def wait(self) -> None:
+        """Process 0 does."""
+
+    def __enter__(self) -> "NoSaver":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        pass
+
+
+def give_up(diagnose: Callable[..., Exception], run: Run, *found: Any) -> Exception:
+    """The error of a step that is not finite; process 0 looks for its cause and writes it down."""
+    if is_first():
+        return diagnose(run, *found)
+    return ProcessError(f"process {jax.process_index()}: a step is not finite; see process 0")
+
+
+@contextmanager
+def watched(run: Path) -> Iterator[None]:
+    """Say clearly in the block that another process is gone.
+
+    What convax itself says, and what all processes know of, may have such words in a path.
+
+    Raises:
+        LostProcessError: it is.
+    """
+    try:
+        yield
+    except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
+        known = type(error).__module__.startswith("convax.") or _known_to_all(error)
+        if jax.process_count() == 1 or known or not _BROKEN.search(str(error)):
+            raise
+        last = checkpoint.named(run / "checkpoints", "last")
+        saved = f"the last checkpoint is {last}" if last else "nothing had been saved yet"
+        raise LostProcessError(
+            f"process {jax.process_index()} of {jax.process_count()}: lost another process "
+            f"({_first_line(error).rpartition(': ')[2]}); {saved}; start all processes again with: "
+            f"convax train --resume {shlex.quote(str(run))}"
+        ) from None
+
+
+def leaves_others(error: BaseException) -> bool:
+    """Whether other processes wait for this one, which stops for a reason of its own."""
+    common = ("InterruptedRun", "NonFiniteError", "ProcessError")
+    known = type(error).__name__ in common or _known_to_all(error)
+    return jax.distributed.is_initialized() and not known
+
+
+def _known_to_all(error: BaseException) -> bool:
+    return AGREED in getattr(error, "__notes__", ())
+
+
+# What collectives say whose other end is gone.
+_BROKEN = re.compile(r"gloo|nccl|socket closed|connection|unavailable|heartbeat|peer", re.I)
+
+
+def _first_line(error: Exception) -> str:
+    lines: Sequence[str] = str(error).splitlines() or [type(error).__name__]
+    return lines[0].strip().rstrip(".")

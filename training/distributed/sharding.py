@@ -1,0 +1,301 @@
+"""How training is spread over devices: one mesh, and where on it each array lies.
+
+The mesh of ``[mesh]`` has four axes, each with a number of devices, most often 1:
+
+    data       the examples of a batch are shared out; parameters are on every device
+    fsdp       likewise, and of parameters and optimizer state each device keeps a part
+    towers     channels are shared out: of a convolution with groups, whole groups
+    spatial    images are cut into bands of rows; windows fetch what they need from the next one
+
+Nothing else changes: a step is the same program over the whole batch, and XLA cuts it up by where
+its arguments lie (``jit`` with shardings; convolutions: `ops.conv.spmd`). So batch norm sees the
+statistics of the whole batch, and dropout and augmentation draw the same numbers on any number of
+devices. What differs is the order of sums.
+
+Axes are `AxisType.Auto`: with explicit sharding every reshape and every sum of every layer would
+have to say where its result goes, and layers know nothing of meshes.
+
+References:
+    Xu et al., GSPMD, arXiv:2105.04663; Zhao et al., PyTorch FSDP, arXiv:2304.11277;
+    Krizhevsky, One weird trick for parallelizing convolutional neural networks, arXiv:1404.5997.
+"""
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from ...model.summary import group_counts
+from ...ops.conv.spmd import BATCH, CHANNELS, ROWS
+from ..config.errors import ConfigError
+from ..config.schema import Mesh
+from ..experiment import Experiment
+from ..loop.chunks import Chunk
+
+AXES = (*BATCH, CHANNELS, ROWS)
+SMALL = 4096  # elements; of fewer, `fsdp` keeps the whole array on every device
+
+
+class Layout(NamedTuple):
+    """Where everything lies; on one device, without a mesh, every method leaves all as it is."""
+
+    mesh: jax.sharding.Mesh | None
+    shardings: Any = None  # of the train state, leaf by leaf
+
+    def __str__(self) -> str:
+        """For people: the device, or "8 devices (data 4 x fsdp 2), cpu"."""
+        if self.mesh is None:
+            return jax.default_backend()
+        axes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items() if size > 1)
+        return f"{self.mesh.size} devices ({axes}), {jax.default_backend()}"
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """In which programs are compiled."""
+        return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    def spread(self, experiment: Experiment) -> Experiment:
+        """The experiment with a network that says where its parameters and images lie."""
+        if self.mesh is None:
+            return experiment
+        return experiment._replace(net=experiment.net._replace(apply=_spread(experiment, self)))
+
+    def put(self, train_state: Any) -> Any:
+        """A train state that every process has, on the devices."""
+        if self.mesh is None:
+            return train_state
+        return jax.tree.map(_put, train_state, self.shardings)
+
+    def put_trained(self, params: Any, state: Any) -> tuple[Any, Any]:
+        """The same for parameters and state alone."""
+        if self.mesh is None:
+            return params, state
+        wanted = (self.shardings.params, self.shardings.state)
+        return jax.tree.map(_put, (params, state), wanted)
+
+    def gathered(self, train_state: Any) -> Any:
+        """A train state that this process can read; all processes have to ask for it at once."""
+        return train_state if self.mesh is None else jax.tree.map(_gathered, train_state)
+
+    def batches(self, rank: int, *, lead: int) -> NamedSharding | None:
+        """Where an array of this rank lies that has its batch behind `lead` axes."""
+        if self.mesh is None:
+            return None
+        spec = PartitionSpec(*(None,) * lead, BATCH, *(None,) * (rank - lead - 1))
+        return NamedSharding(self.mesh, spec)
+
+    def rows(self, batch_size: int) -> slice:
+        """The part of a batch that this process feeds."""
+        if self.mesh is None:
+            return slice(0, batch_size)
+        sharding: Any = self.batches(1, lead=0)
+        places = sharding.addressable_devices_indices_map((batch_size,))
+        ends = [index[0].indices(batch_size) for index in places.values()]
+        return slice(min(start for start, *_ in ends), max(stop for _, stop, _ in ends))
+
+    def feed(self, array: np.ndarray, *, lead: int, size: int, rows: slice) -> Any:
+        """An array whose batch is behind `lead` axes; of `size` examples, `array` has `rows`."""
+        if self.mesh is None:
+            return array
+        shape = (*array.shape[:lead], size, *array.shape[lead + 1 :])
+
+        def part(index: tuple[slice, ...]) -> np.ndarray:
+            start, stop, _ = index[lead].indices(size)
+            own = slice(start - rows.start, stop - rows.start)
+            return array[(*index[:lead], own, *index[lead + 1 :])]
+
+        sharding = self.batches(array.ndim, lead=lead)
+        return jax.make_array_from_callback(shape, sharding, part)  # type: ignore[arg-type]
+
+    def feed_chunk(self, chunk: Chunk, size: int, rows: slice) -> tuple[Any, Any]:
+        """The images and labels of a chunk, of whose batches this process has `rows`."""
+        images, labels = (
+            self.feed(array, lead=1, size=size, rows=rows) for array in (chunk.images, chunk.labels)
+        )
+        return images, labels
+
+    def evaluating(self, eval_step: Callable[..., Any]) -> Callable[..., Any]:
+        """An evaluation step that shares out its batch; it takes and returns arrays of the host."""
+        return eval_step if self.mesh is None else partial(_evaluate, self, eval_step)
+
+    @property
+    def outputs(self) -> Any:
+        """Where the results of the training steps lie: the new state as the old one."""
+        if self.mesh is None:
+            return None
+        return self.shardings, NamedSharding(self.mesh, PartitionSpec())
+
+
+def layout_of(experiment: Experiment) -> Layout:
+    """The layout that the config of an experiment asks for, on the devices that there are.
+
+    Raises:
+        ConfigError: it cannot be done: a line for each reason.
+    """
+    spec, processes, count = experiment.config.mesh, jax.process_count(), jax.device_count()
+    if spec is None and processes > 1:
+        raise ConfigError(
+            f"mesh: missing; {processes} processes have to share in something: write [mesh] with "
+            'data = "all", or --set mesh.data=all'
+        )
+    sizes: dict[str, int] = dict.fromkeys(AXES, 1)
+    if spec is not None:
+        sizes = axis_sizes(spec, count)
+    wanted = math.prod(sizes.values())
+    if wanted > count or (processes > 1 and wanted < count):
+        asked = " x ".join(f"{axis} {size}" for axis, size in sizes.items() if size > 1) or "1"
+        raise ConfigError(
+            f"mesh: {asked} needs {wanted} devices, but there are {count} "
+            f"({jax.default_backend()}, {processes} {'process' if processes == 1 else 'processes'})"
+            f"; the product has to be {count}{'' if processes > 1 else ' or less'}: give one axis "
+            '"all"'
+        )
+    problems = _misfits(experiment, sizes)
+    if problems:
+        raise ConfigError("\n".join(problems))
+    if wanted == 1:
+        return Layout(None)
+    mesh = jax.make_mesh(
+        tuple(sizes.values()), AXES, (AxisType.Auto,) * len(AXES), devices=jax.devices()[:wanted]
+    )
+    shardings = jax.tree.map(
+        lambda leaf: NamedSharding(mesh, leaf_spec(leaf.shape, sizes)), experiment.template
+    )
+    return Layout(mesh, shardings)
+
+
+def axis_sizes(spec: Mesh, count: int) -> dict[str, int]:
+    """The devices along each axis of the mesh, of `count` devices.
+
+    Example:
+        >>> axis_sizes(Mesh(data="all", spatial=2), 8)
+        {'data': 4, 'fsdp': 1, 'towers': 1, 'spatial': 2}
+    """
+    written = {axis: getattr(spec, axis) for axis in AXES}
+    fixed = {axis: n for axis, n in written.items() if n not in (-1, "all")}
+    rest, over = divmod(count, math.prod(fixed.values()))
+    if len(fixed) < len(AXES) and (over or not rest):
+        (axis,) = written.keys() - fixed.keys()
+        raise ConfigError(
+            f"mesh.{axis}: {count} devices do not divide by the {math.prod(fixed.values())} of the "
+            "other axes; write other numbers there"
+        )
+    return {axis: fixed.get(axis, rest) for axis in AXES}
+
+
+def leaf_spec(shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
+    """Along which axes of a parameter of this shape, or of its like in the optimizer, it is cut.
+
+    Output channels, the last axis, are shared out over `towers`; of what is left, the largest axis
+    that divides (of equals the last) over `fsdp`. What does not divide is whole on every device.
+
+    Example:
+        >>> tuple(leaf_spec((3, 3, 64, 96), {"fsdp": 4, "towers": 2}))
+        (None, None, 'fsdp', 'towers')
+        >>> tuple(leaf_spec((96,), {"fsdp": 4, "towers": 1}))
+        (None,)
+    """
+    axes: list[str | None] = [None] * len(shape)
+    if sizes[CHANNELS] > 1 and shape and shape[-1] % sizes[CHANNELS] == 0:
+        axes[-1] = CHANNELS
+    whole = [
+        i for i, size in enumerate(shape) if axes[i] is None and size and size % sizes["fsdp"] == 0
+    ]
+    if sizes["fsdp"] > 1 and math.prod(shape) >= SMALL and whole:
+        axes[max(whole, key=lambda i: (shape[i], i))] = "fsdp"
+    return PartitionSpec(*axes)
+
+
+def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
+    """What of the experiment does not divide."""
+    config, lines = experiment.config, []
+    parts = sizes["data"] * sizes["fsdp"]
+    batch_size = config.training.batch_size
+    if batch_size % parts:
+        keys = " x ".join(f"mesh.{axis}" for axis in BATCH if sizes[axis] > 1)
+        lines.append(
+            f"{keys}: a batch of {batch_size} does not divide into {parts} equal parts; set "
+            f"training.batch_size to a multiple of {parts}, e.g. {-(-batch_size // parts) * parts}"
+        )
+    bands, height = sizes[ROWS], experiment.card.preprocessing.size[0]
+    if height % bands:
+        lines.append(
+            f"mesh.spatial: images of {height} rows do not divide into {bands} equal bands; set "
+            f"input.size to a multiple of {bands}, e.g. {-(-height // bands) * bands}"
+        )
+    towers = sizes[CHANNELS]
+    if towers > 1:
+        in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
+        groups = group_counts(experiment.net, in_shape) - {1}
+        if not any(count % towers == 0 for count in groups):
+            has = f"groups of {', '.join(map(str, sorted(groups)))}" if groups else "none"
+            lines.append(
+                f"mesh.towers: needs a network with convolutions whose groups divide by {towers}, "
+                f"as alexnet_2012 has; this one has {has}; leave towers out"
+            )
+    return lines
+
+
+def _spread(experiment: Experiment, layout: Layout) -> Callable[..., Any]:
+    """The network's function on whole parameters (cut into towers alone) and images in bands."""
+    mesh, apply = layout.mesh, experiment.net.apply
+    assert mesh is not None
+    sizes = dict(mesh.shape) | {"fsdp": 1}
+    whole = jax.tree.map(
+        lambda leaf: NamedSharding(mesh, leaf_spec(leaf.shape, sizes)), experiment.template.params
+    )
+
+    def spread(params: Any, state: Any, x: jax.Array, **more: Any) -> Any:
+        params = jax.lax.with_sharding_constraint(params, whole)
+        rest = (None,) * (x.ndim - 2)
+        bands = NamedSharding(mesh, PartitionSpec(BATCH, ROWS, *rest))
+        return apply(params, state, jax.lax.with_sharding_constraint(x, bands), **more)
+
+    return spread
+
+
+def _evaluate(layout: Layout, eval_step, params, state, *batch):
+    mesh: Any = layout.mesh
+    size = len(batch[0])
+    parts = mesh.shape["data"] * mesh.shape["fsdp"]
+    whole = -(-size // parts) * parts
+    arrays = []
+    for array in batch:  # weights of zero behind the end
+        array = np.pad(array, ((0, whole - size), *((0, 0),) * (array.ndim - 1)))
+        arrays.append(layout.feed(array, lead=0, size=whole, rows=slice(0, whole)))
+    with layout.scope():
+        sums, kept = jax.tree.map(_gathered, eval_step(params, state, *arrays))
+    return sums, np.asarray(kept)[:size]
+
+
+def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+    if _is_key(leaf):
+        data = _put(jax.random.key_data(leaf), NamedSharding(sharding.mesh, PartitionSpec()))
+        return jax.random.wrap_key_data(data)
+    host = np.asarray(leaf)
+    return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+
+def _gathered(leaf: jax.Array) -> Any:
+    if _is_key(leaf):
+        return jax.random.wrap_key_data(_gathered(jax.random.key_data(leaf)))
+    if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
+        everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
+        leaf = _copied(leaf, everywhere)
+    return np.asarray(leaf)
+
+
+def _copied(leaf: jax.Array, sharding: NamedSharding) -> jax.Array:
+    return jax.jit(_same, out_shardings=sharding)(leaf)
+
+
+def _same(leaf: jax.Array) -> jax.Array:
+    return leaf
+
+
+def _is_key(leaf: Any) -> bool:
+    return jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key)

@@ -1,0 +1,262 @@
+"""A study: several runs of one config, in one directory, with what they have come to together.
+
+study.toml       the config, every default written out, with its [sweep] if it has one
+study.json       the members and what is each one's own; the form of the program; versions, status
+seed-0/ ...      each an ordinary run directory (point-0/ ... of a sweep)
+results.json     each run's figures; mean and standard deviation at each evaluation, and of the test
+                 (of a sweep, the best run)
+results.csv      a line for each run
+plots/           curves with mean and band; of a sweep, the metric against each key
+
+Runs that one program can train (`training.experiments.traced_hparams`) are trained together
+(`training.experiments.batched_loop`), the others one program after the other.
+"""
+
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..common import atomic_io
+from ..config.schema import Config, ConfigError, load_config, to_toml
+from ..experiment import Experiment, with_found_data
+from ..initialize import with_found_weights
+from ..loop import resume
+from ..loop.checkpointing import disk_watched
+from ..loop.loop import InterruptedRun, NonFiniteError
+from ..loop.progress import Display, Silent
+from ..loop.tensorboard import check_records
+from ..plots import figures
+from ..run import lock
+from ..run.directory import (
+    Run,
+    RunError,
+    as_json,
+    circumstances,
+    create_run,
+    exists_already,
+    open_run,
+    write_json,
+)
+from .batched_loop import Form, Member, default_form, fit_together
+from .results import as_csv, as_table, band_figure, best_lines, results_of, spread_lines
+from .sweep import keys_of, member_config, points
+from .sweep_plot import draw_sweep
+from .traced_hparams import prepare_members, program_of
+
+FILE = "study.json"
+Keys = Mapping[str, Any]
+
+
+class Study(NamedTuple):
+    """A study's directory."""
+
+    path: Path
+
+    @property
+    def members(self) -> dict[str, Keys]:
+        """The keys of the config that are each member's own, by its name."""
+        return self.info()["members"]
+
+    def config(self) -> Config:
+        """The config it was started with."""
+        return load_config(self.path / "study.toml")
+
+    def info(self) -> dict[str, Any]:
+        """What ``study.json`` says."""
+        return Run(self.path).read_json(FILE)
+
+    def run(self, name: str) -> Run:
+        """The run directory of a member."""
+        return Run(self.path / name)
+
+
+def is_study(path: str | Path) -> bool:
+    """Whether there is a study in this directory."""
+    return (Path(path) / FILE).is_file()
+
+
+def seed_members(seeds: Sequence[int]) -> dict[str, Keys]:
+    """The members of a study of one config with several seeds."""
+    return {f"seed-{seed}": {"seed": seed} for seed in seeds}
+
+
+def train_study(
+    config: Config,
+    out: str | Path,
+    *,
+    seeds: Sequence[int] = (),
+    form: Form | None = None,
+    beside: str | Path | None = None,
+    display: Display | None = None,
+) -> Study:
+    """Train several runs of a config: with these seeds, or those of its [sweep].
+
+    Args:
+        config: the experiment.
+        out: the directory to make.
+        seeds: for a config without a [sweep]; each run is what it would be alone with that seed,
+            its split of the data included, up to rounding.
+        form: of the program, see `training.experiments.batched_loop`; by default the one that was
+        faster when it
+            was measured on such a device.
+        beside: the folder of the config file, for a relative ``data.path``.
+        display: where progress goes; nowhere by default.
+
+    Raises:
+        ConfigError, DataError, LayerError, RunError: what was asked for cannot be done.
+        NonFiniteError: all runs diverged.
+        InterruptedRun: Ctrl-C or SIGTERM; all states were saved.
+    """
+    check_records(config)
+    folder = None if beside is None else Path(beside)
+    config = with_found_weights(with_found_data(config, folder), folder)
+    if bool(seeds) == (config.sweep is not None):
+        raise ConfigError(
+            "sweep: name the seeds in the sweep, e.g. keys.seed = [0, 1, 2]"
+            if seeds
+            else "sweep: missing; a study needs seeds or a [sweep]"
+        )
+    if config.mesh is not None:
+        raise ConfigError("mesh: several networks in one program have one device: leave out [mesh]")
+    members = seed_members(seeds) if seeds else points(config)
+    # All that can be wrong is to be said before anything is made.
+    programs = _programs(config, members)
+    ready = [prepare_members(list(configs.values())) for configs in programs[:1]]
+    for configs in programs[1:]:
+        prepare_members(list(configs.values()))
+    study = _create(config, Path(out), members, form or default_form())
+    with lock.held(study.path):
+        _go_on(study, display or Silent(), ready[0])
+    return study
+
+
+def resume_study(path: str | Path, *, display: Display | None = None, force: bool = False) -> Study:
+    """Continue a study to the same bytes as if it had never stopped.
+
+    Args:
+        path: the directory.
+        display: where progress goes; nowhere by default.
+        force: as for `loop.resume`, for each of its runs.
+
+    Raises:
+        RunError: it is finished already, or in use; or one of its runs has changed or is damaged.
+    """
+    study = Study(Path(path))
+    with lock.held(study.path):
+        if study.info()["status"] == "finished":
+            raise RunError(f"{path}: this study is finished; nothing to resume")
+        check_records(study.config())
+        _go_on(study, display or Silent(), force=force)
+    return study
+
+
+def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Config]]:
+    """The configs of the members, by name, in groups that one program can train."""
+    groups: dict[str, dict[str, Config]] = {}
+    for name, keys in members.items():
+        own = member_config(config, keys)
+        groups.setdefault(program_of(own), {})[name] = own
+    return list(groups.values())
+
+
+def _create(config: Config, out: Path, members: Mapping[str, Keys], form: Form) -> Study:
+    """Make its directory, all of it or nothing."""
+    if out.exists():
+        raise exists_already(out)
+    about = {"status": "running", "form": form, "members": dict(members)} | circumstances()
+    files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
+    try:
+        atomic_io.write_folder(out, files)
+    except OSError as error:
+        if out.exists():  # somebody was faster
+            raise exists_already(out) from None
+        raise RunError(f"{out}: cannot be created: {error.strerror}") from None
+    return Study(out)
+
+
+def _go_on(
+    study: Study,
+    display: Display,
+    ready: list[Experiment] | None = None,
+    *,
+    force: bool = False,
+) -> None:
+    """Train what is not trained yet, program after program; then write the results.
+
+    The first program's experiments may be ready.
+    """
+    config, info = study.config(), study.info()
+    programs = _programs(config, info["members"])
+    with closing(display):
+        _train_programs(study, programs, display, ready, force)
+    with disk_watched(Run(study.path)):
+        results = write_results(study)
+        lines = spread_lines(results) if config.sweep is None else best_lines(results)
+        for line in [*as_table(results, config.stop.metric), *lines]:
+            display.note(line)
+        write_json(study.path / FILE, info | {"status": "finished"})
+    if len(results["diverged"]) == len(results["members"]):
+        raise NonFiniteError(
+            f"{study.path}: all {len(results['members'])} networks diverged; lower "
+            "optimizer.learning_rate or set optimizer.clip_norm"
+        )
+
+
+def _train_programs(study: Study, programs, display: Display, ready, force: bool) -> None:
+    """One after the other, those that have not ended."""
+    for number, configs in enumerate(programs, 1):
+        if all(_has_ended(study.run(name)) for name in configs):
+            continue
+        if len(programs) > 1:
+            display.note(f"program {number} of {len(programs)}: {', '.join(configs)}")
+        experiments, ready = ready or prepare_members(list(configs.values())), None
+        members = [
+            _member(study, name, experiment)
+            for name, experiment in zip(configs, experiments, strict=True)
+        ]
+        form, whole = study.info()["form"], Run(study.path)
+        signals = fit_together(members, form, whole, display, force=force)
+        if signals and number < len(programs):
+            total = experiments[0].total_steps
+            raise InterruptedRun(whole, total, total, signals[0])
+
+
+def _has_ended(run: Run) -> bool:
+    resume.complete(run)
+    return (run.path / "config.toml").is_file() and run.info()["status"] in (
+        "finished",
+        "diverged",
+    )
+
+
+def _member(study: Study, name: str, experiment: Experiment) -> Member:
+    """A member, its run directory made where a kill came before that."""
+    run = study.run(name)
+    resume.complete(run)
+    if not run.path.exists():
+        run = create_run(experiment.config, run.path, experiment.card)
+    return Member(name, open_run(run.path), experiment)
+
+
+def write_results(study: Study) -> dict[str, Any]:
+    """The figures and pictures of a study, as they stand."""
+    members = {name: (study.run(name), keys) for name, keys in study.members.items()}
+    results = results_of(members, sweep=study.config().sweep is not None)
+    write_json(study.path / "results.json", results)
+    atomic_io.replace(study.path / "results.csv", as_csv(results).encode())
+    config = study.config()
+    good = [run for name, (run, _) in members.items() if name not in results["diverged"]]
+    if not good:
+        return results
+    title = f"{study.path.resolve().name}: {len(good)} networks"
+    with figures.style():
+        if config.sweep is None:
+            subtitle = "; ".join(spread_lines(results)) or "no validation and no test images"
+            figure = band_figure(good, title=title, subtitle=subtitle)
+            figures.write(figure, study.path / "plots" / "curves.png")
+        else:
+            for key in keys_of(config.sweep):
+                figure = draw_sweep(results, key, config.stop.metric, title=title)
+                figures.write(figure, study.path / "plots" / f"{key}.png")
+    return results

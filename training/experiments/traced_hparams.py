@@ -1,0 +1,140 @@
+"""Experiments that differ in nothing but numbers, as one: what `batched_loop` trains.
+
+The seed, and the hyper-parameters of `TRACED`, are no part of a program: they can be arguments of
+it. `numbers_of` takes them out of an experiment, and `with_numbers` puts others in, which may be
+traced. So the program of one experiment, mapped over its numbers, is that of all its siblings.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+from jax import Array
+
+from .. import data
+from ..config.schema import Config
+from ..experiment import (
+    COMPILE_QUICKLY,
+    Experiment,
+    augmentation_of,
+    card_of,
+    clock_of,
+    first_state,
+    init_network,
+    keys_of,
+    make_optimizer,
+    make_schedule,
+    make_task,
+    prepare,
+)
+
+# The keys of a config, beside the seed, whose values may be traced.
+TRACED = (
+    "optimizer.learning_rate",
+    "optimizer.weight_decay",
+    "optimizer.momentum",
+    "optimizer.b1",
+    "optimizer.b2",
+    "optimizer.eps",
+    "optimizer.clip_norm",
+    "loss.label_smoothing",
+    "loss.margin",
+)
+
+Numbers = dict[str, Any]
+
+
+def differing(configs: Sequence[Config]) -> list[str]:
+    """The keys of `TRACED` that are not the same in all configs, in which they all stand."""
+    return [key for key in TRACED if len({value_at(config, key) for config in configs}) > 1]
+
+
+def program_of(config: Config) -> str:
+    """What two configs have in common where one program can train both."""
+    table = config.model_dump(exclude={"seed", "sweep"}, exclude_none=True)
+    for key in TRACED:
+        part, name = key.split(".")
+        table[part] = {k: "traced" if k == name else v for k, v in table[part].items()}
+    return repr(table)
+
+
+def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
+    """Each config made ready to run, what they share once: the network, the data as it was read.
+
+    Args:
+        configs: of one program (`program_of`).
+    """
+    source = configs[0].data.model_dump(exclude_none=True)
+    parts = {part: source.pop(part, 0) for part in ("validation", "test")}
+    everything = data.load(**source, seed=0)
+    datasets = {
+        seed: data.split(everything, **parts, seed=seed) for seed in {c.seed for c in configs}
+    }
+    first = prepare(configs[0], datasets[configs[0].seed])
+    cards = {seed: card_of(configs[0], dataset) for seed, dataset in datasets.items()}
+
+    def begin(keys: tuple[Array, Array]):
+        params, state, run_key = init_network(first.task, first.net, first.card, keys)
+        return first_state(first.config, first.optimizer, params, state, run_key)
+
+    start = jax.jit(begin, compiler_options=COMPILE_QUICKLY)
+
+    def member(config: Config) -> Experiment:
+        schedule = _schedule(first, config)
+        return first._replace(
+            config=config,
+            task=make_task(config),
+            dataset=datasets[config.seed],
+            card=cards[config.seed],
+            optimizer=make_optimizer(config, schedule),
+            schedule=schedule,
+            init=partial(start, keys_of(config.seed)),
+            augment=augmentation_of(config, cards[config.seed]),
+        )
+
+    return [member(config) for config in configs]
+
+
+def numbers_of(experiment: Experiment, keys: Sequence[str]) -> Numbers:
+    """The values of these keys, and the mean and deviation of the images, which are the seed's."""
+    spec = experiment.card.preprocessing
+    values = {name: np.asarray(getattr(spec, name), np.float32) for name in ("mean", "std")}
+    return values | {key: np.float32(value_at(experiment.config, key)) for key in keys}
+
+
+def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:
+    """The experiment with other numbers, which may be traced."""
+    config, card = experiment.config, experiment.card
+    spec = card.preprocessing._replace(mean=numbers["mean"], std=numbers["std"])
+    for key in numbers.keys() - {"mean", "std"}:
+        config = _put(config, key, numbers[key])
+    schedule, card = _schedule(experiment, config), card._replace(preprocessing=spec)
+    return experiment._replace(
+        config=config,
+        task=make_task(config),
+        card=card,
+        augment=augmentation_of(config, card),
+        schedule=schedule,
+        optimizer=make_optimizer(config, schedule),
+    )
+
+
+def _schedule(experiment: Experiment, config: Config) -> Any:
+    """The learning rate of a config that is as long as the experiment."""
+    examples, total = experiment.card.counts["train"], experiment.total_steps
+    return make_schedule(config, clock_of(config, examples, total))
+
+
+def value_at(config: Config, key: str) -> Any:
+    """The value of a key ``table.name``; None where that table has none of this name."""
+    part, name = key.split(".")
+    return getattr(getattr(config, part), name, None)
+
+
+def _put(config: Config, key: str, value: Any) -> Config:
+    """The config with another value, which is not looked at."""
+    part, name = key.split(".")
+    table = getattr(config, part).model_copy(update={name: value})
+    return config.model_copy(update={part: table})

@@ -1,0 +1,212 @@
+"""``[init_from]``: the first parameters of a run out of another run, or out of a file of weights.
+
+What is not taken keeps its own first values: what `skip` matches, what `match` does not, what is
+not `into` where that is given, and the head where it is of another number of classes. All else has
+to fit, in name and shape.
+"""
+
+import itertools
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..model.torch.names import names_of
+from .common.pytree_paths import map_named, matches, nothing_matches
+from .common.text import plain_line
+from .config.errors import ConfigError
+from .config.schema import Config, InitFrom
+from .data.load import at_home, is_there
+from .experiment import Experiment, first_state
+from .run.load_model import load_network
+from .step.train_step import TrainState
+from .weights.safetensors_io import read_safetensors
+from .weights.torch_file import read_state_dict
+from .weights.torch_state_dict import bridge_to_torch
+from .weights.weights import by_name, cast_like, misfit
+
+
+class Taken(NamedTuple):
+    """What a run began with."""
+
+    path: str
+    taken: list[str]  # paths of arrays out of there
+    initial: list[str]  # paths of arrays that kept their own first values
+    left: list[str]  # names of arrays there that were left there
+
+    def __str__(self) -> str:
+        """One line."""
+        kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
+        left = f"; left there: {_listed(self.left)}" if self.left else ""
+        return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
+
+
+def with_found_weights(config: Config, beside: Path | None) -> Config:
+    """The config with ``init_from.path`` absolute, found beside the config or in this folder.
+
+    Raises:
+        ConfigError: it is in neither.
+    """
+    spec = config.init_from
+    if spec is None:
+        return config
+    written = at_home(spec.path)
+    tried = [folder / written for folder in (beside, Path.cwd()) if folder is not None]
+    for candidate in tried:
+        if is_there(candidate):
+            found = spec.model_copy(update={"path": str(candidate.resolve())})
+            return config.model_copy(update={"init_from": found})
+    where = plain_line(", ".join(dict.fromkeys(map(str, tried))))
+    path = plain_line(spec.path, 200)
+    raise ConfigError(f"init_from.path: {path} is not there: tried {where}; correct it")
+
+
+def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:
+    """The state before the first step, and where it is from if not from the seed alone.
+
+    Raises:
+        ConfigError: names and shapes that do not fit, a line for each.
+        WeightsError, RunError, CheckpointError: there is nothing that can be read.
+    """
+    first, spec = experiment.init(), experiment.config.init_from
+    if spec is None:
+        return first, None
+    wanted = by_name(first.params, first.state)
+    source, called = _read(spec, experiment, wanted)
+    taken = _chosen(spec, source, wanted, called, len(experiment.card.classes))
+    found = {
+        path: cast_like(source[path], wanted[path], f"init_from: {path}") for path in taken.taken
+    }
+    params, state = (
+        map_named(lambda path, leaf: found.get(path, leaf), tree)
+        for tree in (first.params, first.state)
+    )
+    start = first_state(experiment.config, experiment.optimizer, params, state, first.key)
+    return start, taken
+
+
+def _read(
+    spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The arrays there under our paths where they have one, and what they are called there."""
+    path, into = Path(spec.path), f"{spec.into}/" if spec.into else ""
+    if path.is_dir():
+        trained = load_network(path, spec.checkpoint)
+        return _under(into, by_name(trained.params, trained.state)), {}
+    if path.suffix == ".safetensors":
+        tensors = read_safetensors(path)
+        ours = _under(into, tensors)
+        if any("/" in name for name in tensors) or wanted.keys() & ours.keys():
+            return ours, {}
+    table = experiment.config.model.model_dump(exclude_none=True)
+    in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
+    bridge = bridge_to_torch(experiment.net, in_shape, names_of(table, experiment.net))
+    tensors = _under(into.replace("/", "."), read_state_dict(path))
+    return bridge.to_ours(tensors), bridge.called
+
+
+def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
+    return {prefix + name: array for name, array in arrays.items()}
+
+
+def _chosen(
+    spec: InitFrom,
+    source: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    called: Mapping[str, str],
+    classes: int,
+) -> Taken:
+    """Which arrays to take."""
+    names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
+    inside = set(names) if spec.into is None else _inside(spec.into, source, wanted, called)
+    for key in ("match", "skip"):
+        pattern = getattr(spec, key)
+        if pattern is not None and (problem := nothing_matches(pattern, names)):
+            raise ConfigError(f"init_from.{key}: {problem}")
+    chosen = {
+        name
+        for name in inside
+        if (spec.match is None or matches(spec.match, name))
+        and not (spec.skip is not None and matches(spec.skip, name))
+    }
+    chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
+    odd = misfit(_only(source, chosen), _only(wanted, chosen))
+    lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]
+    if lines:
+        rest = _skipping(spec.skip, [*odd.misshapen, *odd.missing, *odd.extra])
+        lines.append(f"init_from.skip: what it matches is left out; skip = '{rest}' leaves these")
+        raise ConfigError("\n".join(lines))
+    if not chosen:
+        raise ConfigError(
+            "init_from: nothing is taken: match, skip and another number of classes leave nothing; "
+            "let match take more, or remove init_from"
+        )
+    return Taken(
+        path=spec.path,
+        taken=[path for path in wanted if path in chosen],
+        initial=[path for path in wanted if path not in chosen],
+        left=[name for name in source if name not in chosen and name not in wanted],
+    )
+
+
+def _inside(
+    into: str, source: Mapping[str, Any], wanted: Mapping[str, Any], called: Mapping[str, str]
+) -> set[str]:
+    """The names within a part, and of those that it lacks none but other parts': the old head."""
+
+    def part(name: str) -> str:
+        """What the name begins with, in our words or PyTorch's, behind the path of the part."""
+        return re.split("[/.]", name[len(into) + 1 :], maxsplit=1)[0]
+
+    known = [
+        name for name in (*wanted, *called.values()) if re.match(f"{re.escape(into)}[/.]", name)
+    ]
+    if not known:
+        parts = sorted({name.partition("/")[0] for name in wanted})
+        raise ConfigError(
+            f"init_from.into: nothing to take: got {into!r}, need the path of a part of the "
+            f"network: {', '.join(parts)}"
+        )
+    parts = set(map(part, known))
+    ours = {name for name in wanted if name.startswith(f"{into}/")}
+    return ours | {name for name in source if part(name) in parts}
+
+
+def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) -> set[str]:
+    """The arrays of the head, where only its number of classes is another; else nothing.
+
+    It is one layer, or those layers within one part of the network (the "head" of an FCN) that
+    have an output for each class.
+    """
+    odd = misfit(source, wanted).misshapen
+    layers = {path.rpartition("/")[0] for path in odd}
+    changes = {
+        (old, new)
+        for shapes in odd.values()
+        for old, new in itertools.zip_longest(*shapes)
+        if old != new
+    }
+    if len(changes) != 1 or not any(old and new == classes for old, new in changes):
+        return set()
+    if any(old[-1] == new[-1] for old, new in odd.values()):  # another number of inputs
+        return set()
+    if len(layers) > 1 and not posixpath.commonpath(layers):
+        return set()
+    return {path for path in wanted if path.rpartition("/")[0] in layers}
+
+
+def _skipping(skip: str | None, paths: Iterable[str]) -> str:
+    """An expression that matches what `skip` does, and the layers of `paths`."""
+    layers = (path.rpartition("/") for path in paths)
+    rest = (f"{re.escape(layer)}/.*" if layer else re.escape(leaf) for layer, _, leaf in layers)
+    return "|".join([*([skip] if skip else []), *dict.fromkeys(rest)])
+
+
+def _only(arrays: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    return {name: array for name, array in arrays.items() if name in names}
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+    return ", ".join(names[:6]) + more

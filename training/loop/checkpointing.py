@@ -1,0 +1,171 @@
+"""Saving while training goes on, and which checkpoints are kept.
+
+A save copies the state at once; hashing, writing and flushing it to the disk happen in a thread
+beside the training, one save at a time: the next one, and the end of the run, wait for it. What was
+logged up to that step goes to the disk before the checkpoint, so a checkpoint's metrics are there.
+
+`[checkpoints]` says what is kept: the newest `keep_last`, so that one damaged file costs no more
+than a step back; the best; and for good the first one in each stretch of `keep_every`.
+"""
+
+import errno
+import math
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..common.duration import interval
+from ..experiment import Experiment, clock_of
+from ..run import checkpoint
+from ..run.directory import Run, RunError
+from ..run.metrics_log import Logbook
+from ..run.provenance import condensed
+from ..step.train_step import TrainState
+from .early_stopping import Progress
+
+
+class SaveError(RunError):
+    """The run could not be written to; names the remedy."""
+
+
+class Memory(NamedTuple):
+    """What decides the future beside the train state; in every checkpoint, as JSON."""
+
+    progress: Progress = Progress()  # the validations so far, as the stop conditions see them
+    best: float | None = None  # the watched metric of the best checkpoint
+    best_step: int | None = None  # its step
+    reason: str | None = None  # why to stop, once there is a reason
+    skipped: int = 0  # steps left out, as they were not finite
+    window: dict[str, list[float]] | None = None  # metrics of steps not yet reported
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values."""
+        return self._asdict() | {"progress": self.progress._asdict()}
+
+    @classmethod
+    def from_json(cls, saved: dict[str, Any]) -> "Memory":
+        """What `as_json` gave."""
+        known: dict[str, Any] = {name: saved[name] for name in cls._fields if name in saved}
+        known["progress"] = Progress(**saved["progress"])
+        return cls(**known)
+
+
+class Saver:
+    """Writes the checkpoints of a run; a context, at whose end everything is on the disk."""
+
+    def __init__(self, run: Run, experiment: Experiment, *, every: float):
+        self._run, self._origin = run, condensed(run.info().get("origin", {}))
+        self._keep, total = experiment.config.checkpoints, experiment.total_steps
+        clock = clock_of(experiment.config, experiment.card.counts["train"], total)
+        often = self._keep.keep_every
+        stretch = math.inf if often is None else interval(often, clock)
+        self._forever = partial(_first, total=total, every=every, stretch=stretch)
+        self._logbook = Logbook(run.metrics_file)
+        self._thread: threading.Thread | None = None
+        self._failure: tuple[int, Exception] | None = None
+
+    def save(self, train_state: TrainState, memory: Memory) -> None:
+        """Checkpoint this state as "last", and as "best" where `memory` says that it is.
+
+        Raises:
+            SaveError: the save before this one failed.
+        """
+        self.wait()
+        work = (checkpoint.snapshot(train_state), memory, self._logbook.size())
+        self._thread = threading.Thread(target=self._write, args=work, name="saver", daemon=True)
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Until the save that is under way is on the disk.
+
+        Raises:
+            SaveError: it failed.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        if self._failure is not None:
+            (step, error), self._failure = self._failure, None
+            raise cannot_write(self._run, error, f"the checkpoint of step {step}") from error
+
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self.wait()
+
+    def _write(self, taken: checkpoint.Snapshot, memory: Memory, logged: int) -> None:
+        try:
+            folder = self._run.checkpoints
+            saved = memory.as_json() | {"metrics": self._logbook.mark(logged)}
+            name = checkpoint.write(folder, taken, saved, self._origin)
+            # "best" first: killed in between, the way to this step is repeated, and finds the same.
+            if memory.best_step == taken.step:
+                checkpoint.point(folder, "best", name)
+            checkpoint.point(folder, "last", name)
+            checkpoint.prune(folder, self._keep.keep_last, self._forever)
+        except Exception as error:  # whatever it is: a thread's own end would go unnoticed
+            self._failure = taken.step, error
+
+
+def cannot_write(run: Run, error: Exception, what: str | None = None) -> SaveError:
+    """What to say where the disk, its owner, or want of memory keeps something from being saved."""
+    remedy = {
+        errno.ENOSPC: "make room",
+        errno.EDQUOT: "make room",
+        errno.EROFS: "make it writable",
+        errno.EACCES: "make it writable",
+        errno.EPERM: "make it writable",
+        errno.EFBIG: "raise the limit on the size of a file",
+    }.get(getattr(error, "errno", None) or 0, "look to the disk")
+    if not isinstance(error, _OF_THE_DISK):
+        remedy = "free some memory" if isinstance(error, MemoryError) else "report it as a bug"
+    filename = getattr(error, "filename", None)
+    what = what or (Path(filename).name if filename else "a file")
+    last = next(iter(checkpoint.names(run.checkpoints)), None)
+    kept = f"{last} is whole" if last else "nothing had been saved yet"
+    if (run.path / "study.json").is_file():
+        kept = "what its runs have saved is whole"
+    failed = f"{what} could not be written: {_reason(error)}"
+    return SaveError(f"{run.path}: {failed}; {kept}; {remedy}, then: {run.again}")
+
+
+@contextmanager
+def disk_watched(run: Run) -> Iterator[None]:
+    """Say in one line what the disk refuses to take in the block.
+
+    Raises:
+        SaveError: see `cannot_write`.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise cannot_write(run, error) from None
+
+
+_OF_THE_DISK = (OSError, checkpoint.CheckpointError)
+
+
+def _reason(error: Exception) -> str:
+    """One line."""
+    said = (error.strerror if isinstance(error, OSError) else None) or str(error)
+    first = next(iter(said.splitlines()), "")
+    if isinstance(error, _OF_THE_DISK) and first:
+        return first
+    return f"{type(error).__name__}: {first}".removesuffix(": ")
+
+
+def _first(step: int, *, total: int, every: float, stretch: float) -> bool:
+    """Whether this evaluation is the first one in a stretch: by the steps alone, not by history.
+
+    Example:
+        >>> [step for step in range(13) if _first(step, total=12, every=2.5, stretch=5.5)]
+        [8, 12]
+    """
+    if step < 1 or not (step // every > (step - 1) // every or step == total):
+        return False
+    before = math.ceil((step - 1) // every * every)
+    return step // stretch > before // stretch

@@ -1,0 +1,151 @@
+"""A step whose loss, gradients or update are not finite: found, examined, and written down.
+
+The state before such a step is what `step.make_train_steps` returns. It is saved, so that "last" is
+the state just before, and ``nonfinite.json`` says what there is to know of the step itself:
+
+    step, metric, value     which step, and which of `step.WATCHED` was odd first, and what it was
+    learning_rate           the schedule's
+    examples                the batch: indices into the training images, as the seed split them
+    parameters              for each path whether parameter, gradient and update are finite
+    activations             for each layer on top whether its output is, in training on this batch
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ...model import INLINE, Layer, tap
+from ..common.pytree_paths import named_leaves
+from ..data import batch_indices
+from ..data.preprocess import preprocess
+from ..experiment import Experiment, recipe_of
+from ..run.directory import Run, study_of, write_json
+from ..step.loss_scaling import never
+from ..step.train_step import WATCHED, TrainState, make_train_step, step_key
+
+
+class NonFiniteError(ArithmeticError):
+    """The loss or an update is not a finite number; says at which step."""
+
+
+class Odd(NamedTuple):
+    """What was not finite."""
+
+    step: int  # counts from 1, as in metrics
+    metric: str
+    value: float
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain values; JSON has no NaN."""
+        return {"step": self.step, "metric": self.metric, "value": str(self.value)}
+
+
+def odd_step(step: int, metrics: Mapping[str, np.ndarray]) -> Odd:
+    """What was odd in the step whose metrics are the last in `metrics`."""
+    name = next(name for name in WATCHED if not math.isfinite(metrics[name][-1]))
+    return Odd(step, name, float(metrics[name][-1]))
+
+
+def give_up(
+    run: Run, experiment: Experiment, odd: Odd, train_state: TrainState, batch: tuple[Any, Any]
+) -> NonFiniteError:
+    """Write ``nonfinite.json``, and return what to raise."""
+    config, rate = experiment.config, float(experiment.schedule(odd.step - 1))
+    examples = batch_indices(
+        odd.step - 1,
+        size=experiment.card.counts["train"],
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+    )
+    record = {**odd.as_json(), "learning_rate": rate, "examples": examples.tolist()}
+    write_json(run.path / "nonfinite.json", record | examine(experiment, train_state, *batch))
+    run.update_info(status="diverged", diverged_at_step=odd.step)
+    lower = f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
+    skip = f"; or leave out such steps: {run.again} --skip-nonfinite 10"
+    skip = "" if study_of(run.path) else skip  # a study goes on with its other runs
+    return NonFiniteError(
+        f"{run.path}: {odd.metric} is {odd.value} at step {odd.step}; the state before it is "
+        f"saved, nonfinite.json says more\n{lower}{skip}"
+    )
+
+
+def examine(
+    experiment: Experiment, train_state: TrainState, images: Any, labels: Any
+) -> dict[str, Any]:
+    """Which parameters, gradients, updates and activations of a step are finite."""
+    optimizer = experiment.optimizer
+    watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
+    train_step = make_train_step(recipe_of(experiment)._replace(optimizer=watched))
+    looked = _Looked(train_state.opt_state, *2 * [_finite(train_state.params)])
+    unguarded = train_state._replace(opt_state=looked, loss_scale=never(train_state.loss_scale))
+    found = {"parameter": _finite(train_state.params)}
+    activations = _activations(experiment, train_state, images)
+    look = jax.jit(lambda *step_of: train_step(*step_of)[0].opt_state)
+    seen = look(unguarded, images, labels)
+    found |= {"gradient": seen.gradient, "update": seen.update}
+    tables = {name: dict(named_leaves(tree)) for name, tree in found.items()}
+    parameters = {
+        path: {name: bool(table[path]) for name, table in tables.items()}
+        for path in tables["parameter"]
+    }
+    return {"parameters": parameters, "activations": activations}
+
+
+class _Watched(NamedTuple):
+    """An optimizer that remembers what was finite, too."""
+
+    init: Any
+    update: Any
+
+
+class _Looked(NamedTuple):
+    """Its memory."""
+
+    own: Any  # that of the optimizer it watches
+    gradient: Any  # whether each parameter's is finite
+    update: Any
+
+
+def _update_and_look(update: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+    updates, own = update(grads, opt_state.own, params)
+    return updates, _Looked(own, _finite(grads), _finite(updates))
+
+
+def _finite(tree: Any) -> Any:
+    return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
+
+
+def _activations(experiment: Experiment, train_state: TrainState, images: Any) -> dict[str, bool]:
+    """Of the parts that the network is put together of; nothing where it cannot be tapped."""
+    parts = list(_named_parts(experiment.net))
+    if not parts:
+        return {}
+    finite = jax.jit(partial(_finite_activations, tap(experiment.net, parts)))
+    x = preprocess(jnp.asarray(images), experiment.card.preprocessing)
+    found = finite(train_state, x)
+    return {path: all(map(bool, jax.tree.leaves(found[path]))) for path in parts}
+
+
+def _named_parts(layer: Layer) -> Iterator[str]:
+    """The names of its parts; those of what stands inline in place of that."""
+    if layer.about.remake is None:
+        return
+    for name, part in layer.about.parts.items():
+        if name == INLINE:
+            yield from _named_parts(part)
+        else:
+            yield name
+
+
+def _finite_activations(tapped: Layer, train_state: TrainState, x: Array) -> dict[str, Array]:
+    key = step_key(train_state.key, train_state.step)
+    params, state = train_state.params, train_state.state
+    outputs: Any = tapped.apply(params, state, x, train=True, key=key)[0]
+    _, found = outputs
+    return {path: _finite(y) for path, y in found.items()}

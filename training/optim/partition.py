@@ -1,0 +1,114 @@
+"""Other optimizers for other parameters, chosen by the parameter's path; or none: frozen."""
+
+import re
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ..common.pytree_paths import map_named, matches, named_leaves, nothing_matches
+from .optimizer import Optimizer
+
+
+def by_path(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -> Optimizer:
+    """The optimizer of the first regular expression that matches a parameter's path.
+
+    Args:
+        groups: an optimizer, ours or optax's, for each regular expression; it is held against the
+            whole path (`re.fullmatch`), as in `ops.l2`. None freezes what matches: its updates are
+            zero, and nothing is remembered about it.
+        default: the optimizer of all that no expression matches.
+
+    Returns:
+        An `Optimizer`; its state is a tuple with the state of each optimizer that has parameters,
+        in which the parameters of the others do not occur.
+
+    Raises:
+        ValueError: an expression is none (here), or matches no parameter (in `init`).
+
+    Example:
+        >>> from convax.training.optim.optimizer import apply_updates, sgd
+        >>> optimizer = by_path({"stem/.*": None, ".*/bias": sgd(1.0)}, sgd(0.1))
+        >>> params = {"stem": {"kernel": 1.0}, "head": {"kernel": 1.0, "bias": 1.0}}
+        >>> params = jax.tree.map(jnp.array, params)
+        >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
+        >>> jax.tree.map(float, apply_updates(params, updates))["head"]["bias"]
+        0.0
+        >>> jax.tree.map(float, apply_updates(params, updates))["stem"]
+        {'kernel': 1.0}
+
+    Note:
+        Anything that looks at the whole gradient, such as `clip_by_global_norm`, belongs in front:
+        ``chain(clip_by_global_norm(1.0), by_path(...))``. Inside a group it sees the group alone.
+        The gradient of what is frozen is computed and then ignored, and counts in that norm;
+        `freeze.constants` spares it.
+    """
+    for pattern in groups:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise ValueError(
+                f"by_path: bad pattern: got {pattern!r}, need a regular expression ({error}); "
+                "write '.*/bias', for example"
+            ) from error
+    optimizers = [*groups.values(), default]
+    labelled = by_label(
+        lambda path: next((i for i, p in enumerate(groups) if matches(p, path)), len(groups)),
+        lambda i: optimizers[i],
+    )
+
+    def init(params):
+        paths = [path for path, _ in named_leaves(params)]
+        for pattern in groups:
+            if problem := nothing_matches(pattern, paths):
+                raise ValueError(f"by_path: {problem}")
+        return labelled.init(params)
+
+    return Optimizer(init, labelled.update)
+
+
+def by_label(
+    label: Callable[[str], Hashable], make: Callable[[Any], Optimizer | None]
+) -> Optimizer:
+    """The optimizer ``make(label(path))`` for each parameter; those with equal labels share one.
+
+    Each sees the tree with None in place of the parameters that are not its own, which to JAX are
+    no leaves at all: their names stay, and nothing is kept for them.
+    """
+
+    def parts(tree):
+        """Label -> the optimizer and how to take its part of a tree; in order of appearance."""
+        labels = list(dict.fromkeys(label(path) for path, _ in named_leaves(tree)))
+        made = ((one, make(one)) for one in labels)
+        return [(one, optimizer) for one, optimizer in made if optimizer is not None]
+
+    def part(one, tree):
+        return map_named(lambda path, leaf: leaf if label(path) == one else None, tree)
+
+    def init(params):
+        return tuple(optimizer.init(part(one, params)) for one, optimizer in parts(params))
+
+    def update(grads, state, params=None):
+        trained = parts(grads)
+        if len(state) != len(trained):
+            raise ValueError(
+                f"by_path: wrong number of states: got {len(state)}, need {len(trained)}; "
+                "pass the state that this optimizer's init or update returned"
+            )
+        states, updates = [], jax.tree.map(jnp.zeros_like, grads)
+        for (one, optimizer), old in zip(trained, state, strict=True):
+            its_params = None if params is None else part(one, params)
+            moved, new = optimizer.update(part(one, grads), old, its_params)
+            updates = _overlaid(updates, moved)
+            states.append(new)
+        return updates, tuple(states)
+
+    return Optimizer(init, update)
+
+
+def _overlaid(tree, part):
+    """`tree`, with the leaves of `part` where that has any: elsewhere it has None."""
+    return jax.tree.map(
+        lambda new, old: old if new is None else new, part, tree, is_leaf=lambda x: x is None
+    )

@@ -1,0 +1,117 @@
+"""A picture of what ``[augment]`` makes of training images, to be looked at before a training."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from .. import data
+from ..config.schema import Config, ConfigError
+from ..data.preprocess import Preprocessing, preprocess
+from ..experiment import augmentation_of, card_of, keys_of, load_data, make_task, with_found_data
+from ..plots import figures
+from ..plots.figures import shortened
+from ..step.train_step import augment_key, step_key
+from ..tasks.segmentation.figures import overlay
+
+IMAGES, EPOCHS = 6, 7  # as many rows, and columns beside the image as it is
+
+
+def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -> Path:
+    """Images of the first batch, one a row: as they are, then as they would be in each epoch.
+
+    The random numbers are those that training would draw in its steps 0, one epoch later, and so
+    on, were the batch the same.
+
+    Args:
+        config: the experiment.
+        out: the PNG file to write.
+        title: what stands above.
+        beside: the folder of the config file, for a relative ``data.path``.
+
+    Raises:
+        ConfigError, DataError: the config has no ``[augment]``, or the data cannot be read.
+    """
+    if config.augment is None:
+        raise ConfigError(
+            f"{title}: no [augment] to draw; add that table, or try --set augment.flip=true"
+        )
+    dataset = load_data(with_found_data(config, beside))
+    originals, changed, captions = _seen(config, dataset)
+    tiles = np.concatenate([originals[:, None], changed], axis=1)
+    with figures.style():
+        figure = figures.mistakes(
+            tiles.reshape(-1, *tiles.shape[2:]),
+            captions,
+            title=f"{title}: training images as the network sees them",
+            subtitle=_said(config),
+            columns=1 + EPOCHS,
+        )
+        return figures.write(figure, out)
+
+
+def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8; a caption for each, row by row."""
+    card, task = card_of(config, dataset), make_task(config)
+    augment, spec = augmentation_of(config, card), card.preprocessing
+    assert augment is not None
+    size, batch_size = len(dataset.train.labels), config.training.batch_size
+    batch = data.batch_indices(0, size=size, batch_size=batch_size, seed=config.seed)
+    images, labels = (jnp.asarray(part[batch]) for part in dataset.train)
+    run_key = keys_of(config.seed)[1]
+
+    @jax.jit
+    def seen(step: Array) -> tuple[Array, Array]:
+        key = augment_key(step_key(run_key, step))
+        x, targets = preprocess(images, spec), task.targets(labels, spec=spec)
+        return augment(key, x, targets, images=images, step=step)
+
+    x, targets = preprocess(images, spec), task.targets(labels, spec=spec)
+    steps = [jnp.int32(-(-epoch * size // batch_size)) for epoch in range(EPOCHS)]
+    found = [(x, targets), *map(seen, steps)]
+    masked = targets.ndim == 3
+    shown = [_pictures(x, spec, y if masked else None, len(card.classes)) for x, y in found]
+    names = [_names(np.asarray(y), card.classes, i) for i, (_, y) in enumerate(found)]
+    N = min(IMAGES, batch_size)
+    captions = [column[n] for n in range(N) for column in names]
+    return shown[0][:N], np.stack([column[:N] for column in shown[1:]], axis=1), captions
+
+
+def _pictures(x: Array, spec: Preprocessing, masks: Array | None, classes: int) -> np.ndarray:
+    """The network's input as pictures, uint8, with the masks over them."""
+    mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (spec.mean, spec.std))
+    bytes_ = np.round(255 * np.clip(np.asarray(x) * std + mean, 0, 1)).astype(np.uint8)
+    if masks is None:
+        return bytes_
+    return np.round(255 * overlay(bytes_, np.asarray(masks), classes)).astype(np.uint8)
+
+
+def _names(targets: np.ndarray, classes: tuple[str, ...], epoch: int) -> list[str]:
+    """The captions of a column: the class, or the shares of classes; for masks the epoch."""
+    if targets.ndim == 3:
+        return [f"epoch {epoch}" if epoch else "as it is"] * len(targets)
+    if targets.ndim == 1:
+        return [shortened(classes[k], 16) for k in targets]
+    captions = []
+    for shares in targets:
+        several = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005][:2]
+        captions.append("\n".join(f"{shares[k]:.0%} {shortened(classes[k], 11)}" for k in several))
+    return captions
+
+
+def _said(config: Config) -> str:
+    """What is asked for, in a line."""
+    asked = config.augment.model_dump(exclude_defaults=True) if config.augment else {}
+    words = [f"{name} {_text(value)}" for name, value in asked.items()]
+    return f"left as they are, then as in the first {EPOCHS} epochs: " + "; ".join(words)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, dict):
+        return "(" + ", ".join(f"{k} {_text(v)}" for k, v in value.items()) + ")"
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return str(value).lower()

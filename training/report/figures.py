@@ -1,0 +1,274 @@
+"""What a run learned and where it still errs: its pictures, and a table of its figures.
+
+    curves.png      loss, error rate and learning rate over the steps
+    kernels.png     what its first layer looks for
+
+and those of its task: see `training.tasks.classification.figures`, `report_segmentation` and
+`report_embedding`. The numbers behind each picture are found by small pure functions;
+`training.plots.figures` draws.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from ...model import Layer, kernels
+from .. import data
+from ..evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
+from ..experiment import Experiment, make_task
+from ..loop.progress import shares
+from ..plots import figures as pictures
+from ..plots.figures import shortened
+from ..run import checkpoint as checkpoints
+from ..run.directory import DatasetCard, Run, open_run
+from ..tasks.task import Findings, Task
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+MOST_KERNELS = 96
+
+
+def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
+    """Evaluate a run and draw its pictures anew; of an unfinished run, what there is to draw.
+
+    The examples are those of the test split, or of the validation split where there is no test
+    split, or else those it was trained on; the pictures say which.
+
+    Args:
+        path: the run directory.
+        checkpoint: "best" or "last".
+
+    Returns:
+        The pictures that were drawn.
+
+    Raises:
+        RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
+    """
+    return draw_evaluated(open_run(path), evaluated(path, checkpoint))
+
+
+class Evaluated(NamedTuple):
+    """A trained network and what it says of the examples that are reported on."""
+
+    experiment: Experiment
+    params: Any
+    state: Any
+    evaluation: Evaluation
+
+    @property
+    def examples(self) -> data.Split:
+        """Images and labels, in the order of the evaluation."""
+        return getattr(self.experiment.dataset, self.evaluation.split)
+
+
+def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
+    """The evaluation that `report` draws; None of a run that has no checkpoint yet.
+
+    Raises:
+        RunError, CheckpointError, DataError: as `report`.
+    """
+    if checkpoints.named(open_run(path).checkpoints, "last") is None:
+        return None
+    _, experiment, params, state = reopen_trained(path, checkpoint)
+    eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
+    trained = (params, state)
+    evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
+    return Evaluated(experiment, *trained, evaluation)
+
+
+def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:
+    """`draw`, of what `evaluated` has found."""
+    if found is None:
+        return _draw_curves(run, make_task(run.config()), f"{_name(run)}: no checkpoint yet")
+    return draw_experiment(run, found.experiment, found.params, found.evaluation)
+
+
+def draw_experiment(
+    run: Run, experiment: Experiment, params: Any, evaluation: Evaluation
+) -> list[Path]:
+    """`draw`, where everything else is known from the experiment."""
+    return draw(
+        run,
+        task=experiment.task,
+        net=experiment.net,
+        params=params,
+        evaluation=evaluation,
+        examples=getattr(experiment.dataset, evaluation.split),
+        card=experiment.card,
+    )
+
+
+def draw(
+    run: Run,
+    *,
+    task: Task,
+    net: Layer,
+    params: Any,
+    evaluation: Evaluation,
+    examples: data.Split,
+    card: DatasetCard,
+) -> list[Path]:
+    """Draw the pictures of a run into its ``plots/``.
+
+    Args:
+        run: where the metrics are, and where the pictures go.
+        task: what the network was to learn.
+        net: the network.
+        params: its trained parameters.
+        evaluation: of the examples that follow, in their order.
+        examples: images and labels, as stored.
+        card: of the data: the names of its classes, and how the network sees it.
+
+    Returns:
+        The pictures drawn, each replaced in one go. There are no curves without metrics, and no
+        kernels where the first layer's are not images.
+    """
+    images = f"{evaluation.count:,} {evaluation.split} images"
+    share = evaluation.figures[task.metric]
+    title = f"{_name(run)}: {task.sentence.format(share=share, images=images)}"
+    findings = Findings(
+        folder=run.plots,
+        title=title,
+        totals=evaluation.totals,
+        kept=evaluation.kept,
+        figures=evaluation.figures,
+        examples=examples,
+        classes=card.classes,
+        preprocessing=card.preprocessing,
+    )
+    input_shape = (*card.preprocessing.size, card.image_shape[-1])
+    written = _draw_curves(run, task, title) + task.draw(findings)
+    first = first_kernels(net, params, input_shape)
+    if first is not None:
+        with pictures.style():
+            figure = kernels_figure(*first, title)
+            written.append(pictures.write(figure, run.plots / "kernels.png"))
+    return written
+
+
+def results_table(run: Run) -> list[tuple[str, str]]:
+    """What a run has come to, as label and value: from ``run.json`` and its metrics."""
+    info, records = run.info(), run.metrics()
+    status = info.get("status", "running").replace("running", "not finished")
+    rows = [("run", str(run.path)), ("status", status)]
+    if reason := info.get("result", {}).get("stopped_early"):
+        rows.append(("stopped early", reason))
+    train = [r for r in records if r["kind"] == "train"]
+    if train:
+        rows.append(("steps", f"{train[-1]['step']:,} (epoch {train[-1]['epoch']:.4g})"))
+        rows.append(("training time", duration(training_seconds(run))))
+    if best := best_validation(run):
+        figures = ", ".join([*shares(best), f"loss {best['loss']:.4f}"])
+        rows.append(("best validation", f"{figures}, at step {best['step']:,}"))
+    for test in [r for r in records if r["kind"] == "test"][-1:]:
+        figures = ", ".join([*shares(test), f"loss {test['loss']:.4f}"])
+        rows.append(("test", f"{figures}, {test['count']:,} images"))
+    for pointer in ("best", "last"):
+        if name := checkpoints.named(run.checkpoints, pointer):
+            rows.append((f"{pointer} checkpoint", str(run.checkpoints / name)))
+    return rows
+
+
+def reported_split(dataset: data.Dataset) -> str:
+    """The first of test, validation and train that has examples."""
+    return next(s for s in ("test", "validation", "train") if len(getattr(dataset, s).labels))
+
+
+def series(
+    records: Sequence[dict[str, Any]], kind: str, metric: str = "accuracy"
+) -> dict[str, np.ndarray]:
+    """The records of one kind as columns, NaN where a record lacks a figure.
+
+    A test stands at the step whose parameters were tested.
+
+    Returns:
+        "step", "epoch", "loss", "error" (1 - metric) and "learning_rate".
+    """
+    chosen = [
+        r | {"step": r.get("checkpoint_step", r["step"])} for r in records if r["kind"] == kind
+    ]
+    keys = ("step", "epoch", "loss", metric, "learning_rate")
+    columns = {key: np.array([r.get(key, math.nan) for r in chosen], float) for key in keys}
+    return columns | {"error": 1 - columns.pop(metric)}
+
+
+def first_kernels(
+    net: Layer, params: Any, input_shape: tuple[int, ...]
+) -> tuple[str, np.ndarray] | None:
+    """The first layer's kernels as images.
+
+    Returns:
+        The layer's path, and ``(Co, KH, KW, Ci)``: the first two-dimensional convolution; without
+        one the first dense layer, if each of its outputs weighs every pixel of the input; else
+        None.
+    """
+    found = [(path, np.asarray(k, np.float32)) for path, k in kernels(net, params).items()]
+    for path, kernel in found:
+        if kernel.ndim == 4:
+            return path, np.moveaxis(kernel, -1, 0)
+    for path, kernel in found[:1]:
+        if kernel.ndim == 2 and len(kernel) == math.prod(input_shape):
+            return path, kernel.T.reshape(-1, *input_shape)
+    return None
+
+
+def best_validation(run: Run) -> dict[str, Any] | None:
+    """The record of the evaluation that the checkpoint "best" was chosen by, if there is one."""
+    name = checkpoints.named(run.checkpoints, "best")
+    step = int(name.rpartition("-")[-1]) if name else None
+    found = [r for r in run.metrics() if r["kind"] == "validation" and r["step"] == step]
+    return found[-1] if found else None
+
+
+def training_seconds(run: Run) -> float:
+    """How long the reported steps took, with the evaluations between them."""
+    train = [r for r in run.metrics() if r["kind"] == "train"]
+    steps = np.diff([0, *(r["step"] for r in train)])
+    rates = np.array([r["images_per_second"] for r in train])
+    return float((steps * run.config().training.batch_size / rates).sum())
+
+
+def _draw_curves(run: Run, task: Task, title: str) -> list[Path]:
+    records, best = run.metrics(), best_validation(run)
+    kinds = ("train", "validation", "test")
+    columns = {kind: series(records, kind, task.metric) for kind in kinds}
+    if not any(len(c["step"]) for c in columns.values()):
+        return []
+    subtitle = "no validation"
+    if best:
+        found = task.sentence.format(share=best[task.metric], images="the validation images")
+        subtitle = f"best checkpoint: step {best['step']:,}, with {found}"
+    with pictures.style():
+        step = best["step"] if best else None
+        figure = pictures.curves(
+            columns, error=task.error, best_step=step, title=title, subtitle=subtitle
+        )
+        return [pictures.write(figure, run.plots / "curves.png")]
+
+
+def kernels_figure(path: str, kernels: np.ndarray, title: str) -> "Figure":
+    """What `first_kernels` found, the first `MOST_KERNELS` of it, as a figure."""
+    count, height, width, channels = kernels.shape
+    shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"all {count}"
+    zero = "mid-grey is zero" if channels == 3 else "white is zero"
+    subtitle = f"{shown} kernels of {path}, {height}x{width}; {zero}"
+    if channels not in (1, 3):
+        subtitle += f", averaged over {channels} input channels"
+    return pictures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
+
+
+def _name(run: Run) -> str:
+    return shortened(run.path.resolve().name, 40)
+
+
+def duration(seconds: float) -> str:
+    """Whole seconds from a minute on, tenths below."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours else f"{minutes} min {seconds:02} s"

@@ -1,0 +1,303 @@
+"""Checkpoints that exist whole or not at all.
+
+A checkpoint is a directory ``step-00001407`` of safetensors files and a ``manifest.json`` with
+the SHA-256 of each, and its own. It is written under another name, flushed to the disk and then
+renamed, so a process killed at any instant leaves either the whole checkpoint or none. Two small
+files, ``last`` and ``best``, name a checkpoint each and are replaced in the same manner. Nothing is
+pickled.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from ..common import atomic_io
+from ..common.hashing import json_digest
+from ..common.pytree_paths import named_leaves
+from ..step.ema import Ema
+from ..step.train_step import TrainState
+from ..weights.safetensors_io import parse, to_numpy
+
+FORMAT = 2
+
+
+class CheckpointError(ValueError):
+    """A checkpoint is missing, damaged, or of another network; one line."""
+
+
+class DamagedError(CheckpointError):
+    """A file of a checkpoint is missing, or holds something else than was written."""
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint holds."""
+
+    train_state: TrainState
+    memory: dict[str, Any]  # JSON: what the loop must remember beside the train state
+
+
+class Snapshot(NamedTuple):
+    """A train state as arrays of the host, which training does not change any more."""
+
+    step: int
+    parts: dict[str, dict[str, np.ndarray]]  # by file and by path
+
+
+def snapshot(train_state: TrainState) -> Snapshot:
+    """A copy of the state: the next step writes into the memory of this one."""
+    parts = {
+        part: {path: np.array(to_numpy(leaf)) for path, leaf in named_leaves(tree)}
+        for part, tree in _parts(train_state).items()
+    }
+    return Snapshot(int(train_state.step), parts)
+
+
+def write(
+    folder: Path, taken: Snapshot, memory: dict[str, Any], origin: dict[str, Any] | None = None
+) -> str:
+    """Write a checkpoint into `folder` and return its name.
+
+    Args:
+        folder: the run's ``checkpoints`` directory.
+        taken: the state.
+        memory: JSON: what the loop must remember beside it.
+        origin: JSON: what made it; see `training.run.provenance`.
+
+    Raises:
+        OSError: it cannot be written; nothing of it is left.
+    """
+    name = name_of(taken.step)
+    if (folder / name).exists():
+        return name  # the same step is the same state: training is deterministic
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        sums = {}
+        for part, arrays in taken.parts.items():
+            content = safetensors.numpy.save(arrays)
+            sums[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
+            yield f"{part}.safetensors", content
+        manifest = {"format": FORMAT, "step": taken.step, "sha256": sums, "memory": memory}
+        manifest["origin"] = origin or {}
+        manifest["checksum"] = checksum(manifest)
+        yield "manifest.json", json.dumps(manifest, indent=2).encode()
+
+    atomic_io.write_folder(folder / name, files())
+    return name
+
+
+def point(folder: Path, pointer: str, name: str) -> None:
+    """Make `pointer`, "last" or "best", name a checkpoint that exists."""
+    atomic_io.replace(folder / pointer, f"{name}\n".encode())
+
+
+def prune(
+    folder: Path, keep_last: int = 1, forever: Callable[[int], bool] = lambda step: False
+) -> None:
+    """Remove the checkpoints that are not to be kept, and what killed processes left behind.
+
+    Args:
+        folder: the run's ``checkpoints`` directory.
+        keep_last: how many of the newest to keep; what a pointer names is kept besides.
+        forever: whether the one of a step is to be kept whatever comes.
+    """
+    kept = {named(folder, pointer) for pointer in ("last", "best")}
+    kept |= {name for name in names(folder) if forever(step_of(name))}
+    kept |= set(names(folder)[:keep_last])
+    for entry in folder.iterdir():
+        if _NAME.fullmatch(entry.name) and entry.name not in kept:
+            shutil.rmtree(entry.rename(folder / f".{entry.name}"))  # gone at once, then at leisure
+        elif _ASIDE.fullmatch(entry.name):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+def names(folder: Path) -> list[str]:
+    """The checkpoints in a folder, the newest first."""
+    found = folder.iterdir() if folder.is_dir() else ()
+    return sorted((e.name for e in found if _NAME.fullmatch(e.name)), key=step_of, reverse=True)
+
+
+def name_of(step: int) -> str:
+    """The name of the checkpoint of a step."""
+    return f"step-{step:08d}"
+
+
+def step_of(name: str) -> int:
+    """The step that a checkpoint is of, by its name."""
+    return int(name.removeprefix("step-"))
+
+
+# What is ours in the folder: a checkpoint, and what is on its way to be one or to be none.
+_NAME = re.compile(r"step-\d{8,}")
+_ASIDE = re.compile(r"\.(step-\d{8,}|last|best)(\.\d+)?")
+
+
+def named(folder: Path, pointer: str) -> str | None:
+    """The checkpoint that a pointer names, if any.
+
+    Raises:
+        CheckpointError: the pointer is there, but holds something else.
+    """
+    try:
+        name = (folder / pointer).read_text(errors="replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise DamagedError(f"{folder / pointer}: cannot be read: {error.strerror}") from None
+    if not _NAME.fullmatch(name):
+        raise DamagedError(f"{folder / pointer}: damaged: it names no checkpoint")
+    return name
+
+
+def restore(folder: Path, pointer: str, template: TrainState) -> Checkpoint:
+    """Read the checkpoint that "last" or "best" names ("best" falls back on "last").
+
+    Args:
+        folder: the run's ``checkpoints`` directory.
+        pointer: which one.
+        template: a train state with the right tree, shapes and dtypes; its arrays may be
+            `jax.ShapeDtypeStruct`.
+
+    Raises:
+        DamagedError: a file is missing or differs from its checksum.
+        CheckpointError: nothing was saved, or an array differs from the template in name, shape
+            or dtype.
+    """
+    return read(folder, pointed(folder, pointer), template)
+
+
+def read(folder: Path, name: str, template: TrainState) -> Checkpoint:
+    """`restore`, of the checkpoint of that name."""
+    parts, manifest = _read(folder / name, _parts(template))
+    training = parts.pop("training")
+    return Checkpoint(TrainState(**parts, **training), manifest["memory"])
+
+
+def check(folder: Path, name: str) -> None:
+    """Raise as `restore` does where a file of a checkpoint is damaged, of whatever network."""
+    manifest = read_manifest(folder / name)
+    for file in manifest["sha256"]:
+        _read_file(folder / name / file, manifest["sha256"])
+
+
+def restore_network(
+    folder: Path, pointer: str, params: Any, state: Any, *, raw: bool = False
+) -> tuple[Any, Any, int]:
+    """Parameters, state and step of a checkpoint, without what only training needs.
+
+    They are the averages, where the checkpoint has any (`training.step.ema`), or, if `raw`, what
+    these are the averages of. Takes templates and raises as `restore` does.
+    """
+    place = folder / pointed(folder, pointer)
+    templates: dict[str, Any] = {"params": params, "state": state}
+    try:
+        if not raw and "ema.safetensors" in read_manifest(place)["sha256"]:
+            parts, manifest = _read(place, {"ema": Ema(params, state)})
+            return *parts["ema"], manifest["step"]
+        parts, manifest = _read(place, templates)
+    except DamagedError as error:
+        other = {"best": "last", "last": "best"}[pointer]
+        raise DamagedError(f"{error}; restore it, or try --checkpoint {other}") from None
+    return parts["params"], parts["state"], manifest["step"]
+
+
+def _parts(train_state: TrainState) -> dict[str, Any]:
+    """The files of a checkpoint: parameters, state, averages stand alone, for use elsewhere."""
+    whole = {k: v for k, v in train_state._asdict().items() if v is not None}
+    alone = {part: whole.pop(part) for part in ("params", "state", "ema") if part in whole}
+    return alone | {"training": whole}
+
+
+def pointed(folder: Path, pointer: str) -> str:
+    """The name of the checkpoint that "best" or "last" names; of a run not yet validated the last.
+
+    Raises:
+        CheckpointError: another pointer, or no checkpoint.
+    """
+    if pointer not in ("best", "last"):
+        raise CheckpointError(f"{folder}: checkpoint: got {pointer!r}, need 'best' or 'last'")
+    name = named(folder, pointer) or named(folder, "last")
+    if name is None:
+        raise CheckpointError(f"{folder}: no checkpoint was saved here; nothing to load")
+    return name
+
+
+def _read(checkpoint: Path, templates: dict[str, Any]) -> tuple[Any, Any]:
+    """The named parts of a checkpoint, and its manifest."""
+    manifest = read_manifest(checkpoint)
+    parts = {
+        part: _restore_part(checkpoint / f"{part}.safetensors", tree, manifest["sha256"])
+        for part, tree in templates.items()
+    }
+    return parts, manifest
+
+
+def read_manifest(checkpoint: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint; raises as `restore` does."""
+    path = checkpoint / "manifest.json"
+    content = _content(path)
+    try:
+        manifest = json.loads(content)
+        written = manifest["format"]
+        types = {"sha256": dict, "memory": dict, "step": int}
+        if not all(isinstance(manifest[key], kind) for key, kind in types.items()):
+            raise TypeError
+    except (ValueError, KeyError, TypeError):
+        raise DamagedError(f"{path}: damaged: not a checkpoint's manifest") from None
+    said = manifest.pop("checksum", None)
+    if said != checksum(manifest) and (said or written == FORMAT):
+        raise DamagedError(f"{path}: damaged: its SHA-256 differs from what it says")
+    if written != FORMAT:
+        raise CheckpointError(f"{path}: format {written}, but this convax reads format {FORMAT}")
+    return manifest
+
+
+def checksum(manifest: dict[str, Any]) -> str:
+    """The SHA-256 of all else in a manifest."""
+    rest = {key: value for key, value in manifest.items() if key != "checksum"}
+    return json_digest(rest)
+
+
+def _content(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except PermissionError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error.strerror}") from None
+    except OSError as error:
+        raise DamagedError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def _read_file(path: Path, checksums: dict[str, str]) -> bytes:
+    content = _content(path)
+    if hashlib.sha256(content).hexdigest() != checksums.get(path.name):
+        raise DamagedError(f"{path}: damaged: its SHA-256 differs from the manifest's")
+    return content
+
+
+def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
+    arrays = parse(_read_file(path, checksums))
+    wanted = named_leaves(template)
+    known = {name for name, _ in wanted}
+    if known != arrays.keys():
+        odd = sorted(known ^ arrays.keys())
+        raise CheckpointError(f"{path}: of another network: {', '.join(odd[:3])} on one side only")
+    leaves = [_from_numpy(arrays[name], leaf, f"{path}: {name}") for name, leaf in wanted]
+    return jax.tree.unflatten(jax.tree.structure(template), leaves)
+
+
+def _from_numpy(array: np.ndarray, template: Any, where: str) -> jax.Array:
+    if jax.numpy.issubdtype(template.dtype, jax.dtypes.prng_key):
+        return jax.random.wrap_key_data(jax.numpy.asarray(array))
+    if (array.shape, array.dtype) != (template.shape, template.dtype):
+        raise CheckpointError(
+            f"{where} is {array.dtype}{list(array.shape)}, "
+            f"but the network has {template.dtype}{list(template.shape)}"
+        )
+    return jax.numpy.asarray(array)

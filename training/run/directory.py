@@ -1,0 +1,301 @@
+"""A run is a directory: everything about one training, readable without convax.
+
+config.toml      the config with every default written out
+run.json         command, versions, devices, git revision, origin (see `training.run.provenance`);
+the
+                 result once it is finished
+dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
+metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
+checkpoints/     see `training.run.checkpoint`
+plots/           see `training.report.figures`
+report.html      see `inference.report.page`
+nonfinite.json   where it stopped for a number that is not finite: see `training.loop.nonfinite`
+lock             who trains in it now: see `training.run.lock`
+"""
+
+import json
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from ..common import atomic_io
+from ..common.hashing import json_digest
+from ..config.schema import Config, ConfigError, load_config, to_toml
+from ..data.preprocess import Preprocessing
+from .provenance import origin
+
+
+class RunError(ValueError):
+    """A run directory cannot be used; one line that names it and the remedy."""
+
+
+class DatasetCard(NamedTuple):
+    """What a trained network must know of the data it was trained on."""
+
+    classes: tuple[str, ...]
+    image_shape: tuple[int, int, int]  # H, W, C as stored, before preprocessing
+    counts: dict[str, int]  # examples in each split
+    preprocessing: Preprocessing
+    fingerprint: str
+
+
+class Run(NamedTuple):
+    """A run directory."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its checkpoints are."""
+        return self.path / "checkpoints"
+
+    @property
+    def plots(self) -> Path:
+        """Where its pictures are."""
+        return self.path / "plots"
+
+    def config(self) -> Config:
+        """The config it was started with."""
+        return load_config(self.path / "config.toml")
+
+    def info(self) -> dict[str, Any]:
+        """What ``run.json`` says."""
+        return self.read_json("run.json")
+
+    def dataset(self) -> DatasetCard:
+        """What ``dataset.json`` says."""
+        try:
+            values = self.read_json("dataset.json")
+            if values.pop("checksum", None) not in (None, json_digest(values)):
+                raise RunError(f"{self.path / 'dataset.json'}: damaged: its SHA-256 differs")
+            card = DatasetCard(**values)
+            return card._replace(
+                classes=tuple(card.classes),
+                image_shape=tuple(card.image_shape),
+                preprocessing=Preprocessing.from_json(card.preprocessing),  # type: ignore[arg-type]
+            )
+        except (TypeError, KeyError):
+            raise RunError(f"{self.path / 'dataset.json'}: damaged: keys differ") from None
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Every whole line of ``metrics.jsonl``."""
+        return list(_whole_lines(self.metrics_file))
+
+    @property
+    def metrics_file(self) -> Path:
+        """Where they are."""
+        return self.path / "metrics.jsonl"
+
+    def log(self, record: dict[str, Any]) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        with self.metrics_file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics behind a step; of the others, what can be read is kept."""
+        kept = [r for r in self.metrics() if r["step"] <= step and r["kind"] != "test"]
+        write_json_lines(self.metrics_file, kept)
+
+    def write_config(self, config: Config) -> None:
+        """Write ``config.toml``."""
+        atomic_io.replace(self.path / "config.toml", to_toml(config).encode())
+
+    def update_info(self, **changes: Any) -> None:
+        """Change keys of ``run.json``."""
+        write_json(self.path / "run.json", self.info() | changes)
+
+    def write_dataset(self, card: DatasetCard) -> None:
+        """Write ``dataset.json``."""
+        values = card._asdict() | {"preprocessing": card.preprocessing._asdict()}
+        write_json(self.path / "dataset.json", values | {"checksum": json_digest(values)})
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        """What one of its JSON files says."""
+        path = self.path / name
+        try:
+            return dict(json.loads(path.read_bytes()))
+        except OSError as error:
+            raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+        except (ValueError, TypeError):
+            raise RunError(f"{path}: damaged: not JSON; {self._remedy(name)}") from None
+
+    @property
+    def again(self) -> str:
+        """The command that continues it; that of its study, where it has to go on with that."""
+        try:
+            whole = study_of(self.path)
+        except RunError:  # what is wrong with study.json is said when it is needed
+            whole = self.path.parent
+        return f"convax train --resume {shlex.quote(str(whole or self.path))}"
+
+    def _remedy(self, name: str) -> str:
+        """What to do about a JSON file that cannot be read."""
+        if name == "study.json":
+            return (
+                "restore it; without it there is no study to resume, and each run in it goes on "
+                "by itself, rounded otherwise"
+            )
+        return f"remove it, and `{self.again}` writes it anew"
+
+
+def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
+    """Make a new run directory, all of it or nothing.
+
+    Raises:
+        RunError: `out` is there already, or cannot be made.
+    """
+    aside = out.with_name(f".{out.name}.{os.getpid()}")
+    if out.exists():
+        raise exists_already(out)
+    try:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+        run = Run(aside)
+        run.checkpoints.mkdir()
+        run.write_dataset(card)
+        about = circumstances() | {"origin": origin(config, card.fingerprint)}
+        write_json(aside / "run.json", {"status": "running", **about})
+        run.write_config(config)
+        aside.rename(out)
+        atomic_io.flush(out.parent)
+    except OSError as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        if out.exists():  # somebody was faster
+            raise exists_already(out) from None
+        raise RunError(f"{out}: cannot be created: {error.strerror}") from None
+    return Run(out)
+
+
+def exists_already(out: Path) -> RunError:
+    """What to raise where a new run or study should be."""
+    return RunError(
+        f"{out}: exists already; choose another --out, or continue it with "
+        f"`convax train --resume {shlex.quote(str(out))}`"
+    )
+
+
+def open_run(path: str | Path) -> Run:
+    """An existing run directory.
+
+    Raises:
+        RunError: there is none.
+    """
+    run = Run(Path(path))
+    if not run.path.is_dir():
+        raise RunError(f"{path}: no such run directory; `convax train` makes one under runs/")
+    if (run.path / "study.json").is_file():
+        raise RunError(
+            f"{path}: a study of several runs; name one of them, or compare them with "
+            f"`convax compare {path}`"
+        )
+    if not (run.path / "config.toml").is_file():
+        raise RunError(f"{path}: not a run directory: it has no config.toml")
+    try:
+        run.config()
+    except ConfigError as error:
+        raise RunError(
+            f"{error}\n{path}: correct it, or remove it, and `{run.again}` writes config.toml as "
+            "it was"
+        ) from None
+    return run
+
+
+def study_of(run: Path) -> Path | None:
+    """The study that this run directory has to go on with: it lists it, and has not ended.
+
+    Raises:
+        RunError: its ``study.json`` cannot be read.
+    """
+    for path in (run, run.resolve()):  # a link beside the study, and one within
+        if (path.parent / "study.json").is_file():
+            about = Run(path.parent).read_json("study.json")
+            members = about.get("members")
+            listed = isinstance(members, dict) and path.name in members
+            if listed and about.get("status") != "finished":
+                return path.parent
+    return None
+
+
+def free_name(folder: Path, stem: str) -> Path:
+    """``folder/stem``, or ``stem-2``, ``stem-3`` ... where that is taken."""
+    candidates = (folder / (stem if i == 1 else f"{stem}-{i}") for i in range(1, sys.maxsize))
+    return next(path for path in candidates if not path.exists())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Replace a JSON file in one go."""
+    atomic_io.replace(path, as_json(values))
+
+
+def as_json(values: Any) -> bytes:
+    """What stands in a JSON file."""
+    return (json.dumps(values, indent=2) + "\n").encode()
+
+
+def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
+    """Replace a JSON Lines file in one go."""
+    atomic_io.replace(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+
+
+def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """A killed process may leave half a line at the end; it is not a record."""
+    if not path.exists():
+        return
+    try:
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}") from None
+    for line in lines:
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if _is_record(record):
+            yield record
+
+
+# What a report needs of a record.
+_NUMBERS = {"train": ("step", "loss", "epoch", "images_per_second")}
+_NUMBERS |= {
+    "validation": ("step", "loss"),
+    "test": ("step", "loss", "count"),
+    "skipped": ("step",),
+}
+
+
+def _is_record(record: Any) -> bool:
+    """Whether a line is what was written, as far as that can be seen: damage loses a point."""
+    if not isinstance(record, dict) or record.get("kind") not in _NUMBERS:
+        return False
+    return all(isinstance(record.get(key), (int, float)) for key in _NUMBERS[record["kind"]])
+
+
+def circumstances() -> dict[str, Any]:
+    """What may matter when the run is looked at in a year."""
+    packages = ("convax", "jax", "jaxlib", "numpy", "optax")
+    return {
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
+        "platform": platform.platform(),
+        "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
+        "git": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The revision of the current directory's repository; "+" marks uncommitted changes."""
+    try:
+        revision = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
+        done = subprocess.run(revision, capture_output=True, text=True, timeout=5, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None

@@ -1,0 +1,73 @@
+"""The network of a run with what it has learned; and that as a file of weights."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...model import Layer, init_shapes
+from ...model.torch.names import names_of
+from ..config.schema import Config
+from ..experiment import build_network
+from ..weights.torch_state_dict import save_torch
+from ..weights.weights import save_weights
+from .checkpoint import restore_network
+from .directory import DatasetCard, open_run
+
+
+class Trained(NamedTuple):
+    """A run's network."""
+
+    config: Config
+    card: DatasetCard
+    net: Layer
+    in_shape: tuple[int, ...]  # (1, H, W, C), as the network sees it
+    params: Any
+    state: Any
+
+
+def load_network(run: str | Path, checkpoint: str = "best", *, raw: bool = False) -> Trained:
+    """The network of a run and what it has learned.
+
+    Args:
+        run: the run directory.
+        checkpoint: "best" (by the validation metric) or "last".
+        raw: the weights themselves, where the run has averages of them (`[ema]`).
+
+    Raises:
+        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+    """
+    opened = open_run(run)
+    config, card = opened.config(), opened.dataset()
+    net = build_network(config, card)
+    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
+    _, params, state = init_shapes(net, in_shape)
+    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state, raw=raw)
+    return Trained(config, card, net, in_shape, params, state)
+
+
+def save_run_weights(
+    run: str | Path,
+    path: str | Path,
+    *,
+    checkpoint: str = "best",
+    torch: bool = False,
+    raw: bool = False,
+) -> None:
+    """Write the weights of a run to one safetensors file.
+
+    Args:
+        run: the run directory.
+        path: the file to make.
+        checkpoint: "best" or "last".
+        torch: as a state dict of PyTorch's, see `torch_weights.save_torch`.
+        raw: as `load_network`.
+
+    Raises:
+        RunError, CheckpointError: as `load_network`.
+        WeightsError: the file cannot be written, or nobody said what PyTorch calls the layers.
+    """
+    trained = load_network(run, checkpoint, raw=raw)
+    if not torch:
+        return save_weights(path, trained.params, trained.state)
+    names = names_of(trained.config.model.model_dump(exclude_none=True), trained.net)
+    arrays = (trained.net, trained.in_shape, trained.params, trained.state)
+    return save_torch(path, *arrays, names=names)

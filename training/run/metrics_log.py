@@ -1,0 +1,69 @@
+"""How a checkpoint knows the metrics that were logged before it, but for their timings.
+
+The mark is the number of lines and a SHA-256 of what they say, without `TIMINGS`: two runs of the
+same config have the same marks, and the same manifests.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from ..common import atomic_io
+
+TIMINGS = ("images_per_second",)  # what a clock said
+
+
+class Logbook:
+    """Reads on in ``metrics.jsonl`` from mark to mark."""
+
+    def __init__(self, path: Path):
+        self._path, self._read, self._lines = path, 0, 0
+        self._digest = hashlib.sha256()
+
+    def size(self) -> int:
+        """How many bytes there are by now."""
+        return self._path.stat().st_size if self._path.exists() else 0
+
+    def mark(self, size: int) -> dict[str, Any]:
+        """Bring the first `size` bytes to the disk; the mark of them, as JSON."""
+        if self._path.exists():
+            atomic_io.flush(self._path)
+            with self._path.open("rb") as file:
+                file.seek(self._read)
+                self._take_in(file.read(size - self._read))
+        return {"lines": self._lines, "sha256": self._digest.hexdigest()}
+
+    def _take_in(self, content: bytes) -> None:
+        for line in content.splitlines(keepends=True):
+            self._digest.update(_told(line))
+            self._lines += 1
+        self._read += len(content)
+
+
+def rewind(path: Path, mark: dict[str, Any] | None) -> bool:
+    """Cut the metrics back to a mark, None for the very beginning, for a run that goes on there.
+
+    Returns:
+        Whether what is left is what was marked; nothing is cut where it is not.
+    """
+    content = path.read_bytes() if path.exists() else b""
+    lines = content.splitlines(keepends=True)[: mark["lines"] if mark else 0]
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(_told(line))
+    if mark and (len(lines), digest.hexdigest()) != (mark["lines"], mark["sha256"]):
+        return False
+    if (kept := b"".join(lines)) != content:
+        atomic_io.replace(path, kept)
+    return True
+
+
+def _told(line: bytes) -> bytes:
+    """What a line says, timings left out; of one that cannot be read, all of it."""
+    try:
+        record = json.loads(line)
+        said = {key: value for key, value in record.items() if key not in TIMINGS}
+    except (ValueError, AttributeError):
+        return line
+    return json.dumps(said).encode() + b"\n"

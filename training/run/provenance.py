@@ -1,0 +1,167 @@
+"""What decides the bytes of a run beside its checkpoint, and how to tell that it has changed.
+
+A resumed run ends with the bytes of one that was never stopped only where these are the same:
+
+    config        every key, but for where data lie (`data.path`, as the data have a fingerprint),
+                  which checkpoints are kept, what is recorded besides, and how many steps that are
+                  not finite may be left out: that decides where a run ends, and no step
+    data          the fingerprint of the dataset
+    code          the SHA-256 of convax's sources: operations, networks, training
+    versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
+                  pictures are streamed, as the fingerprint is then of files, and not of pixels
+    device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
+                  for its instructions, and divides sums among threads
+    environment   CONVAX_LOWERING and XLA_FLAGS
+    settings      JAX's own, however they were set, of precision and random numbers
+
+The version of Python changes no bit, and is noted only.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Iterator
+from functools import cache
+from importlib import resources
+from importlib.metadata import version
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from ..common.hashing import json_digest
+from ..config.schema import Config
+
+# A run may go on elsewhere, keep more or fewer checkpoints, and leave out more steps that are not
+# finite, without another result up to there.
+_FREE = (
+    ("data", "path"),
+    ("init_from", "path"),
+    ("checkpoints",),
+    ("records",),
+    ("training", "skip_nonfinite"),
+)
+_PACKAGES = ("convax.ops", "convax.model", "convax.training")
+_VARIABLES = ("CONVAX_LOWERING", "XLA_FLAGS")
+_SETTINGS = (
+    "jax_default_matmul_precision",
+    "jax_enable_x64",
+    "jax_default_prng_impl",
+    "jax_threefry_partitionable",
+)
+
+
+def origin(config: Config, fingerprint: str) -> dict[str, Any]:
+    """All of the above as JSON, for ``run.json``."""
+    streamed = getattr(config.data, "stream", False)
+    packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
+    return {
+        "config": config.model_dump(mode="json", exclude_none=True),
+        "data": fingerprint,
+        "code": code_hash(),
+        "versions": {name: version(name) for name in packages},
+        "device": _device(),
+        "environment": {name: os.environ.get(name, "") for name in _VARIABLES},
+        "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
+    }
+
+
+def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """`now`, without what an earlier convax did not write down in `then`."""
+    kept = {key: value for key, value in now.items() if key in then or key != "settings"}
+    old = then.get("versions", {})
+    versions = {k: v for k, v in now["versions"].items() if k in old or k != "pillow"}
+    return kept | {"versions": versions}
+
+
+def condensed(whole: dict[str, Any]) -> dict[str, Any]:
+    """An origin with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
+    versions = {"convax": version("convax"), "python": platform.python_version()}
+    return whole | {
+        "config": json_digest(deciding(whole.get("config", {}))),
+        "versions": {**whole.get("versions", {}), **versions},
+    }
+
+
+def deciding(config: dict[str, Any]) -> dict[str, Any]:
+    """The keys of a config that decide the result."""
+    kept = {k: dict(v) if isinstance(v, dict) else v for k, v in config.items()}
+    for *tables, key in _FREE:
+        table = kept.get(tables[0], {}) if tables else kept
+        table.pop(key, None)
+    return kept
+
+
+def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What is not as it was, one line each: ``key: old -> new``.
+
+    Example:
+        >>> differences({"seed": 0, "data": {"test": 0.1}}, {"seed": 1, "data": {"test": 0.1}})
+        ['seed: 0 -> 1']
+    """
+    old, new = dict(_flat(then)), dict(_flat(now))
+    return [
+        f"{key}: {_shown(old.get(key))} -> {_shown(new.get(key))}"
+        for key in {**old, **new}
+        if old.get(key) != new.get(key)
+    ]
+
+
+@cache
+def code_hash() -> str:
+    """The SHA-256 of the sources that decide what a step computes."""
+    digest = hashlib.sha256()
+    for package in _PACKAGES:
+        for path, file in _sources(resources.files(package), package):
+            digest.update(f"{path}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
+    """Every file of Python in a folder and those in it, with its path, in order."""
+    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
+        if entry.is_dir():
+            yield from _sources(entry, f"{path}/{entry.name}")
+        elif entry.name.endswith(".py"):
+            yield f"{path}/{entry.name}", entry
+
+
+def _device() -> str:
+    device = jax.devices()[0]
+    kind = _processor() if device.platform == "cpu" else device.device_kind
+    return f"{device.platform}: {kind}"
+
+
+def _processor() -> str:
+    """The model of this machine's processor, and how many cores this process may use."""
+    available = getattr(os, "sched_getaffinity", None)
+    return f"{_model()}, cores: {len(available(0)) if available else os.cpu_count()}"
+
+
+def _model() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every leaf of a tree of dicts and lists, by its path."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and any(isinstance(inner, dict) for inner in value):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{path}.{i}")
+    else:
+        yield path, value
+
+
+def _shown(value: Any) -> str:
+    text = "(none)" if value is None else json.dumps(value)
+    return text if len(text) < 60 else f"{text[:12]}..."

@@ -1,0 +1,63 @@
+"""The gradient of a batch: one pure function, which `training.accumulate` can stand around."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+from jax import Array
+
+from ...model import Layer
+from .freeze import Frozen, constants, kept, mark
+
+Metrics: TypeAlias = dict[str, Array]
+
+
+class Found(NamedTuple):
+    """What a batch says of the parameters it passed through."""
+
+    loss: Array  # (), the mean
+    measured: Metrics  # scalars: what training reports beside it
+    grads: Any  # in a tree like the parameters
+    state: Any  # the network's, after the batch
+
+
+Gradient: TypeAlias = Callable[..., Found]
+
+
+def make_gradient(
+    net: Layer,
+    loss: Callable[[Array, Any], Array],
+    measures: Callable[[Array, Any], Metrics],
+    frozen: Frozen | None = None,
+) -> Gradient:
+    """``gradient(params, state, x, targets, key, scale=None) -> Found``.
+
+    With a `scale` it is the loss times this scale that is differentiated, and the gradients are
+    divided by it: the same gradients, but that what lies between loss and parameters is larger.
+
+    Args:
+        net: the network.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        measures: ``measures(outputs, targets)``.
+        frozen: see `training.step.freeze`.
+    """
+
+    def gradient(
+        params: Any, state: Any, x: Array, targets: Any, key: Array, scale: Array | None = None
+    ) -> Found:
+        before = state if frozen is None else mark(state, frozen)
+
+        def objective(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
+            params = params if frozen is None else constants(params, frozen)
+            outputs, after = net.apply(params, before, x, train=True, key=key)
+            value = loss(outputs, targets).mean()
+            return value if scale is None else value * scale, (value, outputs, after)
+
+        (_, (value, outputs, after)), grads = jax.value_and_grad(objective, has_aux=True)(params)
+        if frozen is not None:
+            after = kept(after, state, frozen)
+        if scale is not None:
+            grads = jax.tree.map(lambda g: g / scale.astype(g.dtype), grads)
+        return Found(value, measures(outputs, targets), grads, after)
+
+    return gradient

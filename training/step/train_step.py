@@ -1,0 +1,241 @@
+"""The training step, many of them in one call, and the evaluation step: pure, each jitted once."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from ...model import Layer
+from ..config.schema import Averages, Precision
+from ..data.augment import Augmentation
+from ..loop.early_stopping import largest_update
+from ..optim.optimizer import apply_updates
+from .ema import Ema, init_ema, update_ema
+from .freeze import Frozen
+from .gradient import Metrics, make_gradient
+from .gradient_accumulation import accumulated
+from .loss_scaling import (
+    LossScale,
+    init_loss_scale,
+    is_taken,
+    only_if,
+    scale_metrics,
+    update_loss_scale,
+)
+from .mixed_precision import computing_in
+
+Loss: TypeAlias = Callable[[Array, Array], Array]
+Measures: TypeAlias = Callable[[Array, Array], Metrics]
+Step: TypeAlias = Callable[..., tuple["TrainState", Metrics]]
+
+WATCHED = ("loss", "grad_norm", "update_norm")  # a step is fine where these are finite numbers
+
+
+class GradientTransformation(Protocol):
+    """What an optimizer must offer: ours and optax's do."""
+
+    @property
+    def init(self) -> Callable[..., Any]: ...  # noqa: D102
+    @property
+    def update(self) -> Callable[..., Any]: ...  # noqa: D102
+
+
+class Recipe(NamedTuple):
+    """What a training step is made of.
+
+    Attributes:
+        net: the network.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        optimizer: ours or optax's.
+        preprocess: from stored images to what the network sees.
+        measures: ``measures(outputs, targets) -> {name: scalar}``: what is reported of a batch.
+        targets: ``targets(labels)``, where labels need preprocessing too.
+        augment: ``augment(key, x, targets, images=images, step=step)``, see
+        `training.data.augment`.
+        frozen: ``frozen(path)``: parameters that are constants of the loss, and whose layer's
+            statistics stay (see `training.step.freeze`). That they are not moved is the optimizer's
+            part: `by_path`.
+        accumulate: into how many parts a batch is cut, see `training.accumulate`.
+        ema, precision: tables of a config, see `training.step.ema`,
+        `training.step.mixed_precision`,
+            `training.step.loss_scaling`.
+    """
+
+    net: Layer
+    loss: Loss
+    optimizer: GradientTransformation
+    preprocess: Callable[[Array], Array]
+    measures: Measures = lambda outputs, targets: {}
+    targets: Callable[[Array], Array] = lambda labels: labels
+    augment: Augmentation | None = None
+    frozen: Frozen | None = None
+    accumulate: int = 1
+    ema: Averages | None = None
+    precision: Precision | None = None
+
+
+class TrainState(NamedTuple):
+    """Everything that decides how training goes on."""
+
+    params: Any
+    state: Any
+    opt_state: Any
+    step: Array  # (), int32
+    key: Array  # (), a PRNG key; never changes: step t draws from fold_in(key, t)
+    ema: Ema | None = None  # averages of params and state; None: there are none
+    loss_scale: LossScale | None = None  # of float16; None: nothing is scaled
+
+    @property
+    def trained(self) -> tuple[Any, Any]:
+        """Parameters and state to evaluate and to use: the averages, if there are any."""
+        return (self.params, self.state) if self.ema is None else tuple(self.ema)
+
+
+def init_train_state(
+    params: Any,
+    state: Any,
+    optimizer: GradientTransformation,
+    key: Array,
+    *,
+    ema: Averages | None = None,
+    precision: Precision | None = None,
+) -> TrainState:
+    """The state before the first step; `ema` and `precision` are those of the step."""
+    return TrainState(
+        params,
+        state,
+        optimizer.init(params),
+        jnp.zeros((), jnp.int32),
+        key,
+        None if ema is None else init_ema(params, state),
+        init_loss_scale(precision),
+    )
+
+
+def make_train_step(recipe: Recipe) -> Step:
+    """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
+
+    The buffers of the old state are donated to the new one. The metrics are scalars: the mean
+    loss and the measures of the batch before the update, the global l2 norms of gradients, updates
+    and parameters, and the largest absolute update of any parameter.
+    """
+    return jax.jit(_train_step(recipe), donate_argnums=0)
+
+
+def make_train_steps(recipe: Recipe, *, out_shardings: Any = None) -> jax.stages.Wrapped:
+    """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
+
+    The step of `make_train_step`, `count` times in one call, on the first `count` of K batches:
+    images ``(K, N, H, W, C)``, labels ``(K, N, ...)``, metrics ``(K,)`` each,
+    zero from `count` on. `count` is traced: one program takes any number of steps up to K, so how a
+    run is divided into calls changes no bit of it. (`make_train_step` is another program, and may
+    round otherwise.)
+
+    A step whose loss, gradient norm or update norm is not finite is the last: its metrics are
+    there, its state is not. What is returned is the state before it, so ``train_state.step`` says
+    which step that was.
+
+    `out_shardings` is where state and metrics lie, on a mesh.
+
+    It is also faster than the steps one by one: a call has a price, and on CPU the temporaries of
+    a step are allocated once a call. See `training.loop.chunks` for figures, and how large `count`
+    is.
+    """
+    train_step = _train_step(recipe)
+
+    def train_steps(
+        old: TrainState, images: Array, labels: Array, count: Array
+    ) -> tuple[TrainState, Metrics]:
+        def goes_on(carry: tuple[Array, Array, TrainState, Metrics]) -> Array:
+            t, fine, _, _ = carry
+            return fine & (t < count)
+
+        def body(carry):
+            t, _, before, rows = carry
+            after, metrics = train_step(before, images[t], labels[t])
+            fine = jnp.isfinite(jnp.stack([metrics[name] for name in WATCHED])).all()
+            kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, before)
+            rows = {name: rows[name].at[t].set(metrics[name]) for name in rows}
+            return t + 1, fine, kept, rows
+
+        _, shapes = jax.eval_shape(train_step, old, images[0], labels[0])
+        K = len(images)
+        rows = {name: jnp.zeros((K, *m.shape), m.dtype) for name, m in shapes.items()}
+        start = (jnp.zeros_like(count), jnp.bool_(True), old, rows)
+        _, _, train_state, rows = jax.lax.while_loop(goes_on, body, start)
+        return train_state, rows
+
+    return jax.jit(train_steps, donate_argnums=0, out_shardings=out_shardings)
+
+
+def make_eval_step(
+    net: Layer,
+    totals: Callable[[Array, Array, Array], Metrics],
+    preprocess: Callable[[Array], Array],
+    keep: Callable[[Array], Array],
+    *,
+    targets: Callable[[Array], Array] = lambda labels: labels,
+) -> Callable[..., tuple[Metrics, Array]]:
+    """``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
+
+    `weights` is 1 for an example and 0 for padding; the sums, ``totals(outputs, targets,
+    weights > 0)``, are over examples, so that batches of any size add up to the exact figure.
+    """
+
+    def eval_step(params, state, images, labels, weights):
+        outputs, _ = net.apply(params, state, preprocess(images), train=False)
+        return totals(outputs, targets(labels), weights > 0), keep(outputs)
+
+    return jax.jit(eval_step)
+
+
+def _train_step(recipe: Recipe) -> Step:
+    """What `make_train_step` promises, not yet jitted."""
+    net, optimizer = computing_in(recipe.net, recipe.precision), recipe.optimizer
+    of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen)
+    gradient = accumulated(of_part, recipe.accumulate)
+
+    def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:
+        key = step_key(old.key, old.step)
+        x, wanted = recipe.preprocess(images), recipe.targets(labels)
+        if recipe.augment is not None:
+            x, wanted = recipe.augment(augment_key(key), x, wanted, images=images, step=old.step)
+        scale = None if old.loss_scale is None else old.loss_scale.scale
+        value, measured, grads, state = gradient(old.params, old.state, x, wanted, key, scale)
+        updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
+        taken = is_taken(old.loss_scale, grads)
+        grads, updates = only_if(taken, (grads, updates))
+        state, opt_state = only_if(taken, (state, opt_state), (old.state, old.opt_state))
+        params, step = apply_updates(old.params, updates), old.step + 1
+        metrics = {
+            "loss": value,
+            **measured,
+            "grad_norm": _l2_norm(grads),
+            "update_norm": _l2_norm(updates),
+            "param_norm": _l2_norm(params),
+            "largest_update": largest_update(updates),
+            **scale_metrics(old.loss_scale, taken),
+        }
+        averages = update_ema(old.ema, params, state, step=step, spec=recipe.ema)
+        loss_scale = update_loss_scale(old.loss_scale, taken, recipe.precision)
+        new = TrainState(params, state, opt_state, step, old.key, averages, loss_scale)
+        return new, metrics
+
+    return train_step
+
+
+def step_key(key: Array, step: Array | int) -> Array:
+    """The key of all that is random in a step, of the run's."""
+    return jax.random.fold_in(key, step)
+
+
+def augment_key(key: Array) -> Array:
+    """The key of a step's augmentation, of the step's; layers fold it with their paths."""
+    return jax.random.fold_in(key, 2**31 - 1)
+
+
+def _l2_norm(tree: Any) -> Array:
+    leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
+    return jnp.sqrt(sum((jnp.vdot(leaf, leaf) for leaf in leaves), jnp.float32(0)))

@@ -1,0 +1,151 @@
+"""The pictures of a segmentation.
+
+masks.png   photograph, truth and prediction of the images it did worst on, and best
+iou.png     how well each class is found
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from ...data import Split
+from ...data.preprocess import Preprocessing, preprocess, preprocess_masks
+from ...plots import figures
+from ...plots.figures import BLUE, GREY, shortened
+from ..task import Findings
+from .metrics import image_ious, ious
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MOST_SHOWN = 8
+TINT = 0.5  # of the classes' colours over the photograph
+
+
+def draw(findings: Findings) -> list[Path]:
+    """Overlays, worst first, and the IoU of each class."""
+    return [_draw_masks(findings), _draw_ious(findings)]
+
+
+def write_mask(mask: np.ndarray, path: Path) -> None:
+    """`mask_picture` as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    mask_picture(mask).save(path, format="PNG")
+
+
+def mask_picture(mask: np.ndarray) -> "Image":
+    """A mask ``(H, W)`` uint8 as Pillow's image: its pixels are the classes, shown in colours."""
+    from PIL.Image import fromarray
+
+    picture = fromarray(mask).convert("P")  # keeps the numbers
+    picture.putpalette(palette(256).tobytes())
+    return picture
+
+
+def palette(classes: int) -> np.ndarray:
+    """``(classes, 3)`` uint8, a colour for each class: black for the first, and told apart.
+
+    The bits of the number are dealt out to red, green and blue from the highest down, as the
+    masks of Pascal VOC have it.
+
+    Example:
+        >>> palette(3).tolist()
+        [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
+    """
+    colours = np.zeros((classes, 3), np.uint8)
+    for k in range(classes):
+        for bit in range(8):
+            colours[k, bit % 3] |= ((k >> bit) & 1) << (7 - bit // 3)
+    return colours
+
+
+def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
+    """``(N, H, W, 3)`` in [0, 1]: every class but the first tints the photograph in its colour."""
+    grey = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    colours = palette(256)[masks] / 255
+    share = np.where((masks > 0) & (masks < classes), TINT, 0.0)[..., None]
+    return (1 - share) * (grey / 255) + share * colours
+
+
+class Worst(NamedTuple):
+    """The images that a network segments worst, worst first."""
+
+    ious: np.ndarray  # (n,), the mean IoU of each
+    tiles: np.ndarray  # (n, 3, H, W, 3) uint8: photograph, truth and what was found
+    median: float  # of the mean IoUs of all images
+
+
+def worst_images(
+    examples: Split, kept: np.ndarray, classes: int, spec: Preprocessing, most: int = MOST_SHOWN
+) -> Worst:
+    """Photograph, truth and prediction of the images with the least mean IoU.
+
+    Args:
+        examples: images, and masks as stored.
+        kept: ``(N, H, W)``, what the network found, at the size of its input.
+        classes: K.
+        spec: how images become the network's input.
+        most: how many.
+    """
+    truth = np.asarray(preprocess_masks(jnp.asarray(examples.labels), spec))
+    each = image_ious(truth, kept, classes)
+    order = np.argsort(each, kind="stable")[:most]
+    images = _as_seen(examples.images[order], spec)
+    masks = (np.zeros_like(truth[order]), truth[order], kept[order])
+    tiles = np.stack([overlay(images, mask, classes) for mask in masks], axis=1)
+    return Worst(each[order], np.round(255 * tiles).astype(np.uint8), float(np.median(each)))
+
+
+def _draw_masks(findings: Findings) -> Path:
+    classes, spec = len(findings.classes), findings.preprocessing
+    worst = worst_images(findings.examples, findings.kept, classes, spec)
+    captions = [
+        text for value in worst.ious for text in ("photograph", "truth", f"found  {value:.0%}")
+    ]
+    subtitle = (
+        f"the {len(worst.ious)} of {len(findings.kept):,} images it did worst on, each with the "
+        f"mean IoU of its classes; half of all images have {worst.median:.0%} or more"
+    )
+    with figures.style():
+        figure = figures.mistakes(
+            worst.tiles.reshape(-1, *worst.tiles.shape[2:]),
+            captions,
+            title=findings.title,
+            subtitle=subtitle,
+            columns=6,
+        )
+        return figures.write(figure, findings.folder / "masks.png")
+
+
+def _as_seen(images: np.ndarray, spec: Preprocessing) -> np.ndarray:
+    """Images at the size of the network's input, uint8, as they are before normalisation."""
+    channels = images.shape[-1]
+    plain = spec._replace(mean=(0.0,) * channels, std=(1.0,) * channels)
+    return np.round(255 * np.asarray(preprocess(jnp.asarray(images), plain))).astype(np.uint8)
+
+
+def _draw_ious(findings: Findings) -> Path:
+    counts: Any = findings.totals["confusion"]
+    values, pixels = ious(counts), counts.sum(axis=1)
+    names = [shortened(name, 24) for name in findings.classes]
+    subtitle = (
+        f"intersection over union; of {int(pixels.sum()):,} pixels "
+        f"{findings.figures['pixel_accuracy']:.2%} are right"
+    )
+    with figures.style():
+        figure = figures.titled_figure(7, 0.7 + 0.32 * len(names), findings.title, subtitle)
+        ax = figure.subplots()
+        rows = np.arange(len(names))
+        ax.barh(rows, 100 * np.nan_to_num(values), color=BLUE, height=0.6)
+        for row, (value, count) in enumerate(zip(values, pixels, strict=True)):
+            text = "none" if np.isnan(value) else f"{value:.1%}"
+            share = count / max(int(pixels.sum()), 1)
+            ax.text(101, row, f"{text}   ({share:.1%} of pixels)", va="center", color=GREY)
+        ax.set_yticks(rows, names)
+        ax.set_xlim(0, 100)
+        ax.invert_yaxis()
+        ax.xaxis.set_major_formatter("{x:.0f}%")
+        ax.tick_params(axis="y", length=0)
+        return figures.write(figure, findings.folder / "iou.png")

@@ -1,0 +1,64 @@
+"""Files of named arrays: safetensors, read and written without PyTorch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from ..common import atomic_io
+
+
+class WeightsError(ValueError):
+    """A file of weights cannot be read, or does not fit the network; names what and why."""
+
+
+def read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """Every array of a safetensors file by name.
+
+    Raises:
+        WeightsError: it cannot be read, or is no such file.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    try:
+        return parse(content)
+    except (safetensors.SafetensorError, KeyError, ValueError):
+        raise WeightsError(f"{path}: damaged, or not a safetensors file") from None
+
+
+def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
+    """Replace a safetensors file in one go."""
+    content = safetensors.numpy.save({name: to_numpy(array) for name, array in tensors.items()})
+    try:
+        atomic_io.replace(path, content)
+    except OSError as error:
+        raise WeightsError(f"{path}: cannot be written: {error.strerror}") from None
+
+
+def parse(content: bytes) -> dict[str, np.ndarray]:
+    """The arrays in the content of a safetensors file."""
+    return {name: _as_array(tensor) for name, tensor in safetensors.deserialize(content)}
+
+
+def to_numpy(leaf: Any) -> np.ndarray:
+    """An array of ours, or a PRNG key, as safetensors takes it."""
+    if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        leaf = jax.random.key_data(leaf)
+    return np.ascontiguousarray(jax.device_get(leaf)).reshape(leaf.shape)
+
+
+# safetensors' own reader for NumPy does not know bfloat16.
+_DTYPES = {"BOOL": "bool", "BF16": "bfloat16", "F16": "float16", "F32": "float32", "F64": "float64"}
+_DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
+_DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
+
+
+def _as_array(tensor: dict[str, Any]) -> np.ndarray:
+    dtype = jax.numpy.dtype(_DTYPES[tensor["dtype"]])
+    return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])
