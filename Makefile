@@ -9,16 +9,16 @@ LEVEL ?= steps
 N ?= 200
 
 # The tests of what CONVAX_LOWERING=plain changes: convolution, pooling, resampling, normalization, and
-# networks of them. Activations, losses and the like have one form on either lowering; tests/proof
+# networks of them. Activations, losses and the like have one form on either lowering; tests/conformance
 # leaves them out by itself. Of what fails in the plain forms, and may: tests of which form is taken,
 # and XLA's own gradient of max pooling, which does not follow a NaN as PyTorch's does.
-PLAIN_TESTS = tests/model tests/proof $(filter-out %/test_conv_cpu.py, $(wildcard \
-	$(addprefix tests/ops/test_, conv*.py linear_map.py norm.py pool*.py resize.py)))
+PLAIN_TESTS = tests/model tests/conformance tests/ops/conv tests/ops/pool \
+	$(addprefix tests/ops/, common/test_sparse_linear.py test_norm.py test_resize.py)
 FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
-	tests/ops/test_pool.py::test_nan_propagates \
-	tests/ops/test_pool_adaptive.py::test_nan_as_pytorch_has_it
+	tests/ops/pool/test_pool.py::test_nan_propagates \
+	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-plain test-slow test-proof proof fuzz torture accuracy check format-check lint types benchmark clean
+.PHONY: train test test-plain test-slow test-conformance conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -28,26 +28,26 @@ test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/op
 	$(PYTEST) --dist loadfile $(TESTS)
 
 test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
-	CONVAX_LOWERING=plain $(PYTEST) $(PLAIN_TESTS) $(addprefix --deselect ,$(FAST_ONLY))
+	CONVAX_LOWERING=plain $(PYTEST) $(PLAIN_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(FAST_ONLY))
 
-test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it, but for the proof
-	XLA_FLAGS="$${XLA_FLAGS-}" $(PYTEST) --dist loadfile -m slow --ignore=tests/proof $(TESTS)
+test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it, but for conformance
+	XLA_FLAGS="$${XLA_FLAGS-}" $(PYTEST) --dist loadfile -m slow --ignore=tests/conformance $(TESTS)
 
-test-proof: $(VENV)/.develop  ## the rest of the proof: every column, and more problems drawn
-	$(PYTEST) -m slow tests/proof
+test-conformance: $(VENV)/.develop  ## the rest of the conformance table: every column, and more problems drawn
+	$(PYTEST) -m slow tests/conformance
 
-proof: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
-	$(BIN)/python -m tests.proof
+conformance: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
+	$(BIN)/python -m tests.conformance
 
 fuzz: $(VENV)/.develop  ## 10,000 spoiled configs and 1,000 damaged files: docs/fuzz.md
 	$(BIN)/python -m tests.fuzz configs --count 10000
 	$(BIN)/python -m tests.fuzz files --count 1000
 
-torture: $(VENV)/.develop  ## docs/torture.md: N trainings killed, starved and damaged, and resumed
-	$(BIN)/python -m tests.torture --faults $(N) --seed 0 --write docs/torture.md
+fault-injection: $(VENV)/.develop  ## docs/fault-injection.md: N trainings killed, starved and damaged, and resumed
+	$(BIN)/python -m tests.fault_injection --faults $(N) --seed 0 --write docs/fault-injection.md
 
 accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64
-	$(BIN)/python -m tests.proof --accuracy docs/accuracy.md
+	$(BIN)/python -m tests.conformance --accuracy docs/accuracy.md
 
 check: format-check lint types test  ## what CI runs
 

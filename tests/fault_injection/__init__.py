@@ -1,0 +1,1 @@
+"""Runs that are killed, starved and damaged; see `tests.fault_injection.__main__`."""

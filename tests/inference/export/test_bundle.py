@@ -1,0 +1,282 @@
+"""A network as a folder: what it says, where it runs, and what is refused."""
+
+import datetime
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import venv
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import convax
+from convax import model, ops
+from convax.inference.export import bundle
+from convax.inference.export import verify as bundle_check
+from convax.inference.export.bundle import BundleError, export
+from convax.inference.export.verify import FILES, verify
+from convax.inference.predictor import Predictor
+from convax.training.config.schema import load_config
+from tests.tiny import write_tiny
+from tests.training.tasks.test_embedding import write_embedding
+from tests.training.tasks.test_segmentation import write_scenes
+
+
+@pytest.fixture(scope="module")
+def made(whole, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("bundle") / "made"
+    return folder, export(whole.path, folder)
+
+
+@pytest.fixture
+def folder(made, tmp_path):
+    """A bundle to be damaged."""
+    return shutil.copytree(made[0], tmp_path / "bundle")
+
+
+def rewrite(folder, **changes):
+    """What an attacker does: new checksums for what is there now."""
+    manifest = json.loads((folder / "manifest.json").read_text()) | changes
+    for name in manifest["sha256"]:
+        manifest["sha256"][name] = hashlib.sha256((folder / name).read_bytes()).hexdigest()
+    manifest["checksum"] = bundle.checksum(manifest)
+    (folder / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def load_py(folder, images, python=sys.executable):
+    """What a bundle's own loader says, in a process of its own."""
+    np.save(folder.parent / "in.npy", images)
+    code = "import numpy as np, load; np.save('../out.npy', load.predict(np.load('../in.npy')))"
+    subprocess.run([python, "-c", code], cwd=folder, check=True, timeout=300)
+    return np.load(folder.parent / "out.npy")
+
+
+def write_task(task, folder):
+    if task == "classification":
+        return write_tiny(folder)
+    return write_embedding(folder) if task == "embedding" else write_scenes(folder)
+
+
+@pytest.mark.parametrize(
+    ("task", "fit"),
+    [
+        ("classification", "pad"),
+        pytest.param("segmentation", "pad", marks=pytest.mark.slow),
+        pytest.param("segmentation", "resize", marks=pytest.mark.slow),
+        ("embedding", "resize"),
+    ],
+)
+def test_every_task_says_what_the_live_network_says(task, fit, tmp_path, rng):
+    config = write_task(task, tmp_path)
+    config.write_text(config.read_text().replace('fit = "pad"', f'fit = "{fit}"'))
+    run = convax.train(load_config(config, overrides=["training.steps=2"]), tmp_path / "run")
+    export(run.path, tmp_path / "bundle")
+    assert verify(tmp_path / "bundle").origin == "the first of the test split"
+    live = convax.load(run.path)
+    program = jax.export.deserialize(
+        bytearray((tmp_path / "bundle" / "program.stablehlo").read_bytes())
+    )
+    assert program.platforms == ("cpu", "cuda", "tpu")
+    weights = safetensors.numpy.load_file(tmp_path / "bundle" / "weights.safetensors")
+    for count in (1, 3, 70):  # any number of images, one program
+        images = rng.integers(0, 256, (count, *live.image_shape), np.uint8)
+        said = np.asarray(program.call(weights, images))
+        np.testing.assert_allclose(said, live(images), rtol=1e-5, atol=1e-6)
+
+
+def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
+    folder = shutil.copytree(made[0], tmp_path / "bundle")
+    live = convax.load(whole.path)
+    images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
+    np.testing.assert_allclose(load_py(folder, images), live(images), rtol=1e-5, atol=1e-6)
+    assert "convax" not in (folder / "load.py").read_text()
+    (folder / "__pycache__").mkdir(exist_ok=True)  # of which Python would run what is in it
+    with pytest.raises(BundleError, match=r"__pycache__: where load\.py was imported; remove"):
+        verify(folder)
+    shutil.rmtree(folder / "__pycache__")
+    verify(folder)
+    weights = folder / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    with pytest.raises(subprocess.CalledProcessError):
+        load_py(folder, images)
+
+
+@pytest.mark.slow
+def test_it_runs_where_only_jax_is(tmp_path, rng):
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    install = [python, "-m", "pip", "install", "-q", f"jax=={jax.__version__}", "flatbuffers"]
+    if subprocess.run(install, capture_output=True, check=False).returncode:
+        pytest.skip("pip cannot reach its index")
+    absent = [python, "-c", "import safetensors"]
+    assert subprocess.run(absent, capture_output=True, check=False).returncode
+    for task in ("classification", "segmentation", "embedding"):
+        folder = tmp_path / task
+        folder.mkdir()
+        config = load_config(write_task(task, folder), overrides=["training.steps=2"])
+        run = convax.train(config, folder / "run")
+        export(run.path, folder / "bundle")
+        live = convax.load(run.path)
+        images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
+        said = load_py(folder / "bundle", images, python)
+        np.testing.assert_allclose(said, live(images), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("platforms", [("cpu",), ("cuda",)])
+def test_the_program_for_cpu_has_its_fast_forms(platforms):
+    """A depthwise convolution is a sum of taps there, for any batch, and XLA's own elsewhere."""
+    net = model.serial(model.depthwise_conv(3), model.flatten())
+    _, params, state = net.init(jax.random.key(0), (1, 5, 5, 4))
+    function = jax.jit(lambda p, s, x: net.apply(p, s, x.astype(np.float32))[0])
+    made = Predictor(function, params, state, (), (5, 5, 4), None)
+    forms = lambda: jax.export.deserialize(  # noqa: E731
+        bytearray(bundle._program(made, platforms)[0])
+    ).mlir_module()
+    assert ("stablehlo.convolution" in forms()) == (platforms == ("cuda",))
+    with ops.lowering("plain"):
+        assert "stablehlo.convolution" in forms()
+
+
+def test_made_up_images_where_the_data_are_gone(copied, tmp_path):
+    config = copied.config()
+    gone = config.model_copy(
+        update={"data": config.data.model_copy(update={"path": str(tmp_path / "gone.npz")})}
+    )
+    copied.write_config(gone)
+    export(copied.path, tmp_path / "bundle", platforms=("cpu",))
+    assert verify(tmp_path / "bundle").origin.startswith("made up")
+
+
+@pytest.mark.parametrize("name", sorted([*FILES, "manifest.json"]))
+def test_every_damaged_file_is_named(name, folder, rng):
+    path = folder / name
+    content = path.read_bytes()
+    other = next(f for f in sorted(FILES) if f != name)
+    for place in rng.integers(0, len(content), 20):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << rng.integers(8)
+        path.write_bytes(flipped)
+        with pytest.raises(BundleError, match=name):
+            verify(folder)
+    for spoiled in (b"", content[:-1], content[: len(content) // 2], content + b"\n"):
+        path.write_bytes(spoiled)
+        with pytest.raises(BundleError, match=name):
+            verify(folder)
+    path.write_bytes((folder / other).read_bytes())
+    with pytest.raises(BundleError, match=name):
+        verify(folder)
+    path.unlink()
+    with pytest.raises(BundleError, match=f"{name}.*cannot be read"):
+        verify(folder)
+
+
+def test_an_unlisted_file(folder):
+    (folder / "jax.py").write_text("")  # load.py would import it
+    with pytest.raises(BundleError, match=r"jax\.py: not of the bundle"):
+        verify(folder)
+
+
+def test_other_weights_with_their_checksums(folder):
+    path = folder / "weights.safetensors"
+    weights = safetensors.numpy.load_file(path)
+    path.write_bytes(safetensors.numpy.save({k: v * 1.5 for k, v in weights.items()}))
+    rewrite(folder)
+    with pytest.raises(BundleError, match=r"wrong answers: 8 images .* differ"):
+        verify(folder)
+    path.write_bytes(safetensors.numpy.save({k: v * np.nan for k, v in weights.items()}))
+    rewrite(folder)
+    with pytest.raises(BundleError, match="wrong answers"):
+        verify(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("program.stablehlo", "does not run|cannot be run"),
+        ("weights.safetensors", "cannot be run"),
+        ("self_test.safetensors", "cannot be run"),
+        ("about.json", "cannot be run"),
+    ],
+)
+def test_nonsense_with_its_checksums(name, problem, folder):
+    (folder / name).write_bytes(b"[]" * 40)
+    rewrite(folder)
+    with pytest.raises(BundleError, match=problem):
+        verify(folder)
+
+
+def test_answers_of_another_shape(folder):
+    path = folder / "self_test.safetensors"
+    test = safetensors.numpy.load_file(path)
+    path.write_bytes(safetensors.numpy.save(test | {"expected": test["expected"][:1]}))
+    rewrite(folder)
+    with pytest.raises(BundleError, match=r"answers: got \(8, 3\), need \(1, 3\)"):
+        verify(folder)
+
+
+def test_format_expiry_and_platform(folder):
+    rewrite(folder, format=2)
+    with pytest.raises(BundleError, match="unknown format: got 2, need 1"):
+        verify(folder)
+    rewrite(folder, format=1)
+    late = datetime.date.today() + datetime.timedelta(days=200)
+    verify(folder, today=late)  # by the very JAX that wrote it
+    rewrite(folder, jax="0.9.0")
+    verify(folder)
+    with pytest.raises(BundleError, match=r"expired on .* made by jax 0\.9\.0"):
+        verify(folder, today=late)
+    rewrite(folder, platforms=["tpu"])
+    with pytest.raises(
+        BundleError, match=r"files as written, but not tested: made for tpu, and this .* has cpu"
+    ):
+        verify(folder)
+    rewrite(folder, expires="soon")
+    with pytest.raises(BundleError, match="not of a bundle"):
+        verify(folder)
+
+
+def test_what_cannot_be_exported(whole, tmp_path, monkeypatch):
+    with pytest.raises(BundleError, match="exists; choose another"):
+        export(whole.path, tmp_path)
+    with pytest.raises(BundleError, match="got 'cpu,abacus', need some of cpu,cuda,tpu"):
+        export(whole.path, tmp_path / "b", platforms=("cpu", "abacus"))
+
+    def full(path, content):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(bundle.durable, "write_through", full)
+    with pytest.raises(BundleError, match="cannot be written: No space left"):
+        export(whole.path, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_wrong_from_the_start_is_not_left_behind(whole, tmp_path, monkeypatch):
+    real = bundle._program
+
+    def altered(*arguments):
+        program, weights = real(*arguments)
+        return program, {name: 1.5 * array for name, array in weights.items()}
+
+    monkeypatch.setattr(bundle, "_program", altered)
+    with pytest.raises(BundleError, match="wrong answers"):
+        export(whole.path, tmp_path / "b")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_command_line(command, whole, tmp_path):
+    code, out, _ = command("export", whole.path, tmp_path / "elsewhere", "--platforms", "tpu")
+    assert code == 0 and "not run here, made for tpu" in out
+    code, out, _ = command("export", whole.path, tmp_path / "b", "--platforms", "cpu")
+    assert code == 0 and "b: verified\nSHA-256" in out
+    code, said, _ = command("verify", tmp_path / "b")
+    assert code == 0 and "7 files as written; 8 images (the first of the test split)" in said
+    assert out.split()[-1] == said.split()[-1]
+    code, _, error = command("verify", tmp_path)
+    assert code == 2 and "is it a bundle?" in error
+    assert bundle_check.FILES | {"manifest.json"} == {p.name for p in (tmp_path / "b").iterdir()}

@@ -1,1 +1,0 @@
-"""Runs that are killed, starved and damaged; see `tests.torture.__main__`."""

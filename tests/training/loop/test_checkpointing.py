@@ -1,0 +1,132 @@
+"""Which checkpoints are kept, and what is said when one cannot be written."""
+
+import errno
+import os
+import threading
+
+import pytest
+
+import convax
+from convax.training.common import atomic_io
+from convax.training.config.schema import load_config
+from convax.training.loop import loop
+from convax.training.loop.checkpointing import Memory, SaveError
+from convax.training.loop.early_stopping import Progress
+from convax.training.loop.loop import InterruptedRun
+from convax.training.run import checkpoint
+from convax.training.run.checkpoint import DamagedError
+from convax.training.run.directory import open_run
+from tests.training.loop.test_loop import Metronome, Recorder, final_bytes
+
+
+def steps(run):
+    return [checkpoint.step_of(name) for name in checkpoint.names(run.checkpoints)]
+
+
+def test_the_newest_and_one_in_each_stretch_are_kept(whole, tiny, tmp_path):
+    overrides = [
+        "training.evaluate_every=5 steps",
+        "checkpoints.keep_last=1",
+        "checkpoints.keep_every=14 steps",
+    ]
+    run = convax.train(load_config(tiny, overrides), tmp_path / "run")
+    best = int((run.checkpoints / "best").read_text()[5:])
+    assert steps(run) == sorted({60, 45, 30, 15, best}, reverse=True)
+    assert steps(whole) == [60, 40]
+
+
+def test_what_is_kept_for_good_does_not_depend_on_stops(tiny, tmp_path):
+    overrides = ["training.evaluate_every=5 steps", "checkpoints.keep_every=25%"]
+    config = load_config(tiny, overrides)
+    with pytest.raises(InterruptedRun):
+        convax.train(config, tmp_path / "run", display=Recorder(27))
+    run = convax.resume(tmp_path / "run")
+    assert {60, 45, 30, 15} <= set(steps(run))
+    assert 27 not in steps(run)
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"), [(errno.ENOSPC, "make room"), (errno.EROFS, "make it writable")]
+)
+def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
+    whole, tiny, tmp_path, monkeypatch, code, remedy
+):
+    write, calls = atomic_io.write_through, []
+
+    def full(path, content):
+        calls.append(path)
+        if "step-00000040" in str(path) and path.name == "state.safetensors":
+            path.write_bytes(content[:1])
+            raise OSError(code, os.strerror(code), str(path))
+        write(path, content)
+
+    monkeypatch.setattr(atomic_io, "write_through", full)
+    message = (
+        rf"run: the checkpoint of step 40 could not be written: {os.strerror(code)}; "
+        rf"step-00000020 is whole; {remedy}, then: convax train --resume "
+    )
+    with pytest.raises(SaveError, match=message):
+        convax.train(load_config(tiny), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    assert sorted(e.name for e in run.checkpoints.iterdir()) == ["best", "last", "step-00000020"]
+    monkeypatch.undo()
+    assert final_bytes(convax.resume(run.path)) == final_bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "MemoryError; step-00000020 is whole; free some memory"),
+        (DamagedError("last: damaged"), "last: damaged; step-00000020 is whole; look to the disk"),
+        (KeyError("a"), "KeyError: 'a'; step-00000020 is whole; report it as a bug"),
+    ],
+    ids=["memory", "damage", "bug"],
+)
+def test_a_save_that_fails_otherwise_is_no_saved_state(
+    whole, tiny, tmp_path, monkeypatch, command, error, said
+):
+    """A thread's error is nobody's: the run would say "state saved", and go on from before."""
+    write = checkpoint.safetensors.numpy.save
+
+    def fails(arrays):
+        if threading.current_thread().name == "saver" and arrays.get("step", 0) == 27:
+            raise error
+        return write(arrays)
+
+    monkeypatch.setattr(checkpoint.safetensors.numpy, "save", fails)
+    monkeypatch.setattr(loop, "Pace", lambda: Metronome(1, interrupt_at=27))
+    code, _, err = command("train", tiny, "--out", tmp_path / "run")
+    assert code == 2
+    assert f"the checkpoint of step 27 could not be written: {said}, then: convax train" in err
+    assert "state saved" not in err
+    run = open_run(tmp_path / "run")
+    assert sorted(e.name for e in run.checkpoints.iterdir()) == ["best", "last", "step-00000020"]
+    monkeypatch.undo()
+    assert final_bytes(convax.resume(run.path)) == final_bytes(whole)
+
+
+def test_whatever_cannot_be_written_is_said(tiny, tmp_path):
+    class Full(Recorder):
+        def step(self, step, total, record):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(SaveError, match=r"a file could not be written: No space left on device"):
+        convax.train(load_config(tiny), tmp_path / "run", display=Full())
+
+
+def test_memory_and_back():
+    memory = Memory(Progress(0.5, 20, 1), 0.5, 20, None, 2, {"loss": [0.1]})
+    assert Memory.from_json(memory.as_json()) == memory
+    assert Memory.from_json(Memory().as_json()) == Memory()
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    atomic_io.replace(tmp_path / "x", b"old")
+
+    def fails(descriptor):
+        raise OSError(errno.EIO, "no luck")
+
+    monkeypatch.setattr(os, "fsync", fails)
+    with pytest.raises(OSError, match="no luck"):
+        atomic_io.replace(tmp_path / "x", b"new")
+    assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]

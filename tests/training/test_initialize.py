@@ -1,0 +1,330 @@
+"""`[init_from]`: what is taken, what is not, and that both are said."""
+
+import shutil
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import convax
+from convax import model
+from convax.model.torch.names import names_of
+from convax.training.common.pytree_paths import named_leaves
+from convax.training.config.errors import ConfigError
+from convax.training.config.schema import InitFrom, load_config
+from convax.training.experiment import prepare
+from convax.training.experiments.study import train_study
+from convax.training.initialize import _chosen, _read, start_of
+from convax.training.loop.loop import InterruptedRun
+from convax.training.run import checkpoint
+from convax.training.run.directory import RunError, open_run
+from convax.training.run.load_model import load_network, save_run_weights
+from convax.training.weights.safetensors_io import WeightsError
+from convax.training.weights.torch_state_dict import save_torch
+from convax.training.weights.weights import by_name, save_weights
+from tests.training.loop.test_loop import Recorder, final_bytes
+from tests.training.tasks.test_segmentation import write_scenes
+
+HEAD = ["dense2/bias", "dense2/kernel"]
+
+
+def begin(tiny, *overrides) -> tuple[Any, Any]:
+    """The state before the first step, and what was taken."""
+    return start_of(prepare(load_config(tiny, list(overrides))))
+
+
+def assert_taken(state, run, *, but=()):
+    """The parameters are those of the best checkpoint of `run`, except for some."""
+    there = dict(named_leaves(load_network(run.path).params))
+    for path, leaf in named_leaves(state.params):
+        assert (path in but) != np.array_equal(leaf, there.get(path)), path
+
+
+@pytest.fixture
+def two_classes(tiny):
+    """The tiny experiment with another number of classes."""
+    data = tiny.parent / "tiny.npz"
+    arrays = dict(np.load(data))
+    arrays |= {name: arrays[name] % 2 for name in ("y_train", "y_test")}
+    np.savez(data, **arrays)
+    return tiny
+
+
+@pytest.mark.parametrize("kind", ["run", "ours", "torch", "pt"])
+def test_everything_is_taken_from_anywhere(kind, whole, tiny, tmp_path, request):
+    path = tmp_path / {"ours": "w.safetensors", "torch": "t.safetensors", "pt": "t.pt"}.get(
+        kind, ""
+    )
+    if kind == "run":
+        path = whole.path
+    elif kind == "pt":
+        torch = request.getfixturevalue("torch")
+        save_run_weights(whole.path, tmp_path / "t.safetensors", torch=True)
+        tensors = safetensors.numpy.load_file(tmp_path / "t.safetensors")
+        torch.save({name: torch.tensor(array) for name, array in tensors.items()}, path)
+    else:
+        save_run_weights(whole.path, path, torch=kind == "torch")
+    state, taken = begin(tiny, f"init_from.path={path}")
+    assert_taken(state, whole)
+    assert taken.taken == [path for path, _ in named_leaves(state.params)]
+    assert taken.initial == taken.left == []
+    assert int(state.step) == 0
+
+
+def test_the_last_checkpoint_of_a_run(whole, tiny, monkeypatch):
+    asked = []
+    real = checkpoint.restore_network
+    monkeypatch.setattr(
+        "convax.training.run.load_model.restore_network",
+        lambda *a, **k: asked.append(a[1]) or real(*a, **k),
+    )
+    begin(tiny, f"init_from.path={whole.path}", "init_from.checkpoint=last")
+    assert asked == ["last"]
+
+
+def test_another_number_of_classes_starts_the_head_anew(whole, two_classes):
+    state, taken = begin(two_classes, f"init_from.path={whole.path}")
+    assert_taken(state, whole, but=HEAD)
+    assert taken.initial == HEAD
+    plain, nothing = begin(two_classes)
+    assert nothing is None
+    for path, leaf in named_leaves(state.params["dense2"]):
+        np.testing.assert_array_equal(leaf, plain.params["dense2"][path])
+    for a, e in zip(
+        jax.tree.leaves(state.opt_state), jax.tree.leaves(plain.opt_state), strict=True
+    ):
+        np.testing.assert_array_equal(a, e)
+
+
+def test_what_is_skipped_and_what_is_matched(whole, tiny):
+    source = f"init_from.path={whole.path}"
+    state, taken = begin(tiny, source, "init_from.skip='dense2/.*'")
+    assert_taken(state, whole, but=HEAD)
+    assert taken.initial == HEAD
+    state, taken = begin(tiny, source, "init_from.match='.*/kernel'", "init_from.skip='dense2/.*'")
+    assert taken.taken == ["dense1/kernel"]
+    assert_taken(state, whole, but=[*HEAD, "dense1/bias"])
+
+
+def test_more_in_the_file_than_in_the_network(whole, tiny, tmp_path):
+    save_run_weights(whole.path, tmp_path / "w.safetensors")
+    arrays = safetensors.numpy.load_file(tmp_path / "w.safetensors")
+    safetensors.numpy.save_file(
+        arrays | {"aux/kernel": np.zeros(2, np.float32)}, tmp_path / "w.safetensors"
+    )
+    source = f"init_from.path={tmp_path}/w.safetensors"
+    with pytest.raises(ConfigError, match="aux/kernel: not in the network"):
+        begin(tiny, source)
+    state, taken = begin(tiny, source, "init_from.skip='aux/.*'")
+    assert_taken(state, whole)
+    assert (
+        str(taken) == f"initialised from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
+    )
+
+
+def test_every_misfit_is_listed_with_the_remedy(whole, tiny):
+    with pytest.raises(ConfigError) as caught:
+        begin(tiny, f"init_from.path={whole.path}", "model.hidden=[17, 5]")
+    where = f"init_from: {whole.path}: "
+    assert str(caught.value).splitlines() == [
+        f"{where}dense3/bias: missing",
+        f"{where}dense3/kernel: missing",
+        f"{where}dense1/bias: of shape (16,), but the network has (17,)",
+        f"{where}dense1/kernel: of shape (64, 16), but the network has (64, 17)",
+        f"{where}dense2/bias: of shape (3,), but the network has (5,)",
+        f"{where}dense2/kernel: of shape (16, 3), but the network has (17, 5)",
+        "init_from.skip: what it matches is left out; skip = 'dense1/.*|dense2/.*|dense3/.*' "
+        "leaves these",
+    ]
+    with pytest.raises(ConfigError, match=r"nothing is taken: .* let match take more"):
+        begin(
+            tiny,
+            f"init_from.path={whole.path}",
+            "model.hidden=[17, 5]",
+            "init_from.skip='dense1/.*|dense2/.*|dense3/.*'",
+        )
+
+
+def test_what_is_skipped_is_not_looked_at_for_the_head(whole, two_classes):
+    """Another width, left out by hand, and another number of classes beside it."""
+    source = [f"init_from.path={whole.path}", "model.hidden=[16, 16]"]
+    _, taken = begin(two_classes, *source, "init_from.skip='dense[23]/.*'")
+    assert taken.taken == ["dense1/bias", "dense1/kernel"]
+    with pytest.raises(ConfigError, match=r"skip = 'dense1/bias\|dense2/\.\*\|dense3/\.\*'"):
+        begin(two_classes, *source, "init_from.skip='dense1/bias'")
+
+
+def test_names_of_pytorch_stand_beside_ours(whole, tiny, tmp_path):
+    file = tmp_path / "t.safetensors"
+    save_run_weights(whole.path, file, torch=True)
+    tensors = safetensors.numpy.load_file(file)
+    del tensors["1.bias"]
+    safetensors.numpy.save_file(tensors, file)
+    with pytest.raises(ConfigError, match=r"dense1/bias \(1\.bias\): missing"):
+        begin(tiny, f"init_from.path={file}")
+
+
+@pytest.mark.parametrize("kind", ["ours", "torch"])
+def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
+    classifier = model.resnet(10, depth=18)
+    _, *shapes = model.init_shapes(classifier, (1, 32, 32, 3))
+    params, state = jax.tree.map(lambda a: np.full(a.shape, 0.5, np.float32), shapes)
+    path = tmp_path / "resnet18.safetensors"
+    if kind == "ours":
+        save_weights(path, params, state)
+    else:
+        names = names_of({"name": "resnet", "depth": 18}, classifier)
+        save_torch(path, classifier, (1, 32, 32, 3), params, state, names=names)
+    config = write_scenes(tmp_path)
+    fcn = 'model={name="fcn",backbone="resnet18",stride=16,hidden=0}'
+    inputs = ["input.size=[32, 32]", "data.channels=3"]
+
+    def begin(init_from):
+        experiment = prepare(load_config(config, [fcn, *inputs, f"init_from={{{init_from}}}"]))
+        _, *shapes = model.init_shapes(experiment.net, (1, 32, 32, 3))
+        wanted, spec = by_name(*shapes), experiment.config.init_from
+        source, called = _read(spec, experiment, wanted)
+        return wanted, source, _chosen(spec, source, wanted, called, 2)
+
+    with pytest.raises(ConfigError, match=r"backbone/conv1/kernel( \(backbone\.\S+\))?: missing"):
+        begin(f'path="{path}"')
+    with pytest.raises(ConfigError, match=r"init_from\.into: .* got 'trunk', .*: backbone, head$"):
+        begin(f'path="{path}", into="trunk"')
+    wanted, source, taken = begin(f'path="{path}", into="backbone"')
+    assert taken.taken == [name for name in wanted if name.startswith("backbone/")]
+    assert all(np.all(source[name] == 0.5) for name in taken.taken)
+    assert len(taken.left) == 2 and all("backbone" in name for name in taken.left)
+
+
+def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew():
+    net = model.fcn(5, backbone="resnet18", stride=16, hidden=0)
+    _, *shapes = model.init_shapes(net, (1, 32, 32, 3))
+    wanted = by_name(*shapes)
+    source = {
+        name: np.zeros([7 if n == 5 else n for n in leaf.shape]) for name, leaf in wanted.items()
+    }
+    taken = _chosen(InitFrom(path="x"), source, wanted, {}, 5)
+    assert {name.split("/")[0] for name in taken.initial} == {"head"}
+    assert taken.initial == [name for name in wanted if name.startswith("head/")]
+    odd = source | {"backbone/conv1/kernel": np.zeros((7, 7, 3, 7))}
+    with pytest.raises(ConfigError, match="head/"):
+        _chosen(InitFrom(path="x"), odd, wanted, {}, 5)
+
+
+def test_another_number_of_channels_is_no_head():
+    """Even where they are as many as the classes."""
+    source, wanted = ({"conv1/kernel": np.zeros((5, 5, n, 6)), "a/b": np.zeros(1)} for n in (1, 3))
+    with pytest.raises(ConfigError, match=r"conv1/kernel: of shape \(5, 5, 1, 6\)"):
+        _chosen(InitFrom(path="x"), source, wanted, {}, 3)
+
+
+def test_names_without_a_layer_are_skipped_whole():
+    wanted = {"kernel": np.zeros((2, 3))}
+    source = wanted | {"fc.weight": np.zeros(1)}
+    with pytest.raises(ConfigError, match=r"skip = 'fc\\.weight'") as caught:
+        _chosen(InitFrom(path="x"), source, wanted, {}, 3)
+    skip = str(caught.value).partition("skip = '")[2].partition("'")[0]
+    assert _chosen(InitFrom(path="x", skip=skip), source, wanted, {}, 3).left == ["fc.weight"]
+
+
+@pytest.mark.parametrize("extra", ["stage1/block2/conv", "stage1.1.conv.weight"])
+def test_a_deeper_classifier_is_no_backbone(extra):
+    """A head may stay behind, and half a stage may not."""
+    wanted = {"trunk/stage1/block1/conv": np.zeros(2), "head/kernel": np.zeros(3)}
+    called = {"trunk/stage1/block1/conv": "trunk.stage1.0.conv.weight"}
+    source = {"trunk/stage1/block1/conv": np.zeros(2), "trunk/fc/kernel": np.zeros(5)}
+    spec = InitFrom(path="x", into="trunk")
+    taken = _chosen(spec, source, wanted, called, 3)
+    assert (taken.taken, taken.initial) == (["trunk/stage1/block1/conv"], ["head/kernel"])
+    assert taken.left == ["trunk/fc/kernel"]
+    with pytest.raises(ConfigError, match=rf"trunk.{extra}: not in the network"):
+        _chosen(spec, source | {f"trunk{extra[6]}{extra}": np.zeros(2)}, wanted, called, 3)
+
+
+@pytest.mark.parametrize("key", ["match", "skip"])
+def test_an_expression_that_matches_nothing_is_an_error(key, whole, tiny):
+    with pytest.raises(
+        ConfigError, match=rf"^init_from\.{key}: matches nothing: got 'dens.*', need"
+    ):
+        begin(tiny, f"init_from.path={whole.path}", f"init_from.{key}=dens")
+    with pytest.raises(ConfigError, match=rf"init_from\.{key}: should be a regular expression"):
+        load_config(tiny, ["init_from.path=x", f"init_from.{key}=("])
+
+
+def test_what_there_is_nothing_to_read_from(tiny, tmp_path, torch):
+    with pytest.raises(
+        ConfigError, match=r"^init_from\.path: none is not there: tried .*; correct"
+    ):
+        convax.train(load_config(tiny, ["init_from.path=none"]), tmp_path / "r", beside=tmp_path)
+    with pytest.raises(RunError, match="not a run directory"):
+        begin(tiny, f"init_from.path={tmp_path}")
+    (tmp_path / "bad.pth").write_bytes(b"bad")
+    with pytest.raises(WeightsError, match=r"bad\.pth: no file of PyTorch's"):
+        begin(tiny, f"init_from.path={tmp_path}/bad.pth")
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_path):
+    shutil.copytree(whole.path, tmp_path / "source")
+    config = load_config(two_classes, ["init_from.path=source"])
+    display = Recorder()
+    one = convax.train(config, tmp_path / "one", beside=tmp_path, display=display)
+    note = f"initialised from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
+    assert note in display.notes
+    (spec,) = filter(None, [one.config().init_from])
+    assert spec.path == str(tmp_path / "source")  # wherever it is read
+    assert one.info()["init_from"] == {
+        "path": str(tmp_path / "source"),
+        "taken": ["dense1/bias", "dense1/kernel"],
+        "initial": HEAD,
+        "left": [],
+    }
+    with pytest.raises(InterruptedRun):
+        convax.train(config, tmp_path / "two", beside=tmp_path, display=Recorder(20))
+    shutil.rmtree(tmp_path / "source")
+    assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
+
+
+def test_a_study_says_it_too(whole, two_classes, tmp_path):
+    display = Recorder()
+    config = load_config(two_classes, [f"init_from.path={whole.path}", "training.steps=2"])
+    study = train_study(config, tmp_path / "study", seeds=(0, 1), display=display)
+    said = [note for note in display.notes if note.startswith(f"initialised from {whole.path}")]
+    assert len(said) == 2
+    assert open_run(study.path / "seed-1").info()["init_from"]["initial"] == HEAD
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_its_first_evaluation_needs_no_source_either(whole, tiny, tmp_path):
+    class Dies(Recorder):
+        def step(self, step, total, record):
+            raise MemoryError
+
+    shutil.copytree(whole.path, tmp_path / "source")
+    config = load_config(tiny, ["init_from.path=source"])
+    one = convax.train(config, tmp_path / "one", beside=tmp_path)
+    with pytest.raises(MemoryError):
+        convax.train(config, tmp_path / "two", beside=tmp_path, display=Dies())
+    shutil.rmtree(tmp_path / "source")
+    assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
+    assert sorted(p.name for p in open_run(tmp_path / "two").checkpoints.glob("step-*")) == sorted(
+        p.name for p in one.checkpoints.glob("step-*")
+    )
+
+
+def test_fine_tuning_the_head_alone(whole, two_classes, tmp_path):
+    """The whole of it: another task, a frozen stem, a new head."""
+    overrides = [
+        f"init_from.path={whole.path}",
+        'optimizer.groups=[{match="dense1/.*", frozen=true}]',
+        "optimizer.learning_rate=0.05",
+    ]
+    run = convax.train(load_config(two_classes, overrides), tmp_path / "run")
+    params = load_network(run.path).params
+    there = load_network(whole.path).params
+    for name, leaf in there["dense1"].items():
+        np.testing.assert_array_equal(params["dense1"][name], leaf)
+    assert params["dense2"]["kernel"].shape == (16, 2)
+    assert run.info()["result"]["test"]["accuracy"] > 0.9
