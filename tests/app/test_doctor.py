@@ -16,7 +16,7 @@ TRANSPARENT = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 def memory_in_a_new_process(**environment):
     clean = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
-    command = [sys.executable, "-c", "from convax import doctor; print(doctor._memory()[1])"]
+    command = [sys.executable, "-c", "from convax.cli import doctor; print(doctor._memory()[1])"]
     done = subprocess.run(command, env=clean | environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()

@@ -79,7 +79,7 @@ def _become(arguments: list[str], output: Path, fault: Callable[[], None] | None
         sys.argv = ["convax", *arguments]
         if fault is not None:
             fault()
-        convax.cli.main()
+        convax.cli.main.main()
         code = 0
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1

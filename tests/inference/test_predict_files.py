@@ -196,7 +196,7 @@ def test_a_reader_that_goes_away_is_no_error():
     """As in ``convax predict RUN photos | head -1``: the rest is answered, for the page, say."""
     code = """if True:
         from types import SimpleNamespace as Names
-        from convax.predicting import printed
+        from convax.cli.predict_output import printed
         told = [Names(saying=Names(text="a", record={}, columns={"file": "a"}))] * 3
         assert all(len(list(printed(told, form))) == 3 for form in ("table", "json", "csv"))
     """

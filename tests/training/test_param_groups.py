@@ -16,6 +16,7 @@ from convax.training.loop.loop import InterruptedRun
 from convax.training.optim.optimizer import adam
 from convax.training.optim.partition import by_path
 from convax.training.param_groups import settings_of
+from convax.training.run import checkpoint
 from convax.training.step import freeze
 from convax.training.step.train_step import Recipe, init_train_state, make_train_step
 from convax.training.tasks.classification.task import make_loss
@@ -52,7 +53,7 @@ def groups(*tables):
 def arrays(run, pointer="last"):
     config = run.config()
     train_state = prepare(config).template
-    restored = convax.training.checkpoint.restore(run.checkpoints, pointer, train_state)
+    restored = checkpoint.restore(run.checkpoints, pointer, train_state)
     return restored.train_state
 
 

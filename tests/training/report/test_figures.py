@@ -421,11 +421,12 @@ def test_which_examples_are_reported_on(absent, split):
 def test_matplotlib_is_imported_only_to_draw_and_pyplot_never():
     program = """
 import sys
-from convax.training import pictures, report
+from convax.training.plots import figures as plots
+from convax.training.report import figures as report
 assert "matplotlib" not in sys.modules
-with pictures.style():
+with plots.style():
     columns = {kind: report.series([], kind) for kind in ("train", "validation", "test")}
-    pictures.curves(columns, best_step=None, title="t", subtitle="s")
+    plots.curves(columns, best_step=None, title="t", subtitle="s")
 assert "matplotlib" in sys.modules and "matplotlib.pyplot" not in sys.modules
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -14,7 +14,7 @@ from convax.training.run.directory import RunError
 HOLD = """
 import sys
 from pathlib import Path
-from convax.training import lock
+from convax.training.run import lock
 with lock.held(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()

@@ -23,7 +23,7 @@ def test_any_source_in_any_folder_decides(tmp_path, monkeypatch):
     code = provenance.code_hash.__wrapped__
     assert code() == provenance.code_hash()
     folders = {file.parent for file in tmp_path.rglob("*.py")}
-    assert tmp_path / "convax.training/augment" in folders
+    assert tmp_path / "convax.training/data/augment" in folders
     hashes = {code()}
     for folder in folders:
         (folder / "more.py").write_text("")
@@ -42,7 +42,7 @@ def test_settings_of_jax_are_compared_and_those_of_an_older_run_are_not_known(ti
     assert '  settings.jax_default_matmul_precision: (none) -> "highest"' in str(caught.value)
     old = run.info()["origin"]
     del old["settings"]
-    run.update_info(provenance=old)
+    run.update_info(origin=old)
     with jax.default_matmul_precision("highest"):
         assert resume.check_unchanged(run, experiment, force=False)
     # From here on they are.

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 import convax
+from convax.training.config.errors import ConfigError
 from convax.training.config.schema import Averages, load_config
 from convax.training.experiment import prepare
+from convax.training.loop.loop import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.load_model import load_network
 from convax.training.step.ema import Ema, decay_at, init_ema, update_ema
@@ -119,7 +121,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(averaged, tmp_path, tiny):
     from tests.training.loop.test_loop import Recorder
 
     run, _ = averaged
-    with pytest.raises(convax.training.loop.InterruptedRun):
+    with pytest.raises(InterruptedRun):
         convax.train(load_config(tiny, AVERAGED), tmp_path / "cut", display=Recorder(20))
     resumed = convax.resume(tmp_path / "cut")
     assert files_of(resumed)["ema.safetensors"] == files_of(run)["ema.safetensors"]
@@ -134,5 +136,5 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(averaged, tmp_path, tiny):
     ],
 )
 def test_errors(tiny, written, message):
-    with pytest.raises(convax.training.config.ConfigError, match=message):
+    with pytest.raises(ConfigError, match=message):
         load_config(tiny, [written])

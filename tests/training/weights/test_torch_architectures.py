@@ -131,7 +131,7 @@ def test_unet(norm, upsampling, torch, nets, tmp_path):
 
 
 def test_fcn(torch, nets, monkeypatch, tmp_path):
-    module = sys.modules["convax.model.vgg"]  # the trunk's convolutions alone
+    module = sys.modules["convax.model.architectures.vgg"]  # the trunk's convolutions alone
     real = module.conv
     monkeypatch.setattr(module, "conv", lambda features, *a, **k: real(features // BY, *a, **k))
     spec = {"name": "fcn", "backbone": "vgg11", "stride": 8, "hidden": 5}
