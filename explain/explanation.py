@@ -10,6 +10,7 @@ from jax import Array
 
 from ..model import Layer
 from ..model.layer import Params, State
+from ..training.common.errors import ConvaxError
 from ..training.data.preprocess import Preprocessing, preprocess, preprocess_masks
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
@@ -26,7 +27,7 @@ DRAWS = 16  # of noise around the image, for the effective receptive field
 NOISE = 0.25  # its deviation, where the range of pixels is 1
 
 
-class ExplainError(ValueError):
+class ExplainError(ConvaxError, ValueError):
     """What is asked for cannot be explained; says what can."""
 
 

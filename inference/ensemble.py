@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import jax
 import jax.numpy as jnp
 
+from ..training.common.errors import ConvaxError
 from ..training.common.pytree_paths import named_leaves
 from ..training.experiments.study import Study, is_study
 from ..training.run.directory import RunError
@@ -15,7 +16,7 @@ from ..training.run.load_model import Trained
 Runs: TypeAlias = str | Path | Iterable[str | Path]
 
 
-class EnsembleError(ValueError):
+class EnsembleError(ConvaxError, ValueError):
     """Runs that cannot answer together; one line that names them and the difference."""
 
 

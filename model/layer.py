@@ -111,12 +111,24 @@ class Layer(NamedTuple):
     about: About = About()
 
 
-class LayerError(ValueError):
-    """An error inside a network; says the path of the layer where it arose."""
+class LayerError(Exception):
+    """An error inside a network; says the path of the layer where it arose.
+
+    Each is a `LayerValueError` or a `LayerTypeError`, so that ``except ValueError`` and
+    ``except TypeError`` catch what they would catch without the path.
+    """
 
     def __init__(self, path: str, problem: str):
         super().__init__(f"{path}: {problem}")
         self.path, self.problem = path, problem
+
+
+class LayerValueError(LayerError, ValueError):
+    """A value or a shape that a layer cannot take."""
+
+
+class LayerTypeError(LayerError, TypeError):
+    """A dtype, or a type, that a layer cannot take."""
 
 
 def stateless(
@@ -373,6 +385,8 @@ def inside(name: str) -> Iterator[None]:
         with jax.named_scope(name):
             yield
     except LayerError as error:
-        raise LayerError(f"{name}/{error.path}", error.problem) from error.__cause__
-    except (ValueError, TypeError) as error:
-        raise LayerError(name, str(error)) from error
+        raise type(error)(f"{name}/{error.path}", error.problem) from error.__cause__
+    except ValueError as error:
+        raise LayerValueError(name, str(error)) from error
+    except TypeError as error:
+        raise LayerTypeError(name, str(error)) from error

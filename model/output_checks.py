@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 from jax import Array
 
-from .layer import Layer, LayerError, Params, Shape, State
+from .layer import Layer, LayerValueError, Params, Shape, State
 
 
 def init_classifier(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
     """``net.init`` of what gives one logit for each class.
 
     Raises:
-        LayerError: it gives something else.
+        LayerValueError: it gives something else.
     """
     return _init(
         net,
@@ -27,7 +27,7 @@ def init_segmenter(net: Layer, key: Array, in_shape: Shape, classes: int) -> tup
     """``net.init`` of what gives each pixel one logit for each class.
 
     Raises:
-        LayerError: it gives something else.
+        LayerValueError: it gives something else.
     """
     return _init(
         net,
@@ -44,7 +44,7 @@ def init_embedder(net: Layer, key: Array, in_shape: Shape, classes: int) -> tupl
     """``net.init`` of what gives one vector, of any length; `classes` is no concern of it.
 
     Raises:
-        LayerError: it gives something else.
+        LayerValueError: it gives something else.
     """
     del classes
     return _init(
@@ -62,5 +62,7 @@ def _init(
 ) -> tuple[Params, State]:
     out_shape, params, state = net.init(key, in_shape)
     if not fits(out_shape):
-        raise LayerError("model", f"the last layer gives {out_shape[1:]} an image, {otherwise}")
+        raise LayerValueError(
+            "model", f"the last layer gives {out_shape[1:]} an image, {otherwise}"
+        )
     return params, state

@@ -8,12 +8,12 @@ Ctrl-C or SIGTERM with the state saved.
 import os
 import sys
 
+from convax.training.common.errors import ConvaxError
+
 from . import explain, inference, train
 from .options import app, complain, leave
 
 __all__ = ["explain", "inference", "main", "train"]  # which put their commands into `app`
-
-LOST = 75  # EX_TEMPFAIL, "try again"
 
 
 def main() -> None:
@@ -39,16 +39,17 @@ def _leaves_others(error: Exception) -> bool:
 
 def _explain(error: Exception) -> int:
     """Print what went wrong, and return the exit code."""
-    if type(error).__module__.startswith("convax."):
+    if isinstance(error, ConvaxError):
         complain(str(error))
-        if type(error).__name__ == "InterruptedRun":
-            return 128 + getattr(error, "signum", 2)
-        if type(error).__name__ == "LostProcessError":
-            return LOST
-        return 1 if type(error).__name__ == "NonFiniteError" else 2
+        return error.exit_code
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{error.filename}: "
         complain(f"{where}{error.strerror}")
+        return 2
+    from convax.model import LayerError  # here, as it imports jax
+
+    if isinstance(error, LayerError):
+        complain(str(error))
         return 2
     if os.environ.get("CONVAX_DEBUG"):
         raise error

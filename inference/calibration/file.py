@@ -7,6 +7,7 @@ import json
 import math
 from typing import Any
 
+from ...training.common.errors import ConvaxError
 from ...training.common.hashing import json_digest
 from ...training.run.checkpoint import pointed, read_manifest
 from ...training.run.directory import Run
@@ -15,7 +16,7 @@ FILE = "calibration.json"
 FORMAT = 1
 
 
-class CalibrationError(ValueError):
+class CalibrationError(ConvaxError, ValueError):
     """A network cannot be calibrated, or is not; one line that names it and the remedy."""
 
 

@@ -29,6 +29,7 @@ import safetensors.numpy
 from jax import Array
 
 from ...training.common import atomic_io
+from ...training.common.errors import ConvaxError
 from ...training.common.pytree_paths import named_leaves
 from ...training.config.schema import Config, ConfigError
 from ...training.data import DataError
@@ -47,7 +48,7 @@ TESTED = 8  # images of the self-test
 TOLERANCE = 1e-3  # of the largest expected value: devices round differently
 
 
-class BundleError(ValueError):
+class BundleError(ConvaxError, ValueError):
     """A bundle cannot be made, or is not what was made; one line."""
 
 

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from ...training.common.errors import ConvaxError
 from .admission import Limits
 from .app import Service, make_app
 
@@ -20,7 +21,7 @@ NEEDED = {
 }
 
 
-class ServeError(Exception):
+class ServeError(ConvaxError):
     """The service cannot begin; the message says what to do."""
 
 

@@ -156,6 +156,19 @@ def test_an_error_in_apply_names_the_path_too():
         net.apply(params, state, jnp.ones((1, 8, 8, 5)))
 
 
+@pytest.mark.parametrize("cause", [ValueError, TypeError])
+def test_a_layer_error_keeps_the_class_of_its_cause_at_every_depth(cause):
+    def fail(x):
+        raise cause("wrong")
+
+    broken = model.stateless("broken", fail, model.Window(1, 1, 0))
+    with pytest.raises(LayerError, match=r"^outer/inner: wrong$") as caught:
+        model.serial(outer=model.serial(inner=broken)).init(KEY, (1, 4))
+    assert isinstance(caught.value, cause)
+    assert not isinstance(caught.value, {ValueError: TypeError, TypeError: ValueError}[cause])
+    assert type(caught.value.__cause__) is cause
+
+
 def test_two_layers_of_one_name_are_refused():
     with pytest.raises(ValueError, match="two layers are named 'dense1'; rename one"):
         model.serial(model.dense(3), dense1=model.dense(3))

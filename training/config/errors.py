@@ -12,10 +12,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
+from ..common.errors import ConvaxError
+
 Loc = tuple[int | str, ...]
 
 
-class ConfigError(ValueError):
+class ConfigError(ConvaxError, ValueError):
     """One line for each thing wrong in a config: file, key, what is wrong, and the remedy."""
 
 
@@ -125,21 +127,44 @@ def _wrong_tag(key: str, item: ErrorDetails, hint: Any) -> tuple[str, str]:
     return f"{key}.{tag}", f"{key}.{tag}: missing; write {key}.{tag} = {listed}{others}"
 
 
+# What is wrong with one value, by pydantic's type of the error and its context.
+COMPLAINTS = {
+    "model_type": "should be a table",
+    "model_attributes_type": "should be a table",
+    "dict_type": "should be a table",
+    "list_type": "should be a valid list",
+    "string_type": "should be a valid string",
+    "int_type": "should be a valid integer",
+    "float_type": "should be a valid number",
+    "bool_type": "should be a valid boolean",
+    "finite_number": "should be a finite number",
+    "greater_than": "should be greater than {gt}",
+    "greater_than_equal": "should be greater than or equal to {ge}",
+    "less_than": "should be less than {lt}",
+    "less_than_equal": "should be less than or equal to {le}",
+    "literal_error": "should be {expected}",
+    "too_short": "should have at least {min_length} item(s), not {actual_length}",
+    "too_long": "should have at most {max_length} item(s), not {actual_length}",
+    "string_too_short": "should have at least {min_length} character(s)",
+    "value_error": "{error}",
+}
+
+
 def _complaint(item: ErrorDetails) -> str:
-    if item["type"] in ("model_type", "model_attributes_type"):
-        return "should be a table"
-    text = item["msg"].removeprefix("Input ").removeprefix("Value error, ")
-    return text.replace("List should", "should").replace(" after validation", "")
+    """Return what is wrong with a value; an error that is not in the list is told as it is."""
+    text = COMPLAINTS.get(item["type"])
+    return item["msg"] if text is None else text.format(**item.get("ctx", {}))
 
 
 def _named_in(item: ErrorDetails) -> list[str]:
-    """The first key of a table that a complaint about the whole of it speaks of.
+    """Return the first key of a table that one of our messages about the whole of it speaks of.
 
     It begins with the name of the function that complains, which may be that of a key, too.
     """
-    table, message = item["input"], item["msg"].removeprefix("Value error, ")
+    table = item["input"]
+    message = str(item["ctx"]["error"])
     words = re.findall(r"\w+", message.removeprefix(f"{table.get('name', table.get('type'))}: "))
-    return [word for word in words if word in item["input"]][:1]
+    return [word for word in words if word in table][:1]
 
 
 def _got(item: ErrorDetails) -> str:

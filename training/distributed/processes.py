@@ -19,18 +19,24 @@ import jax
 import numpy as np
 from jax.experimental.multihost_utils import broadcast_one_to_all, process_allgather
 
+from ...model import LayerError
+from ..common.errors import ConvaxError
 from ..run import checkpoint
 from ..run.directory import Run, RunError
 
 AGREED = "all processes know of this error"
 
 
-class ProcessError(RuntimeError):
+class ProcessError(ConvaxError, RuntimeError):
     """Processes cannot find each other, or another one could not go on; one line."""
 
+    in_all_processes = True
 
-class LostProcessError(RuntimeError):
+
+class LostProcessError(ConvaxError, RuntimeError):
     """Another process is gone; one line that says how to continue."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h, "try again"
 
 
 class Place(NamedTuple):
@@ -202,7 +208,7 @@ def watched(run: Path) -> Iterator[None]:
     try:
         yield
     except (jax.errors.JaxRuntimeError, ValueError, RuntimeError) as error:
-        known = type(error).__module__.startswith("convax.") or _known_to_all(error)
+        known = isinstance(error, (ConvaxError, LayerError)) or _known_to_all(error)
         if jax.process_count() == 1 or known or not _BROKEN.search(str(error)):
             raise
         last = checkpoint.named(run / "checkpoints", "last")
@@ -216,9 +222,8 @@ def watched(run: Path) -> Iterator[None]:
 
 def leaves_others(error: BaseException) -> bool:
     """Whether other processes wait for this one, which stops for a reason of its own."""
-    common = ("InterruptedRun", "NonFiniteError", "ProcessError")
-    known = type(error).__name__ in common or _known_to_all(error)
-    return jax.distributed.is_initialized() and not known
+    known = isinstance(error, ConvaxError) and error.in_all_processes
+    return jax.distributed.is_initialized() and not (known or _known_to_all(error))
 
 
 def _known_to_all(error: BaseException) -> bool:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from ..common.duration import interval
+from ..common.errors import ConvaxError
 from ..common.memory import as_text, peak_bytes, step_bytes
 from ..common.pytree_paths import named_leaves
 from ..config.schema import Config, ConfigError, Mesh
@@ -41,8 +42,10 @@ from .tensorboard import check_records, followed
 __all__ = ["InterruptedRun", "NonFiniteError", "resume", "train"]
 
 
-class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was saved
+class InterruptedRun(ConvaxError):  # noqa: N818 -- not an error: the run was saved
     """A signal stopped the run after its state was saved."""
+
+    in_all_processes = True
 
     def __init__(self, run: Run, step: int, total: int, signum: int):
         super().__init__(
@@ -50,6 +53,7 @@ class InterruptedRun(Exception):  # noqa: N818 -- not an error: the run was save
             f"continue with: {run.again}"
         )
         self.signum = signum
+        self.exit_code = 128 + signum  # as a shell has it
 
 
 def train(

@@ -21,6 +21,7 @@ import numpy as np
 from jax import Array
 
 from ...model import INLINE, Layer, tap
+from ..common.errors import ConvaxError
 from ..common.pytree_paths import named_leaves
 from ..data import batch_indices
 from ..data.preprocess import preprocess
@@ -30,8 +31,11 @@ from ..step.loss_scaling import never
 from ..step.train_step import WATCHED, TrainState, make_train_step, step_key
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(ConvaxError, ArithmeticError):
     """The loss or an update is not a finite number; says at which step."""
+
+    exit_code = 1
+    in_all_processes = True
 
 
 class Odd(NamedTuple):

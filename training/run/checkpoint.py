@@ -20,6 +20,7 @@ import numpy as np
 import safetensors.numpy
 
 from ..common import atomic_io
+from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
 from ..common.pytree_paths import named_leaves
 from ..step.ema import Ema
@@ -29,7 +30,7 @@ from ..weights.safetensors_io import parse, to_numpy
 FORMAT = 2
 
 
-class CheckpointError(ValueError):
+class CheckpointError(ConvaxError, ValueError):
     """A checkpoint is missing, damaged, or of another network; one line."""
 
 

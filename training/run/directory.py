@@ -28,13 +28,14 @@ from typing import Any, NamedTuple
 import jax
 
 from ..common import atomic_io
+from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
 from ..config.schema import Config, ConfigError, load_config, to_toml
 from ..data.preprocess import Preprocessing
 from .provenance import origin
 
 
-class RunError(ValueError):
+class RunError(ConvaxError, ValueError):
     """A run directory cannot be used; one line that names it and the remedy."""
 
 

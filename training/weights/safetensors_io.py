@@ -10,9 +10,10 @@ import safetensors
 import safetensors.numpy
 
 from ..common import atomic_io
+from ..common.errors import ConvaxError
 
 
-class WeightsError(ValueError):
+class WeightsError(ConvaxError, ValueError):
     """A file of weights cannot be read, or does not fit the network; names what and why."""
 
 

@@ -7,9 +7,12 @@ import re
 import tomllib
 
 import pytest
+from pydantic import ValidationError
 
 from convax.model import ARCHITECTURES, LAYERS
+from convax.training.config import errors
 from convax.training.config.schema import (
+    Config,
     ConfigError,
     json_schema,
     load_config,
@@ -155,6 +158,21 @@ def test_mistyping_any_key_is_an_error_that_names_it(name, path, value):
         pytest.skip("any text is a path")
     lines = complaint(config)
     assert any(line.startswith(dotted(path)) for line in lines), lines
+
+
+def test_every_type_of_error_that_mistyping_causes_has_words_of_its_own():
+    told = {"extra_forbidden", "missing", "union_tag_not_found", "union_tag_invalid"}
+    seen = set()
+    for name, path in EVERY_KEY:
+        for value in (5, "five", [], {}, "", -1, float("nan"), True):
+            config = raw(name)
+            parent_of(config, path)[path[-1]] = value
+            try:
+                Config.model_validate(config)
+            except ValidationError as error:
+                seen |= {item["type"] for item in error.errors()}
+    assert len(seen) > 10
+    assert seen - told <= errors.COMPLAINTS.keys()
 
 
 def test_all_problems_are_reported_at_once():
