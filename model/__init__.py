@@ -13,6 +13,7 @@ from .architectures.siamese import siamese, unit_length
 from .architectures.spp_net import spp_net, zf5
 from .architectures.unet import unet
 from .architectures.vgg import vgg
+from .combinators import identity, parallel, residual, residual_block, serial
 from .intermediates import backbone, replace, tap
 from .kernels import kernels
 from .layer import (
@@ -25,12 +26,7 @@ from .layer import (
     LayerTypeError,
     LayerValueError,
     Window,
-    identity,
     init_shapes,
-    parallel,
-    residual,
-    residual_block,
-    serial,
     stateless,
 )
 from .layers.activation import (
@@ -47,17 +43,9 @@ from .layers.activation import (
     softmax,
     tanh,
 )
-from .layers.conv import (
-    conv,
-    conv_transpose,
-    dense,
-    depthwise_conv,
-    dropout,
-    flatten,
-    layer_scale,
-    stochastic_depth,
-)
+from .layers.conv import conv, conv_transpose, depthwise_conv
 from .layers.crop_or_pad import as_large_as_input
+from .layers.dense import dense, flatten
 from .layers.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
 from .layers.pool import (
     adaptive_avg_pool,
@@ -72,6 +60,7 @@ from .layers.pool import (
     stochastic_pool,
     upsample,
 )
+from .layers.regularization import dropout, layer_scale, stochastic_depth
 from .output_checks import init_classifier, init_embedder, init_segmenter
 from .registry import ARCHITECTURES, LAYERS, build, from_layers
 from .summary import Summary, summarize

@@ -16,11 +16,14 @@ from .architectures.siamese import siamese
 from .architectures.spp_net import spp_net
 from .architectures.unet import unet
 from .architectures.vgg import vgg
-from .layer import Layer, identity, serial
+from .combinators import identity, serial
+from .layer import Layer
 from .layers import activation as _activation
-from .layers import conv as _layers
+from .layers import conv as _conv
+from .layers import dense as _dense
 from .layers import norm as _norm
 from .layers import pool as _pool
+from .layers import regularization as _regularization
 
 ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "lenet5": lenet5,
@@ -43,10 +46,10 @@ ARCHITECTURES: dict[str, Callable[..., Layer]] = {
 }
 
 LAYERS: dict[str, Callable[..., Layer]] = {
-    "conv": _layers.conv,
-    "conv_transpose": _layers.conv_transpose,
-    "depthwise_conv": _layers.depthwise_conv,
-    "dense": _layers.dense,
+    "conv": _conv.conv,
+    "conv_transpose": _conv.conv_transpose,
+    "depthwise_conv": _conv.depthwise_conv,
+    "dense": _dense.dense,
     "max_pool": _pool.max_pool,
     "avg_pool": _pool.avg_pool,
     "lp_pool": _pool.lp_pool,
@@ -58,7 +61,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "adaptive_avg_pool": _pool.adaptive_avg_pool,
     "spatial_pyramid_pool": _pool.spatial_pyramid_pool,
     "upsample": _pool.upsample,
-    "flatten": _layers.flatten,
+    "flatten": _dense.flatten,
     "identity": identity,
     "relu": _activation.relu,
     "relu6": _activation.relu6,
@@ -71,9 +74,9 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "softmax": _activation.softmax,
     "gelu": _activation.gelu,
     "silu": _activation.silu,
-    "dropout": _layers.dropout,
-    "stochastic_depth": _layers.stochastic_depth,
-    "layer_scale": _layers.layer_scale,
+    "dropout": _regularization.dropout,
+    "stochastic_depth": _regularization.stochastic_depth,
+    "layer_scale": _regularization.layer_scale,
     "batch_norm": _norm.batch_norm,
     "layer_norm": _norm.layer_norm,
     "group_norm": _norm.group_norm,

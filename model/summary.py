@@ -166,9 +166,9 @@ def group_counts(layer: Layer, in_shape: Shape) -> set[int]:
     """The numbers of groups of a network's convolutions.
 
     Example:
-        >>> from .layers import conv
-        >>> from .layer import serial
-        >>> sorted(group_counts(serial(conv(8, 3), conv(8, 3, groups=4)), (1, 8, 8, 3)))
+        >>> from convax import model
+        >>> net = model.serial(model.conv(8, 3), model.conv(8, 3, groups=4))
+        >>> sorted(group_counts(net, (1, 8, 8, 3)))
         [1, 4]
     """
     _, params, state = init_shapes(layer, in_shape)

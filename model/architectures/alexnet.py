@@ -3,11 +3,14 @@
 from functools import partial
 
 from ... import ops
-from ..layer import Layer, serial
+from ..combinators import serial
+from ..layer import Layer
 from ..layers.activation import relu
-from ..layers.conv import conv, dense, dropout, flatten
+from ..layers.conv import conv
+from ..layers.dense import dense, flatten
 from ..layers.norm import local_response_norm
 from ..layers.pool import adaptive_avg_pool, max_pool
+from ..layers.regularization import dropout
 
 
 def alexnet_2012(classes: int) -> Layer:

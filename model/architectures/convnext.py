@@ -4,11 +4,15 @@ from functools import partial
 from typing import Literal
 
 from ... import ops
-from ..layer import Layer, residual_block, serial
+from ..combinators import residual_block, serial
+from ..layer import Layer
 from ..layers.activation import gelu
-from ..layers.conv import check_choice, conv, dense, depthwise_conv, layer_scale, stochastic_depth
+from ..layers.arguments import check_choice
+from ..layers.conv import conv, depthwise_conv
+from ..layers.dense import dense
 from ..layers.norm import layer_norm
 from ..layers.pool import global_avg_pool
+from ..layers.regularization import layer_scale, stochastic_depth
 
 # size: features and blocks of each stage
 _SIZES = {

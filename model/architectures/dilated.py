@@ -12,9 +12,13 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ..layer import Layer, serial
+from ..combinators import serial
+from ..layer import Layer
 from ..layers.activation import relu
-from ..layers.conv import Initializer, check_positive, conv, dense
+from ..layers.arguments import check_positive
+from ..layers.conv import conv
+from ..layers.dense import dense
+from ..layers.initialization import Initializer
 from ..layers.pool import global_avg_pool
 
 _CONTEXT = (1, 1, 2, 4, 8, 16, 1)  # dilations: table 1 of the paper

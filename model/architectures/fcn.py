@@ -7,11 +7,14 @@ from typing import Any, Literal
 from jax import Array
 
 from ... import ops
+from ..combinators import apply_part, init_part, serial
 from ..intermediates import backbone as trunk_of
-from ..layer import About, Layer, Params, Shape, State, apply_part, init_part, serial
+from ..layer import About, Layer, Params, Shape, State
 from ..layers.activation import relu
-from ..layers.conv import check_choice, conv, conv_transpose, dropout
+from ..layers.arguments import check_choice
+from ..layers.conv import conv, conv_transpose
 from ..layers.crop_or_pad import as_large_as_input, fit
+from ..layers.regularization import dropout
 from .resnet import resnet
 from .vgg import vgg
 

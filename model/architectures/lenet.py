@@ -2,10 +2,13 @@
 
 from typing import Literal
 
-from ..layer import Layer, serial
+from ..combinators import serial
+from ..layer import Layer
 from ..layers.activation import ActivationName
 from ..layers.activation import activation as activation_layer
-from ..layers.conv import check_choice, conv, dense, flatten
+from ..layers.arguments import check_choice
+from ..layers.conv import conv
+from ..layers.dense import dense, flatten
 from ..layers.pool import avg_pool, max_pool
 
 

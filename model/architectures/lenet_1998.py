@@ -24,19 +24,11 @@ import numpy as np
 from jax import Array
 
 from ... import ops
-from ..layer import (
-    EVERYWHERE,
-    POINTWISE,
-    About,
-    Layer,
-    Params,
-    Shape,
-    State,
-    Window,
-    serial,
-    stateless,
-)
-from ..layers.conv import check_positive, conv, dense, flatten
+from ..combinators import serial
+from ..layer import EVERYWHERE, POINTWISE, About, Layer, Params, Shape, State, Window, stateless
+from ..layers.arguments import check_positive
+from ..layers.conv import conv
+from ..layers.dense import dense, flatten
 
 # Table I: the maps of S2 that each map of C3 sees.
 C3 = (

@@ -1,9 +1,11 @@
 """The multi-layer perceptron."""
 
-from ..layer import Layer, serial
+from ..combinators import serial
+from ..layer import Layer
 from ..layers.activation import ActivationName
 from ..layers.activation import activation as activation_layer
-from ..layers.conv import check_positive, dense, flatten
+from ..layers.arguments import check_positive
+from ..layers.dense import dense, flatten
 
 
 def mlp(classes: int, *, hidden: list[int], activation: ActivationName) -> Layer:

@@ -1,10 +1,13 @@
 """MobileNets: Howard et al., arXiv:1704.04861; Sandler et al., MobileNetV2, arXiv:1801.04381."""
 
-from ..layer import Layer, residual_block, serial
+from ..combinators import residual_block, serial
+from ..layer import Layer
 from ..layers.activation import relu, relu6
-from ..layers.conv import conv, dense, depthwise_conv, dropout
+from ..layers.conv import conv, depthwise_conv
+from ..layers.dense import dense
 from ..layers.norm import batch_norm
 from ..layers.pool import global_avg_pool
+from ..layers.regularization import dropout
 
 # Table 1 of the first paper, behind the stem: features, stride.
 _V1 = [

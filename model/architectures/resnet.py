@@ -11,11 +11,15 @@ from typing import Literal
 
 import jax.numpy as jnp
 
-from ..layer import INLINE, Layer, Window, residual_block, serial, stateless
+from ..combinators import residual_block, serial
+from ..layer import INLINE, Layer, Window, stateless
 from ..layers.activation import relu
-from ..layers.conv import check_choice, check_positive, conv, dense, dropout
+from ..layers.arguments import check_choice, check_positive
+from ..layers.conv import conv
+from ..layers.dense import dense
 from ..layers.norm import batch_norm
 from ..layers.pool import global_avg_pool, max_pool
+from ..layers.regularization import dropout
 
 # depth: (channels out of a block for each of its own, blocks in each stage); table 1 of the paper
 _DEPTHS = {

@@ -9,9 +9,12 @@ applies it to a batch once.
 import jax.numpy as jnp
 from jax import Array
 
-from ..layer import POINTWISE, Layer, serial, stateless
+from ..combinators import serial
+from ..layer import POINTWISE, Layer, stateless
 from ..layers.activation import relu
-from ..layers.conv import check_positive, conv, dense, flatten
+from ..layers.arguments import check_positive
+from ..layers.conv import conv
+from ..layers.dense import dense, flatten
 from ..layers.pool import max_pool
 
 

@@ -3,11 +3,15 @@
 from functools import partial
 
 from ... import ops
-from ..layer import Layer, serial
+from ..combinators import serial
+from ..layer import Layer
 from ..layers.activation import relu
-from ..layers.conv import check_positive, conv, dense, dropout
+from ..layers.arguments import check_positive
+from ..layers.conv import conv
+from ..layers.dense import dense
 from ..layers.norm import local_response_norm
 from ..layers.pool import max_pool, spatial_pyramid_pool
+from ..layers.regularization import dropout
 
 
 def spp_net(classes: int, *, levels: list[int] | None = None) -> Layer:

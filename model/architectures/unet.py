@@ -2,9 +2,11 @@
 
 from typing import Literal
 
-from ..layer import Layer, identity, parallel, serial
+from ..combinators import identity, parallel, serial
+from ..layer import Layer
 from ..layers.activation import relu
-from ..layers.conv import check_choice, check_positive, conv, conv_transpose
+from ..layers.arguments import check_choice, check_positive
+from ..layers.conv import conv, conv_transpose
 from ..layers.crop_or_pad import as_large_as_input
 from ..layers.norm import batch_norm as batch_norm_layer
 from ..layers.pool import max_pool, upsample

@@ -4,11 +4,15 @@ from functools import partial
 from typing import Literal
 
 from ... import ops
-from ..layer import Layer, serial
+from ..combinators import serial
+from ..layer import Layer
 from ..layers.activation import relu
-from ..layers.conv import check_choice, conv, dense, dropout, flatten
+from ..layers.arguments import check_choice
+from ..layers.conv import conv
+from ..layers.dense import dense, flatten
 from ..layers.norm import batch_norm
 from ..layers.pool import adaptive_avg_pool, max_pool
+from ..layers.regularization import dropout
 
 _FEATURES = (64, 128, 256, 512, 512)
 # depth: 3x3 convolutions in each stage; configurations A, B, D and E of the paper's table 1

@@ -7,7 +7,7 @@ from jax import Array
 
 from ... import ops
 from ..layer import POINTWISE, About, Layer, Params, Shape, State, stateless
-from .conv import check_choice, check_positive
+from .arguments import check_choice, check_positive
 
 ActivationName: TypeAlias = Literal[
     "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"

@@ -13,7 +13,7 @@ from jax import Array
 
 from ... import ops
 from ..layer import POINTWISE, About, Layer, Params, Shape, State, infer_shape, stateless
-from .conv import check_positive
+from .arguments import check_positive
 
 
 def batch_norm(

@@ -8,7 +8,7 @@ from jax import Array
 
 from ... import ops
 from ..layer import EVERYWHERE, Layer, Window, drawing, infer_shape, larger_by, stateless
-from .conv import Padding, check_positive, plain
+from .arguments import Padding, check_positive, plain
 
 _MOST_BINS = 1024
 

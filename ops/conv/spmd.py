@@ -31,12 +31,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import AxisType
 
+from ..common.mesh import BATCH_AXES, CHANNEL_AXIS, ROW_AXIS, axes_around
 from ..common.padding import is_int
 from .geometry import Geometry
-
-BATCH, CHANNELS, ROWS = ("data", "fsdp"), "towers", "spatial"  # axes that share out what
 
 
 class Cut(NamedTuple):
@@ -52,20 +50,6 @@ class Cut(NamedTuple):
     grouped: bool  # whether x has channels of its own for each part of g
 
 
-def axes_around(a: jax.Array) -> dict[str, int]:
-    """The axes of the mesh around, by which the compiler may cut, with more than one device."""
-    mesh = jax.typeof(a).sharding.mesh
-    kinds = set(mesh.axis_types)
-    if kinds != {AxisType.Auto}:  # inside shard_map, or with explicit sharding
-        return {}
-    return {name: size for name, size in mesh.shape.items() if size > 1}
-
-
-def rows_are_cut(x: jax.Array) -> bool:
-    """Whether images lie in bands of rows: then XLA's gradient of `reduce_window` is wrong."""
-    return ROWS in axes_around(x)
-
-
 def on_mesh(
     form: Callable[..., jax.Array], roles: str, a, b, *, geometry: Geometry, lead: int = 0
 ) -> jax.Array:
@@ -77,7 +61,7 @@ def on_mesh(
     if not sizes:
         return form(a, b, geometry=geometry)
     if lead:  # of a stack the batch alone: cut along towers and rows its gradients came out wrong
-        sizes = {name: size for name, size in sizes.items() if name in BATCH}
+        sizes = {name: size for name, size in sizes.items() if name in BATCH_AXES}
     cut = _cut(sizes, a.shape[lead:], b.shape[lead:], geometry, jax.typeof(a).sharding.mesh)
     of_a, of_b, of_out = (_spec(role, cut, lead, a.ndim) for role in roles)
 
@@ -100,14 +84,14 @@ def on_mesh(
 
 def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> Cut:
     N, Co = a_shape[0], b_shape[-1]  # of x and k, x and g, or g and k
-    batch = tuple(name for name in BATCH if name in sizes)
+    batch = tuple(name for name in BATCH_AXES if name in sizes)
     if not is_int(N) or N == 0 or N % prod(sizes[name] for name in batch):
         batch = ()
-    towers, G = sizes.get(CHANNELS, 1), geometry.groups
+    towers, G = sizes.get(CHANNEL_AXIS, 1), geometry.groups
     apart = towers > 1 and (Co if G == 1 else G) % towers == 0
-    channels = (CHANNELS,) if apart else ()
-    above, below, part = _rows(geometry, sizes.get(ROWS, 1))
-    rows = () if part is geometry else (ROWS,)
+    channels = (CHANNEL_AXIS,) if apart else ()
+    above, below, part = _rows(geometry, sizes.get(ROW_AXIS, 1))
+    rows = () if part is geometry else (ROW_AXIS,)
     part = part._replace(groups=G // towers if apart and G > 1 else G)
     return Cut(mesh, batch, channels, rows, above, below, part, G > 1)
 
@@ -141,14 +125,14 @@ def _fetched(x, cut: Cut, axis: int):
     """The rows of this device, and those that it needs of its neighbours; or zeros."""
     if not cut.rows:
         return x
-    n, h = cut.mesh.shape[ROWS], x.shape[axis]
+    n, h = cut.mesh.shape[ROW_AXIS], x.shape[axis]
     parts = [x]
     if cut.above:
         last = lax.slice_in_dim(x, h - cut.above, h, axis=axis)
-        parts.insert(0, lax.ppermute(last, ROWS, [(j, j + 1) for j in range(n - 1)]))
+        parts.insert(0, lax.ppermute(last, ROW_AXIS, [(j, j + 1) for j in range(n - 1)]))
     if cut.below:
         first = lax.slice_in_dim(x, 0, cut.below, axis=axis)
-        parts.append(lax.ppermute(first, ROWS, [(j + 1, j) for j in range(n - 1)]))
+        parts.append(lax.ppermute(first, ROW_AXIS, [(j + 1, j) for j in range(n - 1)]))
     return jnp.concatenate(parts, axis)
 
 
@@ -156,15 +140,15 @@ def _returned(gx, cut: Cut, axis: int):
     """The transpose of `_fetched`: what belongs to the neighbours' rows is added up there."""
     if not cut.rows:
         return gx
-    n, h = cut.mesh.shape[ROWS], gx.shape[axis] - cut.above - cut.below
+    n, h = cut.mesh.shape[ROW_AXIS], gx.shape[axis] - cut.above - cut.below
     own = lax.slice_in_dim(gx, cut.above, cut.above + h, axis=axis)
     if cut.above:
         first = lax.slice_in_dim(gx, 0, cut.above, axis=axis)
-        first = lax.ppermute(first, ROWS, [(j + 1, j) for j in range(n - 1)])
+        first = lax.ppermute(first, ROW_AXIS, [(j + 1, j) for j in range(n - 1)])
         own += _padded(first, h - cut.above, 0, axis)
     if cut.below:
         last = lax.slice_in_dim(gx, cut.above + h, gx.shape[axis], axis=axis)
-        last = lax.ppermute(last, ROWS, [(j, j + 1) for j in range(n - 1)])
+        last = lax.ppermute(last, ROW_AXIS, [(j, j + 1) for j in range(n - 1)])
         own += _padded(last, 0, h - cut.below, axis)
     return own
 

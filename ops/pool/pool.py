@@ -20,8 +20,8 @@ from jax import lax
 
 from ..common.dtypes import wide
 from ..common.implementation import is_plain
+from ..common.mesh import rows_are_sharded
 from ..common.padding import Padding
-from ..conv.spmd import rows_are_cut
 from .windows import (
     Axis,
     along,
@@ -135,7 +135,7 @@ def pool_output_shape(
 @partial(jax.jit, static_argnums=1)
 def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """The maximum over windows that are written out."""
-    if rows_are_cut(x):
+    if rows_are_sharded(x):
         return _max_on_cpu(x, axes)
     if is_plain():
         return _native_max(x, axes)

@@ -31,13 +31,13 @@ import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from ...model.summary import group_counts
-from ...ops.conv.spmd import BATCH, CHANNELS, ROWS
+from ...ops.common.mesh import BATCH_AXES, CHANNEL_AXIS, ROW_AXIS
 from ..config.errors import ConfigError
 from ..config.schema import Mesh
 from ..experiment import Experiment
 from ..loop.chunks import Chunk
 
-AXES = (*BATCH, CHANNELS, ROWS)
+AXES = (*BATCH_AXES, CHANNEL_AXIS, ROW_AXIS)
 SMALL = 4096  # elements; of fewer, `fsdp` keeps the whole array on every device
 
 
@@ -85,7 +85,7 @@ class Layout(NamedTuple):
         """Where an array of this rank lies that has its batch behind `lead` axes."""
         if self.mesh is None:
             return None
-        spec = PartitionSpec(*(None,) * lead, BATCH, *(None,) * (rank - lead - 1))
+        spec = PartitionSpec(*(None,) * lead, BATCH_AXES, *(None,) * (rank - lead - 1))
         return NamedSharding(self.mesh, spec)
 
     def rows(self, batch_size: int) -> slice:
@@ -200,8 +200,8 @@ def leaf_spec(shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
         (None,)
     """
     axes: list[str | None] = [None] * len(shape)
-    if sizes[CHANNELS] > 1 and shape and shape[-1] % sizes[CHANNELS] == 0:
-        axes[-1] = CHANNELS
+    if sizes[CHANNEL_AXIS] > 1 and shape and shape[-1] % sizes[CHANNEL_AXIS] == 0:
+        axes[-1] = CHANNEL_AXIS
     whole = [
         i for i, size in enumerate(shape) if axes[i] is None and size and size % sizes["fsdp"] == 0
     ]
@@ -216,18 +216,18 @@ def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
     parts = sizes["data"] * sizes["fsdp"]
     batch_size = config.training.batch_size
     if batch_size % parts:
-        keys = " x ".join(f"mesh.{axis}" for axis in BATCH if sizes[axis] > 1)
+        keys = " x ".join(f"mesh.{axis}" for axis in BATCH_AXES if sizes[axis] > 1)
         lines.append(
             f"{keys}: a batch of {batch_size} does not divide into {parts} equal parts; set "
             f"training.batch_size to a multiple of {parts}, e.g. {-(-batch_size // parts) * parts}"
         )
-    bands, height = sizes[ROWS], experiment.card.preprocessing.size[0]
+    bands, height = sizes[ROW_AXIS], experiment.card.preprocessing.size[0]
     if height % bands:
         lines.append(
             f"mesh.spatial: images of {height} rows do not divide into {bands} equal bands; set "
             f"input.size to a multiple of {bands}, e.g. {-(-height // bands) * bands}"
         )
-    towers = sizes[CHANNELS]
+    towers = sizes[CHANNEL_AXIS]
     if towers > 1:
         in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
         groups = group_counts(experiment.net, in_shape) - {1}
@@ -252,7 +252,7 @@ def _spread(experiment: Experiment, layout: Layout) -> Callable[..., Any]:
     def spread(params: Any, state: Any, x: jax.Array, **more: Any) -> Any:
         params = jax.lax.with_sharding_constraint(params, whole)
         rest = (None,) * (x.ndim - 2)
-        bands = NamedSharding(mesh, PartitionSpec(BATCH, ROWS, *rest))
+        bands = NamedSharding(mesh, PartitionSpec(BATCH_AXES, ROW_AXIS, *rest))
         return apply(params, state, jax.lax.with_sharding_constraint(x, bands), **more)
 
     return spread

@@ -1,0 +1,191 @@
+"""Layers made of layers: one after the other, side by side, around a shortcut."""
+
+import zlib
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from .layer import (
+    INLINE,
+    POINTWISE,
+    About,
+    Layer,
+    Params,
+    Shape,
+    State,
+    infer_shape,
+    inside,
+    stateless,
+)
+
+
+def serial(*layers: Layer, **named: Layer) -> Layer:
+    """One layer after the other.
+
+    Layers given by keyword have that name; the others are named after their kind and counted:
+    ``conv1``, ``relu1``, ``conv2``. A layer's initial parameters depend on the key and on its
+    path alone: where layers have names of their own, inserting another changes none of them.
+    """
+    return _serial(_named("serial", layers, named))
+
+
+def _serial(parts: Mapping[str, Layer]) -> Layer:
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        params, state, shape = {}, {}, in_shape
+        for name, part in parts.items():
+            shape = init_part(name, part, key, shape, params, state)
+        return shape, params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        for name, part in parts.items():
+            x = apply_part(name, part, params, state, new_state, x, train, key)
+        return x, new_state
+
+    return Layer(init, apply, About("serial", POINTWISE, parts, remake=_serial))
+
+
+def parallel(*layers: Layer, **named: Layer) -> Layer:
+    """Branches that see the same input; their outputs are joined along the channels."""
+    return _parallel(_named("parallel", layers, named))
+
+
+def _parallel(parts: Mapping[str, Layer]) -> Layer:
+    def join(*branches: Array) -> Array:
+        if len({b.shape[:-1] for b in branches}) != 1:
+            shapes = ", ".join(f"{n} {b.shape}" for n, b in zip(parts, branches, strict=True))
+            raise ValueError(
+                f"parallel: branches differ in more than their channels: got {shapes}; "
+                "give them the same strides and padding"
+            )
+        return jnp.concatenate(branches, axis=-1)
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        params, state = {}, {}
+        shapes = [init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
+        return infer_shape(join, *shapes), params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        branches = [
+            apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+        ]
+        return join(*branches), new_state
+
+    return Layer(init, apply, About("parallel", POINTWISE, parts, "parallel", _parallel))
+
+
+def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
+    """``y = branch(x) + shortcut(x)``, with the identity as the default shortcut.
+
+    References:
+        He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385, equation 2.
+    """
+    return _residual({"branch": branch, "shortcut": shortcut or identity()})
+
+
+def residual_block(
+    *, shortcut: Layer | None = None, then: Layer | None = None, **branch: Layer
+) -> Layer:
+    """`residual` as a block of a network: ``y = then(branch(x) + shortcut(x))``.
+
+    The layers of the branch stand under their names in the block itself (``block1/conv1``, not
+    ``block1/branch/conv1``), beside those of the shortcut (``block1/shortcut/conv``).
+
+    Args:
+        shortcut: the identity if left out.
+        then: an activation behind the sum; ``block1/then``.
+        branch: layers by name, one after the other.
+
+    Example:
+        >>> from convax import model
+        >>> block = model.residual_block(fc1=model.dense(8), relu=model.relu(), fc2=model.dense(3))
+        >>> sorted(block.init(jax.random.key(0), (1, 3))[1])
+        ['fc1', 'fc2']
+    """
+    block = _residual({INLINE: _serial(branch), "shortcut": shortcut or identity()})
+    return block if then is None else _serial({INLINE: block, "then": then})
+
+
+def _residual(parts: Mapping[str, Layer]) -> Layer:
+    def add(y: Array, x: Array) -> Array:
+        if y.shape != x.shape:
+            raise ValueError(
+                f"residual: branch and shortcut must agree: got {y.shape} and {x.shape}; "
+                "give the shortcut a 1x1 convolution with the branch's features and stride"
+            )
+        return y + x
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        params, state = {}, {}
+        shapes = [init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
+        return infer_shape(add, *shapes), params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        y, shortcut_x = (
+            apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+        )
+        return add(y, shortcut_x), new_state
+
+    return Layer(init, apply, About("residual", POINTWISE, parts, "parallel", _residual))
+
+
+def identity() -> Layer:
+    """Returns its input."""
+    return stateless("identity", lambda x: x, POINTWISE)
+
+
+def _named(
+    combinator: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]
+) -> dict[str, Layer]:
+    """Every layer under a name: its keyword, or its kind and a count."""
+    parts: dict[str, Layer] = {}
+    counts: dict[str, int] = {}
+    for layer in layers:
+        kind = layer.about.kind
+        counts[kind] = counts.get(kind, 0) + 1
+        parts[f"{kind}{counts[kind]}"] = layer
+    for name, layer in named.items():
+        if name in parts:
+            raise ValueError(f"{combinator}: two layers are named {name!r}; rename one of them")
+        parts[name] = layer
+    return parts
+
+
+def init_part(
+    name: str, part: Layer, key: Array, in_shape: Shape, params: Params, state: State
+) -> Shape:
+    """Initialise `part`, put what it has under its name, and return its output shape."""
+    with inside(name):
+        out_shape, part_params, part_state = part.init(_key_for(key, name), in_shape)
+    _put(params, name, part_params)
+    _put(state, name, part_state)
+    return out_shape
+
+
+def apply_part(name, part, params, state, new_state, x, train, key) -> Array:
+    """Apply `part` to its own parameters and state; its new state goes into `new_state`."""
+    key = None if key is None else _key_for(key, name)
+    if name != INLINE:
+        params, state = params.get(name, {}), state.get(name, {})
+    with inside(name):
+        y, part_state = part.apply(params, state, x, train=train, key=key)
+    _put(new_state, name, part_state)
+    return y
+
+
+def _put(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:
+    """`part` under its name, or among what is there already; nothing where it has nothing."""
+    if name != INLINE:
+        part = {name: part} if part else {}
+    if twice := part.keys() & tree.keys():
+        raise ValueError(f"two layers are named {sorted(twice)[0]!r}; rename one of them")
+    tree.update(part)
+
+
+def _key_for(key: Array, name: str) -> Array:
+    return key if name == INLINE else jax.random.fold_in(key, zlib.crc32(name.encode()))
