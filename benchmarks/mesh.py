@@ -132,7 +132,7 @@ def measured(network, layout, given):
     assert most_steps(split, config) == steps
     rows = place.rows(size)
     (chunk,) = chunks(split, config, pace, start=0, total=steps, every=steps, rows=rows)
-    batches = place.feed_chunk(chunk, size, rows)
+    batches = place.feed_batches(chunk.images, chunk.labels, size, rows)
     with place.scope():
         program = train_steps.lower(place.put(experiment.init()), *batches, chunk.steps).compile()
     seconds, ends = [], []

@@ -16,10 +16,10 @@ import numpy as np
 from ..model import tap
 from ..training.config.errors import did_you_mean
 from ..training.data.preprocess import preprocess
+from ..training.gallery import gallery_images
 from ..training.plots import figures
 from ..training.plots.figures import shortened
 from ..training.report.figures import first_kernels, kernels_figure
-from ..training.tasks.embedding.task import gallery_images
 from .explanation import ExplainError, explain_image, target_of
 from .layer_selection import shown_maps
 from .nearest_neighbors import nearest_neighbours
@@ -142,7 +142,7 @@ def _segmentation(predictor: Any, run: Path, image: np.ndarray, k: int | None) -
 
 
 def _embedding(predictor: Any, run: Path, image: np.ndarray, k: int | None) -> _Asked:
-    images, labels = gallery_images(predictor, run)
+    images, labels = gallery_images(run)
     vectors, place = predictor(images), predictor(image[None])[0]
     near = nearest_neighbours(place, vectors, min(NEIGHBOURS, len(vectors)))
     names = [predictor.classes[i] for i in labels[near.examples]]

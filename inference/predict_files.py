@@ -1,10 +1,12 @@
 """Pictures from the command line, and what is said of each, batch after batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
 from ..training.data import DataError
+from ..training.gallery import gallery_images
 from ..training.tasks.task import Question, Saying
 from .image_inputs import files_of
 from .predictor import Predictor
@@ -84,7 +86,7 @@ def tell(
         batch: how many pictures the network is given at once.
     """
     within = {picture.source: picture.within for picture in reversed(pictures)}  # the first named
-    say = predictor.task.predict(predictor, run)
+    say = predictor.task.predict(predictor, partial(gallery_images, run))
     written: set[Path] = set()
 
     def fail(source: Any, error: DataError) -> None:

@@ -13,6 +13,7 @@ from jax import Array
 from ..model import Layer, Summary, build, summarize
 from . import data
 from .common.duration import Clock, in_steps
+from .common.train_state import TrainState
 from .config.schema import Config, ConfigError, Folder, Masks
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
@@ -22,8 +23,11 @@ from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
 from .param_groups import check_groups, frozen_by, grouped
 from .run.directory import DatasetCard, Run, RunError, open_run
+from .run.load_model import build_network
+from .step.ema import EmaSpec
 from .step.freeze import Frozen
-from .step.train_step import GradientTransformation, Recipe, TrainState, init_train_state
+from .step.loss_scaling import LossScaling
+from .step.train_step import GradientTransformation, Recipe, init_train_state
 from .tasks.classification.task import classification
 from .tasks.embedding.task import embedding
 from .tasks.segmentation.task import segmentation
@@ -150,11 +154,6 @@ def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
     )
 
 
-def build_network(config: Config, card: DatasetCard) -> Layer:
-    """The network of a config, for the classes of its data."""
-    return build(config.model.model_dump(exclude_none=True), len(card.classes))
-
-
 def init_network(
     task: Task, net: Layer, card: DatasetCard, keys: tuple[Array, Array]
 ) -> tuple[Any, Any, Array]:
@@ -179,7 +178,12 @@ def first_state(
 ) -> TrainState:
     """The state before the first step, with all that the config has training remember."""
     return init_train_state(
-        params, state, optimizer, key, ema=config.ema, precision=config.precision
+        params,
+        state,
+        optimizer,
+        key,
+        ema=config.ema is not None,
+        loss_scaling=loss_scaling_of(config),
     )
 
 
@@ -196,9 +200,18 @@ def recipe_of(experiment: Experiment) -> Recipe:
         augment=experiment.augment,
         frozen=experiment.frozen,
         accumulate=config.training.accumulate,
-        ema=config.ema,
-        precision=config.precision,
+        ema=None if config.ema is None else EmaSpec(config.ema.decay, config.ema.warmup),
+        compute="float32" if config.precision is None else config.precision.compute,
+        loss_scaling=loss_scaling_of(config),
     )
+
+
+def loss_scaling_of(config: Config) -> LossScaling | None:
+    """Return the loss scaling that a config asks for, or None."""
+    spec = config.precision
+    if spec is None or spec.loss_scale is None or spec.growth_interval is None:
+        return None
+    return LossScaling(spec.loss_scale, spec.growth_interval, spec.growth_factor)
 
 
 def load_data(config: Config) -> data.Dataset:

@@ -15,12 +15,12 @@ from typing import Any, NamedTuple
 from ..model.torch.names import names_of
 from .common.pytree_paths import map_named, matches, nothing_matches
 from .common.text import plain_line
+from .common.train_state import TrainState
 from .config.errors import ConfigError
 from .config.schema import Config, InitFrom
 from .data.load import at_home, is_there
 from .experiment import Experiment, first_state
 from .run.load_model import load_network
-from .step.train_step import TrainState
 from .weights.safetensors_io import read_safetensors
 from .weights.torch_file import read_state_dict
 from .weights.torch_state_dict import bridge_to_torch

@@ -40,7 +40,7 @@ def evaluate(
     """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
     from convax.inference.compile_cache import keep_compiled
     from convax.training.evaluation import evaluate as evaluate_run
-    from convax.training.loop.progress import describe
+    from convax.training.tasks.metric_names import describe
 
     one_of("--split", split, ("train", "validation", "test"))
     one_of("--checkpoint", checkpoint, ("best", "last"))

@@ -14,7 +14,6 @@ import numpy as np
 from ...training.common import atomic_io
 from ...training.config.schema import to_toml
 from ...training.experiment import make_task
-from ...training.loop.progress import SHARES
 from ...training.report.figures import (
     MOST_KERNELS,
     Evaluated,
@@ -33,6 +32,7 @@ from ...training.run.load_model import Trained
 from ...training.tasks.classification import figures as report_classification
 from ...training.tasks.classification.figures import Answers
 from ...training.tasks.embedding.metrics import verification
+from ...training.tasks.metric_names import SHARES
 from ...training.tasks.segmentation.metrics import ious
 from ..calibration.metrics import expected_calibration_error, negative_log_likelihood, reliability
 from ..html.heatmap import Heatmap, find_heatmap

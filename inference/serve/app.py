@@ -8,12 +8,14 @@ import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ...training.data.image import quiet_pillow
+from ...training.gallery import gallery_images
 from ...training.tasks.embedding.task import Gallery, make_gallery
 from ..html.heatmap import find_heatmap, overlay
 from ..html.image_encoding import as_text
@@ -109,7 +111,7 @@ class Service:
         if self.predictor.task.name != "embedding" or self.run is None:
             return None
         try:
-            return make_gallery(self.predictor, self.run)
+            return make_gallery(self.predictor, partial(gallery_images, self.run))
         except Exception as error:
             print(f"serve: embeddings alone, no nearest classes: {error}", file=sys.stderr)
             return None

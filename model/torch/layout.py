@@ -20,8 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .. import Layer, init_shapes
-from ..layer import part_shapes
+from ..layer import Layer, init_shapes, part_shapes
 
 Shape = tuple[int, ...]
 

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
-from .. import LAYERS, Layer
 from ..architectures.mobilenet import V2 as MOBILENET_V2
 from ..architectures.vgg import DEPTHS as VGG_DEPTHS
+from ..layer import Layer
+from ..registry import LAYERS
 
 
 class Rule(NamedTuple):

@@ -130,7 +130,7 @@ def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
     rng = np.random.default_rng(2)
     gallery = np.concatenate([image[None], rng.integers(0, 256, (14, 6, 8, 1), np.uint8)])
     labels = np.arange(15) % 2  # no cow
-    monkeypatch.setattr(drawing, "gallery_images", lambda predictor, run: (gallery, labels))
+    monkeypatch.setattr(drawing, "gallery_images", lambda run: (gallery, labels))
     drawn = drawing.draw(predictor, tmp_path, photo, tmp_path, wanted="dog")
     assert names(drawn.files)[:2] == ["explanation.png", "neighbours.png"]
     assert "nearest cat at 0.000" in drawn.text  # itself

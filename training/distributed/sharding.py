@@ -35,7 +35,6 @@ from ...ops.common.mesh import BATCH_AXES, CHANNEL_AXIS, ROW_AXIS
 from ..config.errors import ConfigError
 from ..config.schema import Mesh
 from ..experiment import Experiment
-from ..loop.chunks import Chunk
 
 AXES = (*BATCH_AXES, CHANNEL_AXIS, ROW_AXIS)
 SMALL = 4096  # elements; of fewer, `fsdp` keeps the whole array on every device
@@ -111,12 +110,12 @@ class Layout(NamedTuple):
         sharding = self.batches(array.ndim, lead=lead)
         return jax.make_array_from_callback(shape, sharding, part)  # type: ignore[arg-type]
 
-    def feed_chunk(self, chunk: Chunk, size: int, rows: slice) -> tuple[Any, Any]:
-        """The images and labels of a chunk, of whose batches this process has `rows`."""
-        images, labels = (
-            self.feed(array, lead=1, size=size, rows=rows) for array in (chunk.images, chunk.labels)
-        )
-        return images, labels
+    def feed_batches(
+        self, images: np.ndarray, labels: np.ndarray, size: int, rows: slice
+    ) -> tuple[Any, Any]:
+        """Place the images and labels of several batches, of which this process has `rows`."""
+        feed = partial(self.feed, lead=1, size=size, rows=rows)
+        return feed(images), feed(labels)
 
     def evaluating(self, eval_step: Callable[..., Any]) -> Callable[..., Any]:
         """An evaluation step that shares out its batch; it takes and returns arrays of the host."""

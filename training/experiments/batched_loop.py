@@ -25,6 +25,7 @@ from jax import Array
 
 from ..common.duration import interval
 from ..common.memory import as_text, step_bytes
+from ..common.train_state import TrainState
 from ..distributed.sharding import Layout
 from ..evaluation import make_eval_step_of
 from ..experiment import Experiment, clock_of, recipe_of
@@ -40,7 +41,7 @@ from ..loop.signals import signals_noted
 from ..loop.tensorboard import followed
 from ..run import lock
 from ..run.directory import Run
-from ..step.train_step import Metrics, TrainState, make_train_steps
+from ..step.train_step import Metrics, make_train_steps
 from .results import spread_of
 from .traced_hparams import Numbers, differing, numbers_of, with_numbers
 

@@ -10,11 +10,11 @@ import safetensors
 
 from ..config.schema import Config
 from ..experiment import make_task
-from ..loop.progress import shares
 from ..plots import figures
 from ..report.figures import best_validation, duration, series, training_seconds
 from ..run import checkpoint
 from ..run.directory import Run, RunError, open_run
+from ..tasks.metric_names import shares
 from .results import columns
 from .study import Study, is_study
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..experiment import make_task
-from ..loop.progress import SHARES
 from ..plots import figures as pictures
 from ..report.figures import series
 from ..run.directory import Run
+from ..tasks.metric_names import SHARES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..loop.progress import SHARES
 from ..plots import figures
+from ..tasks.metric_names import SHARES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..common.duration import interval
+from ..common.train_state import TrainState
 from ..experiment import Experiment, clock_of
 from ..run import checkpoint
 from ..run.directory import Run, RunError
 from ..run.metrics_log import Logbook
 from ..run.provenance import condensed
-from ..step.train_step import TrainState
 from .early_stopping import Progress
 
 

@@ -13,9 +13,6 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import jax
-import jax.numpy as jnp
-
 
 @dataclass(frozen=True)
 class Stopping:
@@ -113,23 +110,6 @@ def after_step(rules: Stopping, largest_update: Any) -> str | None:
     return (
         f"every update is below {rules.min_update:.6g}: the largest was {float(largest_update):.6g}"
     )
-
-
-def largest_update(updates: Any) -> jax.Array:
-    r"""The furthest that a single parameter moves, :math:`\max_i |u_i|` over all leaves.
-
-    Args:
-        updates: tree of arrays, as an optimizer returns it.
-
-    Returns:
-        A scalar, 0 for a tree without elements, NaN where there is one among the updates.
-
-    Example:
-        >>> print(largest_update({"w": jnp.array([1.0, -3.0]), "b": jnp.array(2.0)}))
-        3.0
-    """
-    sizes = [jnp.max(jnp.abs(u), initial=0).astype(float) for u in jax.tree.leaves(updates)]
-    return jnp.max(jnp.stack(sizes), initial=0) if sizes else jnp.zeros(())
 
 
 def _improves(rules, best, metric, sign):

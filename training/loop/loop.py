@@ -20,6 +20,7 @@ from ..common.duration import interval
 from ..common.errors import ConvaxError
 from ..common.memory import as_text, peak_bytes, step_bytes
 from ..common.pytree_paths import named_leaves
+from ..common.train_state import TrainState
 from ..config.schema import Config, ConfigError, Mesh
 from ..distributed import processes
 from ..distributed.sharding import Layout, layout_of
@@ -29,12 +30,13 @@ from ..initialize import Taken, start_of, with_found_weights
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
 from ..run.directory import Run, RunError, create_run, open_run, study_of
-from ..step.train_step import TrainState, make_train_steps
+from ..step.train_step import make_train_steps
+from ..tasks.metric_names import describe
 from . import resume as restoring
 from .checkpointing import Memory, Saver, disk_watched
 from .chunks import Feed, Pace, most_steps
 from .nonfinite import NonFiniteError
-from .progress import Display, Silent, describe
+from .progress import Display, Silent
 from .recorder import Books
 from .signals import signals_noted
 from .tensorboard import check_records, followed
@@ -225,7 +227,8 @@ def _steps(
     train_steps, eval_step = programs
     clock = clock_of(config, experiment.card.counts["train"], total)
     every = interval(config.training.evaluate_every, clock)
-    rows = layout.rows(config.training.batch_size)
+    size = config.training.batch_size
+    rows = layout.rows(size)
     feed = Feed(
         experiment.dataset.train, config, pace := Pace(), total=total, every=every, rows=rows
     )
@@ -243,7 +246,7 @@ def _steps(
         chunk = feed.start(step)
         while chunk is not None and books.memory.reason is None:
             began = time.perf_counter()
-            batches = layout.feed_chunk(chunk, config.training.batch_size, rows)
+            batches = layout.feed_batches(chunk.images, chunk.labels, size, rows)
             train_state, metrics = train_steps(train_state, *batches, chunk.steps)
             done, chunk = chunk, feed.next()  # gathered while the device is at work
             count, fine = int(done.steps), int(train_state.step) - books.step

@@ -23,12 +23,13 @@ from jax import Array
 from ...model import INLINE, Layer, tap
 from ..common.errors import ConvaxError
 from ..common.pytree_paths import named_leaves
+from ..common.train_state import TrainState
 from ..data import batch_indices
 from ..data.preprocess import preprocess
 from ..experiment import Experiment, recipe_of
 from ..run.directory import Run, study_of, write_json
 from ..step.loss_scaling import never
-from ..step.train_step import WATCHED, TrainState, make_train_step, step_key
+from ..step.train_step import WATCHED, make_train_step, step_key
 
 
 class NonFiniteError(ConvaxError, ArithmeticError):

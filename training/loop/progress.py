@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 import jax
 
+from ..tasks.metric_names import describe
+
 
 class Display(Protocol):
     """Where the training loop reports."""
@@ -99,40 +101,3 @@ def display_for_stdout() -> Display:
 def display_for_process() -> Display:
     """That of standard output; of several processes only the first reports."""
     return display_for_stdout() if jax.process_index() == 0 else Silent()
-
-
-# The figures that are shares, by their key in a record, and as people call them.
-SHARES = {
-    "accuracy": "accuracy",
-    "mean_iou": "mean IoU",
-    "foreground_iou": "foreground IoU",
-    "pixel_accuracy": "pixel accuracy",
-    "recall_at_1": "recall@1",
-    "recall_at_5": "recall@5",
-    "auc": "AUC",
-    "eer": "EER",
-    "pair_accuracy": "pairs told apart",
-}
-
-
-def shares(record: Mapping[str, Any]) -> list[str]:
-    """Those of a record, each with its name.
-
-    Example:
-        >>> shares({"loss": 0.1, "mean_iou": 0.8123})
-        ['mean IoU 81.23%']
-    """
-    return [f"{name} {record[key]:.2%}" for key, name in SHARES.items() if key in record]
-
-
-def describe(record: Mapping[str, Any]) -> str:
-    """The figures of a record that people watch."""
-    parts = [f"epoch {record['epoch']:.2f}"] if "epoch" in record else []
-    parts += [f"loss {record['loss']:.4f}", *shares(record)]
-    if "learning_rate" in record:
-        parts.append(f"lr {record['learning_rate']:.2e}")
-    if "images_per_second" in record:
-        parts.append(f"{record['images_per_second']:,.0f} images/s")
-    if "count" in record:
-        parts.append(f"({record['count']:,} images)")
-    return "  ".join(parts)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.train_state import TrainState
 from ..config.schema import Config
 from ..distributed import processes
 from ..distributed.sharding import Layout
@@ -18,13 +19,13 @@ from ..evaluation import evaluate_split
 from ..experiment import Experiment
 from ..initialize import Taken
 from ..run.directory import Run
-from ..step.train_step import TrainState
+from ..tasks.metric_names import describe
 from .checkpointing import Memory, Saver
 from .chunks import Chunk
 from .early_stopping import Stopping, after_evaluation, after_step
 from .metric_window import Meter
 from .nonfinite import give_up, odd_step
-from .progress import Display, describe
+from .progress import Display
 
 
 class Books:

@@ -14,6 +14,7 @@ import contextlib
 import shutil
 from typing import Any, NamedTuple
 
+from ..common.train_state import TrainState
 from ..config.schema import validate
 from ..experiment import Experiment
 from ..run import checkpoint
@@ -21,7 +22,6 @@ from ..run.checkpoint import CheckpointError, DamagedError
 from ..run.directory import Run, RunError, circumstances, write_json
 from ..run.metrics_log import rewind
 from ..run.provenance import comparable, condensed, deciding, differences, origin
-from ..step.train_step import TrainState
 from .checkpointing import Memory
 from .progress import Display
 

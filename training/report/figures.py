@@ -19,11 +19,11 @@ from ...model import Layer, kernels
 from .. import data
 from ..evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
 from ..experiment import Experiment, make_task
-from ..loop.progress import shares
 from ..plots import figures as pictures
 from ..plots.figures import shortened
 from ..run import checkpoint as checkpoints
 from ..run.directory import DatasetCard, Run, open_run
+from ..tasks.metric_names import shares
 from ..tasks.task import Findings, Task
 
 if TYPE_CHECKING:

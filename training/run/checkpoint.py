@@ -23,8 +23,7 @@ from ..common import atomic_io
 from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
 from ..common.pytree_paths import named_leaves
-from ..step.ema import Ema
-from ..step.train_step import TrainState
+from ..common.train_state import Ema, TrainState
 from ..weights.safetensors_io import parse, to_numpy
 
 FORMAT = 2

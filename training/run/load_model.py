@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...model import Layer, init_shapes
+from ...model import Layer, build, init_shapes
 from ...model.torch.names import names_of
 from ..config.schema import Config
-from ..experiment import build_network
 from ..weights.torch_state_dict import save_torch
 from ..weights.weights import save_weights
 from .checkpoint import restore_network
@@ -22,6 +21,11 @@ class Trained(NamedTuple):
     in_shape: tuple[int, ...]  # (1, H, W, C), as the network sees it
     params: Any
     state: Any
+
+
+def build_network(config: Config, card: DatasetCard) -> Layer:
+    """Return the network of a config, for the classes of its data."""
+    return build(config.model.model_dump(exclude_none=True), len(card.classes))
 
 
 def load_network(run: str | Path, checkpoint: str = "best", *, raw: bool = False) -> Trained:

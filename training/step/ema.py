@@ -25,14 +25,14 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..config.schema import Averages
+from ..common.train_state import Ema
 
 
-class Ema(NamedTuple):
-    """The averages, in trees like those they are of."""
+class EmaSpec(NamedTuple):
+    """How much of the average each step keeps."""
 
-    params: Any
-    state: Any
+    decay: float  # in (0, 1)
+    warmup: bool = False
 
 
 def init_ema(params: Any, state: Any) -> Ema:
@@ -41,7 +41,7 @@ def init_ema(params: Any, state: Any) -> Ema:
 
 
 def update_ema(
-    old: Ema | None, params: Any, state: Any, *, step: Array, spec: Averages | None
+    old: Ema | None, params: Any, state: Any, *, step: Array, spec: EmaSpec | None
 ) -> Ema | None:
     """The averages after a step.
 
@@ -53,7 +53,7 @@ def update_ema(
         spec: decay and warm-up.
 
     Example:
-        >>> spec = Averages(decay=0.75)
+        >>> spec = EmaSpec(decay=0.75)
         >>> ema = init_ema({"w": jnp.array(0.0)}, {})
         >>> for t, w in enumerate([1.0, 1.0], start=1):
         ...     ema = update_ema(ema, {"w": jnp.array(w)}, {}, step=jnp.array(t), spec=spec)
@@ -72,7 +72,7 @@ def update_ema(
     return jax.tree.map(averaged, old, Ema(params, state))
 
 
-def decay_at(step: Array, spec: Averages) -> Array:
+def decay_at(step: Array, spec: EmaSpec) -> Array:
     """The decay of step t, a float32 scalar."""
     decay = jnp.float32(spec.decay)
     if not spec.warmup:

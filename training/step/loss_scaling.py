@@ -28,26 +28,26 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..config.schema import Precision
+from ..common.train_state import LossScale
 
 MOST = 20  # overflows in a row; from the customary 65536 down to 1 it takes 16
 LARGEST = 2.0**24  # a loss that is zero for long would otherwise raise the scale to infinity
 
 
-class LossScale(NamedTuple):
-    """The scale of the next step, and what decides when it changes; in every checkpoint."""
+class LossScaling(NamedTuple):
+    """How the loss is scaled."""
 
-    scale: Array  # (), float32
-    calm: Array  # (), int32: steps since it changed
-    overflows: Array  # (), int32: steps left out, the last ones in a row
+    initial: float  # the scale of the first step
+    growth_interval: int  # k; 0: it stays
+    growth_factor: float = 2.0  # f
 
 
-def init_loss_scale(spec: Precision | None) -> LossScale | None:
+def init_loss_scale(spec: LossScaling | None) -> LossScale | None:
     """The scale of the first step; None where nothing is scaled."""
-    if spec is None or spec.loss_scale is None:
+    if spec is None:
         return None
     calm, overflows = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two: each is donated
-    return LossScale(jnp.float32(spec.loss_scale), calm, overflows)
+    return LossScale(jnp.float32(spec.initial), calm, overflows)
 
 
 def is_taken(old: LossScale | None, grads: Any) -> Array | None:
@@ -80,12 +80,12 @@ def scale_metrics(old: LossScale | None, taken: Array | None) -> dict[str, Array
 
 
 def update_loss_scale(
-    old: LossScale | None, taken: Array | None, spec: Precision | None
+    old: LossScale | None, taken: Array | None, spec: LossScaling | None
 ) -> LossScale | None:
     """The scale of the next step, after one that was `taken` or left out.
 
     Example:
-        >>> spec = Precision(compute="float16", loss_scale=8.0, growth_interval=2)
+        >>> spec = LossScaling(initial=8.0, growth_interval=2)
         >>> scale, seen = init_loss_scale(spec), []
         >>> for taken in (True, True, False, True):
         ...     scale = update_loss_scale(scale, jnp.array(taken), spec)

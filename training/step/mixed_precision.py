@@ -26,14 +26,18 @@ import jax.numpy as jnp
 from jax import Array
 
 from ...model import Layer
-from ..config.schema import Precision
 
 
-def computing_in(net: Layer, spec: Precision | None) -> Layer:
-    """`net`, which computes as `spec` says on float32 arguments; None and float32: as it is."""
-    if spec is None or spec.compute == "float32":
+def computing_in(net: Layer, dtype: str) -> Layer:
+    """Return `net` that computes in `dtype` on float32 arguments; of "float32", as it is.
+
+    Args:
+        net: the network.
+        dtype: "float32", "bfloat16" or "float16".
+    """
+    if dtype == "float32":
         return net
-    short = jnp.dtype(spec.compute)
+    short = jnp.dtype(dtype)
 
     def apply(
         params: Any, state: Any, x: Array, *, train: bool = False, key: Array | None = None

@@ -8,27 +8,25 @@ import jax.numpy as jnp
 from jax import Array
 
 from ...model import Layer
-from ..config.schema import Averages, Precision
-from ..data.augment import Augmentation
-from ..loop.early_stopping import largest_update
-from ..optim.optimizer import apply_updates
-from .ema import Ema, init_ema, update_ema
+from ..common.train_state import TrainState
+from .ema import EmaSpec, init_ema, update_ema
 from .freeze import Frozen
 from .gradient import Metrics, make_gradient
 from .gradient_accumulation import accumulated
 from .loss_scaling import (
-    LossScale,
+    LossScaling,
     init_loss_scale,
     is_taken,
     only_if,
     scale_metrics,
     update_loss_scale,
 )
+from .metrics import l2_norm, largest_update
 from .mixed_precision import computing_in
 
 Loss: TypeAlias = Callable[[Array, Array], Array]
 Measures: TypeAlias = Callable[[Array, Array], Metrics]
-Step: TypeAlias = Callable[..., tuple["TrainState", Metrics]]
+Step: TypeAlias = Callable[..., tuple[TrainState, Metrics]]
 
 WATCHED = ("loss", "grad_norm", "update_norm")  # a step is fine where these are finite numbers
 
@@ -52,15 +50,14 @@ class Recipe(NamedTuple):
         preprocess: from stored images to what the network sees.
         measures: ``measures(outputs, targets) -> {name: scalar}``: what is reported of a batch.
         targets: ``targets(labels)``, where labels need preprocessing too.
-        augment: ``augment(key, x, targets, images=images, step=step)``, see
-        `training.data.augment`.
+        augment: ``augment(key, x, targets, images=images, step=step) -> (x, targets)``.
         frozen: ``frozen(path)``: parameters that are constants of the loss, and whose layer's
             statistics stay (see `training.step.freeze`). That they are not moved is the optimizer's
             part: `by_path`.
         accumulate: into how many parts a batch is cut, see `training.accumulate`.
-        ema, precision: tables of a config, see `training.step.ema`,
-        `training.step.mixed_precision`,
-            `training.step.loss_scaling`.
+        ema: decay and warm-up of the averages, see `step.ema`; None: there are none.
+        compute: the dtype that the network computes in, see `step.mixed_precision`.
+        loss_scaling: of "float16", see `step.loss_scaling`.
     """
 
     net: Layer
@@ -69,28 +66,12 @@ class Recipe(NamedTuple):
     preprocess: Callable[[Array], Array]
     measures: Measures = lambda outputs, targets: {}
     targets: Callable[[Array], Array] = lambda labels: labels
-    augment: Augmentation | None = None
+    augment: Callable[..., tuple[Array, Any]] | None = None
     frozen: Frozen | None = None
     accumulate: int = 1
-    ema: Averages | None = None
-    precision: Precision | None = None
-
-
-class TrainState(NamedTuple):
-    """Everything that decides how training goes on."""
-
-    params: Any
-    state: Any
-    opt_state: Any
-    step: Array  # (), int32
-    key: Array  # (), a PRNG key; never changes: step t draws from fold_in(key, t)
-    ema: Ema | None = None  # averages of params and state; None: there are none
-    loss_scale: LossScale | None = None  # of float16; None: nothing is scaled
-
-    @property
-    def trained(self) -> tuple[Any, Any]:
-        """Parameters and state to evaluate and to use: the averages, if there are any."""
-        return (self.params, self.state) if self.ema is None else tuple(self.ema)
+    ema: EmaSpec | None = None
+    compute: str = "float32"
+    loss_scaling: LossScaling | None = None
 
 
 def init_train_state(
@@ -99,18 +80,27 @@ def init_train_state(
     optimizer: GradientTransformation,
     key: Array,
     *,
-    ema: Averages | None = None,
-    precision: Precision | None = None,
+    ema: bool = False,
+    loss_scaling: LossScaling | None = None,
 ) -> TrainState:
-    """The state before the first step; `ema` and `precision` are those of the step."""
+    """Return the state before the first step.
+
+    Args:
+        params: the parameters.
+        state: the network's state.
+        optimizer: ours or optax's.
+        key: the PRNG key of the run.
+        ema: whether averages of params and state are kept.
+        loss_scaling: that of the step.
+    """
     return TrainState(
         params,
         state,
         optimizer.init(params),
         jnp.zeros((), jnp.int32),
         key,
-        None if ema is None else init_ema(params, state),
-        init_loss_scale(precision),
+        init_ema(params, state) if ema else None,
+        init_loss_scale(loss_scaling),
     )
 
 
@@ -193,7 +183,7 @@ def make_eval_step(
 
 def _train_step(recipe: Recipe) -> Step:
     """What `make_train_step` promises, not yet jitted."""
-    net, optimizer = computing_in(recipe.net, recipe.precision), recipe.optimizer
+    net, optimizer = computing_in(recipe.net, recipe.compute), recipe.optimizer
     of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen)
     gradient = accumulated(of_part, recipe.accumulate)
 
@@ -208,18 +198,18 @@ def _train_step(recipe: Recipe) -> Step:
         taken = is_taken(old.loss_scale, grads)
         grads, updates = only_if(taken, (grads, updates))
         state, opt_state = only_if(taken, (state, opt_state), (old.state, old.opt_state))
-        params, step = apply_updates(old.params, updates), old.step + 1
+        params, step = jax.tree.map(_moved, old.params, updates), old.step + 1
         metrics = {
             "loss": value,
             **measured,
-            "grad_norm": _l2_norm(grads),
-            "update_norm": _l2_norm(updates),
-            "param_norm": _l2_norm(params),
+            "grad_norm": l2_norm(grads),
+            "update_norm": l2_norm(updates),
+            "param_norm": l2_norm(params),
             "largest_update": largest_update(updates),
             **scale_metrics(old.loss_scale, taken),
         }
         averages = update_ema(old.ema, params, state, step=step, spec=recipe.ema)
-        loss_scale = update_loss_scale(old.loss_scale, taken, recipe.precision)
+        loss_scale = update_loss_scale(old.loss_scale, taken, recipe.loss_scaling)
         new = TrainState(params, state, opt_state, step, old.key, averages, loss_scale)
         return new, metrics
 
@@ -236,6 +226,5 @@ def augment_key(key: Array) -> Array:
     return jax.random.fold_in(key, 2**31 - 1)
 
 
-def _l2_norm(tree: Any) -> Array:
-    leaves = [leaf.astype(jnp.float32) for leaf in jax.tree.leaves(tree)]
-    return jnp.sqrt(sum((jnp.vdot(leaf, leaf) for leaf in leaves), jnp.float32(0)))
+def _moved(param: Array, update: Array) -> Array:
+    return param + update.astype(param.dtype)

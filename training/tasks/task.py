@@ -48,8 +48,9 @@ class Task(NamedTuple):
         answer: ``answer(outputs, preprocessing, image_shape)``: what a trained network says to
             its user.
         draw: the pictures of an evaluation, written into a folder.
-        predict: ``predict(predictor, run) -> say``, where ``say(question)`` is what the command
-            line says of one picture after the other, their answers given in batches.
+        predict: ``predict(predictor, examples) -> say``, where ``say(question)`` is what the
+            command line says of one picture after the other, their answers given in batches, and
+            ``examples()`` gives training images of each class and their labels.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
         merge: of what was answered to several views of images ``(V, N, ...)``, one answer each.
     """
@@ -67,7 +68,7 @@ class Task(NamedTuple):
     figures: Callable[[Numbers, np.ndarray, np.ndarray], dict[str, float]]
     answer: Callable[[Array, Preprocessing, tuple[int, ...]], Array]
     draw: Callable[["Findings"], list[Path]]
-    predict: Callable[[Any, Path], Callable[["Question"], "Saying"]]
+    predict: Callable[[Any, Callable[[], Split]], Callable[["Question"], "Saying"]]
     batches: "Batches"
     merge: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from convax.training.common.train_state import TrainState
 from convax.training.run import checkpoint
 from convax.training.run.checkpoint import CheckpointError
-from convax.training.step.train_step import TrainState
 
 
 class Moments(NamedTuple):

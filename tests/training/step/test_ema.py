@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 import convax
+from convax.training.common.train_state import Ema
 from convax.training.config.errors import ConfigError
-from convax.training.config.schema import Averages, load_config
+from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.load_model import load_network
-from convax.training.step.ema import Ema, decay_at, init_ema, update_ema
+from convax.training.step.ema import EmaSpec, decay_at, init_ema, update_ema
 from convax.training.weights.safetensors_io import read_safetensors
 
 NORMED = [
@@ -44,7 +45,7 @@ def test_follows_its_formula(rng):
     expected = weights[0]
     for t in range(1, 6):
         new = {"w": jnp.array(weights[t], jnp.float32)}
-        ema = update_ema(ema, new, {"n": jnp.array(t)}, step=jnp.array(t), spec=Averages(decay=0.9))
+        ema = update_ema(ema, new, {"n": jnp.array(t)}, step=jnp.array(t), spec=EmaSpec(decay=0.9))
         expected = 0.9 * expected + 0.1 * weights[t]
     assert ema is not None
     np.testing.assert_allclose(ema.params["w"], expected, 1e-6, 1e-6)
@@ -53,17 +54,17 @@ def test_follows_its_formula(rng):
 
 def test_the_warm_up_is_that_of_tensorflow():
     decays = [
-        float(decay_at(jnp.array(t), Averages(decay=0.9, warmup=True))) for t in (1, 8, 80, 900)
+        float(decay_at(jnp.array(t), EmaSpec(decay=0.9, warmup=True))) for t in (1, 8, 80, 900)
     ]
     np.testing.assert_allclose(decays, [2 / 11, 9 / 18, 81 / 90, 0.9], 1e-6)
-    assert decay_at(jnp.array(1), Averages(decay=0.9)) == np.float32(0.9)
+    assert decay_at(jnp.array(1), EmaSpec(decay=0.9)) == np.float32(0.9)
 
 
 def test_what_does_not_change_stays_the_same_to_the_bit(rng):
     frozen = {"w": jnp.array(rng.normal(size=1000), jnp.float32)}
     ema, update = init_ema(frozen, {}), jax.jit(update_ema, static_argnames="spec")
     for t in range(1, 20):
-        ema = update(ema, frozen, {}, step=jnp.array(t), spec=Averages(decay=0.9, warmup=True))
+        ema = update(ema, frozen, {}, step=jnp.array(t), spec=EmaSpec(decay=0.9, warmup=True))
     np.testing.assert_array_equal(ema.params["w"], frozen["w"])
 
 

@@ -8,12 +8,12 @@ import pytest
 import convax
 from convax import model
 from convax.model import ARCHITECTURES
-from convax.training.config.schema import ConfigError, Precision, SoftmaxCrossEntropy, load_config
+from convax.training.config.schema import ConfigError, SoftmaxCrossEntropy, load_config
 from convax.training.experiment import prepare
 from convax.training.loop.loop import NonFiniteError
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.gradient import make_gradient
-from convax.training.step.loss_scaling import MOST, init_loss_scale, update_loss_scale
+from convax.training.step.loss_scaling import MOST, LossScaling, init_loss_scale, update_loss_scale
 from convax.training.step.mixed_precision import computing_in
 from convax.training.step.train_step import Recipe, init_train_state, make_train_step
 from convax.training.tasks.classification.task import accuracy, make_loss
@@ -26,10 +26,9 @@ LAYERS = [
     {"type": "flatten"},
     {"type": "dense", "features": 3},
 ]
-SHORT = {
-    "bfloat16": Precision(compute="bfloat16"),
-    "float16": Precision(compute="float16", loss_scale=1024.0, growth_interval=2),
-}
+SHORT = ("bfloat16", "float16")
+SCALED = LossScaling(initial=1024.0, growth_interval=2)
+HALF_STEP = {"compute": "float16", "loss_scaling": SCALED}
 HALF = ["precision.compute=float16", "precision.loss_scale=1024.0"]
 
 
@@ -46,8 +45,7 @@ def dtypes_of(tree):
 
 def test_float32_is_the_network_itself():
     net = model.from_layers(LAYERS)
-    assert computing_in(net, None) is net
-    assert computing_in(net, Precision(compute="float32")) is net
+    assert computing_in(net, "float32") is net
 
 
 @pytest.mark.parametrize("compute", SHORT)
@@ -56,7 +54,7 @@ def test_gradients_are_those_of_float32_but_for_rounding(compute, rng):
     net, params, state, x, labels = setting(rng)
     key = jax.random.key(0)
     exact = jax.jit(make_gradient(net, LOSS, accuracy))(params, state, x, labels, key)
-    short = make_gradient(computing_in(net, SHORT[compute]), LOSS, accuracy)
+    short = make_gradient(computing_in(net, compute), LOSS, accuracy)
     scale = jnp.float32(1024)
     found = jax.jit(short)(params, state, x, labels, key, scale if compute == "float16" else None)
     assert dtypes_of(found) == {"float32"}
@@ -73,7 +71,7 @@ def test_gradients_are_those_of_float32_but_for_rounding(compute, rng):
 @pytest.mark.parametrize("compute", SHORT)
 def test_what_comes_out_is_float32_with_short_digits(compute, rng):
     net, params, state, x, _ = setting(rng)
-    y, after = computing_in(net, SHORT[compute]).apply(params, state, x, train=True)
+    y, after = computing_in(net, compute).apply(params, state, x, train=True)
     assert dtypes_of((y, after)) == {"float32"}
     np.testing.assert_array_equal(y, y.astype(compute).astype(jnp.float32))
     mean = after["batch_norm1"]["mean"]  # which is taken in float32
@@ -107,7 +105,7 @@ def tiny_loss(outputs, targets):
 
 def test_scaling_saves_gradients_that_underflow(rng):
     net, params, state, x, labels = setting(rng, LAYERS[3:])
-    gradient = jax.jit(make_gradient(computing_in(net, SHORT["float16"]), tiny_loss, accuracy))
+    gradient = jax.jit(make_gradient(computing_in(net, "float16"), tiny_loss, accuracy))
     key = jax.random.key(0)
     lost = gradient(params, state, x, labels, key).grads["dense1"]["kernel"]
     assert not lost.any()
@@ -120,10 +118,10 @@ def test_scaling_saves_gradients_that_underflow(rng):
 def test_a_step_that_overflows_is_left_out(rng):
     """It counts, halves the scale, and moves nothing else; calm steps double it."""
     net, params, state, x, labels = setting(rng)
-    spec, optimizer = SHORT["float16"], adam(1e-2, weight_decay=0.1)
-    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, precision=spec))
-    start = init_train_state(params, state, optimizer, jax.random.key(0), precision=spec)
-    scale = init_loss_scale(spec)
+    optimizer = adam(1e-2, weight_decay=0.1)
+    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, **HALF_STEP))
+    start = init_train_state(params, state, optimizer, jax.random.key(0), loss_scaling=SCALED)
+    scale = init_loss_scale(SCALED)
     assert scale is not None
     start = start._replace(loss_scale=scale._replace(scale=jnp.float32(2.0**30)))
     before = jax.tree.map(np.array, (start.params, start.state, start.opt_state))
@@ -140,7 +138,7 @@ def test_a_step_that_overflows_is_left_out(rng):
     ):
         np.testing.assert_array_equal(one, other)
 
-    calm = after._replace(loss_scale=init_loss_scale(spec))
+    calm = after._replace(loss_scale=init_loss_scale(SCALED))
     scales = []
     for _ in range(5):
         calm, metrics = step(calm, x, labels)
@@ -151,12 +149,12 @@ def test_a_step_that_overflows_is_left_out(rng):
 
 
 def test_a_scale_that_stays(rng):
-    spec = Precision(compute="float16", loss_scale=8.0, growth_interval=0)
+    spec = LossScaling(initial=8.0, growth_interval=0)
     scale = init_loss_scale(spec)
     for taken in (True, False, True, True):
         scale = update_loss_scale(scale, jnp.array(taken), spec)
         assert scale is not None and scale.scale == 8
-    assert init_loss_scale(SHORT["bfloat16"]) is None
+    assert init_loss_scale(None) is None
 
 
 def test_endless_overflow_is_a_divergence(tiny, tmp_path):
@@ -205,9 +203,9 @@ def test_lenet_reaches_the_same_accuracy(compute, tmp_path):
 
 def test_in_parts_and_with_momentum_of_a_plain_optimizer(rng):
     net, params, state, x, labels = setting(rng)
-    spec, optimizer = SHORT["float16"], sgd(0.1)
-    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, precision=spec, accumulate=4))
-    start = init_train_state(params, state, optimizer, jax.random.key(0), precision=spec)
+    optimizer = sgd(0.1)
+    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, accumulate=4, **HALF_STEP))
+    start = init_train_state(params, state, optimizer, jax.random.key(0), loss_scaling=SCALED)
     after, metrics = step(start, x, labels)
     assert metrics["overflow"] == 0 and dtypes_of(after.params) == {"float32"}
 

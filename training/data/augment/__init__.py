@@ -1,12 +1,13 @@
 """Random changes of training images: pure functions of a key, inside the jitted step.
 
-One file for each kind: `flip`, `shift`, `crop`, `affine`, `policy`, `color`, `cutout`, `mix`;
-`sample` reads images between their pixels, `pipeline` puts them in order as a config asks.
+One file for each kind: `flip`, `translate`, `crop`, `affine`, `randaugment`, `color`, `cutout`,
+`mixup`; `pixelwise` has what changes values alone, `interpolate` reads images between their pixels,
+`pipeline` puts them in order as a config asks.
 
 Images come as the network would see them: normalised, so that 0 is the mean of the training
 images. That is also what comes in from outside, wherever something moves. Moving, erasing and
 mixing give the same before the normalisation as after it, because their weights sum to 1; only
-`color` and `policy` mean values in [0, 1], and are given those.
+`color` and `randaugment` mean values in [0, 1], and are given those.
 
 Masks ``(N, H, W)``, where there are some, go the way of their images, to the nearest pixel; what
 comes in from outside is `IGNORED`. The rest of the functions' arguments are numbers of the config.

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -14,6 +13,7 @@ from jax.core import Tracer
 from .... import ops
 from ....model import init_classifier
 from ...config.schema import MSE, Config, SoftmaxCrossEntropy
+from ...data import Split
 from ..task import Batches, Line, Numbers, Question, Saying, Task, unchanged
 from .figures import draw
 
@@ -110,9 +110,9 @@ def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, 
     return {"loss": float(totals["loss"]) / count, "accuracy": int(totals["correct"]) / count}
 
 
-def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
+def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question], Saying]:
     """The most probable classes of a picture."""
-    del run
+    del examples
 
     def say(question: Question) -> Saying:
         order = np.argsort(-question.answer, kind="stable")[: question.top]

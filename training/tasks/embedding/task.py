@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -13,11 +12,11 @@ from .... import ops
 from ....model import init_embedder, unit_length
 from ...common.text import plain_line
 from ...config.schema import Config, Contrastive
+from ...data import Split
 from ..task import Batches, Line, Numbers, Question, Saying, Task, unchanged
 from .figures import draw
 from .metrics import nearest, recalls, verification
 
-GALLERY = 100  # training images of each class that a picture is compared with
 OTHERS = 10  # pictures before it, the nearest, whose distance is said
 
 
@@ -132,34 +131,20 @@ class Gallery(NamedTuple):
     labels: np.ndarray  # (M,)
 
 
-def make_gallery(predictor: Any, run: Path) -> Gallery:
-    """Training images of each class of a run, embedded.
+def make_gallery(predictor: Any, examples: Callable[[], Split]) -> Gallery:
+    """Embed training images, for others to be compared with.
 
-    Raises:
-        DataError, RunError: the data is not there, or has changed.
+    Args:
+        predictor: of the network.
+        examples: gives images and labels, some of each class.
     """
-    images, labels = gallery_images(predictor, run)
-    return Gallery(predictor(images), labels)
+    images, labels = examples()
+    return Gallery(predictor(np.asarray(images)), labels)
 
 
-def gallery_images(predictor: Any, run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """The images and labels of a gallery: up to `GALLERY` of each class.
-
-    Raises:
-        DataError, RunError: the data is not there, or has changed.
-    """
-    from ...experiment import reopen  # which imports this module
-
-    _, experiment = reopen(run)
-    images, labels = experiment.dataset.train
-    each = [np.flatnonzero(labels == k)[:GALLERY] for k in range(len(predictor.classes))]
-    chosen = np.sort(np.concatenate(each))
-    return np.asarray(images[chosen]), labels[chosen]
-
-
-def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
+def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question], Saying]:
     """The classes whose training images lie nearest, and the nearest of the pictures before it."""
-    gallery = make_gallery(predictor, run)
+    gallery = make_gallery(predictor, examples)
     names: list[str] = []
     places = np.zeros((0, 0), np.float32)  # with room for twice as many, once it is full
 

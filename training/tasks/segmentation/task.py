@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,7 +12,7 @@ from jax import Array
 from .... import ops
 from ....model import init_segmenter
 from ...config.schema import Config, CrossEntropyDice
-from ...data import IGNORED, resize_picture, upright_size
+from ...data import IGNORED, Split, resize_picture, upright_size
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from ..task import Batches, Line, Numbers, Question, Saying, Task
 from .figures import draw, write_mask
@@ -125,9 +124,9 @@ def answer(logits: Array, preprocessing: Preprocessing, image_shape: tuple[int, 
     return restore_maps(probabilities, preprocessing, image_shape)
 
 
-def predict(predictor: Any, run: Path) -> Callable[[Question], Saying]:
+def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question], Saying]:
     """The class of each pixel, written as a picture of the image's own size."""
-    del run
+    del examples
 
     def say(question: Question) -> Saying:
         mask = whole_mask(question.answer, upright_size(question.source))
