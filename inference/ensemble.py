@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from ..training.common.errors import ConvaxError
 from ..training.common.pytree_paths import named_leaves
-from ..training.experiments.study import Study, is_study
 from ..training.run.directory import RunError
 from ..training.run.load_model import Trained
+from ..training.run.study_directory import Study, is_study
 
 Runs: TypeAlias = str | Path | Iterable[str | Path]
 

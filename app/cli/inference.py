@@ -211,8 +211,8 @@ def export(
     raw: RawOption = False,
 ) -> None:
     """Write the network as a folder that runs without convax: on jax, numpy and flatbuffers."""
-    from convax.inference.export.bundle import PLATFORMS, runs_here
     from convax.inference.export.bundle import export as export_run
+    from convax.inference.export.manifest import PLATFORMS, runs_here
     from convax.inference.export.onnx import export_onnx
 
     one_of("--checkpoint", checkpoint, ("best", "last"))

@@ -24,8 +24,8 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from convax.training.experiments.study import Study
     from convax.training.run.directory import Run
+    from convax.training.run.study_directory import Study
 
 
 @app.command()
@@ -118,9 +118,10 @@ def _resumed(
     path: Path, overrides: list[str] | None, skip_nonfinite: int | None, force: bool
 ) -> "Run | Study":
     from convax.training.config.schema import load_mesh
-    from convax.training.experiments.study import is_study, resume_study
+    from convax.training.experiments.study import resume_study
     from convax.training.loop.loop import resume
     from convax.training.loop.progress import display_for_process
+    from convax.training.run.study_directory import is_study
 
     display = display_for_process()
     if is_study(path):

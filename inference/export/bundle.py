@@ -17,7 +17,7 @@ import datetime
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,7 +29,6 @@ import safetensors.numpy
 from jax import Array
 
 from ...training.common import atomic_io
-from ...training.common.errors import ConvaxError
 from ...training.common.pytree_paths import named_leaves
 from ...training.config.schema import Config, ConfigError
 from ...training.data import DataError
@@ -39,17 +38,12 @@ from ...training.run.directory import open_run
 from ...training.weights.safetensors_io import to_numpy
 from ..predictor import Predictor, load
 from .loader import LOADER, readme
+from .manifest import FORMAT, MANIFEST, PLATFORMS, BundleError, runs_here
+from .verify import verify
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-PLATFORMS = ("cpu", "cuda", "tpu")
 MONTHS_6 = datetime.timedelta(days=180)  # that newer releases of JAX read what older ones wrote
 TESTED = 8  # images of the self-test
 TOLERANCE = 1e-3  # of the largest expected value: devices round differently
-
-
-class BundleError(ConvaxError, ValueError):
-    """A bundle cannot be made, or is not what was made; one line."""
 
 
 def export(
@@ -102,19 +96,12 @@ def export(
     }
     digest = _write(out, files, made)
     if runs_here(platforms):
-        from .verify import verify  # which needs this module
-
         try:
             verify(out)
         except BundleError:
             shutil.rmtree(out, ignore_errors=True)
             raise
     return digest
-
-
-def runs_here(platforms: Collection[str]) -> bool:
-    """Whether what is made for these platforms runs on this machine."""
-    return jax.export.default_export_platform() in platforms
 
 
 def _program(

@@ -26,7 +26,8 @@ import numpy as np
 from ... import ops
 from ...training.common import atomic_io
 from ...training.common.text import first_line
-from .bundle import BundleError, subject_of
+from .bundle import subject_of
+from .manifest import BundleError
 
 OPSET = 21  # read by ONNX Runtime 1.18 and later
 OUTPUTS = {"embedding": "embeddings"}  # of other tasks "probabilities"

@@ -13,7 +13,7 @@ import numpy as np
 from ...training.common.text import first_line
 from ...training.run.checkpoint import checksum
 from ...training.weights.safetensors_io import WeightsError, read_safetensors
-from .bundle import FORMAT, MANIFEST, BundleError, runs_here
+from .manifest import FORMAT, MANIFEST, BundleError, runs_here
 
 FILES = {
     *("program.stablehlo", "weights.safetensors", "self_test.safetensors"),

@@ -15,9 +15,10 @@ from convax.inference.ensemble import EnsembleError, check_alike, runs_of
 from convax.inference.fit_temperature import calibrate
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
-from convax.training.experiments.study import Study, train_study
+from convax.training.experiments.study import train_study
 from convax.training.run.directory import Run, RunError
 from convax.training.run.load_model import load_network
+from convax.training.run.study_directory import Study
 from convax.training.tasks.embedding import task
 from tests.tiny import write_tiny
 

@@ -14,9 +14,9 @@ from ..plots import figures
 from ..report.figures import best_validation, duration, series, training_seconds
 from ..run import checkpoint
 from ..run.directory import Run, RunError, open_run
+from ..run.study_directory import Study, is_study
 from ..tasks.metric_names import shares
 from .results import columns
-from .study import Study, is_study
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -61,7 +61,7 @@ def differing_keys(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """Of each config the keys in which not all are the same; None where it has no such key.
 
     Example:
-        >>> from .config import load_config
+        >>> from convax.training.config.schema import load_config
         >>> configs = [load_config("lenet5-digits", [f"seed={seed}"]) for seed in (0, 1)]
         >>> differing_keys(configs)
         [{'seed': 0}, {'seed': 1}]

@@ -15,10 +15,10 @@ Runs that one program can train (`training.experiments.traced_hparams`) are trai
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from ..common import atomic_io
-from ..config.schema import Config, ConfigError, load_config, to_toml
+from ..config.schema import Config, ConfigError, to_toml
 from ..experiment import Experiment, with_found_data
 from ..initialize import with_found_weights
 from ..loop import resume
@@ -38,42 +38,12 @@ from ..run.directory import (
     open_run,
     write_json,
 )
+from ..run.study_directory import FILE, Keys, Study
 from .batched_loop import Form, Member, default_form, fit_together
 from .results import as_csv, as_table, band_figure, best_lines, results_of, spread_lines
 from .sweep import keys_of, member_config, points
 from .sweep_plot import draw_sweep
 from .traced_hparams import prepare_members, program_of
-
-FILE = "study.json"
-Keys = Mapping[str, Any]
-
-
-class Study(NamedTuple):
-    """A study's directory."""
-
-    path: Path
-
-    @property
-    def members(self) -> dict[str, Keys]:
-        """The keys of the config that are each member's own, by its name."""
-        return self.info()["members"]
-
-    def config(self) -> Config:
-        """The config it was started with."""
-        return load_config(self.path / "study.toml")
-
-    def info(self) -> dict[str, Any]:
-        """What ``study.json`` says."""
-        return Run(self.path).read_json(FILE)
-
-    def run(self, name: str) -> Run:
-        """The run directory of a member."""
-        return Run(self.path / name)
-
-
-def is_study(path: str | Path) -> bool:
-    """Whether there is a study in this directory."""
-    return (Path(path) / FILE).is_file()
 
 
 def seed_members(seeds: Sequence[int]) -> dict[str, Keys]:

@@ -118,7 +118,7 @@ def most_steps(split: Split, config: Config) -> int:
     longer one; so that neither `log_every` nor `BYTES` shows in the result, K is never 1.
 
     Example:
-        >>> from .config import load_config
+        >>> from convax.training.config.schema import load_config
         >>> digits = Split(np.zeros((9, 8, 8, 1), np.uint8), np.zeros(9, np.int32))
         >>> most_steps(digits, load_config("lenet5-digits", ["training.log_every=20"]))
         20

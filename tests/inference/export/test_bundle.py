@@ -18,7 +18,8 @@ import convax
 from convax import model, ops
 from convax.inference.export import bundle
 from convax.inference.export import verify as bundle_check
-from convax.inference.export.bundle import BundleError, export
+from convax.inference.export.bundle import export
+from convax.inference.export.manifest import BundleError
 from convax.inference.export.verify import FILES, verify
 from convax.inference.predictor import Predictor
 from convax.training.config.schema import load_config

@@ -11,7 +11,7 @@ import pytest
 import convax
 from convax import model, ops
 from convax.inference.export import onnx as onnx_file
-from convax.inference.export.bundle import BundleError
+from convax.inference.export.manifest import BundleError
 from convax.inference.export.onnx import export_onnx
 from convax.training.config.schema import load_config
 from tests.inference.export.test_bundle import write_task

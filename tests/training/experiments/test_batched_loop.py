@@ -18,17 +18,12 @@ from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
 from convax.training.experiments import batched_loop
 from convax.training.experiments import study as study_module
-from convax.training.experiments.study import (
-    Study,
-    is_study,
-    resume_study,
-    train_study,
-    write_results,
-)
+from convax.training.experiments.study import resume_study, train_study, write_results
 from convax.training.experiments.traced_hparams import TRACED, program_of
 from convax.training.loop.checkpointing import SaveError, Saver, cannot_write
 from convax.training.loop.loop import InterruptedRun, NonFiniteError
 from convax.training.run.directory import Run, RunError, open_run
+from convax.training.run.study_directory import Study, is_study
 from tests.training.loop.test_loop import Metronome, Recorder, final_bytes
 
 SEEDS = (0, 5)

@@ -30,7 +30,7 @@ def warmed(
         **keywords: the builder's own.
 
     Example:
-        >>> from .schedule import linear
+        >>> from convax.training.optim.schedules.schedules import linear
         >>> schedule = warmed(linear, 1.0, 7, 3)
         >>> [float(schedule(count)) for count in range(8)]
         [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0]

@@ -1,0 +1,44 @@
+"""The directory of a study, several runs of one config: what reads it needs nothing else.
+
+study.toml       the config, every default written out, with its [sweep] if it has one
+study.json       the members and what is each one's own; the form of the program; versions, status
+seed-0/ ...      each an ordinary run directory (point-0/ ... of a sweep)
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..config.schema import Config, load_config
+from .directory import Run
+
+FILE = "study.json"
+Keys = Mapping[str, Any]
+
+
+class Study(NamedTuple):
+    """A study's directory."""
+
+    path: Path
+
+    @property
+    def members(self) -> dict[str, Keys]:
+        """The keys of the config that are each member's own, by its name."""
+        return self.info()["members"]
+
+    def config(self) -> Config:
+        """The config it was started with."""
+        return load_config(self.path / "study.toml")
+
+    def info(self) -> dict[str, Any]:
+        """What ``study.json`` says."""
+        return Run(self.path).read_json(FILE)
+
+    def run(self, name: str) -> Run:
+        """The run directory of a member."""
+        return Run(self.path / name)
+
+
+def is_study(path: str | Path) -> bool:
+    """Whether there is a study in this directory."""
+    return (Path(path) / FILE).is_file()
