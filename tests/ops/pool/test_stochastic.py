@@ -84,10 +84,9 @@ class TestStochasticLimits:
         np.testing.assert_array_equal(y, 0)
         np.testing.assert_array_equal(vjp(jnp.ones_like(y))[0], 0)
 
-    @pytest.mark.parametrize("size", [1e-35, 1e37])
+    @pytest.mark.parametrize("size", [1e-30, 1e37])
     def test_far_from_one(self, options, windows, size, rng):
-        x = rng.standard_normal((1, 6, 6, 2))
-        x = jnp.asarray(np.copysign(np.maximum(abs(x), 0.01), x), jnp.float32)  # none subnormal
+        x = jnp.asarray(rng.standard_normal((1, 6, 6, 2)), jnp.float32)
         f = lambda x: ops.stochastic_pool(x, **windows, **options)  # noqa: E731
         (y, vjp), (y_far, vjp_far) = jax.vjp(f, x), jax.vjp(f, size * x)
         np.testing.assert_allclose(y_far, size * y, rtol=1e-5, atol=1e-6 * size)
