@@ -8,7 +8,7 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
 LEVEL ?= steps
 N ?= 200
 
-# The tests of what CONVAX_LOWERING=plain changes: convolution, pooling, resampling, normalization, and
+# The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and
 # networks of them. Activations, losses and the like have one form on either lowering; tests/conformance
 # leaves them out by itself. Of what fails in the plain forms, and may: tests of which form is taken,
 # and XLA's own gradient of max pooling, which does not follow a NaN as PyTorch's does.
@@ -28,7 +28,7 @@ test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/op
 	$(PYTEST) --dist loadfile $(TESTS)
 
 test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
-	CONVAX_LOWERING=plain $(PYTEST) $(PLAIN_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(FAST_ONLY))
+	CONVAX_LOWERING=xla $(PYTEST) $(PLAIN_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(FAST_ONLY))
 
 test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it, but for conformance
 	XLA_FLAGS="$${XLA_FLAGS-}" $(PYTEST) --dist loadfile -m slow --ignore=tests/conformance $(TESTS)

@@ -96,7 +96,7 @@ def in_a_process(network, layout, given):
     command += ["--steps", str(given.steps), "--rounds", str(given.rounds)]
     flags = f"--xla_force_host_platform_device_count={devices}"
     env = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "NPROC": "64"}
-    env |= {"CONVAX_LOWERING": "plain"} if PLAIN in layout else {}
+    env |= {"CONVAX_LOWERING": "xla"} if PLAIN in layout else {}
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(done.stderr[-3000:])

@@ -1,5 +1,5 @@
 """The networks in convax, from its own collection where that has them, and its steps;
-`CONVAX_LOWERING=plain` in the environment is the switch that turns its fast forms on CPU back to
+`CONVAX_LOWERING=xla` in the environment is the switch that turns its fast forms on CPU back to
 plain `lax`.
 """
 

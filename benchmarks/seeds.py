@@ -8,7 +8,7 @@ Each seed has parameters, an optimizer and a batch of its own; the time is that 
 from contest import OURS, Contestant, Page, better_of, contest, parse, table, without
 
 COUNT = 8
-PLAIN = {"CONVAX_LOWERING": "plain"}
+PLAIN = {"CONVAX_LOWERING": "xla"}
 CONTESTANTS = {
     OURS: Contestant("nets_convax", arguments={"together": True}),
     "convax, in sequence": Contestant("nets_convax", arguments={"together": False}),

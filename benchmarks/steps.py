@@ -16,7 +16,7 @@ from nets import NETS
 CONTESTANTS = {
     OURS: Contestant("nets_convax"),
     "convax, in chunks": Contestant("nets_convax", arguments={"chunked": True}),
-    "convax, plain lowering": Contestant("nets_convax", environment={"CONVAX_LOWERING": "plain"}),
+    "convax, plain lowering": Contestant("nets_convax", environment={"CONVAX_LOWERING": "xla"}),
     "Flax": Contestant("nets_flax"),
     "Equinox": Contestant("nets_equinox"),
     "PyTorch, channels last": Contestant("nets_torch", "torch", {"memory": "channels last"}),

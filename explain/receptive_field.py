@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 from jax import Array
-from jax.core import Tracer
 
 from ..model import Layer, summarize
 from ..model.layer import Params, Shape, State
+from ..ops.common.jax_compat import Tracer
 from .feature_maps import feature_maps
 
 

@@ -6,7 +6,8 @@ from typing import TypeAlias
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
+
+from ..ops.common.jax_compat import Tracer
 
 Target: TypeAlias = int | np.ndarray | Array | Callable[[Array], Array]
 

@@ -19,8 +19,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
-from jax.extend.core import ClosedJaxpr, Jaxpr  # pyright: ignore[reportPrivateImportUsage]
 
+from ..ops.common.jax_compat import ClosedJaxpr, Jaxpr
 from ..ops.conv.cpu.dispatch import rule_name
 from ..ops.conv.primitive import conv_p, input_grad_p
 from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside, part_shapes

@@ -35,7 +35,7 @@ from .activation import (
     softmax,
     tanh,
 )
-from .common.implementation import lowering
+from .common.implementation import implementation
 from .conv.conv import conv, conv_output_shape, convolve, depthwise_conv, separable_conv
 from .conv.gradients import conv_input_grad, conv_kernel_grad
 from .conv.transpose import conv_transpose, conv_transpose_output_shape
@@ -109,6 +109,7 @@ __all__ = [
     "he_uniform",
     "histogram_loss",
     "huber",
+    "implementation",
     "instance_norm",
     "kl_divergence",
     "l2",
@@ -119,7 +120,6 @@ __all__ = [
     "lecun_uniform",
     "local_response_norm",
     "log_softmax",
-    "lowering",
     "lp_pool",
     "max_pool",
     "maxout",

@@ -1,14 +1,12 @@
 """Local response normalisation: neighbouring channels compete."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from .common.dtypes import check_floating, wide
-from .common.implementation import is_plain
+from .common.implementation import uses_xla
 from .common.padding import is_int
 
 
@@ -64,17 +62,19 @@ def local_response_norm(
             f"{name}: a divisor can be zero: got alpha={alpha!r} and k={k!r}, need alpha >= 0 and "
             f"k > 0; write alpha=1e-4, k=2.0"
         )
-    respond = _respond.fun if is_plain() else _respond
+    respond = _respond if uses_xla() else _respond_with_jvp
     y = respond(x.astype(wide(x.dtype)), int(size), float(alpha), float(beta), float(k))
     return y.astype(x.dtype)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(1, 2, 3, 4))
 def _respond(x, size, alpha, beta, k):
     return x * (k + alpha * _around(x * x, size)) ** -beta
 
 
-@_respond.defjvp
+_respond_with_jvp = jax.custom_jvp(_respond, nondiff_argnums=(1, 2, 3, 4))
+
+
+@_respond_with_jvp.defjvp
 def _respond_jvp(size, alpha, beta, k, primals, tangents):
     (x,), (dx,) = primals, tangents
     d = k + alpha * _around(x * x, size)

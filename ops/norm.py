@@ -23,7 +23,7 @@ With m = M x and v = M (x - m)^2, a change of x, m and v changes the output by
 which is two sums over each set, of g and of (x - m) g; they are the gradients of b and, but for r,
 of s. Autodiff of the formula takes three sums and passes over x more often, a third of the speed on
 CPU, and so the two steps in which large arrays meet small ones have their tangents written here.
-The form is the same for all platforms; `lowering("plain")` leaves the formula to autodiff.
+The form is the same for all platforms; `implementation("xla")` leaves the formula to autodiff.
 
 The variance is taken of x - M x and not as M x^2 - (M x)^2, which cancels: a mean ten thousand
 times the deviation does no harm. Types below float32 are normalised in float32. A NaN or an
@@ -31,7 +31,6 @@ infinity makes its whole set NaN; a set that is constant becomes b.
 """
 
 from collections.abc import Hashable, Sequence
-from functools import partial
 from math import prod
 from typing import Any, NamedTuple
 
@@ -42,7 +41,7 @@ from jax import lax
 from .common.channels import along_channels, check_channels
 from .common.checks import number
 from .common.dtypes import check_floating, check_same, wide
-from .common.implementation import is_plain
+from .common.implementation import uses_xla
 from .common.padding import is_int
 
 
@@ -311,7 +310,7 @@ class _Sets(NamedTuple):
 def _normalize(x, scale, bias, sets, eps):
     """y, and each set's mean and variance; scale and bias broadcast against those, or are None."""
     mean = _join(jnp.mean(x, sets.axes, keepdims=True), sets)
-    mean_square = _mean_square.fun if is_plain() else _mean_square
+    mean_square = _mean_square if uses_xla() else _mean_square_with_jvp
     var = _join(mean_square(x, mean, sets.axes), sets)
     return _standardized(x, mean, var, scale, bias, eps), mean, var
 
@@ -325,32 +324,36 @@ def _join(mean, sets):
     return mean if sets.axis_name is None else lax.pmean(mean, sets.axis_name)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(2,))
 def _mean_square(x, mean, axes):
     centred = x - mean
     return jnp.mean(centred * centred, axes, keepdims=True)
 
 
-@_mean_square.defjvp
+_mean_square_with_jvp = jax.custom_jvp(_mean_square, nondiff_argnums=(2,))
+
+
+@_mean_square_with_jvp.defjvp
 def _mean_square_jvp(axes, primals, tangents):
     """Once the sets are joined x - mean adds up to zero, and with it the term in mean's tangent."""
     (x, mean), (dx, _) = primals, tangents
-    return _mean_square(x, mean, axes), 2 * jnp.mean((x - mean) * dx, axes, keepdims=True)
+    return _mean_square_with_jvp(x, mean, axes), 2 * jnp.mean((x - mean) * dx, axes, keepdims=True)
 
 
 def _standardized(x, mean, var, scale, bias, eps):
-    standardize = _standardize.fun if is_plain() else _standardize
+    standardize = _standardize if uses_xla() else _standardize_with_jvp
     return standardize(x, mean, var, scale, bias, eps)
 
 
-@partial(jax.custom_jvp, nondiff_argnums=(5,))
 def _standardize(x, mean, var, scale, bias, eps):
     slope = lax.rsqrt(var + eps)
     y = (x - mean) * (slope if scale is None else slope * scale)
     return y if bias is None else y + bias
 
 
-@_standardize.defjvp
+_standardize_with_jvp = jax.custom_jvp(_standardize, nondiff_argnums=(5,))
+
+
+@_standardize_with_jvp.defjvp
 def _standardize_jvp(eps, primals, tangents):
     """Sorted by the large arrays: the transpose adds those up first, and does the rest on sums."""
     x, mean, var, scale, bias = primals
@@ -360,7 +363,7 @@ def _standardize_jvp(eps, primals, tangents):
     level, steep = -slope * dmean, -slope * r * r / 2 * dvar
     level = level if bias is None else level + dbias
     steep = steep if scale is None else steep + r * dscale
-    y = _standardize(x, mean, var, scale, bias, eps)
+    y = _standardize_with_jvp(x, mean, var, scale, bias, eps)
     return y, slope * dx + level + (x - mean) * steep
 
 

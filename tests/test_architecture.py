@@ -4,6 +4,7 @@ import ast
 import doctest
 import importlib
 import pkgutil
+import re
 from importlib import resources
 from pathlib import Path
 
@@ -204,6 +205,14 @@ def test_ops_import_jax_and_numpy_alone(module):
     for other in imported(module):
         root = other.partition(".")[0]
         assert root in standard | {"jax", "numpy", "convax"}, f"{module} imports {other}"
+
+
+def test_unstable_corners_of_jax_are_imported_in_one_file():
+    unstable = re.compile(
+        r"(from|import) jax(\.(core|interpreters|extend|_src)\b| import .*\bcore\b)"
+    )
+    importing = {module for module in MODULES if unstable.search(source_of(module).read_text())}
+    assert importing == {"convax.ops.common.jax_compat"}
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -1,8 +1,8 @@
 """A trained network as one ONNX file, for runtimes other than JAX.
 
 The conversion is jax2onnx's (``pip install 'convax[onnx]'``). It reads the program of the inference
-function, traced as JAX's own operations (`ops.lowering`), and ONNX Runtime has to give the answers
-of the live network before a file is written.
+function, traced as JAX's own operations (`ops.implementation`), and ONNX Runtime has to give the
+predictions of the live network before a file is written.
 
 References:
     https://enpasos.github.io/jax2onnx/
@@ -115,7 +115,12 @@ def _converted(packages: _Packages, function, image_shape: tuple[int, ...], answ
     """The model, its batch an axis named N."""
     images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
     # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
-    with ops.lowering("lax"), jax.disable_jit(), _restored(jax, jnp, jax.lax, jax.nn), _quiet():
+    with (
+        ops.implementation("jaxpr"),
+        jax.disable_jit(),
+        _restored(jax, jnp, jax.lax, jax.nn),
+        _quiet(),
+    ):
         model = packages.jax2onnx.to_onnx(
             function,
             [images],

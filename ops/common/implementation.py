@@ -1,15 +1,20 @@
-"""Whether operations take their fast forms on CPU, or plain `lax`: a switch for the curious.
+"""The switch between the implementations of an operation; see `implementation`.
 
-The fast forms compute the same values by other roads (`conv_cpu`). When a result looks odd, or a
-speed is to be compared, the switch turns every one of them off:
+On CPU many operations have implementations of their own, which compute the same values in another
+way (`ops.conv.cpu`). When a result looks odd, or speeds are to be compared, the switch chooses:
 
-    CONVAX_LOWERING=plain convax train ...         for a process
+    cpu     what is fastest on each platform: own implementations on CPU, XLA's elsewhere
+    xla     XLA's own operations on every platform, with JAX's derivatives where it has some
+    jaxpr   the same, without this package's primitives in the traced program: for tools that read
+            programs and know JAX's own primitives alone, such as converters
 
-    with ops.lowering("plain"):                    for a block
+    CONVAX_LOWERING=xla convax train ...         for a process
+
+    with ops.implementation("xla"):              for a block
         ...
 
-A third kind, "lax", is for tools that read programs and know JAX's own operations alone, such as
-converters: the same plain forms, with no primitive of ours around them.
+The choice is part of JAX's trace context: `jax.jit` keeps the programs of each choice apart, and
+none of them is thrown away.
 """
 
 import os
@@ -19,56 +24,54 @@ from typing import Literal, get_args
 
 import jax
 
-Lowering = Literal["fast", "plain", "lax"]
+Implementation = Literal["cpu", "xla", "jaxpr"]
 _VARIABLE = "CONVAX_LOWERING"
-_chosen: Lowering | None = None
+_RENAMED = {"fast": "cpu", "plain": "xla", "lax": "jaxpr"}
+_chosen = jax.make_user_context(default_value=None)
 
 
 @contextmanager
-def lowering(kind: Lowering) -> Iterator[None]:
-    """Within the block, compile operations in their fast forms, as plain `lax`, or trace them so.
-
-    What was compiled before is compiled anew, inside the block and behind it, in all threads: JAX's
-    caches are cleared, as they know nothing of this switch. To compare both forms, compile ahead of
-    time: ``jax.jit(f).lower(x).compile()`` keeps the form it was made in.
+def implementation(name: Implementation) -> Iterator[None]:
+    """Choose the implementation of the operations that this thread traces within the block.
 
     Args:
-        kind: "fast", "plain" or "lax"; in the last, derivatives of convolutions are XLA's too.
+        name: "cpu", "xla" or "jaxpr"; in the last, derivatives of convolutions are XLA's too.
 
     Raises:
         ValueError: it is none of them.
 
     Example:
-        >>> with lowering("plain"):
-        ...     print(is_plain())
+        >>> with implementation("xla"):
+        ...     print(uses_xla())
         True
+
+    Note:
+        A function compiled ahead of time, ``jax.jit(f).lower(x).compile()``, keeps the
+        implementation it was made with.
     """
-    global _chosen
-    before = _chosen
-    _chosen = _checked(kind, "lowering")
-    jax.clear_caches()
-    try:
+    with _chosen(_checked("implementation", name)):
         yield
-    finally:
-        _chosen = before
-        jax.clear_caches()
 
 
-def is_plain() -> bool:
-    """Whether operations are to be compiled as plain `lax`."""
-    return _kind() != "fast"
+def uses_xla() -> bool:
+    """Return whether operations are to be XLA's own, with primitives of ours or without."""
+    return _current() != "cpu"
 
 
-def is_lax() -> bool:
-    """Whether operations are to be traced as plain `lax`, without primitives."""
-    return _kind() == "lax"
+def uses_jaxpr() -> bool:
+    """Return whether operations are to be traced without primitives of ours."""
+    return _current() == "jaxpr"
 
 
-def _kind() -> Lowering:
-    return _chosen or _checked(os.environ.get(_VARIABLE, "fast"), _VARIABLE)
+def _current() -> Implementation:
+    return _chosen.value or _checked(_VARIABLE, os.environ.get(_VARIABLE, "cpu"))
 
 
-def _checked(kind, name: str) -> Lowering:
-    if kind not in get_args(Lowering):
-        raise ValueError(f"{name}: got {kind!r}, need 'fast', 'plain' or 'lax'")
-    return kind
+def _checked(what: str, name) -> Implementation:
+    """Return `name`, or raise ValueError unless it is one of the implementations."""
+    if name not in get_args(Implementation):
+        new = f"; write {_RENAMED[name]!r}" if name in _RENAMED else ""
+        raise ValueError(
+            f"{what}: unknown implementation: got {name!r}, need 'cpu', 'xla' or 'jaxpr'{new}"
+        )
+    return name

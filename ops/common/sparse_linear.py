@@ -28,10 +28,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
-from .implementation import is_plain
+from .implementation import uses_xla
+from .jax_compat import Primitive, ad, batching, mlir
 
 # Up to so many terms are written out. More are one reduction, several times slower, in a program
 # that does not grow.
@@ -61,7 +60,7 @@ def table(size: int, rows: Iterable[Iterable[tuple[int, float]]]) -> Table:
 
 def linear_map(x: jax.Array, table: Table, axis: int) -> jax.Array:
     """Apply the map along `axis`, in the dtype of `x`: callers widen what is below float32."""
-    if is_plain():
+    if uses_xla():
         return _gather(x, table=table, axis=axis)
     return linear_map_p.bind(x, table=table, axis=axis)
 

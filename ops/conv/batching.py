@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..common.implementation import is_plain
 from .geometry import Form, Geometry
 from .xla import is_shared_out
 
@@ -23,8 +22,8 @@ _AXES = {
 
 
 def stacked_on_cpu(form: Form, plain: Form, roles: str, a, b, *, geometry: Geometry) -> jax.Array:
-    """The stack one by one, by `form`; or as groups, if that is wanted or it is shared out."""
-    if is_plain() or is_shared_out(a) or is_shared_out(b):
+    """The stack one by one, by `form`; or as groups, if it is shared out."""
+    if is_shared_out(a) or is_shared_out(b):
         return stacked_as_groups(plain, roles, a, b, geometry=geometry)
     return lax.map(lambda each: form(*each, geometry=geometry), (a, b))
 

@@ -32,11 +32,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
-from jax.interpreters import ad, batching, mlir
 
-from ..common.implementation import is_lax
-from ..common.jax_compat import vary_like
+from ..common.implementation import uses_jaxpr, uses_xla
+from ..common.jax_compat import Primitive, ad, batching, match_varying_axes, mlir
 from .batching import fold, stacked_as_groups, stacked_on_cpu, unfold
 from .cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .geometry import Geometry
@@ -48,21 +46,25 @@ from .xla import plain_conv, plain_input_grad, plain_kernel_grad
 conv_p = Primitive("convax_conv")
 input_grad_p = Primitive("convax_conv_input_grad")
 kernel_grad_p = Primitive("convax_conv_kernel_grad")
-_PLAIN: dict[Primitive, Callable[..., jax.Array]] = {}  # what each computes, in XLA's own terms
+_XLA: dict[Primitive, Callable[..., jax.Array]] = {}  # what each computes, in XLA's own terms
 
 
 def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -> jax.Array:
     """Apply one of the three primitives; inside `shard_map`, let both operands vary alike.
 
-    Under ``lowering("lax")``, what it computes, without the primitive.
+    The chosen `ops.implementation` is a parameter of what is traced; under "jaxpr" there is no
+    primitive, but what it computes in XLA's own operations.
     """
-    if is_lax():
-        return _PLAIN[primitive](a, b, geometry=geometry)
-    return primitive.bind(vary_like(a, b), vary_like(b, a), geometry=geometry, stacked=False)
+    if uses_jaxpr():
+        return _XLA[primitive](a, b, geometry=geometry)
+    a, b = match_varying_axes(a, b), match_varying_axes(b, a)
+    form = "xla" if uses_xla() else "cpu"
+    return primitive.bind(a, b, geometry=geometry, stacked=False, implementation=form)
 
 
-def _batch(primitive, roles, alone, args, dims, *, geometry, stacked):
+def _batch(primitive, roles, alone, args, dims, *, geometry, stacked, implementation):
     """A batch axis on both operands is a stack; on one, it is folded into another axis."""
+    bind = partial(primitive.bind, geometry=geometry, implementation=implementation)
     B = next(a.shape[dim] for a, dim in zip(args, dims, strict=True) if dim is not None)
     if None in dims:
         axis = alone[dims[0] is None]
@@ -70,12 +72,14 @@ def _batch(primitive, roles, alone, args, dims, *, geometry, stacked):
             a if dim is None else fold(jnp.moveaxis(a, dim, 0), role, axis, geometry, stacked)
             for a, dim, role in zip(args, dims, roles[:2], strict=True)
         ]
-        out = primitive.bind(*args, geometry=geometry, stacked=stacked)
+        out = primitive.bind(
+            *args, geometry=geometry, stacked=stacked, implementation=implementation
+        )
         return unfold(out, B, roles[2], axis, geometry, stacked), 0
     args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
     if stacked:  # a stack of stacks
         args = [a.reshape(-1, *a.shape[2:]) for a in args]
-    out = primitive.bind(*args, geometry=geometry, stacked=True)
+    out = bind(*args, stacked=True)
     return (out.reshape(B, -1, *out.shape[1:]) if stacked else out), 0
 
 
@@ -84,12 +88,13 @@ def _define(
     roles: str,  # of the operands and the result
     alone: tuple[str, str],  # the axis for a batch that only the first, only the second operand has
     shape: Callable,
-    plain: Callable,
-    on_cpu: Callable,
+    xla: Callable,
+    cpu: Callable,
 ):
     """Give a primitive its type rule, its lowerings, its eager evaluation and its `vmap`."""
 
-    def abstract_eval(a, b, *, geometry, stacked):
+    def abstract_eval(a, b, *, geometry, stacked, implementation):
+        del implementation
         sharding = a.sharding
         if roles[2] == "k":  # the batch, which may be sharded, is summed over
             sharding = jax.NamedSharding(sharding.mesh, jax.P(*(None,) * a.ndim))
@@ -97,32 +102,37 @@ def _define(
         out = (*B, *shape(a.shape[stacked:], b.shape[stacked:], geometry))
         return a.update(shape=out, sharding=sharding, weak_type=False)
 
-    @partial(jax.jit, static_argnames=("geometry", "stacked"))
-    def compiled(a, b, *, geometry, stacked):
-        return primitive.bind(a, b, geometry=geometry, stacked=stacked)
+    @partial(jax.jit, static_argnames=("geometry", "stacked", "implementation"))
+    def compiled(a, b, **parameters):
+        return primitive.bind(a, b, **parameters)
 
-    def evaluate(a, b, *, geometry, stacked):
+    def evaluate(a, b, **parameters):
         with jax.disable_jit(False):  # under `disable_jit` a primitive would call itself for ever
-            return compiled(a, b, geometry=geometry, stacked=stacked)
+            return compiled(a, b, **parameters)
 
-    def lowering(form, form_of_stack):
-        def lower(a, b, *, geometry, stacked):
-            if not stacked:
-                return on_mesh(form, roles, a, b, geometry=geometry)
-            if a.shape[0] == 0:
-                return jnp.zeros((0, *shape(a.shape[1:], b.shape[1:], geometry)), a.dtype)
-            return on_mesh(partial(form_of_stack, roles), roles, a, b, geometry=geometry, lead=1)
+    def lower(impl, impl_of_stack, a, b, *, geometry, stacked):
+        if not stacked:
+            return on_mesh(impl, roles, a, b, geometry=geometry)
+        if a.shape[0] == 0:
+            return jnp.zeros((0, *shape(a.shape[1:], b.shape[1:], geometry)), a.dtype)
+        return on_mesh(partial(impl_of_stack, roles), roles, a, b, geometry=geometry, lead=1)
 
-        return mlir.lower_fun(lower, multiple_results=False)
+    def lower_to_xla(a, b, *, implementation, **parameters):
+        del implementation
+        return lower(xla, partial(stacked_as_groups, xla), a, b, **parameters)
 
-    everywhere = lowering(plain, partial(stacked_as_groups, plain))
-    cpu = lowering(on_cpu, partial(stacked_on_cpu, on_cpu, plain))
+    def lower_on_cpu(a, b, *, implementation, **parameters):
+        if implementation == "xla":
+            return lower_to_xla(a, b, implementation=implementation, **parameters)
+        return lower(cpu, partial(stacked_on_cpu, cpu, xla), a, b, **parameters)
+
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract_eval)
-    mlir.register_lowering(primitive, everywhere)
-    mlir.register_lowering(primitive, cpu, platform="cpu")
+    to_mlir = partial(mlir.lower_fun, multiple_results=False)
+    mlir.register_lowering(primitive, to_mlir(lower_to_xla))
+    mlir.register_lowering(primitive, to_mlir(lower_on_cpu), platform="cpu")
     batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, alone)
-    _PLAIN[primitive] = plain
+    _XLA[primitive] = xla
 
 
 _define(
@@ -153,16 +163,16 @@ _define(
 # The transpose in each operand, given the cotangent of the result.
 ad.defbilinear(
     conv_p,
-    lambda g, x, k, **geo: input_grad_p.bind(g, k, **geo),
-    lambda g, x, k, **geo: kernel_grad_p.bind(x, g, **geo),
+    lambda g, x, k, **parameters: input_grad_p.bind(g, k, **parameters),
+    lambda g, x, k, **parameters: kernel_grad_p.bind(x, g, **parameters),
 )
 ad.defbilinear(
     input_grad_p,
-    lambda x, g, k, **geo: conv_p.bind(x, k, **geo),
-    lambda x, g, k, **geo: kernel_grad_p.bind(x, g, **geo),
+    lambda x, g, k, **parameters: conv_p.bind(x, k, **parameters),
+    lambda x, g, k, **parameters: kernel_grad_p.bind(x, g, **parameters),
 )
 ad.defbilinear(
     kernel_grad_p,
-    lambda k, x, g, **geo: input_grad_p.bind(g, k, **geo),
-    lambda k, x, g, **geo: conv_p.bind(x, k, **geo),
+    lambda k, x, g, **parameters: input_grad_p.bind(g, k, **parameters),
+    lambda k, x, g, **parameters: conv_p.bind(x, k, **parameters),
 )

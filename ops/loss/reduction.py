@@ -5,10 +5,10 @@ from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax.core import Tracer
 
 from ..common.checks import check_scalar
 from ..common.dtypes import check_floating
+from ..common.jax_compat import Tracer
 from ..common.padding import is_int
 
 Reduction = Literal["mean", "sum", "none"]

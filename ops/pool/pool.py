@@ -19,7 +19,7 @@ import numpy as np
 from jax import lax
 
 from ..common.dtypes import wide
-from ..common.implementation import is_plain
+from ..common.implementation import uses_xla
 from ..common.mesh import rows_are_sharded
 from ..common.padding import Padding
 from .windows import (
@@ -137,7 +137,7 @@ def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """The maximum over windows that are written out."""
     if rows_are_sharded(x):
         return _max_on_cpu(x, axes)
-    if is_plain():
+    if uses_xla():
         return _native_max(x, axes)
     if is_whole(axes):
         return _max_on_cpu(x, axes)
@@ -244,7 +244,7 @@ def _inside(axis, rank):
 def mean_over(x: jax.Array, axes: tuple[Axis, ...], count_include_pad: bool) -> jax.Array:
     """The mean over windows that are written out."""
     y = x.astype(wide(x.dtype))
-    if is_plain():
+    if uses_xla():
         y = _native_sum(y, axes)
     elif all(axis.tiles for axis in axes):
         return mean_of_tiles(y, axes).astype(x.dtype)

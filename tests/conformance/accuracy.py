@@ -77,8 +77,8 @@ def form_errors(entry: Entry) -> tuple[float, ...]:
     with jax.enable_x64(True):
         expected = leaves(jax.jit(entry.plain)(*(a.astype(np.float64) for a in single)))
     values = []
-    for kind in ("fast", "plain"):
-        with ops.lowering(kind):
+    for kind in ("cpu", "xla"):
+        with ops.implementation(kind):
             values.append(leaves(jax.jit(entry.function)(*single)))
     theirs = entry.torch(torch, *map(torch.tensor, single)).detach().numpy()
     return tuple(error(actual, expected) for actual in (*values, [theirs]))
@@ -87,10 +87,10 @@ def form_errors(entry: Entry) -> tuple[float, ...]:
 def network_errors(network: Network) -> tuple[float, ...]:
     """Relative errors over seeds, chosen and plain: the last two columns are of the worst draw."""
     problems = [draw(network, seed, BATCH) for seed in range(SEEDS)]
-    with ops.lowering("plain"):
+    with ops.implementation("xla"):
         expected = gradients(network, problems, "float64")
         plain = gradients(network, problems, "float32")
-    with ops.lowering("fast"):
+    with ops.implementation("cpu"):
         fast = gradients(network, problems, "float32")
     errors = [
         [gradient_error(found, true) for found in pair]
@@ -160,7 +160,7 @@ Written by `make accuracy` with {versions}, on CPU.
 
 On CPU a convolution and its two gradients take one of several forms, by the rules of `ops/conv/cpu/dispatch.py`.
 Here is every rule at layers of real networks that it is for, batch {batch}: the form chosen, the same as
-plain lax (`ops.lowering("plain")`), and PyTorch's, all in float32 from the same normal numbers, against
+plain lax (`ops.implementation("xla")`), and PyTorch's, all in float32 from the same normal numbers, against
 JAX's own `lax.conv_general_dilated` and its derivatives in float64.
 
 | | rule | layer | chosen | plain | PyTorch |

@@ -26,7 +26,7 @@ FAMILIES = {
 }
 
 ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in family.ENTRIES]
-# The families with operations that `ops.lowering` chooses the form of.
+# The families with operations that `ops.implementation` chooses the form of.
 SWITCHED = ("convolution", "pooling", "resampling", "normalization")
 
 PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMILIES.items()}
@@ -37,7 +37,7 @@ WITHOUT: dict[str, str] = {
     "conv_transpose_output_shape": "arithmetic on shapes",
     "pool_output_shape": "arithmetic on shapes",
     "INITIALIZERS": "a table of functions",
-    "lowering": "computes nothing: chooses the form in which the others are compiled",
+    "implementation": "computes nothing: chooses the form in which the others are compiled",
     **dict.fromkeys(
         (
             *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"),

@@ -24,7 +24,7 @@ class Layer(NamedTuple):
     def rule(self, kind: Kind) -> str:
         """The name of the form that it takes on CPU."""
         geometry = resolve_conv("layer", self.x, self.kernel, *self.options)
-        with ops.lowering("fast"):
+        with ops.implementation("cpu"):
             return rule_name(kind, geometry, self.x[-1], self.kernel[-1])
 
     def entry(self, kind: Kind) -> Entry:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, seed, settings
 
 from convax import ops
-from convax.ops.common.implementation import is_plain
+from convax.ops.common.implementation import uses_xla
 
 from .catalogue import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
 from .checks import CHECKS, check_problem
@@ -31,8 +31,8 @@ if os.environ.get("CONVAX_CONFORMANCE") == "core":
     CELLS = [*CORE, "scan", "low precision"]
 
 # The other families are the same on both lowerings, and the plain one is of JAX's own making;
-# `CONVAX_LOWERING=plain make conformance` has all of its columns.
-if is_plain():
+# `CONVAX_LOWERING=xla make conformance` has all of its columns.
+if uses_xla():
     CELLS, TESTED = CORE, SWITCHED
 
 

@@ -3,14 +3,14 @@
 import pytest
 
 from convax import model, ops
-from convax.ops.common.implementation import is_plain
+from convax.ops.common.implementation import uses_xla
 from convax.ops.conv.cpu.dispatch import _RULES
 
 from .checks import quick
 from .networks import NETWORKS, draw, gradient_error, gradients
 from .rules import KINDS, LAYERS
 
-pytestmark = pytest.mark.skipif(is_plain(), reason="these choose the lowering themselves")
+pytestmark = pytest.mark.skipif(uses_xla(), reason="these choose the implementation themselves")
 
 WHOLE, WORST = 1e-5, 1e-4  # of float32, relative, by the l2 norm: what is measured is a tenth of it
 EXACT = 1e-10  # of float64, likewise
@@ -27,22 +27,22 @@ SLOW = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in N
 def test_gradient(name):
     network = NETWORKS[name]
     problems = [draw(network, 0, 4)]
-    with ops.lowering("plain"):
+    with ops.implementation("xla"):
         (expected,) = gradients(network, problems, "float64", quick)
-        (plain,) = gradients(network, problems, "float32", quick)
-    with ops.lowering("fast"):
-        (fast,) = gradients(network, problems, "float32", quick)
+        (xla,) = gradients(network, problems, "float32", quick)
+    with ops.implementation("cpu"):
+        (cpu,) = gradients(network, problems, "float32", quick)
         (exact,) = gradients(network, problems, "float64", quick)
-    for lowering, actual in {"fast": fast, "plain": plain}.items():
+    for name, actual in {"cpu": cpu, "xla": xla}.items():
         error = gradient_error(actual, expected)
-        assert max(error.loss, error.whole) < WHOLE, f"{lowering}: {error}"
-        assert error.worst < WORST, f"{lowering}: {error}"
+        assert max(error.loss, error.whole) < WHOLE, f"{name}: {error}"
+        assert error.worst < WORST, f"{name}: {error}"
     error = gradient_error(exact, expected)
-    assert max(error.loss, error.whole, error.worst) < EXACT, f"fast in float64: {error}"
+    assert max(error.loss, error.whole, error.worst) < EXACT, f"cpu in float64: {error}"
 
 
 def test_the_networks_take_every_form():
-    with ops.lowering("fast"):
+    with ops.implementation("cpu"):
         rows = [
             row
             for network in NETWORKS.values()

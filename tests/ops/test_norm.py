@@ -9,7 +9,7 @@ import pytest
 from jax import export
 
 from convax import ops
-from convax.ops.common.implementation import is_plain
+from convax.ops.common.implementation import uses_xla
 
 
 def zeros(*shape, dtype=jnp.float32):
@@ -267,7 +267,7 @@ def test_gradient_survives_export(norm, rng):
     np.testing.assert_allclose(exported.call(x), gradient(x), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.skipif(is_plain(), reason="autodiff of the formula takes three")
+@pytest.mark.skipif(uses_xla(), reason="autodiff of the formula takes three")
 def test_gradients_take_two_sums_over_the_array():
     """Of g and of (x - m) g, from which those of scale and bias come too: none is added up twice."""
     x, v = zeros(4, 8, 8, 6), jnp.ones(6)

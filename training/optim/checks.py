@@ -10,7 +10,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
+
+from ...ops.common.jax_compat import Tracer
 
 _DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("a finite number >= 0 or a schedule", lambda x: 0 <= x < math.inf),

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...common.dtypes import wide
-from ...common.jax_compat import vary_like
+from ...common.jax_compat import match_varying_axes
 from ..geometry import Geometry
 
 _ACCUMULATORS = 2**22  # bytes of partial sums, over all taps, that stay in a core's cache
@@ -65,7 +65,7 @@ def taps_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.A
             new.append(sum_)
         return tuple(new), None
 
-    zeros = vary_like(jnp.zeros((rows, *geometry.output[1:], C), dtype), x)
+    zeros = match_varying_axes(jnp.zeros((rows, *geometry.output[1:], C), dtype), x)
     chunks = [a.reshape(N // at_once, at_once, *a.shape[1:]) for a in (x, g)]
     sums, _ = lax.scan(add_examples, (zeros,) * prod(geometry.window), tuple(chunks))
     gk = jnp.stack([jnp.sum(jnp.sum(s, 0).reshape(-1, C), 0) for s in sums])

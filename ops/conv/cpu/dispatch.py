@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import jax
 
-from ...common.implementation import is_plain
+from ...common.implementation import uses_xla
 from ...common.padding import is_int
 from ..geometry import Geometry
 from ..xla import is_shared_out, plain_conv, plain_input_grad, plain_kernel_grad
@@ -69,11 +69,11 @@ def cpu_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Ar
 
 def rule_name(kind: Kind, geometry: Geometry, Ci: int, Co: int) -> str:
     """The name of the form that a convolution of this kind takes on CPU."""
-    return _chosen(kind, _simplest(geometry), Ci, Co, plain=False).name
+    return _chosen(kind, _simplest(geometry), Ci, Co, plain=uses_xla()).name
 
 
 def _chosen(kind: Kind, geometry: Geometry, Ci: int, Co: int, *, plain: bool) -> Rule:
-    rules = _RULES[kind][-1:] if plain or is_plain() else _RULES[kind]
+    rules = _RULES[kind][-1:] if plain else _RULES[kind]
     return next(rule for rule in rules if rule.pays(Problem(geometry, Ci, Co)))
 
 

@@ -24,7 +24,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...common.dtypes import wide
-from ...common.jax_compat import vary_like
+from ...common.jax_compat import match_varying_axes
 from ..geometry import Geometry, Parts, equal_parts, tap_slices
 from .microbatch import in_lots
 
@@ -107,7 +107,7 @@ def patches_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> ja
         patches = lax.optimization_barrier(jnp.stack(_slices(part_of_x, within)))
         return gk + _summed(patches, part_of_g, gk.dtype)
 
-    zeros = vary_like(jnp.zeros((taps, Ci, Co), wide(x.dtype)), x)
+    zeros = match_varying_axes(jnp.zeros((taps, Ci, Co), wide(x.dtype)), x)
     gk = lax.fori_loop(0, examples.number * rows.number, add_block, zeros)
     return gk.reshape(*geometry.window, Ci, Co).astype(x.dtype)
 

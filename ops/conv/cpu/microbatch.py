@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ...common.dtypes import wide
-from ...common.jax_compat import vary_like
+from ...common.jax_compat import match_varying_axes
 from ...common.padding import is_int
 from ..geometry import Geometry, equal_parts
 from ..xla import plain_kernel_grad
@@ -31,7 +31,7 @@ def lots_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.A
 
     zeros = jnp.zeros((*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1]), dtype)
     lots = (_cut(x, _EXAMPLES), _cut(g, _EXAMPLES))  # examples of zeros add nothing
-    gk, _ = lax.scan(add_lot, vary_like(zeros, x), lots)
+    gk, _ = lax.scan(add_lot, match_varying_axes(zeros, x), lots)
     return gk.astype(x.dtype)
 
 

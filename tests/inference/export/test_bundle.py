@@ -140,7 +140,7 @@ def test_the_program_for_cpu_has_its_fast_forms(platforms):
         bytearray(bundle._program(made, platforms)[0])
     ).mlir_module()
     assert ("stablehlo.convolution" in forms()) == (platforms == ("cuda",))
-    with ops.lowering("plain"):
+    with ops.implementation("xla"):
         assert "stablehlo.convolution" in forms()
 
 

@@ -113,7 +113,7 @@ def test_what_a_run_may_change_freely(whole, stopped):
 )
 def test_other_code_or_another_machine_is_refused(stopped, key, line):
     origin = stopped.info()["origin"]
-    other = {"versions": {"jax": "0.1"}, "environment": {"CONVAX_LOWERING": "plain"}}
+    other = {"versions": {"jax": "0.1"}, "environment": {"CONVAX_LOWERING": "xla"}}
     other["settings"] = {"jax_enable_x64": True}
     changed = {**origin[key], **other[key]} if key in other else "other"
     stopped.update_info(origin=origin | {key: changed})

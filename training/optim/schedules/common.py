@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import jax
 import numpy as np
-from jax.core import Tracer
+
+from ....ops.common.jax_compat import Tracer
 
 Schedule = Callable[[jax.typing.ArrayLike], jax.typing.ArrayLike]
 

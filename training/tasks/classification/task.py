@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.core import Tracer
 
 from .... import ops
 from ....model import init_classifier
+from ....ops.common.jax_compat import Tracer
 from ...config.schema import MSE, Config, SoftmaxCrossEntropy
 from ...data import Split
 from ..task import Batches, Line, Numbers, Question, Saying, Task, unchanged
