@@ -9,7 +9,7 @@ import numpy as np
 Arrays = tuple[np.ndarray, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each one itself, and a key
 class Entry:
     """An operation with its hyper-parameters, as a function of the arrays it has derivatives in.
 

@@ -1,9 +1,5 @@
-"""The conformance table, cell by cell, and the drawn problems.
+"""The conformance table, cell by cell, and the drawn problems."""
 
-`CONVAX_CONFORMANCE=core` leaves those columns that the rest follows from, for a second look elsewhere.
-"""
-
-import os
 import zlib
 
 import numpy as np
@@ -14,29 +10,15 @@ from convax import ops
 from convax.ops.common.implementation import uses_xla
 
 from .catalogue import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
-from .checks import CHECKS, check_problem
+from .checks import CHECKS, check_problems
 
 EACH = 50  # of each family are drawn; 300 more among the slow tests
 
-# The dearest columns, and those that others have in them: second derivatives are in the Hessian.
-SLOW = {
-    *("finite differences", "low precision", "jit", "linearize", "vmap", "remat", "scan"),
-    *("grad of grad", "jvp of grad", "vmap of hessian"),
-}
-CELLS = [pytest.param(c, marks=pytest.mark.slow) if c in SLOW else c for c in CHECKS]
-TESTED = tuple(FAMILIES)
-
-CORE = ["loops", "torch", "hessian", "vmap of grad"]
-if os.environ.get("CONVAX_CONFORMANCE") == "core":
-    CELLS = [*CORE, "scan", "low precision"]
-
-# The other families are the same on both lowerings, and the plain one is of JAX's own making;
-# `CONVAX_LOWERING=xla make conformance` has all of its columns.
-if uses_xla():
-    CELLS, TESTED = CORE, SWITCHED
+# The other families are the same in either implementation, and XLA's is of JAX's own making.
+TESTED = SWITCHED if uses_xla() else tuple(FAMILIES)
 
 
-@pytest.mark.parametrize("check", CELLS)
+@pytest.mark.parametrize("check", CHECKS)
 @pytest.mark.parametrize(
     "entry", [e for f in TESTED for e in FAMILIES[f].ENTRIES], ids=lambda entry: entry.name
 )
@@ -48,25 +30,43 @@ def test_cell(entry, check, rng, request):
     CHECKS[check](entry, rng)
 
 
-def draw_problems(family, number, count):
+def drawn(family, number, count, check):
+    """Check problems as they are drawn."""
+
     @seed(number)
     @settings(max_examples=count)
     @given(PROBLEMS[family]())
-    def against_torch(problem):
-        check_problem(problem, np.random.default_rng(zlib.crc32(problem.text.encode())))
+    def each(problem):
+        check(problem)
 
-    against_torch()
+    each()
+
+
+def with_numbers(problem):
+    return problem, np.random.default_rng(zlib.crc32(problem.text.encode()))
+
+
+def check_drawn(family, number, count):
+    """Ten of them in one program; where those fail, one by one, and the simplest that fails is shown."""
+    problems = []
+    drawn(family, number, count, problems.append)
+    assert len(problems) >= count
+    try:
+        check_problems([with_numbers(problem) for problem in problems])
+    except Exception:
+        drawn(family, number, count, lambda problem: check_problems([with_numbers(problem)]))
+        raise
 
 
 @pytest.mark.parametrize("family", TESTED)
 def test_drawn(family, torch):
-    draw_problems(family, 0, EACH)
+    check_drawn(family, 0, EACH)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", TESTED)
 def test_many_drawn(family, torch):
-    draw_problems(family, 1, 300)
+    check_drawn(family, 1, 300)
 
 
 def test_every_function_has_an_entry():

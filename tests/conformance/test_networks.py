@@ -6,7 +6,6 @@ from convax import model, ops
 from convax.ops.common.implementation import uses_xla
 from convax.ops.conv.cpu.dispatch import _RULES
 
-from .checks import quick
 from .networks import NETWORKS, draw, gradient_error, gradients
 from .rules import KINDS, LAYERS
 
@@ -28,11 +27,11 @@ def test_gradient(name):
     network = NETWORKS[name]
     problems = [draw(network, 0, 4)]
     with ops.implementation("xla"):
-        (expected,) = gradients(network, problems, "float64", quick)
-        (xla,) = gradients(network, problems, "float32", quick)
+        (expected,) = gradients(network, problems, "float64")
+        (xla,) = gradients(network, problems, "float32")
     with ops.implementation("cpu"):
-        (cpu,) = gradients(network, problems, "float32", quick)
-        (exact,) = gradients(network, problems, "float64", quick)
+        (cpu,) = gradients(network, problems, "float32")
+        (exact,) = gradients(network, problems, "float64")
     for name, actual in {"cpu": cpu, "xla": xla}.items():
         error = gradient_error(actual, expected)
         assert max(error.loss, error.whole) < WHOLE, f"{name}: {error}"
