@@ -8,13 +8,20 @@ import importlib.metadata
 import os
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
 from pathlib import Path
 
 import hypothesis
 
-os.environ.setdefault("JAX_ENABLE_COMPILATION_CACHE", "false")  # tests leave the user's alone
+# What one test has compiled, others find, in the other processes too: JAX's cache on disk, but in a
+# folder of this run alone, not in the user's.
+if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the environment, and the folder
+    compiled = tempfile.TemporaryDirectory(prefix="convax-compiled-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 # Most tests compile a program and run it once, so the compiler takes most of their time: half of it
 # is saved where LLVM optimizes nothing. `make test-slow` and CI's newest end compile as users do.
 # (An XLA that does not know an option ends the process; it knew the second up to jaxlib 0.10.)
