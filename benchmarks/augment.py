@@ -37,12 +37,12 @@ EVERY_ROW: dict[str, dict] = {
     "nothing": {},
     "flip": {"flip": True},
     "flip, alternating": {"flip": "alternating"},
-    "shift": {"shift": 4},
-    "shift, reflect": {"shift": 4, "edge": "reflect"},
+    "translate": {"translate": 4},
+    "translate, reflect": {"translate": 4, "padding_mode": "reflect"},
     "crop": {"crop": {"scale": [0.5, 1.0], "ratio": [0.75, 1.3333]}},
     "affine": {"affine": AFFINE},
-    "policy, 1 of 14": {"policy": {"count": 1, "magnitude": "random"}},
-    "policy, 2 of 14": {"policy": {"count": 2, "magnitude": 9}},
+    "policy, 1 of 14": {"policy": {"num_ops": 1, "magnitude": "random"}},
+    "policy, 2 of 14": {"policy": {"num_ops": 2, "magnitude": 9}},
     "brightness, contrast": {
         "color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.0, "hue": 0.0}
     },

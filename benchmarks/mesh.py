@@ -34,8 +34,8 @@ LAYOUTS = [
     {"spatial": 4},
     {"spatial": 8},
     {"data": 2, "fsdp": 2, "spatial": 2},
-    {"towers": 2},
-    {"data": 4, "towers": 2},
+    {"model": 2},
+    {"data": 4, "model": 2},
 ]
 NETWORKS = {
     "LeNet-5": 'model={name="lenet5",activation="relu",pool="max"}',
@@ -67,7 +67,7 @@ def main():
     for network in NETWORKS:
         alone = None
         for layout in LAYOUTS:
-            if "towers" in layout and network != "two towers":
+            if "model" in layout and network != "two towers":
                 continue
             found = in_a_process(network, layout, given)
             alone = alone or found
@@ -120,7 +120,7 @@ def measured(network, layout, given):
     sets = [NETWORKS[network], "input.size=[32,32]", f"training.log_every={steps}"]
     sets += [f"training.steps={steps}", *([f"mesh={{{written}}}"] if axes else [])]
     sets += [
-        'optimizer={name="momentum",learning_rate=0.01,momentum=0.9,nesterov=false,weight_decay=0.0}'
+        'optimizer={name="sgd",learning_rate=0.01,momentum=0.9,nesterov=false,weight_decay=0.0}'
     ]
     config = load_config("lenet5-digits", sets)
     experiment = prepare(config)

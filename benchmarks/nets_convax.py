@@ -31,7 +31,7 @@ from convax.model import (
 )
 from convax.training.config.schema import SoftmaxCrossEntropy
 from convax.training.data.preprocess import Preprocessing, preprocess
-from convax.training.optim.optimizer import adam, momentum
+from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.train_step import (
     Recipe,
     init_train_state,
@@ -152,7 +152,7 @@ def seeds(net: str, count: int, together: bool) -> Program:
 def start(spec: nets.Net, network):
     """The recipe of a step, and ``fresh(key)``, the state before the first step."""
     net = network(spec.classes)
-    optimizers = {"momentum": momentum, "adam": adam}
+    optimizers = {"momentum": partial(sgd, momentum=0.9), "adam": adam}
     optimizer = optimizers[spec.optimizer](nets.LEARNING_RATE[spec.optimizer])
     loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
 

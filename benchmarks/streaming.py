@@ -44,7 +44,7 @@ def write_pictures(folder: Path, count: int) -> None:
 
 def measure(folder: Path, stream: bool, workers: int) -> dict[str, float]:
     """The peak of the training process in bytes, and its images a second."""
-    streamed = f", stream=true, workers={workers}" if stream else ""
+    streamed = f", stream=true, num_workers={workers}" if stream else ""
     data = (
         f'data={{source="folder", path="{folder}", channels=3, validation=64, test=64, '
         f"size=[{SIDE}, {SIDE}]{streamed}}}"

@@ -18,7 +18,7 @@ import matplotlib.pyplot as plt
 from sklearn.datasets import load_digits
 
 from convax import model, ops
-from convax.training.optim.optimizer import apply_updates, momentum
+from convax.training.optim.optimizer import apply_updates, sgd
 
 INITIALIZERS = {"Xavier": ops.xavier_normal, "He": ops.he_normal}
 
@@ -33,7 +33,7 @@ def network(depth, initializer):
 
 def experiment(net, x, y, steps):
     """``losses(seed) -> (steps,)``: the loss at each step of a training that begins with `seed`."""
-    optimizer = momentum(0.01, momentum=0.9)
+    optimizer = sgd(0.01, momentum=0.9)
 
     def loss(params, state, x, y):
         logits, _ = net.apply(params, state, x, train=True)

@@ -121,7 +121,7 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
             f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell "
             "apart; data.path should name the folder above the folders of the classes"
         )
-    watched = [k for k in ("target", "patience") if getattr(config.stop, k) is not None]
+    watched = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
     if watched and not len(dataset.validation.labels):
         raise ConfigError(
             f"stop.{watched[0]}: there are no validation images to watch; set data.validation"
@@ -199,7 +199,7 @@ def recipe_of(experiment: Experiment) -> Recipe:
         targets=partial(task.targets, spec=spec),
         augment=experiment.augment,
         frozen=experiment.frozen,
-        accumulate=config.training.accumulate,
+        accumulate=config.training.grad_accum_steps,
         ema=None if config.ema is None else EmaSpec(config.ema.decay, config.ema.warmup),
         compute="float32" if config.precision is None else config.precision.compute,
         loss_scaling=loss_scaling_of(config),

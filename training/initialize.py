@@ -90,7 +90,7 @@ def _read(
     spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The arrays there under our paths where they have one, and what they are called there."""
-    path, into = Path(spec.path), f"{spec.into}/" if spec.into else ""
+    path, into = Path(spec.path), f"{spec.target}/" if spec.target else ""
     if path.is_dir():
         trained = load_network(path, spec.checkpoint)
         return _under(into, by_name(trained.params, trained.state)), {}
@@ -119,7 +119,7 @@ def _chosen(
 ) -> Taken:
     """Which arrays to take."""
     names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
-    inside = set(names) if spec.into is None else _inside(spec.into, source, wanted, called)
+    inside = set(names) if spec.target is None else _inside(spec.target, source, wanted, called)
     for key in ("match", "skip"):
         pattern = getattr(spec, key)
         if pattern is not None and (problem := nothing_matches(pattern, names)):
@@ -165,7 +165,7 @@ def _inside(
     if not known:
         parts = sorted({name.partition("/")[0] for name in wanted})
         raise ConfigError(
-            f"init_from.into: nothing to take: got {into!r}, need the path of a part of the "
+            f"init_from.target: nothing to take: got {into!r}, need the path of a part of the "
             f"network: {', '.join(parts)}"
         )
     parts = set(map(part, known))

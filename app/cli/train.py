@@ -108,7 +108,7 @@ def train(
         if skip_nonfinite is not None:
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
         if tensorboard:
-            overrides.append("records.tensorboard=true")
+            overrides.append("logging.tensorboard=true")
         done = _trained(config, out, overrides, seeds, form)
     if several.is_first():
         _announce(done)

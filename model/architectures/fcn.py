@@ -62,7 +62,7 @@ def fcn(
         are padded, and a map that is a little too large is cut, one too small continued by its
         last pixels, at its lower right: an image may have any size of 32 pixels or more. To start
         from the weights of a trained classifier, put them into ``params["backbone"]``; in a config
-        ``init_from.into = "backbone"`` does.
+        ``init_from.target = "backbone"`` does.
     """
     check_choice("fcn", "stride", stride, [32, 16, 8])
     plain = backbone.removesuffix("_bn")

@@ -3,7 +3,7 @@
 Under ``jax.set_mesh(mesh)`` an axis of the mesh with one of these names shares out
 
     data, fsdp   the batch
-    towers       channels, or whole groups where there are several
+    model        channels, or whole groups where there are several
     spatial      the first spatial axis: the rows of an image
 
 Axes with other names are not looked at. `ops.conv.spmd` says what a convolution does with them.
@@ -13,7 +13,7 @@ import jax
 from jax.sharding import AxisType
 
 BATCH_AXES = ("data", "fsdp")
-CHANNEL_AXIS = "towers"
+CHANNEL_AXIS = "model"
 ROW_AXIS = "spatial"
 
 

@@ -4,7 +4,7 @@ Under ``jax.set_mesh(mesh)``, a mesh whose axes have the names below, a convolut
 gradients are cut along them, whatever their operands look like; what does not divide stays whole:
 
     data, fsdp   the batch; a kernel gradient is summed over both
-    towers       output channels, or whole groups where there are several
+    model        output channels, or whole groups where there are several
     spatial      the first spatial axis, the rows; each device first fetches from its neighbours
                  the rows that its windows reach into, and returns to them their input gradient
 
@@ -60,7 +60,7 @@ def on_mesh(
     sizes = axes_around(a)
     if not sizes:
         return form(a, b, geometry=geometry)
-    if lead:  # of a stack the batch alone: cut along towers and rows its gradients came out wrong
+    if lead:  # of a stack the batch alone: cut along channels and rows its gradients came out wrong
         sizes = {name: size for name, size in sizes.items() if name in BATCH_AXES}
     cut = _cut(sizes, a.shape[lead:], b.shape[lead:], geometry, jax.typeof(a).sharding.mesh)
     of_a, of_b, of_out = (_spec(role, cut, lead, a.ndim) for role in roles)
@@ -87,12 +87,12 @@ def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> C
     batch = tuple(name for name in BATCH_AXES if name in sizes)
     if not is_int(N) or N == 0 or N % prod(sizes[name] for name in batch):
         batch = ()
-    towers, G = sizes.get(CHANNEL_AXIS, 1), geometry.groups
-    apart = towers > 1 and (Co if G == 1 else G) % towers == 0
+    parts, G = sizes.get(CHANNEL_AXIS, 1), geometry.groups
+    apart = parts > 1 and (Co if G == 1 else G) % parts == 0
     channels = (CHANNEL_AXIS,) if apart else ()
     above, below, part = _rows(geometry, sizes.get(ROW_AXIS, 1))
     rows = () if part is geometry else (ROW_AXIS,)
-    part = part._replace(groups=G // towers if apart and G > 1 else G)
+    part = part._replace(groups=G // parts if apart and G > 1 else G)
     return Cut(mesh, batch, channels, rows, above, below, part, G > 1)
 
 

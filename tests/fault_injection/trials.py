@@ -26,7 +26,7 @@ OPTIONS = [
     "training.evaluate_every=5 steps",
     "training.log_every=3",
     "seed=1",  # with the following, the best is not the last all the time
-    "stop.metric=loss",
+    "early_stopping.metric=loss",
     "loss.label_smoothing=0.1",
     "optimizer.learning_rate=0.3",
     'schedule={name="constant"}',

@@ -96,7 +96,7 @@ class Bench:
     def fault_of_prepared(self, config: Config) -> str | None:
         """What is wrong with what a config makes: network, optimizer, schedule."""
         config = with_found_weights(with_found_data(config, self.folder), self.folder)
-        key = json.dumps(config.model_dump(exclude={"stop"}), sort_keys=True)
+        key = json.dumps(config.model_dump(exclude={"early_stopping"}), sort_keys=True)
         if key in self.prepared:
             return None
         experiment = prepare(config)

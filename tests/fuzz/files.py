@@ -94,7 +94,7 @@ def kinds() -> dict[str, Kind]:
 
 
 SIZE = (8, 8)
-MASKS = {"images": "PNGImages", "masks": "PedMasks", "values": "classes", "size": SIZE}
+MASKS = {"images": "PNGImages", "masks": "PedMasks", "mask_kind": "classes", "size": SIZE}
 MASKS |= {"classes": ("background", "one", "two"), "channels": 3}
 
 

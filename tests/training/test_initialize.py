@@ -191,8 +191,8 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
     with pytest.raises(ConfigError, match=r"backbone/conv1/kernel( \(backbone\.\S+\))?: missing"):
         begin(f'path="{path}"')
     with pytest.raises(ConfigError, match=r"init_from\.into: .* got 'trunk', .*: backbone, head$"):
-        begin(f'path="{path}", into="trunk"')
-    wanted, source, taken = begin(f'path="{path}", into="backbone"')
+        begin(f'path="{path}", target="trunk"')
+    wanted, source, taken = begin(f'path="{path}", target="backbone"')
     assert taken.taken == [name for name in wanted if name.startswith("backbone/")]
     assert all(np.all(source[name] == 0.5) for name in taken.taken)
     assert len(taken.left) == 2 and all("backbone" in name for name in taken.left)
@@ -235,7 +235,7 @@ def test_a_deeper_classifier_is_no_backbone(extra):
     wanted = {"trunk/stage1/block1/conv": np.zeros(2), "head/kernel": np.zeros(3)}
     called = {"trunk/stage1/block1/conv": "trunk.stage1.0.conv.weight"}
     source = {"trunk/stage1/block1/conv": np.zeros(2), "trunk/fc/kernel": np.zeros(5)}
-    spec = InitFrom(path="x", into="trunk")
+    spec = InitFrom(path="x", target="trunk")
     taken = _chosen(spec, source, wanted, called, 3)
     assert (taken.taken, taken.initial) == (["trunk/stage1/block1/conv"], ["head/kernel"])
     assert taken.left == ["trunk/fc/kernel"]

@@ -60,7 +60,7 @@ def test_when_it_ends(smoothed, diverged):
 def test_a_search_ends_where_the_loss_breaks(tiny, tmp_path):
     overrides = [
         "model.activation=tanh",
-        "optimizer={name='sgd', learning_rate=1.0, weight_decay=0.1}",  # breaks beyond 2 / 0.1
+        "optimizer={name='sgd', learning_rate=1.0, momentum=0.0, nesterov=false, weight_decay=0.1}",  # breaks beyond 2 / 0.1
     ]
     config = load_config(tiny, overrides)
     ramp = find_learning_rate(config, tmp_path / "lr", low=1e-4, high=1e3, steps=60)

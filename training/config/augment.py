@@ -73,7 +73,7 @@ class Color(Table):
 class Policy(Table):
     """Operations drawn from a list, RandAugment's; see `training.data.augment.randaugment`."""
 
-    count: Annotated[PositiveInt, Field(examples=[2])]
+    num_ops: Annotated[PositiveInt, Field(examples=[2])]
     magnitude: Annotated[
         Annotated[int, Field(ge=0, le=GREATEST_MAGNITUDE)] | Literal["random"], Field(examples=[9])
     ]
@@ -105,8 +105,8 @@ class Augment(Table):
     """Random changes of training images, in this order; see `training.data.augment`."""
 
     flip: bool | Literal["alternating"] = False
-    shift: Annotated[int, Field(ge=0, lt=2**15)] = 0
-    edge: Literal["zero", "reflect"] = "zero"
+    translate: Annotated[int, Field(ge=0, lt=2**15)] = 0  # pixels
+    padding_mode: Literal["zero", "reflect"] = "zero"
     crop: Crop | None = None
     affine: Affine | None = None
     policy: Policy | None = None
@@ -119,11 +119,12 @@ class Augment(Table):
     def _of_something(self):
         if not self.model_fields_set:
             raise ValueError(
-                "says nothing; write flip = true, shift = 4 or another, or leave it out"
+                "says nothing; write flip = true, translate = 4 or another, or leave it out"
             )
-        if self.edge != "zero" and not self.shift:
+        if self.padding_mode != "zero" and not self.translate:
             raise ValueError(
-                "edge says what a shift lets in: write shift = 4, say, or leave it out"
+                "padding_mode says what translate lets in: write translate = 4, say, or leave "
+                "it out"
             )
         return self
 

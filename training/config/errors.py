@@ -6,13 +6,14 @@ import types
 import typing
 from collections.abc import Iterable
 from datetime import date, time
-from typing import Annotated, Any, Literal, Union
+from typing import Annotated, Any, Literal, NamedTuple, Union
 
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
 from ..common.errors import ConvaxError
+from .renamed import renamed_key, renamed_value
 
 Loc = tuple[int | str, ...]
 
@@ -21,31 +22,48 @@ class ConfigError(ConvaxError, ValueError):
     """One line for each thing wrong in a config: file, key, what is wrong, and the remedy."""
 
 
+class OldConfigError(ConfigError):
+    """A config has keys or values under the names of an earlier version of convax."""
+
+
+class Problems(NamedTuple):
+    """What is wrong with a config."""
+
+    lines: list[str]  # one for each key
+    old: bool  # whether a key or value has the name of an earlier version
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """``; did you mean 'near'?`` where something is near, else nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel]) -> list[str]:
-    """One line for each key that is wrong; a misspelled key is not also called missing."""
+def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel]) -> Problems:
+    """Return a line for each key that is wrong; a misspelled key is not also called missing."""
     lines: dict[str, str] = {}
     misspelled: set[str] = set()
     missing: dict[str, str] = {}
+    old = False
     for item in error.errors():
         path, table, hint = _resolve(item["loc"], root)
         key = _dotted(path)
         kind = item["type"]
         if kind == "extra_forbidden":
-            name, known = str(path[-1]), list(table.model_fields)
-            near = did_you_mean(name, known)
+            known, new = list(table.model_fields), renamed_key(path)
+            if new in known:
+                old = True
+                lines[key] = f"{key}: is called {new}; write {_dotted([*path[:-1], new])}"
+                misspelled.add(_dotted([*path[:-1], new]))
+                continue
+            near = did_you_mean(str(path[-1]), known)
             lines[key] = f"{key}: unknown key{near or '; known here: ' + ', '.join(known)}"
             misspelled.update(_dotted([*path[:-1], k]) for k in known if f"'{k}'" in near)
         elif kind == "missing":
             missing[key] = f"{key}: missing; {_remedy(key, table.model_fields[path[-1]])}"
         elif kind in ("union_tag_not_found", "union_tag_invalid"):
-            key, line = _wrong_tag(key, item, hint)
-            lines[key] = line
+            key, line, renamed = _wrong_tag(path, item, hint)
+            lines[key], old = line, old or renamed
         elif kind == "value_error" and isinstance(item["input"], dict):
             key = _dotted([*path, *_named_in(item)])
             lines[key] = f"{key}: {_complaint(item)}"
@@ -54,7 +72,8 @@ def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel])
                 lines[key] = lines[key].replace("; got", f" or {_complaint(item)}; got", 1)
         else:
             lines[key] = f"{key}: {_complaint(item)}" + _got(item)
-    return [*lines.values(), *(line for key, line in missing.items() if key not in misspelled)]
+    others = [line for key, line in missing.items() if key not in misspelled]
+    return Problems([*lines.values(), *others], old)
 
 
 def _dotted(path: Iterable[int | str]) -> str:
@@ -106,25 +125,34 @@ def _tags(table: type[BaseModel]) -> tuple[Any, ...]:
     return typing.get_args(field.annotation) if literal else (name,)
 
 
-def _wrong_tag(key: str, item: ErrorDetails, hint: Any) -> tuple[str, str]:
-    """The table at `key` does not say, or says wrongly, which kind it is."""
-    written, tables = item["input"], [arm for arm in _arms(hint) if _is_table(arm)]
+def _wrong_tag(path: list[int | str], item: ErrorDetails, hint: Any) -> tuple[str, str, bool]:
+    """Return the key of a table that does not say, or says wrongly, which kind it is; and the line.
+
+    And whether it is an old name.
+    """
+    key, written = _dotted(path), item["input"]
+    tables = [arm for arm in _arms(hint) if _is_table(arm)]
     if not isinstance(written, dict):
-        return key, f"{key}: should be a table; got {written!r}"
+        return key, f"{key}: should be a table; got {written!r}", False
     # Most tables are chosen by the value of their first key, some by its presence.
     firsts = list(dict.fromkeys(next(iter(table.model_fields)) for table in tables))
     tag, *present = firsts
     names = [name for table in tables for name in _tags(table) if name not in present]
     listed = "one of " + ", ".join(f'"{name}"' for name in names)
+    if tag in written and (new := renamed_value([*path, tag], written[tag])):
+        return f"{key}.{tag}", f"{key}.{tag}: {written[tag]!r} is called {new}", True
     if tag in written:
         near = did_you_mean(str(written[tag]), names)
-        return f"{key}.{tag}", f"{key}.{tag}: should be {listed}; got {written[tag]!r}{near}"
+        line = f"{key}.{tag}: should be {listed}; got {written[tag]!r}{near}"
+        return f"{key}.{tag}", line, False
     unknown = [key for key in written if not any(key in t.model_fields for t in tables)]
     for first in firsts:
         if near := difflib.get_close_matches(first, unknown, n=1):
-            return f"{key}.{near[0]}", f"{key}.{near[0]}: unknown key; did you mean {first!r}?"
+            line = f"{key}.{near[0]}: unknown key; did you mean {first!r}?"
+            return f"{key}.{near[0]}", line, False
     others = "".join(f", or {key}.{first} = [...]" for first in present)
-    return f"{key}.{tag}", f"{key}.{tag}: missing; write {key}.{tag} = {listed}{others}"
+    line = f"{key}.{tag}: missing; write {key}.{tag} = {listed}{others}"
+    return f"{key}.{tag}", line, False
 
 
 # What is wrong with one value, by pydantic's type of the error and its context.

@@ -23,10 +23,10 @@ _Place = Annotated[float, Field(gt=0, lt=1)] | Duration | None
 _PARTS = choice("name", _schedules(until=(_Place, None), scale=(PositiveFloat, 1.0)))
 
 
-class Join(Table):
+class Sequence(Table):
     """Schedules one after the other; see `training.optim.schedules.join`."""
 
-    name: Literal["join"]
+    name: Literal["sequence"]
     parts: Annotated[list[_PARTS], Field(min_length=2)]  # type: ignore[valid-type]
 
     @model_validator(mode="after")
@@ -39,4 +39,4 @@ class Join(Table):
         return self
 
 
-SCHEDULE_TABLES = [*_schedules(), Join]
+SCHEDULE_TABLES = [*_schedules(), Sequence]

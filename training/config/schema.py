@@ -27,11 +27,11 @@ from ...model import ARCHITECTURES, LAYERS
 from ..common.text import plain_line
 from ..optim.optimizer import OPTIMIZERS
 from .augment import Augment
-from .errors import ConfigError, did_you_mean, problems
+from .errors import ConfigError, OldConfigError, did_you_mean, problems
 from .from_signature import choice, table
 from .precision import Averages, Precision
 from .schedule import SCHEDULE_TABLES
-from .sweep import GridSweep, RandomSweep, Records
+from .sweep import GridSweep, Logging, RandomSweep
 from .table import Duration, Length, PositiveFloat, PositiveInt, Table
 
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
@@ -83,14 +83,14 @@ class Folder(Table):
     test: Share = 0
     size: Size | None = None
     stream: bool = False
-    workers: PositiveInt | None = None
+    num_workers: PositiveInt | None = None
 
     @model_validator(mode="after")
     def _streamed_in_whole(self):
         if self.stream and self.size is None:
             raise ValueError("stream = true needs the size of all pictures, e.g. size = [224, 224]")
-        if self.workers is not None and not self.stream:
-            raise ValueError("workers decode where stream = true; write that, or leave them out")
+        if self.num_workers is not None and not self.stream:
+            raise ValueError("num_workers decode where stream = true; write that, or leave it out")
         return self
 
 
@@ -110,7 +110,7 @@ class Masks(Table):
     path: str
     images: Annotated[str, Field(min_length=1, examples=["images"])]
     masks: Annotated[str, Field(min_length=1, examples=["masks"])]
-    values: Literal["classes", "instances"]
+    mask_kind: Literal["classes", "instances"]
     classes: Annotated[list[str], Field(min_length=2, max_length=255)]
     size: Size
     channels: Channels
@@ -145,11 +145,11 @@ class MSE(Table):
 
 
 class CrossEntropyDice(Table):
-    """The cross-entropy of pixels plus `dice` times `ops.dice` of the classes' probabilities."""
+    """The cross-entropy of pixels plus `dice_weight` times `ops.dice` of the probabilities."""
 
     name: Literal["cross_entropy_dice"]
     label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
-    dice: Annotated[float, Field(gt=0, examples=[1.0])]
+    dice_weight: Annotated[float, Field(gt=0, examples=[1.0])]
 
 
 class Contrastive(Table):
@@ -183,7 +183,7 @@ class Training(Table):
     evaluate_every: Duration = "1 epoch"
     log_every: PositiveInt = 50
     skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
-    accumulate: PositiveInt = 1
+    grad_accum_steps: PositiveInt = 1
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -195,10 +195,10 @@ class Training(Table):
 
     @model_validator(mode="after")
     def _whole_parts(self):
-        if self.batch_size % self.accumulate:
+        if self.batch_size % self.grad_accum_steps:
             raise ValueError(
-                f"accumulate = {self.accumulate} should divide batch_size = {self.batch_size}: "
-                "it cuts a batch into so many equal parts"
+                f"grad_accum_steps = {self.grad_accum_steps} should divide batch_size = "
+                f"{self.batch_size}: it cuts a batch into so many equal parts"
             )
         return self
 
@@ -243,7 +243,7 @@ class InitFrom(Table):
 
     path: str
     checkpoint: Literal["best", "last"] = "best"
-    into: str | None = None
+    target: str | None = None
     match: Expression | None = None
     skip: Expression | None = None
 
@@ -253,7 +253,7 @@ Metric = Literal[
 ]
 
 
-class Stop(Table):
+class EarlyStopping(Table):
     """When to stop before the end; see `training.loop.early_stopping`."""
 
     metric: Metric = "accuracy"  # of another task, its first figure in `FIGURES`
@@ -278,7 +278,7 @@ class Mesh(Table):
     data: Devices = 1
     fsdp: Devices = 1
     spatial: Devices = 1
-    towers: Devices = 1
+    model: Devices = 1
 
     @model_validator(mode="after")
     def _one_takes_the_rest(self):
@@ -354,25 +354,25 @@ class Config(Table):
     training: Training
     ema: Averages | None = None
     precision: Precision | None = None
-    stop: Stop = Stop()
+    early_stopping: EarlyStopping = EarlyStopping()
     checkpoints: Checkpoints = Checkpoints()
     init_from: InitFrom | None = None
-    records: Records = Records()
+    logging: Logging = Logging()
     sweep: Annotated[GridSweep | RandomSweep, Field(discriminator="method")] | None = None
     mesh: Mesh | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _stop_by_the_first_figure(cls, raw: Any) -> Any:
-        stop = raw.get("stop", {}) if isinstance(raw, dict) else None
+        stop = raw.get("early_stopping", {}) if isinstance(raw, dict) else None
         task = raw.get("task") if isinstance(raw, dict) else None
         if not (isinstance(stop, dict) and isinstance(task, str) and task in FIGURES):
             return raw
-        return raw | {"stop": {"metric": FIGURES[task][0]} | stop}
+        return raw | {"early_stopping": {"metric": FIGURES[task][0]} | stop}
 
     @model_validator(mode="after")
     def _parts_fit_the_task(self):
-        task, loss, metric = self.task, self.loss.name, self.stop.metric
+        task, loss, metric = self.task, self.loss.name, self.early_stopping.metric
         if (self.data.source == "masks") != (task == "segmentation"):
             labels = "masks" if self.data.source == "masks" else "classes"
             fitting = '"segmentation"' if labels == "masks" else '"classification" or "embedding"'
@@ -383,14 +383,15 @@ class Config(Table):
             raise ValueError(
                 f'{loss!r} is no loss for task = "{task}"; need one of {_listed(LOSSES[task])}'
             )
-        if task == "embedding" and self.training.accumulate > 1:
+        if task == "embedding" and self.training.grad_accum_steps > 1:
             raise ValueError(
-                f"{loss!r} compares the images of a whole batch: training.accumulate would compare "
-                "those of its parts alone; leave it out, or write a smaller training.batch_size"
+                f"{loss!r} compares the images of a whole batch: training.grad_accum_steps would "
+                "compare those of its parts alone; leave it out, or write a smaller "
+                "training.batch_size"
             )
         if metric not in FIGURES[task]:
             raise ValueError(
-                f'the metric to stop by is {metric!r}, which is no figure of task = "{task}"; '
+                f'early_stopping.metric is {metric!r}, which is no figure of task = "{task}"; '
                 f"need one of {_listed(FIGURES[task])}"
             )
         if self.augment and (why := self.augment.unfit_for(task)):
@@ -441,10 +442,11 @@ def validate(raw: dict[str, Any], where: str) -> Config:
     try:
         return Config.model_validate(raw)
     except ValidationError as error:
-        lines = problems(error, raw, Config)
+        lines, old = problems(error, raw, Config)
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
-        raise ConfigError("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
+        kind = OldConfigError if old else ConfigError
+        raise kind("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
 
 
 def to_toml(config: Config) -> str:

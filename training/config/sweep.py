@@ -25,7 +25,7 @@ class RandomSweep(Table):
     keys: SweptKeys
 
 
-class Records(Table):
+class Logging(Table):
     """What is written down beside ``metrics.jsonl``."""
 
     tensorboard: bool = False  # see `training.loop.tensorboard`

@@ -49,7 +49,7 @@ def read_batches(
         return
 
     decoder = _Decoder(split.images, seed, batch_size, rows)
-    steps = iter(_prefetched(decoder, start, stop, split.images.workers))
+    steps = iter(_prefetched(decoder, start, stop, split.images.num_workers))
     try:
         for step, images in zip(range(start, stop), steps, strict=True):
             if isinstance(images, str):

@@ -25,7 +25,7 @@ def load_folder(
     size: Sequence[int] | None = None,
     channels: int = 3,
     stream: bool = False,
-    workers: int | None = None,
+    num_workers: int | None = None,
 ) -> Dataset:
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
@@ -40,7 +40,7 @@ def load_folder(
             the same.
         channels: 1 for grey, 3 for colour.
         stream: leave the pictures in their files until they are needed: images are `Streamed`.
-        workers: how many processes then decode those of training; by default one a core.
+        num_workers: how many processes then decode those of training; by default one a core.
 
     Returns:
         images ``(N, H, W, channels)``. Without a ``train`` folder everything is the training part.
@@ -61,7 +61,7 @@ def load_folder(
             )
     files = [file for pictures in parts.values() for file in chain(*pictures.values())]
     if stream:
-        images = _streamed(files, root, size, channels, workers or os.cpu_count() or 1)
+        images = _streamed(files, root, size, channels, num_workers or os.cpu_count() or 1)
     else:
         images = _read_all(files, size=size, channels=channels)
     splits, start = {}, 0
@@ -145,7 +145,7 @@ def _streamed(
     root: str | Path,
     size: Sequence[int] | None,
     channels: int,
-    workers: int,
+    num_workers: int,
 ) -> Streamed:
     paths = [file for file in files if isinstance(file, Path)]
     if len(paths) < len(files):
@@ -157,7 +157,7 @@ def _streamed(
             "data.size: missing; data.stream = true needs the size that every picture is resized "
             "to, e.g. size = [224, 224]"
         )
-    return Streamed(as_files(paths), size, channels, workers)
+    return Streamed(as_files(paths), size, channels, num_workers)
 
 
 def _read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: int) -> np.ndarray:

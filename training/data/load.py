@@ -12,7 +12,7 @@ from .errors import DataError
 from .fetch import DATASETS, default_directory
 from .folder import load_folder
 from .idx import load_idx
-from .masks import Values, load_masks
+from .masks import MaskKind, load_masks
 from .npz import load_npz
 
 PACKED = ("folder", "masks")  # the sources that read archives in place of folders
@@ -25,10 +25,10 @@ def load(
     size: Sequence[int] | None = None,
     channels: int | None = None,
     stream: bool = False,
-    workers: int | None = None,
+    num_workers: int | None = None,
     images: str = "images",
     masks: str = "masks",
-    values: Values = "classes",
+    mask_kind: MaskKind = "classes",
     classes: Sequence[str] = (),
     validation: int | float = 0,
     test: int | float = 0,
@@ -43,8 +43,8 @@ def load(
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their pictures, colour by default. The other
             sources are arrays, which keep their own.
-        stream, workers: see `load_folder`.
-        images, masks, values, classes: see `load_masks`.
+        stream, num_workers: see `load_folder`.
+        images, masks, mask_kind, classes: see `load_masks`.
         validation, test: how much to set aside, see `split`.
         seed: of the split.
         beside: see `locate`.
@@ -61,14 +61,14 @@ def load(
         "idx": load_idx,
         "cifar": load_cifar,
         "folder": lambda found: load_folder(
-            found, size=size, channels=channels or 3, stream=stream, workers=workers
+            found, size=size, channels=channels or 3, stream=stream, num_workers=num_workers
         ),
         "npz": load_npz,
         "masks": lambda found: load_masks(
             found,
             images=images,
             masks=masks,
-            values=values,
+            mask_kind=mask_kind,
             classes=classes,
             size=size or (),
             channels=channels or 3,

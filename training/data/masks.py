@@ -15,7 +15,7 @@ from .errors import DataError
 from .image import EXTENSIONS, by, decode, decode_mask, is_picture, quiet_pillow, resize_picture
 
 IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
-Values: TypeAlias = Literal["classes", "instances"]
+MaskKind: TypeAlias = Literal["classes", "instances"]
 
 
 def load_masks(
@@ -23,7 +23,7 @@ def load_masks(
     *,
     images: str,
     masks: str,
-    values: Values,
+    mask_kind: MaskKind,
     classes: Sequence[str],
     size: Sequence[int],
     channels: int = 3,
@@ -36,8 +36,8 @@ def load_masks(
     Args:
         root: a folder, or an archive (.zip, .tar, .tar.gz) that has the two folders anywhere in it.
         images, masks: the names of the two folders.
-        values: what the numbers in a mask are: "classes" from 0, where 255 means no class at all;
-            or "instances", where 0 is the background and all other numbers are objects of one
+        mask_kind: what the numbers in a mask are: "classes" from 0, where 255 means no class at
+            all; or "instances", where 0 is the background and all other numbers are objects of one
             class, as in Penn-Fudan.
         classes: their names; the background first, for "instances".
         size: ``(H, W)`` that all are resized to.
@@ -50,7 +50,7 @@ def load_masks(
         DataError: no pictures, a picture without a mask or with two, one whose mask has another
             size, a mask that is no picture of whole numbers, or one with a class out of range.
     """
-    if values == "instances" and len(classes) != 2:
+    if mask_kind == "instances" and len(classes) != 2:
         raise DataError(
             f"data.classes: masks of instances have two classes, the background and the object: "
             f'got {len(classes)}; write classes = ["background", "object"]'
@@ -69,7 +69,7 @@ def load_masks(
                 f"{mask} is {by(numbers)} but {photograph} is {by(picture)}; "
                 "a mask needs one number for each pixel of its image"
             )
-        labels[i] = _nearest(_classes_of(numbers, values, len(classes), str(mask)), size)
+        labels[i] = _nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
         picture = picture[..., 0] if channels == 1 else picture
         photographs[i] = resize_picture(picture, size).reshape(height, width, channels)
 
@@ -80,16 +80,16 @@ def load_masks(
     return Dataset(everything, nothing, nothing, tuple(classes))
 
 
-def _classes_of(numbers: np.ndarray, values: Values, K: int, name: str) -> np.ndarray:
+def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> np.ndarray:
     """Each pixel's class, uint8."""
-    if values == "instances":
+    if mask_kind == "instances":
         return (numbers > 0).astype(np.uint8)
     wrong = numbers[((numbers < 0) | (numbers >= K)) & (numbers != IGNORED)]
     if wrong.size:
         raise DataError(
             f"{name}: class {wrong[0]} where data.classes names {K}, 0 to {K - 1} (and "
             f"{IGNORED} for no class); name every class, or write "
-            'data.values = "instances" if the numbers tell objects apart'
+            'data.mask_kind = "instances" if the numbers tell objects apart'
         )
     return numbers.astype(np.uint8)
 

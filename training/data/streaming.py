@@ -23,15 +23,15 @@ class Streamed:
         files: the picture files, see `as_files`.
         size: ``(H, W)`` that each is resized to, see `read_image`.
         channels: 1 or 3.
-        workers: how many processes `read_batches` decodes in.
+        num_workers: how many processes `read_batches` decodes in.
     """
 
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, files: np.ndarray, size: Sequence[int], channels: int, workers: int):
+    def __init__(self, files: np.ndarray, size: Sequence[int], channels: int, num_workers: int):
         self._files, self._size, self._channels = files, tuple(size), channels
-        self.workers = workers
+        self.num_workers = num_workers
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -46,7 +46,7 @@ class Streamed:
         files = self._files[index]
         if isinstance(files, Path):
             return self.read([index])[0]
-        return Streamed(files, self._size, self._channels, self.workers)
+        return Streamed(files, self._size, self._channels, self.num_workers)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """These images, decoded one after the other on this thread."""

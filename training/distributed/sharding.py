@@ -4,7 +4,7 @@ The mesh of ``[mesh]`` has four axes, each with a number of devices, most often 
 
     data       the examples of a batch are shared out; parameters are on every device
     fsdp       likewise, and of parameters and optimizer state each device keeps a part
-    towers     channels are shared out: of a convolution with groups, whole groups
+    model      channels are shared out: of a convolution with groups, whole groups
     spatial    images are cut into bands of rows; windows fetch what they need from the next one
 
 Nothing else changes: a step is the same program over the whole batch, and XLA cuts it up by where
@@ -172,7 +172,7 @@ def axis_sizes(spec: Mesh, count: int) -> dict[str, int]:
 
     Example:
         >>> axis_sizes(Mesh(data="all", spatial=2), 8)
-        {'data': 4, 'fsdp': 1, 'towers': 1, 'spatial': 2}
+        {'data': 4, 'fsdp': 1, 'model': 1, 'spatial': 2}
     """
     written = {axis: getattr(spec, axis) for axis in AXES}
     fixed = {axis: n for axis, n in written.items() if n not in (-1, "all")}
@@ -189,13 +189,13 @@ def axis_sizes(spec: Mesh, count: int) -> dict[str, int]:
 def leaf_spec(shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
     """Along which axes of a parameter of this shape, or of its like in the optimizer, it is cut.
 
-    Output channels, the last axis, are shared out over `towers`; of what is left, the largest axis
+    Output channels, the last axis, are shared out over `model`; of what is left, the largest axis
     that divides (of equals the last) over `fsdp`. What does not divide is whole on every device.
 
     Example:
-        >>> tuple(leaf_spec((3, 3, 64, 96), {"fsdp": 4, "towers": 2}))
-        (None, None, 'fsdp', 'towers')
-        >>> tuple(leaf_spec((96,), {"fsdp": 4, "towers": 1}))
+        >>> tuple(leaf_spec((3, 3, 64, 96), {"fsdp": 4, "model": 2}))
+        (None, None, 'fsdp', 'model')
+        >>> tuple(leaf_spec((96,), {"fsdp": 4, "model": 1}))
         (None,)
     """
     axes: list[str | None] = [None] * len(shape)
@@ -226,21 +226,21 @@ def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
             f"mesh.spatial: images of {height} rows do not divide into {bands} equal bands; set "
             f"input.size to a multiple of {bands}, e.g. {-(-height // bands) * bands}"
         )
-    towers = sizes[CHANNEL_AXIS]
-    if towers > 1:
+    parts = sizes[CHANNEL_AXIS]
+    if parts > 1:
         in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
         groups = group_counts(experiment.net, in_shape) - {1}
-        if not any(count % towers == 0 for count in groups):
+        if not any(count % parts == 0 for count in groups):
             has = f"groups of {', '.join(map(str, sorted(groups)))}" if groups else "none"
             lines.append(
-                f"mesh.towers: needs a network with convolutions whose groups divide by {towers}, "
-                f"as alexnet_2012 has; this one has {has}; leave towers out"
+                f"mesh.model: needs a network with convolutions whose groups divide by {parts}, "
+                f"as alexnet_2012 has; this one has {has}; leave model out"
             )
     return lines
 
 
 def _spread(experiment: Experiment, layout: Layout) -> Callable[..., Any]:
-    """The network's function on whole parameters (cut into towers alone) and images in bands."""
+    """The network's function on whole parameters (cut along the channels alone) and images in bands."""
     mesh, apply = layout.mesh, experiment.net.apply
     assert mesh is not None
     sizes = dict(mesh.shape) | {"fsdp": 1}

@@ -283,7 +283,7 @@ class _Fit:
         self.display.step(done.stop, self.total, {"loss": float(losses.mean())})
         metrics = [m for m in (self.books[i].metric for i in members) if m is not None]
         if done.evaluated and metrics:
-            name = self.experiment.config.stop.metric
+            name = self.experiment.config.early_stopping.metric
             self.display.note(f"validation at step {done.stop}:  {name} {spread_of(metrics)}")
 
     def _evaluate(self, numbers: Numbers, params, state, images, labels, weights):

@@ -99,7 +99,7 @@ def best_lines(results: Mapping[str, Any]) -> list[str]:
 
 def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
     info, records = run.info(), run.metrics()
-    metric = run.config().stop.metric
+    metric = run.config().early_stopping.metric
     validations = (r for r in records if r["kind"] == "validation")
     looked = [r for r in validations if math.isfinite(r[metric])]
     test = info.get("result", {}).get("test")

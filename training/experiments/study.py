@@ -163,7 +163,7 @@ def _go_on(
     with disk_watched(Run(study.path)):
         results = write_results(study)
         lines = spread_lines(results) if config.sweep is None else best_lines(results)
-        for line in [*as_table(results, config.stop.metric), *lines]:
+        for line in [*as_table(results, config.early_stopping.metric), *lines]:
             display.note(line)
         write_json(study.path / FILE, info | {"status": "finished"})
     if len(results["diverged"]) == len(results["members"]):
@@ -227,6 +227,6 @@ def write_results(study: Study) -> dict[str, Any]:
             figures.write(figure, study.path / "plots" / "curves.png")
         else:
             for key in keys_of(config.sweep):
-                figure = draw_sweep(results, key, config.stop.metric, title=title)
+                figure = draw_sweep(results, key, config.early_stopping.metric, title=title)
                 figures.write(figure, study.path / "plots" / f"{key}.png")
     return results

@@ -56,7 +56,8 @@ def program_of(config: Config) -> str:
     table = config.model_dump(exclude={"seed", "sweep"}, exclude_none=True)
     for key in TRACED:
         part, name = key.split(".")
-        table[part] = {k: "traced" if k == name else v for k, v in table[part].items()}
+        if key != "optimizer.momentum" or value_at(config, key):  # without it no velocity is kept
+            table[part] = {k: "traced" if k == name else v for k, v in table[part].items()}
     return repr(table)
 
 

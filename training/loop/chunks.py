@@ -70,7 +70,7 @@ def chunks(
     """
     batch_size, room = config.training.batch_size, most_steps(split, config)
     # Where a small update is to stop the run, every step is looked at.
-    most = room if config.stop.min_update is None else 1
+    most = room if config.early_stopping.min_update is None else 1
     position, size = start, len(range(batch_size)[rows])
     batches = read_batches(
         split, seed=config.seed, batch_size=batch_size, start=start, stop=total, rows=rows

@@ -148,7 +148,7 @@ class Books:
         record = result.as_record()
         self.run.log({"kind": "validation", "step": self.step, **record})
         self.display.note(f"validation at step {self.step}:  {describe(record)}")
-        self.metric = metric = float(getattr(result, self.experiment.config.stop.metric))
+        self.metric = metric = float(getattr(result, self.experiment.config.early_stopping.metric))
         progress, why = after_evaluation(rules, self.memory.progress, metric, self.step)
         reason = self.memory.reason or why
         self.memory = memory = self.memory._replace(progress=progress, reason=reason)
@@ -163,8 +163,8 @@ class Books:
 
 def stopping_rules(config: Config) -> Stopping:
     """When a config wants its run to stop before the end."""
-    keywords = config.stop.model_dump(exclude={"metric"})
-    return Stopping(**keywords, mode="min" if config.stop.metric == "loss" else "max")
+    keywords = config.early_stopping.model_dump(exclude={"metric"})
+    return Stopping(**keywords, mode="min" if config.early_stopping.metric == "loss" else "max")
 
 
 def _as_good(rules: Stopping, metric: float, best: float) -> bool:

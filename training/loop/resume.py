@@ -19,7 +19,7 @@ from ..config.schema import validate
 from ..experiment import Experiment
 from ..run import checkpoint
 from ..run.checkpoint import CheckpointError, DamagedError
-from ..run.directory import Run, RunError, circumstances, write_json
+from ..run.directory import Run, RunError, circumstances, old_config_named, write_json
 from ..run.metrics_log import rewind
 from ..run.provenance import comparable, condensed, deciding, differences, origin
 from .checkpointing import Memory
@@ -43,7 +43,8 @@ def complete(run: Run) -> None:
     if info.is_file() and not config.exists():
         known = run.info().get("origin", {}).get("config")
         if known is not None:
-            run.write_config(validate(known, str(info)))
+            with old_config_named(run):
+                run.write_config(validate(known, str(info)))
     elif config.is_file() and not info.exists() and run.checkpoints.is_dir():
         made = _newest_manifest(run).get("origin", {})
         write_json(info, {"status": "running", **circumstances(), "origin": made})

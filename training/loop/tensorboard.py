@@ -1,4 +1,4 @@
-"""``[records] tensorboard = true``: the metrics of a run for TensorBoard, too.
+"""``[logging] tensorboard = true``: the metrics of a run for TensorBoard, too.
 
 The event file follows ``metrics.jsonl``, line by line, so that the two never differ. A run that is
 resumed writes a new file of all that it has, in place of the old: no step is there twice.
@@ -27,16 +27,16 @@ def check_records(config: Config) -> None:
     Raises:
         ConfigError: tensorboardX is not installed.
     """
-    if config.records.tensorboard and find_spec("tensorboardX") is None:
+    if config.logging.tensorboard and find_spec("tensorboardX") is None:
         raise ConfigError(
-            "records.tensorboard: tensorboardX is not installed; pip install 'convax[tensorboard]'"
+            "logging.tensorboard: tensorboardX is not installed; pip install 'convax[tensorboard]'"
         )
 
 
 @contextmanager
 def followed(run: Run, config: Config, display: Display) -> Iterator[Display]:
     """A display that keeps the event file up with the run, where the config wants one."""
-    if not config.records.tensorboard:
+    if not config.logging.tensorboard:
         yield display
         return
     following = Following(run, display)

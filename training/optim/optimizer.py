@@ -1,4 +1,4 @@
-r"""Optimizers, written from their equations: SGD, momentum, Nesterov, Adam, AdamW.
+r"""Optimizers, written from their equations: SGD with and without momentum, Adam, AdamW.
 
 An optimizer is a pair of pure functions with optax's signature, so that ours and optax's are
 interchangeable, alone or inside `chain` and `optax.chain`:
@@ -96,63 +96,36 @@ def apply_updates(params: Tree, updates: Tree) -> Tree:
     return jax.tree.map(lambda p, u: p + jnp.asarray(u, jnp.result_type(p)), params, updates)
 
 
-def sgd(learning_rate: ScalarOrSchedule, *, weight_decay: float = 0.0) -> Optimizer:
-    r"""Gradient descent: batch, mini-batch or stochastic is a matter of what the gradient is of.
-
-    .. math:: w \leftarrow w - \eta_t\, (g + \lambda w)
-
-    Args:
-        learning_rate: :math:`\eta`, a number >= 0 or a schedule.
-        weight_decay: :math:`\lambda`; the gradient of :math:`\tfrac{\lambda}{2} \sum w^2`.
-
-    Returns:
-        An `Optimizer` with state `SgdState`.
-
-    Raises:
-        ValueError: a hyper-parameter is out of range; a gradient does not match its parameter;
-            `weight_decay` is not 0 and `update` got no `params`.
-        TypeError: a hyper-parameter is not a number; parameter or gradient has a wrong dtype.
-    """
-    check_numbers("sgd", learning_rate=learning_rate, weight_decay=weight_decay)
-
-    def init(params):
-        check_floating("sgd", params)
-        return SgdState(jnp.zeros((), jnp.int32))
-
-    def update(grads, state, params=None):
-        g = wide_gradient("sgd", grads, params, weight_decay)
-        g = _decayed(g, weight_decay, params)
-        updates = _descend(g, _value(learning_rate, state.count), grads)
-        return updates, SgdState(_increment(state.count))
-
-    return Optimizer(init, update)
-
-
-def momentum(
+def sgd(
     learning_rate: ScalarOrSchedule,
     *,
-    momentum: float = 0.9,
+    momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> Optimizer:
-    r"""Gradient descent with momentum, plain (Polyak) or Nesterov's.
+    r"""Gradient descent, without momentum, with Polyak's or with Nesterov's.
 
     .. math::
         g &\leftarrow g + \lambda w \\
         v &\leftarrow \mu v + g \\
         w &\leftarrow w - \eta_t\, v \qquad\text{or, with Nesterov,}\quad w - \eta_t\, (g + \mu v)
 
+    Batch, mini-batch or stochastic is a matter of what the gradient is of.
+
     Args:
         learning_rate: :math:`\eta`, a number >= 0 or a schedule.
-        momentum: :math:`\mu`, the part of the velocity that survives a step, in [0, 1).
+        momentum: :math:`\mu`, the part of the velocity that survives a step, in [0, 1). Where it
+            is 0 no velocity is kept.
         nesterov: take the gradient's step from where the velocity is about to lead.
         weight_decay: :math:`\lambda`; the gradient of :math:`\tfrac{\lambda}{2} \sum w^2`.
 
     Returns:
-        An `Optimizer` with state `MomentumState`.
+        An `Optimizer` with state `SgdState` or, with momentum, `MomentumState`.
 
     Raises:
-        ValueError, TypeError: as `sgd`.
+        ValueError: a hyper-parameter is out of range; a gradient does not match its parameter;
+            `weight_decay` is not 0 and `update` got no `params`.
+        TypeError: a hyper-parameter is not a number; parameter or gradient has a wrong dtype.
 
     Note:
         This is the form of PyTorch and `optax.sgd`: the learning rate stands outside the velocity,
@@ -165,21 +138,24 @@ def momentum(
         Polyak, 1964, doi:10.1016/0041-5553(64)90137-5. Nesterov, 1983.
         Sutskever, Martens, Dahl, Hinton, ICML 2013.
     """
-    check_numbers(
-        "momentum", learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay
-    )
+    check_numbers("sgd", learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    with_velocity = may_be_nonzero(momentum)
 
     def init(params):
-        check_floating("momentum", params)
-        return MomentumState(jnp.zeros((), jnp.int32), _moments(params))
+        check_floating("sgd", params)
+        count = jnp.zeros((), jnp.int32)
+        return MomentumState(count, _moments(params)) if with_velocity else SgdState(count)
 
     def update(grads, state, params=None):
-        g = wide_gradient("momentum", grads, params, weight_decay, state.velocity)
+        velocity = (state.velocity,) if with_velocity else ()
+        g = wide_gradient("sgd", grads, params, weight_decay, *velocity)
         g = _decayed(g, weight_decay, params)
+        rate, count = _value(learning_rate, state.count), _increment(state.count)
+        if not with_velocity:
+            return _descend(g, rate, grads), SgdState(count)
         v = _add(g, momentum, state.velocity)
         direction = _add(g, momentum, v) if nesterov else v
-        updates = _descend(direction, _value(learning_rate, state.count), grads)
-        return updates, MomentumState(_increment(state.count), v)
+        return _descend(direction, rate, grads), MomentumState(count, v)
 
     return Optimizer(init, update)
 
@@ -272,7 +248,6 @@ def adamw(
 # What a config may name; the keywords of its table are those of the function.
 OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "sgd": sgd,
-    "momentum": momentum,
     "adam": adam,
     "adamw": adamw,
 }

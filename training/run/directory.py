@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,7 +31,8 @@ import jax
 from ..common import atomic_io
 from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
-from ..config.schema import Config, ConfigError, load_config, to_toml
+from ..config.errors import ConfigError, OldConfigError
+from ..config.schema import Config, load_config, to_toml
 from ..data.preprocess import Preprocessing
 from .provenance import origin
 
@@ -65,8 +67,14 @@ class Run(NamedTuple):
         return self.path / "plots"
 
     def config(self) -> Config:
-        """The config it was started with."""
-        return load_config(self.path / "config.toml")
+        """Return the config it was started with.
+
+        Raises:
+            ConfigError: it cannot be read, or is wrong.
+            RunError: it is of an earlier version of convax.
+        """
+        with old_config_named(self):
+            return load_config(self.path / "config.toml")
 
     def info(self) -> dict[str, Any]:
         """What ``run.json`` says."""
@@ -208,6 +216,32 @@ def open_run(path: str | Path) -> Run:
             "it was"
         ) from None
     return run
+
+
+@contextmanager
+def old_config_named(run: Run, file: str = "run.json") -> Iterator[None]:
+    """Say, where a config in the block has old names, which convax wrote it.
+
+    Args:
+        run: a run directory, or that of a study.
+        file: where its circumstances stand.
+
+    Raises:
+        RunError: it has; with the version and the revision of the convax that wrote it.
+    """
+    try:
+        yield
+    except OldConfigError as error:
+        try:
+            about = run.read_json(file)
+        except RunError:
+            about = {}
+        release = (about.get("versions") or {}).get("convax", "unknown")
+        revision = about.get("git") or "unknown"
+        raise RunError(
+            f"{error}\n{run.path}: written by an earlier convax; resume it with that version: "
+            f"convax {release}, git revision {revision}"
+        ) from None
 
 
 def study_of(run: Path) -> Path | None:

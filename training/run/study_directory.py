@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..config.schema import Config, load_config
-from .directory import Run
+from .directory import Run, old_config_named
 
 FILE = "study.json"
 Keys = Mapping[str, Any]
@@ -27,8 +27,9 @@ class Study(NamedTuple):
         return self.info()["members"]
 
     def config(self) -> Config:
-        """The config it was started with."""
-        return load_config(self.path / "study.toml")
+        """Return the config it was started with; raises as `Run.config`."""
+        with old_config_named(Run(self.path), FILE):
+            return load_config(self.path / "study.toml")
 
     def info(self) -> dict[str, Any]:
         """What ``study.json`` says."""

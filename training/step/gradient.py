@@ -1,4 +1,4 @@
-"""The gradient of a batch: one pure function, which `training.accumulate` can stand around."""
+"""The gradient of a batch: one pure function, around which gradient accumulation can stand."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias

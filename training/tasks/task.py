@@ -30,8 +30,8 @@ class Task(NamedTuple):
 
     Attributes:
         name: as ``task`` in a config.
-        metric: the figure that a run is judged by unless ``stop.metric`` says otherwise; in
-            [0, 1], the more the better.
+        metric: the figure that a run is judged by unless ``early_stopping.metric`` says otherwise;
+            in [0, 1], the more the better.
         error: what ``1 - metric`` is called.
         sentence: says the metric, ``share``, of some ``images``.
         init: ``init(net, key, in_shape, classes) -> (params, state)``, with a check of the output.

@@ -28,7 +28,7 @@ cases = {
     "3-D": ((4, 8, 4, 4, 2), (3, 3, 3, 2, 4), SAME | dict(stride=2)),
 }
 meshes = {
-    (2, 2): (("data", "spatial"), ("towers", "spatial"), ("fsdp", "towers"), ("other", "spatial")),
+    (2, 2): (("data", "spatial"), ("model", "spatial"), ("fsdp", "model"), ("other", "spatial")),
     (4,): (("spatial",), ("data",)),
 }
 meshes = [jax.make_mesh(s, n, (AxisType.Auto,) * len(n)) for s, all in meshes.items() for n in all]

@@ -27,7 +27,7 @@ def put(root, stem, *, image=(4, 6), mask=(4, 6), value=1, suffix="", folder="ma
 
 
 def read(root, **changes):
-    options = {"images": "images", "masks": "masks", "values": "classes", "classes": ["a", "b"]}
+    options = {"images": "images", "masks": "masks", "mask_kind": "classes", "classes": ["a", "b"]}
     return load_masks(root, **(options | {"size": (4, 6)} | changes))
 
 
@@ -58,16 +58,16 @@ def test_an_archive_is_the_folder(tmp_path, ending, monkeypatch):
         np.testing.assert_array_equal(one, other)
     monkeypatch.chdir(tmp_path)  # where a config's path finds it without its ending
     options = {"classes": ["a", "b"], "size": (4, 6), "seed": 0, "test": 1}
-    found = load("masks", path="Photos", values="classes", **options)
+    found = load("masks", path="Photos", mask_kind="classes", **options)
     assert len(found.train.labels) == len(found.test.labels) == 1
 
 
 def test_instances_are_one_class_and_255_is_no_class(tmp_path):
     put(tmp_path, "x", value=7)
-    assert set(read(tmp_path, values="instances").train.labels.ravel()) == {0, 1}
+    assert set(read(tmp_path, mask_kind="instances").train.labels.ravel()) == {0, 1}
     put(tmp_path, "x", value=255)
     assert set(read(tmp_path).train.labels.ravel()) == {0, 255}
-    assert set(read(tmp_path, values="instances").train.labels.ravel()) == {0, 1}
+    assert set(read(tmp_path, mask_kind="instances").train.labels.ravel()) == {0, 1}
 
 
 def test_masks_keep_their_numbers_at_another_size(tmp_path):
@@ -131,7 +131,7 @@ def coloured_mask(root):
             "no pictures in a folder masks; data.images and",
         ),
         (
-            lambda root: None, {"values": "instances", "classes": ["a", "b", "c"]},
+            lambda root: None, {"mask_kind": "instances", "classes": ["a", "b", "c"]},
             "data.classes: masks of instances have two classes, the background and the object: got 3",
         ),
     ],
@@ -164,7 +164,9 @@ def test_penn_fudan(data_dir):
     archive = data_dir / "PennFudanPed.tar.gz"
     if not archive.exists():
         pytest.skip(f"no PennFudanPed.tar.gz in {data_dir}")
-    dataset = read(archive, images="PNGImages", masks="PedMasks", values="instances", size=(32, 32))
+    dataset = read(
+        archive, images="PNGImages", masks="PedMasks", mask_kind="instances", size=(32, 32)
+    )
     assert dataset.train.images.shape == (170, 32, 32, 3)
     assert set(dataset.train.labels.ravel()) == {0, 1}
     assert 0.1 < dataset.train.labels.mean() < 0.3

@@ -35,7 +35,7 @@ def write(path, rng, shape):
 
 def both(folder):
     read = {"size": [8, 6], "channels": 3}
-    return load_folder(folder, **read), load_folder(folder, **read, stream=True, workers=2)
+    return load_folder(folder, **read), load_folder(folder, **read, stream=True, num_workers=2)
 
 
 def test_it_is_an_array_in_all_but_memory(folder):
@@ -95,7 +95,7 @@ def test_a_damaged_picture_is_named_when_its_turn_comes(folder):
 
 
 def both_streamed(folder):
-    return load_folder(folder, size=[8, 6], channels=3, stream=True, workers=1).train
+    return load_folder(folder, size=[8, 6], channels=3, stream=True, num_workers=1).train
 
 
 def test_without_grain(folder, monkeypatch):
@@ -110,7 +110,7 @@ import os, signal, sys
 from convax.training.data import load_folder, read_batches
 if __name__ == "__main__":
     signal.signal(signal.SIGTERM, lambda *_: None)
-    split = load_folder(sys.argv[1], size=[8, 6], channels=3, stream=True, workers=2).train
+    split = load_folder(sys.argv[1], size=[8, 6], channels=3, stream=True, num_workers=2).train
     batches = read_batches(split, seed=0, batch_size=4, start=0, stop=1000)
     for _ in range(4):  # both workers are there
         next(batches)
@@ -143,7 +143,7 @@ def test_workers_outlive_a_signal_to_all_but_not_the_first_process(folder):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("workers=1", "workers decode where stream = true"),
+        ("num_workers=1", "num_workers decode where stream = true"),
         ("stream=true", r"stream = true needs the size of all pictures, e.g. size = \[224, 224\]"),
     ],
 )
@@ -167,7 +167,7 @@ def test_a_run_ends_with_the_same_bytes(folder, tmp_path):
     short = ["training.steps=6", "training.batch_size=3", 'training.evaluate_every="2 steps"']
     written = ", ".join(f"{key}={value!r}".replace("'", '"') for key, value in data.items())
     ends = []
-    for name, more in (("held", ""), ("streamed", ", stream=true, workers=2")):
+    for name, more in (("held", ""), ("streamed", ", stream=true, num_workers=2")):
         override = f"data={{{written}{more}}}"
         run = convax.train(load_config("lenet5-digits", [override, *short]), tmp_path / name)
         files = sorted(run.checkpoints.glob("step-00000006/*.safetensors"))

@@ -27,7 +27,7 @@ from convax.training.run import checkpoint
 
 CONFIG, FOLDER = sys.argv[1], Path(sys.argv[2])
 RECIPES = {
-    "accumulate": ["training.accumulate=2", "training.batch_size=16"],
+    "accumulate": ["training.grad_accum_steps=2", "training.batch_size=16"],
     "ema": ["ema={decay=0.9}"],
     "skip_nonfinite": ["training.skip_nonfinite=2"],
     "clip": ["optimizer.clip_norm=0.5"],
@@ -38,7 +38,7 @@ MESHES = {
     "one": {},
     "data": {"data": "all"},
     "fsdp": {"data": 2, "fsdp": 4},
-    "all three": {"data": -1, "towers": 2, "spatial": 2},
+    "all three": {"data": -1, "model": 2, "spatial": 2},
 }
 
 
@@ -145,8 +145,8 @@ def main():
         "rest": refusal({"data": "all", "spatial": 3}),
         "batch": refusal({"data": 8}, "training.batch_size=20"),
         "height": refusal({"spatial": 8}, "input.size=[12, 12]"),
-        "towers": refusal({"towers": 8}),
-        "no groups": refusal({"towers": 2}, 'model={name="mlp",hidden=[8],activation="relu"}'),
+        "model": refusal({"model": 8}),
+        "no groups": refusal({"model": 2}, 'model={name="mlp",hidden=[8],activation="relu"}'),
         "fits": refusal({"data": 4}),
     }
     print(json.dumps(found))

@@ -15,7 +15,7 @@ from tests.tiny import TINY, write_tiny
 SCRIPT = Path(__file__).with_name("on_eight_devices.py")
 ROOT = Path(__file__).parents[3]
 
-# A bit of everything: groups for towers, strides and windows over the border of bands, batch norm.
+# A bit of everything: groups for the model axis, strides and windows over the border of bands, batch norm.
 NETWORK = """
 [model]
 layers = [
@@ -36,7 +36,7 @@ layers = [
 # Adam makes whole steps of the rounding where a gradient is zero but for it.
 MOMENTUM = """
 [optimizer]
-name = "momentum"
+name = "sgd"
 learning_rate = 0.02
 momentum = 0.9
 nesterov = false
@@ -138,7 +138,7 @@ def test_fsdp_cuts_parameters_and_moments(found):
         ("rest", "mesh.data: 8 devices do not divide by the 3 of the other axes"),
         ("batch", "mesh.data: a batch of 20 does not divide into 8 equal parts; set "),
         ("height", "mesh.spatial: images of 12 rows do not divide into 8 equal bands; set "),
-        ("towers", "whose groups divide by 8, as alexnet_2012 has; this one has groups of 2; "),
+        ("model", "whose groups divide by 8, as alexnet_2012 has; this one has groups of 2; "),
         ("no groups", "whose groups divide by 2, as alexnet_2012 has; this one has none; leave"),
     ],
 )
@@ -166,7 +166,7 @@ def test_a_bad_table_is_one_line(tiny, override, message):
 
 def test_all_takes_what_is_left():
     sizes = axis_sizes(Mesh(fsdp=-1, spatial=2), 8)
-    assert sizes == {"data": 1, "fsdp": 4, "towers": 1, "spatial": 2}
+    assert sizes == {"data": 1, "fsdp": 4, "model": 1, "spatial": 2}
 
 
 def test_resume_takes_another_mesh_and_nothing_else(command, tiny, tmp_path):

@@ -31,7 +31,7 @@ SEEDS = (0, 5)
 RANDOM = """
 [augment]
 flip = true
-shift = 1
+translate = 1
 [model]
 layers = [
     { type = "conv", features = 4, window = 3, padding = "SAME" },
@@ -49,7 +49,7 @@ def with_momentum(tiny):
     """The tiny config without Adam, which makes steps of a gradient that is zero but for rounding."""
     text = tiny.read_text()
     adam = text[text.index('name = "adam"') : text.index("[schedule]")]
-    other = 'name = "momentum"\nlearning_rate = 0.05\nmomentum = 0.9\nnesterov = false\n'
+    other = 'name = "sgd"\nlearning_rate = 0.05\nmomentum = 0.9\nnesterov = false\n'
     return text.replace(adam, other + "weight_decay = 0.0\n")
 
 
@@ -414,7 +414,11 @@ def test_where_all_diverge_the_study_has_failed(tiny, tmp_path):
 
 @pytest.mark.slow
 def test_each_network_stops_on_its_own(tiny, tmp_path):
-    overrides = ["stop.target=0.9", "training.steps=80", "training.evaluate_every='4 steps'"]
+    overrides = [
+        "early_stopping.target=0.9",
+        "training.steps=80",
+        "training.evaluate_every='4 steps'",
+    ]
     study = train_study(load_config(tiny, overrides), tmp_path / "study", seeds=[0, 1, 2, 5])
     for name in study.members:
         result = study.run(name).info()["result"]

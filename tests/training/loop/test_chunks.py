@@ -172,7 +172,7 @@ def test_a_chunk_is_as_long_as_the_clock_says_when_it_is_gathered(tiny):
 
 
 def test_every_step_is_looked_at_where_a_small_update_stops_the_run(tiny):
-    config = load_config(tiny, ["stop.min_update=0.1"])
+    config = load_config(tiny, ["early_stopping.min_update=0.1"])
     split = Split(np.zeros((110, 6, 6, 1), np.uint8), np.zeros(110, np.int32))
     pace = Pace()
     pace.steps = 1000

@@ -189,9 +189,9 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(tiny, tmp_path
 @pytest.mark.parametrize(
     ("override", "reason"),
     [
-        ("stop.target=0.5", "target reached: .* is at least 0.5, at step 20"),
-        ("stop.patience=1", "no improvement in 1 evaluation"),
-        ("stop.min_update=0.5", "every update is below 0.5: the largest was"),
+        ("early_stopping.target=0.5", "target reached: .* is at least 0.5, at step 20"),
+        ("early_stopping.patience=1", "no improvement in 1 evaluation"),
+        ("early_stopping.min_update=0.5", "every update is below 0.5: the largest was"),
     ],
 )
 def test_stop_conditions(tiny, tmp_path, override, reason):
@@ -286,7 +286,7 @@ def test_a_smaller_log_every_changes_no_bit(whole, tiny, tmp_path):
 
 def test_a_small_update_stops_at_its_very_step(tiny, tmp_path, monkeypatch):
     """A step later the state would be another: with this condition, each is looked at."""
-    config = load_config(tiny, ["stop.min_update=0.009", "training.steps=400"])
+    config = load_config(tiny, ["early_stopping.min_update=0.009", "training.steps=400"])
     run = convax.train(config, tmp_path / "run")
     last = [r for r in run.metrics() if r["kind"] == "train"][-1]
     assert last["step"] == run.info()["result"]["step"]
@@ -335,7 +335,7 @@ def test_preparing_computes_and_writes_nothing(tiny, tmp_path):
 
 def test_the_best_checkpoint_is_by_the_metric_alone(tiny, tmp_path):
     """`min_delta` is for patience: a small gain still makes a better network."""
-    run = convax.train(load_config(tiny, ["stop.min_delta=0.9"]), tmp_path / "run")
+    run = convax.train(load_config(tiny, ["early_stopping.min_delta=0.9"]), tmp_path / "run")
     looked = [(r["accuracy"], r["step"]) for r in run.metrics() if r["kind"] == "validation"]
     assert max(looked)[1] > min(step for _, step in looked)  # the first was not the best
     assert (run.checkpoints / "best").read_text() == f"step-{max(looked)[1]:08d}\n"

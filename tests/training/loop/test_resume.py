@@ -237,7 +237,7 @@ def test_a_damaged_best_checkpoint(tiny, tmp_path):
     raw["schedule"] = {"name": "constant"}
     tiny.write_text(tomli_w.dumps(raw))
     config = load_config(
-        tiny, ["stop.metric=loss", "optimizer.learning_rate=1.0", "training.steps=140"]
+        tiny, ["early_stopping.metric=loss", "optimizer.learning_rate=1.0", "training.steps=140"]
     )
     with pytest.raises(InterruptedRun):
         convax.train(config, tmp_path / "run", display=Recorder(134))

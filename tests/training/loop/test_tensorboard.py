@@ -12,7 +12,7 @@ from convax.training.loop.loop import InterruptedRun
 from tests.training.loop.test_loop import Recorder
 
 pytest.importorskip("tensorboardX")
-ON = "records.tensorboard=true"
+ON = "logging.tensorboard=true"
 
 
 def scalars(run):

@@ -29,7 +29,7 @@ def test_a_short_type_stays():
 
 def test_values_are_clipped_before_the_norm(tiny):
     overrides = [
-        "optimizer={name='sgd', learning_rate=1.0, weight_decay=0.0, clip_value=3.0, clip_norm=1.0}",
+        "optimizer={name='sgd', learning_rate=1.0, momentum=0.0, nesterov=false, weight_decay=0.0, clip_value=3.0, clip_norm=1.0}",
         "schedule={name='constant'}",
     ]
     experiment = prepare(load_config(tiny, overrides))

@@ -109,7 +109,7 @@ def test_a_step_needs_less_memory(rng):
 
 def test_a_run_learns_the_same(tiny, tmp_path):
     whole = convax.train(load_config(tiny), tmp_path / "whole")
-    parts = convax.train(load_config(tiny, ["training.accumulate=4"]), tmp_path / "parts")
+    parts = convax.train(load_config(tiny, ["training.grad_accum_steps=4"]), tmp_path / "parts")
     losses = [[r["loss"] for r in run.metrics() if r["kind"] == "train"] for run in (whole, parts)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
@@ -139,17 +139,17 @@ def test_adam_takes_one_step_a_batch(rng):
     ("overrides", "message"),
     [
         (
-            ["training.accumulate=3"],
-            r"training.accumulate: accumulate = 3 should divide batch_size = 16",
+            ["training.grad_accum_steps=3"],
+            r"training.grad_accum_steps: accumulate = 3 should divide batch_size = 16",
         ),
-        (["training.accumulate=0"], r"training.accumulate: should be greater than 0"),
+        (["training.grad_accum_steps=0"], r"training.grad_accum_steps: should be greater than 0"),
         (
             [
-                "training.accumulate=2",
+                "training.grad_accum_steps=2",
                 'task="embedding"',
                 'loss={name="contrastive", margin=1.0}',
             ],
-            r"'contrastive' compares the images of a whole batch: training.accumulate would",
+            r"'contrastive' compares the images of a whole batch: training.grad_accum_steps would",
         ),
     ],
 )

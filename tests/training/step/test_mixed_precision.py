@@ -166,7 +166,7 @@ def test_endless_overflow_is_a_divergence(tiny, tmp_path):
 
 def test_a_step_that_is_left_out_is_no_small_update(tiny, tmp_path):
     overrides = [*HALF, "precision.loss_scale=1e9", "precision.growth_interval=2000"]
-    overrides += ["stop.min_update=1e-9", "training.steps=30", "training.log_every=10"]
+    overrides += ["early_stopping.min_update=1e-9", "training.steps=30", "training.log_every=10"]
     run = convax.train(load_config(tiny, overrides), tmp_path / "run")
     assert run.info()["result"]["stopped_early"] is None
     train = [r for r in run.metrics() if r["kind"] == "train"]

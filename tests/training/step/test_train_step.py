@@ -10,11 +10,11 @@ from tests.training.loop.test_loop import Recorder, final_bytes
 EVERYTHING = [
     "ema={decay=0.9, warmup=true}",
     "precision={compute='float16', loss_scale=65536.0, growth_interval=10}",
-    "training.accumulate=2",
+    "training.grad_accum_steps=2",
     "optimizer.clip_norm=5.0",
     "optimizer.clip_value=1.0",
     "augment={mixup={alpha=0.2}}",
-    "schedule={name='restarts', cycles=2, growth=1.0, end=0.1, warmup='5 steps'}",
+    "schedule={name='cosine_restarts', cycles=2, t_mult=1.0, end=0.1, warmup='5 steps'}",
     "training.evaluate_every=320 examples",
 ]
 

@@ -50,7 +50,7 @@ def test_a_run_learns(trained):
     result = trained.info()["result"]["test"]
     assert result["count"] == 53
     assert result["recall_at_1"] > 0.85 and result["auc"] > 0.85 and result["eer"] < 0.25
-    assert trained.config().stop.metric == "recall_at_1"
+    assert trained.config().early_stopping.metric == "recall_at_1"
     assert all("recall_at_1" in r for r in trained.metrics())
     plots = {p.name for p in trained.plots.iterdir()}
     assert {"curves.png", "roc.png", "projection.png", "kernels.png"} <= plots

@@ -34,7 +34,7 @@ source = "masks"
 path = "{path}"
 images = "images"
 masks = "masks"
-values = "classes"
+mask_kind = "classes"
 classes = ["ground", "thing"]
 size = [10, 12]
 channels = 1
@@ -45,7 +45,7 @@ size = [11, 12]
 fit = "pad"
 [augment]
 flip = true
-shift = 1
+translate = 1
 [model]
 name = "unet"
 features = [6, 8]
@@ -54,7 +54,7 @@ upsampling = "transposed"
 [loss]
 name = "cross_entropy_dice"
 label_smoothing = 0.0
-dice = 0.5
+dice_weight = 0.5
 [optimizer]
 name = "adam"
 learning_rate = 0.01
@@ -108,7 +108,7 @@ def test_a_run_learns(trained):
         *("count", "split", "checkpoint_step"),
     }
     assert result["mean_iou"] > 0.7 and result["pixel_accuracy"] > 0.85
-    assert trained.config().stop.metric == "mean_iou"
+    assert trained.config().early_stopping.metric == "mean_iou"
     kinds = {r["kind"]: r for r in trained.metrics()}
     assert {"mean_iou", "pixel_accuracy"} <= kinds["train"].keys()
     validation = [
@@ -219,7 +219,7 @@ def test_a_network_that_does_not_fit(scenes, tmp_path):
 
 LOGITS = jnp.log(jnp.array([[[[3.0, 1.0], [1.0, 3.0]], [[1.0, 3.0], [1.0, 1.0]]]]))  # (1, 2, 2, 2)
 TARGETS = jnp.array([[[0, 1], [0, IGNORED]]], jnp.uint8)
-PARTS = {"smoothing": 0.0, "dice": 0.0}
+PARTS = {"smoothing": 0.0, "dice_weight": 0.0}
 
 
 def test_the_loss_by_hand():
@@ -227,9 +227,9 @@ def test_the_loss_by_hand():
     np.testing.assert_allclose(task.batch_loss(LOGITS, TARGETS, **PARTS), expected, rtol=1e-6)
     # Class 0 has p 0.75, 0.25, 0.25 and t 1, 0, 1; class 1 has the complements; s = 1.
     dice = 1 - np.mean([(2 * 1 + 1) / (1.25 + 2 + 1), (2 * 0.75 + 1) / (1.75 + 1 + 1)])
-    found = task.batch_loss(LOGITS, TARGETS, smoothing=0.0, dice=0.5)
+    found = task.batch_loss(LOGITS, TARGETS, smoothing=0.0, dice_weight=0.5)
     np.testing.assert_allclose(found, expected + 0.5 * dice, rtol=1e-6)
-    grads = jax.grad(lambda x: task.batch_loss(x, TARGETS, smoothing=0.0, dice=0.5))(LOGITS)
+    grads = jax.grad(lambda x: task.batch_loss(x, TARGETS, smoothing=0.0, dice_weight=0.5))(LOGITS)
     assert not grads[0, 1, 1].any() and grads[0, 0].any()
     nothing = jnp.full((1, 2, 2), IGNORED, jnp.uint8)
     assert task.batch_loss(LOGITS, nothing, **PARTS) == 0
@@ -241,12 +241,12 @@ def test_the_confusion_matrix_by_hand():
     sums = task.totals(LOGITS, TARGETS, counted, **PARTS)
     np.testing.assert_array_equal(sums["confusion"], [[1, 1], [0, 1]])
     totals = {k: np.asarray(v) for k, v in sums.items()}
-    figures = task.figures(totals, None, None, dice=0.0)
+    figures = task.figures(totals, None, None, dice_weight=0.0)
     assert figures["mean_iou"] == 0.5 and figures["foreground_iou"] == 0.5
     assert figures["pixel_accuracy"] == pytest.approx(2 / 3)
     measured = task.measures(LOGITS, TARGETS)
     assert measured["mean_iou"] == 0.5
-    padding = task.totals(LOGITS, TARGETS, ~counted, smoothing=0.0, dice=1.0)
+    padding = task.totals(LOGITS, TARGETS, ~counted, smoothing=0.0, dice_weight=1.0)
     assert all(not np.any(value) for value in padding.values())
 
 
@@ -255,7 +255,7 @@ def test_a_class_that_is_nowhere_counts_not_as_wrong():
         ious(np.array([[4, 0, 0], [1, 3, 0], [0, 0, 0]])), [0.8, 0.75, np.nan]
     )
     totals = {"confusion": np.diag([3, 0, 5]), "loss": np.float64(4.0), "count": np.int64(1)}
-    figures = task.figures(totals, None, None, dice=0.0)
+    figures = task.figures(totals, None, None, dice_weight=0.0)
     assert figures == {"loss": 0.5, "mean_iou": 1.0, "pixel_accuracy": 1.0}
 
 

@@ -17,8 +17,8 @@ from .crop import crop
 from .cutout import cutout
 from .flip import alternating, flip
 from .mixup import mix, mixed_targets
-from .randaugment import policy
-from .translate import shift
+from .randaugment import randaugment
+from .translate import translate
 
 Augmentation: TypeAlias = Callable[..., tuple[Array, Array]]
 
@@ -71,7 +71,7 @@ def augment(
         x, of the same shape and dtype; and the targets, which are probabilities ``(N, K)`` if
         labels were mixed.
     """
-    for_flip, for_shift = jax.random.split(key)
+    for_flip, for_translate = jax.random.split(key)
     for_crop, for_affine, for_policy, for_color, for_cutout, for_mix = (
         jax.random.fold_in(key, i) for i in range(2, 8)
     )
@@ -80,8 +80,10 @@ def augment(
         coin = jax.random.bernoulli(for_flip, shape=(len(x),))
         coin = alternating(images, step, examples) if spec.flip == "alternating" else coin
         x, masks = flip(x, masks, coin)
-    if spec.shift:
-        x, masks = shift(for_shift, x, masks, furthest=spec.shift, edge=spec.edge)
+    if spec.translate:
+        x, masks = translate(
+            for_translate, x, masks, furthest=spec.translate, padding_mode=spec.padding_mode
+        )
     if spec.crop:
         x, masks = crop(for_crop, x, masks, **dict(spec.crop))
     if spec.affine:
@@ -93,7 +95,7 @@ def augment(
         )
         unit = jnp.clip(x.astype(jnp.float32) * std + mean, 0, 1)
         if spec.policy:
-            unit, masks = policy(for_policy, unit, masks, mean, **dict(spec.policy))
+            unit, masks = randaugment(for_policy, unit, masks, mean, **dict(spec.policy))
         if spec.color:
             unit = color(for_color, unit, **dict(spec.color))
         x = ((unit - mean) / std).astype(x.dtype)

@@ -18,24 +18,24 @@ from .color import brightened, contrasted, saturated
 Change: TypeAlias = Callable[[Array, Array], Array]
 
 
-def policy(
+def randaugment(
     key: Array,
     x: Array,
     masks: Array | None,
     fill: Array,
     *,
-    count: int,
+    num_ops: int,
     magnitude: int | Literal["random"],
     operations: Sequence[str],
 ) -> tuple[Array, Array | None]:
-    """`count` operations, one after the other, each drawn uniformly from a list, for each image.
+    """`num_ops` operations, one after the other, each drawn uniformly from a list, for each image.
 
     Args:
         key: a PRNG key.
         x: ``(N, H, W, C)`` in [0, 1].
         masks: ``(N, H, W)``, or None; they go with what moves.
         fill: ``(1, 1, 1, C)``, what comes in from outside.
-        count: how many operations.
+        num_ops: how many operations.
         magnitude: how strong, of 30; "random": drawn uniformly from 0 to 30 for each image and
             operation.
         operations: the list; with "random" and one operation of it this is TrivialAugment.
@@ -49,7 +49,7 @@ def policy(
         Cubuk et al., arXiv:1909.13719; Müller & Hutter, arXiv:2103.10158, in the former's space.
     """
     N = len(x)
-    for key_of_one in jax.random.split(key, count):
+    for key_of_one in jax.random.split(key, num_ops):
         for_choice, for_sign, for_magnitude = jax.random.split(key_of_one, 3)
         chosen = jax.random.randint(for_choice, (N,), 0, len(operations))
         strength = jnp.full(N, 0 if magnitude == "random" else magnitude)

@@ -9,13 +9,13 @@ from jax import Array
 from .. import IGNORED
 
 
-def shift(
+def translate(
     key: Array,
     x: Array,
     masks: Array | None,
     *,
     furthest: int,
-    edge: Literal["zero", "reflect"] = "zero",
+    padding_mode: Literal["zero", "reflect"] = "zero",
 ) -> tuple[Array, Array | None]:
     """Each image at another place, up to `furthest` pixels along each axis, uniformly.
 
@@ -24,23 +24,25 @@ def shift(
         x: ``(N, H, W, C)``.
         masks: ``(N, H, W)``, or None.
         furthest: in pixels.
-        edge: what comes in: "zero", which masks ignore, or the image's own "reflect"-ion without
-            its edge, and the mask's.
+        padding_mode: what comes in: "zero", which masks ignore, or the image's own "reflect"-ion
+            without its edge, and the mask's.
 
     References:
         He et al., arXiv:1512.03385, section 4.2, for CIFAR-10: 4 pixels and zeros.
     """
     offsets = jax.random.randint(key, (len(x), 2), 0, 2 * furthest + 1)
-    x = _shifted(x, offsets, furthest, edge, 0)
+    x = _translated(x, offsets, furthest, padding_mode, 0)
     if masks is not None:
-        masks = _shifted(masks, offsets, furthest, edge, IGNORED)
+        masks = _translated(masks, offsets, furthest, padding_mode, IGNORED)
     return x, masks
 
 
-def _shifted(images: Array, offsets: Array, furthest: int, edge: str, fill: int) -> Array:
+def _translated(
+    images: Array, offsets: Array, furthest: int, padding_mode: str, fill: int
+) -> Array:
     """Windows of the padded images, each at its own offset."""
     padding = [(furthest, furthest) if axis in (1, 2) else (0, 0) for axis in range(images.ndim)]
-    if edge == "reflect":
+    if padding_mode == "reflect":
         padded = jnp.pad(images, padding, mode="reflect")
     else:
         padded = jnp.pad(images, padding, constant_values=fill)

@@ -85,7 +85,7 @@ def schedule_of(
     Args:
         builders: by name.
         table: ``name``, the builder's keywords, and ``warmup`` where it has none of its own; or
-            ``name = "join"`` and ``parts``, a list of such tables with ``until`` and ``scale``.
+            ``name = "sequence"`` and ``parts``, a list of such tables with ``until`` and ``scale``.
         peak: the learning rate.
         clock: of the run, or of the part of it.
 
@@ -94,7 +94,7 @@ def schedule_of(
     """
     total = clock.total or 1
     keywords = {key: value for key, value in table.items() if key != "name"}
-    if table["name"] == "join":
+    if table["name"] == "sequence":
         return _join(builders, keywords["parts"], peak, clock)
     build = builders[table["name"]]
     parts, rise = parts_of(build), 0
@@ -112,7 +112,7 @@ def _join(builders, tables, peak, clock):
     ends = [round(as_part(table["until"], clock) * total) for table in tables[:-1]] + [total]
     lengths = [b - a for a, b in pairwise([0, *ends])]
     places = [table["until"] for table in tables[:-1]]
-    check("join", "until", places, min(lengths) >= 1, f"rising places among {total} updates")
+    check("sequence", "until", places, min(lengths) >= 1, f"rising places among {total} updates")
     schedules = []
     for table, length in zip(tables, lengths, strict=True):
         own = {key: value for key, value in table.items() if key not in ("until", "scale")}

@@ -7,7 +7,7 @@ is where the curve arrives, one update after the last. As durations are fraction
 its meaning when the batch size or the number of epochs changes.
 
     schedule = SCHEDULES["cosine"](0.1, 1000, warmup=0.05)
-    optimizer = momentum(schedule)
+    optimizer = sgd(schedule, momentum=0.9)
 
 optax is imported by the builders that need it, so that naming a schedule costs nothing. A warm-up
 in front of any of them, and several one after the other: `training.optim.schedules.join`.
@@ -28,7 +28,7 @@ from .common import (
     under_any_promotion,
     with_rise,
 )
-from .shapes import linear_onecycle, piecewise, polynomial, restarts
+from .shapes import cosine_restarts, linear_onecycle, piecewise, polynomial
 
 
 def constant(peak: float, steps: int) -> Schedule:
@@ -122,8 +122,8 @@ def onecycle(
     steps: int,
     *,
     warmup: Part = 0.3,
-    initial_div: float = 25.0,
-    final_div: float = 1e4,
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
 ) -> Schedule:
     r"""Half a cosine up to `peak`, then half a cosine down to almost nothing.
 
@@ -136,8 +136,9 @@ def onecycle(
         steps: :math:`T`, updates in the run.
         warmup: :math:`p`, the part of the run spent rising, in [0, 1); :math:`W` is the nearest
             whole number of updates that leaves one to fall.
-        initial_div: :math:`d \ge 1`; the first learning rate is ``peak / initial_div``.
-        final_div: :math:`d' \ge 1`; the last one is ``peak / (initial_div * final_div)``.
+        div_factor: :math:`d \ge 1`; the first learning rate is ``peak / div_factor``.
+        final_div_factor: :math:`d' \ge 1`; the last one is
+            ``peak / (div_factor * final_div_factor)``.
 
     Returns:
         The schedule.
@@ -158,19 +159,19 @@ def onecycle(
     """
     check_run("onecycle", peak, steps)
     check_warmup("onecycle", warmup)
-    check_divisors("onecycle", initial_div=initial_div, final_div=final_div)
+    check_divisors("onecycle", div_factor=div_factor, final_div_factor=final_div_factor)
     import optax
 
-    factors = {rise_of(warmup, steps): initial_div, steps: 1 / (initial_div * final_div)}
+    factors = {rise_of(warmup, steps): div_factor, steps: 1 / (div_factor * final_div_factor)}
     return under_any_promotion(
-        optax.piecewise_interpolate_schedule("cosine", peak / initial_div, factors)
+        optax.piecewise_interpolate_schedule("cosine", peak / div_factor, factors)
     )
 
 
 def exponential(
-    peak: float, steps: int, *, rate: float = 0.1, every: Part = 0.3, staircase: bool = False
+    peak: float, steps: int, *, rate: float = 0.1, decay_steps: Part = 0.3, staircase: bool = False
 ) -> Schedule:
-    r"""Multiply by `rate` once in every `every` of the run, smoothly or at once.
+    r"""Multiply by `rate` once in every `decay_steps` of the run, smoothly or at once.
 
     .. math:: \eta_t = \eta\, r^{\,t / K}, \qquad \text{with staircase}\quad
         \eta\, r^{\lfloor t / K \rfloor}
@@ -179,8 +180,8 @@ def exponential(
         peak: :math:`\eta`, the learning rate of the first update.
         steps: updates in the run.
         rate: :math:`r`, the factor, > 0; above 1 the learning rate grows.
-        every: the part of the run that one factor takes, in (0, 1]; :math:`K` is the nearest whole
-            number of updates, at least 1.
+        decay_steps: how long one factor takes, as a part of the run in (0, 1]; :math:`K` is the
+            nearest whole number of updates, at least 1.
         staircase: drop at the end of each part instead of all along it.
 
     Returns:
@@ -195,25 +196,26 @@ def exponential(
     """
     check_run("exponential", peak, steps)
     check("exponential", "rate", rate, 0 < rate < math.inf, "a factor > 0")
-    check("exponential", "every", every, 0 < every <= 1, "a fraction of the run in (0, 1]")
+    within = 0 < decay_steps <= 1
+    check("exponential", "decay_steps", decay_steps, within, "a fraction of the run in (0, 1]")
     import optax
 
-    period = max(1, round(every * steps))
+    period = max(1, round(decay_steps * steps))
     return under_any_promotion(optax.exponential_decay(peak, period, rate, staircase=staircase))
 
 
 def step(
-    peak: float, steps: int, *, at: Sequence[Part] = (0.5, 0.75), factor: float = 0.1
+    peak: float, steps: int, *, milestones: Sequence[Part] = (0.5, 0.75), gamma: float = 0.1
 ) -> Schedule:
-    r"""Multiply by `factor` at each of the places `at`.
+    r"""Multiply by `gamma` at each of the `milestones`.
 
-    .. math:: \eta_t = \eta\, f^{\,\#\{a \,:\, t \ge \operatorname{round}(aT)\}}
+    .. math:: \eta_t = \eta\, \gamma^{\,\#\{a \,:\, t \ge \operatorname{round}(aT)\}}
 
     Args:
         peak: :math:`\eta`, the learning rate of the first update.
         steps: :math:`T`, updates in the run.
-        at: places :math:`a`, fractions of the run in [0, 1], in any order.
-        factor: :math:`f`, the factor, >= 0.
+        milestones: places :math:`a`, fractions of the run in [0, 1], in any order.
+        gamma: :math:`\gamma`, the factor, >= 0.
 
     Returns:
         The schedule.
@@ -222,23 +224,23 @@ def step(
         ValueError: an argument is out of range.
 
     Example:
-        >>> schedule = step(1.0, 100, at=[0.5], factor=0.25)
+        >>> schedule = step(1.0, 100, milestones=[0.5], gamma=0.25)
         >>> [float(schedule(count)) for count in (0, 49, 50, 99)]
         [1.0, 1.0, 0.25, 0.25]
 
     Note:
-        PyTorch's `MultiStepLR(milestones=[round(a * steps) for a in at], gamma=factor)`.
+        PyTorch's `MultiStepLR(milestones=[round(a * steps) for a in milestones], gamma=gamma)`.
     """
     check_run("step", peak, steps)
-    within = all(0 <= place <= 1 for place in at)
-    check("step", "at", list(at), within, "fractions of the run in [0, 1]")
-    check("step", "factor", factor, 0 <= factor < math.inf, "a factor >= 0")
+    within = all(0 <= place <= 1 for place in milestones)
+    check("step", "milestones", list(milestones), within, "fractions of the run in [0, 1]")
+    check("step", "gamma", gamma, 0 <= gamma < math.inf, "a factor >= 0")
     import optax
 
     # In a short run two places may round to the same update; both factors count.
-    drops = Counter(round(place * steps) for place in at)
+    drops = Counter(round(place * steps) for place in milestones)
     return under_any_promotion(
-        optax.piecewise_constant_schedule(peak, {t: factor**n for t, n in drops.items()})
+        optax.piecewise_constant_schedule(peak, {t: gamma**n for t, n in drops.items()})
     )
 
 
@@ -251,7 +253,7 @@ SCHEDULES: dict[str, Callable[..., Schedule]] = {
     "exponential": exponential,
     "step": step,
     "polynomial": polynomial,
-    "restarts": restarts,
+    "cosine_restarts": cosine_restarts,
     "linear_onecycle": linear_onecycle,
     "piecewise": piecewise,
 }

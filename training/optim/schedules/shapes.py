@@ -50,13 +50,13 @@ def polynomial(peak: float, steps: int, *, power: float = 2.0, end: float = 0.0)
     return under_any_promotion(schedule)
 
 
-def restarts(
-    peak: float, steps: int, *, cycles: int = 3, growth: float = 2.0, end: float = 0.0
+def cosine_restarts(
+    peak: float, steps: int, *, cycles: int = 3, t_mult: float = 2.0, end: float = 0.0
 ) -> Schedule:
-    r"""Half a cosine from `peak` to ``end * peak``, `cycles` times, each `growth` times as long.
+    r"""Half a cosine from `peak` to ``end * peak``, `cycles` times, each `t_mult` times as long.
 
     .. math:: \eta_t = \eta \left(e + (1 - e)\, \tfrac12 \bigl(1 + \cos \pi \tfrac{t - t_i}{T_i}
-        \bigr)\right), \qquad T_i \approx T \frac{g^i}{1 + g + \dots + g^{n-1}}
+        \bigr)\right), \qquad T_i \approx T \frac{m^i}{1 + m + \dots + m^{n-1}}
 
     where :math:`t_i` is the beginning of the cycle that t is in. The last one ends with the run.
 
@@ -64,7 +64,7 @@ def restarts(
         peak: :math:`\eta`, the learning rate at each beginning.
         steps: :math:`T`, updates in the run.
         cycles: n, at least 1.
-        growth: g, at least 1: how many times as long each cycle is as the one before.
+        t_mult: m, at least 1: how many times as long each cycle is as the one before.
         end: :math:`e`, the fraction of `peak` at the end of each, in [0, 1].
 
     Returns:
@@ -74,23 +74,29 @@ def restarts(
         ValueError: an argument is out of range; a cycle would have no update.
 
     Note:
-        `optax.sgdr_schedule` without warm-ups; PyTorch's `CosineAnnealingWarmRestarts` with T_mult
-        = growth and such a T_0 that the run ends with a cycle.
+        `optax.sgdr_schedule` without warm-ups; PyTorch's `CosineAnnealingWarmRestarts` with the
+        same T_mult and such a T_0 that the run ends with a cycle.
 
     References:
         Loshchilov & Hutter, ICLR 2017, arXiv:1608.03983.
     """
-    check_run("restarts", peak, steps)
+    check_run("cosine_restarts", peak, steps)
     whole = isinstance(cycles, int) and cycles >= 1
-    check("restarts", "cycles", cycles, whole, "a whole number >= 1")
-    check("restarts", "growth", growth, 1 <= growth < math.inf, "a number >= 1")
-    check("restarts", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
+    check("cosine_restarts", "cycles", cycles, whole, "a whole number >= 1")
+    check("cosine_restarts", "t_mult", t_mult, 1 <= t_mult < math.inf, "a number >= 1")
+    check("cosine_restarts", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
     import optax
 
-    sums = [sum(growth**j for j in range(i)) for i in range(cycles + 1)]
+    sums = [sum(t_mult**j for j in range(i)) for i in range(cycles + 1)]
     starts = [round(steps * s / sums[-1]) for s in sums]
     lengths = [b - a for a, b in pairwise(starts)]
-    check("restarts", "cycles", cycles, min(lengths) >= 1, f"as many as {steps} updates have room")
+    check(
+        "cosine_restarts",
+        "cycles",
+        cycles,
+        min(lengths) >= 1,
+        f"as many as {steps} updates have room",
+    )
     each = [optax.cosine_decay_schedule(peak, length, alpha=end) for length in lengths]
     return under_any_promotion(optax.join_schedules(each, starts[1:-1]))
 
@@ -100,9 +106,9 @@ def linear_onecycle(
     steps: int,
     *,
     warmup: Part = 0.3,
-    back: Part = 0.85,
-    initial_div: float = 25.0,
-    final_div: float = 1e4,
+    pct_final: Part = 0.85,
+    div_factor: float = 25.0,
+    final_div_factor: float = 1e4,
 ) -> Schedule:
     r"""A straight line up to `peak`, one back down, and one on to almost nothing.
 
@@ -114,9 +120,10 @@ def linear_onecycle(
         peak: :math:`\eta`, the highest learning rate.
         steps: :math:`T`, updates in the run.
         warmup: the part of the run spent rising, in [0, 1).
-        back: where the learning rate is back at its first value, in (`warmup`, 1].
-        initial_div: :math:`d \ge 1`; the first learning rate is ``peak / initial_div``.
-        final_div: :math:`d' \ge 1`; the last one is ``peak / (initial_div * final_div)``.
+        pct_final: where the learning rate is back at its first value, in (`warmup`, 1].
+        div_factor: :math:`d \ge 1`; the first learning rate is ``peak / div_factor``.
+        final_div_factor: :math:`d' \ge 1`; the last one is
+            ``peak / (div_factor * final_div_factor)``.
 
     Returns:
         The schedule.
@@ -125,7 +132,7 @@ def linear_onecycle(
         ValueError: an argument is out of range.
 
     Note:
-        `optax.linear_onecycle_schedule`, whose `pct_final` is `back` and which rounds down.
+        `optax.linear_onecycle_schedule`, which rounds down.
 
     References:
         Smith & Topin, 2017, arXiv:1708.07120.
@@ -133,10 +140,11 @@ def linear_onecycle(
     name = "linear_onecycle"
     check_run(name, peak, steps)
     check_warmup(name, warmup)
-    check(name, "back", back, warmup < back <= 1, "a fraction of the run above warmup, at most 1")
-    check_divisors(name, initial_div=initial_div, final_div=final_div)
-    low, least = 1 / initial_div, 1 / (initial_div * final_div)
-    at = [0, rise_of(warmup, steps), round(back * steps), steps]
+    within = warmup < pct_final <= 1
+    check(name, "pct_final", pct_final, within, "a fraction of the run above warmup, at most 1")
+    check_divisors(name, div_factor=div_factor, final_div_factor=final_div_factor)
+    low, least = 1 / div_factor, 1 / (div_factor * final_div_factor)
+    at = [0, rise_of(warmup, steps), round(pct_final * steps), steps]
     return _through(peak, at, [low, 1.0, low, least])
 
 

@@ -28,7 +28,7 @@ def segmentation(config: Config) -> Task:
     """
     spec: Any = config.loss  # one that fits: the config has seen to it
     smoothing = spec.label_smoothing
-    dice = spec.dice if isinstance(spec, CrossEntropyDice) else 0.0
+    dice_weight = spec.dice_weight if isinstance(spec, CrossEntropyDice) else 0.0
     return Task(
         name="segmentation",
         metric="mean_iou",
@@ -36,11 +36,11 @@ def segmentation(config: Config) -> Task:
         sentence="mean IoU {share:.2%} on {images}",
         init=init_segmenter,
         targets=preprocess_masks,
-        loss=partial(batch_loss, smoothing=smoothing, dice=dice),
+        loss=partial(batch_loss, smoothing=smoothing, dice_weight=dice_weight),
         measures=measures,
-        totals=partial(totals, smoothing=smoothing, dice=dice),
+        totals=partial(totals, smoothing=smoothing, dice_weight=dice_weight),
         keep=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
-        figures=partial(figures, dice=dice),
+        figures=partial(figures, dice_weight=dice_weight),
         answer=answer,
         draw=draw,
         predict=predict,
@@ -48,19 +48,19 @@ def segmentation(config: Config) -> Task:
     )
 
 
-def batch_loss(logits: Array, targets: Array, *, smoothing: float, dice: float) -> Array:
-    """The mean cross-entropy of the pixels that count, plus `dice` times their Dice loss.
+def batch_loss(logits: Array, targets: Array, *, smoothing: float, dice_weight: float) -> Array:
+    """The mean cross-entropy of the pixels that count, plus `dice_weight` times their Dice loss.
 
     Args:
         logits: ``(N, H, W, K)``.
         targets: ``(N, H, W)``, classes, or `IGNORED`.
         smoothing: of the labels, for the cross-entropy.
-        dice: the weight of `ops.dice` of the softmax, a mean over examples and classes.
+        dice_weight: the weight of `ops.dice` of the softmax, a mean over examples and classes.
     """
     counts = targets != IGNORED
     pixels = jnp.maximum(counts.sum(dtype=jnp.int32), 1).astype(jnp.float32)
     loss = _cross_entropies(logits, targets, counts, smoothing).sum() / pixels
-    return loss + dice * _dices(logits, targets, counts).mean() if dice else loss
+    return loss + dice_weight * _dices(logits, targets, counts).mean() if dice_weight else loss
 
 
 def measures(logits: Array, targets: Array) -> dict[str, Array]:
@@ -76,7 +76,7 @@ def measures(logits: Array, targets: Array) -> dict[str, Array]:
 
 
 def totals(
-    logits: Array, targets: Array, counted: Array, *, smoothing: float, dice: float
+    logits: Array, targets: Array, counted: Array, *, smoothing: float, dice_weight: float
 ) -> dict[str, Array]:
     """The sums over the examples that are counted; see `training.tasks.task`."""
     counts = (targets != IGNORED) & counted[:, None, None]
@@ -85,22 +85,22 @@ def totals(
         "confusion": confusion(logits, targets, counts),
         "count": counted.sum(dtype=jnp.int32),
     }
-    if dice:
+    if dice_weight:
         each = _dices(logits, targets, counts).mean(axis=-1)
         sums["dice"] = jnp.where(counted, each, 0).sum()
     return sums
 
 
 def figures(
-    totals: Numbers, kept: np.ndarray, labels: np.ndarray, *, dice: float
+    totals: Numbers, kept: np.ndarray, labels: np.ndarray, *, dice_weight: float
 ) -> dict[str, float]:
     """Loss, mean IoU, foreground IoU (of two classes) and pixel accuracy of a split."""
     del kept, labels
     counts = totals["confusion"]
     pixels = max(int(counts.sum()), 1)
     loss = float(totals["loss"]) / pixels
-    if dice:
-        loss += dice * float(totals["dice"]) / int(totals["count"])
+    if dice_weight:
+        loss += dice_weight * float(totals["dice"]) / int(totals["count"])
     iou = ious(counts)
     there = iou[~np.isnan(iou)]
     found = {"loss": loss, "mean_iou": float(there.mean()) if there.size else 0.0}

@@ -19,7 +19,7 @@ from convax.training.data.augment.color import (
     hue_turned,
     saturated,
 )
-from convax.training.data.augment.randaugment import one_each, policy
+from convax.training.data.augment.randaugment import one_each, randaugment
 
 KEY = jax.random.key(0)
 N = 6
@@ -118,7 +118,7 @@ def test_the_four_in_their_order_with_factors_of_their_ranges(x):
     assert grey(bright) is bright
 
 
-def test_every_operation_of_a_policy_by_itself(x):
+def test_every_operation_of_randaugment_by_itself(x):
     """Its own at full magnitude, either sign; others keep their pixels, to the bit."""
     m = jnp.array([1.0, -1.0] * 3)
     chosen = jnp.array([0, 0, 1, 1, 0, 1])
@@ -149,10 +149,10 @@ def test_every_operation_of_a_policy_by_itself(x):
     assert (np.asarray(right[1, :, :10]) != np.asarray(MEAN[0])).any()
 
 
-def test_a_policy_is_a_function_of_its_key(x):
+def test_randaugment_is_a_function_of_its_key(x):
     masks = jnp.zeros(x.shape[:3], jnp.uint8)
-    go = lambda key: policy(  # noqa: E731
-        key, x, masks, MEAN, count=2, magnitude="random", operations=OPERATIONS
+    go = lambda key: randaugment(  # noqa: E731
+        key, x, masks, MEAN, num_ops=2, magnitude="random", operations=OPERATIONS
     )
     changed, moved = jax.jit(go)(KEY)
     assert changed.shape == x.shape and moved.dtype == jnp.uint8
@@ -164,33 +164,41 @@ def test_a_policy_is_a_function_of_its_key(x):
     assert (np.asarray(both[1]) != np.asarray(changed)).any()
 
 
-def test_a_policy_draws_every_operation_and_magnitude_alike():
+def test_randaugment_draws_every_operation_and_magnitude_alike():
     """Told apart by what a dot becomes: brighter, darker, or as it was."""
     x = jnp.full((3000, 3, 3, 1), 0.5)
     fill = jnp.full((1, 1, 1, 1), 0.5)
-    changed, _ = policy(
-        KEY, x, None, fill, count=1, magnitude=10, operations=["identity", "brightness", "solarize"]
+    changed, _ = randaugment(
+        KEY,
+        x,
+        None,
+        fill,
+        num_ops=1,
+        magnitude=10,
+        operations=["identity", "brightness", "solarize"],
     )
     values = np.round(np.asarray(changed)[:, 0, 0, 0], 4)
     seen = {value: (values == value).mean() for value in np.unique(values)}
     assert seen.keys() == {np.float32(0.35), np.float32(0.5), np.float32(0.65)}
     assert abs(seen[np.float32(0.35)] - 1 / 6) < 0.03 and abs(seen[np.float32(0.65)] - 1 / 6) < 0.03
-    random, _ = policy(KEY, x, None, fill, count=1, magnitude="random", operations=["brightness"])
+    random, _ = randaugment(
+        KEY, x, None, fill, num_ops=1, magnitude="random", operations=["brightness"]
+    )
     strength = np.round(np.abs(np.asarray(random)[:, 0, 0, 0] - 0.5) / 0.45 * 30).astype(int)
     counts = np.bincount(strength, minlength=31)
     assert len(counts) == 31 and counts.min() > 50 and counts.max() < 160
 
 
-def test_masks_go_with_what_moves_in_a_policy():
+def test_masks_go_with_what_moves_in_randaugment():
     masks = np.zeros((64, 12, 12), np.uint8)
     masks[:, 3:9, 2:8] = 1
     x = jnp.asarray(masks[..., None], jnp.float32)
-    moved, moved_masks = policy(
+    moved, moved_masks = randaugment(
         KEY,
         x,
         jnp.asarray(masks),
         jnp.zeros((1, 1, 1, 1)),
-        count=2,
+        num_ops=2,
         magnitude=20,
         operations=["rotate", "shear_x", "shear_y", "translate_x", "translate_y", "identity"],
     )

@@ -12,7 +12,7 @@ from convax.training.data.augment.affine import affine, matrices, warp
 from convax.training.data.augment.crop import _boxes, _places, crop
 from convax.training.data.augment.flip import alternating, flip, hashed
 from convax.training.data.augment.interpolate import sample, sample_masks
-from convax.training.data.augment.translate import shift
+from convax.training.data.augment.translate import translate
 
 KEY = jax.random.key(0)
 N, H, W = 12, 9, 11
@@ -110,8 +110,8 @@ def test_a_quarter_turn_and_a_move_by_hand():
 
 STRONG = dict(degrees=40.0, translate=[0.2, 0.2], scale=[0.7, 1.3], shear=[10.0, 10.0])
 MOVES = {
-    "shift": lambda key, x, masks: shift(key, x, masks, furthest=3),
-    "reflect": lambda key, x, masks: shift(key, x, masks, furthest=3, edge="reflect"),
+    "translate": lambda key, x, masks: translate(key, x, masks, furthest=3),
+    "reflect": lambda key, x, masks: translate(key, x, masks, furthest=3, padding_mode="reflect"),
     "crop": lambda key, x, masks: crop(key, x, masks, scale=[0.3, 0.8], ratio=[0.75, 1.33]),
     "affine": lambda key, x, masks: affine(key, x, masks, **STRONG),
 }
@@ -126,7 +126,7 @@ def test_masks_move_with_their_images(name, labelled):
     assert moved_masks is not None and moved_masks.dtype == np.uint8 and moved.dtype == np.float32
     pure = np.isclose(values, np.round(values), atol=1e-4)
     outside = classes == IGNORED
-    assert outside.any() == (name in ("shift", "affine"))
+    assert outside.any() == (name in ("translate", "affine"))
     counted = pure & ~outside
     assert counted.mean() > 0.5 and (values[counted] > 0.5).mean() > 0.1
     wrong = (np.round(values) != classes)[counted]
@@ -152,7 +152,9 @@ def test_a_move_is_a_function_of_its_key(name, labelled):
 
 def test_what_comes_in_by_reflection():
     image = jnp.arange(5.0).reshape(1, 1, 5, 1).repeat(5, axis=1).repeat(64, axis=0)
-    moved, masks = shift(KEY, image, image[..., 0].astype(jnp.uint8), furthest=2, edge="reflect")
+    moved, masks = translate(
+        KEY, image, image[..., 0].astype(jnp.uint8), furthest=2, padding_mode="reflect"
+    )
     rows = {tuple(row) for row in np.asarray(moved)[:, 0, :, 0].astype(int).tolist()}
     whole = [2, 1, 0, 1, 2, 3, 4, 3, 2]
     assert rows == {tuple(whole[i : i + 5]) for i in range(5)}

@@ -19,14 +19,14 @@ KEY = jax.random.key(0)
 N = 64
 ALL = {
     "flip": "alternating",
-    "shift": 2,
-    "edge": "reflect",
+    "translate": 2,
+    "padding_mode": "reflect",
     "crop": {"scale": [0.5, 1.0], "ratio": [0.75, 1.3333]},
     "affine": {
         **{"degrees": 15.0, "translate": [0.1, 0.1]},
         **{"scale": [0.9, 1.1], "shear": [5.0, 5.0]},
     },
-    "policy": {"count": 1, "magnitude": 9},
+    "policy": {"num_ops": 1, "magnitude": 9},
     "color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.4, "hue": 0.1},
     "cutout": {"size": 3},
     "mixup": {"alpha": 0.2},
@@ -62,7 +62,7 @@ def test_a_flip_turns_half_of_the_images_and_their_masks_with_them(batch):
 
 def test_a_shift_moves_every_way_and_what_comes_in_does_not_count(batch):
     x, masks = batch
-    moved, moved_masks = (np.asarray(a) for a in made({"shift": 2})(KEY, x, masks))
+    moved, moved_masks = (np.asarray(a) for a in made({"translate": 2})(KEY, x, masks))
     new = moved[..., 0] == 0
     np.testing.assert_array_equal(moved_masks == IGNORED, new)
     np.testing.assert_array_equal(moved_masks[~new], moved[..., 0][~new])
@@ -78,7 +78,7 @@ def test_flips_and_shifts_draw_what_they_always_did(batch):
     for_flip, for_shift = jax.random.split(KEY)
     coin = np.asarray(jax.random.bernoulli(for_flip, shape=(N,)))
     offsets = np.asarray(jax.random.randint(for_shift, (N, 2), 0, 5))
-    found, _ = made({"flip": True, "shift": 2})(KEY, x, masks)
+    found, _ = made({"flip": True, "translate": 2})(KEY, x, masks)
     for n, (i, j) in enumerate(offsets):
         image = np.asarray(x[n])[:, :: -1 if coin[n] else 1]
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)))
@@ -87,7 +87,7 @@ def test_flips_and_shifts_draw_what_they_always_did(batch):
 
 def test_labels_stay_and_the_key_decides(batch):
     x, labels = batch[0], jnp.arange(N, dtype=jnp.int32)
-    go = made({"flip": True, "shift": 2})
+    go = made({"flip": True, "translate": 2})
     first, same = go(KEY, x, labels)
     np.testing.assert_array_equal(same, labels)
     np.testing.assert_array_equal(first, jax.jit(go)(KEY, x, labels)[0])
@@ -98,7 +98,7 @@ def test_labels_stay_and_the_key_decides(batch):
 def test_nothing_is_asked_for(batch):
     spec = Preprocessing((5, 6), "pad", (0.4,), (0.25,))
     assert make_augmentation(None, spec, classes=3, examples=N) is None
-    np.testing.assert_array_equal(made({"flip": False, "shift": 0})(KEY, *batch)[0], batch[0])
+    np.testing.assert_array_equal(made({"flip": False, "translate": 0})(KEY, *batch)[0], batch[0])
 
 
 def test_everything_at_once(rng):
@@ -118,7 +118,9 @@ def test_everything_under_vmap(rng):
     """Without what has a threshold, at which a last bit is a whole pixel."""
     x = jnp.asarray(rng.uniform(-1.5, 2.4, (8, 5, 6, 3)).astype(np.float32))
     labels = jnp.arange(8, dtype=jnp.int32) % 3
-    smooth = {"policy": {"count": 1, "magnitude": 9, "operations": ["rotate", "color", "contrast"]}}
+    smooth = {
+        "policy": {"num_ops": 1, "magnitude": 9, "operations": ["rotate", "color", "contrast"]}
+    }
     go = jax.jit(made(ALL | smooth, channels=3))
     keys = jnp.stack([jax.random.key(1), KEY])
     many, many_targets = jax.jit(jax.vmap(go, in_axes=(0, None, None, None)))(keys, x, labels, 0)
@@ -133,9 +135,9 @@ def test_masks_go_with_their_images_through_everything():
     masks[:, 4:12, 2:9] = 1
     masks[N // 2 :, 2:7, 8:14] = 1
     x = jnp.asarray(masks[..., None], jnp.float32)
-    asked = {k: v for k, v in ALL.items() if k not in ("color", "mixup", "edge")}
+    asked = {k: v for k, v in ALL.items() if k not in ("color", "mixup", "padding_mode")}
     moves = ["identity", "rotate", "shear_x", "shear_y", "translate_x", "translate_y"]
-    asked["policy"] = {"count": 2, "magnitude": 15, "operations": moves}
+    asked["policy"] = {"num_ops": 2, "magnitude": 15, "operations": moves}
     spec = Preprocessing((16, 16), "pad", (0.0,), (1.0,))
     go = make_augmentation(Augment(**asked), spec, classes=2, examples=N)
     changed, moved = jax.jit(go)(KEY, x, jnp.asarray(masks), images=x, step=jnp.int32(0))
@@ -180,11 +182,11 @@ def everything_in(tiny):
             """
 [augment]
 flip = "alternating"
-shift = 1
-edge = "reflect"
+translate = 1
+padding_mode = "reflect"
 crop = { scale = [0.6, 1.0], ratio = [0.75, 1.3333] }
 affine = { degrees = 10.0, translate = [0.1, 0.1], scale = [0.9, 1.1], shear = [5.0, 0.0] }
-policy = { count = 1, magnitude = "random" }
+policy = { num_ops = 1, magnitude = "random" }
 color = { brightness = 0.2, contrast = 0.2, saturation = 0.0, hue = 0.0 }
 cutout = { size = 2 }
 mixup = { alpha = 0.2 }

@@ -13,7 +13,7 @@ import pytest
 from convax.training.common.duration import Clock
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
-from convax.training.optim.optimizer import adam, momentum
+from convax.training.optim.optimizer import adam, sgd
 from convax.training.optim.schedules.join import schedule_of
 from convax.training.optim.schedules.schedules import SCHEDULES
 
@@ -43,7 +43,7 @@ FORMULAS = {
         np.where(t < 10, PEAK * (t + 1) / 11, half_cosine(PEAK, 0, (t - 10) / 30)),
     ),
     "onecycle": (
-        {"warmup": 0.2, "initial_div": 20.0, "final_div": 5.0},
+        {"warmup": 0.2, "div_factor": 20.0, "final_div_factor": 5.0},
         np.where(
             t < 8,
             half_cosine(PEAK / 20, PEAK, t / 8),
@@ -51,37 +51,40 @@ FORMULAS = {
         ),
     ),
     "onecycle_no_warmup": (
-        {"warmup": 0.0, "initial_div": 2.0, "final_div": 2.0},
+        {"warmup": 0.0, "div_factor": 2.0, "final_div_factor": 2.0},
         half_cosine(PEAK, PEAK / 4, t / T),
     ),
-    "exponential": ({"rate": 0.5, "every": 0.25}, PEAK * 0.5 ** (t / 10)),
+    "exponential": ({"rate": 0.5, "decay_steps": 0.25}, PEAK * 0.5 ** (t / 10)),
     "exponential_staircase": (
-        {"rate": 0.5, "every": 0.25, "staircase": True},
+        {"rate": 0.5, "decay_steps": 0.25, "staircase": True},
         PEAK * 0.5 ** (t // 10),
     ),
     "step": ({}, PEAK * np.where(t < 20, 1, np.where(t < 30, 0.1, 0.01))),
     "polynomial": ({}, PEAK * (1 - t / T) ** 2),
     "polynomial_end": ({"power": 0.5, "end": 0.25}, PEAK * (0.25 + 0.75 * (1 - t / T) ** 0.5)),
-    "restarts": (
-        {"cycles": 2, "growth": 3.0},
+    "cosine-restarts": (
+        {"cycles": 2, "t_mult": 3.0},
         np.where(t < 10, half_cosine(PEAK, 0, t / 10), half_cosine(PEAK, 0, (t - 10) / 30)),
     ),
-    "restarts_one": ({"cycles": 1, "end": 0.25}, half_cosine(PEAK, 0.25 * PEAK, t / T)),
-    "linearonecycle": (
-        {"warmup": 0.25, "back": 0.5, "initial_div": 4.0, "final_div": 5.0},
+    "cosine-restarts_one": ({"cycles": 1, "end": 0.25}, half_cosine(PEAK, 0.25 * PEAK, t / T)),
+    "linear-onecycle": (
+        {"warmup": 0.25, "pct_final": 0.5, "div_factor": 4.0, "final_div_factor": 5.0},
         PEAK * np.interp(t, [0, 10, 20, 40], [0.25, 1, 0.25, 0.05]),
     ),
     "piecewise": (
         {"at": [0.25, 0.5, 1.0], "factors": [0.5, 1.0, 0.25]},
         PEAK * np.interp(t, [10, 20, 40], [0.5, 1.0, 0.25]),
     ),
-    "step_at": ({"at": [0.9, 0.1], "factor": 0.5}, PEAK * 0.5 ** (1.0 * (t >= 4) + (t >= 36))),
+    "step_at": (
+        {"milestones": [0.9, 0.1], "gamma": 0.5},
+        PEAK * 0.5 ** (1.0 * (t >= 4) + (t >= 36)),
+    ),
 }
 
 
 def build(case, peak=PEAK, steps=T):
     keywords, _ = FORMULAS[case]
-    name = case.split("_")[0].replace("linearonecycle", "linear_onecycle")
+    name = case.split("_")[0].replace("-", "_")
     return SCHEDULES[name](peak, steps, **keywords)
 
 
@@ -131,7 +134,7 @@ def test_restarts_are_those_of_optax():
     each = {"init_value": PEAK, "peak_value": PEAK, "warmup_steps": 0, "end_value": 0.0}
     with jax.numpy_dtype_promotion("standard"):
         expected = values(optax.sgdr_schedule([each | {"decay_steps": n} for n in (8, 32)]))
-    ours = SCHEDULES["restarts"](PEAK, T, cycles=2, growth=4.0)
+    ours = SCHEDULES["cosine_restarts"](PEAK, T, cycles=2, t_mult=4.0)
     np.testing.assert_allclose(values(ours), expected, 1e-6, 1e-9)
 
 
@@ -178,12 +181,12 @@ def test_short_runs():
     for name in ("cosine", "onecycle"):  # something is left to fall
         schedule = values(SCHEDULES[name](1.0, 10, warmup=0.99))
         assert np.argmax(schedule) == 9 and schedule[10] < 0.01
-    both = SCHEDULES["step"](1.0, 3, at=[0.6, 0.7], factor=0.5)  # both fall on update 2
+    both = SCHEDULES["step"](1.0, 3, milestones=[0.6, 0.7], gamma=0.5)  # both fall on update 2
     np.testing.assert_allclose(values(both, 4), [1, 1, 0.25, 0.25])
 
 
 def test_drives_an_optimizer_under_jit():
-    optimizer = momentum(SCHEDULES["cosine"](0.1, 10, warmup=0.2), momentum=0.0)
+    optimizer = sgd(SCHEDULES["cosine"](0.1, 10, warmup=0.2), momentum=0.0)
     state, update = optimizer.init(jnp.ones(1)), jax.jit(optimizer.update)
     for rate in values(SCHEDULES["cosine"](0.1, 10, warmup=0.2), 5):
         updates, state = update(jnp.ones(1), state)
@@ -211,19 +214,49 @@ def test_maps_over_many_peaks(name):
         ("cosine", (0.1, 10), {"end": -1.0}, r"end is out of range: got -1.0"),
         ("cosine", (0.1, 10), {"warmup": 1.0}, r"warmup .*: got 1.0, need .* the run in \[0, 1\)"),
         ("onecycle", (0.1, 10), {"warmup": -0.1}, r"warmup is out of range: got -0.1"),
-        ("onecycle", (0.1, 10), {"initial_div": 0.5}, r"initial_div .*: got 0.5, need a number >"),
-        ("onecycle", (0.1, 10), {"final_div": 0.0}, r"final_div is out of range: got 0.0"),
+        ("onecycle", (0.1, 10), {"div_factor": 0.5}, r"div_factor .*: got 0.5, need a number >"),
+        (
+            "onecycle",
+            (0.1, 10),
+            {"final_div_factor": 0.0},
+            r"final_div_factor is out of range: got 0.0",
+        ),
         ("exponential", (0.1, 10), {"rate": 0.0}, r"rate .*: got 0.0, need a factor > 0"),
-        ("exponential", (0.1, 10), {"every": 0.0}, r"every .*: got 0.0, need .* in \(0, 1\]"),
+        (
+            "exponential",
+            (0.1, 10),
+            {"decay_steps": 0.0},
+            r"decay_steps .*: got 0.0, need .* in \(0, 1\]",
+        ),
         ("polynomial", (0.1, 10), {"power": 0.0}, r"power .*: got 0.0, need a number > 0"),
-        ("restarts", (0.1, 10), {"cycles": 0}, r"cycles .*: got 0, need a whole number >= 1"),
-        ("restarts", (0.1, 3), {"cycles": 9}, r"cycles .*: got 9, need as many as 3 updates have"),
-        ("restarts", (0.1, 10), {"growth": 0.5}, r"growth .*: got 0.5, need a number >= 1"),
-        ("linear_onecycle", (0.1, 10), {"back": 0.2}, r"back .*: got 0.2, need .* above warmup"),
+        (
+            "cosine_restarts",
+            (0.1, 10),
+            {"cycles": 0},
+            r"cycles .*: got 0, need a whole number >= 1",
+        ),
+        (
+            "cosine_restarts",
+            (0.1, 3),
+            {"cycles": 9},
+            r"cycles .*: got 9, need as many as 3 updates have",
+        ),
+        ("cosine_restarts", (0.1, 10), {"t_mult": 0.5}, r"t_mult .*: got 0.5, need a number >= 1"),
+        (
+            "linear_onecycle",
+            (0.1, 10),
+            {"pct_final": 0.2},
+            r"pct_final .*: got 0.2, need .* above warmup",
+        ),
         ("piecewise", (0.1, 10), {"at": [0.5, 0.1]}, r"at .*: got \[0.5, 0.1\], need rising fra"),
         ("piecewise", (0.1, 10), {"factors": [1.0]}, r"factors .*: got \[1.0\], need 3 numbers"),
-        ("step", (0.1, 10), {"at": [0.5, 30]}, r"at .*: got \[0.5, 30\], need fractions of the"),
-        ("step", (0.1, 10), {"factor": -0.5}, r"factor is out of range: got -0.5, need a factor"),
+        (
+            "step",
+            (0.1, 10),
+            {"milestones": [0.5, 30]},
+            r"milestones .*: got \[0.5, 30\], need fractions of the",
+        ),
+        ("step", (0.1, 10), {"gamma": -0.5}, r"gamma is out of range: got -0.5, need a fac"),
     ],
 )
 def test_errors(name, arguments, keywords, message):
@@ -274,7 +307,7 @@ def test_without_a_warm_up_it_is_the_schedule_itself():
 
 JOINED = """
 [schedule]
-name = "join"
+name = "sequence"
 
 [[schedule.parts]]
 name = "constant"
@@ -288,8 +321,8 @@ until = 0.5
 
 [[schedule.parts]]
 name = "step"
-at = ["50%"]
-factor = 0.1
+milestones = ["50%"]
+gamma = 0.1
 scale = 0.2
 """
 
@@ -317,7 +350,7 @@ def test_schedules_one_after_the_other(tiny):
         (
             "until = 0.5",
             "until = 0.1",
-            r"schedule: join: until .* got \['160 examples', 0.1\], need",
+            r"schedule: sequence: until .* got \['160 examples', 0.1\], need",
         ),
         ("until = 0.5", "untl = 0.5", r"schedule.parts.1.untl: unknown key; did you mean 'until'"),
         ('"linear"', '"lniear"', r"schedule.parts.1.name: should be .*did you mean 'linear'"),
