@@ -181,7 +181,11 @@ COMPLAINTS = {
 def _complaint(item: ErrorDetails) -> str:
     """Return what is wrong with a value; an error that is not in the list is told as it is."""
     text = COMPLAINTS.get(item["type"])
-    return item["msg"] if text is None else text.format(**item.get("ctx", {}))
+    if text is None:
+        return item["msg"]
+    context = item.get("ctx", {})
+    whole = {k: int(v) for k, v in context.items() if isinstance(v, float) and v.is_integer()}
+    return text.format(**context | whole)  # 1, not 1.0
 
 
 def _named_in(item: ErrorDetails) -> list[str]:

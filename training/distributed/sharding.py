@@ -240,7 +240,7 @@ def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
 
 
 def _spread(experiment: Experiment, layout: Layout) -> Callable[..., Any]:
-    """The network's function on whole parameters (cut along the channels alone) and images in bands."""
+    """The network's function on whole parameters (cut along channels alone) and images in bands."""
     mesh, apply = layout.mesh, experiment.net.apply
     assert mesh is not None
     sizes = dict(mesh.shape) | {"fsdp": 1}

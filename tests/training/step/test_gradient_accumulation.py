@@ -140,7 +140,7 @@ def test_adam_takes_one_step_a_batch(rng):
     [
         (
             ["training.grad_accum_steps=3"],
-            r"training.grad_accum_steps: accumulate = 3 should divide batch_size = 16",
+            r"training.grad_accum_steps: grad_accum_steps = 3 should divide batch_size = 16",
         ),
         (["training.grad_accum_steps=0"], r"training.grad_accum_steps: should be greater than 0"),
         (
