@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from importlib.metadata import version
 
 TRIM_THRESHOLD, MMAP_THRESHOLD, MMAP_MAX, ARENA_MAX = -1, -3, -4, -8  # of mallopt, <malloc.h>
@@ -93,11 +94,10 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
     import jax
     import numpy as np
 
-    from convax import model
-    from convax.training.config.schema import SoftmaxCrossEntropy
+    from convax import model, ops
     from convax.training.optim.optimizer import adam
     from convax.training.step.train_step import Recipe, init_train_state, make_train_steps
-    from convax.training.tasks.classification.task import accuracy, make_loss
+    from convax.training.tasks.classification.task import accuracy
 
     if net == "LeNet-5":
         network, channels = model.lenet5(10, activation="relu", pool="max"), 1
@@ -106,7 +106,7 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
     many, shape = NETS[net], (64, 32, 32, channels)
     _, params, state = network.init(jax.random.key(0), shape)
     optimizer = adam(1e-3)
-    loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
+    loss = partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none")
     recipe = Recipe(network, loss, optimizer, lambda x: x.astype(np.float32) / 255, accuracy)
     steps = make_train_steps(recipe)
     rng = np.random.default_rng(0)

@@ -22,14 +22,14 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from convax import model
-from convax.training.config.schema import Augment, SoftmaxCrossEntropy
+from convax import model, ops
+from convax.training.config.schema import Augment
 from convax.training.data.augment import make_augmentation
 from convax.training.data.augment.interpolate import sample
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.optim.optimizer import adam
 from convax.training.step.train_step import Recipe, init_train_state, make_train_steps
-from convax.training.tasks.classification.task import accuracy, make_loss
+from convax.training.tasks.classification.task import accuracy
 
 STEPS = 8  # in a call
 AFFINE = {"degrees": 15.0, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "shear": [10.0, 0.0]}
@@ -82,7 +82,7 @@ def training(asked: dict, batch: int, channels: int) -> Callable[[], None]:
     params, state = model.init_classifier(net, jax.random.key(0), (1, 32, 32, channels), 10)
     recipe = Recipe(
         net,
-        make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0)),
+        partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none"),
         optimizer,
         partial(preprocess, spec=spec),
         accuracy,

@@ -29,7 +29,6 @@ from convax.model import (
     residual,
     serial,
 )
-from convax.training.config.schema import SoftmaxCrossEntropy
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.train_step import (
@@ -38,7 +37,7 @@ from convax.training.step.train_step import (
     make_train_step,
     make_train_steps,
 )
-from convax.training.tasks.classification.task import accuracy, make_loss
+from convax.training.tasks.classification.task import accuracy
 
 # ------------------------------------------------------------------------------- the networks
 
@@ -154,7 +153,7 @@ def start(spec: nets.Net, network):
     net = network(spec.classes)
     optimizers = {"momentum": partial(sgd, momentum=0.9), "adam": adam}
     optimizer = optimizers[spec.optimizer](nets.LEARNING_RATE[spec.optimizer])
-    loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
+    loss = partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none")
 
     def fresh(key):
         _, params, state = net.init(key, (spec.batch, *spec.image))

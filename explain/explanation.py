@@ -108,7 +108,7 @@ def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | Non
     """
     if place is not None:
         return nearness(place)
-    if predictor.task.name != "segmentation":
+    if not predictor.task.spec.per_pixel:
         return k
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
     apply: Any = jax.jit(predictor.net.apply)
@@ -144,7 +144,7 @@ def _baseline(spec: Preprocessing) -> Array:
 def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
     net = predictor.net
     if layer is None:
-        choose = coarsest_map if predictor.task.name == "segmentation" else last_map
+        choose = coarsest_map if predictor.task.spec.per_pixel else last_map
         try:
             return choose(net, x.shape)
         except ValueError:

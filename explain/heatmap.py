@@ -12,6 +12,7 @@ from jax import Array
 from ..model import Layer
 from ..model.layer import Params, State
 from ..training.data.preprocess import Preprocessing, preprocess, restore_maps
+from ..training.tasks.registry import tasks_where
 from .grad_cam import grad_cam
 from .layer_selection import last_map
 from .saliency import saliency
@@ -25,7 +26,7 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
     Compiled at the first call of a predictor, for all classes.
 
     Args:
-        predictor: what `convax.load` gives, of a classification.
+        predictor: what `convax.load` gives, of a task with a score for each class of an image.
         image: ``(H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
         k: the number of the class.
 
@@ -36,8 +37,9 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
     Raises:
         ValueError: no net, another task, a class out of range, an image of another shape.
     """
-    if predictor.task.name != "classification":
-        raise ValueError(f"heatmap: got a network of {predictor.task.name}, need classification")
+    if not predictor.task.spec.has_heatmap:
+        fitting = " or ".join(tasks_where(lambda spec: spec.has_heatmap))
+        raise ValueError(f"heatmap: got a network of {predictor.task.name}, need {fitting}")
     if not 0 <= k < len(predictor.classes):
         raise ValueError(f"heatmap: class: got {k}, need 0 to {len(predictor.classes) - 1}")
     if predictor.net is None:

@@ -6,6 +6,7 @@ feature_maps.png   what the channels of some layers answer
 neighbours.png     of an embedding: the training images nearest to it
 """
 
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,13 +21,10 @@ from ..training.gallery import gallery_images
 from ..training.plots import figures
 from ..training.plots.figures import shortened
 from ..training.report.figures import first_kernels, kernels_figure
+from ..training.tasks.task import TaskError
 from .explanation import ExplainError, explain_image, target_of
 from .layer_selection import shown_maps
-from .nearest_neighbors import nearest_neighbours
 from .panels import feature_sheet, neighbour_sheet, sheet
-from .target import Target
-
-NEIGHBOURS = 11
 
 
 class Drawn(NamedTuple):
@@ -35,14 +33,6 @@ class Drawn(NamedTuple):
     text: str  # the answer, and what of it is explained
     files: list[Path]
     missing: list[str]  # a line for each picture that there is none of: why
-
-
-class _Asked(NamedTuple):
-    answer: str
-    name: str  # of the class
-    what: str  # the score that is explained
-    target: Target
-    near: tuple[np.ndarray, list[str]] | None  # the nearest images, and their captions
 
 
 def draw(
@@ -75,15 +65,20 @@ def draw(
         raise ExplainError("explain: got several networks that answer together, need one run")
     image = predictor.read(file, invert=invert)
     out.mkdir(parents=True, exist_ok=True)
-    asked = _ASK[predictor.task.name](predictor, run, image, _class_number(predictor, wanted))
-    found = explain_image(predictor, image, asked.target, layer=layer)
-    title = f"{shortened(file.name, 40)}: why {shortened(asked.name, 30)}?"
+    k = _class_number(predictor, wanted)
+    try:
+        asked = predictor.task.explain(predictor, partial(gallery_images, run), image, k)
+    except TaskError as error:
+        raise ExplainError(f"explain: {error}") from None
+    target = target_of(predictor, image, asked.k, asked.place)
+    found = explain_image(predictor, image, target, layer=layer)
+    title = f"{shortened(file.name, 40)}: why {shortened(asked.label, 30)}?"
     name = shortened(Path(run).resolve().name, 40)
     files, missing = [], []
     if found.heat is None:
         missing.append("Grad-CAM, receptive field, feature_maps.png: the network has no maps")
     with figures.style():
-        answer = asked.answer.replace("   ", ", ")
+        answer = asked.text.replace("   ", ", ")
         subtitle = f"{name}: {answer}; explained is {asked.what}, here {found.score:.3g}"
         figure = sheet(found, title=title, subtitle=subtitle)
         files.append(figures.write(figure, out / "explanation.png"))
@@ -102,7 +97,7 @@ def draw(
         if found.heat is not None:
             figure = _maps(predictor, image, layer, file, name)
             files.append(figures.write(figure, out / "feature_maps.png"))
-    return Drawn(f"{file}: {asked.answer}   explained: {asked.name}", files, missing)
+    return Drawn(f"{file}: {asked.text}   explained: {asked.label}", files, missing)
 
 
 def _class_number(predictor: Any, wanted: str | None) -> int | None:
@@ -114,61 +109,6 @@ def _class_number(predictor: Any, wanted: str | None) -> int | None:
         meant = did_you_mean(wanted, predictor.classes)
         raise ExplainError(f"explain: class: got {wanted!r}, need one of {known}{more}{meant}")
     return predictor.classes.index(wanted)
-
-
-def _classification(predictor: Any, run: Path, image: np.ndarray, k: int | None) -> _Asked:
-    del run
-    probabilities = predictor(image[None])[0]
-    order = np.argsort(-probabilities, kind="stable")[:3]
-    k = int(order[0]) if k is None else k
-    said = "   ".join(f"{predictor.classes[i]} {probabilities[i]:.1%}" for i in order)
-    if k not in order:
-        said += f"   {predictor.classes[k]} {probabilities[k]:.1%}"
-    name = predictor.classes[k]
-    return _Asked(said, name, f"the logit of {name}", target_of(predictor, image, k), None)
-
-
-def _segmentation(predictor: Any, run: Path, image: np.ndarray, k: int | None) -> _Asked:
-    del run
-    best = predictor(image[None])[0].argmax(axis=-1)
-    shares = np.bincount(best.ravel(), minlength=len(predictor.classes)) / best.size
-    if k is None:
-        k = int(shares[1:].argmax()) + 1 if shares[1:].any() else 0
-    said = "   ".join(f"{predictor.classes[i]} {shares[i]:.1%}" for i in np.flatnonzero(shares))
-    name = predictor.classes[k]
-    where = "where it was found" if shares[k] else "of all pixels, as it was found nowhere"
-    target = target_of(predictor, image, k)
-    return _Asked(said, name, f"the mean logit of {name} {where}", target, None)
-
-
-def _embedding(predictor: Any, run: Path, image: np.ndarray, k: int | None) -> _Asked:
-    images, labels = gallery_images(run)
-    vectors, place = predictor(images), predictor(image[None])[0]
-    near = nearest_neighbours(place, vectors, min(NEIGHBOURS, len(vectors)))
-    names = [predictor.classes[i] for i in labels[near.examples]]
-    said = "nearest " + "   ".join(
-        f"{name} at {distance:.3f}"
-        for name, distance in zip(names[:3], near.distances, strict=False)
-    )
-    chosen = np.flatnonzero(labels == (labels[near.examples[0]] if k is None else k))
-    if not len(chosen):
-        raise ExplainError(f"explain: class: no training image is of {predictor.classes[k or 0]}")
-    like = chosen[nearest_neighbours(place, vectors[chosen], 1).examples[0]]
-    captions = [
-        f"{shortened(name, 12)}  {distance:.3f}"
-        for name, distance in zip(names, near.distances, strict=True)
-    ]
-    name = predictor.classes[labels[like]]
-    what = f"how near it is to the nearest training image of {name} (minus the squared distance)"
-    target = target_of(predictor, image, int(labels[like]), vectors[like])
-    return _Asked(said, name, what, target, (images[near.examples], captions))
-
-
-_ASK = {
-    "classification": _classification,
-    "segmentation": _segmentation,
-    "embedding": _embedding,
-}
 
 
 def _maps(predictor: Any, image: np.ndarray, layer: str | None, file: Path, name: str) -> Any:

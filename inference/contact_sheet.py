@@ -8,9 +8,9 @@ from typing import NamedTuple
 from ..training import data
 from ..training.common import atomic_io
 from ..training.data import DataError
+from ..training.plots.image_encoding import data_uri, encoded
 from ..training.tasks.segmentation.figures import mask_picture
 from ..training.tasks.task import Line
-from .html.image_encoding import data_uri, encoded
 from .html.template import template
 from .predict_files import Told
 

@@ -12,6 +12,7 @@ from ..training.common.pytree_paths import named_leaves
 from ..training.run.directory import RunError
 from ..training.run.load_model import Trained
 from ..training.run.study_directory import Study, is_study
+from ..training.tasks.registry import spec_of
 
 Runs: TypeAlias = str | Path | Iterable[str | Path]
 
@@ -70,11 +71,8 @@ def check_alike(paths: Sequence[Path], members: Sequence[Trained]) -> None:
     Raises:
         EnsembleError: naming the first difference.
     """
-    if members[0].config.task == "embedding":
-        raise EnsembleError(
-            f"load: {paths[0]}, {paths[1]}: embeddings of several networks have no common space; "
-            "name one run"
-        )
+    if alone := spec_of(members[0].config.task).alone:
+        raise EnsembleError(f"load: {paths[0]}, {paths[1]}: {alone}; name one run")
     first = _traits(members[0])
     for path, member in zip(paths[1:], members[1:], strict=True):
         for (name, ours), (_, theirs) in zip(first, _traits(member), strict=True):

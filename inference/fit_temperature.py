@@ -8,7 +8,8 @@ import numpy as np
 from ..training.data import Split
 from ..training.experiment import reopen
 from ..training.run.directory import write_json
-from .calibration import metrics
+from ..training.tasks.classification import calibration as metrics
+from ..training.tasks.registry import tasks_where
 from .calibration.file import FILE, FORMAT, CalibrationError, digest_of
 from .predictor import Predictor, load
 
@@ -53,9 +54,10 @@ def calibrate(
         OSError: the file cannot be written.
     """
     predictor = load(run, checkpoint=checkpoint, raw=raw, flips=flips)
-    if predictor.task.name != "classification":
+    if not predictor.task.spec.ranks:
+        fitting = " or ".join(tasks_where(lambda spec: spec.ranks))
         raise CalibrationError(
-            f"calibrate: {run}: got a run of {predictor.task.name}, need one of classification"
+            f"calibrate: {run}: got a run of {predictor.task.name}, need one of {fitting}"
         )
     opened, experiment = reopen(run)
     digest = digest_of(opened, checkpoint, raw=raw)

@@ -83,13 +83,13 @@ def _answer_of(trained: Trained, task: Task, flips: bool) -> Callable[..., Array
     def answer(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
         x = preprocess(images, spec)
         outputs, _ = net.apply(params, state, x, train=False)
-        return task.answer(outputs, spec, image_shape)
+        return task.postprocess(outputs, spec, image_shape)
 
     def of_both(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
         both = jnp.concatenate([images, images[:, :, ::-1]])
         seen, mirrored = jnp.split(answer(params, state, both, spec), 2)
-        if task.name == "segmentation":
+        if task.spec.per_pixel:
             mirrored = mirrored[:, :, ::-1]
-        return task.merge(jnp.stack([seen, mirrored]))
+        return task.aggregate(jnp.stack([seen, mirrored]))
 
     return of_both if flips else answer

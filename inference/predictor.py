@@ -11,9 +11,9 @@ from jax import Array
 from ..model import Layer
 from ..training import data
 from ..training.data.preprocess import Preprocessing
-from ..training.experiment import make_task
 from ..training.run.directory import Run
 from ..training.run.load_model import Trained, load_network
+from ..training.tasks.registry import make_task, spec_of, tasks_where
 from ..training.tasks.task import Task
 from .calibration.file import CalibrationError, temperature_of
 from .ensemble import Runs, check_alike, runs_of
@@ -111,8 +111,9 @@ class Predictor:
             ValueError: k is out of range, or the network is of another task.
             ValueError, TypeError, DataError: as a call.
         """
-        if self.task.name != "classification":
-            raise ValueError(f"top_k: got a network of {self.task.name}, need classification")
+        if not self.task.spec.ranks:
+            fitting = " or ".join(tasks_where(lambda spec: spec.ranks))
+            raise ValueError(f"top_k: got a network of {self.task.name}, need {fitting}")
         if not 1 <= k <= len(self.classes):
             raise ValueError(f"top_k: k: got {k}, need 1 to {len(self.classes)}")
         probabilities = np.atleast_2d(self(images))
@@ -274,7 +275,7 @@ def load(
         check_alike(paths, members)
     temperatures = None
     if calibrated:
-        if members[0].config.task != "classification":
+        if not spec_of(members[0].config.task).ranks:
             raise CalibrationError(
                 f"{paths[0]}: got a run of {members[0].config.task}, of which there are no "
                 "temperatures; load it without calibrated"
@@ -289,7 +290,8 @@ def predictor_of(
     members: Sequence[Trained], *, flips: bool = False, temperatures: Sequence[float] | None = None
 ) -> Predictor:
     """The inference function of networks that are there already: see `program.make_program`."""
-    card, task = members[0].card, make_task(members[0].config)
+    card = members[0].card
+    task = make_task(members[0].config, len(card.classes))
     program = make_program(members, task, flips=flips, temperatures=temperatures)
     net = members[0].net if len(members) == 1 else None
     about = (card.classes, card.image_shape, task, len(members))

@@ -33,12 +33,17 @@ model
 training.common
 training.weights
 training.plots
+training.tasks: spec
+training.tasks.classification: losses spec
+training.tasks.segmentation: losses spec
+training.tasks.embedding: losses spec
+training.tasks: registry
 training.optim.schedules
 training.optim
 training.config
 training.data
 training.data.augment
-training.tasks: task metric_names
+training.tasks: metric_names confusion task
 training.tasks.classification
 training.tasks.segmentation
 training.tasks.embedding

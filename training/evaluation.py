@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from . import data
@@ -13,7 +14,7 @@ from .experiment import Experiment, reopen
 from .run.checkpoint import restore_network
 from .run.directory import Run, RunError
 from .step.train_step import make_eval_step
-from .tasks.task import Numbers, Task
+from .tasks.task import Numbers, Task, Tree
 
 
 class Evaluation(NamedTuple):
@@ -22,13 +23,13 @@ class Evaluation(NamedTuple):
     figures: dict[str, float]  # the mean "loss", and what the task measures: "accuracy", say
     count: int  # type: ignore[override] -- tuple has a method of that name
     split: str
-    kept: np.ndarray  # what the network said of each example: see `training.tasks.task`
-    totals: Numbers  # the sums that the figures come from
+    collected: Tree  # what the network said of each example: see `training.tasks.task`
+    sums: Numbers  # what the figures come from
 
     @property
     def probabilities(self) -> np.ndarray:
         """``(count, K)`` float32, of a classification."""
-        return self.kept
+        return self.collected
 
     def __getattr__(self, name: str) -> float:
         """A figure by its name."""
@@ -62,7 +63,7 @@ def evaluate_split(
     if not size:
         raise RunError(f"{split}: this split of the data is empty; set data.{split} in the config")
     totals: Numbers = {}
-    kept = []
+    parts = []
     batch_size = min(task.batches.evaluation, size)
     order = data.spread(size, batch_size) if task.batches.spread else None
     for images, labels, weights in data.eval_batches(examples, batch_size, order):
@@ -71,15 +72,20 @@ def evaluate_split(
             value = np.asarray(value)
             wide = value.astype(np.float64 if value.dtype.kind == "f" else np.int64)
             totals[name] = totals.get(name, 0) + wide
-        kept.append(np.asarray(batch)[weights > 0])
+        parts.append(jax.tree.map(partial(_rows, weights > 0), batch))
     count = int(totals["count"])
     if count != size:
         raise RuntimeError(f"{split}: {count} of {size} examples were counted")
-    everything = np.concatenate(kept)
+    collected = jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
     if order is not None:
-        everything = everything[np.argsort(order)]
-    figures = task.figures(totals, everything, examples.labels)
-    return Evaluation(figures, count, split, everything, totals)
+        stored = np.argsort(order)
+        collected = jax.tree.map(lambda leaf: leaf[stored], collected)
+    figures = task.metrics(totals, collected, examples.labels)
+    return Evaluation(figures, count, split, collected, totals)
+
+
+def _rows(there: np.ndarray, leaf: Any) -> np.ndarray:
+    return np.asarray(leaf)[there]
 
 
 def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
@@ -87,9 +93,9 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     task, spec = experiment.task, experiment.card.preprocessing
     return make_eval_step(
         experiment.net,
-        task.totals,
+        task.metric_sums,
         partial(preprocess, spec=spec),
-        task.keep,
+        task.collect,
         targets=partial(task.targets, spec=spec),
     )
 

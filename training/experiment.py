@@ -28,16 +28,8 @@ from .step.ema import EmaSpec
 from .step.freeze import Frozen
 from .step.loss_scaling import LossScaling
 from .step.train_step import GradientTransformation, Recipe, init_train_state
-from .tasks.classification.task import classification
-from .tasks.embedding.task import embedding
-from .tasks.segmentation.task import segmentation
+from .tasks.registry import make_task, spec_of
 from .tasks.task import Task
-
-TASKS: dict[str, Callable[[Config], Task]] = {
-    "classification": classification,
-    "segmentation": segmentation,
-    "embedding": embedding,
-}
 
 
 class Experiment(NamedTuple):
@@ -72,7 +64,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
     schedule = make_schedule(config, clock_of(config, card.counts["train"], total_steps))
     _check_schedule(schedule, total_steps)
     optimizer = make_optimizer(config, schedule)
-    net, task = build_network(config, card), make_task(config)
+    net, task = build_network(config, card), make_task(config, len(card.classes))
 
     def init() -> TrainState:
         params, state, run_key = init_network(task, net, card, keys_of(config.seed))
@@ -116,7 +108,7 @@ def reopen(path: str | Path) -> tuple[Run, Experiment]:
 
 def _check_data(config: Config, dataset: data.Dataset) -> None:
     """What neither the config nor the data can see alone."""
-    if len(dataset.classes) < 2:
+    if len(dataset.classes) < spec_of(config.task).least_classes:
         raise data.DataError(
             f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell "
             "apart; data.path should name the folder above the folders of the classes"
@@ -126,11 +118,6 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
         raise ConfigError(
             f"stop.{watched[0]}: there are no validation images to watch; set data.validation"
         )
-
-
-def make_task(config: Config) -> Task:
-    """The task of a config."""
-    return TASKS[config.task](config)
 
 
 def card_of(config: Config, dataset: data.Dataset) -> DatasetCard:
@@ -195,7 +182,7 @@ def recipe_of(experiment: Experiment) -> Recipe:
         loss=task.loss,
         optimizer=experiment.optimizer,
         preprocess=partial(preprocess, spec=spec),
-        measures=task.measures,
+        measures=task.batch_metrics,
         targets=partial(task.targets, spec=spec),
         augment=experiment.augment,
         frozen=experiment.frozen,

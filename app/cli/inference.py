@@ -111,7 +111,7 @@ def predict(
     predictor = load(
         [run, *(others or ())], checkpoint=checkpoint, raw=raw, calibrated=calibrated, flips=flips
     )
-    masks = predictor.task.name == "segmentation"
+    masks = predictor.task.spec.writes_images
     pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
     told = tell(
         predictor, runs_of(run)[0], pictures, failed, invert=invert, top=top, out=out, batch=batch

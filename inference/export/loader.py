@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ...training.tasks.registry import spec_of
+
 LOADER = '''"""predict(images), see README.md: uint8 (N, H, W, C). Needs jax, numpy, flatbuffers."""
 import hashlib, json, pathlib
 import jax, jax.export, numpy as np
@@ -23,12 +25,6 @@ def predict(images):
     return np.asarray(run(weights, images))
 '''
 
-_ANSWERS = {
-    "classification": "probabilities `(N, K)`, one for each label",
-    "segmentation": "probabilities `(N, H, W, K)`, one for each label at each pixel",
-    "embedding": "vectors `(N, D)`: images that are alike lie close together",
-}
-
 
 def readme(about: dict[str, Any], made: dict[str, Any]) -> str:
     """How to run a bundle, by what stands in its about.json and its manifest."""
@@ -39,7 +35,7 @@ def readme(about: dict[str, Any], made: dict[str, Any]) -> str:
     python -c "import load, numpy as np; print(load.predict(np.zeros((1, {shape}), np.uint8)))"
 
 In: uint8 images `(N, {shape})`, any N from 1; other dtypes and shapes are refused.
-Out: {_ANSWERS[about["task"]]}. Labels and preprocessing stand in about.json; the
+Out: {spec_of(about["task"]).outputs_text}. Labels and preprocessing stand in about.json; the
 preprocessing is part of the program.
 It runs on {", ".join(made["platforms"])}. jax {made["jax"]} made it, and runs it for ever; newer
 releases do until {made["expires"]}, then perhaps: `pip install jax=={made["jax"]}`.

@@ -30,7 +30,6 @@ from .bundle import subject_of
 from .manifest import BundleError
 
 OPSET = 21  # read by ONNX Runtime 1.18 and later
-OUTPUTS = {"embedding": "embeddings"}  # of other tasks "probabilities"
 
 
 class Written(NamedTuple):
@@ -67,7 +66,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
     def function(images: jax.Array) -> jax.Array:
         return predictor.function(predictor.params, predictor.state, images)
 
-    answers = OUTPUTS.get(predictor.task.name, "probabilities")
+    answers = predictor.task.spec.outputs
     try:
         model = _converted(packages, function, predictor.image_shape, answers)
     except Exception as error:  # whatever a converter says of what it does not know

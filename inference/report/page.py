@@ -5,15 +5,24 @@ follow the reader's (light, dark, or paper). Jinja2 fills ``report_page.html`` a
 is given, so the name of a class, or of a file, stays text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from ...training.common import atomic_io
 from ...training.config.schema import to_toml
-from ...training.experiment import make_task
+from ...training.plots.page_parts import (
+    Calibration,
+    Confusion,
+    Examples,
+    Heatmap,
+    PageParts,
+    Picture,
+    Table,
+)
+from ...training.plots.svg import Chart
 from ...training.report.figures import (
     MOST_KERNELS,
     Evaluated,
@@ -21,6 +30,7 @@ from ...training.report.figures import (
     draw_evaluated,
     duration,
     evaluated,
+    findings_of,
     first_kernels,
     results_table,
     series,
@@ -29,47 +39,15 @@ from ...training.report.figures import (
 from ...training.run import checkpoint as checkpoints
 from ...training.run.directory import Run, RunError, open_run
 from ...training.run.load_model import Trained
-from ...training.tasks.classification import figures as report_classification
-from ...training.tasks.classification.figures import Answers
-from ...training.tasks.embedding.metrics import verification
 from ...training.tasks.metric_names import SHARES
-from ...training.tasks.segmentation.metrics import ious
-from ..calibration.metrics import expected_calibration_error, negative_log_likelihood, reliability
-from ..html.heatmap import Heatmap, find_heatmap
+from ...training.tasks.registry import spec_of
+from ..html.heatmap import find_heatmap
 from ..html.template import template
 from ..predictor import predictor_of
-from . import charts, tables
+from . import charts
 from . import images as report_pictures
-from .charts import Chart
-from .images import Example, Picture
-from .tables import Cell, Table
 
-MOST_CELLS = 15  # classes; beyond, the counts of a confusion matrix do not fit on a phone
-MOST_PAIRS = 10
 FACTS = ("status", "stopped early", "steps", "best validation", "test")  # of `results_table`
-
-
-class Confusion(NamedTuple):
-    """Which classes are taken for which."""
-
-    cells: list[list[Cell]]  # none where there are too many classes,
-    chart: Chart | None  # which has colours in their place
-    pairs: Table
-
-
-class Calibration(NamedTuple):
-    """Whether the network is as often right as it is sure."""
-
-    chart: Chart
-    sentence: str
-
-
-class Examples(NamedTuple):
-    """Examples worth looking at."""
-
-    heading: str
-    sentence: str
-    examples: list[Example]
 
 
 class Kernels(NamedTuple):
@@ -91,6 +69,7 @@ class Page(NamedTuple):
     curves: list[Chart]
     kinds: list[str]  # of curves
     charts: list[Chart]  # of the task
+    charts_title: str
     confusion: Confusion | None
     per_class: Table | None
     calibration: Calibration | None
@@ -148,33 +127,26 @@ def page_of(
         facts=[row for row in results_table(run) if row[0] in FACTS],
         curves=curves,
         kinds=kinds,
-        charts=[],
-        confusion=None,
-        per_class=None,
-        calibration=None,
-        examples=None,
         kernels=None,
         timing=_timing(run, found),
         config=to_toml(config),
+        **PageParts()._asdict(),
     )
     if found is None:
         return page
     evaluation, task = found.evaluation, found.experiment.task
     images = f"{evaluation.count:,} {evaluation.split} images"
-    sentence = task.sentence.format(share=evaluation.figures[task.metric], images=images)
+    sentence = task.spec.summary.format(share=evaluation.figures[task.spec.metric], images=images)
     pointer = checkpoint if checkpoints.named(run.checkpoints, checkpoint) else "last"
     step = checkpoints.pointed(run.checkpoints, pointer).rpartition("-")[-1]
-    contents = {
-        "classification": _classification,
-        "segmentation": _segmentation,
-        "embedding": _embedding,
-    }[task.name](found, heatmap)
+    card = found.experiment.card
+    findings = findings_of(run, task, evaluation, found.examples, card)
     return page._replace(
         sentence=f"{sentence}, with the {pointer} checkpoint, of step {int(step):,}",
-        classes=found.experiment.card.classes,
+        classes=card.classes,
         figures=_figures(evaluation.figures),
         kernels=_kernels(found),
-        **contents,
+        **task.page(findings, heatmap)._asdict(),
     )
 
 
@@ -190,62 +162,6 @@ def _heatmap_of(found: Evaluated) -> Heatmap | None:
     return find_heatmap(predictor_of([trained]))
 
 
-def _classification(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
-    classes = found.experiment.card.classes
-    answers = Answers(found.evaluation.probabilities, found.examples.labels)
-    counts = report_classification.confusion_counts(answers)
-    said = reliability(answers.probabilities, answers.labels)
-    likelihood = negative_log_likelihood(answers.probabilities, answers.labels)
-    return {
-        "confusion": _confusion(counts, classes, "images"),
-        "per_class": tables.per_class(answers, classes),
-        "calibration": Calibration(
-            charts.calibration(said),
-            f"Expected calibration error {expected_calibration_error(said):.2%}, negative "
-            f"log-likelihood {likelihood:.4f}. On the dashed line, answers are as often right as "
-            "the network is sure; above it they are right more often. Bars: the share of all "
-            "answers.",
-        ),
-        "examples": Examples("Worst mistakes", *report_pictures.mistakes(found, heatmap)),
-    }
-
-
-def _confusion(counts: np.ndarray, classes: Sequence[str], what: str) -> Confusion:
-    """A confusion matrix, and its worst cells in words."""
-    few = len(classes) <= MOST_CELLS
-    pairs = [
-        (classes[i], classes[j], f"{n:,}")
-        for i, j, n in report_classification.worst_confusions(counts, MOST_PAIRS)
-    ]
-    caption = f"The commonest of {int(counts.sum() - counts.trace()):,} mistakes"
-    return Confusion(
-        tables.confusion_cells(counts, classes, shares=what == "pixels") if few else [],
-        None if few else charts.confusion(counts, classes),
-        Table(caption, ("class", "taken for", what), pairs, names=2),
-    )
-
-
-def _segmentation(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
-    card = found.experiment.card
-    counts = np.asarray(found.evaluation.totals["confusion"])
-    return {
-        "confusion": _confusion(counts, card.classes, "pixels"),
-        "per_class": tables.per_class_iou(counts, ious(counts), card.classes),
-        "examples": Examples("Worst images", *report_pictures.masks(found, card.preprocessing)),
-    }
-
-
-def _embedding(found: Evaluated, heatmap: Heatmap | None) -> dict[str, Any]:
-    embeddings, labels = found.evaluation.kept, found.examples.labels
-    return {
-        "charts": [
-            charts.roc(verification(embeddings, labels)),
-            charts.projection(embeddings, labels, found.experiment.card.classes),
-        ],
-        "examples": Examples("Wrong neighbours", *report_pictures.retrievals(found)),
-    }
-
-
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
     """Each figure of an evaluation, with its name for people."""
     shares = [(name, f"{figures[key]:.2%}") for key, name in SHARES.items() if key in figures]
@@ -254,15 +170,16 @@ def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
 
 def _curves(run: Run) -> tuple[list[str], list[Chart]]:
     """The kinds of curves that there are, and the charts of them."""
-    task, records, best = make_task(run.config()), run.metrics(), best_validation(run)
-    columns = {kind: series(records, kind, task.metric) for kind in ("train", "validation", "test")}
+    spec = spec_of(run.config().task)
+    records, best = run.metrics(), best_validation(run)
+    columns = {kind: series(records, kind, spec.metric) for kind in ("train", "validation", "test")}
     kinds = [kind for kind, column in columns.items() if len(column["step"])]
     if not kinds:
         return [], []
     step = best["step"] if best else None
     drawn = [
         charts.curve(columns, "loss", title="loss", best_step=step),
-        charts.curve(columns, "error", title=task.error, best_step=step, unit="%"),
+        charts.curve(columns, "error", title=spec.error, best_step=step, unit="%"),
     ]
     if len(columns["train"]["step"]):
         drawn.append(charts.learning_rate(columns["train"]))

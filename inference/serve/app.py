@@ -10,21 +10,20 @@ from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequenc
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ...training.data.image import quiet_pillow
 from ...training.gallery import gallery_images
-from ...training.tasks.embedding.task import Gallery, make_gallery
-from ..html.heatmap import find_heatmap, overlay
-from ..html.image_encoding import as_text
+from ...training.plots.image_encoding import as_text
+from ...training.plots.page_parts import overlay
+from ..html.heatmap import find_heatmap
 from .admission import Admission, Limits, Refused, Visit
 from .batcher import Batcher, sizes_to_compile
 from .image_decoding import Picture, read_picture
 from .metrics import Metrics
 from .page import PAGE, POLICY
-from .responses import Question, answers_of
 from .uploads import Upload, read_uploads
 
 if TYPE_CHECKING:
@@ -42,6 +41,13 @@ SAFE = {  # on every answer
 }
 UNTIL_SENT = "convax.until_sent"  # in a request's scope: left when its answer is taken
 WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+class Question(NamedTuple):
+    """How a client wants to know."""
+
+    top: int = 3
+    invert: bool = False
 
 
 class Service:
@@ -63,7 +69,7 @@ class Service:
         self.ready, self.broken = False, ""
         self.admission, self.metrics = Admission(limits), Metrics()
         self.heatmap = find_heatmap(predictor)
-        self.answer = answers_of(predictor.task.name, predictor.classes)
+        self.answer = predictor.task.respond(predictor.classes, None)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -88,19 +94,19 @@ class Service:
 
     async def _work(self) -> None:
         try:
-            gallery = await self.batcher.call(self._warm_up)
+            references = await self.batcher.call(self._warm_up)
         except Exception as error:
             self.broken = f"{type(error).__name__}: {error}"
             print(f"error: serve: warm-up failed: {self.broken}", file=sys.stderr, flush=True)
             return
-        if gallery is not None:
-            self.answer = answers_of("embedding", self.predictor.classes, gallery)
+        if references is not None:
+            self.answer = self.predictor.task.respond(self.predictor.classes, references)
         self.ready = True
         print("ready", flush=True)
         await self.batcher.work()
 
-    def _warm_up(self) -> Gallery | None:
-        """Compile everything that requests will need, and nothing else will be compiled."""
+    def _warm_up(self) -> Any:
+        """Compile everything that requests will need; give what `Task.refer` makes."""
         shape = self.predictor.image_shape
         for size in sizes_to_compile(self.predictor.task.batches.inference, self.limits.batch):
             if self.stopping:
@@ -108,12 +114,14 @@ class Service:
             self.predictor(np.zeros((size, *shape), np.uint8))
         if self.heatmap is not None:
             overlay(self.heatmap(np.zeros(shape, np.uint8), 0))
-        if self.predictor.task.name != "embedding" or self.run is None:
+        refer = self.predictor.task.refer
+        if refer is None or self.run is None:
             return None
         try:
-            return make_gallery(self.predictor, partial(gallery_images, self.run))
+            return refer(self.predictor, partial(gallery_images, self.run))
         except Exception as error:
-            print(f"serve: embeddings alone, no nearest classes: {error}", file=sys.stderr)
+            outputs = self.predictor.task.spec.outputs
+            print(f"serve: {outputs} alone, no nearest classes: {error}", file=sys.stderr)
             return None
 
     async def predict(self, request: "Request") -> "Response":
@@ -147,7 +155,7 @@ class Service:
         if not np.isfinite(output).all():
             return 500, {"file": upload.name, "error": "predict: the network's answer is NaN"}
         record = await loop.run_in_executor(
-            self.decoders, self.answer, output, picture.size, question
+            self.decoders, self.answer, output, picture.size, question.top
         )
         return 200, {"file": upload.name, **record}
 

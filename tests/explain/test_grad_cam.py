@@ -10,6 +10,7 @@ import pytest
 
 import convax
 from convax import explain, model
+from convax.training.tasks.registry import TASKS
 
 KEY = jax.random.key(1)
 
@@ -209,6 +210,6 @@ def test_the_heat_map_of_a_predictor(whole, trained):
     other.net = None
     with pytest.raises(ValueError, match=r"heatmap: predictor\.net: got None, need one network"):
         explain.heatmap(other, image, 0)
-    other.task = other.task._replace(name="embedding")
+    other.task = other.task._replace(spec=TASKS["embedding"])
     with pytest.raises(ValueError, match="got a network of embedding, need classification"):
         explain.heatmap(other, image, 0)

@@ -14,8 +14,8 @@ from convax.explain import write_figures as drawing
 from convax.explain.panels import sheet
 from convax.training.config.schema import load_config
 from convax.training.data.preprocess import Preprocessing, preprocess
-from convax.training.experiment import make_task
 from convax.training.plots import figures
+from convax.training.tasks.registry import make_task
 
 CLASSES = ("cat", "dog", "cow")
 
@@ -23,10 +23,10 @@ CLASSES = ("cat", "dog", "cow")
 def predictor_of(config, channels=1, *, spec=None):
     """An untrained network with maps, of the task of a shipped config."""
     spec = spec or Preprocessing((8, 8), "pad", (0.4,) * channels, (0.3,) * channels)
-    task = make_task(load_config(config))
+    task = make_task(load_config(config), 3)
     head = (
         {"head": model.conv(3, 1)}
-        if task.name == "segmentation"
+        if task.spec.per_pixel
         else {"pool": model.avg_pool(2), "flat": model.flatten(), "fc": model.dense(3)}
     )
     net = model.serial(conv=model.conv(4, 3, padding="SAME"), act=model.relu(), **head)
@@ -35,7 +35,7 @@ def predictor_of(config, channels=1, *, spec=None):
     @jax.jit
     def function(params, state, images):
         outputs, _ = net.apply(params, state, preprocess(images, spec))
-        return task.answer(outputs, spec, (6, 8, channels))
+        return task.postprocess(outputs, spec, (6, 8, channels))
 
     return convax.Predictor(
         function, params, state, CLASSES, (6, 8, channels), task, net=net, preprocessing=spec

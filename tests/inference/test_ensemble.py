@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.inference.calibration import metrics
 from convax.inference.calibration.file import CalibrationError
 from convax.inference.ensemble import EnsembleError, check_alike, runs_of
 from convax.inference.fit_temperature import calibrate
@@ -19,7 +18,9 @@ from convax.training.experiments.study import train_study
 from convax.training.run.directory import Run, RunError
 from convax.training.run.load_model import load_network
 from convax.training.run.study_directory import Study
+from convax.training.tasks.classification import calibration as metrics
 from convax.training.tasks.embedding import task
+from convax.training.tasks.registry import TASKS
 from tests.tiny import write_tiny
 
 
@@ -161,8 +162,10 @@ def test_flips_are_the_mean_over_image_and_mirror_image(whole, images):
 
 def test_views_of_an_embedding():
     views = jnp.array([[[1.0, 0.0]], [[0.0, 1.0]]])
-    np.testing.assert_allclose(task.merge(views, normalize=False), [[0.5, 0.5]])
-    np.testing.assert_allclose(task.merge(views, normalize=True), [[0.5**0.5, 0.5**0.5]], rtol=1e-6)
+    np.testing.assert_allclose(task.aggregate(views, normalize=False), [[0.5, 0.5]])
+    np.testing.assert_allclose(
+        task.aggregate(views, normalize=True), [[0.5**0.5, 0.5**0.5]], rtol=1e-6
+    )
 
 
 def test_a_temperature_is_fitted_and_used(fresh, images, command):
@@ -238,7 +241,7 @@ def test_what_cannot_be_calibrated(whole, copied, monkeypatch):
         calibrate(whole.path)
     assert not (whole.path / "calibration.json").exists()
     loaded = convax.load(whole.path)
-    loaded.task = loaded.task._replace(name="segmentation")
+    loaded.task = loaded.task._replace(spec=TASKS["segmentation"])
     with monkeypatch.context() as patch:
         patch.setattr("convax.inference.fit_temperature.load", lambda *a, **k: loaded)
         with pytest.raises(CalibrationError, match="got a run of segmentation, need one of class"):

@@ -7,13 +7,13 @@ from PIL import Image
 
 import convax
 from convax.training import data
-from convax.training.config.schema import MSE
 from convax.training.data.preprocess import Preprocessing, measure, preprocess
 from convax.training.evaluation import evaluate_split
-from convax.training.experiment import make_task, prepare
+from convax.training.experiment import prepare
 from convax.training.run.checkpoint import CheckpointError
 from convax.training.run.directory import RunError
 from convax.training.tasks.classification.task import make_probabilities
+from convax.training.tasks.registry import make_task
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_an_evaluation_that_misses_an_example_is_an_error(whole, dataset):
         sums = {"loss": 0.0, "correct": 0, "count": int(weights.sum()) - 1}
         return sums, np.zeros((len(labels), 3), np.float32)
 
-    task = make_task(whole.config())
+    task = make_task(whole.config(), 3)
 
     with pytest.raises(RuntimeError, match="test: 52 of 53 examples were counted"):
         evaluate_split(task, forgetful, None, None, dataset, "test")
@@ -224,9 +224,8 @@ def test_the_mean_alone_is_subtracted_from_values_in_0_to_255(whole, dataset):
 
 
 def test_probabilities_of_a_network_trained_on_the_squared_error():
-    spec = MSE(name="mse")
     logits = jax.numpy.array([[0.9, 0.1, -0.3], [-0.1, -0.2, -0.3]])
-    shares = np.asarray(make_probabilities(spec)(logits))
+    shares = np.asarray(make_probabilities("mse")(logits))
     np.testing.assert_allclose(shares[0], [0.9, 0.1, 0.0], atol=1e-5)
     np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-6)
     assert shares[1].argmax() == 0

@@ -11,6 +11,7 @@ import convax
 from convax.inference import image_inputs
 from convax.inference.image_inputs import as_image
 from convax.training.data import DataError, read_image
+from convax.training.tasks.registry import TASKS
 
 
 @pytest.fixture(scope="module")
@@ -232,7 +233,7 @@ def test_the_most_probable_classes(predictor):
         predictor.state,
         predictor.classes,
         predictor.image_shape,
-        predictor.task._replace(name="embedding"),
+        predictor.task._replace(spec=TASKS["embedding"]),
     )
     with pytest.raises(ValueError, match="top_k: got a network of embedding, need classification"):
         other.top_k(images, 1)

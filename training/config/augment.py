@@ -1,6 +1,7 @@
 """The table ``[augment]`` of a config: which random changes training images go through."""
 
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
@@ -128,17 +129,14 @@ class Augment(Table):
             )
         return self
 
-    def unfit_for(self, task: str) -> str | None:
-        """What of it makes no sense for a task, and why."""
-        if self.mixup and task == "segmentation":
-            return (
-                "augment.mixup would make pixels of two classes, and a mask has one for each; "
-                "write augment.cutmix, or leave it out"
-            )
-        mixes = [name for name in ("mixup", "cutmix") if getattr(self, name)]
-        if mixes and task == "embedding":
-            return (
-                f"augment.{mixes[0]} would make images of two classes, and pairs and triplets are "
-                "of images with one class each; leave it out"
-            )
+    @property
+    def mixes(self) -> tuple[str, ...]:
+        """Return the names of what makes images of two classes."""
+        return tuple(name for name in ("mixup", "cutmix") if getattr(self, name))
+
+    def unfit_for(self, unfit: Mapping[str, str]) -> str | None:
+        """Return what of it makes no sense for a task, and why; see `TaskSpec.unfit`."""
+        for name, why in unfit.items():
+            if getattr(self, name):
+                return f"augment.{name} {why}"
         return None

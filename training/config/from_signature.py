@@ -7,9 +7,10 @@ import inspect
 import types
 import typing
 from collections import abc
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, Literal, Union
 
+import jax
 from pydantic import Field, create_model, model_validator
 
 from ..optim.schedules.common import PART
@@ -18,37 +19,56 @@ from .table import Duration, Table
 
 
 def table(
-    tag: str, name: str, function: Callable[..., Any], *, explicit: bool = False, **more: Any
+    tag: str,
+    name: str,
+    function: Callable[..., Any],
+    *,
+    explicit: bool = False,
+    left_out: Collection[str] = (),
+    defaults: Mapping[str, Any] | None = None,
+    try_with: Callable[..., Any] | None = None,
+    **more: Any,
 ) -> type[Table]:
     """The table of `function`'s keywords, told apart from others by ``tag = name``.
 
-    Where it is `explicit`, defaults are only suggested: a config hides no number that decides
-    the result. The function is called to see whether it takes the values.
+    Args:
+        tag: the key that tells it from others.
+        name: the value of that key.
+        function: its keywords, with their types and defaults, are the table's.
+        explicit: defaults are only suggested: a config hides no number that decides the result.
+        left_out: parameters that are no part of the table.
+        defaults: to take in place of the function's own.
+        try_with: is called with the values of the table, to see whether they will do; by default
+            the function is.
+        more: keys beside the keywords.
     """
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {tag: (Literal[name], ...)}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in _SUPPLIED:
+        if parameter.name in _SUPPLIED or parameter.name in left_out:
             continue
-        default = parameter.default
+        default = (defaults or {}).get(parameter.name, parameter.default)
         if default is inspect.Parameter.empty:
             default = ...
         elif explicit:
             default = Field(examples=[default])
         fields[parameter.name] = (_writable(hints[parameter.name]), default)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
-    check: Any = model_validator(mode="after")(_accepted_by(function))
+    check: Any = model_validator(mode="after")(_accepted_by(function, try_with))
     base: type[Table] = type(name, (Table,), {"check": check})
     return create_model(name, __base__=base, __doc__=summary, **(fields | more))
 
 
-def _accepted_by(function: Callable[..., Any]) -> Callable[[Any], Any]:
+def _accepted_by(
+    function: Callable[..., Any], try_with: Callable[..., Any] | None
+) -> Callable[[Any], Any]:
     keywords, parts = inspect.signature(function).parameters.keys(), parts_of(function)
+    call = try_with or function
 
     def check(self: Any) -> Any:
         written = {k: getattr(self, k) for k in type(self).model_fields if k in keywords}
         if not any(_has_text(written[key]) for key in parts):  # else once the run's length is known
-            function(**{k: v for k, v in _SUPPLIED.items() if k in keywords}, **written)
+            call(**{k: v for k, v in _SUPPLIED.items() if k in keywords}, **written)
         return self
 
     return check
@@ -63,7 +83,7 @@ _SUPPLIED = {"classes": 10, "peak": 1.0, "steps": 100}
 
 
 def _writable(hint: Any) -> Any:
-    """The part of a type that TOML can write: a union without its callables, parts of a run."""
+    """The part of a type that TOML can write: no callables or arrays, and parts of a run."""
     if PART in getattr(hint, "__metadata__", ()):
         return float | Duration
     if is_part(hint):
@@ -71,7 +91,8 @@ def _writable(hint: Any) -> Any:
     if typing.get_origin(hint) not in (Union, types.UnionType):
         return hint
     arms = typing.get_args(hint)
-    return Union[tuple(a for a in arms if typing.get_origin(a) is not abc.Callable)]  # noqa: UP007
+    written = (a for a in arms if typing.get_origin(a) is not abc.Callable and a is not jax.Array)
+    return Union[tuple(written)]  # noqa: UP007
 
 
 def choice(tag: str, tables: Iterable[type[Table]]) -> Any:

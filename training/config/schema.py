@@ -26,9 +26,12 @@ from pydantic import (
 from ...model import ARCHITECTURES, LAYERS
 from ..common.text import plain_line
 from ..optim.optimizer import OPTIMIZERS
+from ..tasks.registry import TASKS, listed, tasks_where
+from ..tasks.spec import LabelKind
 from .augment import Augment
 from .errors import ConfigError, OldConfigError, did_you_mean, problems
 from .from_signature import choice, table
+from .loss import loss_tables, unfit_keyword
 from .precision import Averages, Precision
 from .schedule import SCHEDULE_TABLES
 from .sweep import GridSweep, Logging, RandomSweep
@@ -51,6 +54,7 @@ Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
 class Digits(Table):
     """The 1,797 handwritten digits, 8x8, that ship inside scikit-learn."""
 
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class",)
     source: Literal["digits"]
     validation: Share
     test: Share
@@ -59,6 +63,7 @@ class Digits(Table):
 class Idx(Table):
     """A folder of MNIST-style IDX files, plain or .gz."""
 
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class",)
     source: Literal["idx"]
     path: str
     validation: Share
@@ -67,6 +72,7 @@ class Idx(Table):
 class Cifar(Table):
     """The binary version of CIFAR-10 or CIFAR-100, as a folder or as it came."""
 
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class",)
     channels: ClassVar[int] = 3
     source: Literal["cifar"]
     path: str
@@ -76,6 +82,7 @@ class Cifar(Table):
 class Folder(Table):
     """Pictures in one folder a class, with or without train/ and test/ above; or an archive."""
 
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class",)
     source: Literal["folder"]
     path: str
     channels: Channels
@@ -97,6 +104,7 @@ class Folder(Table):
 class Npz(Table):
     """One .npz file: x_train, y_train, x_test, y_test; or images, labels."""
 
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class",)
     source: Literal["npz"]
     path: str
     validation: Share
@@ -106,6 +114,7 @@ class Npz(Table):
 class Masks(Table):
     """Pictures in one folder, a mask of each in another; see `data.load_masks`."""
 
+    labels: ClassVar[tuple[LabelKind, ...]] = ("mask",)
     source: Literal["masks"]
     path: str
     images: Annotated[str, Field(min_length=1, examples=["images"])]
@@ -128,49 +137,6 @@ class Input(Table):
     size: Size
     fit: Literal["pad", "resize"]
     normalize: Literal["standard", "mean"] = "standard"
-
-
-class SoftmaxCrossEntropy(Table):
-    """See `ops.softmax_cross_entropy`."""
-
-    name: Literal["softmax_cross_entropy"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
-
-
-class MSE(Table):
-    """See `ops.mse`; the target is the one-hot label, smoothed as `ops.smooth_labels` does."""
-
-    name: Literal["mse"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-
-
-class CrossEntropyDice(Table):
-    """The cross-entropy of pixels plus `dice_weight` times `ops.dice` of the probabilities."""
-
-    name: Literal["cross_entropy_dice"]
-    label_smoothing: Annotated[float, Field(ge=0, lt=1, examples=[0.0])]
-    dice_weight: Annotated[float, Field(gt=0, examples=[1.0])]
-
-
-class Contrastive(Table):
-    """See `ops.contrastive`; over all pairs of a batch, half the weight on those of one class."""
-
-    name: Literal["contrastive"]
-    margin: Annotated[float, Field(gt=0, examples=[1.0])]
-
-
-class TripletBatchHard(Table):
-    """See `ops.triplet_batch_hard`."""
-
-    name: Literal["triplet_batch_hard"]
-    margin: Annotated[float, Field(gt=0, examples=[0.2])]
-
-
-class TripletSemiHard(Table):
-    """See `ops.triplet_semi_hard`."""
-
-    name: Literal["triplet_semi_hard"]
-    margin: Annotated[float, Field(gt=0, examples=[0.2])]
 
 
 class Training(Table):
@@ -248,15 +214,14 @@ class InitFrom(Table):
     skip: Expression | None = None
 
 
-Metric = Literal[
-    "accuracy", "mean_iou", "pixel_accuracy", "recall_at_1", "recall_at_5", "auc", "loss"
-]
+_METRICS = tuple(dict.fromkeys(name for spec in TASKS.values() for name in spec.metrics))
+Metric = Literal[_METRICS]
 
 
 class EarlyStopping(Table):
     """When to stop before the end; see `training.loop.early_stopping`."""
 
-    metric: Metric = "accuracy"  # of another task, its first figure in `FIGURES`
+    metric: Metric = _METRICS[0]  # type: ignore[valid-type] -- of a task, its first
     target: float | None = None
     patience: PositiveInt | None = None
     min_delta: Annotated[float, Field(ge=0)] = 0.0
@@ -323,32 +288,16 @@ _BESIDE: dict[str, Any] = {
 _OPTIMIZERS = [table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
 
 
-_Loss = (
-    SoftmaxCrossEntropy | MSE | CrossEntropyDice | Contrastive | TripletBatchHard | TripletSemiHard
-)
-# What fits a task: its losses, and the figures that it can stop by, first the one it does stop by.
-LOSSES = {
-    "classification": ("softmax_cross_entropy", "mse"),
-    "segmentation": ("softmax_cross_entropy", "cross_entropy_dice"),
-    "embedding": ("contrastive", "triplet_batch_hard", "triplet_semi_hard"),
-}
-FIGURES = {
-    "classification": ("accuracy", "loss"),
-    "segmentation": ("mean_iou", "pixel_accuracy", "loss"),
-    "embedding": ("recall_at_1", "recall_at_5", "auc", "loss"),
-}
-
-
 class Config(Table):
     """One experiment."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    task: Literal["classification", "segmentation", "embedding"] = "classification"
+    task: Literal[tuple(TASKS)] = next(iter(TASKS))  # type: ignore[valid-type]
     data: Annotated[Digits | Idx | Cifar | Folder | Npz | Masks, Field(discriminator="source")]
     input: Input
     augment: Augment | None = None
     model: _Model  # type: ignore[valid-type]
-    loss: Annotated[_Loss, Field(discriminator="name")]
+    loss: choice("name", loss_tables())  # type: ignore[valid-type]
     optimizer: choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
     schedule: choice("name", SCHEDULE_TABLES)  # type: ignore[valid-type]
     training: Training
@@ -366,37 +315,50 @@ class Config(Table):
     def _stop_by_the_first_figure(cls, raw: Any) -> Any:
         stop = raw.get("early_stopping", {}) if isinstance(raw, dict) else None
         task = raw.get("task") if isinstance(raw, dict) else None
-        if not (isinstance(stop, dict) and isinstance(task, str) and task in FIGURES):
+        if not (isinstance(stop, dict) and isinstance(task, str) and task in TASKS):
             return raw
-        return raw | {"early_stopping": {"metric": FIGURES[task][0]} | stop}
+        return raw | {"early_stopping": {"metric": TASKS[task].metrics[0]} | stop}
 
     @model_validator(mode="after")
     def _parts_fit_the_task(self):
-        task, loss, metric = self.task, self.loss.name, self.early_stopping.metric
-        if (self.data.source == "masks") != (task == "segmentation"):
-            labels = "masks" if self.data.source == "masks" else "classes"
-            fitting = '"segmentation"' if labels == "masks" else '"classification" or "embedding"'
+        spec, loss, metric = TASKS[self.task], self.loss.name, self.early_stopping.metric
+        if spec.labels not in self.data.labels:
+            fitting = listed(tasks_where(lambda other: other.labels in self.data.labels))
             raise ValueError(
-                f'{self.data.source!r} is data with {labels}: need task = {fitting}; got "{task}"'
+                f"{self.data.source!r} is data with {_KINDS[self.data.labels[0]]}: need task = "
+                f'{fitting}; got "{self.task}"'
             )
-        if loss not in LOSSES[task]:
+        if loss not in spec.losses:
             raise ValueError(
-                f'{loss!r} is no loss for task = "{task}"; need one of {_listed(LOSSES[task])}'
+                f'{loss!r} is no loss for task = "{self.task}"; need one of {_listed(spec.losses)}'
             )
-        if task == "embedding" and self.training.grad_accum_steps > 1:
+        if key := unfit_keyword(self.loss, spec.losses[loss]):
+            raise ValueError(
+                f'{loss!r} has no {key} in task = "{self.task}"; got {getattr(self.loss, key)}, '
+                "leave it out"
+            )
+        if spec.losses[loss].compares and self.training.grad_accum_steps > 1:
             raise ValueError(
                 f"{loss!r} compares the images of a whole batch: training.grad_accum_steps would "
                 "compare those of its parts alone; leave it out, or write a smaller "
                 "training.batch_size"
             )
-        if metric not in FIGURES[task]:
+        if metric not in spec.metrics:
             raise ValueError(
-                f'early_stopping.metric is {metric!r}, which is no figure of task = "{task}"; '
-                f"need one of {_listed(FIGURES[task])}"
+                f'early_stopping.metric is {metric!r}, which is no figure of task = "{self.task}"; '
+                f"need one of {_listed(spec.metrics)}"
             )
-        if self.augment and (why := self.augment.unfit_for(task)):
-            raise ValueError(f'{why}; got task = "{task}"')
+        if self.augment and (why := self.augment.unfit_for(spec.unfit)):
+            raise ValueError(f'{why}; got task = "{self.task}"')
+        if self.augment and self.augment.mixes and spec.losses[loss].one_class:
+            raise ValueError(
+                f"{loss!r} takes one class for each image, and augment.{self.augment.mixes[0]} "
+                "makes images of two; leave it out, or write another loss"
+            )
         return self
+
+
+_KINDS = {"class": "classes", "mask": "masks", "classes": "classes", "values": "values"}
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -9,13 +9,13 @@ import numpy as np
 import safetensors
 
 from ..config.schema import Config
-from ..experiment import make_task
 from ..plots import figures
 from ..report.figures import best_validation, duration, series, training_seconds
 from ..run import checkpoint
 from ..run.directory import Run, RunError, open_run
 from ..run.study_directory import Study, is_study
 from ..tasks.metric_names import shares
+from ..tasks.registry import spec_of
 from .results import columns
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def overlay(rows: Sequence[Compared]) -> "Figure":
     title = f"{len(rows)} runs"
     figure = figures.titled_figure(9.0, 6.0, title, "validation; training where there is none")
     panels = figure.subplots(2, 1, sharex=True)
-    tasks = [make_task(row.run.config()) for row in rows]
+    tasks = [spec_of(row.run.config().task) for row in rows]
     errors = dict.fromkeys(task.error for task in tasks)
     for ax, name, label in zip(panels, ("loss", "error"), ("loss", ", ".join(errors)), strict=True):
         ax.set_title(label)

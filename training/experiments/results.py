@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..experiment import make_task
 from ..plots import figures as pictures
 from ..report.figures import series
 from ..run.directory import Run
 from ..tasks.metric_names import SHARES
+from ..tasks.registry import spec_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -213,7 +213,7 @@ def band_figure(runs: Sequence[Run], *, title: str, subtitle: str) -> "Figure":
 
     The band is one standard deviation to each side, where at least two runs have that step.
     """
-    task = make_task(runs[0].config())
+    task = spec_of(runs[0].config().task)
     figure = pictures.titled_figure(8.5, 5.6, title, subtitle)
     panels = figure.subplots(2, 1, sharex=True)
     for ax, name, label in zip(panels, ("loss", "error"), ("loss", task.error), strict=True):

@@ -26,9 +26,9 @@ from ..experiment import (
     keys_of,
     make_optimizer,
     make_schedule,
-    make_task,
     prepare,
 )
+from ..tasks.registry import make_task
 
 # The keys of a config, beside the seed, whose values may be traced.
 TRACED = (
@@ -86,7 +86,7 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
         schedule = _schedule(first, config)
         return first._replace(
             config=config,
-            task=make_task(config),
+            task=make_task(config, len(first.card.classes)),
             dataset=datasets[config.seed],
             card=cards[config.seed],
             optimizer=make_optimizer(config, schedule),
@@ -114,7 +114,7 @@ def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:
     schedule, card = _schedule(experiment, config), card._replace(preprocessing=spec)
     return experiment._replace(
         config=config,
-        task=make_task(config),
+        task=make_task(config, len(card.classes)),
         card=card,
         augment=augmentation_of(config, card),
         schedule=schedule,

@@ -55,7 +55,8 @@ def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -
 
 def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8; a caption for each, row by row."""
-    card, task = card_of(config, dataset), make_task(config)
+    card = card_of(config, dataset)
+    task = make_task(config, len(card.classes))
     augment, spec = augmentation_of(config, card), card.preprocessing
     assert augment is not None
     size, batch_size = len(dataset.train.labels), config.training.batch_size
@@ -72,7 +73,7 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
     x, targets = preprocess(images, spec), task.targets(labels, spec=spec)
     steps = [jnp.int32(-(-epoch * size // batch_size)) for epoch in range(EPOCHS)]
     found = [(x, targets), *map(seen, steps)]
-    masked = targets.ndim == 3
+    masked = task.spec.per_pixel
     shown = [_pictures(x, spec, y if masked else None, len(card.classes)) for x, y in found]
     names = [_names(np.asarray(y), card.classes, i) for i, (_, y) in enumerate(found)]
     N = min(IMAGES, batch_size)

@@ -3,9 +3,8 @@
     curves.png      loss, error rate and learning rate over the steps
     kernels.png     what its first layer looks for
 
-and those of its task: see `training.tasks.classification.figures`, `report_segmentation` and
-`report_embedding`. The numbers behind each picture are found by small pure functions;
-`training.plots.figures` draws.
+and those of its task, see `Task.draw`. The numbers behind each picture are found by small pure
+functions; `training.plots.figures` draws.
 """
 
 import math
@@ -18,12 +17,13 @@ import numpy as np
 from ...model import Layer, kernels
 from .. import data
 from ..evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
-from ..experiment import Experiment, make_task
+from ..experiment import Experiment
 from ..plots import figures as pictures
 from ..plots.figures import shortened
 from ..run import checkpoint as checkpoints
 from ..run.directory import DatasetCard, Run, open_run
 from ..tasks.metric_names import shares
+from ..tasks.registry import spec_of
 from ..tasks.task import Findings, Task
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
 def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:
     """`draw`, of what `evaluated` has found."""
     if found is None:
-        return _draw_curves(run, make_task(run.config()), f"{_name(run)}: no checkpoint yet")
+        return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
     return draw_experiment(run, found.experiment, found.params, found.evaluation)
 
 
@@ -127,27 +127,34 @@ def draw(
         The pictures drawn, each replaced in one go. There are no curves without metrics, and no
         kernels where the first layer's are not images.
     """
-    images = f"{evaluation.count:,} {evaluation.split} images"
-    share = evaluation.figures[task.metric]
-    title = f"{_name(run)}: {task.sentence.format(share=share, images=images)}"
-    findings = Findings(
-        folder=run.plots,
-        title=title,
-        totals=evaluation.totals,
-        kept=evaluation.kept,
-        figures=evaluation.figures,
-        examples=examples,
-        classes=card.classes,
-        preprocessing=card.preprocessing,
-    )
+    findings = findings_of(run, task, evaluation, examples, card)
+    title = findings.title
     input_shape = (*card.preprocessing.size, card.image_shape[-1])
-    written = _draw_curves(run, task, title) + task.draw(findings)
+    written = _draw_curves(run, title) + task.draw(findings)
     first = first_kernels(net, params, input_shape)
     if first is not None:
         with pictures.style():
             figure = kernels_figure(*first, title)
             written.append(pictures.write(figure, run.plots / "kernels.png"))
     return written
+
+
+def findings_of(
+    run: Run, task: Task, evaluation: Evaluation, examples: data.Split, card: DatasetCard
+) -> Findings:
+    """Return what a task draws from, and fills its part of a page with; arguments as `draw`."""
+    images = f"{evaluation.count:,} {evaluation.split} images"
+    share = evaluation.figures[task.spec.metric]
+    return Findings(
+        folder=run.plots,
+        title=f"{_name(run)}: {task.spec.summary.format(share=share, images=images)}",
+        sums=evaluation.sums,
+        collected=evaluation.collected,
+        figures=evaluation.figures,
+        examples=examples,
+        classes=card.classes,
+        preprocessing=card.preprocessing,
+    )
 
 
 def results_table(run: Run) -> list[tuple[str, str]]:
@@ -232,20 +239,21 @@ def training_seconds(run: Run) -> float:
     return float((steps * run.config().training.batch_size / rates).sum())
 
 
-def _draw_curves(run: Run, task: Task, title: str) -> list[Path]:
+def _draw_curves(run: Run, title: str) -> list[Path]:
+    spec = spec_of(run.config().task)
     records, best = run.metrics(), best_validation(run)
     kinds = ("train", "validation", "test")
-    columns = {kind: series(records, kind, task.metric) for kind in kinds}
+    columns = {kind: series(records, kind, spec.metric) for kind in kinds}
     if not any(len(c["step"]) for c in columns.values()):
         return []
     subtitle = "no validation"
     if best:
-        found = task.sentence.format(share=best[task.metric], images="the validation images")
+        found = spec.summary.format(share=best[spec.metric], images="the validation images")
         subtitle = f"best checkpoint: step {best['step']:,}, with {found}"
     with pictures.style():
         step = best["step"] if best else None
         figure = pictures.curves(
-            columns, error=task.error, best_step=step, title=title, subtitle=subtitle
+            columns, error=spec.error, best_step=step, title=title, subtitle=subtitle
         )
         return [pictures.write(figure, run.plots / "curves.png")]
 

@@ -1,12 +1,16 @@
 """What a network is to learn: one tuple of data and pure functions for each kind of task.
 
-Everything else in `training` is the same for all of them. `training.tasks.classification.task`,
-`training.tasks.segmentation.task` and `training.tasks.embedding.task` make one each from a config:
+Everything else in `training`, `inference` and `explain` is the same for all of them, and knows none
+by its name: what a task can do stands in its `TaskSpec`, how it does it here. A folder beside this
+file makes each from a config, and `training.tasks.registry` lists them:
 
     task             the data's labels          the network gives        an evaluation keeps
     classification   a class, (N,)              logits (N, K)            probabilities (N, K)
     segmentation     classes, (N, H, W) uint8   logits (N, H, W, K)      classes (N, H, W) uint8
     embedding        a class, (N,)              vectors (N, D)           vectors (N, D)
+
+Labels, targets, outputs and what is collected may be any pytrees of arrays with the examples' axis
+in front; an array is the pytree of one leaf.
 """
 
 from collections.abc import Callable
@@ -21,56 +25,74 @@ from jax import Array
 from ..common.text import plain_line
 from ..data import Split
 from ..data.preprocess import Preprocessing
+from ..plots.page_parts import Heatmap, PageParts
+from .spec import TaskSpec
 
 Numbers: TypeAlias = dict[str, np.ndarray]
+Tree: TypeAlias = Any  # a pytree of arrays
+Examples: TypeAlias = Callable[[], Split]  # training images of each class, once they are wanted
 
 
 class Task(NamedTuple):
     """One kind of task, as a config asks for it.
 
     Attributes:
-        name: as ``task`` in a config.
-        metric: the figure that a run is judged by unless ``early_stopping.metric`` says otherwise;
-            in [0, 1], the more the better.
-        error: what ``1 - metric`` is called.
-        sentence: says the metric, ``share``, of some ``images``.
+        spec: what is known of it without a config: its name, and what it can do.
         init: ``init(net, key, in_shape, classes) -> (params, state)``, with a check of the output.
         targets: ``targets(labels, spec=preprocessing)``: the labels as they belong to the
             preprocessed images; jitted with the step.
         loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
-        measures: ``measures(outputs, targets) -> {name: scalar}``: what training reports of a
-            batch beside its loss.
-        totals: ``totals(outputs, targets, counted) -> {name: array}``: sums over the examples of
-            a batch that are counted ``(N,)``; "count" is how many they are.
-        keep: what an evaluation keeps of the outputs for `figures` and pictures.
-        figures: ``figures(totals, kept, labels) -> {name: number}`` of a whole split, "loss" and
-            `metric` among them; `totals` are the sums over its batches.
-        answer: ``answer(outputs, preprocessing, image_shape)``: what a trained network says to
-            its user.
+        batch_metrics: ``batch_metrics(outputs, targets) -> {name: scalar}``: what training reports
+            of a batch beside its loss.
+        metric_sums: ``metric_sums(outputs, targets, counted) -> {name: array}``: sums over the
+            examples of a batch that are counted ``(N,)``; "count" is how many they are.
+        collect: what an evaluation keeps of the outputs for `metrics` and pictures.
+        metrics: ``metrics(sums, collected, labels) -> {name: number}`` of a whole split, "loss" and
+            `TaskSpec.metrics` among them; `sums` are those of all its batches.
+        postprocess: ``postprocess(outputs, preprocessing, image_shape)``: what a trained network
+            says to its user.
         draw: the pictures of an evaluation, written into a folder.
+        page: ``page(report, heatmap)``: what the page of a run shows of an evaluation.
         predict: ``predict(predictor, examples) -> say``, where ``say(question)`` is what the
-            command line says of one picture after the other, their answers given in batches, and
-            ``examples()`` gives training images of each class and their labels.
+            command line says of one picture after the other, their predictions given in batches.
+        explain: ``explain(predictor, examples, image, k) -> Explained``: which number is to be
+            explained of an image ``(H, W, C)``; of class `k`, or of what was found where it is
+            None.
+        respond: ``respond(classes, references) -> respond_to``, where
+            ``respond_to(prediction, size, top)`` is the JSON that the service gives of an image,
+            whose picture had `size`. `references` is what `refer` has made, or None.
+        refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
+            stand for themselves.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
-        merge: of what was answered to several views of images ``(V, N, ...)``, one answer each.
+        aggregate: of predictions from several views of images ``(V, N, ...)``, one each.
     """
 
-    name: str
-    metric: str
-    error: str
-    sentence: str
+    spec: TaskSpec
     init: Callable[..., tuple[Any, Any]]
-    targets: Callable[..., Array]
-    loss: Callable[[Array, Array], Array]
-    measures: Callable[[Array, Array], dict[str, Array]]
-    totals: Callable[[Array, Array, Array], dict[str, Array]]
-    keep: Callable[[Array], Array]
-    figures: Callable[[Numbers, np.ndarray, np.ndarray], dict[str, float]]
-    answer: Callable[[Array, Preprocessing, tuple[int, ...]], Array]
+    targets: Callable[..., Tree]
+    loss: Callable[[Tree, Tree], Array]
+    batch_metrics: Callable[[Tree, Tree], dict[str, Array]]
+    metric_sums: Callable[[Tree, Tree, Array], dict[str, Array]]
+    collect: Callable[[Tree], Tree]
+    metrics: Callable[[Numbers, Tree, Tree], dict[str, float]]
+    postprocess: Callable[[Tree, Preprocessing, tuple[int, ...]], Array]
     draw: Callable[["Findings"], list[Path]]
-    predict: Callable[[Any, Callable[[], Split]], Callable[["Question"], "Saying"]]
+    page: Callable[["Findings", Heatmap | None], PageParts]
+    predict: Callable[[Any, Examples], Callable[["Question"], "Saying"]]
+    explain: Callable[[Any, Examples, np.ndarray, int | None], "Explained"]
+    respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
-    merge: Callable[[Array], Array] = partial(jnp.mean, axis=0)
+    refer: Callable[[Any, Examples], Any] | None = None
+    aggregate: Callable[[Array], Array] = partial(jnp.mean, axis=0)
+
+    @property
+    def name(self) -> str:
+        """As ``task`` in a config."""
+        return self.spec.name
+
+
+class TaskError(ValueError):
+    """What is asked of a task cannot be done; says why."""
 
 
 class Batches(NamedTuple):
@@ -82,12 +104,12 @@ class Batches(NamedTuple):
 
 
 class Findings(NamedTuple):
-    """An evaluated split, for `Task.draw`."""
+    """An evaluated split, for `Task.draw` and `Task.page`."""
 
     folder: Path
     title: str
-    totals: Numbers
-    kept: np.ndarray
+    sums: Numbers
+    collected: Tree
     figures: dict[str, float]
     examples: Split
     classes: tuple[str, ...]
@@ -126,7 +148,21 @@ class Line(NamedTuple):
     share: float | None = None  # in [0, 1], to be drawn as a bar
 
 
-def unchanged(labels: Array, spec: Preprocessing) -> Array:
+class Explained(NamedTuple):
+    """Which number of a prediction is to be explained, for `Task.explain`."""
+
+    text: str  # the prediction
+    label: str  # what it is explained for: the name of a class, as a rule
+    what: str  # the score that is explained
+    k: int  # the number of that class
+    place: np.ndarray | None = None  # of an embedding, what it is near to
+    near: tuple[np.ndarray, list[str]] | None = None  # the nearest images, and their captions
+
+
+Respond: TypeAlias = Callable[[np.ndarray, tuple[int, int], int], dict[str, Any]]
+
+
+def unchanged(labels: Tree, spec: Preprocessing) -> Tree:
     """The `Task.targets` of labels that belong to whole images."""
     del spec
     return labels

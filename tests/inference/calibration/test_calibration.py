@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from convax.inference.calibration.metrics import (
+from convax.training.tasks.classification.calibration import (
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,

@@ -9,13 +9,16 @@ import pytest
 
 from convax.inference.report import images as report_pictures
 from convax.inference.report import page as report_page
-from convax.inference.report import tables
 from convax.training.config.schema import load_config
 from convax.training.evaluation import Evaluation
 from convax.training.experiment import prepare
+from convax.training.plots.page_parts import picture
 from convax.training.report import figures as reports
 from convax.training.run.directory import RunError, create_run
+from convax.training.tasks.classification import page as classified_page
 from convax.training.tasks.classification.figures import Answers
+from convax.training.tasks.confusion import confusion_cells
+from convax.training.tasks.segmentation.page import per_class_iou
 from tests.browser import browser  # noqa: F401 -- a fixture
 from tests.tiny import EMBEDDING, untrained, write_tiny
 from tests.training.tasks.test_segmentation import write_scenes
@@ -109,7 +112,7 @@ def nine_answers():
 
 
 def test_precision_recall_and_f1_by_hand():
-    table = tables.per_class(nine_answers(), ["a", "b", "c"])
+    table = classified_page.per_class(nine_answers(), ["a", "b", "c"])
     assert table.rows == [
         ("a", "100.0%", "75.0%", "85.7%", "4"),  # 3/3, 3/4, 2 * 0.75 / 1.75
         ("b", "66.7%", "66.7%", "66.7%", "3"),  # 2/3, 2/3
@@ -117,14 +120,14 @@ def test_precision_recall_and_f1_by_hand():
     ]
     assert table.last == ("mean", "77.8%", "80.6%", "77.5%", "9")
     never = Answers(np.eye(3, dtype=np.float32)[[0, 0]], np.array([0, 1]))
-    rows = tables.per_class(never, ["a", "b", "c"]).rows
+    rows = classified_page.per_class(never, ["a", "b", "c"]).rows
     assert rows[1] == ("b", "–", "0.0%", "0.0%", "1")
     assert rows[2] == ("c", "–", "–", "–", "0")
 
 
 def test_the_cells_of_a_confusion_matrix():
     counts = np.array([[3, 1, 0], [0, 2, 1], [0, 0, 2]])
-    cells = tables.confusion_cells(counts, ["a", "b", "c"])
+    cells = confusion_cells(counts, ["a", "b", "c"])
     assert [cell.count for cell in cells[0]] == [3, 1, 0]
     assert [cell.right for cell in cells[0]] == [True, False, False]
     assert cells[0][1].words == "a taken for b"
@@ -132,13 +135,13 @@ def test_the_cells_of_a_confusion_matrix():
     assert cells[0][1].heat == pytest.approx((0.25 * 3) ** 0.5, abs=1e-3)
     assert cells[0][2].heat == 0.0
     assert [cell.text for cell in cells[0]] == ["3", "1", "0"]
-    shares = tables.confusion_cells(counts, ["a", "b", "c"], shares=True)
+    shares = confusion_cells(counts, ["a", "b", "c"], shares=True)
     assert [cell.text for cell in shares[0]] == ["75.0%", "25.0%", "0.0%"]
 
 
 def test_iou_of_each_class():
     counts = np.array([[6, 2, 0], [0, 4, 0], [0, 0, 0]])
-    table = tables.per_class_iou(counts, np.array([0.75, 2 / 3, np.nan]), ["a", "b", "c"])
+    table = per_class_iou(counts, np.array([0.75, 2 / 3, np.nan]), ["a", "b", "c"])
     assert table.rows == [
         ("a", "75.0%", "66.7%"),
         ("b", "66.7%", "33.3%"),
@@ -218,7 +221,7 @@ def test_a_heat_map_beside_each_mistake(whole):
     first, *_ = page.examples.examples
     assert [name for name, _ in first.pictures] == ["picture", "heat map"]
     assert first.pictures[0][1].over is None and first.pictures[1][1].over
-    assert len(asked) == len(page.examples.examples) == report_pictures.MOST_MISTAKES
+    assert len(asked) == len(page.examples.examples) == classified_page.MOST_MISTAKES
     assert asked[0][0] == found.experiment.card.image_shape
     words = re.fullmatch(r"(.), taken for (.), \d+% sure", first.caption)
     assert words and words[1] != words[2]
@@ -228,7 +231,7 @@ def test_a_heat_map_beside_each_mistake(whole):
 def test_a_network_without_mistakes(whole):
     found = classified(whole.config(), ["a", "b", "c"])
     answers = np.eye(3, dtype=np.float32)[found.examples.labels]
-    evaluation = found.evaluation._replace(kept=answers)
+    evaluation = found.evaluation._replace(collected=answers)
     page = report_page.page_of(whole, found._replace(evaluation=evaluation))
     assert page.examples is not None
     assert page.examples.sentence.startswith("No mistakes: the 12 right answers")
@@ -241,7 +244,7 @@ def test_kernels_in_grey_and_colour():
         (1, 2, True, "kernel 1"),
         (1, 2, True, "kernel 2"),
     ]
-    large = report_pictures.picture(np.zeros((400, 800, 2), np.uint8), "")
+    large = picture(np.zeros((400, 800, 2), np.uint8), "")
     assert (large.width, large.height, large.small) == (320, 160, False)
 
 

@@ -1,5 +1,6 @@
 """Chunks: the same steps however they are divided into calls, cut where the loop has to look."""
 
+from functools import partial
 from itertools import pairwise
 
 import jax
@@ -7,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax import model
-from convax.training.config.schema import SoftmaxCrossEntropy, load_config
+from convax import model, ops
+from convax.training.config.schema import load_config
 from convax.training.data import Split, batch_indices
 from convax.training.loop.chunks import BYTES, SECONDS, Pace, chunks, most_steps, windows
 from convax.training.optim.optimizer import adam
@@ -18,7 +19,6 @@ from convax.training.step.train_step import (
     make_train_step,
     make_train_steps,
 )
-from convax.training.tasks.classification.task import make_loss
 
 K, N = 4, 8
 CONV = {"type": "conv", "features": 8, "window": 3}
@@ -71,7 +71,7 @@ def test_the_division_into_calls_changes_no_bit(name, rng):
     """One program for four steps in a call, three and one, or one at a time; and K as it likes."""
     shape, make = NETS[name]
     net, optimizer = make(), adam(1e-2)
-    loss = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.1))
+    loss = partial(ops.softmax_cross_entropy, label_smoothing=0.1, reduction="none")
     recipe = Recipe(net, loss, optimizer, lambda x: x.astype(jnp.float32) / 255)
     train_step, train_steps = make_train_step(recipe), make_train_steps(recipe)
     params, state = model.init_classifier(net, jax.random.key(0), (1, *shape), 3)

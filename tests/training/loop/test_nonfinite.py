@@ -33,8 +33,8 @@ def odd(tmp_path_factory):
     batches = jnp.array([data.labels[indices(step - 1)] for step in ODD])
     make = experiment.make_task
 
-    def make_task(config):
-        task = make(config)
+    def make_task(config, classes):
+        task = make(config, classes)
 
         def loss(outputs, targets):
             spoiled = (batches == targets[None]).all(axis=1).any()

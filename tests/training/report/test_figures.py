@@ -14,13 +14,13 @@ from convax.training import data
 from convax.training.config.schema import load_config
 from convax.training.data.preprocess import Preprocessing
 from convax.training.evaluation import Evaluation
-from convax.training.experiment import make_task
 from convax.training.plots import figures as pictures
 from convax.training.report import figures as report
 from convax.training.run.checkpoint import CheckpointError
 from convax.training.run.directory import DatasetCard, RunError, create_run, write_json_lines
 from convax.training.tasks.classification import figures as report_classification
 from convax.training.tasks.classification.figures import Answers
+from convax.training.tasks.registry import make_task
 
 # Three classes; 1 and 3 to 5 are wrong, 4 is the surest of them.
 PROBABILITIES = np.array(
@@ -261,7 +261,7 @@ def draw(run, net, *, images, labels, classes, right):
     size = CARD.preprocessing._replace(size=images.shape[1:3])
     return report.draw(
         run,
-        task=make_task(run.config()),
+        task=make_task(run.config(), len(run.dataset().classes)),
         net=net,
         params=params_of(net, images.shape[1:]),
         evaluation=Evaluation(figures, count, "test", probabilities, {}),

@@ -1,21 +1,23 @@
 """A batch in parts: the gradient of the whole, in less memory; and where it is another."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import convax
-from convax import model
+from convax import model, ops
 from convax.training.common.memory import step_bytes
-from convax.training.config.schema import ConfigError, SoftmaxCrossEntropy, load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.gradient import make_gradient
 from convax.training.step.gradient_accumulation import accumulated
 from convax.training.step.train_step import Recipe, init_train_state, make_train_step
-from convax.training.tasks.classification.task import accuracy, make_loss
+from convax.training.tasks.classification.task import accuracy
 
-LOSS = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.1))
+LOSS = partial(ops.softmax_cross_entropy, label_smoothing=0.1, reduction="none")
 CONV = {"type": "conv", "features": 8, "window": 3}
 END = [{"type": "flatten"}, {"type": "dense", "features": 3}]
 PLAIN = [CONV, {"type": "group_norm", "groups": 2}, {"type": "relu"}, *END]

@@ -1,14 +1,16 @@
 """Training in 16 bits: what is short and what is not, loss scaling, and that it learns."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import convax
-from convax import model
+from convax import model, ops
 from convax.model import ARCHITECTURES
-from convax.training.config.schema import ConfigError, SoftmaxCrossEntropy, load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
 from convax.training.loop.loop import NonFiniteError
 from convax.training.optim.optimizer import adam, sgd
@@ -16,9 +18,9 @@ from convax.training.step.gradient import make_gradient
 from convax.training.step.loss_scaling import MOST, LossScaling, init_loss_scale, update_loss_scale
 from convax.training.step.mixed_precision import computing_in
 from convax.training.step.train_step import Recipe, init_train_state, make_train_step
-from convax.training.tasks.classification.task import accuracy, make_loss
+from convax.training.tasks.classification.task import accuracy
 
-LOSS = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.0))
+LOSS = partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none")
 LAYERS = [
     {"type": "conv", "features": 4, "window": 3},
     {"type": "batch_norm"},

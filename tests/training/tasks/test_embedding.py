@@ -7,21 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import TypeAdapter
 
 import convax
 from convax import ops
-from convax.training.config.schema import (
-    Contrastive,
-    TripletBatchHard,
-    TripletSemiHard,
-    load_config,
-)
+from convax.training.config.from_signature import choice
+from convax.training.config.loss import loss_tables
+from convax.training.config.schema import load_config
 from convax.training.data import Split
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.tasks.embedding import task
 from convax.training.tasks.embedding.figures import wrong_neighbours
+from convax.training.tasks.embedding.losses import all_triplets, contrastive_pairs
+from convax.training.tasks.embedding.spec import EMBEDDING
+from convax.training.tasks.spec import bind_loss
 from tests.tiny import write_tiny
 from tests.training.loop.test_loop import Recorder, final_bytes
 
@@ -70,7 +71,7 @@ def test_an_evaluation_mixes_classes_that_are_stored_apart(config):
 
     found = evaluate_split(experiment.task, step, None, None, dataset, "test")
     assert seen[:-1] == [3, 3, 3]
-    np.testing.assert_array_equal(found.kept, images[order][:, 0].mean(1))
+    np.testing.assert_array_equal(found.collected, images[order][:, 0].mean(1))
 
 
 def test_one_image_has_no_wrong_neighbour():
@@ -82,7 +83,7 @@ def test_its_figures_are_those_of_its_embeddings(trained):
     images, labels = prepare(trained.config()).dataset.test
     x = embed(images)
     assert x.shape == (53, 3) and embed(images[:0]).shape == (0, 3)
-    np.testing.assert_allclose(result.kept, x, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(result.collected, x, rtol=1e-4, atol=1e-5)
     D = np.linalg.norm(x[:, None] - x[None], axis=-1) + np.diag([np.inf] * 53)
     assert result.recall_at_1 == pytest.approx((labels[D.argmin(axis=1)] == labels).mean())
 
@@ -142,33 +143,52 @@ X = jnp.array([[0.0], [0.5], [0.8], [3.0]])
 LABELS = jnp.array([0, 0, 1, 1])
 
 
+def loss_of(name, **keywords):
+    """A loss as a config names it."""
+    table = TypeAdapter(choice("name", loss_tables())).validate_python({"name": name, **keywords})
+    return bind_loss(EMBEDDING, table, 2)
+
+
 def test_contrastive_pairs_by_hand():
     """Pairs of one class weigh as much as the others: (0, 0.5) and (0.8, 3); four others."""
     same = (0.5**2 + 2.2**2) / 2 / 2
     other = ((1 - 0.8) ** 2 + (1 - 0.3) ** 2) / 2 / 4  # at 0 to 0.8 and 0.5 to 0.8; 3 is far
-    found = task.contrastive_pairs(X, LABELS, margin=1.0)
+    found = contrastive_pairs(X, LABELS, margin=1.0)
     np.testing.assert_allclose(found, (same + other) / 2, rtol=1e-6)
-    loss = task.make_pair_loss(Contrastive(name="contrastive", margin=1.0))
+    loss = loss_of("contrastive", margin=1.0)
     garbage = jnp.concatenate([X, jnp.full((2, 1), jnp.nan)])
     labels, weights = jnp.array([0, 0, 1, 1, 0, 1]), jnp.array([1, 1, 1, 1, 0, 0], bool)
     np.testing.assert_allclose(loss(garbage, labels, weights=weights), found, rtol=1e-6)
     assert loss(X[:1], LABELS[:1]) == 0  # no pairs
 
 
-@pytest.mark.parametrize("spec", [TripletBatchHard, TripletSemiHard])
-def test_the_triplet_losses_are_the_ops(spec):
-    name = spec.__annotations__["name"].__args__[0]
-    loss = task.make_pair_loss(spec(name=name, margin=0.5))
+@pytest.mark.parametrize("name", ["triplet_batch_hard", "triplet_semi_hard"])
+def test_the_triplet_losses_are_the_ops(name):
+    loss = loss_of(name, margin=0.5)
     assert loss(X, LABELS) == getattr(ops, name)(X, LABELS, margin=0.5)
+
+
+def test_all_triplets_of_a_batch_by_hand():
+    """With margin 1: anchor 0, 0.5 away from its like: 0.7 and none; and so on."""
+    # (anchor, positive, negative): distance to the like - to the other + 1, where above 0.
+    each = [0.5 - 0.8 + 1, 0, 0.5 - 0.3 + 1, 0, 2.2 - 0.8 + 1, 2.2 - 0.3 + 1, 2.2 - 3 + 1, 0.7]
+    found = all_triplets(X, LABELS, margin=1.0)
+    np.testing.assert_allclose(found, sum(each) / 8, rtol=1e-6)
+    garbage = jnp.concatenate([X, jnp.full((1, 1), jnp.nan)])
+    labels, weights = jnp.append(LABELS, 0), jnp.array([1, 1, 1, 1, 0], bool)
+    np.testing.assert_allclose(
+        all_triplets(garbage, labels, weights=weights, margin=1.0), found, rtol=1e-6
+    )
+    assert all_triplets(X[:2], LABELS[:2], margin=1.0) == 0  # of one class: no triplet
 
 
 def test_the_recall_of_a_batch():
     """Nearest to 0 is 0.5 and to 3 is 0.8, but 0.5 and 0.8 are nearest to each other."""
-    assert task.measures(X, LABELS)["recall_at_1"] == 2 / 4
+    assert task.batch_metrics(X, LABELS)["recall_at_1"] == 2 / 4
 
 
 def test_totals_are_a_mean_over_examples():
-    loss = task.make_pair_loss(TripletBatchHard(name="triplet_batch_hard", margin=0.5))
-    sums = task.totals(X, LABELS, jnp.array([True] * 4), loss=loss)
+    loss = loss_of("triplet_batch_hard", margin=0.5)
+    sums = task.metric_sums(X, LABELS, jnp.array([True] * 4), loss=loss)
     assert sums["count"] == 4
     np.testing.assert_allclose(sums["loss"], 4 * loss(X, LABELS), rtol=1e-6)

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -21,7 +22,7 @@ from convax.training.loop.loop import InterruptedRun, NonFiniteError
 from convax.training.report import augmentation
 from convax.training.report import figures as report
 from convax.training.run.directory import open_run
-from convax.training.tasks.segmentation import task
+from convax.training.tasks.segmentation import losses, task
 from convax.training.tasks.segmentation.figures import overlay, palette
 from convax.training.tasks.segmentation.metrics import image_ious, ious
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -133,7 +134,7 @@ def test_its_figures_are_those_of_every_pixel_that_counts(trained):
     for truth, found in zip(labels.ravel(), probabilities.argmax(-1).ravel(), strict=True):
         if truth != IGNORED:
             counts[truth, found] += 1
-    np.testing.assert_array_equal(result.totals["confusion"], counts)
+    np.testing.assert_array_equal(result.sums["confusion"], counts)
     iou = [counts[k, k] / (counts[k].sum() + counts[:, k].sum() - counts[k, k]) for k in range(2)]
     assert result.mean_iou == pytest.approx(np.mean(iou))
     assert result.foreground_iou == pytest.approx(iou[1])
@@ -219,34 +220,36 @@ def test_a_network_that_does_not_fit(scenes, tmp_path):
 
 LOGITS = jnp.log(jnp.array([[[[3.0, 1.0], [1.0, 3.0]], [[1.0, 3.0], [1.0, 1.0]]]]))  # (1, 2, 2, 2)
 TARGETS = jnp.array([[[0, 1], [0, IGNORED]]], jnp.uint8)
-PARTS = {"smoothing": 0.0, "dice_weight": 0.0}
+PLAIN = partial(losses.cross_entropy, label_smoothing=0.0)
+WITH_DICE = partial(losses.cross_entropy_dice, label_smoothing=0.0)
 
 
 def test_the_loss_by_hand():
     expected = -(2 * np.log(0.75) + np.log(0.25)) / 3  # the fourth pixel is ignored
-    np.testing.assert_allclose(task.batch_loss(LOGITS, TARGETS, **PARTS), expected, rtol=1e-6)
+    np.testing.assert_allclose(task.batch_loss(LOGITS, TARGETS, terms=PLAIN), expected, rtol=1e-6)
     # Class 0 has p 0.75, 0.25, 0.25 and t 1, 0, 1; class 1 has the complements; s = 1.
     dice = 1 - np.mean([(2 * 1 + 1) / (1.25 + 2 + 1), (2 * 0.75 + 1) / (1.75 + 1 + 1)])
-    found = task.batch_loss(LOGITS, TARGETS, smoothing=0.0, dice_weight=0.5)
+    both = partial(WITH_DICE, dice_weight=0.5)
+    found = task.batch_loss(LOGITS, TARGETS, terms=both)
     np.testing.assert_allclose(found, expected + 0.5 * dice, rtol=1e-6)
-    grads = jax.grad(lambda x: task.batch_loss(x, TARGETS, smoothing=0.0, dice_weight=0.5))(LOGITS)
+    grads = jax.grad(lambda x: task.batch_loss(x, TARGETS, terms=both))(LOGITS)
     assert not grads[0, 1, 1].any() and grads[0, 0].any()
     nothing = jnp.full((1, 2, 2), IGNORED, jnp.uint8)
-    assert task.batch_loss(LOGITS, nothing, **PARTS) == 0
-    assert task.measures(LOGITS, nothing)["mean_iou"] == 0
+    assert task.batch_loss(LOGITS, nothing, terms=PLAIN) == 0
+    assert task.batch_metrics(LOGITS, nothing)["mean_iou"] == 0
 
 
 def test_the_confusion_matrix_by_hand():
     counted = jnp.array([True])
-    sums = task.totals(LOGITS, TARGETS, counted, **PARTS)
+    sums = task.metric_sums(LOGITS, TARGETS, counted, terms=PLAIN)
     np.testing.assert_array_equal(sums["confusion"], [[1, 1], [0, 1]])
     totals = {k: np.asarray(v) for k, v in sums.items()}
-    figures = task.figures(totals, None, None, dice_weight=0.0)
+    figures = task.metrics(totals, None, None)
     assert figures["mean_iou"] == 0.5 and figures["foreground_iou"] == 0.5
     assert figures["pixel_accuracy"] == pytest.approx(2 / 3)
-    measured = task.measures(LOGITS, TARGETS)
+    measured = task.batch_metrics(LOGITS, TARGETS)
     assert measured["mean_iou"] == 0.5
-    padding = task.totals(LOGITS, TARGETS, ~counted, smoothing=0.0, dice_weight=1.0)
+    padding = task.metric_sums(LOGITS, TARGETS, ~counted, terms=partial(WITH_DICE, dice_weight=1.0))
     assert all(not np.any(value) for value in padding.values())
 
 
@@ -255,7 +258,7 @@ def test_a_class_that_is_nowhere_counts_not_as_wrong():
         ious(np.array([[4, 0, 0], [1, 3, 0], [0, 0, 0]])), [0.8, 0.75, np.nan]
     )
     totals = {"confusion": np.diag([3, 0, 5]), "loss": np.float64(4.0), "count": np.int64(1)}
-    figures = task.figures(totals, None, None, dice_weight=0.0)
+    figures = task.metrics(totals, None, None)
     assert figures == {"loss": 0.5, "mean_iou": 1.0, "pixel_accuracy": 1.0}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...plots import figures
 from ...plots.figures import shortened
+from ..confusion import error_shares, worst_confusions
 from ..task import Findings
 
 MOST_MISTAKES = 36
@@ -18,7 +19,7 @@ MOST_MISTAKES = 36
 
 def draw(findings: Findings) -> list[Path]:
     """The confusion matrix and the worst mistakes."""
-    answers = Answers(findings.kept, findings.examples.labels)
+    answers = Answers(findings.collected, findings.examples.labels)
     return [_draw_confusion(findings, answers), _draw_mistakes(findings, answers)]
 
 
@@ -44,21 +45,6 @@ def confusion_counts(answers: Answers) -> np.ndarray:
     K = answers.probabilities.shape[-1]
     cells = answers.labels.astype(np.int64) * K + answers.predictions
     return np.bincount(cells, minlength=K * K).reshape(K, K)
-
-
-def error_shares(counts: np.ndarray) -> np.ndarray:
-    """The share of each class (row) that was taken for each other class; NaN on the diagonal."""
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    np.fill_diagonal(shares, np.nan)
-    return shares
-
-
-def worst_confusions(counts: np.ndarray, most: int) -> list[tuple[int, int, int]]:
-    """The commonest errors as (class, taken for, count), commonest first."""
-    errors = counts - np.diag(np.diag(counts))
-    cells = np.argsort(-errors, axis=None, kind="stable")[:most]
-    pairs = [divmod(int(cell), len(counts)) for cell in cells]
-    return [(i, j, int(errors[i, j])) for i, j in pairs if errors[i, j]]
 
 
 def worst_mistakes(answers: Answers, most: int) -> np.ndarray:

@@ -9,79 +9,76 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .... import ops
 from ....model import init_classifier
-from ....ops.common.jax_compat import Tracer
-from ...config.schema import MSE, Config, SoftmaxCrossEntropy
-from ...data import Split
-from ..task import Batches, Line, Numbers, Question, Saying, Task, unchanged
+from ..spec import bind_loss
+from ..task import (
+    Batches,
+    Examples,
+    Explained,
+    Line,
+    Numbers,
+    Question,
+    Respond,
+    Saying,
+    Task,
+    unchanged,
+)
 from .figures import draw
+from .page import page
+from .spec import CLASSIFICATION
 
 
-def classification(config: Config) -> Task:
+def classification(config: Any, classes: int) -> Task:
     """Labels ``(N,)``, logits ``(N, K)``, the share of right answers."""
-    spec: Any = config.loss  # one that fits: the config has seen to it
-    loss, probabilities = make_loss(spec), make_probabilities(spec)
+    loss = bind_loss(CLASSIFICATION, config.loss, classes)
+    probabilities = make_probabilities(config.loss.name)
     return Task(
-        name="classification",
-        metric="accuracy",
-        error="error rate",
-        sentence="{share:.2%} of {images} right",
+        spec=CLASSIFICATION,
         init=init_classifier,
         targets=unchanged,
         loss=loss,
-        measures=accuracy,
-        totals=partial(correct_answers, loss=loss),
-        keep=probabilities,
-        figures=figures,
-        answer=lambda outputs, preprocessing, image_shape: probabilities(outputs),
+        batch_metrics=accuracy,
+        metric_sums=partial(correct_answers, loss=loss),
+        collect=probabilities,
+        metrics=metrics,
+        postprocess=lambda outputs, preprocessing, image_shape: probabilities(outputs),
         draw=draw,
+        page=page,
         predict=predict,
+        explain=explain,
+        respond=respond,
         batches=Batches(500, (1, 8, 64, 512)),
     )
 
 
-def make_loss(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array, Array], Array]:
-    """``loss(logits, labels) -> (N,)``, the loss of each example.
+def make_probabilities(loss: str) -> Callable[[Array], Array]:
+    """Return ``probabilities(logits) -> (N, K)`` float32: each row sums to 1, in their order.
 
-    Labels are classes ``(N,)``, or probabilities ``(N, K)`` where images were mixed.
-    """
-    if isinstance(spec, SoftmaxCrossEntropy):
-        return partial(
-            ops.softmax_cross_entropy, label_smoothing=spec.label_smoothing, reduction="none"
-        )
+    Under a loss of the outputs' distance from the one-hot label they estimate the probabilities
+    themselves; what is below 0 counts as (almost) nothing. Under one that asks of each class by
+    itself, the answers are brought to the sum of 1. Else it is their softmax, which those of a
+    hinge loss were not trained for.
 
-    def one_hot_mse(logits: Array, labels: Array) -> Array:
-        if labels.ndim < logits.ndim:
-            labels = jax.nn.one_hot(labels, logits.shape[-1])
-        target = labels.astype(logits.dtype)
-        if isinstance(spec.label_smoothing, Tracer) or spec.label_smoothing:
-            target = ops.smooth_labels(target, rate=spec.label_smoothing)
-        return ops.mse(logits, target, reduction="none").mean(axis=-1)
-
-    return one_hot_mse
-
-
-def make_probabilities(spec: SoftmaxCrossEntropy | MSE) -> Callable[[Array], Array]:
-    """``probabilities(logits) -> (N, K)`` float32: each row sums to 1, the largest logit first.
-
-    Under the mean squared error the network's outputs estimate the probabilities themselves; what
-    is below 0 counts as (almost) nothing.
+    Args:
+        loss: its name.
     """
 
     def probabilities(logits: Array) -> Array:
         logits = logits.astype(jnp.float32)
         shares = jax.nn.softmax(logits)
-        if isinstance(spec, SoftmaxCrossEntropy):
+        if loss in ("mse", "huber"):
+            estimates = jax.nn.relu(logits) + 1e-6 * shares
+        elif loss in ("binary_cross_entropy", "focal"):
+            estimates = jax.nn.sigmoid(logits) + 1e-6 * shares
+        else:
             return shares
-        estimates = jax.nn.relu(logits) + 1e-6 * shares
         return estimates / estimates.sum(axis=-1, keepdims=True)
 
     return probabilities
 
 
 def accuracy(logits: Array, labels: Array) -> dict[str, Array]:
-    """The share of examples whose largest logit is the label's: the `measures` of classes."""
+    """The share of examples whose largest logit is the label's: the `Task.batch_metrics`."""
     return {"accuracy": is_correct(logits, labels).mean(dtype=jnp.float32)}
 
 
@@ -103,14 +100,14 @@ def correct_answers(
     }
 
 
-def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The mean loss and the share of right answers."""
-    del kept, labels
-    count = int(totals["count"])
-    return {"loss": float(totals["loss"]) / count, "accuracy": int(totals["correct"]) / count}
+    del collected, labels
+    count = int(sums["count"])
+    return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
 
 
-def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question], Saying]:
+def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
     """The most probable classes of a picture."""
     del examples
 
@@ -128,3 +125,28 @@ def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question
         return Saying(record, text, columns, [Line(c, f"{p:.1%}", p) for c, p in ranked])
 
     return say
+
+
+def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
+    """The logit of a class, by default of the most probable one."""
+    del examples
+    probabilities = predictor(image[None])[0]
+    order = np.argsort(-probabilities, kind="stable")[:3]
+    k = int(order[0]) if k is None else k
+    text = "   ".join(f"{predictor.classes[i]} {probabilities[i]:.1%}" for i in order)
+    if k not in order:
+        text += f"   {predictor.classes[k]} {probabilities[k]:.1%}"
+    name = predictor.classes[k]
+    return Explained(text, name, f"the logit of {name}", k)
+
+
+def respond(classes: tuple[str, ...], references: Any) -> Respond:
+    """The most probable classes."""
+    del references
+
+    def respond_to(prediction: np.ndarray, size: tuple[int, int], top: int) -> dict[str, Any]:
+        order = np.argsort(-prediction, kind="stable")[:top]
+        ranked = [{"class": classes[k], "probability": float(prediction[k])} for k in order]
+        return {**ranked[0], "top": ranked}
+
+    return respond_to

@@ -30,9 +30,9 @@ def draw(findings: Findings) -> list[Path]:
 
 
 def _draw_roc(findings: Findings) -> Path:
-    found = verification(findings.kept, findings.examples.labels)
+    found = verification(findings.collected, findings.examples.labels)
     subtitle = (
-        f"pairs of {min(PAIRED, len(findings.kept)):,} images by their distance: AUC "
+        f"pairs of {min(PAIRED, len(findings.collected)):,} images by their distance: AUC "
         f"{found.auc:.4f}, equal error rate {found.eer:.2%}; below {found.threshold:.3f} taken for "
         f"one class, {found.accuracy:.2%} are right"
     )
@@ -69,11 +69,11 @@ def draw_roc(ax: "Axes", found: Verification) -> None:
 
 
 def _draw_projection(findings: Findings) -> Path:
-    plane = plane_of(findings.kept)
+    plane = plane_of(findings.collected)
     shown = len(plane.chosen)
     subtitle = (
         f"{shown:,} images in the plane of most variance, {plane.share:.0%} of it, out of "
-        f"{findings.kept.shape[1]} dimensions"
+        f"{findings.collected.shape[1]} dimensions"
     )
     labels = findings.examples.labels[plane.chosen]
     with figures.style():
@@ -130,7 +130,7 @@ def wrong_neighbours(kept: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 def _draw_mistakes(findings: Findings) -> list[Path]:
     images, labels = findings.examples
-    wrong = wrong_neighbours(findings.kept, labels)
+    wrong = wrong_neighbours(findings.collected, labels)
     if not len(wrong):
         return []
     total, wrong = len(wrong), wrong[:MOST_MISTAKES]

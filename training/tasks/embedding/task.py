@@ -8,91 +8,64 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .... import ops
 from ....model import init_embedder, unit_length
 from ...common.text import plain_line
-from ...config.schema import Config, Contrastive
-from ...data import Split
-from ..task import Batches, Line, Numbers, Question, Saying, Task, unchanged
+from ...plots.figures import shortened
+from ..spec import bind_loss
+from ..task import (
+    Batches,
+    Examples,
+    Explained,
+    Line,
+    Numbers,
+    Question,
+    Respond,
+    Saying,
+    Task,
+    TaskError,
+    unchanged,
+)
 from .figures import draw
 from .metrics import nearest, recalls, verification
+from .page import page
+from .spec import EMBEDDING
 
 OTHERS = 10  # pictures before it, the nearest, whose distance is said
+NEIGHBORS = 11  # training images beside an explained one
 
 
-def embedding(config: Config) -> Task:
+def embedding(config: Any, classes: int) -> Task:
     """Labels ``(N,)``, vectors ``(N, D)``, how often the nearest other image is of the class."""
-    loss = make_pair_loss(config.loss)
+    loss = bind_loss(EMBEDDING, config.loss, classes)
     size = config.training.batch_size
     return Task(
-        name="embedding",
-        metric="recall_at_1",
-        error="1 - recall@1",
-        sentence="recall@1 {share:.2%} of {images}",
+        spec=EMBEDDING,
         init=init_embedder,
         targets=unchanged,
         loss=loss,
-        measures=measures,
-        totals=partial(totals, loss=loss),
-        keep=lambda outputs: outputs,
-        figures=figures,
-        answer=lambda outputs, preprocessing, image_shape: outputs,
+        batch_metrics=batch_metrics,
+        metric_sums=partial(metric_sums, loss=loss),
+        collect=lambda outputs: outputs,
+        metrics=metrics,
+        postprocess=lambda outputs, preprocessing, image_shape: outputs,
         draw=draw,
+        page=page,
         predict=predict,
+        explain=explain,
+        respond=respond,
+        refer=make_gallery,
         batches=Batches(size, (1, 8, 64, 512), spread=True),  # for pairs of several classes
-        merge=partial(merge, normalize=getattr(config.model, "normalize", False)),
+        aggregate=partial(aggregate, normalize=getattr(config.model, "normalize", False)),
     )
 
 
-def merge(vectors: Array, *, normalize: bool) -> Array:
+def aggregate(vectors: Array, *, normalize: bool) -> Array:
     """The mean of several views' vectors ``(V, N, D)``; of length 1, where theirs are."""
     mean = vectors.mean(axis=0)
     return unit_length().apply({}, {}, mean)[0] if normalize else mean
 
 
-def make_pair_loss(spec: Any) -> Callable[..., Array]:
-    """``loss(embeddings, labels, weights=None) -> scalar``, of the pairs or triplets of a batch."""
-    if isinstance(spec, Contrastive):
-        return partial(contrastive_pairs, margin=spec.margin)
-    losses = {
-        "triplet_batch_hard": ops.triplet_batch_hard,
-        "triplet_semi_hard": ops.triplet_semi_hard,
-    }
-    return partial(losses[spec.name], margin=spec.margin)
-
-
-def contrastive_pairs(
-    embeddings: Array, labels: Array, weights: Array | None = None, *, margin: float
-) -> Array:
-    """`ops.contrastive` of all pairs of a batch, half the weight on the pairs of one class.
-
-    Among ten classes one pair in ten is of one class; unweighted, the others would drown them.
-
-    Args:
-        embeddings: ``(N, D)``.
-        labels: ``(N,)``.
-        weights: ``(N,)``, 0 for examples that are not there.
-        margin: the distance that classes should keep.
-
-    Returns:
-        A scalar: the mean of pairs of one class and the mean of the others, added and halved.
-    """
-    N = len(labels)
-    first, second = np.triu_indices(N, 1)
-    there = jnp.ones(N, bool) if weights is None else weights.astype(bool)
-    there, same = there[first] & there[second], labels[first] == labels[second]
-    loss = ops.contrastive(
-        embeddings[first], embeddings[second], same, margin=margin, weights=there, reduction="none"
-    )
-
-    def mean(chosen: Array) -> Array:
-        count = jnp.maximum((chosen & there).sum(dtype=jnp.int32), 1).astype(loss.dtype)
-        return jnp.where(chosen, loss, 0).sum() / count
-
-    return (mean(same) + mean(~same)) / 2
-
-
-def measures(embeddings: Array, labels: Array) -> dict[str, Array]:
+def batch_metrics(embeddings: Array, labels: Array) -> dict[str, Array]:
     """The recall@1 of a batch by itself: whether the nearest other one is of the class."""
     squared = jnp.square(embeddings).sum(axis=-1)
     D = squared[:, None] + squared[None, :] - 2 * embeddings @ embeddings.T
@@ -101,7 +74,7 @@ def measures(embeddings: Array, labels: Array) -> dict[str, Array]:
     return {"recall_at_1": found.mean(dtype=jnp.float32)}
 
 
-def totals(
+def metric_sums(
     embeddings: Array, labels: Array, counted: Array, *, loss: Callable[..., Array]
 ) -> dict[str, Array]:
     """The loss of the batch, as often as it has examples; see `training.tasks.task`."""
@@ -110,12 +83,12 @@ def totals(
     return {"loss": value * count.astype(value.dtype), "count": count}
 
 
-def figures(totals: Numbers, kept: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """The mean loss of the batches, retrieval among all images, verification of pairs."""
-    recall = recalls(kept, labels, (1, 5))
-    pairs = verification(kept, labels)
+    recall = recalls(collected, labels, (1, 5))
+    pairs = verification(collected, labels)
     return {
-        "loss": float(totals["loss"]) / int(totals["count"]),
+        "loss": float(sums["loss"]) / int(sums["count"]),
         "recall_at_1": recall[0],
         "recall_at_5": recall[1],
         "auc": pairs.auc,
@@ -131,7 +104,7 @@ class Gallery(NamedTuple):
     labels: np.ndarray  # (M,)
 
 
-def make_gallery(predictor: Any, examples: Callable[[], Split]) -> Gallery:
+def make_gallery(predictor: Any, examples: Examples) -> Gallery:
     """Embed training images, for others to be compared with.
 
     Args:
@@ -142,7 +115,7 @@ def make_gallery(predictor: Any, examples: Callable[[], Split]) -> Gallery:
     return Gallery(predictor(np.asarray(images)), labels)
 
 
-def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question], Saying]:
+def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
     """The classes whose training images lie nearest, and the nearest of the pictures before it."""
     gallery = make_gallery(predictor, examples)
     names: list[str] = []
@@ -176,3 +149,41 @@ def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question
         return Saying(record, text, columns, [Line(name, f"at {d:.3f}") for name, d in near])
 
     return say
+
+
+def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
+    """How near it is to the nearest training image of a class, by default of the nearest class."""
+    images, labels = examples()
+    vectors, place = predictor(np.asarray(images)), predictor(image[None])[0]
+    distances = np.linalg.norm(vectors.astype(np.float64) - place, axis=1)
+    order = np.argsort(distances, kind="stable")
+    near = order[:NEIGHBORS]
+    names = [predictor.classes[i] for i in labels[near]]
+    text = "nearest " + "   ".join(
+        f"{name} at {distance:.3f}"
+        for name, distance in zip(names[:3], distances[near], strict=False)
+    )
+    k = int(labels[near[0]]) if k is None else k
+    name = predictor.classes[k]
+    alike = order[labels[order] == k]
+    if not len(alike):
+        raise TaskError(f"class: no training image is of {name}")
+    captions = [
+        f"{shortened(name, 12)}  {distance:.3f}"
+        for name, distance in zip(names, distances[near], strict=True)
+    ]
+    what = f"how near it is to the nearest training image of {name} (minus the squared distance)"
+    return Explained(text, name, what, k, vectors[alike[0]], (np.asarray(images)[near], captions))
+
+
+def respond(classes: tuple[str, ...], references: Any) -> Respond:
+    """The vector, and the nearest classes where there is a gallery to compare it with."""
+
+    def respond_to(prediction: np.ndarray, size: tuple[int, int], top: int) -> dict[str, Any]:
+        record: dict[str, Any] = {"embedding": prediction.tolist()}
+        if references is not None:
+            ranked = nearest(prediction, references.vectors, references.labels)[:top]
+            record["nearest"] = [{"class": classes[k], "distance": d} for k, d in ranked]
+        return record
+
+    return respond_to

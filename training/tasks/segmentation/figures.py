@@ -100,13 +100,13 @@ def worst_images(
 
 def _draw_masks(findings: Findings) -> Path:
     classes, spec = len(findings.classes), findings.preprocessing
-    worst = worst_images(findings.examples, findings.kept, classes, spec)
+    worst = worst_images(findings.examples, findings.collected, classes, spec)
     captions = [
         text for value in worst.ious for text in ("photograph", "truth", f"found  {value:.0%}")
     ]
     subtitle = (
-        f"the {len(worst.ious)} of {len(findings.kept):,} images it did worst on, each with the "
-        f"mean IoU of its classes; half of all images have {worst.median:.0%} or more"
+        f"the {len(worst.ious)} of {len(findings.collected):,} images it did worst on, each with "
+        f"the mean IoU of its classes; half of all images have {worst.median:.0%} or more"
     )
     with figures.style():
         figure = figures.mistakes(
@@ -127,7 +127,7 @@ def _as_seen(images: np.ndarray, spec: Preprocessing) -> np.ndarray:
 
 
 def _draw_ious(findings: Findings) -> Path:
-    counts: Any = findings.totals["confusion"]
+    counts: Any = findings.sums["confusion"]
     values, pixels = ious(counts), counts.sum(axis=1)
     names = [shortened(name, 24) for name in findings.classes]
     subtitle = (

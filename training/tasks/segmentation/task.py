@@ -9,62 +9,76 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from .... import ops
 from ....model import init_segmenter
-from ...config.schema import Config, CrossEntropyDice
-from ...data import IGNORED, Split, resize_picture, upright_size
+from ...data import IGNORED, resize_picture, upright_size
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
-from ..task import Batches, Line, Numbers, Question, Saying, Task
-from .figures import draw, write_mask
+from ...plots.image_encoding import as_text, encoded
+from ..spec import bind_loss
+from ..task import (
+    Batches,
+    Examples,
+    Explained,
+    Line,
+    Numbers,
+    Question,
+    Respond,
+    Saying,
+    Task,
+)
+from .figures import draw, mask_picture, write_mask
+from .losses import Terms
 from .metrics import ious, right_and_union
+from .page import page
+from .spec import SEGMENTATION
 
 
-def segmentation(config: Config) -> Task:
+def segmentation(config: Any, classes: int) -> Task:
     """Masks ``(N, H, W)`` of classes, logits ``(N, H, W, K)``, the mean intersection over union.
 
     .. math:: \\mathrm{IoU}_k = \\frac{c_{kk}}{\\sum_j c_{kj} + \\sum_j c_{jk} - c_{kk}}
 
     of the confusion matrix c of all pixels of a split that are not ignored, in whole numbers.
     """
-    spec: Any = config.loss  # one that fits: the config has seen to it
-    smoothing = spec.label_smoothing
-    dice_weight = spec.dice_weight if isinstance(spec, CrossEntropyDice) else 0.0
+    terms = bind_loss(SEGMENTATION, config.loss, classes)
     return Task(
-        name="segmentation",
-        metric="mean_iou",
-        error="1 - mean IoU",
-        sentence="mean IoU {share:.2%} on {images}",
+        spec=SEGMENTATION,
         init=init_segmenter,
         targets=preprocess_masks,
-        loss=partial(batch_loss, smoothing=smoothing, dice_weight=dice_weight),
-        measures=measures,
-        totals=partial(totals, smoothing=smoothing, dice_weight=dice_weight),
-        keep=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
-        figures=partial(figures, dice_weight=dice_weight),
-        answer=answer,
+        loss=partial(batch_loss, terms=terms),
+        batch_metrics=batch_metrics,
+        metric_sums=partial(metric_sums, terms=terms),
+        collect=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
+        metrics=metrics,
+        postprocess=postprocess,
         draw=draw,
+        page=page,
         predict=predict,
+        explain=explain,
+        respond=respond,
         batches=Batches(config.training.batch_size, (1, 8)),
     )
 
 
-def batch_loss(logits: Array, targets: Array, *, smoothing: float, dice_weight: float) -> Array:
-    """The mean cross-entropy of the pixels that count, plus `dice_weight` times their Dice loss.
+def batch_loss(logits: Array, targets: Array, *, terms: Callable[..., Terms]) -> Array:
+    """Return the mean over the pixels that count, plus that over the images, of a loss's terms.
 
     Args:
         logits: ``(N, H, W, K)``.
         targets: ``(N, H, W)``, classes, or `IGNORED`.
-        smoothing: of the labels, for the cross-entropy.
-        dice_weight: the weight of `ops.dice` of the softmax, a mean over examples and classes.
+        terms: see `training.tasks.segmentation.losses`.
     """
     counts = targets != IGNORED
+    found = terms(logits, targets, counts)
+    of_images = None if found.images is None else found.weight * found.images.mean()
+    if found.pixels is None:
+        return jnp.asarray(of_images)
     pixels = jnp.maximum(counts.sum(dtype=jnp.int32), 1).astype(jnp.float32)
-    loss = _cross_entropies(logits, targets, counts, smoothing).sum() / pixels
-    return loss + dice_weight * _dices(logits, targets, counts).mean() if dice_weight else loss
+    loss = found.pixels.sum() / pixels
+    return loss if of_images is None else loss + of_images
 
 
-def measures(logits: Array, targets: Array) -> dict[str, Array]:
-    """The figures of a batch, from its confusion matrix."""
+def batch_metrics(logits: Array, targets: Array) -> dict[str, Array]:
+    """Return the figures of a batch, from its confusion matrix."""
     counts = confusion(logits, targets, targets != IGNORED).astype(jnp.float32)
     right, union = right_and_union(counts)
     there = union > 0
@@ -75,32 +89,31 @@ def measures(logits: Array, targets: Array) -> dict[str, Array]:
     }
 
 
-def totals(
-    logits: Array, targets: Array, counted: Array, *, smoothing: float, dice_weight: float
+def metric_sums(
+    logits: Array, targets: Array, counted: Array, *, terms: Callable[..., Terms]
 ) -> dict[str, Array]:
-    """The sums over the examples that are counted; see `training.tasks.task`."""
+    """Return the sums over the examples that are counted; see `training.tasks.task`."""
     counts = (targets != IGNORED) & counted[:, None, None]
+    found = terms(logits, targets, counts)
     sums = {
-        "loss": _cross_entropies(logits, targets, counts, smoothing).sum(),
         "confusion": confusion(logits, targets, counts),
         "count": counted.sum(dtype=jnp.int32),
     }
-    if dice_weight:
-        each = _dices(logits, targets, counts).mean(axis=-1)
-        sums["dice"] = jnp.where(counted, each, 0).sum()
+    if found.pixels is not None:
+        sums["loss"] = found.pixels.sum()
+    if found.images is not None:
+        each = found.images.mean(axis=-1)
+        sums["image_loss"] = found.weight * jnp.where(counted, each, 0).sum()
     return sums
 
 
-def figures(
-    totals: Numbers, kept: np.ndarray, labels: np.ndarray, *, dice_weight: float
-) -> dict[str, float]:
-    """Loss, mean IoU, foreground IoU (of two classes) and pixel accuracy of a split."""
-    del kept, labels
-    counts = totals["confusion"]
+def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Return loss, mean IoU, foreground IoU (of two classes) and pixel accuracy of a split."""
+    del collected, labels
+    counts = sums["confusion"]
     pixels = max(int(counts.sum()), 1)
-    loss = float(totals["loss"]) / pixels
-    if dice_weight:
-        loss += dice_weight * float(totals["dice"]) / int(totals["count"])
+    loss = float(sums.get("loss", 0)) / pixels
+    loss += float(sums.get("image_loss", 0)) / int(sums["count"])
     iou = ious(counts)
     there = iou[~np.isnan(iou)]
     found = {"loss": loss, "mean_iou": float(there.mean()) if there.size else 0.0}
@@ -118,13 +131,13 @@ def confusion(logits: Array, targets: Array, counts: Array) -> Array:
     return jnp.zeros(K * K + 1, jnp.int32).at[cells.ravel()].add(1)[:-1].reshape(K, K)
 
 
-def answer(logits: Array, preprocessing: Preprocessing, image_shape: tuple[int, ...]) -> Array:
+def postprocess(logits: Array, preprocessing: Preprocessing, image_shape: tuple[int, ...]) -> Array:
     """``(N, H, W, K)``: the probability of each class at each pixel of the image as it was."""
     probabilities = jax.nn.softmax(logits.astype(jnp.float32))
     return restore_maps(probabilities, preprocessing, image_shape)
 
 
-def predict(predictor: Any, examples: Callable[[], Split]) -> Callable[[Question], Saying]:
+def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
     """The class of each pixel, written as a picture of the image's own size."""
     del examples
 
@@ -163,15 +176,27 @@ def whole_mask(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def _cross_entropies(logits: Array, targets: Array, counts: Array, smoothing: float) -> Array:
-    """Of each pixel, 0 where it does not count."""
-    return ops.softmax_cross_entropy(
-        logits, targets, weights=counts, label_smoothing=smoothing, reduction="none"
-    )
+def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
+    """The logit of a class where it was found; by default of the largest but the first."""
+    del examples
+    best = predictor(image[None])[0].argmax(axis=-1)
+    shares = np.bincount(best.ravel(), minlength=len(predictor.classes)) / best.size
+    if k is None:
+        k = int(shares[1:].argmax()) + 1 if shares[1:].any() else 0
+    text = "   ".join(f"{predictor.classes[i]} {shares[i]:.1%}" for i in np.flatnonzero(shares))
+    name = predictor.classes[k]
+    where = "where it was found" if shares[k] else "of all pixels, as it was found nowhere"
+    return Explained(text, name, f"the mean logit of {name} {where}", k)
 
 
-def _dices(logits: Array, targets: Array, counts: Array) -> Array:
-    """The Dice loss of each example and class, ``(N, K)``."""
-    probabilities = ops.softmax(logits.astype(jnp.float32))
-    truth = jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.float32)
-    return ops.dice(probabilities, truth, mask=counts, reduction="none")
+def respond(classes: tuple[str, ...], references: Any) -> Respond:
+    """The share of each class, and the mask as a picture."""
+    del references
+
+    def respond_to(prediction: np.ndarray, size: tuple[int, int], top: int) -> dict[str, Any]:
+        mask = whole_mask(prediction, size)
+        counts = np.bincount(mask.ravel(), minlength=len(classes))
+        shares = {name: int(n) / mask.size for name, n in zip(classes, counts, strict=False)}
+        return {"shares": shares, "mask": as_text(encoded(mask_picture(mask)))}
+
+    return respond_to

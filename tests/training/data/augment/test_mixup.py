@@ -1,17 +1,20 @@
 """What hides or mixes: where, how much, and what becomes of the targets."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.stats import beta
 
+from convax import ops
 from convax.training.config.augment import Cutmix, Mixup
-from convax.training.config.schema import MSE, SoftmaxCrossEntropy
 from convax.training.data import IGNORED
 from convax.training.data.augment.cutout import cutout
 from convax.training.data.augment.mixup import mix, mixed_targets, symmetric_beta
-from convax.training.tasks.classification.task import accuracy, make_loss
+from convax.training.tasks.classification.losses import one_hot_mse
+from convax.training.tasks.classification.task import accuracy
 
 KEY = jax.random.key(0)
 N, H, W = 400, 8, 10
@@ -103,9 +106,9 @@ def test_targets_are_shares_and_the_losses_and_accuracy_take_them():
     logits = jnp.array([[2.0, 1.0, 0.0], [0.0, 0.5, 1.0], [-1.0, 3.0, 0.0]])
     log_p = np.asarray(jax.nn.log_softmax(logits))
     smooth = 0.9 * np.array(by_hand) + 0.1 / 3
-    entropy = make_loss(SoftmaxCrossEntropy(name="softmax_cross_entropy", label_smoothing=0.1))
+    entropy = partial(ops.softmax_cross_entropy, label_smoothing=0.1, reduction="none")
     np.testing.assert_allclose(entropy(logits, q), -(smooth * log_p).sum(axis=1), rtol=1e-5)
-    squares = make_loss(MSE(name="mse"))
+    squares = one_hot_mse
     np.testing.assert_allclose(squares(logits, q), ((logits - q) ** 2).mean(axis=1), rtol=1e-5)
     hard = jnp.array([0, 1, 1])
     np.testing.assert_allclose(squares(logits, hard), squares(logits, jax.nn.one_hot(hard, 3)))

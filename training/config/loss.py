@@ -1,0 +1,55 @@
+"""The tables ``[loss]`` of a config, derived from the signatures of the losses."""
+
+import inspect
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+from pydantic import Field
+
+from ..tasks.registry import TASKS
+from ..tasks.spec import LossSpec, TaskSpec, keywords_of
+from .from_signature import table
+from .table import Table
+
+
+def loss_tables() -> list[type[Table]]:
+    """Return a table for each name of a loss; two tasks may share a name, and then its keywords."""
+    first: dict[str, TaskSpec] = {}
+    for task in TASKS.values():
+        for name in task.losses:
+            first.setdefault(name, task)
+    return [_table(name, task.losses[name], task.example) for name, task in first.items()]
+
+
+def unfit_keyword(table: Table, entry: LossSpec) -> str | None:
+    """Return a keyword that a loss does not have in a task, and that is not as if left out."""
+    for name, field in type(table).model_fields.items():
+        known = name == "name" or name in keywords_of(entry.signature)
+        if not known and getattr(table, name) != field.default:
+            return name
+    return None
+
+
+def _table(name: str, entry: LossSpec, example: tuple[Any, ...]) -> type[Table]:
+    keywords = keywords_of(entry.signature)
+    numbers = [k for k, p in keywords.items() if type(p.default) in (int, float)]
+    stated = numbers if entry.stated is None else entry.stated
+    left_out = [k for k in inspect.signature(entry.signature).parameters if k not in keywords]
+    examples: dict[str, Any] = {k: Field(examples=[keywords[k].default]) for k in stated}
+    return table(
+        "name",
+        name,
+        entry.signature,
+        left_out=left_out,
+        defaults=examples,
+        try_with=partial(_try, entry.loss, example),
+    )
+
+
+def _try(loss: Callable[..., Any], example: tuple[Any, ...], **keywords: Any) -> None:
+    """Call a loss, for its checks; nothing is computed."""
+    known = inspect.signature(loss).parameters
+    keywords |= {"num_classes": 2} if "num_classes" in known else {}
+    jax.eval_shape(partial(loss, **keywords), *example)

@@ -1,0 +1,127 @@
+"""What a config, and whoever uses a trained network, must know of a task: plain data.
+
+Each task states it in its folder, `training.tasks.registry` lists them all, and everything else
+asks for what a task can do, never for its name. This is the ground floor of the tasks: it imports
+`ops` alone, so that `training.config` may stand upon it.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Literal, NamedTuple
+
+import jax
+
+LabelKind = Literal["class", "mask", "classes", "values"]  # of an image; see `TaskSpec.labels`
+
+# Parameters of a loss that the program gives; a config has the others.
+SUPPLIED = ("weights", "mask", "reduction", "num_classes")
+
+
+class LossSpec(NamedTuple):
+    """A loss as a config names it.
+
+    Attributes:
+        loss: ``loss(outputs, targets, **keywords)``, of each example or of the batch as a whole.
+            Its keywords are those of `signature`, and ``num_classes`` where it takes that.
+        signature: the function whose keywords, with their types and defaults, are the table's.
+        stated: the keywords that a config must state although they have a default; by default all
+            that are numbers, as it hides none that decides the result.
+        compares: whether it compares the images of a batch with each other, so that the loss of a
+            batch is not the mean of those of its parts.
+        one_class: whether it takes nothing but one class for each image, no shares of several.
+    """
+
+    loss: Callable[..., Any]
+    signature: Callable[..., Any]
+    stated: tuple[str, ...] | None = None
+    compares: bool = False
+    one_class: bool = False
+
+
+def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
+    """Return the keyword-only parameters of a loss that a config has.
+
+    Example:
+        >>> def hinge(logits, labels, *, margin=1.0, weights=None): ...
+        >>> list(keywords_of(hinge))
+        ['margin']
+    """
+    parameters = inspect.signature(function).parameters
+    return {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY and name not in SUPPLIED
+    }
+
+
+class TaskSpec(NamedTuple):
+    """A kind of task, before a config asks for one.
+
+    Attributes:
+        name: as ``task`` in a config.
+        make: ``"package.module:function"``, or the function: ``make(config, classes) -> Task``,
+            where `classes` is how many there are. A text is imported when a task is made.
+        labels: what the data says of an image: a "class", several "classes" (or none), "values"
+            that are numbers, or a "mask" with a class for each pixel.
+        losses: what a config may name, by that name.
+        example: ``(outputs, targets)``, and what else a loss is given, as shapes and dtypes: to
+            try its keywords on.
+        metrics: the figures that a run can stop by, and "loss". It is judged by the first unless
+            ``early_stopping.metric`` says otherwise: the more the better, 1 at the most.
+        error: what 1 less that figure is called.
+        summary: says that figure, ``share``, of some ``images``.
+        outputs: what a prediction is called, in an ONNX file.
+        outputs_text: the same in a sentence, with shapes.
+        least_classes: how many classes there must be for anything to be learned.
+        unfit: augmentations that make no sense, and why.
+        ranks: whether a prediction is one probability for each class of an image, which add up to
+            1: there is a most probable one, and a temperature.
+        has_heatmap: whether an output is a score for each class of an image.
+        per_pixel: whether a prediction is a map over the image, which turns as the image does.
+        writes_images: whether `predict` writes an image for each that it is given.
+        alone: why several networks cannot answer together; None where they can.
+    """
+
+    name: str
+    make: str | Callable[..., Any]
+    labels: LabelKind
+    losses: Mapping[str, LossSpec]
+    example: tuple[Any, ...]
+    metrics: tuple[str, ...]
+    error: str
+    summary: str
+    outputs: str
+    outputs_text: str
+    least_classes: int = 2
+    unfit: Mapping[str, str] = {}
+    ranks: bool = False
+    has_heatmap: bool = False
+    per_pixel: bool = False
+    writes_images: bool = False
+    alone: str | None = None
+
+    @property
+    def metric(self) -> str:
+        """Return the name of the figure that a run is judged by."""
+        return self.metrics[0]
+
+
+def bind_loss(spec: TaskSpec, table: Any, classes: int) -> Callable[..., Any]:
+    """Return the loss that a config names, with its numbers.
+
+    Args:
+        spec: of the task.
+        table: ``[loss]`` of a config; its values may be traced.
+        classes: how many there are.
+    """
+    entry = spec.losses[table.name]
+    keywords = {name: getattr(table, name) for name in keywords_of(entry.signature)}
+    if "num_classes" in inspect.signature(entry.loss).parameters:
+        keywords["num_classes"] = classes
+    return partial(entry.loss, **keywords)
+
+
+def example_of(shape: tuple[int, ...], dtype: str = "float32") -> jax.ShapeDtypeStruct:
+    """Return a shape and a dtype, for `TaskSpec.example`."""
+    return jax.ShapeDtypeStruct(shape, dtype)
