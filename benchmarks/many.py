@@ -119,8 +119,8 @@ def whole(net: str, options: argparse.Namespace) -> None:
     seeds = ["--seeds", str(options.count)]
     ways = {
         "one network": [],
-        "map": [*seeds, "--form", "map"],
-        "vmap": [*seeds, "--form", "vmap"],
+        "map": [*seeds, "--batching", "map"],
+        "vmap": [*seeds, "--batching", "vmap"],
     }
     taken: dict[str, list[tuple[float, float]]] = {way: [] for way in ways}
     for _ in range(options.rounds):

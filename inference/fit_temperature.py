@@ -40,27 +40,27 @@ class Fitted(NamedTuple):
 
 
 def calibrate(
-    run: str | Path, *, checkpoint: str = "best", raw: bool = False, flips: bool = False
+    run: str | Path, *, checkpoint: str = "best", use_ema: bool = True, tta: bool = False
 ) -> Fitted:
     """Fit the temperature of a run on its validation split, and write it into the run.
 
     Args:
         run: the run directory, of a classification.
-        checkpoint, raw, flips: as `predictor.load`; it will fit nothing else.
+        checkpoint, use_ema, tta: as `predictor.load`; it will fit nothing else.
 
     Raises:
         CalibrationError: not a classification, no validation images, or none is best.
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
         OSError: the file cannot be written.
     """
-    predictor = load(run, checkpoint=checkpoint, raw=raw, flips=flips)
+    predictor = load(run, checkpoint=checkpoint, use_ema=use_ema, tta=tta)
     if not predictor.task.spec.ranks:
         fitting = " or ".join(tasks_where(lambda spec: spec.ranks))
         raise CalibrationError(
             f"calibrate: {run}: got a run of {predictor.task.name}, need one of {fitting}"
         )
     opened, experiment = reopen(run)
-    digest = digest_of(opened, checkpoint, raw=raw)
+    digest = digest_of(opened, checkpoint, use_ema=use_ema)
     validation, test = experiment.dataset.validation, experiment.dataset.test
     if not len(validation.labels):
         raise CalibrationError(
@@ -79,7 +79,7 @@ def calibrate(
     if len(test.labels):
         splits["test"] = _truths(_answers(predictor, test), test.labels, temperature)
     fitted = Fitted(temperature, splits)
-    about = {"format": FORMAT, "checkpoint": checkpoint, "raw": raw, "flips": flips}
+    about = {"format": FORMAT, "checkpoint": checkpoint, "raw": not use_ema, "flips": tta}
     write_json(opened.path / FILE, about | {"digest": digest} | fitted.as_record())
     return fitted
 

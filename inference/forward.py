@@ -28,7 +28,7 @@ def make_program(
     members: Sequence[Trained],
     task: Task,
     *,
-    flips: bool = False,
+    tta: bool = False,
     temperatures: Sequence[float] | None = None,
 ) -> Program:
     """The program of networks that are alike (`ensemble.check_alike`).
@@ -37,12 +37,12 @@ def make_program(
         members: one, or several: then their arrays are stacked, one `jax.vmap` answers for all, and
             the mean of their answers is given.
         task: theirs.
-        flips: each network sees the mirror image too, and gives the mean of both answers.
+        tta: each network sees the mirror image too, and gives the mean of both answers.
         temperatures: of each; applied before the mean over the networks.
     """
     first, several = members[0], len(members) > 1
     numbers = None if temperatures is None else np.array(temperatures, np.float32)
-    answer = _answer_of(first, task, flips)
+    answer = _answer_of(first, task, tta)
 
     def alone(params: Any, state: Any, images: Array) -> Array:
         answers = answer(params, state, images, first.card.preprocessing)
@@ -76,7 +76,7 @@ def tempered(probabilities: Array, temperature: Any) -> Array:
     return jax.nn.softmax(jnp.log(jnp.maximum(probabilities, _SMALLEST)) / temperature)
 
 
-def _answer_of(trained: Trained, task: Task, flips: bool) -> Callable[..., Array]:
+def _answer_of(trained: Trained, task: Task, tta: bool) -> Callable[..., Array]:
     """``answer(params, state, images, preprocessing)`` of one network."""
     net, image_shape = trained.net, trained.card.image_shape
 
@@ -92,4 +92,4 @@ def _answer_of(trained: Trained, task: Task, flips: bool) -> Callable[..., Array
             mirrored = mirrored[:, :, ::-1]
         return task.aggregate(jnp.stack([seen, mirrored]))
 
-    return of_both if flips else answer
+    return of_both if tta else answer

@@ -245,9 +245,9 @@ def load(
     run: Runs,
     *,
     checkpoint: str = "best",
-    raw: bool = False,
+    use_ema: bool = True,
     calibrated: bool = False,
-    flips: bool = False,
+    tta: bool = False,
 ) -> Predictor:
     """The inference function of a run, or of several together.
 
@@ -255,9 +255,9 @@ def load(
         run: the run directory. A list of them, or a study of several seeds, is an ensemble: all
             networks answer in one program, and the mean of their probabilities is given.
         checkpoint: "best" (by the validation metric) or "last".
-        raw: the weights themselves, where the run has averages of them (`[ema]`).
+        use_ema: the averages of the weights, where the run has them (`[ema]`).
         calibrated: probabilities at the temperature that `convax calibrate` has found for each run.
-        flips: the mean of what is said of an image and of its mirror image.
+        tta: the mean of what is said of an image and of its mirror image.
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
@@ -270,7 +270,7 @@ def load(
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
     paths = runs_of(run)
-    members = [load_network(path, checkpoint, raw=raw) for path in paths]
+    members = [load_network(path, checkpoint, use_ema=use_ema) for path in paths]
     if len(members) > 1:
         check_alike(paths, members)
     temperatures = None
@@ -281,18 +281,18 @@ def load(
                 "temperatures; load it without calibrated"
             )
         temperatures = [
-            temperature_of(Run(path), checkpoint, raw=raw, flips=flips) for path in paths
+            temperature_of(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
         ]
-    return predictor_of(members, flips=flips, temperatures=temperatures)
+    return predictor_of(members, tta=tta, temperatures=temperatures)
 
 
 def predictor_of(
-    members: Sequence[Trained], *, flips: bool = False, temperatures: Sequence[float] | None = None
+    members: Sequence[Trained], *, tta: bool = False, temperatures: Sequence[float] | None = None
 ) -> Predictor:
     """The inference function of networks that are there already: see `program.make_program`."""
     card = members[0].card
     task = make_task(members[0].config, len(card.classes))
-    program = make_program(members, task, flips=flips, temperatures=temperatures)
+    program = make_program(members, task, tta=tta, temperatures=temperatures)
     net = members[0].net if len(members) == 1 else None
     about = (card.classes, card.image_shape, task, len(members))
     return Predictor(*program, *about, net=net, preprocessing=card.preprocessing)

@@ -101,17 +101,17 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
 
 
 def reopen_trained(
-    path: str | Path, checkpoint: str, *, raw: bool = False
+    path: str | Path, checkpoint: str, *, use_ema: bool = True
 ) -> tuple[Run, Experiment, Any, Any]:
     """`reopen`, with the parameters and state of its "best" or "last" checkpoint."""
     run, experiment = reopen(path)
     like = (experiment.template.params, experiment.template.state)
-    params, state, _ = restore_network(run.checkpoints, checkpoint, *like, raw=raw)
+    params, state, _ = restore_network(run.checkpoints, checkpoint, *like, use_ema=use_ema)
     return run, experiment, params, state
 
 
 def evaluate(
-    run: str | Path, split: str = "test", *, checkpoint: str = "best", raw: bool = False
+    run: str | Path, split: str = "test", *, checkpoint: str = "best", use_ema: bool = True
 ) -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
@@ -119,11 +119,11 @@ def evaluate(
         run: the run directory.
         split: "train", "validation" or "test".
         checkpoint: "best" or "last".
-        raw: the weights themselves, where the run has averages of them (`[ema]`).
+        use_ema: the averages of the weights, where the run has them (`[ema]`).
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    _, experiment, params, state = reopen_trained(run, checkpoint, raw=raw)
+    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema)
     eval_step = make_eval_step_of(experiment)
     return evaluate_split(experiment.task, eval_step, params, state, experiment.dataset, split)

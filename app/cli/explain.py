@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import CheckpointOption, RawOption, RunArgument, app, one_of
+from .options import CheckpointOption, NoEmaOption, RunArgument, app, validate_choice
 
 
 @app.command()
@@ -35,7 +35,7 @@ def explain(
         bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
     ] = False,
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
 ) -> None:
     """Pictures of why a network answers as it does, for one image."""
     from convax.explain.write_figures import draw
@@ -43,10 +43,10 @@ def explain(
     from convax.inference.predictor import load
     from convax.training.run.directory import open_run
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
     open_run(run)  # a study is none, and says so
     keep_compiled()
-    predictor = load(run, checkpoint=checkpoint, raw=raw)
+    predictor = load(run, checkpoint=checkpoint, use_ema=not no_ema)
     folder = run / "explain" / image.stem if out is None else out
     drawn = draw(predictor, run, image, folder, wanted=name, layer=layer, invert=invert)
     print(drawn.text)

@@ -10,12 +10,12 @@ import typer
 from .options import (
     CheckpointOption,
     JsonOption,
-    RawOption,
+    NoEmaOption,
     RunArgument,
     app,
-    complain,
-    one_of,
-    refuse,
+    fail,
+    validate_choice,
+    warn,
 )
 
 RunOrStudy = Annotated[
@@ -24,8 +24,8 @@ RunOrStudy = Annotated[
 CalibratedOption = Annotated[
     bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
 ]
-FlipsOption = Annotated[
-    bool, typer.Option("--flips", help="The mean over each picture and its mirror image.")
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="The mean over each image and its mirror image.")
 ]
 
 
@@ -34,7 +34,7 @@ def evaluate(
     run: RunArgument,
     split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
@@ -42,10 +42,10 @@ def evaluate(
     from convax.training.evaluation import evaluate as evaluate_run
     from convax.training.tasks.metric_names import describe
 
-    one_of("--split", split, ("train", "validation", "test"))
-    one_of("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--split", split, ("train", "validation", "test"))
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
     keep_compiled()
-    record = evaluate_run(run, split, checkpoint=checkpoint, raw=raw).as_record()
+    record = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema).as_record()
     if as_json:
         print(json.dumps(record))
     else:
@@ -76,14 +76,16 @@ def predict(
         Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="How many pictures at once.")] = 64,
-    others: Annotated[
+    ensemble: Annotated[
         list[Path] | None,
-        typer.Option("--with", metavar="RUN", help="Another run, to answer together; repeatable."),
+        typer.Option(
+            "--ensemble", metavar="RUN", help="Another run, to predict together; repeatable."
+        ),
     ] = None,
     calibrated: CalibratedOption = False,
-    flips: FlipsOption = False,
+    tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="--format json.")] = False,
 ) -> None:
     """The class of each picture, with its probability; its mask; or what lies nearest to it."""
@@ -97,19 +99,23 @@ def predict(
 
     from .predict_output import FORMATS, followed, printed
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
-    one_of("--format", form, FORMATS)
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--format", form, FORMATS)
     if as_json and form not in ("json", "table"):
-        refuse(f"--json: got --format {form} too; leave out one of them")
+        fail(f"--json: got --format {form} too; leave out one of them")
     failures: list[str] = []
 
     def failed(problem: str) -> None:
         failures.append(problem)
-        complain(problem)
+        warn(problem)
 
     keep_compiled()
     predictor = load(
-        [run, *(others or ())], checkpoint=checkpoint, raw=raw, calibrated=calibrated, flips=flips
+        [run, *(ensemble or ())],
+        checkpoint=checkpoint,
+        use_ema=not no_ema,
+        calibrated=calibrated,
+        tta=tta,
     )
     masks = predictor.task.spec.writes_images
     pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
@@ -129,9 +135,9 @@ def predict(
 @app.command()
 def calibrate(
     run: RunOrStudy,
-    flips: FlipsOption = False,
+    tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Fit the temperature at which a run's probabilities are true, on its validation split."""
@@ -139,10 +145,10 @@ def calibrate(
     from convax.inference.ensemble import runs_of
     from convax.inference.fit_temperature import calibrate as calibrate_run
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
     keep_compiled()
     for path in runs_of(run):
-        fitted = calibrate_run(path, checkpoint=checkpoint, raw=raw, flips=flips)
+        fitted = calibrate_run(path, checkpoint=checkpoint, use_ema=not no_ema, tta=tta)
         if as_json:
             print(json.dumps({"run": str(path), **fitted.as_record()}))
             continue
@@ -162,7 +168,7 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
     from convax.training.report.figures import results_table
     from convax.training.run.directory import open_run
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
     keep_compiled()
     rows = results_table(open_run(run))
     width = max(len(label) for label, _ in rows)
@@ -172,8 +178,8 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
         print(path)
 
 
-@app.command()
-def weights(
+@app.command("export-weights")
+def export_weights(
     run: RunArgument,
     out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
     torch: Annotated[
@@ -181,13 +187,13 @@ def weights(
         typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
     ] = False,
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
 ) -> None:
     """Write the weights of a run to one safetensors file."""
     from convax.training.run.load_model import save_run_weights
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
-    save_run_weights(run, out, checkpoint=checkpoint, torch=torch, raw=raw)
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
+    save_run_weights(run, out, checkpoint=checkpoint, torch=torch, use_ema=not no_ema)
     print(out)
 
 
@@ -206,22 +212,22 @@ def export(
         ),
     ] = False,
     calibrated: CalibratedOption = False,
-    flips: FlipsOption = False,
+    tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
 ) -> None:
     """Write the network as a folder that runs without convax: on jax, numpy and flatbuffers."""
     from convax.inference.export.bundle import export as export_run
     from convax.inference.export.manifest import PLATFORMS, runs_here
     from convax.inference.export.onnx import export_onnx
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
     loading: dict[str, Any] = {
-        "checkpoint": checkpoint, "raw": raw, "calibrated": calibrated, "flips": flips
+        "checkpoint": checkpoint, "use_ema": not no_ema, "calibrated": calibrated, "tta": tta
     }  # fmt: skip
     if onnx:
         if platforms is not None:
-            refuse("--platforms: an ONNX file is for any; leave it out with --onnx")
+            fail("--platforms: an ONNX file is for any; leave it out with --onnx")
         told = export_onnx(run, out, **loading)
         print(
             f"{out}\nONNX Runtime: {told.images} images ({told.origin}) answered within "
@@ -235,7 +241,7 @@ def export(
     print(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
 
 
-@app.command()
+@app.command("verify-bundle")
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made.")],
 ) -> None:
@@ -261,7 +267,7 @@ def serve(
         list[str] | None,
         typer.Option(metavar="NAME", help="A name by which it may be called, beside its own."),
     ] = None,
-    queue: Annotated[
+    max_in_flight: Annotated[
         int, typer.Option(min=1, help="Images inside at once; for one more it answers 429.")
     ] = 256,
     batch: Annotated[int, typer.Option(min=1, help="Images in one call of the network.")] = 64,
@@ -277,16 +283,16 @@ def serve(
         float, typer.Option(min=0.1, help="How long a request's headers and its body may take.")
     ] = 30.0,
     calibrated: CalibratedOption = False,
-    flips: FlipsOption = False,
+    tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
-    raw: RawOption = False,
+    no_ema: NoEmaOption = False,
 ) -> None:
     """The network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
     from convax.inference.compile_cache import keep_compiled
     from convax.inference.serve.admission import Limits
     from convax.inference.serve.server import serve as serve_run
 
-    one_of("--checkpoint", checkpoint, ("best", "last"))
+    validate_choice("--checkpoint", checkpoint, ("best", "last"))
     keep_compiled()
     serve_run(
         run,
@@ -294,10 +300,16 @@ def serve(
         port=port,
         allow_hosts=allow_host or (),
         limits=Limits(
-            queue, batch, wait_ms, max_bytes, max_pixels, max_files, upload_seconds=upload_seconds
+            max_in_flight,
+            batch,
+            wait_ms,
+            max_bytes,
+            max_pixels,
+            max_files,
+            upload_seconds=upload_seconds,
         ),
         checkpoint=checkpoint,
-        raw=raw,
+        use_ema=not no_ema,
         calibrated=calibrated,
-        flips=flips,
+        tta=tta,
     )

@@ -11,7 +11,7 @@ import sys
 from convax.training.common.errors import ConvaxError
 
 from . import explain, inference, train
-from .options import app, complain, leave
+from .options import app, exit_now, warn
 
 __all__ = ["explain", "inference", "main", "train"]  # which put their commands into `app`
 
@@ -27,7 +27,7 @@ def main() -> None:
     except Exception as error:
         code = _explain(error)
         if _leaves_others(error):
-            leave(code)
+            exit_now(code)
         sys.exit(code)
 
 
@@ -40,20 +40,20 @@ def _leaves_others(error: Exception) -> bool:
 def _explain(error: Exception) -> int:
     """Print what went wrong, and return the exit code."""
     if isinstance(error, ConvaxError):
-        complain(str(error))
+        warn(str(error))
         return error.exit_code
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{error.filename}: "
-        complain(f"{where}{error.strerror}")
+        warn(f"{where}{error.strerror}")
         return 2
     from convax.model import LayerError  # here, as it imports jax
 
     if isinstance(error, LayerError):
-        complain(str(error))
+        warn(str(error))
         return 2
     if os.environ.get("CONVAX_DEBUG"):
         raise error
-    complain(
+    warn(
         f"{type(error).__name__}: {error}\n"
         "this looks like a bug in convax; run again with CONVAX_DEBUG=1 for the traceback"
     )

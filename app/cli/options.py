@@ -4,12 +4,51 @@ import contextlib
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+
+# What commands and options were called in earlier versions.
+RENAMED_COMMANDS = {
+    "augment": "preview-augment",
+    "verify": "verify-bundle",
+    "weights": "export-weights",
+}
+RENAMED_OPTIONS = {
+    "--flips": "--tta",
+    "--form": "--batching",
+    "--heartbeat": "--heartbeat-timeout",
+    "--patience": "--startup-timeout",
+    "--queue": "--max-in-flight",
+    "--raw": "--no-ema",
+    "--with": "--ensemble",
+}
+
+
+class Commands(TyperGroup):
+    """The commands; one line says what an old name of a command or an option is called."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first argument names."""
+        if args[0] in RENAMED_COMMANDS:
+            fail(f"{args[0]}: is called {RENAMED_COMMANDS[args[0]]}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            name = getattr(error, "option_name", None)  # of an option that there is not
+            if name in RENAMED_OPTIONS:
+                fail(f"{name}: is called {RENAMED_OPTIONS[name]}")
+            raise
+
 
 app = typer.Typer(
     name="convax",
+    cls=Commands,
     help="Convolutional neural networks on JAX: one TOML file in, a trained network out.",
     no_args_is_help=True,
     add_completion=False,
@@ -31,37 +70,38 @@ SetOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text.")]
 CheckpointOption = Annotated[str, typer.Option(help='"best" (by the validation metric) or "last".')]
-RawOption = Annotated[
-    bool, typer.Option("--raw", help="The weights themselves, where the run averages them ([ema]).")
+NoEmaOption = Annotated[
+    bool,
+    typer.Option("--no-ema", help="The weights themselves, where the run averages them ([ema])."),
 ]
 DEFAULT_CONFIG = "lenet5-digits"
 
 
-def folder_of(config: str) -> Path | None:
-    """Where a relative data path of a config file begins; a shipped config has no folder."""
+def config_dir(config: str) -> Path | None:
+    """Return where a relative data path of a config file begins; a shipped config has none."""
     return Path(config).parent if Path(config).is_file() else None
 
 
-def one_of(option: str, value: str, known: tuple[str, ...]) -> None:
-    """Refuse a value that is not known."""
+def validate_choice(option: str, value: str, known: tuple[str, ...]) -> None:
+    """Fail unless a value is one of those that are known."""
     if value not in known:
-        refuse(f"{option}: got {value!r}, need one of {', '.join(known)}")
+        fail(f"{option}: got {value!r}, need one of {', '.join(known)}")
 
 
-def refuse(problem: str) -> NoReturn:
-    """Say what cannot be done, and end with exit code 2."""
-    complain(problem)
+def fail(problem: str) -> NoReturn:
+    """Print what cannot be done, and end with exit code 2."""
+    warn(problem)
     raise typer.Exit(2)
 
 
-def leave(code: int) -> NoReturn:
-    """End at once: JAX would wait for the other processes of a run, who wait for this one."""
+def exit_now(code: int) -> NoReturn:
+    """End the process at once: JAX would wait for the run's others, which wait for this one."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError):
             stream.flush()
     os._exit(code)
 
 
-def complain(problem: str) -> None:
-    """Say on standard error what is wrong."""
+def warn(problem: str) -> None:
+    """Print on standard error what is wrong."""
     print(f"error: {problem}", file=sys.stderr)

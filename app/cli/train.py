@@ -16,11 +16,11 @@ from .options import (
     JsonOption,
     SetOption,
     app,
-    complain,
-    folder_of,
-    leave,
-    one_of,
-    refuse,
+    config_dir,
+    exit_now,
+    fail,
+    validate_choice,
+    warn,
 )
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def train(
             metavar="K|LIST", help="Train several seeds in one program: how many, or 0,1,5."
         ),
     ] = None,
-    form: Annotated[
+    batching: Annotated[
         str, typer.Option(help="With several networks: auto, map (in turn) or vmap (side by side).")
     ] = "auto",
     tensorboard: Annotated[
@@ -79,37 +79,37 @@ def train(
     process_id: Annotated[
         int | None, typer.Option(min=0, envvar="JAX_PROCESS_ID", help="Which one this is, from 0.")
     ] = None,
-    heartbeat: Annotated[
+    heartbeat_timeout: Annotated[
         int, typer.Option(min=1, help="Seconds of silence after which a process counts as dead.")
     ] = 100,
-    patience: Annotated[
+    startup_timeout: Annotated[
         int, typer.Option(min=1, help="Seconds to wait for all processes at the beginning.")
     ] = 300,
 ) -> None:
     """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
     from convax.training.distributed import processes as several
 
-    one_of("--form", form, ("auto", "map", "vmap"))
+    validate_choice("--batching", batching, ("auto", "map", "vmap"))
     if distributed or coordinator is not None:
         place = several.Place(coordinator, processes, process_id)
-        several.start(place, heartbeat=heartbeat, patience=patience)
+        several.start(place, heartbeat_timeout=heartbeat_timeout, startup_timeout=startup_timeout)
     if resume is not None:
         others = [override for override in overrides or [] if not override.startswith("mesh")]
-        if out or others or config != DEFAULT_CONFIG or seeds or form != "auto" or tensorboard:
-            refuse(
-                "--resume takes the run's own config: leave out CONFIG, --out, --seeds, --form, "
-                "--tensorboard, and every --set but those of mesh"
+        if out or others or config != DEFAULT_CONFIG or seeds or batching != "auto" or tensorboard:
+            fail(
+                "--resume takes the run's own config: leave out CONFIG, --out, --seeds, "
+                "--batching, --tensorboard, and every --set but those of mesh"
             )
         done = _resumed(resume, overrides, skip_nonfinite, force)
     else:
         if force:
-            refuse("--force goes with --resume: a new run has nothing that could have changed")
+            fail("--force goes with --resume: a new run has nothing that could have changed")
         overrides = list(overrides or [])
         if skip_nonfinite is not None:
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
         if tensorboard:
             overrides.append("logging.tensorboard=true")
-        done = _trained(config, out, overrides, seeds, form)
+        done = _trained(config, out, overrides, seeds, batching)
     if several.is_first():
         _announce(done)
 
@@ -126,7 +126,7 @@ def _resumed(
     display = display_for_process()
     if is_study(path):
         if skip_nonfinite is not None or overrides:
-            refuse("--skip-nonfinite, --set: are for single runs; a study has its config")
+            fail("--skip-nonfinite, --set: are for single runs; a study has its config")
         with _final_interrupt():
             return resume_study(path, display=display, force=force)
     mesh = load_mesh(overrides) if overrides else None
@@ -135,7 +135,7 @@ def _resumed(
 
 
 def _trained(
-    config: str, out: Path | None, overrides: list[str], seeds: str | None, form: str
+    config: str, out: Path | None, overrides: list[str], seeds: str | None, batching: str
 ) -> "Run | Study":
     from convax.training.config.schema import load_config
     from convax.training.experiments.seeds import parse_seeds
@@ -147,17 +147,17 @@ def _trained(
     display, experiment = display_for_process(), load_config(config, overrides)
     out = out or free_name(Path("runs"), Path(config).stem)
     if seeds is None and experiment.sweep is None:
-        if form != "auto":
-            refuse("--form: is for several networks: give --seeds, or a config with a [sweep]")
+        if batching != "auto":
+            fail("--batching: is for several networks: give --seeds, or a config with a [sweep]")
         with _final_interrupt():
-            return train(experiment, out, beside=folder_of(config), display=display)
+            return train(experiment, out, beside=config_dir(config), display=display)
     with _final_interrupt():
         return train_study(
             experiment,
             out,
             seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
-            form=None if form == "auto" else form,  # type: ignore[arg-type] -- one of them
-            beside=folder_of(config),
+            batching=None if batching == "auto" else batching,  # type: ignore[arg-type] -- one of them
+            beside=config_dir(config),
             display=display,
         )
 
@@ -189,7 +189,7 @@ def summary(
     from convax.training.config.schema import load_config
     from convax.training.experiment import summarize_config
 
-    found, assumed = summarize_config(load_config(config, overrides or []), folder_of(config))
+    found, assumed = summarize_config(load_config(config, overrides or []), config_dir(config))
     if assumed:
         print(f"note: {assumed}", file=sys.stderr)
     print(json.dumps(found.as_dict()) if as_json else found.as_table(lowering=lowering))
@@ -220,7 +220,7 @@ def lr_find(
         low=low,
         high=high,
         steps=steps,
-        beside=folder_of(config),
+        beside=config_dir(config),
         display=display_for_stdout(),
     )
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
@@ -229,8 +229,8 @@ def lr_find(
     print(f"picture: {out / 'lr-find.png'}")
 
 
-@app.command()
-def augment(
+@app.command("preview-augment")
+def preview_augment(
     config: ConfigArgument = DEFAULT_CONFIG,
     out: Annotated[
         Path | None, typer.Option(help="The .png file to write; NAME-augmented.png by default.")
@@ -244,8 +244,8 @@ def augment(
     name = Path(config).stem
     out = out or Path(f"{name}-augmented.png")
     if out.suffix.lower() != ".png":
-        refuse(f"--out: got {str(out)!r}, need a name that ends with .png")
-    print(draw(load_config(config, overrides or []), out, title=name, beside=folder_of(config)))
+        fail(f"--out: got {str(out)!r}, need a name that ends with .png")
+    print(draw(load_config(config, overrides or []), out, title=name, beside=config_dir(config)))
 
 
 @app.command()
@@ -326,9 +326,7 @@ def _final_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        complain(
-            "stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved"
-        )
+        warn("stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved")
         if leaves_others(stop):
-            leave(130)
+            exit_now(130)
         raise typer.Exit(130) from None

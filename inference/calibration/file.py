@@ -20,19 +20,19 @@ class CalibrationError(ConvaxError, ValueError):
     """A network cannot be calibrated, or is not; one line that names it and the remedy."""
 
 
-def temperature_of(run: Run, checkpoint: str, *, raw: bool = False, flips: bool = False) -> float:
+def temperature_of(run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool = False) -> float:
     """The temperature of a run.
 
     Args:
         run: the run.
-        checkpoint, raw, flips: what is to be used of it; see `predictor.load`.
+        checkpoint, use_ema, tta: what is to be used of it; see `predictor.load`.
 
     Raises:
         CalibrationError: there is none; it is damaged; or it was fitted for something else.
         CheckpointError: the checkpoint cannot be used.
     """
     path = run.path / FILE
-    remedy = f"`convax calibrate {run.path}{_options(checkpoint, raw, flips)}` writes it"
+    remedy = f"`convax calibrate {run.path}{_options(checkpoint, use_ema, tta)}` writes it"
     try:
         about = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -43,36 +43,36 @@ def temperature_of(run: Run, checkpoint: str, *, raw: bool = False, flips: bool 
         raise CalibrationError(f"{path}: damaged: not JSON; {remedy} anew") from None
     if not _is_whole(about):
         raise CalibrationError(f"{path}: damaged: keys differ; {remedy} anew")
-    if about["digest"] != digest_of(run, checkpoint, raw=raw):
+    if about["digest"] != digest_of(run, checkpoint, use_ema=use_ema):
         raise CalibrationError(
             f"{path}: stale: it is of other weights than those of the {checkpoint} checkpoint; "
             f"{remedy} anew"
         )
-    if about["flips"] != flips:
+    if about["flips"] != tta:
         got = "with" if about["flips"] else "without"
-        raise CalibrationError(f"{path}: it was fitted {got} flips; {remedy} anew")
+        raise CalibrationError(f"{path}: it was fitted {got} test-time augmentation; {remedy} anew")
     return float(about["temperature"])
 
 
-def digest_of(run: Run, checkpoint: str, *, raw: bool = False) -> str:
+def digest_of(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
     """A SHA-256 of all arrays that a checkpoint gives to a network in use.
 
     Args:
         run: the run.
         checkpoint: "best" or "last".
-        raw: see `training.run.checkpoint.restore_network`.
+        use_ema: see `training.run.checkpoint.restore_network`.
     """
     sums = read_manifest(run.checkpoints / pointed(run.checkpoints, checkpoint))["sha256"]
-    averages = "ema.safetensors" in sums and not raw
+    averages = "ema.safetensors" in sums and use_ema
     files = ["ema.safetensors"] if averages else ["params.safetensors", "state.safetensors"]
     used = {file: sums.get(file) for file in files}
     return json_digest(used)
 
 
-def _options(checkpoint: str, raw: bool, flips: bool) -> str:
+def _options(checkpoint: str, use_ema: bool, tta: bool) -> str:
     """What has to be written to get the same network calibrated."""
     last = f" --checkpoint {checkpoint}" if checkpoint != "best" else ""
-    return last + " --raw" * raw + " --flips" * flips
+    return last + " --no-ema" * (not use_ema) + " --tta" * tta
 
 
 def _is_whole(about: Any) -> bool:

@@ -146,7 +146,8 @@ def subject_of(run: str | Path, loading: Mapping[str, Any]) -> Subject:
         "labels": list(predictor.classes),
         "image_shape": list(predictor.image_shape),
         "preprocessing": opened.dataset().preprocessing._asdict(),
-        **{name: bool(loading.get(name)) for name in ("calibrated", "flips")},
+        "calibrated": bool(loading.get("calibrated")),
+        "flips": bool(loading.get("tta")),
     }
     tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
     return Subject(predictor, images, origin, expected, about, tolerance)

@@ -39,5 +39,5 @@ Out: {spec_of(about["task"]).outputs_text}. Labels and preprocessing stand in ab
 preprocessing is part of the program.
 It runs on {", ".join(made["platforms"])}. jax {made["jax"]} made it, and runs it for ever; newer
 releases do until {made["expires"]}, then perhaps: `pip install jax=={made["jax"]}`.
-`convax verify FOLDER` checks it.
+`convax verify-bundle FOLDER` checks it.
 """

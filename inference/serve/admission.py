@@ -9,7 +9,7 @@ class Limits(NamedTuple):
     """The bounds of the service; together they bound its memory and its time.
 
     Attributes:
-        queue: images inside at once; one more is refused with 429.
+        max_in_flight: images inside at once; one more is refused with 429.
         batch: images in one call of the network.
         wait_ms: how long the first image of a batch waits for others, in milliseconds.
         max_bytes: of a request's body. Of all bodies together eight times as much.
@@ -18,7 +18,7 @@ class Limits(NamedTuple):
         upload_seconds: for a request's headers, for its body, and for its answer to be taken.
     """
 
-    queue: int = 256
+    max_in_flight: int = 256
     batch: int = 64
     wait_ms: float = 2.0
     max_bytes: int = 10_000_000
@@ -77,7 +77,7 @@ class Visit:
 
     def add_images(self, count: int) -> None:
         """Take more images in."""
-        inside, limit = self.admission.images, self.admission.limits.queue
+        inside, limit = self.admission.images, self.admission.limits.max_in_flight
         if inside + count > limit:
             raise Refused(
                 429,

@@ -63,7 +63,7 @@ class Service:
     def __init__(self, predictor: Any, limits: Limits, run: Path | None = None):
         largest = predictor.task.batches.inference[-1]
         limits = limits._replace(
-            batch=min(limits.batch, largest), max_files=min(limits.max_files, limits.queue)
+            batch=min(limits.batch, largest), max_files=min(limits.max_files, limits.max_in_flight)
         )
         self.predictor, self.limits, self.run = predictor, limits, run
         self.ready, self.broken = False, ""

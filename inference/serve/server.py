@@ -124,7 +124,7 @@ def _until_stopped(service: Service, listener: socket.socket, hosts: Sequence[st
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        limit_concurrency=4 * limits.queue + 256,
+        limit_concurrency=4 * limits.max_in_flight + 256,
     )
     # uvicorn raises the signal once more when it has stopped; then nothing is left to be done.
     for number in (signal.SIGTERM, signal.SIGINT):

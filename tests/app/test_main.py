@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
+from convax.cli.options import RENAMED_COMMANDS, RENAMED_OPTIONS
 from convax.training.config.schema import load_config, shipped_configs
 
 
@@ -57,28 +59,38 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
 def test_augmented_images_are_drawn(convax, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     mixed = ("--set", "augment.flip=alternating", "--set", "augment.mixup.alpha=0.5")
-    code, out, err = convax("augment", tiny, *mixed)
+    code, out, err = convax("preview-augment", tiny, *mixed)
     assert (code, out, err) == (0, "tiny-augmented.png\n", "")
     first = Image.open("tiny-augmented.png")
     assert min(first.size) > 300
-    assert convax("augment", tiny, *mixed, "--out", "again.png")[0] == 0
+    assert convax("preview-augment", tiny, *mixed, "--out", "again.png")[0] == 0
     assert np.array_equal(np.asarray(first), np.asarray(Image.open("again.png")))
-    assert convax("augment", tiny, "--set", "augment.flip=true", "--out", "other.png")[0] == 0
-    refused(convax("augment", tiny), "tiny: no [augment] to draw", "--set augment.flip=true")
-    refused(convax("augment", tiny, *mixed, "--out", "a.jpg"), "--out: got 'a.jpg'", ".png")
+    assert (
+        convax("preview-augment", tiny, "--set", "augment.flip=true", "--out", "other.png")[0] == 0
+    )
+    refused(
+        convax("preview-augment", tiny), "tiny: no [augment] to draw", "--set augment.flip=true"
+    )
+    refused(convax("preview-augment", tiny, *mixed, "--out", "a.jpg"), "--out: got 'a.jpg'", ".png")
 
 
 def test_weights(convax, whole, tmp_path):
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
-    assert convax("weights", whole.path, ours) == (0, f"{ours}\n", "")
-    assert convax("weights", whole.path, theirs, "--torch", "--checkpoint", "last")[0] == 0
+    assert convax("export-weights", whole.path, ours) == (0, f"{ours}\n", "")
+    assert convax("export-weights", whole.path, theirs, "--torch", "--checkpoint", "last")[0] == 0
     arrays, tensors = load_file(ours), load_file(theirs)
     assert sorted(arrays) == ["dense1/bias", "dense1/kernel", "dense2/bias", "dense2/kernel"]
     assert sorted(tensors) == ["1.bias", "1.weight", "3.bias", "3.weight"]
     assert arrays["dense1/kernel"].shape == tensors["1.weight"].shape[::-1] == (64, 16)
-    refused(convax("weights", tmp_path, ours), "not a run directory")
-    refused(convax("weights", whole.path, tmp_path / "no" / "x"), "cannot be written: No such file")
-    refused(convax("weights", whole.path, ours, "--checkpoint", "first"), "need one of best, last")
+    refused(convax("export-weights", tmp_path, ours), "not a run directory")
+    refused(
+        convax("export-weights", whole.path, tmp_path / "no" / "x"),
+        "cannot be written: No such file",
+    )
+    refused(
+        convax("export-weights", whole.path, ours, "--checkpoint", "first"),
+        "need one of best, last",
+    )
 
 
 def test_predict(convax, whole, tmp_path):
@@ -185,6 +197,32 @@ def test_train_without_mnist_says_how_to_get_it(convax, tmp_path, monkeypatch):
 def test_what_was_typed_wrong_gets_a_line(convax, tmp_path, monkeypatch, arguments, words):
     monkeypatch.chdir(tmp_path)
     refused(convax(*arguments), *words)
+
+
+@pytest.mark.parametrize(("old", "new"), RENAMED_COMMANDS.items())
+def test_an_old_command_gets_a_line_that_names_the_new_one(convax, old, new):
+    refused(convax(old, "x"), f"error: {old}: is called {new}")
+    assert convax(new, "--help")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "old"),
+    [
+        *(("train", old) for old in ("--form", "--heartbeat", "--patience")),
+        *(("predict", old) for old in ("--flips", "--raw", "--with")),
+        ("serve", "--queue"),
+    ],
+)
+def test_an_old_option_gets_a_line_that_names_the_new_one(convax, name, old):
+    new = RENAMED_OPTIONS[old]
+    refused(convax(name, f"{old}=1"), f"error: {old}: is called {new}")
+    assert new in convax(name, "--help")[1]
+
+
+def test_all_old_options_are_known_to_a_test_and_none_is_a_new_one(convax):
+    options = " ".join(convax(name, "--help")[1] for name in ("train", "predict", "serve"))
+    assert len(RENAMED_OPTIONS) == 7
+    assert not [old for old in RENAMED_OPTIONS if re.search(rf"{old}(?![\w-])", options)]
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train", "--sed", "1"], ["predict"]])

@@ -38,7 +38,7 @@ def counted():
 
 def test_a_shape_already_seen_compiles_nothing(whole):
     images = np.random.default_rng(0).integers(0, 256, (70, 6, 6, 1), dtype=np.uint8)
-    for options in ({}, {"flips": True}):
+    for options in ({}, {"tta": True}):
         predictor = convax.load(whole.path, **options)
         with counted() as compiled:
             for count in (1, 3, 8):

@@ -37,7 +37,7 @@ def study(tmp_path_factory):
         arrays[name] = arrays[name].astype(np.uint8)
     np.savez(folder / "tiny.npz", **arrays)
     config.write_text(config.read_text().replace("steps = 60", "steps = 40"))
-    return train_study(load_config(config), folder / "study", seeds=(0, 1), form="map")
+    return train_study(load_config(config), folder / "study", seeds=(0, 1), batching="map")
 
 
 @pytest.fixture
@@ -75,14 +75,14 @@ def test_an_ensemble_is_the_mean_in_one_program(study, images):
 def test_the_command_line(study, images, tmp_path, command):
     Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
     first, second = seeds_of(study)
-    expected = convax.load(study.path, flips=True)(images[0])
-    for runs in ((study.path,), (first, "--with", second)):
-        code, out, err = command("predict", *runs, tmp_path / "a.png", "--json", "--flips")
+    expected = convax.load(study.path, tta=True)(images[0])
+    for runs in ((study.path,), (first, "--ensemble", second)):
+        code, out, err = command("predict", *runs, tmp_path / "a.png", "--json", "--tta")
         assert (code, err) == (0, "")
         for entry in json.loads(out)["top"]:
             share = expected[int(entry["class"])]
             assert entry["probability"] == pytest.approx(float(share), rel=1e-5)
-    code, _, err = command("predict", first, tmp_path / "a.png", "--with", first)
+    code, _, err = command("predict", first, tmp_path / "a.png", "--ensemble", first)
     assert code == 2 and "seed-0: named twice; name each run once" in err
 
 
@@ -152,7 +152,7 @@ def test_embeddings_have_no_common_space(whole):
 
 
 def test_flips_are_the_mean_over_image_and_mirror_image(whole, images):
-    plain, flipped = convax.load(whole.path), convax.load(whole.path, flips=True)
+    plain, flipped = convax.load(whole.path), convax.load(whole.path, tta=True)
     expected = (plain(images) + plain(images[:, :, ::-1])) / 2
     np.testing.assert_allclose(flipped(images), expected, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(flipped(images), flipped(images[:, :, ::-1]), rtol=1e-5, atol=1e-7)
@@ -192,15 +192,17 @@ def test_a_temperature_is_fitted_and_used(fresh, images, command):
     np.testing.assert_allclose(together, np.mean(alone, axis=0), rtol=1e-4, atol=1e-6)
 
     run = seeds_of(fresh)[0]
-    with pytest.raises(CalibrationError, match=r"fitted without flips; `convax .*-0 --flips` wri"):
-        convax.load(run, calibrated=True, flips=True)
-    code, out, _ = command("calibrate", run, "--flips", "--json", "--checkpoint", "last")
+    with pytest.raises(
+        CalibrationError, match=r"fitted without test-time.*; `convax .*-0 --tta` wri"
+    ):
+        convax.load(run, calibrated=True, tta=True)
+    code, out, _ = command("calibrate", run, "--tta", "--json", "--checkpoint", "last")
     record = json.loads(out)
     assert (
         code == 0 and record["run"] == str(run) and set(record["splits"]) == {"validation", "test"}
     )
-    convax.load(run, calibrated=True, flips=True, checkpoint="last")
-    with pytest.raises(CalibrationError, match="fitted with flips"):
+    convax.load(run, calibrated=True, tta=True, checkpoint="last")
+    with pytest.raises(CalibrationError, match="fitted with test-time augmentation"):
         convax.load(run, calibrated=True, checkpoint="last")
 
 

@@ -47,27 +47,27 @@ class Place(NamedTuple):
     process_id: int | None = None
 
 
-def start(place: Place, *, heartbeat: int, patience: int) -> None:
+def start(place: Place, *, heartbeat_timeout: int, startup_timeout: int) -> None:
     """Join the other processes, before JAX is used for anything else.
 
     Args:
         place: what is None is found by JAX: under SLURM, Open MPI, on Kubernetes and Cloud TPU.
-        heartbeat: seconds without a sign of life after which a process counts as dead.
-        patience: seconds to wait for the others at the beginning.
+        heartbeat_timeout: seconds without a sign of life after which a process counts as dead.
+        startup_timeout: seconds to wait for the others at the beginning.
 
     Raises:
         ProcessError: not all of it is known, or the others did not come.
     """
     if place.coordinator is not None and place.process_id != 0:
-        _reach(place.coordinator, patience)
+        _reach(place.coordinator, startup_timeout)
     # Its handler of SIGTERM would take the place of ours, which saves.
     jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             *place,
-            initialization_timeout=patience,
-            heartbeat_timeout_seconds=heartbeat,
-            shutdown_timeout_seconds=max(patience, heartbeat),
+            initialization_timeout=startup_timeout,
+            heartbeat_timeout_seconds=heartbeat_timeout,
+            shutdown_timeout_seconds=max(startup_timeout, heartbeat_timeout),
         )
     except ValueError as error:
         raise ProcessError(
@@ -78,20 +78,20 @@ def start(place: Place, *, heartbeat: int, patience: int) -> None:
         raise ProcessError(f"the processes did not meet: {_first_line(error)}") from None
 
 
-def _reach(coordinator: str, patience: int) -> None:
+def _reach(coordinator: str, timeout: int) -> None:
     """Wait for process 0 to be there: JAX itself would end this process with a stack trace."""
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdecimal():
         raise ProcessError(f"--coordinator: got {coordinator!r}, need HOST:PORT of process 0")
-    end = time.monotonic() + patience
+    end = time.monotonic() + timeout
     while True:
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=patience).close()
+            socket.create_connection((host.strip("[]"), int(port)), timeout=timeout).close()
             return
         except OSError as error:
             if time.monotonic() > end:
                 raise ProcessError(
-                    f"--coordinator {coordinator}: cannot be reached within {patience} s "
+                    f"--coordinator {coordinator}: cannot be reached within {timeout} s "
                     f"({error.strerror or error}); is process 0 running there?"
                 ) from None
             time.sleep(0.2)

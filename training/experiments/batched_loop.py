@@ -45,10 +45,10 @@ from ..step.train_step import Metrics, make_train_steps
 from .results import spread_of
 from .traced_hparams import Numbers, differing, numbers_of, with_numbers
 
-Form = Literal["map", "vmap"]
+Batching = Literal["map", "vmap"]
 
 
-def default_form() -> Form:
+def default_batching() -> Batching:
     """The form that was measured to be the faster one on this kind of device."""
     return "map" if jax.default_backend() == "cpu" else "vmap"
 
@@ -61,7 +61,9 @@ class Member(NamedTuple):
     experiment: Experiment
 
 
-def make_steps_together(experiment: Experiment, form: Form, shared: bool) -> jax.stages.Wrapped:
+def make_steps_together(
+    experiment: Experiment, batching: Batching, shared: bool
+) -> jax.stages.Wrapped:
     """``steps(train_states, numbers, images, labels, counts) -> (train_states, metrics)``, jitted.
 
     `make_train_steps` for M members at once: every argument and every metric has an axis M in
@@ -69,7 +71,7 @@ def make_steps_together(experiment: Experiment, form: Form, shared: bool) -> jax
 
     Args:
         experiment: of one of the members.
-        form: see above.
+        batching: see above.
         shared: all members have one seed, so their images are the same, and have no axis M.
     """
 
@@ -91,7 +93,7 @@ def make_steps_together(experiment: Experiment, form: Form, shared: bool) -> jax
         own = () if shared else (images, labels)
         return jax.lax.map(turn, (old, numbers, counts, *own))
 
-    return jax.jit({"map": mapped, "vmap": vmapped}[form], donate_argnums=0)
+    return jax.jit({"map": mapped, "vmap": vmapped}[batching], donate_argnums=0)
 
 
 class _Standing(NamedTuple):
@@ -104,7 +106,12 @@ class _Standing(NamedTuple):
 
 
 def fit_together(
-    members: Sequence[Member], form: Form, whole: Run, display: Display, *, force: bool = False
+    members: Sequence[Member],
+    batching: Batching,
+    whole: Run,
+    display: Display,
+    *,
+    force: bool = False,
 ) -> list[int]:
     """Train members of one program to their ends; those that are finished or diverged stay so.
 
@@ -112,7 +119,7 @@ def fit_together(
 
     Args:
         members: the networks.
-        form: of the program.
+        batching: of the program.
         whole: the directory that they belong to, for messages.
         display: where progress goes.
         force: see `loop.resume`.
@@ -130,7 +137,7 @@ def fit_together(
             stack.enter_context(lock.held(member.run.path))
         standing = [_standing(member, display, force) for member in members]
         with disk_watched(whole):
-            return _Fit(members, standing, form, whole, display, stack).go()
+            return _Fit(members, standing, batching, whole, display, stack).go()
 
 
 def _standing(member: Member, display: Display, force: bool) -> _Standing:
@@ -155,13 +162,13 @@ class _Fit:
         self,
         members: Sequence[Member],
         standing: Sequence[_Standing],
-        form: Form,
+        batching: Batching,
         whole: Run,
         display: Display,
         stack: ExitStack,
     ):
         self.members, self.whole, self.display = members, whole, display
-        self.form: Form = form
+        self.batching: Batching = batching
         self.experiment = first = members[0].experiment
         self.total, config = first.total_steps, first.config
         self.every = interval(
@@ -213,7 +220,8 @@ class _Fit:
 
     def _train(self, signals: list[int]) -> None:
         self.display.note(
-            f"{self.whole.path}: {len(self.training)} networks in one program ({self.form}), from "
+            f"{self.whole.path}: {len(self.training)} networks in one program ({self.batching}), "
+            f"from "
             f"step {min(self.books[i].step for i in self.training)} to {self.total}; "
             f"{jax.default_backend()}"
         )
@@ -309,7 +317,7 @@ class _Fit:
 
     def _compile(self) -> jax.stages.Compiled:
         began = time.perf_counter()
-        steps = make_steps_together(self.experiment, self.form, self.shared)
+        steps = make_steps_together(self.experiment, self.batching, self.shared)
         split, config = self.experiment.dataset.train, self.experiment.config
         M = () if self.shared else (len(self.members),)
         batches = (*M, most_steps(split, config), config.training.batch_size)

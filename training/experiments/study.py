@@ -39,7 +39,7 @@ from ..run.directory import (
     write_json,
 )
 from ..run.study_directory import FILE, Keys, Study
-from .batched_loop import Form, Member, default_form, fit_together
+from .batched_loop import Batching, Member, default_batching, fit_together
 from .results import as_csv, as_table, band_figure, best_lines, results_of, spread_lines
 from .sweep import keys_of, member_config, points
 from .sweep_plot import draw_sweep
@@ -56,7 +56,7 @@ def train_study(
     out: str | Path,
     *,
     seeds: Sequence[int] = (),
-    form: Form | None = None,
+    batching: Batching | None = None,
     beside: str | Path | None = None,
     display: Display | None = None,
 ) -> Study:
@@ -67,9 +67,8 @@ def train_study(
         out: the directory to make.
         seeds: for a config without a [sweep]; each run is what it would be alone with that seed,
             its split of the data included, up to rounding.
-        form: of the program, see `training.experiments.batched_loop`; by default the one that was
-        faster when it
-            was measured on such a device.
+        batching: of the program, see `training.experiments.batched_loop`; by default the one that
+            was faster when it was measured on such a device.
         beside: the folder of the config file, for a relative ``data.path``.
         display: where progress goes; nowhere by default.
 
@@ -95,7 +94,7 @@ def train_study(
     ready = [prepare_members(list(configs.values())) for configs in programs[:1]]
     for configs in programs[1:]:
         prepare_members(list(configs.values()))
-    study = _create(config, Path(out), members, form or default_form())
+    study = _create(config, Path(out), members, batching or default_batching())
     with lock.held(study.path):
         _go_on(study, display or Silent(), ready[0])
     return study
@@ -130,11 +129,11 @@ def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Con
     return list(groups.values())
 
 
-def _create(config: Config, out: Path, members: Mapping[str, Keys], form: Form) -> Study:
+def _create(config: Config, out: Path, members: Mapping[str, Keys], batching: Batching) -> Study:
     """Make its directory, all of it or nothing."""
     if out.exists():
         raise exists_already(out)
-    about = {"status": "running", "form": form, "members": dict(members)} | circumstances()
+    about = {"status": "running", "form": batching, "members": dict(members)} | circumstances()
     files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
     try:
         atomic_io.write_folder(out, files)
@@ -185,8 +184,8 @@ def _train_programs(study: Study, programs, display: Display, ready, force: bool
             _member(study, name, experiment)
             for name, experiment in zip(configs, experiments, strict=True)
         ]
-        form, whole = study.info()["form"], Run(study.path)
-        signals = fit_together(members, form, whole, display, force=force)
+        batching, whole = study.info()["form"], Run(study.path)
+        signals = fit_together(members, batching, whole, display, force=force)
         if signals and number < len(programs):
             total = experiments[0].total_steps
             raise InterruptedRun(whole, total, total, signals[0])

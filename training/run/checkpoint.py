@@ -188,17 +188,18 @@ def check(folder: Path, name: str) -> None:
 
 
 def restore_network(
-    folder: Path, pointer: str, params: Any, state: Any, *, raw: bool = False
+    folder: Path, pointer: str, params: Any, state: Any, *, use_ema: bool = True
 ) -> tuple[Any, Any, int]:
     """Parameters, state and step of a checkpoint, without what only training needs.
 
-    They are the averages, where the checkpoint has any (`training.step.ema`), or, if `raw`, what
+    They are the averages, where the checkpoint has any (`training.step.ema`), or,
+    unless `use_ema`, what
     these are the averages of. Takes templates and raises as `restore` does.
     """
     place = folder / pointed(folder, pointer)
     templates: dict[str, Any] = {"params": params, "state": state}
     try:
-        if not raw and "ema.safetensors" in read_manifest(place)["sha256"]:
+        if use_ema and "ema.safetensors" in read_manifest(place)["sha256"]:
             parts, manifest = _read(place, {"ema": Ema(params, state)})
             return *parts["ema"], manifest["step"]
         parts, manifest = _read(place, templates)

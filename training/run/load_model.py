@@ -28,13 +28,13 @@ def build_network(config: Config, card: DatasetCard) -> Layer:
     return build(config.model.model_dump(exclude_none=True), len(card.classes))
 
 
-def load_network(run: str | Path, checkpoint: str = "best", *, raw: bool = False) -> Trained:
+def load_network(run: str | Path, checkpoint: str = "best", *, use_ema: bool = True) -> Trained:
     """The network of a run and what it has learned.
 
     Args:
         run: the run directory.
         checkpoint: "best" (by the validation metric) or "last".
-        raw: the weights themselves, where the run has averages of them (`[ema]`).
+        use_ema: the averages of the weights, where the run has them (`[ema]`).
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
@@ -44,7 +44,9 @@ def load_network(run: str | Path, checkpoint: str = "best", *, raw: bool = False
     net = build_network(config, card)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     _, params, state = init_shapes(net, in_shape)
-    params, state, _ = restore_network(opened.checkpoints, checkpoint, params, state, raw=raw)
+    params, state, _ = restore_network(
+        opened.checkpoints, checkpoint, params, state, use_ema=use_ema
+    )
     return Trained(config, card, net, in_shape, params, state)
 
 
@@ -54,7 +56,7 @@ def save_run_weights(
     *,
     checkpoint: str = "best",
     torch: bool = False,
-    raw: bool = False,
+    use_ema: bool = True,
 ) -> None:
     """Write the weights of a run to one safetensors file.
 
@@ -63,13 +65,13 @@ def save_run_weights(
         path: the file to make.
         checkpoint: "best" or "last".
         torch: as a state dict of PyTorch's, see `torch_weights.save_torch`.
-        raw: as `load_network`.
+        use_ema: as `load_network`.
 
     Raises:
         RunError, CheckpointError: as `load_network`.
         WeightsError: the file cannot be written, or nobody said what PyTorch calls the layers.
     """
-    trained = load_network(run, checkpoint, raw=raw)
+    trained = load_network(run, checkpoint, use_ema=use_ema)
     if not torch:
         return save_weights(path, trained.params, trained.state)
     names = names_of(trained.config.model.model_dump(exclude_none=True), trained.net)

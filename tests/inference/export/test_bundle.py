@@ -275,9 +275,9 @@ def test_the_command_line(command, whole, tmp_path):
     assert code == 0 and "not run here, made for tpu" in out
     code, out, _ = command("export", whole.path, tmp_path / "b", "--platforms", "cpu")
     assert code == 0 and "b: verified\nSHA-256" in out
-    code, said, _ = command("verify", tmp_path / "b")
+    code, said, _ = command("verify-bundle", tmp_path / "b")
     assert code == 0 and "7 files as written; 8 images (the first of the test split)" in said
     assert out.split()[-1] == said.split()[-1]
-    code, _, error = command("verify", tmp_path)
+    code, _, error = command("verify-bundle", tmp_path)
     assert code == 2 and "is it a bundle?" in error
     assert bundle_check.FILES | {"manifest.json"} == {p.name for p in (tmp_path / "b").iterdir()}

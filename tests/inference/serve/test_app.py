@@ -407,7 +407,7 @@ def test_too_many_at_once_and_too_many_files(predictor):
         files = [("file", (f"{i}.png", png())) for i in range(9)]
         return codes, await client.post("/predict", files=files)
 
-    codes, many = serving(predictor, talk, queue=8)
+    codes, many = serving(predictor, talk, max_in_flight=8)
     assert set(codes) == {200, 429}
     assert (many.status_code, "Too many files" in many.text) == (400, True)
 

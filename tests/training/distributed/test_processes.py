@@ -36,7 +36,7 @@ class Processes:
         self.running = []
         for i, output in enumerate(self.outputs):
             place = [f"--coordinator={address}", f"--processes={count}", f"--process-id={i}"]
-            limits = [f"--heartbeat={HEARTBEAT}", "--patience=120"]
+            limits = [f"--heartbeat-timeout={HEARTBEAT}", "--startup-timeout=120"]
             command = [sys.executable, "-m", "convax", "train", *map(str, arguments), *place]
             with output.open("w") as file:
                 process = subprocess.Popen(
@@ -169,7 +169,7 @@ def test_an_error_of_one_is_known_to_all(setting, tmp_path):
     [
         (["--coordinator=here"], "--coordinator: got 'here', need HOST:PORT of process 0"),
         (
-            ["--coordinator=127.0.0.1:1", "--processes=2", "--process-id=1", "--patience=1"],
+            ["--coordinator=127.0.0.1:1", "--processes=2", "--process-id=1", "--startup-timeout=1"],
             "--coordinator 127.0.0.1:1: cannot be reached within 1 s",
         ),
     ],
@@ -208,7 +208,7 @@ def test_what_has_such_words_in_a_path_is_no_lost_process(tmp_path, monkeypatch)
 
 
 def test_a_final_ctrl_c_does_not_wait_for_the_others(command, tiny, monkeypatch):
-    """JAX would, in the end of the process, for as long as `--patience` says."""
+    """JAX would, in the end of the process, for as long as `--startup-timeout` says."""
 
     def stop(*_, **__):
         raise KeyboardInterrupt

@@ -64,13 +64,14 @@ def random(tiny):
 
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
-    """A study of two seeds in each form, never stopped; not to be changed."""
+    """A study of two seeds in each batching, never stopped; not to be changed."""
     from tests.tiny import write_tiny
 
     folder = tmp_path_factory.mktemp("studies")
     config = load_config(write_tiny(folder))
     return {
-        form: train_study(config, folder / form, seeds=SEEDS, form=form) for form in ("map", "vmap")
+        batching: train_study(config, folder / batching, seeds=SEEDS, batching=batching)
+        for batching in ("map", "vmap")
     }
 
 
@@ -91,11 +92,11 @@ def validations(run):
     ]
 
 
-@pytest.mark.parametrize("form", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
-def test_each_seed_is_what_it_would_be_alone(random, tmp_path, form):
+@pytest.mark.parametrize("batching", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
+def test_each_seed_is_what_it_would_be_alone(random, tmp_path, batching):
     """First parameters, split, batches, augmentation, dropout, statistics: up to rounding."""
     config = load_config(random, FEW)
-    study = train_study(config, tmp_path / "study", seeds=SEEDS, form=form)
+    study = train_study(config, tmp_path / "study", seeds=SEEDS, batching=batching)
     arrays = []
     for seed in SEEDS:
         alone = convax.train(load_config(random, [*FEW, f"seed={seed}"]), tmp_path / f"{seed}")
@@ -152,9 +153,9 @@ class SignalledAgain(Saver):
         super()._write(taken, memory, logged)
 
 
-@pytest.mark.parametrize(("form", "interrupt_at"), [("map", 7), ("vmap", 40)])
+@pytest.mark.parametrize(("batching", "interrupt_at"), [("map", 7), ("vmap", 40)])
 def test_an_interrupted_study_resumes_to_the_same_bytes(
-    studies, tiny, tmp_path, monkeypatch, form, interrupt_at
+    studies, tiny, tmp_path, monkeypatch, batching, interrupt_at
 ):
     out, fatal = tmp_path / "study", []
     monkeypatch.setattr(batched_loop, "Saver", SignalledAgain)
@@ -162,15 +163,15 @@ def test_an_interrupted_study_resumes_to_the_same_bytes(
     try:
         with pytest.raises(InterruptedRun, match=r"--resume .*study"):
             display = Recorder(interrupt_at)
-            train_study(load_config(tiny), out, seeds=SEEDS, form=form, display=display)
+            train_study(load_config(tiny), out, seeds=SEEDS, batching=batching, display=display)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert fatal == []
     monkeypatch.undo()
     resumed = resume_study(out)
-    assert bytes_of(resumed) == bytes_of(studies[form])
+    assert bytes_of(resumed) == bytes_of(studies[batching])
     for name in resumed.members:
-        assert validations(resumed.run(name)) == validations(studies[form].run(name))
+        assert validations(resumed.run(name)) == validations(studies[batching].run(name))
         steps = [r["step"] for r in resumed.run(name).metrics() if r["kind"] == "train"]
         assert steps == sorted(set(steps))
 
@@ -179,8 +180,10 @@ class Killed(BaseException):
     """As a kill: nobody catches it."""
 
 
-@pytest.mark.parametrize("form", ["map", "vmap"])
-def test_members_at_different_steps_come_together_again(studies, tiny, tmp_path, monkeypatch, form):
+@pytest.mark.parametrize("batching", ["map", "vmap"])
+def test_members_at_different_steps_come_together_again(
+    studies, tiny, tmp_path, monkeypatch, batching
+):
     """A kill between the checkpoints of two members, here at step 23, in the middle of a window."""
     monkeypatch.setattr(batched_loop, "Pace", lambda: Metronome(3, interrupt_at=23))
     saved = []
@@ -194,15 +197,15 @@ def test_members_at_different_steps_come_together_again(studies, tiny, tmp_path,
 
     monkeypatch.setattr(batched_loop, "Saver", Dies)
     with pytest.raises(Killed):
-        train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, form=form)
+        train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching=batching)
     last = [(tmp_path / "study" / f"seed-{s}/checkpoints/last").read_text() for s in SEEDS]
     assert last == ["step-00000023\n", "step-00000020\n"]
     monkeypatch.undo()
-    assert bytes_of(resume_study(tmp_path / "study")) == bytes_of(studies[form])
+    assert bytes_of(resume_study(tmp_path / "study")) == bytes_of(studies[batching])
 
 
 def test_a_study_killed_while_it_is_made(studies, tiny, tmp_path):
-    study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, form="map")
+    study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="map")
     about = study.info()
     (study.path / "study.json").write_text(json.dumps(about | {"status": "running"}))
     shutil.rmtree(study.run("seed-0").path)
@@ -345,7 +348,7 @@ def test_a_study_is_no_run(studies, command):
 @pytest.mark.slow
 def test_how_it_falls_into_chunks_changes_no_bit(studies, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(batched_loop, "Pace", lambda: Metronome(1))
-    study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, form="vmap")
+    study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="vmap")
     assert bytes_of(study) == bytes_of(studies["vmap"])
 
 
@@ -357,12 +360,12 @@ optimizer.learning_rate = [{rates}]
 """
 
 
-@pytest.mark.parametrize("form", ["vmap"])
-def test_a_network_that_diverges_does_not_stop_the_others(tiny, tmp_path, form):
+@pytest.mark.parametrize("batching", ["vmap"])
+def test_a_network_that_diverges_does_not_stop_the_others(tiny, tmp_path, batching):
     tiny.write_text(tiny.read_text().replace("eps = 1e-8", "eps = 1e-30"))
     file = tmp_path / "sweep.toml"
     file.write_text(tiny.read_text() + SWEEP.format(rates="0.01, 1e30"))
-    study = train_study(load_config(file), tmp_path / "study", form=form)
+    study = train_study(load_config(file), tmp_path / "study", batching=batching)
     good, bad = (study.run(f"point-{i}") for i in (0, 1))
     assert good.info()["status"] == "finished"
     assert bad.info()["status"] == "diverged"
@@ -473,5 +476,5 @@ def test_numbers_are_traced(tiny, tmp_path, keys):
 
 
 def test_the_form_is_that_of_the_device_unless_it_is_named(studies):
-    assert batched_loop.default_form() == ("map" if jax.default_backend() == "cpu" else "vmap")
+    assert batched_loop.default_batching() == ("map" if jax.default_backend() == "cpu" else "vmap")
     assert Study(studies["vmap"].path).info()["form"] == "vmap"

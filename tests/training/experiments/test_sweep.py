@@ -206,7 +206,7 @@ def test_a_sweep_on_the_command_line(tiny, tmp_path, command):
 def test_seeds_on_the_command_line(tiny, tmp_path, command):
     few = [word for override in FEW for word in ("--set", override)]
     code, said, err = command(
-        "train", tiny, "--out", tmp_path / "out", "--seeds", "2", "--form", "vmap", *few
+        "train", tiny, "--out", tmp_path / "out", "--seeds", "2", "--batching", "vmap", *few
     )
     assert (code, err) == (0, "")
     assert "2 networks in one program (vmap)" in said
@@ -220,8 +220,11 @@ def test_seeds_on_the_command_line(tiny, tmp_path, command):
         (["--seeds", "0"], "--seeds 0: should be from 1 to 1000"),
         (["--seeds", "1,2,1"], "--seeds 1,2,1: 1 is there twice"),
         (["--seeds", "1,4294967296"], "seeds should be below 2**32"),
-        (["--form", "map"], "--form: is for several networks"),
-        (["--seeds", "2", "--form", "pmap"], "--form: got 'pmap', need one of auto, map, vmap"),
+        (["--batching", "map"], "--batching: is for several networks"),
+        (
+            ["--seeds", "2", "--batching", "pmap"],
+            "--batching: got 'pmap', need one of auto, map, vmap",
+        ),
     ],
 )
 def test_bad_arguments(tiny, tmp_path, command, arguments, message):
@@ -245,9 +248,9 @@ def test_the_images_are_shared_where_the_seed_is(tiny, tmp_path, monkeypatch):
     made = []
     make = batched_loop.make_steps_together
 
-    def remember(experiment, form, shared):
+    def remember(experiment, batching, shared):
         made.append(shared)
-        return make(experiment, form, shared)
+        return make(experiment, batching, shared)
 
     monkeypatch.setattr(batched_loop, "make_steps_together", remember)
     one = '[sweep]\nmethod = "grid"\n[sweep.keys]\noptimizer.learning_rate = [0.01, 0.1]\n'

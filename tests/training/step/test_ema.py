@@ -83,7 +83,7 @@ def test_the_checkpoint_has_both_and_everybody_uses_the_averages(averaged, tmp_p
     template = prepare(config).template
     state = checkpoint.restore(run.checkpoints, "best", template).train_state
     assert isinstance(state.ema, Ema)
-    mean, raw = load_network(run.path), load_network(run.path, raw=True)
+    mean, raw = load_network(run.path), load_network(run.path, use_ema=False)
     for trained, (params, statistics) in (
         (mean, state.ema),
         (raw, (state.params, state.state)),
@@ -98,23 +98,23 @@ def test_the_checkpoint_has_both_and_everybody_uses_the_averages(averaged, tmp_p
     assert np.abs(moved).max() > 0  # the statistics are averaged, too
 
     images = np.arange(2 * 36, dtype=np.uint8).reshape(2, 6, 6)
-    assert (convax.load(run.path)(images) != convax.load(run.path, raw=True)(images)).any()
-    figures = [convax.evaluate(run.path, raw=raw).loss for raw in (False, True)]
+    assert (convax.load(run.path)(images) != convax.load(run.path, use_ema=False)(images)).any()
+    figures = [convax.evaluate(run.path, use_ema=use_ema).loss for use_ema in (True, False)]
     assert figures[0] != figures[1]
     assert figures[0] == run.info()["result"]["test"]["loss"]
 
 
 def test_weights_are_the_averages_or_raw(averaged, tmp_path, command):
     run, _ = averaged
-    for options, raw in ((), False), (("--raw",), True):
+    for options, use_ema in ((), True), (("--no-ema",), False):
         out = tmp_path / "w.safetensors"
-        assert command("weights", run.path, out, *options)[0] == 0
+        assert command("export-weights", run.path, out, *options)[0] == 0
         written = read_safetensors(out)["dense1/kernel"]
         np.testing.assert_array_equal(
-            written, load_network(run.path, raw=raw).params["dense1"]["kernel"]
+            written, load_network(run.path, use_ema=use_ema).params["dense1"]["kernel"]
         )
-    code, out, _ = command("evaluate", run.path, "--raw", "--json")
-    assert code == 0 and f'"loss": {convax.evaluate(run.path, raw=True).loss}' in out
+    code, out, _ = command("evaluate", run.path, "--no-ema", "--json")
+    assert code == 0 and f'"loss": {convax.evaluate(run.path, use_ema=False).loss}' in out
 
 
 @pytest.mark.slow
