@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -40,7 +41,21 @@ def _python() -> tuple[bool, str]:
 
 def _packages() -> tuple[bool, str]:
     names = ("convax", "jax", "jaxlib", "numpy", "optax", "pydantic", "safetensors")
-    return True, ", ".join(f"{n} {version(n)}" for n in names)
+    found = ", ".join(f"{n} {version(n)}" for n in names)
+    wrong = _wrong_jax(version("jaxlib"))
+    return wrong is None, found if wrong is None else f"{found}; {wrong}"
+
+
+def _wrong_jax(jaxlib: str) -> str | None:
+    """What is known to be wrong with this version of the compiler, and what to do."""
+    release = tuple(int(part) for part in re.findall(r"\d+", jaxlib)[:3])
+    if release <= (0, 10, 2):
+        wrong = "adds up vmapped matrix-vector products wrongly on CPU, in silence (jax#39103)"
+    elif release == (0, 11, 0):
+        wrong = "crashes in fusions on CPU (jax#39257)"
+    else:
+        return None
+    return f"jaxlib {jaxlib} {wrong}: pip install --upgrade 'jax>=0.11.2'"
 
 
 def _devices() -> tuple[bool, str]:

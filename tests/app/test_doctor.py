@@ -1,4 +1,4 @@
-"""What doctor says of memory: page faults, and the setting that saves most of them."""
+"""What doctor says of versions of JAX known to be wrong, and of memory and what saves page faults."""
 
 import os
 import platform
@@ -43,6 +43,27 @@ def test_a_device_has_memory_of_its_own(monkeypatch):
     assert doctor._memory() == (True, "the device's own, 1.5 GiB")
     monkeypatch.setattr("jax.devices", lambda: [Device("tpu")])
     assert doctor._memory() == (True, "the device's own")
+
+
+@pytest.mark.parametrize(
+    ("jaxlib", "known"),
+    [
+        *((old, "wrongly on CPU, in silence (jax#39103)") for old in ("0.4.38", "0.9.0", "0.10.2")),
+        ("0.11.0", "crashes in fusions on CPU (jax#39257)"),
+    ],
+)
+def test_versions_of_jax_known_to_be_wrong_fail(jaxlib, known, monkeypatch):
+    monkeypatch.setattr(doctor, "version", lambda name: jaxlib if name == "jaxlib" else "1.0")
+    fine, text = doctor._packages()
+    assert not fine
+    assert known in text and text.endswith("pip install --upgrade 'jax>=0.11.2'")
+
+
+@pytest.mark.parametrize("jaxlib", ["0.11.2", "0.12.0.1", "0.13.0.dev20270101", "1.0"])
+def test_other_versions_of_jax_are_fine(jaxlib, monkeypatch):
+    monkeypatch.setattr(doctor, "version", lambda name: jaxlib)
+    fine, text = doctor._packages()
+    assert fine and text.endswith(f"safetensors {jaxlib}")
 
 
 class Device:
