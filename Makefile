@@ -1,40 +1,49 @@
-# Every target sets up what it needs. Another interpreter: make test PYTHON=python3.13 VENV=.venv-3.13
-PYTHON ?= python3
+# Every target sets up what it needs, with the newest Python there is (.ci/python). With another, or with
+# other versions of packages: make test PYTHON=python3.12 VENV=.venv-3.12 PINS="jax==0.11.2 jaxlib==0.11.2"
+PYTHON ?=
+PINS ?=
 VENV ?= .venv
 EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS)
+# A file's tests share programs and fixtures, so one process takes all of them.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 LEVEL ?= steps
 N ?= 200
+
+# What a change in JAX or Python would show in, in a few minutes: operations and all their derivatives,
+# the training loop, exact resume, checkpoints, and a step of every shipped config.
+OLDEST_TESTS = tests/conformance/test_conformance.py $(addprefix tests/training/, loop run step) tests/configs
 
 # The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and
 # networks of them. Activations, losses and the like have one form on either lowering; tests/conformance
 # leaves them out by itself. Of what fails in the plain forms, and may: tests of which form is taken,
 # and XLA's own gradient of max pooling, which does not follow a NaN as PyTorch's does.
-PLAIN_TESTS = tests/model tests/conformance tests/ops/conv tests/ops/pool \
+XLA_TESTS = tests/model tests/conformance tests/ops/conv tests/ops/pool \
 	$(addprefix tests/ops/, common/test_sparse_linear.py test_norm.py test_resize.py)
-FAST_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
+CPU_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
 	tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-plain test-slow test-conformance conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
+.PHONY: train test test-slow test-all test-xla test-oldest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
 
-# A file's tests share programs and fixtures, so one process takes all of them.
 test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/ops ..." of it
-	$(PYTEST) --dist loadfile $(TESTS)
+	$(PYTEST) $(TESTS)
 
-test-plain: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
-	CONVAX_LOWERING=xla $(PYTEST) $(PLAIN_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(FAST_ONLY))
+test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, large networks, installations; or TESTS="..." of it
+	$(PYTEST) -m slow $(TESTS)
 
-test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, kills, installations; or TESTS="..." of it, but for conformance
-	XLA_FLAGS="$${XLA_FLAGS-}" $(PYTEST) --dist loadfile -m slow --ignore=tests/conformance $(TESTS)
+test-all: $(VENV)/.develop  ## both
+	$(PYTEST) -m "slow or not slow" $(TESTS)
 
-test-conformance: $(VENV)/.develop  ## the rest of the conformance table: every column, and more problems drawn
-	$(PYTEST) -m slow tests/conformance
+test-xla: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
+	CONVAX_LOWERING=xla $(PYTEST) $(XLA_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(CPU_ONLY))
+
+test-oldest: $(VENV)/.develop  ## a chosen part, for another end of the supported range
+	$(PYTEST) $(OLDEST_TESTS)
 
 conformance: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.conformance
@@ -71,7 +80,7 @@ clean:
 	rm -rf .venv* build dist *.egg-info
 
 $(BIN)/python:
-	$(PYTHON) -m venv $(VENV)
+	python="$(or $(PYTHON),$$(.ci/python))" && "$$python" -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 
 $(VENV)/.use: pyproject.toml | $(BIN)/python
@@ -79,7 +88,7 @@ $(VENV)/.use: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.develop: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]"
+	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" $(PINS)
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python

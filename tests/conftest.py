@@ -1,15 +1,13 @@
 """What every test shares: strict JAX, one seed, the oracle and the data.
 
 `CONVAX_TEST_SEED=n` reruns with other random inputs, `CONVAX_DATA=folder` enables the tests that
-need real data, and `CONVAX_TEST_UNTIL=seconds` (since 1970) leaves out what would begin later.
+need real data.
 """
 
-import importlib.metadata
 import os
 import subprocess
 import sys
 import tempfile
-import time
 import zlib
 from pathlib import Path
 
@@ -22,21 +20,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the environment, 
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-# Most tests compile a program and run it once, so the compiler takes most of their time: half of it
-# is saved where LLVM optimizes nothing. `make test-slow` and CI's newest end compile as users do.
-# (An XLA that does not know an option ends the process; it knew the second up to jaxlib 0.10.)
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0"
-    + " --xla_cpu_use_fusion_emitters=false" * (importlib.metadata.version("jaxlib") < "0.11"),
-)
-
 import jax
 import numpy as np
 import pytest
 
 SEED = int(os.environ.get("CONVAX_TEST_SEED", "0"))
-UNTIL = float(os.environ.get("CONVAX_TEST_UNTIL", "inf"))
 
 sys.path.append(str(Path(__file__).parents[1]))  # for `from tests.reference import ...`
 
@@ -53,13 +41,7 @@ hypothesis.settings.load_profile("convax")
 
 def pytest_report_header(config):
     """Say how to repeat this run."""
-    return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}, XLA_FLAGS={os.environ['XLA_FLAGS']}"
-
-
-def pytest_runtest_setup():
-    """Leave out what would begin too late."""
-    if time.time() > UNTIL:
-        pytest.skip("left out: the time is over (CONVAX_TEST_UNTIL)")
+    return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}"
 
 
 @pytest.fixture
