@@ -4,7 +4,7 @@
 
 A convolution is timed three times: forward, the input's gradient and the kernel's. The forward pass
 of a transposed convolution is the input gradient of one with its stride. Pools, norms and the rest
-are timed forward, and forward with backward. Ratios above 1 are in favour of convax.
+are timed forward, and forward with backward. Ratios above 1 are in favor of convax.
 """
 
 import sys

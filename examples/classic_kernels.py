@@ -34,13 +34,13 @@ def main():
         picture = Image.fromarray(load_sample_image("china.jpg"))
     picture.thumbnail((WIDEST, WIDEST))
     photograph = jnp.asarray(picture, jnp.float32)[None] / 255
-    grey = photograph.mean(axis=-1, keepdims=True)
+    gray = photograph.mean(axis=-1, keepdims=True)
 
     figure, panels = plt.subplots(2, 4, figsize=(11, 4.7), layout="constrained")
     for ax, (name, kernel) in zip(panels.flat, explain.CLASSIC.items(), strict=True):
         total = float(kernel.sum())
         edges = abs(total) < 1e-6
-        result = explain.apply_kernel(grey if edges else photograph, kernel)
+        result = explain.apply_kernel(gray if edges else photograph, kernel)
         print(f"{name}: {kernel.shape[0]}x{kernel.shape[1]}, its weights add up to {total:.3g}")
         if edges:
             top = float(jnp.quantile(jnp.abs(result), 0.99))

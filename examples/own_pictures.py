@@ -3,7 +3,7 @@
     python examples/own_pictures.py [FOLDER] [--out runs/own-pictures] [--epochs 20]
 
 FOLDER has a folder of pictures for each class. Without one, a small one is made: 15 pictures of
-each digit, in chalk on coloured boards, aslant. The network is LeNet-5 as it learned scikit-learn's
+each digit, in chalk on colored boards, aslant. The network is LeNet-5 as it learned scikit-learn's
 digits; its first convolution is kept, the rest goes on learning. Beside it the same network learns
 from the folder alone. As commands:
 
@@ -28,7 +28,7 @@ LARGE = 56  # pixels
 
 
 def make_folder(folder, each=15):
-    """Digits in chalk on boards of different colours, each a little aslant, as PNG files."""
+    """Digits in chalk on boards of different colors, each a little aslant, as PNG files."""
     rng, digits = np.random.default_rng(0), load_digits()
     for digit in range(10):
         (folder / str(digit)).mkdir(parents=True)

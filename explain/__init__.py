@@ -19,7 +19,7 @@ from .grad_cam import grad_cam
 from .heatmap import heatmap
 from .integrated_gradients import integrated_gradients
 from .layer_selection import coarsest_map, last_map, shown_maps
-from .nearest_neighbors import Neighbours, nearest_neighbours
+from .nearest_neighbors import Neighbors, nearest_neighbors
 from .occlusion import occlusion
 from .receptive_field import effective_receptive_field, extent, receptive_field_size
 from .saliency import input_gradient, saliency
@@ -29,7 +29,7 @@ __all__ = [
     "CLASSIC",
     "ExplainError",
     "Explanation",
-    "Neighbours",
+    "Neighbors",
     "Target",
     "apply_kernel",
     "coarsest_map",
@@ -43,7 +43,7 @@ __all__ = [
     "integrated_gradients",
     "kernels",
     "last_map",
-    "nearest_neighbours",
+    "nearest_neighbors",
     "nearness",
     "occlusion",
     "pixels",

@@ -136,7 +136,7 @@ def _maps(
 
 
 def _baseline(spec: Preprocessing) -> Array:
-    """The mean colour of the training images; of grey ones black, which strokes stand out from."""
+    """The mean color of the training images; of gray ones black, which strokes stand out from."""
     black = -np.divide(spec.mean, spec.std).astype(np.float32)
     return jnp.asarray(black if len(black) == 1 else 0 * black)
 

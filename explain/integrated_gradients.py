@@ -36,8 +36,8 @@ def integrated_gradients(
         params, state: its own.
         x: what it sees, ``(N, *spatial, C)``.
         target: see `scores`.
-        baseline: an image without what is asked about, broadcast to `x`. Zero is the mean colour
-            of the training images, where inputs are normalised; black is ``-mean / std``.
+        baseline: an image without what is asked about, broadcast to `x`. Zero is the mean color
+            of the training images, where inputs are normalized; black is ``-mean / std``.
         steps: m; the gradients are taken one after the other, in the memory of one.
 
     Returns:

@@ -5,14 +5,14 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Neighbours(NamedTuple):
+class Neighbors(NamedTuple):
     """Examples of a gallery, nearest first."""
 
     examples: np.ndarray  # (k,) indices
     distances: np.ndarray  # (k,)
 
 
-def nearest_neighbours(place: np.ndarray, gallery: np.ndarray, k: int) -> Neighbours:
+def nearest_neighbors(place: np.ndarray, gallery: np.ndarray, k: int) -> Neighbors:
     """The k vectors nearest to a place; of equally near ones the first comes first.
 
     .. math:: d_m = \\lVert v_m - p \\rVert
@@ -26,16 +26,16 @@ def nearest_neighbours(place: np.ndarray, gallery: np.ndarray, k: int) -> Neighb
         ValueError: k is out of range, or the vectors differ in length.
 
     Example:
-        >>> nearest_neighbours(np.zeros(1), np.array([[3.0], [-1.0], [2.0]]), 2).examples.tolist()
+        >>> nearest_neighbors(np.zeros(1), np.array([[3.0], [-1.0], [2.0]]), 2).examples.tolist()
         [1, 2]
     """
     if gallery.ndim != 2 or place.shape != gallery.shape[1:]:
         raise ValueError(
-            f"nearest_neighbours: got a place {place.shape} and a gallery {gallery.shape}, need "
+            f"nearest_neighbors: got a place {place.shape} and a gallery {gallery.shape}, need "
             "(D,) and (M, D)"
         )
     if not 1 <= k <= len(gallery):
-        raise ValueError(f"nearest_neighbours: k: got {k}, need 1 to {len(gallery)}")
+        raise ValueError(f"nearest_neighbors: k: got {k}, need 1 to {len(gallery)}")
     distances = np.linalg.norm(gallery.astype(np.float64) - place, axis=1)
     order = np.argsort(distances, kind="stable")[:k]
-    return Neighbours(order, distances[order])
+    return Neighbors(order, distances[order])

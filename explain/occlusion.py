@@ -41,7 +41,7 @@ def occlusion(
         window: the side of a patch, in pixels.
         stride: from one patch to the next; half of `window` by default. A last patch along each
             axis ends where the image does.
-        fill: what covers, broadcast to `x`; zero is the mean colour where inputs are normalised.
+        fill: what covers, broadcast to `x`; zero is the mean color where inputs are normalized.
         at_once: patches in one call of the network, which bounds the memory.
 
     Returns:

@@ -89,7 +89,7 @@ def feature_sheet(maps: dict[str, np.ndarray], *, title: str, subtitle: str) -> 
     return figure
 
 
-def neighbour_sheet(
+def neighbor_sheet(
     image: np.ndarray,
     others: np.ndarray,
     captions: list[str],
@@ -117,9 +117,9 @@ def neighbour_sheet(
 
 
 def _draw_image(ax: "Axes", found: Explanation) -> str:
-    _show(ax, _colours(found.image), interpolation=_smooth(found.image))
+    _show(ax, _colors(found.image), interpolation=_smooth(found.image))
     H, W, C = found.image.shape
-    return f"as the network sees it: {H}x{W}, {'grey' if C == 1 else 'in colour'}"
+    return f"as the network sees it: {H}x{W}, {'gray' if C == 1 else 'in color'}"
 
 
 def _draw_saliency(ax: "Axes", found: Explanation) -> str:
@@ -140,7 +140,7 @@ def _draw_heat(ax: "Axes", found: Explanation) -> str:
     if found.heat is None:
         _show(ax, _faded(found.image), interpolation=_interpolation(found.image))
         return "this network has no maps of features\nto weigh: use the other panels"
-    _show(ax, _grey(found.image), interpolation=_smooth(found.image))
+    _show(ax, _gray(found.image), interpolation=_smooth(found.image))
     heat = np.clip(found.heat / (found.heat.max() or 1), 0, 1)
     _show(ax, heat, cmap="inferno", vmin=0, vmax=1, alpha=0.8 * heat, interpolation="bilinear")
     if not found.heat.any():
@@ -161,7 +161,7 @@ def _draw_field(ax: "Axes", found: Explanation) -> str:
     if field is None:
         _show(ax, _faded(found.image), interpolation=_interpolation(found.image))
         return "every unit of this network\nsees the whole image"
-    _show(ax, _grey(found.image), interpolation=_smooth(found.image))
+    _show(ax, _gray(found.image), interpolation=_smooth(found.image))
     strength = np.clip(field.strength / _top(field.strength), 0, 1)
     _show(ax, strength, cmap="viridis", vmin=0, vmax=1, alpha=0.85 * strength, **_nearest(found))
     (top, bottom), (left, right) = field.box
@@ -210,7 +210,7 @@ def _show(ax: "Axes", values: np.ndarray, **look: Any) -> None:
 
 
 def _top(values: np.ndarray) -> float:
-    """Where the colours end: above all but one pixel in 200, which would darken the others."""
+    """Where the colors end: above all but one pixel in 200, which would darken the others."""
     top = float(np.quantile(values, 0.995)) if values.size > 400 else float(values.max())
     return top or float(values.max()) or 1.0
 
@@ -228,16 +228,16 @@ def _nearest(found: Explanation) -> dict[str, Any]:
     return {"interpolation": _interpolation(found.image)}
 
 
-def _colours(image: np.ndarray) -> np.ndarray:
+def _colors(image: np.ndarray) -> np.ndarray:
     """``(H, W, 3)`` of one channel, too."""
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
-def _grey(image: np.ndarray) -> np.ndarray:
-    """The same without colours."""
-    grey = _colours(image) @ np.array([0.299, 0.587, 0.114], np.float32)
-    return np.repeat(np.clip(grey, 0, 1)[..., None], 3, axis=-1)
+def _gray(image: np.ndarray) -> np.ndarray:
+    """The same without colors."""
+    gray = _colors(image) @ np.array([0.299, 0.587, 0.114], np.float32)
+    return np.repeat(np.clip(gray, 0, 1)[..., None], 3, axis=-1)
 
 
 def _faded(image: np.ndarray) -> np.ndarray:
-    return 0.75 + 0.25 * _grey(image)
+    return 0.75 + 0.25 * _gray(image)

@@ -3,7 +3,7 @@
 explanation.png    saliency, integrated gradients, Grad-CAM, occlusion, receptive field
 kernels.png        what the first layer looks for
 feature_maps.png   what the channels of some layers answer
-neighbours.png     of an embedding: the training images nearest to it
+neighbors.png     of an embedding: the training images nearest to it
 """
 
 from functools import partial
@@ -24,7 +24,7 @@ from ..training.report.figures import first_kernels, kernels_figure
 from ..training.tasks.task import TaskError
 from .explanation import ExplainError, explain_image, target_of
 from .layer_selection import shown_maps
-from .panels import feature_sheet, neighbour_sheet, sheet
+from .panels import feature_sheet, neighbor_sheet, sheet
 
 
 class Drawn(NamedTuple):
@@ -84,9 +84,9 @@ def draw(
         files.append(figures.write(figure, out / "explanation.png"))
         if asked.near is not None:
             subtitle = f"{name}: the training images whose embeddings lie nearest, and how far"
-            title = f"{shortened(file.name, 40)}: its neighbours"
-            figure = neighbour_sheet(image, *asked.near, title=title, subtitle=subtitle)
-            files.append(figures.write(figure, out / "neighbours.png"))
+            title = f"{shortened(file.name, 40)}: its neighbors"
+            figure = neighbor_sheet(image, *asked.near, title=title, subtitle=subtitle)
+            files.append(figures.write(figure, out / "neighbors.png"))
         in_shape = (*predictor.preprocessing.size, predictor.image_shape[-1])
         kernels = first_kernels(predictor.net, predictor.params, in_shape)
         if kernels is None:

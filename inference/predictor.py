@@ -207,7 +207,7 @@ class Predictor:
         return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
 
     def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
-        """A picture file, of any size, grey or colour, as one image for this network.
+        """A picture file, of any size, gray or color, as one image for this network.
 
         Args:
             file: a path, or a binary file object's bytes.

@@ -37,10 +37,10 @@ def test_a_new_layer_learns(tmp_path):
 
 
 def test_xavier_stalls_where_he_learns(tmp_path):
-    text = printed("initialisation.py", tmp_path, "--seeds", "2", "--steps", "100")
+    text = printed("initialization.py", tmp_path, "--seeds", "2", "--steps", "100")
     assert number(r"Xavier: loss ([\d.]+)", text) > 2.2
     assert number(r"He: loss ([\d.]+)", text) < 1.9
-    assert (tmp_path / "initialisation.png").stat().st_size > 10_000
+    assert (tmp_path / "initialization.png").stat().st_size > 10_000
 
 
 def test_fine_tuning_beats_learning_from_scratch(tmp_path):

@@ -12,7 +12,7 @@ from .options import CheckpointOption, NoEmaOption, RunArgument, app, validate_c
 def explain(
     run: RunArgument,
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="A picture file, any size or colour.")
+        Path, typer.Argument(metavar="IMAGE", help="A picture file, any size or color.")
     ],
     out: Annotated[
         Path | None,

@@ -59,7 +59,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Pictures of any size and colour; folders of them; - for standard input.",
+            help="Pictures of any size and color; folders of them; - for standard input.",
         ),
     ],
     invert: Annotated[

@@ -107,7 +107,7 @@ def export(
 def _program(
     predictor: Predictor, platforms: tuple[str, ...]
 ) -> tuple[bytes, dict[str, np.ndarray]]:
-    """``program(weights, images)`` serialised, and the weights by name."""
+    """``program(weights, images)`` serialized, and the weights by name."""
     tree = {"params": predictor.params, "state": predictor.state}
     named = named_leaves(tree)
     structure = jax.tree.structure(tree)

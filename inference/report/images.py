@@ -8,15 +8,15 @@ from ...training.plots.page_parts import Picture, picture
 
 
 def kernels(weights: np.ndarray) -> list[Picture]:
-    """Kernels ``(N, KH, KW, C)`` on one common scale; mid-grey is zero.
+    """Kernels ``(N, KH, KW, C)`` on one common scale; mid-gray is zero.
 
-    In colour where C is 3; of any other number of channels the mean: blue below zero, red above.
+    In color where C is 3; of any other number of channels the mean: blue below zero, red above.
     """
     from matplotlib import colormaps
 
     tiles = weights if weights.shape[-1] == 3 else weights.mean(axis=-1)
     largest = float(np.abs(tiles).max()) or 1.0
     scaled = 0.5 + tiles / (2 * largest)
-    colours: Any = scaled if weights.shape[-1] == 3 else colormaps["RdBu_r"](scaled)[..., :3]
-    pixels = np.round(255 * colours).astype(np.uint8)
+    colors: Any = scaled if weights.shape[-1] == 3 else colormaps["RdBu_r"](scaled)[..., :3]
+    pixels = np.round(255 * colors).astype(np.uint8)
     return [picture(tile, f"kernel {i + 1}") for i, tile in enumerate(pixels)]

@@ -1,6 +1,6 @@
 """A run as one page: what it was, what it learned, and where it errs.
 
-The page is one HTML file that loads nothing and runs nothing: pictures are inside of it, colours
+The page is one HTML file that loads nothing and runs nothing: pictures are inside of it, colors
 follow the reader's (light, dark, or paper). Jinja2 fills ``report_page.html`` and escapes what it
 is given, so the name of a class, or of a file, stays text.
 """
@@ -195,10 +195,10 @@ def _kernels(found: Evaluated) -> Kernels | None:
     path, weights = first
     count, height, width, channels = weights.shape
     shown = f"The first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"The {count}"
-    colours = "grey is zero" if channels == 3 else "red weighs for, blue against; white is zero"
+    colors = "gray is zero" if channels == 3 else "red weighs for, blue against; white is zero"
     if channels not in (1, 3):
-        colours += f"; the mean of {channels} input channels"
-    sentence = f"{shown} kernels of {path}, {height}×{width}: {colours}."
+        colors += f"; the mean of {channels} input channels"
+    sentence = f"{shown} kernels of {path}, {height}×{width}: {colors}."
     return Kernels(sentence, report_pictures.kernels(weights[:MOST_KERNELS]))
 
 

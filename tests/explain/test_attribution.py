@@ -33,7 +33,7 @@ def logits(net, params, state, x, k):
 def test_integrated_gradients_are_complete(network):
     """Their sum is the difference of the scores, at a kinked network as well."""
     net, params, state, x = network
-    base = jnp.asarray([0.3, -0.2])  # a colour
+    base = jnp.asarray([0.3, -0.2])  # a color
     find = partial(explain.integrated_gradients, net, baseline=base, steps=200)
     found = jax.jit(find)(params, state, x, 2)
     expected = logits(net, params, state, x, 2) - logits(

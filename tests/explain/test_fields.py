@@ -1,4 +1,4 @@
-"""Maps, receptive fields, classic kernels, neighbours: against hand arithmetic and NumPy."""
+"""Maps, receptive fields, classic kernels, neighbors: against hand arithmetic and NumPy."""
 
 from functools import partial
 
@@ -99,16 +99,16 @@ def test_classic_kernels_on_a_picture(rng):
         explain.apply_kernel(jnp.asarray(x), np.ones((2, 3)))
 
 
-def test_neighbours_are_the_nearest_in_order(rng):
+def test_neighbors_are_the_nearest_in_order(rng):
     gallery, place = rng.normal(size=(30, 4)), rng.normal(size=4)
-    found = explain.nearest_neighbours(place, gallery, 30)
+    found = explain.nearest_neighbors(place, gallery, 30)
     distances = [float(np.sqrt(((v - place) ** 2).sum())) for v in gallery]
     assert found.examples.tolist() == sorted(range(30), key=lambda m: distances[m])
     np.testing.assert_allclose(found.distances, sorted(distances))
     for k in (0, 31):
-        with pytest.raises(ValueError, match=f"nearest_neighbours: k: got {k}, need 1 to 30"):
-            explain.nearest_neighbours(place, gallery, k)
+        with pytest.raises(ValueError, match=f"nearest_neighbors: k: got {k}, need 1 to 30"):
+            explain.nearest_neighbors(place, gallery, k)
     with pytest.raises(
         ValueError, match=r"got a place \(3,\) and a gallery \(30, 4\), need \(D,\)"
     ):
-        explain.nearest_neighbours(place[:3], gallery, 1)
+        explain.nearest_neighbors(place[:3], gallery, 1)

@@ -132,7 +132,7 @@ def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
     labels = np.arange(15) % 2  # no cow
     monkeypatch.setattr(drawing, "gallery_images", lambda run: (gallery, labels))
     drawn = drawing.draw(predictor, tmp_path, photo, tmp_path, wanted="dog")
-    assert names(drawn.files)[:2] == ["explanation.png", "neighbours.png"]
+    assert names(drawn.files)[:2] == ["explanation.png", "neighbors.png"]
     assert "nearest cat at 0.000" in drawn.text  # itself
     assert drawn.text.endswith("explained: dog")
     with pytest.raises(explain.ExplainError, match="class: no training image is of cow"):

@@ -119,7 +119,7 @@ def test_bad_images(predictor, images, error, message):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])
-def test_pictures_of_any_size_and_colour(predictor, tmp_path, mode):
+def test_pictures_of_any_size_and_color(predictor, tmp_path, mode):
     picture = np.zeros((60, 60), np.uint8)
     picture[:, 20:40] = 255
     path = tmp_path / "middle.png"

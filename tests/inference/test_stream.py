@@ -67,15 +67,15 @@ def test_floats_in_a_list_are_not_rounded(predictor):
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("depth", [None, 1, 3])
 @pytest.mark.parametrize("kind", ["uint8", "float64"])
-def test_grey_and_colour(kind, depth, channels):
+def test_gray_and_color(kind, depth, channels):
     values = np.array([51, 102, 204][: depth or 1], np.uint8)
     flat = np.broadcast_to(values, (7, 5, len(values)))
     picture = (flat[..., 0] if depth is None else flat).astype(kind)
     image = as_image(picture / 255 if kind == "float64" else picture, (6, 4, channels))
     assert image.shape == (6, 4, channels)
     # 0.299 x 51 + 0.587 x 102 + 0.114 x 204 = 98.379
-    grey = 98.379 if depth == 3 else 51
-    expected = values if channels == depth == 3 else np.full(channels, grey)
+    gray = 98.379 if depth == 3 else 51
+    expected = values if channels == depth == 3 else np.full(channels, gray)
     actual = image * 255 if kind == "float64" else image
     np.testing.assert_allclose(actual, np.broadcast_to(expected, image.shape), atol=0.7)
 

@@ -190,7 +190,7 @@ def test_a_class_may_be_called_anything(whole):
     assert f"A picture of {EVIL[0]}" in alts
 
 
-def test_many_classes_have_colours_for_counts_and_a_list(whole):
+def test_many_classes_have_colors_for_counts_and_a_list(whole):
     found = classified(whole.config(), [f"class {k}" for k in range(40)], 120)
     page = report_page.page_of(whole, found)
     assert page.confusion is not None and page.per_class is not None
@@ -238,9 +238,9 @@ def test_a_network_without_mistakes(whole):
     outline(report_page.render(page))
 
 
-def test_kernels_in_grey_and_colour():
-    grey = report_pictures.kernels(np.array([[[[-2.0]], [[0.0]]], [[[1.0]], [[2.0]]]]))
-    assert [(p.width, p.height, p.small, p.alt) for p in grey] == [
+def test_kernels_in_gray_and_color():
+    gray = report_pictures.kernels(np.array([[[[-2.0]], [[0.0]]], [[[1.0]], [[2.0]]]]))
+    assert [(p.width, p.height, p.small, p.alt) for p in gray] == [
         (1, 2, True, "kernel 1"),
         (1, 2, True, "kernel 2"),
     ]
@@ -308,7 +308,7 @@ def test_the_page_of_an_embedding(embedded):
     assert page.examples is not None
     assert [name for name, _ in page.examples.examples[0].pictures] == ["picture", "nearest"]
     headings = outline(text).headings
-    assert headings == ["Summary", "Embeddings", "Wrong neighbours", "First layer", *ALWAYS]
+    assert headings == ["Summary", "Embeddings", "Wrong neighbors", "First layer", *ALWAYS]
 
 
 def test_the_page_of_a_run_that_has_only_begun(whole, tmp_path):

@@ -61,7 +61,7 @@ def thirds(file, bright, shape=(60, 60)):
 @pytest.mark.parametrize("width", [360, 1200])
 def test_what_is_drawn_is_answered(browser, digits, width, dark):  # noqa: F811
     page = opened(browser, digits, width=width, dark=dark)
-    assert page.run("document.getElementById('draw').hidden") is False  # grey: to be drawn on
+    assert page.run("document.getElementById('draw').hidden") is False  # gray: to be drawn on
     for share, name in ((0.83, "2"), (0.17, "0")):
         page.run("document.getElementById('clear').click()")
         draw(page, share)

@@ -25,7 +25,7 @@ def page(findings: Findings, heatmap: Heatmap | None) -> PageParts:
             projection(embeddings, labels, findings.classes),
         ],
         charts_title="Embeddings",
-        examples=Examples("Wrong neighbours", *retrievals(findings)),
+        examples=Examples("Wrong neighbors", *retrievals(findings)),
     )
 
 

@@ -1,6 +1,6 @@
-"""What initialisation does to a deep network of ReLUs: many seeds in one program.
+"""What initialization does to a deep network of ReLUs: many seeds in one program.
 
-    python examples/initialisation.py [--depth 24] [--seeds 8] [--steps 200] [--out FILE.png]
+    python examples/initialization.py [--depth 24] [--seeds 8] [--steps 200] [--out FILE.png]
 
 Where half of what a layer adds up is cut off by a ReLU, weights of variance 2 / (n_in + n_out)
 (Xavier) halve the signal's in each layer, those of variance 2 / n_in (He) keep it. Deep enough, the
@@ -61,7 +61,7 @@ def main():
     arguments.add_argument("--depth", type=int, default=24)
     arguments.add_argument("--seeds", type=int, default=8)
     arguments.add_argument("--steps", type=int, default=200)
-    arguments.add_argument("--out", type=Path, default=Path("initialisation.png"))
+    arguments.add_argument("--out", type=Path, default=Path("initialization.png"))
     given = arguments.parse_args()
 
     digits = load_digits()
