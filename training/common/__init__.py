@@ -1,1 +1,13 @@
-"""The room training/common."""
+"""What several rooms of training share; each file has one idea, and imports no other room.
+
+errors         `ConvaxError`, and the exit code of each kind
+train_state    all that decides how training goes on, as one tree
+atomic_io      files that are whole whenever somebody looks
+hashing        the SHA-256 of JSON
+pytree_paths   parameter paths, and regular expressions that choose among them
+text           what others wrote, as part of a message
+memory         how much memory a program and the process take
+duration       "3 epochs", "10%" or "500 steps", as steps
+
+What only one room needs belongs into that room.
+"""

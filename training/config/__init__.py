@@ -1,1 +1,14 @@
-"""The room training/config."""
+"""An experiment as one TOML file: its schema, and errors that a person can act on.
+
+schema           all tables of a config, loading, `--set`, writing
+from_signature   tables derived from the signatures of functions
+errors           what is wrong, in lines with key, complaint and remedy
+table            what every table is made of: strictness, numbers, durations
+augment          ``[augment]``
+precision        ``[precision]`` and ``[ema]``
+schedule         ``[schedule]``
+sweep            ``[sweep]`` and what is recorded
+
+A keyword is written down once: in the function that it is for. Imports `training.common`, `optim`
+and the registries of `model`; what a table means is done by the rooms above.
+"""

@@ -1,4 +1,18 @@
-"""Datasets as arrays: reading, fetching, splitting, batching.
+"""Data sets as arrays: reading, fetching, splitting, batching, preprocessing.
+
+load         the data of a config, by its source; where its files lie
+dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
+batches      the batches of a training, read ahead
+digits, idx, cifar, folder, npz, masks   one file for each source
+image        image files: decoding, formats, sizes
+archive      .zip and .tar files, read in place
+streaming    images that are decoded while training goes on
+fetch        downloads, with checksums
+preprocess   from stored images to what the network sees; jitted with the step
+augment      random changes of training images
+errors       `DataError`: one line that names the file
+
+A new source is one file here, a table in `training.config` and a line in `load`.
 
 NumPy alone is imported here; what a source needs besides is imported when it is used.
 """

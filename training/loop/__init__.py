@@ -1,1 +1,17 @@
-"""The room training/loop."""
+"""The training loop, and how it survives being killed.
+
+loop             `train` and `resume`
+chunks           several steps a call of the device, and the batches for them
+recorder         what is kept behind each chunk: metrics, evaluations, checkpoints
+checkpointing    saving beside the training, and which checkpoints are kept
+resume           where a run goes on, and whether it may
+metric_window    the metrics of steps, reported in windows
+early_stopping   when to stop before the last step
+nonfinite        what a step that is not finite leaves behind
+progress         what a person sees
+signals          Ctrl-C and SIGTERM
+tensorboard      event files
+
+A resumed run ends with the same bytes as one that never stopped: nothing here may decide by the
+clock what a step computes. Imports everything below, and nothing of `experiments`.
+"""

@@ -1,1 +1,8 @@
-"""The room training/report."""
+"""The figures of a run: what it learned, and where it errs.
+
+figures        evaluates a run and draws its figures, those of its task among them
+augmentation   draws what ``[augment]`` does to images
+
+How a figure looks is `training.plots`'; what a task draws is in its folder. Imports
+`training.evaluation` and all below it.
+"""

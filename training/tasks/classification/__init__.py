@@ -1,1 +1,1 @@
-"""The room training/tasks/classification."""
+"""Which class an image is of: logits ``(N, K)``, accuracy, the confusion matrix."""

@@ -1,1 +1,1 @@
-"""The room training/tasks/embedding."""
+"""Vectors ``(N, D)`` that lie close together within a class: retrieval and verification."""

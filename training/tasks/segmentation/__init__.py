@@ -1,1 +1,1 @@
-"""The room training/tasks/segmentation."""
+"""Which class each pixel is of: logits ``(N, H, W, K)``, mean intersection over union."""
