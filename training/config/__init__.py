@@ -4,9 +4,10 @@ schema           all tables of a config, loading, `--set`, writing
 from_signature   tables derived from the signatures of functions
 errors           what is wrong, in lines with key, complaint and remedy
 table            what every table is made of: strictness, numbers, durations
+groups           ``[[optimizer.groups]]``
 augment          ``[augment]``
 precision        ``[precision]`` and ``[ema]``
-schedule         ``[schedule]``
+choices          the tables of all that a config names
 sweep            ``[sweep]`` and what is recorded
 
 A keyword is written down once: in the function that it is for. Imports `training.common`, `optim`

@@ -96,5 +96,8 @@ def _writable(hint: Any) -> Any:
 
 
 def choice(tag: str, tables: Iterable[type[Table]]) -> Any:
-    """The type of a table that is one of `tables`, told apart by the key `tag`."""
-    return Annotated[Union[tuple(tables)], Field(discriminator=tag)]  # noqa: UP007
+    """Return the type of a table that is one of `tables`, told apart by the key `tag`."""
+    one, *others = tables
+    if not others:
+        return one
+    return Annotated[Union[(one, *others)], Field(discriminator=tag)]

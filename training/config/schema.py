@@ -5,35 +5,30 @@ derived from the signatures of the functions themselves, so a keyword is written
 a function gives no default must be stated; everything that is wrong is reported at once.
 """
 
-import re
 import tomllib
 from collections.abc import Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Optional, Union
+from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    Discriminator,
     Field,
-    Tag,
     ValidationError,
     model_validator,
 )
 
-from ...model import ARCHITECTURES, LAYERS
 from ..common.text import plain_line
-from ..optim.optimizer import OPTIMIZERS
 from ..tasks.registry import TASKS, listed, tasks_where
 from ..tasks.spec import LabelKind
+from . import choices
 from .augment import Augment
 from .errors import ConfigError, OldConfigError, did_you_mean, problems
-from .from_signature import choice, table
+from .from_signature import choice
+from .groups import Expression
 from .loss import loss_tables, unfit_keyword
 from .precision import Averages, Precision
-from .schedule import SCHEDULE_TABLES
 from .sweep import GridSweep, Logging, RandomSweep
 from .table import Duration, Length, PositiveFloat, PositiveInt, Table
 
@@ -176,34 +171,6 @@ class Checkpoints(Table):
     keep_every: Duration | None = None
 
 
-def _expression(text: str) -> str:
-    if not text:
-        raise ValueError('should be a regular expression such as "stem/.*"')
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f'should be a regular expression such as "stem/.*" ({error})') from None
-    return text
-
-
-Expression = Annotated[str, AfterValidator(_expression)]
-
-
-class Group(Table):
-    """Parameters with settings of their own, by the whole path; see `training.param_groups`."""
-
-    match: Expression
-    learning_rate_scale: PositiveFloat | None = None
-    weight_decay: Annotated[float, Field(ge=0)] | None = None
-    frozen: bool | None = None
-
-    @model_validator(mode="after")
-    def _states_something(self):
-        if self.model_fields_set == {"match"}:
-            raise ValueError("needs learning_rate_scale, weight_decay or frozen beside match")
-        return self
-
-
 class InitFrom(Table):
     """The first parameters out of a run or a file of weights; see `training.initialize`."""
 
@@ -255,37 +222,6 @@ class Mesh(Table):
         return self
 
 
-_LAYER_TABLES = choice("type", [table("type", n, f) for n, f in LAYERS.items()])
-
-
-class Layers(Table):
-    """A network spelled out layer by layer."""
-
-    layers: Annotated[list[_LAYER_TABLES], Field(min_length=1)]  # type: ignore[valid-type]
-
-
-_NAMED = {n: table("name", n, f) for n, f in ARCHITECTURES.items()}
-
-
-def _model_tag(value: Any) -> str | None:
-    """Which of the model tables is meant; None is reported as an unknown name."""
-    if not isinstance(value, dict):
-        return getattr(value, "name", "layers")
-    return value.get("name", "layers" if "layers" in value else None)
-
-
-_Model = Annotated[
-    Union[(*(Annotated[t, Tag(n)] for n, t in _NAMED.items()), Annotated[Layers, Tag("layers")])],
-    Discriminator(_model_tag),
-]
-# Beside every optimizer; its learning rate is the schedule's peak.
-_BESIDE: dict[str, Any] = {
-    "learning_rate": (PositiveFloat, ...),
-    "clip_norm": (Optional[PositiveFloat], None),  # noqa: UP045
-    "clip_value": (Optional[PositiveFloat], None),  # noqa: UP045
-    "groups": (list[Group], []),
-}
-_OPTIMIZERS = [table("name", n, f, explicit=True, **_BESIDE) for n, f in OPTIMIZERS.items()]
 
 
 class Config(Table):
@@ -296,10 +232,10 @@ class Config(Table):
     data: Annotated[Digits | Idx | Cifar | Folder | Npz | Masks, Field(discriminator="source")]
     input: Input
     augment: Augment | None = None
-    model: _Model  # type: ignore[valid-type]
+    model: Any  # the tables of these, and of the schedule, are derived: `choices`
     loss: choice("name", loss_tables())  # type: ignore[valid-type]
-    optimizer: choice("name", _OPTIMIZERS)  # type: ignore[valid-type]
-    schedule: choice("name", SCHEDULE_TABLES)  # type: ignore[valid-type]
+    optimizer: Any
+    schedule: Any
     training: Training
     ema: Averages | None = None
     precision: Precision | None = None
@@ -402,9 +338,14 @@ _MOST_LINES = 20
 def validate(raw: dict[str, Any], where: str) -> Config:
     """The config that `raw` describes; `where` names it in errors."""
     try:
-        return Config.model_validate(raw)
+        return choices.narrow(Config, raw).model_validate(raw)
+    except ValidationError:
+        pass
+    schema = choices.complete(Config)  # says what else could have been written
+    try:
+        return schema.model_validate(raw)
     except ValidationError as error:
-        lines, old = problems(error, raw, Config)
+        lines, old = problems(error, raw, schema)
         if len(lines) > _MOST_LINES:
             lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
         kind = OldConfigError if old else ConfigError
@@ -418,7 +359,7 @@ def to_toml(config: Config) -> str:
 
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a config, for editors."""
-    return Config.model_json_schema()
+    return choices.complete(Config).model_json_schema()
 
 
 def shipped_configs() -> dict[str, str]:
