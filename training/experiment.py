@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import optax
 from jax import Array
 
 from ..model import Layer, Summary, build, summarize
@@ -17,8 +18,8 @@ from .common.train_state import TrainState
 from .config.schema import Config, ConfigError, Folder, Masks
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
-from .optim.clip import clip_by_global_norm, clip_by_value
-from .optim.optimizer import OPTIMIZERS, chain
+from .optim.clip import clip_by_global_norm
+from .optim.optimizer import OPTIMIZERS
 from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
 from .param_groups import check_groups, frozen_by, grouped
@@ -240,9 +241,9 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
         optimizer = grouped(spec.groups, make, schedule, **keywords)
     else:
         optimizer = make(schedule, **keywords)
-    clips = [] if spec.clip_value is None else [clip_by_value(spec.clip_value)]
+    clips = [] if spec.clip_value is None else [optax.clip(spec.clip_value)]
     clips += [] if spec.clip_norm is None else [clip_by_global_norm(spec.clip_norm)]
-    return chain(*clips, optimizer) if clips else optimizer
+    return optax.chain(*clips, optimizer) if clips else optimizer
 
 
 def clock_of(config: Config, examples: int, total: int | None = None) -> Clock:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from .common.pytree_paths import matches, named_leaves, nothing_matches
 from .config.errors import ConfigError
-from .config.schema import Group
+from .config.groups import Group
 from .optim.optimizer import Optimizer
 from .optim.partition import by_label
 from .step.freeze import Frozen

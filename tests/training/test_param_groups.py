@@ -11,7 +11,8 @@ import pytest
 import convax
 from convax import model, ops
 from convax.training.config.errors import ConfigError
-from convax.training.config.schema import Group, load_config
+from convax.training.config.groups import Group
+from convax.training.config.schema import load_config
 from convax.training.experiment import make_optimizer, prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.optim.optimizer import adam

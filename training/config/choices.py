@@ -36,7 +36,8 @@ _RISE: dict[str, Any] = {"warmup": (Annotated[float, Field(ge=0, lt=1)] | Durati
 
 def complete(root: type[Root]) -> type[Root]:
     """Return `root`, the schema of a whole config, with every table that can be named."""
-    every = tuple(map(tuple, (ARCHITECTURES, LAYERS, OPTIMIZERS, (*SCHEDULES, SEQUENCE), SCHEDULES)))
+    schedules = (*SCHEDULES, SEQUENCE)
+    every = map(tuple, (ARCHITECTURES, LAYERS, OPTIMIZERS, schedules, SCHEDULES))
     return _schema(root, *every)
 
 
@@ -72,13 +73,11 @@ def _schema(
     schedules: tuple[str, ...],
     parts: tuple[str, ...],
 ) -> type[Root]:
+    shapes = [_sequence(parts) if name == SEQUENCE else _schedule(name) for name in schedules]
     fields: dict[str, Any] = {
         "model": (_model(architectures, layers), ...),
         "optimizer": (choice("name", map(_optimizer, optimizers)), ...),
-        "schedule": (
-            choice("name", (_sequence(parts) if n == SEQUENCE else _schedule(n) for n in schedules)),
-            ...,
-        ),
+        "schedule": (choice("name", shapes), ...),
     }
     return create_model(root.__name__, __base__=root, __doc__=root.__doc__, **fields)
 

@@ -1,7 +1,7 @@
 r"""Optimizers, written from their equations: SGD with and without momentum, Adam, AdamW.
 
 An optimizer is a pair of pure functions with optax's signature, so that ours and optax's are
-interchangeable, alone or inside `chain` and `optax.chain`:
+interchangeable, alone or inside `optax.chain`:
 
     state = optimizer.init(params)
     updates, state = optimizer.update(grads, state, params)
@@ -251,45 +251,6 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
     "adam": adam,
     "adamw": adamw,
 }
-
-
-def chain(*optimizers: Optimizer) -> Optimizer:
-    """Apply `optimizers` in turn, each to the updates of the one before.
-
-    Args:
-        optimizers: ours or optax's. One that asks `update` for more than `params` (optax's "extra
-            args") needs `optax.chain`, which takes ours too.
-
-    Returns:
-        An `Optimizer` whose state is the tuple of theirs.
-
-    Raises:
-        ValueError: the state is not one of this chain.
-
-    Example:
-        >>> from convax.training.optim.clip import clip_by_global_norm
-        >>> clipped = chain(clip_by_global_norm(1.0), sgd(1.0))
-        >>> grads = jnp.array([3.0, 4.0])
-        >>> print(clipped.update(grads, clipped.init(grads))[0])
-        [-0.6 -0.8]
-    """
-
-    def init(params):
-        return tuple(optimizer.init(params) for optimizer in optimizers)
-
-    def update(grads, state, params=None):
-        if len(state) != len(optimizers):
-            raise ValueError(
-                f"chain: wrong number of states: got {len(state)}, need {len(optimizers)}; "
-                "pass the state that this chain's init or update returned"
-            )
-        states = []
-        for optimizer, old in zip(optimizers, state, strict=True):
-            grads, new = optimizer.update(grads, old, params)
-            states.append(new)
-        return grads, tuple(states)
-
-    return Optimizer(init, update)
 
 
 def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):

@@ -40,9 +40,11 @@ def by_path(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -
 
     Note:
         Anything that looks at the whole gradient, such as `clip_by_global_norm`, belongs in front:
-        ``chain(clip_by_global_norm(1.0), by_path(...))``. Inside a group it sees the group alone.
+        ``optax.chain(clip_by_global_norm(1.0), partition(...))``. A group sees itself.
         The gradient of what is frozen is computed and then ignored, and counts in that norm;
-        `freeze.constants` spares it.
+        `freeze.stop_gradient_on` spares it.
+        Unlike `optax.partition` it takes regular expressions, and the state has each parameter
+        under its own path, with nothing for what is frozen.
     """
     for pattern in groups:
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from convax.training.common.pytree_paths import map_named, named_leaves
 from convax.training.optim.clip import clip_by_global_norm
-from convax.training.optim.optimizer import adam, adamw, apply_updates, chain, sgd
+from convax.training.optim.optimizer import adam, adamw, apply_updates, sgd
 from convax.training.optim.partition import by_path
 
 SHAPES = {
@@ -66,7 +66,7 @@ def test_equals_optax(groups, clipped, rng):
     }
     other = optax.multi_transform(parts, lambda tree: map_named(label, tree))
     if clipped:
-        mine = chain(clip_by_global_norm(1.0), mine)
+        mine = optax.chain(clip_by_global_norm(1.0), mine)
         other = optax.chain(optax.clip_by_global_norm(1.0), other)
     with jax.numpy_dtype_promotion("standard"):
         end, _ = run(mine, params, gradients)
