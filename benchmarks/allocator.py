@@ -96,7 +96,7 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
 
     from convax import model, ops
     from convax.training.optim.optimizer import adam
-    from convax.training.step.train_step import Recipe, init_train_state, make_train_steps
+    from convax.training.step.train_step import StepSpec, init_train_state, make_train_steps
     from convax.training.tasks.classification.task import accuracy
 
     if net == "LeNet-5":
@@ -107,7 +107,7 @@ def measure(setting: str, net: str, seconds: float) -> dict[str, dict[str, float
     _, params, state = network.init(jax.random.key(0), shape)
     optimizer = adam(1e-3)
     loss = partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none")
-    recipe = Recipe(network, loss, optimizer, lambda x: x.astype(np.float32) / 255, accuracy)
+    recipe = StepSpec(network, loss, optimizer, lambda x: x.astype(np.float32) / 255, accuracy)
     steps = make_train_steps(recipe)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (many, *shape)).astype(np.uint8)

@@ -28,7 +28,7 @@ from convax.training.data.augment import make_augmentation
 from convax.training.data.augment.interpolate import sample
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.optim.optimizer import adam
-from convax.training.step.train_step import Recipe, init_train_state, make_train_steps
+from convax.training.step.train_step import StepSpec, init_train_state, make_train_steps
 from convax.training.tasks.classification.task import accuracy
 
 STEPS = 8  # in a call
@@ -80,7 +80,7 @@ def training(asked: dict, batch: int, channels: int) -> Callable[[], None]:
     table = Augment(**asked) if asked else None
     net, optimizer = model.lenet5(10, activation="relu", pool="max"), adam(1e-3)
     params, state = model.init_classifier(net, jax.random.key(0), (1, 32, 32, channels), 10)
-    recipe = Recipe(
+    recipe = StepSpec(
         net,
         partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none"),
         optimizer,

@@ -28,10 +28,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from convax.training.config.schema import load_config
-from convax.training.experiment import recipe_of, with_found_data
+from convax.training.experiment import make_step_spec, resolve_data_path
 from convax.training.experiments.batched_loop import make_steps_together
-from convax.training.experiments.traced_hparams import numbers_of, prepare_members
-from convax.training.loop.chunks import Pace, chunks
+from convax.training.experiments.traced_hparams import hparams_of, prepare_members
+from convax.training.loop.chunks import ChunkSizer, chunks
 from convax.training.step.train_step import make_train_steps
 
 # Config and overrides; the steps of a chunk.
@@ -64,10 +64,10 @@ def steps(net: str, options: argparse.Namespace) -> None:
     name, overrides, size = NETS[net]
     overrides = [*overrides, f"training.log_every={size}"]
     configs = [load_config(name, [*overrides, f"seed={seed}"]) for seed in range(options.count)]
-    experiments = prepare_members([with_found_data(config, None) for config in configs])
+    experiments = prepare_members([resolve_data_path(config, None) for config in configs])
     batches = [first_chunk(experiment, size) for experiment in experiments]
     images, labels = (jnp.stack([getattr(b, k) for b in batches]) for k in ("images", "labels"))
-    numbers = stacked([numbers_of(e, []) for e in experiments])
+    numbers = stacked([hparams_of(e, []) for e in experiments])
     counts, count = jnp.full(options.count, size, jnp.int32), np.int32(size)
 
     def compiled(program, *arguments):
@@ -78,7 +78,7 @@ def steps(net: str, options: argparse.Namespace) -> None:
         return [experiment.init() for experiment in experiments]
 
     one, seconds = compiled(
-        make_train_steps(recipe_of(experiments[0])), begin()[0], images[0], labels[0], count
+        make_train_steps(make_step_spec(experiments[0])), begin()[0], images[0], labels[0], count
     )
     contestants, compile_seconds = {}, {"one after the other": seconds}
 
@@ -147,7 +147,7 @@ def processor_seconds() -> float:
 
 
 def first_chunk(experiment, size: int):
-    pace = Pace()
+    pace = ChunkSizer()
     pace.steps = size
     split, config = experiment.dataset.train, experiment.config
     return next(chunks(split, config, pace, start=0, total=10**6, every=1e9))

@@ -108,11 +108,11 @@ def measured(network, layout, given):
 
     import jax
 
-    from convax.training.common.memory import step_bytes
+    from convax.training.common.memory import memory_usage
     from convax.training.config.schema import load_config
-    from convax.training.distributed.sharding import layout_of
-    from convax.training.experiment import prepare, recipe_of
-    from convax.training.loop.chunks import Pace, chunks, most_steps
+    from convax.training.distributed.sharding import sharding_plan
+    from convax.training.experiment import make_step_spec, prepare
+    from convax.training.loop.chunks import ChunkSizer, chunks, most_steps
     from convax.training.step.train_step import make_train_steps
 
     axes = {axis: size for axis, size in layout.items() if axis != PLAIN}
@@ -124,20 +124,22 @@ def measured(network, layout, given):
     ]
     config = load_config("lenet5-digits", sets)
     experiment = prepare(config)
-    place, split = layout_of(experiment), experiment.dataset.train
-    recipe = recipe_of(place.spread(experiment))
+    place, split = sharding_plan(experiment), experiment.dataset.train
+    recipe = make_step_spec(place.spread(experiment))
     train_steps = make_train_steps(recipe, out_shardings=place.outputs)
-    size, pace = config.training.batch_size, Pace()
+    size, pace = config.training.batch_size, ChunkSizer()
     pace.steps = steps
     assert most_steps(split, config) == steps
-    rows = place.rows(size)
+    rows = place.local_rows(size)
     (chunk,) = chunks(split, config, pace, start=0, total=steps, every=steps, rows=rows)
     batches = place.feed_batches(chunk.images, chunk.labels, size, rows)
     with place.scope():
-        program = train_steps.lower(place.put(experiment.init()), *batches, chunk.steps).compile()
+        program = train_steps.lower(
+            place.device_put(experiment.init()), *batches, chunk.steps
+        ).compile()
     seconds, ends = [], []
     for count in (1, *[steps] * given.rounds):  # the first is for warming up
-        state = jax.block_until_ready(place.put(experiment.init()))
+        state = jax.block_until_ready(place.device_put(experiment.init()))
         began = time.process_time()
         end, _ = jax.block_until_ready(program(state, *batches, np.int32(count)))
         seconds.append((time.process_time() - began) / count)
@@ -146,7 +148,7 @@ def measured(network, layout, given):
         "first": ends[0],
         "last": ends[-1],
         "seconds": float(np.median(seconds[1:])),
-        "bytes": step_bytes(program),
+        "bytes": memory_usage(program),
     }
 
 

@@ -32,7 +32,7 @@ from convax.model import (
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.train_step import (
-    Recipe,
+    StepSpec,
     init_train_state,
     make_train_step,
     make_train_steps,
@@ -159,7 +159,7 @@ def start(spec: nets.Net, network):
         _, params, state = net.init(key, (spec.batch, *spec.image))
         return init_train_state(params, state, optimizer, key)
 
-    return Recipe(net, loss, optimizer, lambda x: x, accuracy), fresh
+    return StepSpec(net, loss, optimizer, lambda x: x, accuracy), fresh
 
 
 def inference(net: str, batch: int) -> Program:

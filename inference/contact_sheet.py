@@ -59,7 +59,7 @@ def write_sheet(
     parts = template("contact_sheet.html").generate(
         title=title, cards=cards(), failures=failures, counts=counts
     )
-    atomic_io.replace(path, (part.encode("utf-8", "backslashreplace") for part in parts))
+    atomic_io.atomic_write(path, (part.encode("utf-8", "backslashreplace") for part in parts))
 
 
 def _card(told: Told, invert: bool) -> Card:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from ..training.common.errors import ConvaxError
 from ..training.common.pytree_paths import named_leaves
 from ..training.run.directory import RunError
-from ..training.run.load_model import Trained
+from ..training.run.load_model import LoadedModel
 from ..training.run.study_directory import Study, is_study
 from ..training.tasks.registry import spec_of
 
@@ -62,7 +62,7 @@ def _status(study: Study, name: str) -> Any:
     return run.info()["status"] if (run.path / "run.json").is_file() else None
 
 
-def check_alike(paths: Sequence[Path], members: Sequence[Trained]) -> None:
+def check_alike(paths: Sequence[Path], members: Sequence[LoadedModel]) -> None:
     """That networks can answer as one program.
 
     They may differ in their weights, and in the mean and deviation of the images they have learned
@@ -83,7 +83,7 @@ def check_alike(paths: Sequence[Path], members: Sequence[Trained]) -> None:
                 )
 
 
-def _traits(member: Trained) -> list[tuple[str, Any]]:
+def _traits(member: LoadedModel) -> list[tuple[str, Any]]:
     """What has to be alike, the telling ones first."""
     card, config = member.card, member.config
     arrays = {"params": member.params, "state": member.state}

@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from ..training.data.preprocess import Preprocessing, preprocess
-from ..training.run.load_model import Trained
+from ..training.run.load_model import LoadedModel
 from ..training.tasks.task import Task
 from .ensemble import stacked
 
@@ -25,7 +25,7 @@ class Program(NamedTuple):
 
 
 def make_program(
-    members: Sequence[Trained],
+    members: Sequence[LoadedModel],
     task: Task,
     *,
     tta: bool = False,
@@ -76,7 +76,7 @@ def tempered(probabilities: Array, temperature: Any) -> Array:
     return jax.nn.softmax(jnp.log(jnp.maximum(probabilities, _SMALLEST)) / temperature)
 
 
-def _answer_of(trained: Trained, task: Task, tta: bool) -> Callable[..., Array]:
+def _answer_of(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., Array]:
     """``answer(params, state, images, preprocessing)`` of one network."""
     net, image_shape = trained.net, trained.card.image_shape
 

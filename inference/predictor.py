@@ -12,7 +12,7 @@ from ..model import Layer
 from ..training import data
 from ..training.data.preprocess import Preprocessing
 from ..training.run.directory import Run
-from ..training.run.load_model import Trained, load_network
+from ..training.run.load_model import LoadedModel, load_model
 from ..training.tasks.registry import make_task, spec_of, tasks_where
 from ..training.tasks.task import Task
 from .calibration.file import CalibrationError, temperature_of
@@ -270,7 +270,7 @@ def load(
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
     paths = runs_of(run)
-    members = [load_network(path, checkpoint, use_ema=use_ema) for path in paths]
+    members = [load_model(path, checkpoint, use_ema=use_ema) for path in paths]
     if len(members) > 1:
         check_alike(paths, members)
     temperatures = None
@@ -287,7 +287,10 @@ def load(
 
 
 def predictor_of(
-    members: Sequence[Trained], *, tta: bool = False, temperatures: Sequence[float] | None = None
+    members: Sequence[LoadedModel],
+    *,
+    tta: bool = False,
+    temperatures: Sequence[float] | None = None,
 ) -> Predictor:
     """The inference function of networks that are there already: see `program.make_program`."""
     card = members[0].card

@@ -13,7 +13,7 @@ from jax import Array
 
 from ..model import Layer, Summary, build, summarize
 from . import data
-from .common.duration import Clock, in_steps
+from .common.duration import RunLength, in_steps
 from .common.train_state import TrainState
 from .config.schema import Config, ConfigError, Folder, Masks
 from .data.augment import Augmentation, make_augmentation
@@ -28,7 +28,7 @@ from .run.load_model import build_network
 from .step.ema import EmaSpec
 from .step.freeze import Frozen
 from .step.loss_scaling import LossScaling
-from .step.train_step import GradientTransformation, Recipe, init_train_state
+from .step.train_step import GradientTransformation, StepSpec, init_train_state
 from .tasks.registry import make_task, spec_of
 from .tasks.task import Task
 
@@ -59,17 +59,17 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
     """
     dataset = load_data(config) if dataset is None else dataset
     _check_data(config, dataset)
-    card = card_of(config, dataset)
+    card = dataset_card(config, dataset)
     augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
-    schedule = make_schedule(config, clock_of(config, card.counts["train"], total_steps))
+    schedule = make_schedule(config, run_length(config, card.counts["train"], total_steps))
     _check_schedule(schedule, total_steps)
     optimizer = make_optimizer(config, schedule)
     net, task = build_network(config, card), make_task(config, len(card.classes))
 
     def init() -> TrainState:
-        params, state, run_key = init_network(task, net, card, keys_of(config.seed))
-        return first_state(config, optimizer, params, state, run_key)
+        params, state, run_key = init_network(task, net, card, split_seed(config.seed))
+        return make_train_state(config, optimizer, params, state, run_key)
 
     template = jax.eval_shape(init)
     start = jax.jit(init, compiler_options=COMPILE_QUICKLY)
@@ -121,7 +121,7 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
         )
 
 
-def card_of(config: Config, dataset: data.Dataset) -> DatasetCard:
+def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
     """What there is to know of the data of a config."""
     return DatasetCard(
         classes=dataset.classes,
@@ -147,7 +147,7 @@ def init_network(
 ) -> tuple[Any, Any, Array]:
     """The first parameters and state of a network, and the key for everything after.
 
-    The keys are those of `keys_of`.
+    The keys are those of `split_seed`.
     """
     init_key, run_key = keys
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
@@ -155,13 +155,13 @@ def init_network(
     return params, state, run_key
 
 
-def keys_of(seed: int) -> tuple[Array, Array]:
+def split_seed(seed: int) -> tuple[Array, Array]:
     """The key of the first parameters, and that of everything after: `TrainState.key`."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     return init_key, run_key
 
 
-def first_state(
+def make_train_state(
     config: Config, optimizer: GradientTransformation, params: Any, state: Any, key: Array
 ) -> TrainState:
     """The state before the first step, with all that the config has training remember."""
@@ -175,10 +175,10 @@ def first_state(
     )
 
 
-def recipe_of(experiment: Experiment) -> Recipe:
+def make_step_spec(experiment: Experiment) -> StepSpec:
     """What the training step of an experiment is made of."""
     config, task, spec = experiment.config, experiment.task, experiment.card.preprocessing
-    return Recipe(
+    return StepSpec(
         net=experiment.net,
         loss=task.loss,
         optimizer=experiment.optimizer,
@@ -207,7 +207,7 @@ def load_data(config: Config) -> data.Dataset:
     return data.load(**config.data.model_dump(exclude_none=True), seed=config.seed)
 
 
-def make_schedule(config: Config, clock: Clock) -> Any:
+def make_schedule(config: Config, clock: RunLength) -> Any:
     """The learning rate as a function of the step.
 
     Raises:
@@ -246,14 +246,14 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     return optax.chain(*clips, optimizer) if clips else optimizer
 
 
-def clock_of(config: Config, examples: int, total: int | None = None) -> Clock:
+def run_length(config: Config, examples: int, total: int | None = None) -> RunLength:
     """How long an epoch and the whole run are."""
-    return Clock(examples, config.training.batch_size, total)
+    return RunLength(examples, config.training.batch_size, total)
 
 
 def count_steps(config: Config, examples: int) -> int:
     """How many steps the config's length amounts to: of several lengths, what ends first."""
-    training, clock = config.training, clock_of(config, examples)
+    training, clock = config.training, run_length(config, examples)
     lengths = [] if training.steps is None else [training.steps]
     if training.epochs is not None:
         lengths.append(max(1, math.ceil(training.epochs * examples / training.batch_size)))
@@ -264,7 +264,7 @@ def count_steps(config: Config, examples: int) -> int:
     return min(lengths)
 
 
-def with_found_data(config: Config, beside: Path | None) -> Config:
+def resolve_data_path(config: Config, beside: Path | None) -> Config:
     """The config with ``data.path`` absolute, so that a run can be used from anywhere."""
     written = getattr(config.data, "path", None)
     if written is None:
@@ -296,7 +296,7 @@ def _channels_and_classes(config: Config, beside: Path | None) -> tuple[int, int
     """As the config says, or its data; no picture in a file is decoded for it."""
     if isinstance(config.data, Masks):
         return config.data.channels, len(config.data.classes)
-    config = with_found_data(config, beside)
+    config = resolve_data_path(config, beside)
     match config.data:
         case Folder(channels=channels, path=path):
             return channels, len(data.folder_classes(path))

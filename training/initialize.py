@@ -19,15 +19,15 @@ from .common.train_state import TrainState
 from .config.errors import ConfigError
 from .config.schema import Config, InitFrom
 from .data.load import at_home, is_there
-from .experiment import Experiment, first_state
-from .run.load_model import load_network
+from .experiment import Experiment, make_train_state
+from .run.load_model import load_model
 from .weights.safetensors_io import read_safetensors
 from .weights.torch_file import read_state_dict
-from .weights.torch_state_dict import bridge_to_torch
-from .weights.weights import by_name, cast_like, misfit
+from .weights.torch_state_dict import torch_mapping
+from .weights.weights import by_name, cast_like, mismatch
 
 
-class Taken(NamedTuple):
+class InitReport(NamedTuple):
     """What a run began with."""
 
     path: str
@@ -42,7 +42,7 @@ class Taken(NamedTuple):
         return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
 
 
-def with_found_weights(config: Config, beside: Path | None) -> Config:
+def resolve_weights_path(config: Config, beside: Path | None) -> Config:
     """The config with ``init_from.path`` absolute, found beside the config or in this folder.
 
     Raises:
@@ -62,7 +62,7 @@ def with_found_weights(config: Config, beside: Path | None) -> Config:
     raise ConfigError(f"init_from.path: {path} is not there: tried {where}; correct it")
 
 
-def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:
+def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | None]:
     """The state before the first step, and where it is from if not from the seed alone.
 
     Raises:
@@ -82,7 +82,7 @@ def start_of(experiment: Experiment) -> tuple[TrainState, Taken | None]:
         map_named(lambda path, leaf: found.get(path, leaf), tree)
         for tree in (first.params, first.state)
     )
-    start = first_state(experiment.config, experiment.optimizer, params, state, first.key)
+    start = make_train_state(experiment.config, experiment.optimizer, params, state, first.key)
     return start, taken
 
 
@@ -92,7 +92,7 @@ def _read(
     """The arrays there under our paths where they have one, and what they are called there."""
     path, into = Path(spec.path), f"{spec.target}/" if spec.target else ""
     if path.is_dir():
-        trained = load_network(path, spec.checkpoint)
+        trained = load_model(path, spec.checkpoint)
         return _under(into, by_name(trained.params, trained.state)), {}
     if path.suffix == ".safetensors":
         tensors = read_safetensors(path)
@@ -101,7 +101,7 @@ def _read(
             return ours, {}
     table = experiment.config.model.model_dump(exclude_none=True)
     in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
-    bridge = bridge_to_torch(experiment.net, in_shape, names_of(table, experiment.net))
+    bridge = torch_mapping(experiment.net, in_shape, names_of(table, experiment.net))
     tensors = _under(into.replace("/", "."), read_state_dict(path))
     return bridge.to_ours(tensors), bridge.called
 
@@ -116,7 +116,7 @@ def _chosen(
     wanted: Mapping[str, Any],
     called: Mapping[str, str],
     classes: int,
-) -> Taken:
+) -> InitReport:
     """Which arrays to take."""
     names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
     inside = set(names) if spec.target is None else _inside(spec.target, source, wanted, called)
@@ -131,7 +131,7 @@ def _chosen(
         and not (spec.skip is not None and matches(spec.skip, name))
     }
     chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
-    odd = misfit(_only(source, chosen), _only(wanted, chosen))
+    odd = mismatch(_only(source, chosen), _only(wanted, chosen))
     lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]
     if lines:
         rest = _skipping(spec.skip, [*odd.misshapen, *odd.missing, *odd.extra])
@@ -142,7 +142,7 @@ def _chosen(
             "init_from: nothing is taken: match, skip and another number of classes leave nothing; "
             "let match take more, or remove init_from"
         )
-    return Taken(
+    return InitReport(
         path=spec.path,
         taken=[path for path in wanted if path in chosen],
         initial=[path for path in wanted if path not in chosen],
@@ -179,7 +179,7 @@ def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) ->
     It is one layer, or those layers within one part of the network (the "head" of an FCN) that
     have an output for each class.
     """
-    odd = misfit(source, wanted).misshapen
+    odd = mismatch(source, wanted).misshapen
     layers = {path.rpartition("/")[0] for path in odd}
     changes = {
         (old, new)

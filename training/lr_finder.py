@@ -28,8 +28,8 @@ import numpy as np
 from .config.errors import ConfigError
 from .config.schema import Config
 from .data import read_batches
-from .experiment import make_optimizer, prepare, recipe_of, with_found_data
-from .initialize import start_of, with_found_weights
+from .experiment import make_optimizer, make_step_spec, prepare, resolve_data_path
+from .initialize import init_from_source, resolve_weights_path
 from .loop.progress import Display, Silent
 from .optim.schedules.schedules import exponential
 from .plots.lr_finder import draw
@@ -80,7 +80,7 @@ def find_learning_rate(
     if steps < 10:
         raise ConfigError(f"lr-find: got {steps} steps, need 10 or more; 200 show a curve")
     folder, out = None if beside is None else Path(beside), Path(out)
-    config = with_found_weights(with_found_data(config, folder), folder)
+    config = resolve_weights_path(resolve_data_path(config, folder), folder)
     with closing(display or Silent()) as display:
         losses = _losses(
             config, exponential(low, steps - 1, rate=high / low, every=1.0), steps, display
@@ -100,8 +100,8 @@ def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list
     """The loss of each step, until it is four times the smallest, smoothed."""
     experiment = prepare(config)
     experiment = experiment._replace(schedule=schedule, optimizer=make_optimizer(config, schedule))
-    train_step = make_train_step(recipe_of(experiment))
-    train_state, _ = start_of(experiment)
+    train_step = make_train_step(make_step_spec(experiment))
+    train_state, _ = init_from_source(experiment)
     losses: list[float] = []
     batches = read_batches(
         experiment.dataset.train,

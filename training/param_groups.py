@@ -12,7 +12,7 @@ from .common.pytree_paths import matches, named_leaves, nothing_matches
 from .config.errors import ConfigError
 from .config.groups import Group
 from .optim.optimizer import Optimizer
-from .optim.partition import by_label
+from .optim.partition import partition_by_label
 from .step.freeze import Frozen
 
 
@@ -55,7 +55,7 @@ def grouped(
             own["weight_decay"] = settings.weight_decay
         return make(rate, **own)
 
-    return by_label(lambda path: settings_of(groups, path), of)
+    return partition_by_label(lambda path: settings_of(groups, path), of)
 
 
 def check_groups(groups: Sequence[Group], params: Any) -> None:

@@ -40,7 +40,7 @@ def evaluate(
     """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
     from convax.inference.compile_cache import keep_compiled
     from convax.training.evaluation import evaluate as evaluate_run
-    from convax.training.tasks.metric_names import describe
+    from convax.training.tasks.metric_names import format_metrics
 
     validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
@@ -49,7 +49,7 @@ def evaluate(
     if as_json:
         print(json.dumps(record))
     else:
-        print(f"{split}: {describe(record)}")
+        print(f"{split}: {format_metrics(record)}")
 
 
 @app.command()

@@ -26,15 +26,15 @@ def main() -> None:
         app()
     except Exception as error:
         code = _explain(error)
-        if _leaves_others(error):
+        if _must_abort(error):
             exit_now(code)
         sys.exit(code)
 
 
-def _leaves_others(error: Exception) -> bool:
+def _must_abort(error: Exception) -> bool:
     """See `training.distributed.processes`, which is only there where it was needed."""
     distributed = sys.modules.get("convax.training.distributed.processes")
-    return distributed is not None and distributed.leaves_others(error)
+    return distributed is not None and distributed.must_abort(error)
 
 
 def _explain(error: Exception) -> int:

@@ -91,7 +91,7 @@ def train(
 
     validate_choice("--batching", batching, ("auto", "map", "vmap"))
     if distributed or coordinator is not None:
-        place = several.Place(coordinator, processes, process_id)
+        place = several.ProcessSpec(coordinator, processes, process_id)
         several.start(place, heartbeat_timeout=heartbeat_timeout, startup_timeout=startup_timeout)
     if resume is not None:
         others = [override for override in overrides or [] if not override.startswith("mesh")]
@@ -321,12 +321,12 @@ def doctor() -> None:
 @contextmanager
 def _final_interrupt() -> Iterator[None]:
     """A second Ctrl-C, which does not wait for the state to be saved, is a line too."""
-    from convax.training.distributed.processes import leaves_others
+    from convax.training.distributed.processes import must_abort
 
     try:
         yield
     except KeyboardInterrupt as stop:
         warn("stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved")
-        if leaves_others(stop):
+        if must_abort(stop):
             exit_now(130)
         raise typer.Exit(130) from None

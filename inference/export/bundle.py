@@ -171,7 +171,7 @@ def _write(out: Path, files: dict[str, bytes], made: dict[str, Any]) -> str:
     manifest["checksum"] = checksum(manifest)
     content = _json(manifest)
     try:
-        atomic_io.write_folder(out.absolute(), {**files, MANIFEST: content}.items())
+        atomic_io.atomic_write_dir(out.absolute(), {**files, MANIFEST: content}.items())
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
     return hashlib.sha256(content).hexdigest()

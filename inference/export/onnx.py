@@ -88,7 +88,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
             f"{tolerance:.3g}; nothing was written"
         )
     try:
-        atomic_io.replace(out, content)
+        atomic_io.atomic_write(out, content)
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
     return Written(len(images), origin, difference, tolerance)

@@ -38,8 +38,8 @@ from ...training.report.figures import (
 )
 from ...training.run import checkpoint as checkpoints
 from ...training.run.directory import Run, RunError, open_run
-from ...training.run.load_model import Trained
-from ...training.tasks.metric_names import SHARES
+from ...training.run.load_model import LoadedModel
+from ...training.tasks.metric_names import PERCENT_METRICS
 from ...training.tasks.registry import spec_of
 from ..html.heatmap import find_heatmap
 from ..html.template import template
@@ -99,7 +99,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     page = run.path / "report.html"
     content = render(page_of(run, found, checkpoint, heatmap))
     try:
-        atomic_io.replace(page, content.encode())
+        atomic_io.atomic_write(page, content.encode())
     except OSError as error:
         raise RunError(f"{page}: cannot be written: {error.strerror}") from None
     return [*written, page]
@@ -158,13 +158,15 @@ def render(page: Page) -> str:
 def _heatmap_of(found: Evaluated) -> Heatmap | None:
     config, card, net = (getattr(found.experiment, name) for name in ("config", "card", "net"))
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
-    trained = Trained(config, card, net, in_shape, found.params, found.state)
+    trained = LoadedModel(config, card, net, in_shape, found.params, found.state)
     return find_heatmap(predictor_of([trained]))
 
 
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
     """Each figure of an evaluation, with its name for people."""
-    shares = [(name, f"{figures[key]:.2%}") for key, name in SHARES.items() if key in figures]
+    shares = [
+        (name, f"{figures[key]:.2%}") for key, name in PERCENT_METRICS.items() if key in figures
+    ]
     return [*shares, ("loss", f"{figures['loss']:.4f}")]
 
 

@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from convax.training.common.duration import Clock, in_steps
+from convax.training.common.duration import RunLength, in_steps
 from convax.training.config.schema import Config, json_schema, load_config, shipped_configs, to_toml
-from convax.training.experiment import prepare, with_found_data
-from convax.training.initialize import with_found_weights
+from convax.training.experiment import prepare, resolve_data_path
+from convax.training.initialize import resolve_weights_path
 
 from . import sources
 from .mutations import KINDS, Mutant, mutant
@@ -95,7 +95,7 @@ class Bench:
 
     def fault_of_prepared(self, config: Config) -> str | None:
         """What is wrong with what a config makes: network, optimizer, schedule."""
-        config = with_found_weights(with_found_data(config, self.folder), self.folder)
+        config = resolve_weights_path(resolve_data_path(config, self.folder), self.folder)
         key = json.dumps(config.model_dump(exclude={"early_stopping"}), sort_keys=True)
         if key in self.prepared:
             return None
@@ -105,7 +105,7 @@ class Bench:
         rates = [float(experiment.schedule(step)) for step in (0, 1, total // 2, total - 1)]
         if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
             return f"learning rates {rates}"
-        clock = Clock(3, 2, total)
+        clock = RunLength(3, 2, total)
         if not in_steps(config.training.evaluate_every, clock) > 0:
             return f"evaluations every {config.training.evaluate_every}"
         empty = [leaf for leaf in jax.tree.leaves(experiment.template.params) if not leaf.size]

@@ -20,7 +20,7 @@ from convax.training.evaluation import reopen_trained
 from convax.training.experiment import reopen
 from convax.training.report.figures import results_table
 from convax.training.run import checkpoint
-from convax.training.run.load_model import load_network
+from convax.training.run.load_model import load_model
 from convax.training.weights.safetensors_io import read_safetensors
 
 from .. import tiny
@@ -127,7 +127,7 @@ def load_weights(folder: Path) -> list[Any]:
 def load_run(folder: Path) -> list[Any]:
     """All that is read of a run: for inference, evaluation, reports, and to resume it."""
     path = folder / "run"
-    trained = load_network(path)
+    trained = load_model(path)
     _, experiment, params, state = reopen_trained(path, "last")
     run, _ = reopen(path)
     restored = checkpoint.restore(run.checkpoints, "last", experiment.template)

@@ -16,7 +16,7 @@ from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
 from convax.training.run.directory import Run, RunError
-from convax.training.run.load_model import load_network
+from convax.training.run.load_model import load_model
 from convax.training.run.study_directory import Study
 from convax.training.tasks.classification import calibration as metrics
 from convax.training.tasks.embedding import task
@@ -123,7 +123,7 @@ def test_what_is_no_ensemble(fresh):
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )  # fmt: skip
 def test_runs_that_do_not_fit_together(whole, change, message):
-    ours = load_network(whole.path)
+    ours = load_model(whole.path)
     card, config, params = ours.card, ours.config, ours.params
     match change:
         case {"classes": _} | {"image_shape": _}:
@@ -145,7 +145,7 @@ def test_runs_that_do_not_fit_together(whole, change, message):
 
 
 def test_embeddings_have_no_common_space(whole):
-    ours = load_network(whole.path)
+    ours = load_model(whole.path)
     ours = ours._replace(config=ours.config.model_copy(update={"task": "embedding"}))
     with pytest.raises(EnsembleError, match="a, b: embeddings of several networks have no common"):
         check_alike(["a", "b"], [ours, ours])

@@ -16,11 +16,11 @@ from convax.training.config.errors import ConfigError
 from convax.training.config.schema import InitFrom, load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
-from convax.training.initialize import _chosen, _read, start_of
+from convax.training.initialize import _chosen, _read, init_from_source
 from convax.training.loop.loop import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.directory import RunError, open_run
-from convax.training.run.load_model import load_network, save_run_weights
+from convax.training.run.load_model import load_model, save_run_weights
 from convax.training.weights.safetensors_io import WeightsError
 from convax.training.weights.torch_state_dict import save_torch
 from convax.training.weights.weights import by_name, save_weights
@@ -32,12 +32,12 @@ HEAD = ["dense2/bias", "dense2/kernel"]
 
 def begin(tiny, *overrides) -> tuple[Any, Any]:
     """The state before the first step, and what was taken."""
-    return start_of(prepare(load_config(tiny, list(overrides))))
+    return init_from_source(prepare(load_config(tiny, list(overrides))))
 
 
 def assert_taken(state, run, *, but=()):
     """The parameters are those of the best checkpoint of `run`, except for some."""
-    there = dict(named_leaves(load_network(run.path).params))
+    there = dict(named_leaves(load_model(run.path).params))
     for path, leaf in named_leaves(state.params):
         assert (path in but) != np.array_equal(leaf, there.get(path)), path
 
@@ -322,8 +322,8 @@ def test_fine_tuning_the_head_alone(whole, two_classes, tmp_path):
         "optimizer.learning_rate=0.05",
     ]
     run = convax.train(load_config(two_classes, overrides), tmp_path / "run")
-    params = load_network(run.path).params
-    there = load_network(whole.path).params
+    params = load_model(run.path).params
+    there = load_model(whole.path).params
     for name, leaf in there["dense1"].items():
         np.testing.assert_array_equal(params["dense1"][name], leaf)
     assert params["dense2"]["kernel"].shape == (16, 2)

@@ -16,11 +16,11 @@ from convax.training.config.schema import load_config
 from convax.training.experiment import make_optimizer, prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.optim.optimizer import adam
-from convax.training.optim.partition import by_path
+from convax.training.optim.partition import partition
 from convax.training.param_groups import settings_of
 from convax.training.run import checkpoint
 from convax.training.step import freeze
-from convax.training.step.train_step import Recipe, init_train_state, make_train_step
+from convax.training.step.train_step import StepSpec, init_train_state, make_train_step
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 LAYERS = """[[model.layers]]
@@ -147,9 +147,9 @@ def test_frozen_layers_work_as_in_evaluation(rng):
     labels = jnp.asarray(rng.integers(0, 3, 8))
     loss = partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none")
     frozen = lambda path: path.startswith("first/")  # noqa: E731
-    optimizer = by_path({"first/.*": None}, adam(0.1))
+    optimizer = partition({"first/.*": None}, adam(0.1))
     start = init_train_state(params, state, optimizer, jax.random.key(1))
-    step = make_train_step(Recipe(net, loss, optimizer, lambda x: x, frozen=frozen))
+    step = make_train_step(StepSpec(net, loss, optimizer, lambda x: x, frozen=frozen))
 
     def objective(p):
         x, _ = first.apply(params["first"], state["first"], images, train=False)
@@ -179,10 +179,10 @@ def test_a_frozen_stem_costs_no_gradient(rng):
 
     def flops(optimizer, frozen):
         start = init_train_state(params, state, optimizer, jax.random.key(1))
-        step = make_train_step(Recipe(net, loss, optimizer, lambda x: x, frozen=frozen))
+        step = make_train_step(StepSpec(net, loss, optimizer, lambda x: x, frozen=frozen))
         return step.lower(start, images, labels).compile().cost_analysis()["flops"]
 
-    frozen = flops(by_path({"stem/.*": None}, adam(0.1)), lambda path: path.startswith("stem/"))
+    frozen = flops(partition({"stem/.*": None}, adam(0.1)), lambda path: path.startswith("stem/"))
     assert frozen < 0.5 * flops(adam(0.1), None)
 
 
@@ -199,7 +199,7 @@ def test_only_a_layer_frozen_as_a_whole_is_marked():
 def test_state_is_kept_leaf_by_leaf_and_without_the_mark():
     old = {"norm": {"mean": jnp.zeros(2), "var": jnp.ones(2)}}
     new = {"norm": {"mean": jnp.ones(2), "var": jnp.zeros(2), "frozen": ()}}
-    both = freeze.kept(new, old, lambda path: path.endswith("var"))
+    both = freeze.freeze_statistics(new, old, lambda path: path.endswith("var"))
     assert both["norm"].keys() == {"mean", "var"}
     assert both["norm"]["mean"][0] == both["norm"]["var"][0] == 1.0
 

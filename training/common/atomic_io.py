@@ -11,19 +11,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def replace(path: Path, content: bytes | Iterable[bytes]) -> None:
+def atomic_write(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Replace a file in one go, by bytes or by parts of them that come while it is written."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        write_through(aside, content)
+        write_fsync(aside, content)
         aside.replace(path)
     except BaseException:  # of a part that was to come, too
         aside.unlink(missing_ok=True)  # a full disk wants its room back
         raise
-    flush(path.parent)
+    fsync_path(path.parent)
 
 
-def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
+def atomic_write_dir(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     """Make a directory of these files, names and contents, in one go.
 
     Raises:
@@ -34,16 +34,16 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     aside.mkdir(parents=True)
     try:
         for name, content in files:
-            write_through(aside / name, content)
-        flush(aside)
+            write_fsync(aside / name, content)
+        fsync_path(aside)
         aside.rename(path)
     except BaseException:  # of a file that was to come, too
         shutil.rmtree(aside, ignore_errors=True)
         raise
-    flush(path.parent)
+    fsync_path(path.parent)
 
 
-def write_through(path: Path, content: bytes | Iterable[bytes]) -> None:
+def write_fsync(path: Path, content: bytes | Iterable[bytes]) -> None:
     """Write a file down to the disk."""
     with path.open("wb") as file:
         file.writelines([content] if isinstance(content, bytes) else content)
@@ -51,7 +51,7 @@ def write_through(path: Path, content: bytes | Iterable[bytes]) -> None:
         os.fsync(file.fileno())
 
 
-def flush(path: Path) -> None:
+def fsync_path(path: Path) -> None:
     """Bring to the disk what was written to a file, whoever wrote it."""
     descriptor = os.open(path, os.O_RDONLY)
     try:

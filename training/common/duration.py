@@ -4,7 +4,7 @@ import re
 from typing import NamedTuple
 
 
-class Clock(NamedTuple):
+class RunLength(NamedTuple):
     """How long things are in a run."""
 
     examples: int  # an epoch has so many
@@ -12,7 +12,7 @@ class Clock(NamedTuple):
     total: int | None = None  # steps of the whole run; None while that is not yet known
 
 
-def in_steps(duration: str, clock: Clock) -> float:
+def in_steps(duration: str, clock: RunLength) -> float:
     """A duration in steps, not rounded: every duration of a config comes through here.
 
     Args:
@@ -23,7 +23,7 @@ def in_steps(duration: str, clock: Clock) -> float:
         ValueError: it is no such thing, or a percentage of what is not known.
 
     Example:
-        >>> clock = Clock(examples=1000, batch_size=50, total=400)
+        >>> clock = RunLength(examples=1000, batch_size=50, total=400)
         >>> [in_steps(text, clock) for text in ("30 steps", "0.5 epochs", "125 examples", "10%")]
         [30.0, 10.0, 2.5, 40.0]
     """
@@ -42,7 +42,7 @@ def in_steps(duration: str, clock: Clock) -> float:
     )
 
 
-def interval(duration: str, clock: Clock) -> float:
+def interval(duration: str, clock: RunLength) -> float:
     """How many steps lie between two of what is done that often: 1 or more, not rounded."""
     return max(1.0, in_steps(duration, clock))
 

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 
-def step_bytes(compiled: Any) -> int | None:
+def memory_usage(compiled: Any) -> int | None:
     """What a compiled function holds on its device while it runs: arguments, results, temporaries.
 
     None where the backend does not say. An argument that is donated is counted once.
@@ -36,13 +36,13 @@ def peak_bytes() -> dict[str, int]:
     return peaks if on_device is None else peaks | {"device": int(on_device)}
 
 
-def as_text(count: int) -> str:
+def format_bytes(count: int) -> str:
     """A number of bytes for people.
 
     Example:
-        >>> as_text(64_000_000)
+        >>> format_bytes(64_000_000)
         '61 MiB'
-        >>> as_text(5_000_000_000)
+        >>> format_bytes(5_000_000_000)
         '4.7 GiB'
     """
     return f"{count / 2**20:,.0f} MiB" if count < 2**30 else f"{count / 2**30:,.1f} GiB"

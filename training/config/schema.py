@@ -222,8 +222,6 @@ class Mesh(Table):
         return self
 
 
-
-
 class Config(Table):
     """One experiment."""
 

@@ -39,7 +39,7 @@ class LostProcessError(ConvaxError, RuntimeError):
     exit_code = 75  # EX_TEMPFAIL of sysexits.h, "try again"
 
 
-class Place(NamedTuple):
+class ProcessSpec(NamedTuple):
     """Where processes meet, how many they are, and which one this is."""
 
     coordinator: str | None = None  # HOST:PORT of process 0
@@ -47,7 +47,7 @@ class Place(NamedTuple):
     process_id: int | None = None
 
 
-def start(place: Place, *, heartbeat_timeout: int, startup_timeout: int) -> None:
+def start(place: ProcessSpec, *, heartbeat_timeout: int, startup_timeout: int) -> None:
     """Join the other processes, before JAX is used for anything else.
 
     Args:
@@ -102,7 +102,7 @@ def is_first() -> bool:
     return jax.process_index() == 0
 
 
-def told(text: str) -> str:
+def broadcast_str(text: str) -> str:
     """What process 0 says."""
     if jax.process_count() == 1:
         return text
@@ -112,7 +112,7 @@ def told(text: str) -> str:
     return bytes(broadcast_one_to_all(mine)).decode()
 
 
-def agree(pace: int, signals: list[int]) -> tuple[int, list[int]]:
+def sync(pace: int, signals: list[int]) -> tuple[int, list[int]]:
     """The pace of process 0, and the signals that any process was sent. One process: its own."""
     if jax.process_count() == 1:
         return pace, list(signals)
@@ -121,7 +121,7 @@ def agree(pace: int, signals: list[int]) -> tuple[int, list[int]]:
 
 
 @contextmanager
-def together(what: str) -> Iterator[None]:
+def barrier(what: str) -> Iterator[None]:
     """Wait behind the block until all processes are there; where one failed in it, all stop.
 
     Raises:
@@ -150,14 +150,14 @@ def check_alike(name: str, value: str) -> None:
     Raises:
         RunError: this one has another than process 0.
     """
-    if told(value) != value:
+    if broadcast_str(value) != value:
         raise RunError(
             f"process {jax.process_index()}: its {name} is not that of process 0; give all "
             "processes the same config and the same data"
         )
 
 
-class Onlooker(Run):
+class ReadOnlyRun(Run):
     """The run directory, for a process that is not to write into it."""
 
     def log(self, record: dict[str, Any]) -> None:
@@ -170,7 +170,7 @@ class Onlooker(Run):
         """Process 0 does."""
 
 
-class NoSaver:
+class NullSaver:
     """What a process that is not to write saves: nothing."""
 
     def __init__(self, run: Run, experiment: Any, *, every: float):
@@ -182,7 +182,7 @@ class NoSaver:
     def wait(self) -> None:
         """Process 0 does."""
 
-    def __enter__(self) -> "NoSaver":
+    def __enter__(self) -> "NullSaver":
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
@@ -197,7 +197,7 @@ def give_up(diagnose: Callable[..., Exception], run: Run, *found: Any) -> Except
 
 
 @contextmanager
-def watched(run: Path) -> Iterator[None]:
+def detect_peer_loss(run: Path) -> Iterator[None]:
     """Say clearly in the block that another process is gone.
 
     What convax itself says, and what all processes know of, may have such words in a path.
@@ -220,7 +220,7 @@ def watched(run: Path) -> Iterator[None]:
         ) from None
 
 
-def leaves_others(error: BaseException) -> bool:
+def must_abort(error: BaseException) -> bool:
     """Whether other processes wait for this one, which stops for a reason of its own."""
     known = isinstance(error, ConvaxError) and error.in_all_processes
     return jax.distributed.is_initialized() and not (known or _known_to_all(error))

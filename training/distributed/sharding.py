@@ -40,7 +40,7 @@ AXES = (*BATCH_AXES, CHANNEL_AXIS, ROW_AXIS)
 SMALL = 4096  # elements; of fewer, `fsdp` keeps the whole array on every device
 
 
-class Layout(NamedTuple):
+class ShardingPlan(NamedTuple):
     """Where everything lies; on one device, without a mesh, every method leaves all as it is."""
 
     mesh: jax.sharding.Mesh | None
@@ -57,28 +57,28 @@ class Layout(NamedTuple):
         """In which programs are compiled."""
         return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
-    def spread(self, experiment: Experiment) -> Experiment:
-        """The experiment with a network that says where its parameters and images lie."""
+    def constrain(self, experiment: Experiment) -> Experiment:
+        """Return the experiment with a network that says where its parameters and images lie."""
         if self.mesh is None:
             return experiment
-        return experiment._replace(net=experiment.net._replace(apply=_spread(experiment, self)))
+        return experiment._replace(net=experiment.net._replace(apply=_constrain(experiment, self)))
 
-    def put(self, train_state: Any) -> Any:
+    def device_put(self, train_state: Any) -> Any:
         """A train state that every process has, on the devices."""
         if self.mesh is None:
             return train_state
-        return jax.tree.map(_put, train_state, self.shardings)
+        return jax.tree.map(_device_put, train_state, self.shardings)
 
     def put_trained(self, params: Any, state: Any) -> tuple[Any, Any]:
         """The same for parameters and state alone."""
         if self.mesh is None:
             return params, state
         wanted = (self.shardings.params, self.shardings.state)
-        return jax.tree.map(_put, (params, state), wanted)
+        return jax.tree.map(_device_put, (params, state), wanted)
 
-    def gathered(self, train_state: Any) -> Any:
+    def gather(self, train_state: Any) -> Any:
         """A train state that this process can read; all processes have to ask for it at once."""
-        return train_state if self.mesh is None else jax.tree.map(_gathered, train_state)
+        return train_state if self.mesh is None else jax.tree.map(_gather, train_state)
 
     def batches(self, rank: int, *, lead: int) -> NamedSharding | None:
         """Where an array of this rank lies that has its batch behind `lead` axes."""
@@ -87,7 +87,7 @@ class Layout(NamedTuple):
         spec = PartitionSpec(*(None,) * lead, BATCH_AXES, *(None,) * (rank - lead - 1))
         return NamedSharding(self.mesh, spec)
 
-    def rows(self, batch_size: int) -> slice:
+    def local_rows(self, batch_size: int) -> slice:
         """The part of a batch that this process feeds."""
         if self.mesh is None:
             return slice(0, batch_size)
@@ -96,8 +96,8 @@ class Layout(NamedTuple):
         ends = [index[0].indices(batch_size) for index in places.values()]
         return slice(min(start for start, *_ in ends), max(stop for _, stop, _ in ends))
 
-    def feed(self, array: np.ndarray, *, lead: int, size: int, rows: slice) -> Any:
-        """An array whose batch is behind `lead` axes; of `size` examples, `array` has `rows`."""
+    def from_host(self, array: np.ndarray, *, lead: int, size: int, rows: slice) -> Any:
+        """Place an array whose batch is behind `lead` axes; of `size` examples it has `local_rows`."""
         if self.mesh is None:
             return array
         shape = (*array.shape[:lead], size, *array.shape[lead + 1 :])
@@ -113,8 +113,8 @@ class Layout(NamedTuple):
     def feed_batches(
         self, images: np.ndarray, labels: np.ndarray, size: int, rows: slice
     ) -> tuple[Any, Any]:
-        """Place the images and labels of several batches, of which this process has `rows`."""
-        feed = partial(self.feed, lead=1, size=size, rows=rows)
+        """Place the images and labels of several batches, of which this process has `local_rows`."""
+        feed = partial(self.from_host, lead=1, size=size, rows=rows)
         return feed(images), feed(labels)
 
     def evaluating(self, eval_step: Callable[..., Any]) -> Callable[..., Any]:
@@ -122,14 +122,14 @@ class Layout(NamedTuple):
         return eval_step if self.mesh is None else partial(_evaluate, self, eval_step)
 
     @property
-    def outputs(self) -> Any:
+    def out_shardings(self) -> Any:
         """Where the results of the training steps lie: the new state as the old one."""
         if self.mesh is None:
             return None
         return self.shardings, NamedSharding(self.mesh, PartitionSpec())
 
 
-def layout_of(experiment: Experiment) -> Layout:
+def sharding_plan(experiment: Experiment) -> ShardingPlan:
     """The layout that the config of an experiment asks for, on the devices that there are.
 
     Raises:
@@ -157,14 +157,14 @@ def layout_of(experiment: Experiment) -> Layout:
     if problems:
         raise ConfigError("\n".join(problems))
     if wanted == 1:
-        return Layout(None)
+        return ShardingPlan(None)
     mesh = jax.make_mesh(
         tuple(sizes.values()), AXES, (AxisType.Auto,) * len(AXES), devices=jax.devices()[:wanted]
     )
     shardings = jax.tree.map(
         lambda leaf: NamedSharding(mesh, leaf_spec(leaf.shape, sizes)), experiment.template
     )
-    return Layout(mesh, shardings)
+    return ShardingPlan(mesh, shardings)
 
 
 def axis_sizes(spec: Mesh, count: int) -> dict[str, int]:
@@ -239,49 +239,49 @@ def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
     return lines
 
 
-def _spread(experiment: Experiment, layout: Layout) -> Callable[..., Any]:
+def _constrain(experiment: Experiment, plan: ShardingPlan) -> Callable[..., Any]:
     """The network's function on whole parameters (cut along channels alone) and images in bands."""
-    mesh, apply = layout.mesh, experiment.net.apply
+    mesh, apply = plan.mesh, experiment.net.apply
     assert mesh is not None
     sizes = dict(mesh.shape) | {"fsdp": 1}
     whole = jax.tree.map(
         lambda leaf: NamedSharding(mesh, leaf_spec(leaf.shape, sizes)), experiment.template.params
     )
 
-    def spread(params: Any, state: Any, x: jax.Array, **more: Any) -> Any:
+    def constrain(params: Any, state: Any, x: jax.Array, **more: Any) -> Any:
         params = jax.lax.with_sharding_constraint(params, whole)
         rest = (None,) * (x.ndim - 2)
         bands = NamedSharding(mesh, PartitionSpec(BATCH_AXES, ROW_AXIS, *rest))
         return apply(params, state, jax.lax.with_sharding_constraint(x, bands), **more)
 
-    return spread
+    return constrain
 
 
-def _evaluate(layout: Layout, eval_step, params, state, *batch):
-    mesh: Any = layout.mesh
+def _evaluate(plan: ShardingPlan, eval_step, params, state, *batch):
+    mesh: Any = plan.mesh
     size = len(batch[0])
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     whole = -(-size // parts) * parts
     arrays = []
     for array in batch:  # weights of zero behind the end
         array = np.pad(array, ((0, whole - size), *((0, 0),) * (array.ndim - 1)))
-        arrays.append(layout.feed(array, lead=0, size=whole, rows=slice(0, whole)))
-    with layout.scope():
-        sums, kept = jax.tree.map(_gathered, eval_step(params, state, *arrays))
+        arrays.append(plan.from_host(array, lead=0, size=whole, rows=slice(0, whole)))
+    with plan.scope():
+        sums, kept = jax.tree.map(_gather, eval_step(params, state, *arrays))
     return sums, np.asarray(kept)[:size]
 
 
-def _put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+def _device_put(leaf: Any, sharding: NamedSharding) -> jax.Array:
     if _is_key(leaf):
-        data = _put(jax.random.key_data(leaf), NamedSharding(sharding.mesh, PartitionSpec()))
+        data = _device_put(jax.random.key_data(leaf), NamedSharding(sharding.mesh, PartitionSpec()))
         return jax.random.wrap_key_data(data)
     host = np.asarray(leaf)
     return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
 
 
-def _gathered(leaf: jax.Array) -> Any:
+def _gather(leaf: jax.Array) -> Any:
     if _is_key(leaf):
-        return jax.random.wrap_key_data(_gathered(jax.random.key_data(leaf)))
+        return jax.random.wrap_key_data(_gather(jax.random.key_data(leaf)))
     if not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         everywhere = NamedSharding(leaf.sharding.mesh, PartitionSpec())  # type: ignore[attr-defined]
         leaf = _copied(leaf, everywhere)

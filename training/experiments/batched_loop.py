@@ -24,26 +24,26 @@ import numpy as np
 from jax import Array
 
 from ..common.duration import interval
-from ..common.memory import as_text, step_bytes
+from ..common.memory import format_bytes, memory_usage
 from ..common.train_state import TrainState
-from ..distributed.sharding import Layout
+from ..distributed.sharding import ShardingPlan
 from ..evaluation import make_eval_step_of
-from ..experiment import Experiment, clock_of, recipe_of
-from ..initialize import Taken, start_of
+from ..experiment import Experiment, make_step_spec, run_length
+from ..initialize import InitReport, init_from_source
 from ..loop import resume
-from ..loop.checkpointing import Memory, Saver, disk_watched
-from ..loop.chunks import Chunk, Feed, Pace, most_steps
+from ..loop.checkpointing import LoopState, Saver, disk_watched
+from ..loop.chunks import BatchChunk, ChunkLoader, ChunkSizer, most_steps
 from ..loop.loop import InterruptedRun, finish
 from ..loop.nonfinite import NonFiniteError
 from ..loop.progress import Display, Silent
-from ..loop.recorder import Books
+from ..loop.recorder import TrainingRecorder
 from ..loop.signals import signals_noted
 from ..loop.tensorboard import followed
 from ..run import lock
 from ..run.directory import Run
 from ..step.train_step import Metrics, make_train_steps
 from .results import spread_of
-from .traced_hparams import Numbers, differing, numbers_of, with_numbers
+from .traced_hparams import HParams, bind, differing, hparams_of
 
 Batching = Literal["map", "vmap"]
 
@@ -75,16 +75,16 @@ def make_steps_together(
         shared: all members have one seed, so their images are the same, and have no axis M.
     """
 
-    def of_one(train_state: TrainState, numbers: Numbers, images, labels, count):
-        train_steps = make_train_steps(recipe_of(with_numbers(experiment, numbers)))
+    def of_one(train_state: TrainState, numbers: HParams, images, labels, count):
+        train_steps = make_train_steps(make_step_spec(bind(experiment, numbers)))
         return train_steps(train_state, images, labels, count)
 
-    def vmapped(old: TrainState, numbers: Numbers, images: Array, labels: Array, counts: Array):
+    def vmapped(old: TrainState, numbers: HParams, images: Array, labels: Array, counts: Array):
         data = None if shared else 0
         every = jax.vmap(of_one, in_axes=(0, 0, data, data, 0))
         return every(old, numbers, images, labels, counts)
 
-    def mapped(old: TrainState, numbers: Numbers, images: Array, labels: Array, counts: Array):
+    def mapped(old: TrainState, numbers: HParams, images: Array, labels: Array, counts: Array):
         def turn(member) -> tuple[TrainState, Metrics]:
             train_state, numbers, count, *own = member
             batches, classes = own or (images, labels)
@@ -96,12 +96,12 @@ def make_steps_together(
     return jax.jit({"map": mapped, "vmap": vmapped}[batching], donate_argnums=0)
 
 
-class _Standing(NamedTuple):
+class MemberState(NamedTuple):
     """Where a member is."""
 
     train_state: TrainState
-    memory: Memory
-    taken: Taken | None  # from elsewhere, and not yet saved
+    memory: LoopState
+    taken: InitReport | None  # from elsewhere, and not yet saved
     ended: bool
 
 
@@ -135,33 +135,33 @@ def fit_together(
     with ExitStack() as stack:
         for member in members:
             stack.enter_context(lock.held(member.run.path))
-        standing = [_standing(member, display, force) for member in members]
+        standing = [_member_state(member, display, force) for member in members]
         with disk_watched(whole):
-            return _Fit(members, standing, batching, whole, display, stack).go()
+            return _BatchedLoop(members, standing, batching, whole, display, stack).run_to_end()
 
 
-def _standing(member: Member, display: Display, force: bool) -> _Standing:
+def _member_state(member: Member, display: Display, force: bool) -> MemberState:
     """Its newest whole checkpoint, or the very beginning; what has ended is not looked at."""
     run, experiment = member.run, member.experiment
     if run.info()["status"] in ("finished", "diverged"):
-        return _Standing(experiment.init(), Memory(), None, ended=True)
+        return MemberState(experiment.init(), LoopState(), None, ended=True)
     same = resume.check_unchanged(run, experiment, force=force)
-    found = resume.newest_whole(run, experiment.template, display, force=force, repeats=same)
+    found = resume.latest_valid(run, experiment.template, display, force=force, repeats=same)
     resume.keep_metrics(run, found, force=force)
     run.update_info(status="running")
     if found is None:
-        train_state, taken = start_of(experiment)
-        return _Standing(train_state, Memory(), taken, ended=False)
-    return _Standing(found.train_state, found.memory, None, ended=False)
+        train_state, taken = init_from_source(experiment)
+        return MemberState(train_state, LoopState(), taken, ended=False)
+    return MemberState(found.train_state, found.memory, None, ended=False)
 
 
-class _Fit:
+class _BatchedLoop:
     """The loop, with what it knows of each member by its index."""
 
     def __init__(
         self,
         members: Sequence[Member],
-        standing: Sequence[_Standing],
+        standing: Sequence[MemberState],
         batching: Batching,
         whole: Run,
         display: Display,
@@ -173,49 +173,51 @@ class _Fit:
         self.total, config = first.total_steps, first.config
         self.every = interval(
             config.training.evaluate_every,
-            clock_of(config, first.card.counts["train"], self.total),
+            run_length(config, first.card.counts["train"], self.total),
         )
         self.shared = len({m.experiment.config.seed for m in members}) == 1
         keys = differing([m.experiment.config for m in members])
-        self.numbers = [numbers_of(m.experiment, keys) for m in members]
+        self.numbers = [hparams_of(m.experiment, keys) for m in members]
         self.eval_step = jax.jit(self._evaluate)
         # Also those that have ended are part of the program, so that it stays the same program.
         self.states = _stacked([one.train_state for one in standing])
         self.ended = [one.ended for one in standing]
-        self.books: list[Books] = []
+        self.books: list[TrainingRecorder] = []
         for member, numbers, one in zip(members, self.numbers, standing, strict=True):
             run, experiment = member.run, member.experiment
             quiet = stack.enter_context(followed(run, experiment.config, Silent()))
             saver = stack.enter_context(Saver(run, experiment, every=self.every))
             eval_step = partial(self.eval_step, numbers)
-            about = (run, experiment, Layout(None), eval_step, saver, quiet)
-            books = Books(*about, step=int(one.train_state.step), memory=one.memory)
+            about = (run, experiment, ShardingPlan(None), eval_step, saver, quiet)
+            recorder = TrainingRecorder(*about, step=int(one.train_state.step), memory=one.memory)
             if one.taken is not None:
                 display.note(str(one.taken))
-                books.begin(one.taken, one.train_state)
-            self.books.append(books)
+                recorder.on_start(one.taken, one.train_state)
+            self.books.append(recorder)
 
     @property
     def training(self) -> list[int]:
         """The members that have steps before them."""
         return [
             i
-            for i, books in enumerate(self.books)
-            if not self.ended[i] and books.step < self.total and books.memory.reason is None
+            for i, recorder in enumerate(self.books)
+            if not self.ended[i] and recorder.step < self.total and recorder.memory.reason is None
         ]
 
-    def go(self) -> list[int]:
+    def run_to_end(self) -> list[int]:
         """Steps, evaluations and checkpoints until all have ended; then the tests."""
         with signals_noted() as signals, ExitStack() as saved:
-            for books in self.books:  # a second signal kills no save
-                saved.callback(books.saver.wait)
+            for recorder in self.books:  # a second signal kills no save
+                saved.callback(recorder.saver.wait)
             if self.training:
                 self._train(signals)
-        for i, books in enumerate(self.books):
+        for i, recorder in enumerate(self.books):
             if not self.ended[i]:
-                about = (books.run, books.experiment, books.layout, books.eval_step)
-                with disk_watched(books.run):
-                    finish(*about, self._state(i), books.memory.reason, books.display, draw=False)
+                about = (recorder.run, recorder.experiment, recorder.plan, recorder.eval_step)
+                with disk_watched(recorder.run):
+                    finish(
+                        *about, self._state(i), recorder.memory.reason, recorder.display, draw=False
+                    )
         return signals
 
     def _train(self, signals: list[int]) -> None:
@@ -227,8 +229,8 @@ class _Fit:
         )
         program, numbers = self._compile(), _stacked(self.numbers)
         with ExitStack() as stack:
-            feeds = self._feeds(pace := Pace(), stack)
-            ahead: list[Chunk | None] = []
+            feeds = self._feeds(pace := ChunkSizer(), stack)
+            ahead: list[BatchChunk | None] = []
             while training := self.training:
                 began, start = time.perf_counter(), min(self.books[i].step for i in training)
                 chunk = _at(start, ahead) or _at(start, [feed.start(start) for feed in feeds])
@@ -245,7 +247,7 @@ class _Fit:
                 whole = count == chunk[0].steps
                 ahead = [feed.next() for feed in feeds] if whole else []
                 metrics, steps = jax.device_get((metrics, self.states.step))
-                pace.took(count, time.perf_counter() - began)
+                pace.update(count, time.perf_counter() - began)
                 stop = bool(signals)
                 for i in taking:
                     own = {name: values[i] for name, values in metrics.items()}
@@ -262,29 +264,29 @@ class _Fit:
     def _after_chunk(
         self,
         i: int,
-        done: Chunk,
+        done: BatchChunk,
         count: int,
         fine: int,
         metrics: dict[str, np.ndarray],
         *,
         save: bool,
     ) -> None:
-        """What `training.loop.loop` does behind a chunk, for member `i`; see `Books`."""
-        books, state = self.books[i], partial(self._state, i)
+        """What `training.loop.loop` does behind a chunk, for member `i`; see `TrainingRecorder`."""
+        recorder, state = self.books[i], partial(self._state, i)
         try:
-            books.enter(done, count, fine, metrics, state)
+            recorder.on_chunk(done, count, fine, metrics, state)
         except NonFiniteError as error:
             self.ended[i] = True
             self.display.note(str(error))
             return
         if fine < count:  # one was left out
-            self.states = self.states._replace(step=self.states.step.at[i].set(books.step))
-        if books.look(done, state) or save:
-            books.save(state())
-        if books.memory.reason:
-            self.display.note(f"{self.members[i].name} stopped early: {books.memory.reason}")
+            self.states = self.states._replace(step=self.states.step.at[i].set(recorder.step))
+        if recorder.maybe_evaluate(done, state) or save:
+            recorder.save(state())
+        if recorder.memory.reason:
+            self.display.note(f"{self.members[i].name} stopped early: {recorder.memory.reason}")
 
-    def _report(self, done: Chunk, members: list[int], losses: np.ndarray) -> None:
+    def _report(self, done: BatchChunk, members: list[int], losses: np.ndarray) -> None:
         """The mean over the networks that took these steps, and how far they are apart."""
         if not members:
             return
@@ -294,23 +296,23 @@ class _Fit:
             name = self.experiment.config.early_stopping.metric
             self.display.note(f"validation at step {done.stop}:  {name} {spread_of(metrics)}")
 
-    def _evaluate(self, numbers: Numbers, params, state, images, labels, weights):
-        step = make_eval_step_of(with_numbers(self.experiment, numbers))
+    def _evaluate(self, numbers: HParams, params, state, images, labels, weights):
+        step = make_eval_step_of(bind(self.experiment, numbers))
         return step(params, state, images, labels, weights)
 
     def _state(self, i: int) -> TrainState:
         return jax.tree.map(lambda leaf: leaf[i], self.states)
 
-    def _feeds(self, pace: Pace, stack: ExitStack) -> list[Feed]:
+    def _feeds(self, pace: ChunkSizer, stack: ExitStack) -> list[ChunkLoader]:
         """The batches of each member, or one feed for all where they are the same."""
         feeds = []
         for member in self.members[:1] if self.shared else self.members:
             split, config = member.experiment.dataset.train, member.experiment.config
-            feeds.append(Feed(split, config, pace, total=self.total, every=self.every))
+            feeds.append(ChunkLoader(split, config, pace, total=self.total, every=self.every))
             stack.callback(feeds[-1].close)
         return feeds
 
-    def _batches(self, chunk: Sequence[Chunk]) -> tuple[np.ndarray, np.ndarray]:
+    def _batches(self, chunk: Sequence[BatchChunk]) -> tuple[np.ndarray, np.ndarray]:
         if self.shared:
             return chunk[0].images, chunk[0].labels
         return np.stack([c.images for c in chunk]), np.stack([c.labels for c in chunk])
@@ -328,15 +330,15 @@ class _Fit:
             jax.ShapeDtypeStruct((*batches, *split.labels.shape[1:]), split.labels.dtype),
             jax.ShapeDtypeStruct((len(self.members),), np.int32),
         ).compile()
-        seconds, size = time.perf_counter() - began, step_bytes(program)
+        seconds, size = time.perf_counter() - began, memory_usage(program)
         for member in self.members:
             member.run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
-        memory = "" if size is None else f"; a step of all works in {as_text(size)}"
+        memory = "" if size is None else f"; a step of all works in {format_bytes(size)}"
         self.display.note(f"compiled in {seconds:.1f} s{memory}")
         return program
 
 
-def _at(step: int, chunks: Sequence[Chunk | None]) -> list[Chunk]:
+def _at(step: int, chunks: Sequence[BatchChunk | None]) -> list[BatchChunk]:
     """The chunks, which are of the same steps, if they begin at this one; else nothing."""
     return [c for c in chunks if c is not None and c.stop - int(c.steps) == step]
 

@@ -19,8 +19,8 @@ from typing import Any
 
 from ..common import atomic_io
 from ..config.schema import Config, ConfigError, to_toml
-from ..experiment import Experiment, with_found_data
-from ..initialize import with_found_weights
+from ..experiment import Experiment, resolve_data_path
+from ..initialize import resolve_weights_path
 from ..loop import resume
 from ..loop.checkpointing import disk_watched
 from ..loop.loop import InterruptedRun, NonFiniteError
@@ -79,7 +79,7 @@ def train_study(
     """
     check_records(config)
     folder = None if beside is None else Path(beside)
-    config = with_found_weights(with_found_data(config, folder), folder)
+    config = resolve_weights_path(resolve_data_path(config, folder), folder)
     if bool(seeds) == (config.sweep is not None):
         raise ConfigError(
             "sweep: name the seeds in the sweep, e.g. keys.seed = [0, 1, 2]"
@@ -136,7 +136,7 @@ def _create(config: Config, out: Path, members: Mapping[str, Keys], batching: Ba
     about = {"status": "running", "form": batching, "members": dict(members)} | circumstances()
     files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
     try:
-        atomic_io.write_folder(out, files)
+        atomic_io.atomic_write_dir(out, files)
     except OSError as error:
         if out.exists():  # somebody was faster
             raise exists_already(out) from None
@@ -192,7 +192,7 @@ def _train_programs(study: Study, programs, display: Display, ready, force: bool
 
 
 def _has_ended(run: Run) -> bool:
-    resume.complete(run)
+    resume.repair(run)
     return (run.path / "config.toml").is_file() and run.info()["status"] in (
         "finished",
         "diverged",
@@ -202,7 +202,7 @@ def _has_ended(run: Run) -> bool:
 def _member(study: Study, name: str, experiment: Experiment) -> Member:
     """A member, its run directory made where a kill came before that."""
     run = study.run(name)
-    resume.complete(run)
+    resume.repair(run)
     if not run.path.exists():
         run = create_run(experiment.config, run.path, experiment.card)
     return Member(name, open_run(run.path), experiment)
@@ -213,7 +213,7 @@ def write_results(study: Study) -> dict[str, Any]:
     members = {name: (study.run(name), keys) for name, keys in study.members.items()}
     results = results_of(members, sweep=study.config().sweep is not None)
     write_json(study.path / "results.json", results)
-    atomic_io.replace(study.path / "results.csv", as_csv(results).encode())
+    atomic_io.atomic_write(study.path / "results.csv", as_csv(results).encode())
     config = study.config()
     good = [run for name, (run, _) in members.items() if name not in results["diverged"]]
     if not good:

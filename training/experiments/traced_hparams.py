@@ -1,7 +1,7 @@
 """Experiments that differ in nothing but numbers, as one: what `batched_loop` trains.
 
 The seed, and the hyper-parameters of `TRACED`, are no part of a program: they can be arguments of
-it. `numbers_of` takes them out of an experiment, and `with_numbers` puts others in, which may be
+it. `hparams_of` takes them out of an experiment, and `bind` puts others in, which may be
 traced. So the program of one experiment, mapped over its numbers, is that of all its siblings.
 """
 
@@ -19,14 +19,14 @@ from ..experiment import (
     COMPILE_QUICKLY,
     Experiment,
     augmentation_of,
-    card_of,
-    clock_of,
-    first_state,
+    dataset_card,
     init_network,
-    keys_of,
     make_optimizer,
     make_schedule,
+    make_train_state,
     prepare,
+    run_length,
+    split_seed,
 )
 from ..tasks.registry import make_task
 
@@ -43,7 +43,7 @@ TRACED = (
     "loss.margin",
 )
 
-Numbers = dict[str, Any]
+HParams = dict[str, Any]
 
 
 def differing(configs: Sequence[Config]) -> list[str]:
@@ -74,11 +74,11 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
         seed: data.split(everything, **parts, seed=seed) for seed in {c.seed for c in configs}
     }
     first = prepare(configs[0], datasets[configs[0].seed])
-    cards = {seed: card_of(configs[0], dataset) for seed, dataset in datasets.items()}
+    cards = {seed: dataset_card(configs[0], dataset) for seed, dataset in datasets.items()}
 
     def begin(keys: tuple[Array, Array]):
         params, state, run_key = init_network(first.task, first.net, first.card, keys)
-        return first_state(first.config, first.optimizer, params, state, run_key)
+        return make_train_state(first.config, first.optimizer, params, state, run_key)
 
     start = jax.jit(begin, compiler_options=COMPILE_QUICKLY)
 
@@ -91,21 +91,21 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
             card=cards[config.seed],
             optimizer=make_optimizer(config, schedule),
             schedule=schedule,
-            init=partial(start, keys_of(config.seed)),
+            init=partial(start, split_seed(config.seed)),
             augment=augmentation_of(config, cards[config.seed]),
         )
 
     return [member(config) for config in configs]
 
 
-def numbers_of(experiment: Experiment, keys: Sequence[str]) -> Numbers:
+def hparams_of(experiment: Experiment, keys: Sequence[str]) -> HParams:
     """The values of these keys, and the mean and deviation of the images, which are the seed's."""
     spec = experiment.card.preprocessing
     values = {name: np.asarray(getattr(spec, name), np.float32) for name in ("mean", "std")}
     return values | {key: np.float32(value_at(experiment.config, key)) for key in keys}
 
 
-def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:
+def bind(experiment: Experiment, numbers: HParams) -> Experiment:
     """The experiment with other numbers, which may be traced."""
     config, card = experiment.config, experiment.card
     spec = card.preprocessing._replace(mean=numbers["mean"], std=numbers["std"])
@@ -125,7 +125,7 @@ def with_numbers(experiment: Experiment, numbers: Numbers) -> Experiment:
 def _schedule(experiment: Experiment, config: Config) -> Any:
     """The learning rate of a config that is as long as the experiment."""
     examples, total = experiment.card.counts["train"], experiment.total_steps
-    return make_schedule(config, clock_of(config, examples, total))
+    return make_schedule(config, run_length(config, examples, total))
 
 
 def value_at(config: Config, key: str) -> Any:

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 
 from ..common.duration import interval
 from ..common.train_state import TrainState
-from ..experiment import Experiment, clock_of
+from ..experiment import Experiment, run_length
 from ..run import checkpoint
 from ..run.directory import Run, RunError
-from ..run.metrics_log import Logbook
-from ..run.provenance import condensed
+from ..run.metrics_log import MetricsLog
+from ..run.provenance import summarized
 from .early_stopping import Progress
 
 
@@ -31,7 +31,7 @@ class SaveError(RunError):
     """The run could not be written to; names the remedy."""
 
 
-class Memory(NamedTuple):
+class LoopState(NamedTuple):
     """What decides the future beside the train state; in every checkpoint, as JSON."""
 
     progress: Progress = Progress()  # the validations so far, as the stop conditions see them
@@ -46,7 +46,7 @@ class Memory(NamedTuple):
         return self._asdict() | {"progress": self.progress._asdict()}
 
     @classmethod
-    def from_json(cls, saved: dict[str, Any]) -> "Memory":
+    def from_json(cls, saved: dict[str, Any]) -> "LoopState":
         """What `as_json` gave."""
         known: dict[str, Any] = {name: saved[name] for name in cls._fields if name in saved}
         known["progress"] = Progress(**saved["progress"])
@@ -57,17 +57,17 @@ class Saver:
     """Writes the checkpoints of a run; a context, at whose end everything is on the disk."""
 
     def __init__(self, run: Run, experiment: Experiment, *, every: float):
-        self._run, self._origin = run, condensed(run.info().get("origin", {}))
+        self._run, self._origin = run, summarized(run.info().get("origin", {}))
         self._keep, total = experiment.config.checkpoints, experiment.total_steps
-        clock = clock_of(experiment.config, experiment.card.counts["train"], total)
+        clock = run_length(experiment.config, experiment.card.counts["train"], total)
         often = self._keep.keep_every
         stretch = math.inf if often is None else interval(often, clock)
         self._forever = partial(_first, total=total, every=every, stretch=stretch)
-        self._logbook = Logbook(run.metrics_file)
+        self._logbook = MetricsLog(run.metrics_file)
         self._thread: threading.Thread | None = None
         self._failure: tuple[int, Exception] | None = None
 
-    def save(self, train_state: TrainState, memory: Memory) -> None:
+    def save(self, train_state: TrainState, memory: LoopState) -> None:
         """Checkpoint this state as "last", and as "best" where `memory` says that it is.
 
         Raises:
@@ -97,10 +97,10 @@ class Saver:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.wait()
 
-    def _write(self, taken: checkpoint.Snapshot, memory: Memory, logged: int) -> None:
+    def _write(self, taken: checkpoint.Snapshot, memory: LoopState, logged: int) -> None:
         try:
             folder = self._run.checkpoints
-            saved = memory.as_json() | {"metrics": self._logbook.mark(logged)}
+            saved = memory.as_json() | {"metrics": self._logbook.digest(logged)}
             name = checkpoint.write(folder, taken, saved, self._origin)
             # "best" first: killed in between, the way to this step is repeated, and finds the same.
             if memory.best_step == taken.step:

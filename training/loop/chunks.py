@@ -23,7 +23,7 @@ SECONDS = 0.5  # what a chunk of several steps takes at most, about
 BYTES = 8 * 2**20  # and how many its images take
 
 
-class Chunk(NamedTuple):
+class BatchChunk(NamedTuple):
     """The batches of the next steps."""
 
     images: np.ndarray  # (K, N, H, W, C), uint8, of which the first `steps` are batches
@@ -34,13 +34,13 @@ class Chunk(NamedTuple):
     evaluated: bool  # whether an evaluation is due here
 
 
-class Pace:
+class ChunkSizer:
     """How many steps the device takes in `SECONDS`, by the clock; at first, one."""
 
     def __init__(self):
         self.steps = 1
 
-    def took(self, count: int, seconds: float) -> None:
+    def update(self, count: int, seconds: float) -> None:
         """Take in the time of a chunk; one odd time may at most double the next one."""
         self.steps = max(1, min(2 * self.steps, int(count * SECONDS / seconds)))
 
@@ -48,13 +48,13 @@ class Pace:
 def chunks(
     split: Split,
     config: Config,
-    pace: Pace,
+    pace: ChunkSizer,
     *,
     start: int,
     total: int,
     every: float,
     rows: slice = slice(None),
-) -> Generator[Chunk, None, None]:
+) -> Generator[BatchChunk, None, None]:
     """The batches of the steps from `start` to `total`, cut into chunks.
 
     Each is gathered when it is asked for, as long as `pace` says at that time.
@@ -84,23 +84,25 @@ def chunks(
                     images[i], labels[i] = next(batches)
                 position += count
                 last = position == stop
-                yield Chunk(images, labels, np.int32(count), position, last, last and evaluated)
+                yield BatchChunk(
+                    images, labels, np.int32(count), position, last, last and evaluated
+                )
 
 
-class Feed:
+class ChunkLoader:
     """`chunks`, one after the other, which can start again at another step."""
 
-    def __init__(self, split: Split, config: Config, pace: Pace, **more: Any):
+    def __init__(self, split: Split, config: Config, pace: ChunkSizer, **more: Any):
         self._from = partial(chunks, split, config, pace, **more)
-        self._chunks: Generator[Chunk, None, None] | None = None
+        self._chunks: Generator[BatchChunk, None, None] | None = None
 
-    def start(self, step: int) -> Chunk | None:
+    def start(self, step: int) -> BatchChunk | None:
         """The first chunk behind a step; None at the end."""
         self.close()
         self._chunks = self._from(start=step)
         return self.next()
 
-    def next(self) -> Chunk | None:
+    def next(self) -> BatchChunk | None:
         """The next one."""
         return None if self._chunks is None else next(self._chunks, None)
 

@@ -18,26 +18,26 @@ import numpy as np
 
 from ..common.duration import interval
 from ..common.errors import ConvaxError
-from ..common.memory import as_text, peak_bytes, step_bytes
+from ..common.memory import format_bytes, memory_usage, peak_bytes
 from ..common.pytree_paths import named_leaves
 from ..common.train_state import TrainState
 from ..config.schema import Config, ConfigError, Mesh
 from ..distributed import processes
-from ..distributed.sharding import Layout, layout_of
+from ..distributed.sharding import ShardingPlan, sharding_plan
 from ..evaluation import evaluate_split, make_eval_step_of
-from ..experiment import Experiment, clock_of, prepare, recipe_of, with_found_data
-from ..initialize import Taken, start_of, with_found_weights
+from ..experiment import Experiment, make_step_spec, prepare, resolve_data_path, run_length
+from ..initialize import InitReport, init_from_source, resolve_weights_path
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
 from ..run.directory import Run, RunError, create_run, open_run, study_of
 from ..step.train_step import make_train_steps
-from ..tasks.metric_names import describe
+from ..tasks.metric_names import format_metrics
 from . import resume as restoring
-from .checkpointing import Memory, Saver, disk_watched
-from .chunks import Feed, Pace, most_steps
+from .checkpointing import LoopState, Saver, disk_watched
+from .chunks import ChunkLoader, ChunkSizer, most_steps
 from .nonfinite import NonFiniteError
 from .progress import Display, Silent
-from .recorder import Books
+from .recorder import TrainingRecorder
 from .signals import signals_noted
 from .tensorboard import check_records, followed
 
@@ -84,21 +84,21 @@ def train(
         )
     check_records(config)
     folder, display = None if beside is None else Path(beside), display or Silent()
-    out = Path(processes.told(str(out)))
-    with processes.watched(out), ExitStack() as locked:
-        with processes.together("begin"):
-            config = with_found_weights(with_found_data(config, folder), folder)
+    out = Path(processes.broadcast_str(str(out)))
+    with processes.detect_peer_loss(out), ExitStack() as locked:
+        with processes.barrier("begin"):
+            config = resolve_weights_path(resolve_data_path(config, folder), folder)
             experiment = prepare(config)
-            layout = layout_of(experiment)
-            train_state, taken = start_of(experiment)
+            plan = sharding_plan(experiment)
+            train_state, taken = init_from_source(experiment)
         processes.check_alike("data", experiment.card.fingerprint)
-        with processes.together("make the run directory"):
-            run = processes.Onlooker(out)
+        with processes.barrier("make the run directory"):
+            run = processes.ReadOnlyRun(out)
             if processes.is_first():
                 run = create_run(config, out, experiment.card)
                 locked.enter_context(lock.held(run.path))
                 display = locked.enter_context(followed(run, config, display))
-        _fit(run, experiment, layout, train_state, Memory(), display, taken)
+        _fit(run, experiment, plan, train_state, LoopState(), display, taken)
     return run
 
 
@@ -130,12 +130,12 @@ def resume(
         CheckpointError: its checkpoints are of another network.
     """
     display = display or Silent()
-    with processes.watched(Path(path)), ExitStack() as locked:
-        with processes.together("resume"):
+    with processes.detect_peer_loss(Path(path)), ExitStack() as locked:
+        with processes.barrier("resume"):
             if processes.is_first():
                 _check_alone(Path(path))
-                restoring.complete(Run(Path(path)))
-        with processes.together("resume"):
+                restoring.repair(Run(Path(path)))
+        with processes.barrier("resume"):
             run = open_run(path)
             check_records(run.config())
             if run.info().get("status") == "finished" and not restoring.lacks_dataset(run):
@@ -144,33 +144,33 @@ def resume(
             if processes.is_first():
                 locked.enter_context(lock.held(run.path))
                 same = restoring.check_unchanged(run, experiment, force=force)
-                found = restoring.newest_whole(
+                found = restoring.latest_valid(
                     run, experiment.template, display, force=force, repeats=same
                 )
                 restoring.keep_metrics(run, found, force=force)
                 if skip_nonfinite is not None:
                     experiment = restoring.skipping(run, experiment, found, skip_nonfinite)
                 run.update_info(status="running")
-        with processes.together("resume"):
+        with processes.barrier("resume"):
             if not processes.is_first():
-                run = processes.Onlooker(run.path)
+                run = processes.ReadOnlyRun(run.path)
                 experiment = prepare(run.config())
             if mesh is not None:
                 config = experiment.config.model_copy(update={"mesh": mesh})
                 experiment = experiment._replace(config=config)
-            layout = layout_of(experiment)
+            plan = sharding_plan(experiment)
         name = "" if found is None else checkpoint.name_of(int(found.train_state.step))
-        name, taken, memory = processes.told(name), None, Memory()
+        name, taken, memory = processes.broadcast_str(name), None, LoopState()
         if not name:
-            train_state, taken = start_of(experiment)
+            train_state, taken = init_from_source(experiment)
         elif found is not None:
             train_state, memory = found.train_state, found.memory
         else:
             train_state, saved = checkpoint.read(run.checkpoints, name, experiment.template)
-            memory = Memory.from_json(saved)
+            memory = LoopState.from_json(saved)
         if processes.is_first():
             display = locked.enter_context(followed(run, experiment.config, display))
-        _fit(run, experiment, layout, train_state, memory, display, taken)
+        _fit(run, experiment, plan, train_state, memory, display, taken)
     return run
 
 
@@ -190,81 +190,81 @@ def _check_alone(path: Path) -> None:
 def _fit(
     run: Run,
     experiment: Experiment,
-    layout: Layout,
+    plan: ShardingPlan,
     train_state: TrainState,
-    memory: Memory,
+    memory: LoopState,
     display: Display,
-    taken: Taken | None = None,
+    taken: InitReport | None = None,
 ) -> None:
     """Train, and test the best; what the disk refuses to take is said in one line."""
-    display.note(_opening_line(run, experiment, layout, int(train_state.step)))
-    train_state = layout.put(train_state)
+    display.note(_opening_line(run, experiment, plan, int(train_state.step)))
+    train_state = plan.device_put(train_state)
     with disk_watched(run):
         with closing(display):
-            train_steps = _compile(run, experiment, layout, train_state, display)
-            eval_step = layout.evaluating(make_eval_step_of(layout.spread(experiment)))
+            train_steps = _compile(run, experiment, plan, train_state, display)
+            eval_step = plan.evaluating(make_eval_step_of(plan.constrain(experiment)))
             programs = (train_steps, eval_step)
             train_state, memory = _steps(
-                run, experiment, layout, programs, train_state, memory, display, taken
+                run, experiment, plan, programs, train_state, memory, display, taken
             )
         if memory.reason:
             display.note(f"stopped early: {memory.reason}")
-        finish(run, experiment, layout, eval_step, train_state, memory.reason, display)
+        finish(run, experiment, plan, eval_step, train_state, memory.reason, display)
 
 
 def _steps(
     run: Run,
     experiment: Experiment,
-    layout: Layout,
+    plan: ShardingPlan,
     programs: tuple[Any, Any],
     train_state: TrainState,
-    memory: Memory,
+    memory: LoopState,
     display: Display,
-    taken: Taken | None,
-) -> tuple[TrainState, Memory]:
+    taken: InitReport | None,
+) -> tuple[TrainState, LoopState]:
     """Steps, evaluations and checkpoints, until the end or a reason to stop."""
     config, total = experiment.config, experiment.total_steps
     train_steps, eval_step = programs
-    clock = clock_of(config, experiment.card.counts["train"], total)
+    clock = run_length(config, experiment.card.counts["train"], total)
     every = interval(config.training.evaluate_every, clock)
     size = config.training.batch_size
-    rows = layout.rows(size)
-    feed = Feed(
-        experiment.dataset.train, config, pace := Pace(), total=total, every=every, rows=rows
+    rows = plan.local_rows(size)
+    feed = ChunkLoader(
+        experiment.dataset.train, config, pace := ChunkSizer(), total=total, every=every, rows=rows
     )
-    make_saver: Any = Saver if processes.is_first() else processes.NoSaver
+    make_saver: Any = Saver if processes.is_first() else processes.NullSaver
     with (
         closing(feed),
         signals_noted() as signals,
         make_saver(run, experiment, every=every) as saver,
     ):
         step = int(train_state.step)
-        about = (run, experiment, layout, eval_step, saver, display)
-        books = Books(*about, step=step, memory=memory)
+        about = (run, experiment, plan, eval_step, saver, display)
+        recorder = TrainingRecorder(*about, step=step, memory=memory)
         if taken is not None:
-            books.begin(taken, train_state)
+            recorder.on_start(taken, train_state)
         chunk = feed.start(step)
-        while chunk is not None and books.memory.reason is None:
+        while chunk is not None and recorder.memory.reason is None:
             began = time.perf_counter()
-            batches = layout.feed_batches(chunk.images, chunk.labels, size, rows)
+            batches = plan.feed_batches(chunk.images, chunk.labels, size, rows)
             train_state, metrics = train_steps(train_state, *batches, chunk.steps)
             done, chunk = chunk, feed.next()  # gathered while the device is at work
-            count, fine = int(done.steps), int(train_state.step) - books.step
+            count, fine = int(done.steps), int(train_state.step) - recorder.step
             metrics = jax.device_get(metrics)
-            pace.took(count, time.perf_counter() - began)
-            books.enter(done, count, fine, metrics, partial(_same, train_state))
+            pace.update(count, time.perf_counter() - began)
+            recorder.on_chunk(done, count, fine, metrics, partial(_same, train_state))
             if fine < count:  # one was left out
                 train_state = train_state._replace(step=train_state.step + 1)
-            due = books.look(done, partial(_same, train_state))
-            pace.steps, noted = processes.agree(pace.steps, signals)
+            due = recorder.maybe_evaluate(done, partial(_same, train_state))
+            pace.steps, noted = processes.sync(pace.steps, signals)
             if due or noted:
-                books.save(train_state)
+                recorder.save(train_state)
             if fine < count:
-                chunk = feed.start(books.step)
-            if noted and books.step < total and books.memory.reason is None:
+                chunk = feed.start(recorder.step)
+            if noted and recorder.step < total and recorder.memory.reason is None:
                 saver.wait()
-                raise InterruptedRun(run, books.step, total, noted[0])
-    return train_state, books.memory
+                raise InterruptedRun(run, recorder.step, total, noted[0])
+    return train_state, recorder.memory
 
 
 def _same(train_state: TrainState) -> TrainState:
@@ -272,56 +272,60 @@ def _same(train_state: TrainState) -> TrainState:
 
 
 def _compile(
-    run: Run, experiment: Experiment, layout: Layout, train_state: TrainState, display: Display
+    run: Run,
+    experiment: Experiment,
+    plan: ShardingPlan,
+    train_state: TrainState,
+    display: Display,
 ) -> jax.stages.Compiled:
     """The training steps as a program; says how long that took, and the memory it works in."""
     began = time.perf_counter()
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
-    recipe = recipe_of(layout.spread(experiment))
-    train_steps = make_train_steps(recipe, out_shardings=layout.outputs)
+    recipe = make_step_spec(plan.constrain(experiment))
+    train_steps = make_train_steps(recipe, out_shardings=plan.out_shardings)
     types = [
         jax.ShapeDtypeStruct(
             (*batches, *array.shape[1:]),
             array.dtype,
-            sharding=layout.batches(len(array.shape) + 1, lead=1),
+            sharding=plan.batches(len(array.shape) + 1, lead=1),
         )
         for array in split
     ]
-    with layout.scope():
+    with plan.scope():
         count = jax.ShapeDtypeStruct((), np.int32)
         program = train_steps.lower(train_state, *types, count).compile()
-    seconds, size = time.perf_counter() - began, step_bytes(program)
+    seconds, size = time.perf_counter() - began, memory_usage(program)
     run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
-    memory = "" if size is None else f"; a training step works in {as_text(size)}"
+    memory = "" if size is None else f"; a training step works in {format_bytes(size)}"
     display.note(f"compiled in {seconds:.1f} s{memory}")
     return program
 
 
-def finish(run, experiment, layout, eval_step, train_state, reason, display, *, draw=True) -> None:
+def finish(run, experiment, plan, eval_step, train_state, reason, display, *, draw=True) -> None:
     """Test the best parameters, write down the result, and draw the pictures."""
-    with processes.together("save"):
+    with processes.barrier("save"):
         pass  # until the best is on the disk
     best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state
     step = int(train_state.step)
     result: dict[str, Any] = {"step": step, "stopped_early": reason}
     split = reported_split(experiment.dataset)
     trained = best.trained
-    params, state = layout.put_trained(*trained)
+    params, state = plan.put_trained(*trained)
     dataset = experiment.dataset
     evaluation = evaluate_split(experiment.task, eval_step, params, state, dataset, split)
     if split == "test":
         result["test"] = evaluation.as_record() | {"checkpoint_step": int(best.step)}
         run.log({"kind": "test", "step": step, **result["test"]})
-        display.note(f"test:  {describe(result['test'])}")
+        display.note(f"test:  {format_metrics(result['test'])}")
     result["peak_bytes"] = peaks = peak_bytes()
-    display.note("peak memory:  " + ", ".join(f"{k} {as_text(v)}" for k, v in peaks.items()))
+    display.note("peak memory:  " + ", ".join(f"{k} {format_bytes(v)}" for k, v in peaks.items()))
     if draw and processes.is_first():
         draw_experiment(run, experiment, trained[0], evaluation)
     run.update_info(status="finished", result=result)
 
 
-def _opening_line(run: Run, experiment: Experiment, layout: Layout, step: int) -> str:
+def _opening_line(run: Run, experiment: Experiment, plan: ShardingPlan, step: int) -> str:
     counts = ", ".join(f"{n:,} {split}" for split, n in experiment.card.counts.items())
     sizes = [(path, leaf.size) for path, leaf in named_leaves(experiment.template.params)]
     parameters = f"{sum(size for _, size in sizes):,} parameters"
@@ -331,5 +335,5 @@ def _opening_line(run: Run, experiment: Experiment, layout: Layout, step: int) -
     verb = f"resuming at step {step}" if step else f"training for {experiment.total_steps} steps"
     return (
         f"{run.path}: {verb}: {parameters}; {counts} images; "
-        f"{len(experiment.card.classes)} classes; {layout}"
+        f"{len(experiment.card.classes)} classes; {plan}"
     )

@@ -14,7 +14,7 @@ from .progress import Display
 LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are shown all the same
 
 
-class Meter:
+class MetricWindow:
     """Collects the metrics of steps; logs a window of them, and shows it."""
 
     def __init__(

@@ -26,7 +26,7 @@ from ..common.pytree_paths import named_leaves
 from ..common.train_state import TrainState
 from ..data import batch_indices
 from ..data.preprocess import preprocess
-from ..experiment import Experiment, recipe_of
+from ..experiment import Experiment, make_step_spec
 from ..run.directory import Run, study_of, write_json
 from ..step.loss_scaling import never
 from ..step.train_step import WATCHED, make_train_step, step_key
@@ -39,7 +39,7 @@ class NonFiniteError(ConvaxError, ArithmeticError):
     in_all_processes = True
 
 
-class Odd(NamedTuple):
+class NonFiniteStep(NamedTuple):
     """What was not finite."""
 
     step: int  # counts from 1, as in metrics
@@ -51,14 +51,18 @@ class Odd(NamedTuple):
         return {"step": self.step, "metric": self.metric, "value": str(self.value)}
 
 
-def odd_step(step: int, metrics: Mapping[str, np.ndarray]) -> Odd:
+def find_nonfinite(step: int, metrics: Mapping[str, np.ndarray]) -> NonFiniteStep:
     """What was odd in the step whose metrics are the last in `metrics`."""
     name = next(name for name in WATCHED if not math.isfinite(metrics[name][-1]))
-    return Odd(step, name, float(metrics[name][-1]))
+    return NonFiniteStep(step, name, float(metrics[name][-1]))
 
 
-def give_up(
-    run: Run, experiment: Experiment, odd: Odd, train_state: TrainState, batch: tuple[Any, Any]
+def diverged(
+    run: Run,
+    experiment: Experiment,
+    odd: NonFiniteStep,
+    train_state: TrainState,
+    batch: tuple[Any, Any],
 ) -> NonFiniteError:
     """Write ``nonfinite.json``, and return what to raise."""
     config, rate = experiment.config, float(experiment.schedule(odd.step - 1))
@@ -86,7 +90,7 @@ def examine(
     """Which parameters, gradients, updates and activations of a step are finite."""
     optimizer = experiment.optimizer
     watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
-    train_step = make_train_step(recipe_of(experiment)._replace(optimizer=watched))
+    train_step = make_train_step(make_step_spec(experiment)._replace(optimizer=watched))
     looked = _Looked(train_state.opt_state, *2 * [_finite(train_state.params)])
     unguarded = train_state._replace(opt_state=looked, loss_scale=never(train_state.loss_scale))
     found = {"parameter": _finite(train_state.params)}

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import jax
 
-from ..tasks.metric_names import describe
+from ..tasks.metric_names import format_metrics
 
 
 class Display(Protocol):
@@ -51,7 +51,7 @@ class Lines:
 
     def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
         """Print the step and what was measured."""
-        self.note(f"step {step}/{total}  {describe(record)}")
+        self.note(f"step {step}/{total}  {format_metrics(record)}")
 
     def close(self) -> None:
         """Nothing to tidy."""
@@ -86,7 +86,9 @@ class Bar:
         if self._task is None:
             self._task = self._progress.add_task("training", total=total, figures="")
             self._progress.start()
-        self._progress.update(self._task, completed=step, total=total, figures=describe(record))
+        self._progress.update(
+            self._task, completed=step, total=total, figures=format_metrics(record)
+        )
 
     def close(self) -> None:
         """Stop drawing."""

@@ -14,21 +14,21 @@ import numpy as np
 from ..common.train_state import TrainState
 from ..config.schema import Config
 from ..distributed import processes
-from ..distributed.sharding import Layout
+from ..distributed.sharding import ShardingPlan
 from ..evaluation import evaluate_split
 from ..experiment import Experiment
-from ..initialize import Taken
+from ..initialize import InitReport
 from ..run.directory import Run
-from ..tasks.metric_names import describe
-from .checkpointing import Memory, Saver
-from .chunks import Chunk
+from ..tasks.metric_names import format_metrics
+from .checkpointing import LoopState, Saver
+from .chunks import BatchChunk
 from .early_stopping import Stopping, after_evaluation, after_step
-from .metric_window import Meter
-from .nonfinite import give_up, odd_step
+from .metric_window import MetricWindow
+from .nonfinite import diverged, find_nonfinite
 from .progress import Display
 
 
-class Books:
+class TrainingRecorder:
     """The books of one run.
 
     Args:
@@ -50,31 +50,31 @@ class Books:
         self,
         run: Run,
         experiment: Experiment,
-        layout: Layout,
+        plan: ShardingPlan,
         eval_step: Callable[..., Any],
         saver: Saver,
         display: Display,
         *,
         step: int,
-        memory: Memory,
+        memory: LoopState,
     ):
         self.step, self.memory = step, memory
         self.metric: float | None = None
-        self.run, self.experiment, self.layout = run, experiment, layout
+        self.run, self.experiment, self.plan = run, experiment, plan
         self.eval_step, self.saver, self.display = eval_step, saver, display
         self._rules = stopping_rules(experiment.config)
-        self._meter = Meter(run, experiment, display, memory.window)
+        self._meter = MetricWindow(run, experiment, display, memory.window)
 
-    def begin(self, taken: Taken, train_state: TrainState) -> None:
+    def on_start(self, taken: InitReport, train_state: TrainState) -> None:
         """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
         self.run.update_info(init_from=taken._asdict())
         self.display.note(str(taken))
-        self.saver.save(self.layout.gathered(train_state), Memory())
+        self.saver.save(self.plan.gather(train_state), LoopState())
         self.saver.wait()
 
-    def enter(
+    def on_chunk(
         self,
-        done: Chunk,
+        done: BatchChunk,
         count: int,
         fine: int,
         metrics: dict[str, np.ndarray],
@@ -97,18 +97,18 @@ class Books:
         if fine == count:
             self._stop_where_updates_are_small(metrics, fine - 1)
             return
-        odd = odd_step(self.step + 1, {k: m[: fine + 1] for k, m in metrics.items()})
+        odd = find_nonfinite(self.step + 1, {k: m[: fine + 1] for k, m in metrics.items()})
         if self.memory.skipped >= self.experiment.config.training.skip_nonfinite:
-            last = self.layout.gathered(state())
-            self.saver.save(last, self._here())
+            last = self.plan.gather(state())
+            self.saver.save(last, self.loop_state())
             self.saver.wait()
             batch = (done.images[fine], done.labels[fine])
-            raise processes.give_up(give_up, self.run, self.experiment, odd, last, batch)
+            raise processes.give_up(diverged, self.run, self.experiment, odd, last, batch)
         self.run.log({"kind": "skipped", **odd.as_json()})
         self.memory = self.memory._replace(skipped=self.memory.skipped + 1)
         self.step += 1
 
-    def look(self, done: Chunk, state: Callable[[], TrainState]) -> bool:
+    def maybe_evaluate(self, done: BatchChunk, state: Callable[[], TrainState]) -> bool:
         """Report and validate, as far as that is due behind a chunk.
 
         Args:
@@ -128,8 +128,8 @@ class Books:
 
     def save(self, train_state: TrainState) -> None:
         """Checkpoint this state, beside the training."""
-        self.memory = self._here()
-        self.saver.save(self.layout.gathered(train_state), self.memory)
+        self.memory = self.loop_state()
+        self.saver.save(self.plan.gather(train_state), self.memory)
 
     def _stop_where_updates_are_small(self, metrics: dict[str, np.ndarray], row: int) -> None:
         """A step left out as its gradients overflowed is no small one: `step.loss_scaling`."""
@@ -147,7 +147,7 @@ class Books:
         result = evaluate_split(task, self.eval_step, *trained, dataset, "validation")
         record = result.as_record()
         self.run.log({"kind": "validation", "step": self.step, **record})
-        self.display.note(f"validation at step {self.step}:  {describe(record)}")
+        self.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
         self.metric = metric = float(getattr(result, self.experiment.config.early_stopping.metric))
         progress, why = after_evaluation(rules, self.memory.progress, metric, self.step)
         reason = self.memory.reason or why
@@ -155,7 +155,7 @@ class Books:
         if math.isfinite(metric) and (memory.best is None or _as_good(rules, metric, memory.best)):
             self.memory = memory._replace(best=metric, best_step=self.step)
 
-    def _here(self) -> Memory:
+    def loop_state(self) -> LoopState:
         """What a checkpoint of this step remembers; it is the best if none was ever measured."""
         best_step = self.step if self.memory.best is None else self.memory.best_step
         return self.memory._replace(best_step=best_step, window=self._meter.window)

@@ -20,21 +20,21 @@ from ..experiment import Experiment
 from ..run import checkpoint
 from ..run.checkpoint import CheckpointError, DamagedError
 from ..run.directory import Run, RunError, circumstances, old_config_named, write_json
-from ..run.metrics_log import rewind
-from ..run.provenance import comparable, condensed, deciding, differences, origin
-from .checkpointing import Memory
+from ..run.metrics_log import truncate
+from ..run.provenance import comparable, differences, provenance, relevant_config, summarized
+from .checkpointing import LoopState
 from .progress import Display
 
 
-class Found(NamedTuple):
+class ResumePoint(NamedTuple):
     """A whole checkpoint."""
 
     train_state: TrainState
-    memory: Memory
-    metrics: dict[str, Any]  # how far the metrics go: `logbook.rewind`
+    memory: LoopState
+    metrics: dict[str, Any]  # how far the metrics go: `logbook.truncate`
 
 
-def complete(run: Run) -> None:
+def repair(run: Run) -> None:
     """Write ``config.toml`` or ``run.json`` anew where one is gone.
 
     What is there and cannot be read is not touched; its error says to remove it.
@@ -68,7 +68,7 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     Raises:
         RunError: the differences, a line each, and the remedies.
     """
-    now = origin(experiment.config, experiment.card.fingerprint)
+    now = provenance(experiment.config, experiment.card.fingerprint)
     then = run.info().get("origin", {})
     changes = _changes(run, experiment, then, now)
     if changes and not force:
@@ -88,7 +88,7 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     return not changes
 
 
-def skipping(run: Run, experiment: Experiment, found: Found | None, more: int) -> Experiment:
+def skipping(run: Run, experiment: Experiment, found: ResumePoint | None, more: int) -> Experiment:
     """The experiment with so many `more` steps that may be left out; the run remembers it.
 
     The config has the limit for the whole run, so those left out before `found` are added.
@@ -102,7 +102,7 @@ def skipping(run: Run, experiment: Experiment, found: Found | None, more: int) -
     config = config.model_copy(update={"training": training})
     # Killed between the two, the run goes on: the limit is free to change
     # (`training.run.provenance`).
-    note(run, [line], origin=origin(config, experiment.card.fingerprint))
+    note(run, [line], origin=provenance(config, experiment.card.fingerprint))
     run.write_config(config)
     return experiment._replace(config=config)
 
@@ -121,9 +121,9 @@ def note(run: Run, changes: list[str], **info: Any) -> None:
     run.update_info(forced=forced, **info)
 
 
-def newest_whole(
+def latest_valid(
     run: Run, template: TrainState, display: Display, *, force: bool, repeats: bool = True
-) -> Found | None:
+) -> ResumePoint | None:
     """The checkpoint to go on from; None where none was ever saved.
 
     Args:
@@ -138,23 +138,23 @@ def newest_whole(
         CheckpointError: it is of another network.
     """
     folder, best = run.checkpoints, _newest_best(run) if repeats else None
-    without_best: Found | None = None
+    without_best: ResumePoint | None = None
     for name in checkpoint.names(folder):
         try:
             saved = checkpoint.read(folder, name, template)
-            memory = Memory.from_json(saved.memory)
-            found = Found(saved.train_state, memory, saved.memory["metrics"])
+            memory = LoopState.from_json(saved.memory)
+            found = ResumePoint(saved.train_state, memory, saved.memory["metrics"])
             without_best = without_best or found
             _check_best(run, memory, best, checkpoint.step_of(name))
         except DamagedError as error:
             display.note(f"warning: {error}; falling back to the checkpoint before {name}")
         else:
-            return _settled(run, found, best)
+            return _reconcile(run, found, best)
     if force:
         if without_best is not None:
             forgetful = without_best.memory._replace(best=None, best_step=None)
             without_best = without_best._replace(memory=forgetful)
-        return _settled(run, without_best, None)
+        return _reconcile(run, without_best, None)
     if not checkpoint.names(folder):
         return None
     what = "every checkpoint" if without_best is None else "the best checkpoint"
@@ -163,13 +163,13 @@ def newest_whole(
     raise RunError(f"{run.path}: {what} is damaged; restore it, or {way} with: {again}")
 
 
-def keep_metrics(run: Run, found: Found | None, *, force: bool) -> None:
+def keep_metrics(run: Run, found: ResumePoint | None, *, force: bool) -> None:
     """The metrics up to the checkpoint, and no more.
 
     Raises:
         RunError: they are not what was logged.
     """
-    if rewind(run.metrics_file, found and found.metrics):
+    if truncate(run.metrics_file, found and found.metrics):
         return
     if not force:
         raise RunError(
@@ -190,14 +190,14 @@ def _changes(
         return ["run.json: does not say what made this run; without it, it is written anew"]
     now = comparable(now, then)
     if isinstance(then.get("config"), str):  # run.json was written anew: the key is not known
-        then, now = then | {"versions": dict(then["versions"])}, condensed(now)
+        then, now = then | {"versions": dict(then["versions"])}, summarized(now)
         then["versions"] |= {k: now["versions"][k] for k in ("convax", "python")}
     elif "config" in then:
         # Keys that a later convax has added have their defaults.
         with contextlib.suppress(ValueError):
             full = validate(then["config"], "run.json").model_dump(mode="json", exclude_none=True)
             then = then | {"config": full}
-        then, now = ({**o, "config": deciding(o["config"])} for o in (then, now))
+        then, now = ({**o, "config": relevant_config(o["config"])} for o in (then, now))
     lines = []
     for name in ("config", "data", "code", "versions", "device", "environment", "settings"):
         label = {"config": "config.toml", "code": "convax"}.get(name, name)
@@ -242,14 +242,14 @@ def _newest_best(run: Run) -> int | None:
     return max((step for step in steps if step is not None), default=None)
 
 
-def _check_best(run: Run, memory: Memory, best: int | None, step: int) -> None:
+def _check_best(run: Run, memory: LoopState, best: int | None, step: int) -> None:
     """Raise where the best checkpoint before `step` is damaged, and will not come again."""
     if memory.best_step is None or (best is not None and best > step):
         return
     checkpoint.check(run.checkpoints, checkpoint.name_of(memory.best_step))
 
 
-def _settled(run: Run, found: Found | None, best: int | None) -> Found | None:
+def _reconcile(run: Run, found: ResumePoint | None, best: int | None) -> ResumePoint | None:
     """Bring the folder in line with what was found.
 
     Newer checkpoints, which are damaged, go out of the way of those that will be written again

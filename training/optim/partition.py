@@ -11,7 +11,7 @@ from ..common.pytree_paths import map_named, matches, named_leaves, nothing_matc
 from .optimizer import Optimizer
 
 
-def by_path(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -> Optimizer:
+def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -> Optimizer:
     """The optimizer of the first regular expression that matches a parameter's path.
 
     Args:
@@ -29,7 +29,7 @@ def by_path(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -
 
     Example:
         >>> from convax.training.optim.optimizer import apply_updates, sgd
-        >>> optimizer = by_path({"stem/.*": None, ".*/bias": sgd(1.0)}, sgd(0.1))
+        >>> optimizer = partition({"stem/.*": None, ".*/bias": sgd(1.0)}, sgd(0.1))
         >>> params = {"stem": {"kernel": 1.0}, "head": {"kernel": 1.0, "bias": 1.0}}
         >>> params = jax.tree.map(jnp.array, params)
         >>> updates, _ = optimizer.update(params, optimizer.init(params), params)
@@ -55,7 +55,7 @@ def by_path(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -
                 "write '.*/bias', for example"
             ) from error
     optimizers = [*groups.values(), default]
-    labelled = by_label(
+    labelled = partition_by_label(
         lambda path: next((i for i, p in enumerate(groups) if matches(p, path)), len(groups)),
         lambda i: optimizers[i],
     )
@@ -70,7 +70,7 @@ def by_path(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -
     return Optimizer(init, labelled.update)
 
 
-def by_label(
+def partition_by_label(
     label: Callable[[str], Hashable], make: Callable[[Any], Optimizer | None]
 ) -> Optimizer:
     """The optimizer ``make(label(path))`` for each parameter; those with equal labels share one.

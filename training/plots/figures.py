@@ -62,7 +62,7 @@ def write(figure: "Figure", path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     content = io.BytesIO()
     figure.savefig(content, format="png")
-    atomic_io.replace(path, content.getvalue())
+    atomic_io.atomic_write(path, content.getvalue())
     return path
 
 

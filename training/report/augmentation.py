@@ -11,7 +11,14 @@ from jax import Array
 from .. import data
 from ..config.schema import Config, ConfigError
 from ..data.preprocess import Preprocessing, preprocess
-from ..experiment import augmentation_of, card_of, keys_of, load_data, make_task, with_found_data
+from ..experiment import (
+    augmentation_of,
+    dataset_card,
+    load_data,
+    make_task,
+    resolve_data_path,
+    split_seed,
+)
 from ..plots import figures
 from ..plots.figures import shortened
 from ..step.train_step import augment_key, step_key
@@ -39,7 +46,7 @@ def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -
         raise ConfigError(
             f"{title}: no [augment] to draw; add that table, or try --set augment.flip=true"
         )
-    dataset = load_data(with_found_data(config, beside))
+    dataset = load_data(resolve_data_path(config, beside))
     originals, changed, captions = _seen(config, dataset)
     tiles = np.concatenate([originals[:, None], changed], axis=1)
     with figures.style():
@@ -55,14 +62,14 @@ def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -
 
 def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8; a caption for each, row by row."""
-    card = card_of(config, dataset)
+    card = dataset_card(config, dataset)
     task = make_task(config, len(card.classes))
     augment, spec = augmentation_of(config, card), card.preprocessing
     assert augment is not None
     size, batch_size = len(dataset.train.labels), config.training.batch_size
     batch = data.batch_indices(0, size=size, batch_size=batch_size, seed=config.seed)
     images, labels = (jnp.asarray(part[batch]) for part in dataset.train)
-    run_key = keys_of(config.seed)[1]
+    run_key = split_seed(config.seed)[1]
 
     @jax.jit
     def seen(step: Array) -> tuple[Array, Array]:

@@ -89,13 +89,13 @@ def write(
         manifest["checksum"] = checksum(manifest)
         yield "manifest.json", json.dumps(manifest, indent=2).encode()
 
-    atomic_io.write_folder(folder / name, files())
+    atomic_io.atomic_write_dir(folder / name, files())
     return name
 
 
 def point(folder: Path, pointer: str, name: str) -> None:
     """Make `pointer`, "last" or "best", name a checkpoint that exists."""
-    atomic_io.replace(folder / pointer, f"{name}\n".encode())
+    atomic_io.atomic_write(folder / pointer, f"{name}\n".encode())
 
 
 def prune(

@@ -34,7 +34,7 @@ from ..common.hashing import json_digest
 from ..config.errors import ConfigError, OldConfigError
 from ..config.schema import Config, load_config, to_toml
 from ..data.preprocess import Preprocessing
-from .provenance import origin
+from .provenance import provenance
 
 
 class RunError(ConvaxError, ValueError):
@@ -116,7 +116,7 @@ class Run(NamedTuple):
 
     def write_config(self, config: Config) -> None:
         """Write ``config.toml``."""
-        atomic_io.replace(self.path / "config.toml", to_toml(config).encode())
+        atomic_io.atomic_write(self.path / "config.toml", to_toml(config).encode())
 
     def update_info(self, **changes: Any) -> None:
         """Change keys of ``run.json``."""
@@ -171,11 +171,11 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
         run = Run(aside)
         run.checkpoints.mkdir()
         run.write_dataset(card)
-        about = circumstances() | {"origin": origin(config, card.fingerprint)}
+        about = circumstances() | {"origin": provenance(config, card.fingerprint)}
         write_json(aside / "run.json", {"status": "running", **about})
         run.write_config(config)
         aside.rename(out)
-        atomic_io.flush(out.parent)
+        atomic_io.fsync_path(out.parent)
     except OSError as error:
         shutil.rmtree(aside, ignore_errors=True)
         if out.exists():  # somebody was faster
@@ -268,7 +268,7 @@ def free_name(folder: Path, stem: str) -> Path:
 
 def write_json(path: Path, values: Any) -> None:
     """Replace a JSON file in one go."""
-    atomic_io.replace(path, as_json(values))
+    atomic_io.atomic_write(path, as_json(values))
 
 
 def as_json(values: Any) -> bytes:
@@ -278,7 +278,7 @@ def as_json(values: Any) -> bytes:
 
 def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
     """Replace a JSON Lines file in one go."""
-    atomic_io.replace(path, "".join(json.dumps(record) + "\n" for record in records).encode())
+    atomic_io.atomic_write(path, "".join(json.dumps(record) + "\n" for record in records).encode())
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:

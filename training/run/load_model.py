@@ -12,7 +12,7 @@ from .checkpoint import restore_network
 from .directory import DatasetCard, open_run
 
 
-class Trained(NamedTuple):
+class LoadedModel(NamedTuple):
     """A run's network."""
 
     config: Config
@@ -28,7 +28,7 @@ def build_network(config: Config, card: DatasetCard) -> Layer:
     return build(config.model.model_dump(exclude_none=True), len(card.classes))
 
 
-def load_network(run: str | Path, checkpoint: str = "best", *, use_ema: bool = True) -> Trained:
+def load_model(run: str | Path, checkpoint: str = "best", *, use_ema: bool = True) -> LoadedModel:
     """The network of a run and what it has learned.
 
     Args:
@@ -47,7 +47,7 @@ def load_network(run: str | Path, checkpoint: str = "best", *, use_ema: bool = T
     params, state, _ = restore_network(
         opened.checkpoints, checkpoint, params, state, use_ema=use_ema
     )
-    return Trained(config, card, net, in_shape, params, state)
+    return LoadedModel(config, card, net, in_shape, params, state)
 
 
 def save_run_weights(
@@ -65,13 +65,13 @@ def save_run_weights(
         path: the file to make.
         checkpoint: "best" or "last".
         torch: as a state dict of PyTorch's, see `torch_weights.save_torch`.
-        use_ema: as `load_network`.
+        use_ema: as `load_model`.
 
     Raises:
-        RunError, CheckpointError: as `load_network`.
+        RunError, CheckpointError: as `load_model`.
         WeightsError: the file cannot be written, or nobody said what PyTorch calls the layers.
     """
-    trained = load_network(run, checkpoint, use_ema=use_ema)
+    trained = load_model(run, checkpoint, use_ema=use_ema)
     if not torch:
         return save_weights(path, trained.params, trained.state)
     names = names_of(trained.config.model.model_dump(exclude_none=True), trained.net)

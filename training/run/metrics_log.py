@@ -14,7 +14,7 @@ from ..common import atomic_io
 TIMINGS = ("images_per_second",)  # what a clock said
 
 
-class Logbook:
+class MetricsLog:
     """Reads on in ``metrics.jsonl`` from mark to mark."""
 
     def __init__(self, path: Path):
@@ -25,10 +25,10 @@ class Logbook:
         """How many bytes there are by now."""
         return self._path.stat().st_size if self._path.exists() else 0
 
-    def mark(self, size: int) -> dict[str, Any]:
+    def digest(self, size: int) -> dict[str, Any]:
         """Bring the first `size` bytes to the disk; the mark of them, as JSON."""
         if self._path.exists():
-            atomic_io.flush(self._path)
+            atomic_io.fsync_path(self._path)
             with self._path.open("rb") as file:
                 file.seek(self._read)
                 self._take_in(file.read(size - self._read))
@@ -41,7 +41,7 @@ class Logbook:
         self._read += len(content)
 
 
-def rewind(path: Path, mark: dict[str, Any] | None) -> bool:
+def truncate(path: Path, mark: dict[str, Any] | None) -> bool:
     """Cut the metrics back to a mark, None for the very beginning, for a run that goes on there.
 
     Returns:
@@ -55,7 +55,7 @@ def rewind(path: Path, mark: dict[str, Any] | None) -> bool:
     if mark and (len(lines), digest.hexdigest()) != (mark["lines"], mark["sha256"]):
         return False
     if (kept := b"".join(lines)) != content:
-        atomic_io.replace(path, kept)
+        atomic_io.atomic_write(path, kept)
     return True
 
 

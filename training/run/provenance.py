@@ -53,7 +53,7 @@ _SETTINGS = (
 )
 
 
-def origin(config: Config, fingerprint: str) -> dict[str, Any]:
+def provenance(config: Config, fingerprint: str) -> dict[str, Any]:
     """All of the above as JSON, for ``run.json``."""
     streamed = getattr(config.data, "stream", False)
     packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
@@ -76,16 +76,16 @@ def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
     return kept | {"versions": versions}
 
 
-def condensed(whole: dict[str, Any]) -> dict[str, Any]:
+def summarized(whole: dict[str, Any]) -> dict[str, Any]:
     """An origin with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
     versions = {"convax": version("convax"), "python": platform.python_version()}
     return whole | {
-        "config": json_digest(deciding(whole.get("config", {}))),
+        "config": json_digest(relevant_config(whole.get("config", {}))),
         "versions": {**whole.get("versions", {}), **versions},
     }
 
 
-def deciding(config: dict[str, Any]) -> dict[str, Any]:
+def relevant_config(config: dict[str, Any]) -> dict[str, Any]:
     """The keys of a config that decide the result."""
     kept = {k: dict(v) if isinstance(v, dict) else v for k, v in config.items()}
     for *tables, key in _FREE:

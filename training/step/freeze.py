@@ -16,7 +16,7 @@ from ..common.pytree_paths import map_named
 Frozen: TypeAlias = Callable[[str], bool]
 
 
-def constants(params: Any, frozen: Frozen) -> Any:
+def stop_gradient_on(params: Any, frozen: Frozen) -> Any:
     """`params`, of which the frozen ones have no gradient: it is zero, and costs nothing.
 
     Use it inside the function that is differentiated.
@@ -41,7 +41,7 @@ def mark(state: Any, frozen: Frozen, prefix: str = "") -> Any:
     return marked
 
 
-def kept(new: Any, old: Any, frozen: Frozen) -> Any:
+def freeze_statistics(new: Any, old: Any, frozen: Frozen) -> Any:
     """The `new` state after a step, in which what is frozen is as in the `old`."""
     return map_named(
         lambda path, before, after: before if frozen(path) else after, old, _unmarked(new, old)

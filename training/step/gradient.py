@@ -7,12 +7,12 @@ import jax
 from jax import Array
 
 from ...model import Layer
-from .freeze import Frozen, constants, kept, mark
+from .freeze import Frozen, freeze_statistics, mark, stop_gradient_on
 
 Metrics: TypeAlias = dict[str, Array]
 
 
-class Found(NamedTuple):
+class BatchGradient(NamedTuple):
     """What a batch says of the parameters it passed through."""
 
     loss: Array  # (), the mean
@@ -21,7 +21,7 @@ class Found(NamedTuple):
     state: Any  # the network's, after the batch
 
 
-Gradient: TypeAlias = Callable[..., Found]
+Gradient: TypeAlias = Callable[..., BatchGradient]
 
 
 def make_gradient(
@@ -44,20 +44,20 @@ def make_gradient(
 
     def gradient(
         params: Any, state: Any, x: Array, targets: Any, key: Array, scale: Array | None = None
-    ) -> Found:
+    ) -> BatchGradient:
         before = state if frozen is None else mark(state, frozen)
 
         def objective(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
-            params = params if frozen is None else constants(params, frozen)
+            params = params if frozen is None else stop_gradient_on(params, frozen)
             outputs, after = net.apply(params, before, x, train=True, key=key)
             value = loss(outputs, targets).mean()
             return value if scale is None else value * scale, (value, outputs, after)
 
         (_, (value, outputs, after)), grads = jax.value_and_grad(objective, has_aux=True)(params)
         if frozen is not None:
-            after = kept(after, state, frozen)
+            after = freeze_statistics(after, state, frozen)
         if scale is not None:
             grads = jax.tree.map(lambda g: g / scale.astype(g.dtype), grads)
-        return Found(value, measures(outputs, targets), grads, after)
+        return BatchGradient(value, measures(outputs, targets), grads, after)
 
     return gradient

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from .gradient import Found, Gradient
+from .gradient import BatchGradient, Gradient
 
 
 def accumulated(gradient: Gradient, parts: int) -> Gradient:
@@ -43,15 +43,17 @@ def accumulated(gradient: Gradient, parts: int) -> Gradient:
 
     def of_batch(
         params: Any, state: Any, x: Array, targets: Any, key: Array, scale: Array | None = None
-    ) -> Found:
+    ) -> BatchGradient:
         batches = jax.tree.map(lambda whole: _parts(whole, parts), (x, targets))
         keys = jax.vmap(lambda j: jax.random.fold_in(key, j))(jnp.arange(parts))
 
-        def of_part(state: Any, part: Any) -> Found:
+        def of_part(state: Any, part: Any) -> BatchGradient:
             (x, targets), key = part
             return gradient(params, state, x, targets, key, scale)
 
-        def add(carry: tuple[Found, Any], part: Any) -> tuple[tuple[Found, Any], None]:
+        def add(
+            carry: tuple[BatchGradient, Any], part: Any
+        ) -> tuple[tuple[BatchGradient, Any], None]:
             sums, state = carry
             found = of_part(state, part)
             sums = jax.tree.map(jnp.add, sums, found._replace(state=None))

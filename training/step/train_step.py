@@ -40,7 +40,7 @@ class GradientTransformation(Protocol):
     def update(self) -> Callable[..., Any]: ...  # noqa: D102
 
 
-class Recipe(NamedTuple):
+class StepSpec(NamedTuple):
     """What a training step is made of.
 
     Attributes:
@@ -104,7 +104,7 @@ def init_train_state(
     )
 
 
-def make_train_step(recipe: Recipe) -> Step:
+def make_train_step(recipe: StepSpec) -> Step:
     """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean
@@ -114,7 +114,7 @@ def make_train_step(recipe: Recipe) -> Step:
     return jax.jit(_train_step(recipe), donate_argnums=0)
 
 
-def make_train_steps(recipe: Recipe, *, out_shardings: Any = None) -> jax.stages.Wrapped:
+def make_train_steps(recipe: StepSpec, *, out_shardings: Any = None) -> jax.stages.Wrapped:
     """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
 
     The step of `make_train_step`, `count` times in one call, on the first `count` of K batches:
@@ -181,7 +181,7 @@ def make_eval_step(
     return jax.jit(eval_step)
 
 
-def _train_step(recipe: Recipe) -> Step:
+def _train_step(recipe: StepSpec) -> Step:
     """What `make_train_step` promises, not yet jitted."""
     net, optimizer = computing_in(recipe.net, recipe.compute), recipe.optimizer
     of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 # The figures that are shares, by their key in a record, and as people call them.
-SHARES = {
+PERCENT_METRICS = {
     "accuracy": "accuracy",
     "mean_iou": "mean IoU",
     "foreground_iou": "foreground IoU",
@@ -17,20 +17,20 @@ SHARES = {
 }
 
 
-def shares(record: Mapping[str, Any]) -> list[str]:
+def format_percentages(record: Mapping[str, Any]) -> list[str]:
     """Return the shares in a record, each with its name.
 
     Example:
-        >>> shares({"loss": 0.1, "mean_iou": 0.8123})
+        >>> format_percentages({"loss": 0.1, "mean_iou": 0.8123})
         ['mean IoU 81.23%']
     """
-    return [f"{name} {record[key]:.2%}" for key, name in SHARES.items() if key in record]
+    return [f"{name} {record[key]:.2%}" for key, name in PERCENT_METRICS.items() if key in record]
 
 
-def describe(record: Mapping[str, Any]) -> str:
+def format_metrics(record: Mapping[str, Any]) -> str:
     """Return the figures of a record that people watch, in one line."""
     parts = [f"epoch {record['epoch']:.2f}"] if "epoch" in record else []
-    parts += [f"loss {record['loss']:.4f}", *shares(record)]
+    parts += [f"loss {record['loss']:.4f}", *format_percentages(record)]
     if "learning_rate" in record:
         parts.append(f"lr {record['learning_rate']:.2e}")
     if "images_per_second" in record:

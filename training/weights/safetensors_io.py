@@ -37,7 +37,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
     """Replace a safetensors file in one go."""
     content = safetensors.numpy.save({name: to_numpy(array) for name, array in tensors.items()})
     try:
-        atomic_io.replace(path, content)
+        atomic_io.atomic_write(path, content)
     except OSError as error:
         raise WeightsError(f"{path}: cannot be written: {error.strerror}") from None
 

@@ -11,7 +11,7 @@ from ...model.torch.layout import Layout, Shape, layouts, to_ours, to_torch
 from ...model.torch.names import Rules, array_name, rule_of, sequential
 from .safetensors_io import WeightsError, to_numpy, write_safetensors
 from .torch_file import read_state_dict
-from .weights import by_name, fill
+from .weights import by_name, restore
 
 COUNTER = "num_batches_tracked"  # of PyTorch's batch norms; an int64 that nothing here depends on
 
@@ -41,10 +41,10 @@ def load_torch(
         its kernels are taken for those of `conv` or `dense`, by rank, unless `Rule.kind` says else.
     """
     _, *like = init_shapes(net, in_shape)
-    bridge = bridge_to_torch(net, in_shape, names)
+    bridge = torch_mapping(net, in_shape, names)
     ours = bridge.to_ours(read_state_dict(path))
     params, state = like
-    return fill((params, state), ours, str(path), bridge.called)
+    return restore((params, state), ours, str(path), bridge.called)
 
 
 def save_torch(
@@ -61,11 +61,11 @@ def save_torch(
     There read it with ``model.load_state_dict(safetensors.torch.load_file(path))``. The counters of
     batches that PyTorch's batch norms keep are 0. Arguments and errors are those of `load_torch`.
     """
-    bridge = bridge_to_torch(net, in_shape, names)
+    bridge = torch_mapping(net, in_shape, names)
     write_safetensors(Path(path), bridge.to_torch(by_name(params, state)))
 
 
-class Bridge(NamedTuple):
+class TorchMapping(NamedTuple):
     """Between the arrays of a network of ours and a state dict."""
 
     called: dict[str, str]  # our path: PyTorch's name
@@ -97,7 +97,7 @@ class Bridge(NamedTuple):
         return found
 
 
-def bridge_to_torch(net: Layer, in_shape: Shape, names: Rules | None = None) -> Bridge:
+def torch_mapping(net: Layer, in_shape: Shape, names: Rules | None = None) -> TorchMapping:
     """What PyTorch calls every array of `net`, and how it lays it out.
 
     Raises:
@@ -127,7 +127,7 @@ def bridge_to_torch(net: Layer, in_shape: Shape, names: Rules | None = None) -> 
     shapes = {path: leaf.shape for path, leaf in arrays.items()}
     said = {_split(path)[0]: rule_of(path, rules) for path in arrays}
     kinds = {layer: Layout(rule.kind) for layer, rule in said.items() if rule and rule.kind}
-    return Bridge(called, shapes, layouts(net, in_shape) | kinds)
+    return TorchMapping(called, shapes, layouts(net, in_shape) | kinds)
 
 
 def _split(path: str) -> tuple[str, str]:

@@ -40,7 +40,7 @@ def load_weights(path: str | Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
         WeightsError: it cannot be read, or arrays are missing, left over or of another shape; the
             message has a line for each.
     """
-    return fill(like, read_safetensors(Path(path)), str(path))
+    return restore(like, read_safetensors(Path(path)), str(path))
 
 
 def by_name(params: Any, state: Any) -> dict[str, Any]:
@@ -53,7 +53,7 @@ def by_name(params: Any, state: Any) -> dict[str, Any]:
     return tensors | of_state
 
 
-class Misfit(NamedTuple):
+class Mismatch(NamedTuple):
     """How a file differs from a network; what it is not, it has in common with it."""
 
     missing: list[str]  # paths that only the network has
@@ -71,9 +71,9 @@ class Misfit(NamedTuple):
             yield f"{names.get(path, path)}: of shape {got}, but the network has {need}"
 
 
-def misfit(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> Misfit:
+def mismatch(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mismatch:
     """How the arrays of a file differ from those of a network, in names and shapes."""
-    return Misfit(
+    return Mismatch(
         missing=[path for path in wanted if path not in tensors],
         extra=[name for name in tensors if name not in wanted],
         misshapen={
@@ -84,7 +84,7 @@ def misfit(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> Misfit:
     )
 
 
-def fill(
+def restore(
     like: tuple[Any, Any],
     tensors: Mapping[str, Any],
     where: str,
@@ -95,7 +95,7 @@ def fill(
     Raises:
         WeightsError: they do not fit; a line for each that does not.
     """
-    odd = list(misfit(tensors, by_name(*like)).lines(called))
+    odd = list(mismatch(tensors, by_name(*like)).lines(called))
     if odd:
         raise WeightsError("\n".join(f"{where}: {line}" for line in odd))
     params, state = (

@@ -251,7 +251,7 @@ def test_what_cannot_be_exported(whole, tmp_path, monkeypatch):
     def full(path, content):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(bundle.atomic_io, "write_through", full)
+    monkeypatch.setattr(bundle.atomic_io, "write_fsync", full)
     with pytest.raises(BundleError, match="cannot be written: No space left"):
         export(whole.path, tmp_path / "b")
     assert not list(tmp_path.iterdir())

@@ -11,7 +11,7 @@ import pytest
 from convax import model, ops
 from convax.training.optim.optimizer import sgd
 from convax.training.step.train_step import (
-    Recipe,
+    StepSpec,
     init_train_state,
     make_eval_step,
     make_train_step,
@@ -349,7 +349,7 @@ def test_a_network_of_them_trains():
     params, state = model.init_classifier(net, KEY, (1, 8, 8, 2), 3)
     optimizer, preprocess = sgd(0.1), lambda x: x
     loss = lambda logits, labels: ops.softmax_cross_entropy(logits, labels, reduction="none")  # noqa: E731
-    step = make_train_step(Recipe(net, loss, optimizer, preprocess))
+    step = make_train_step(StepSpec(net, loss, optimizer, preprocess))
     totals = partial(correct_answers, loss=loss)
     evaluate = make_eval_step(net, totals, preprocess, ops.softmax)
     images = jax.random.normal(KEY, (16, 8, 8, 2)) + 3

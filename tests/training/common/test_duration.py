@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from convax.training.common.duration import Clock, in_steps, parse_duration
+from convax.training.common.duration import RunLength, in_steps, parse_duration
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import count_steps, prepare
 
-CLOCK = Clock(examples=100, batch_size=8, total=200)
+CLOCK = RunLength(examples=100, batch_size=8, total=200)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_a_share_of_nothing_known():
 def test_the_length_of_a_run(tiny, length, steps):
     """Of several lengths what ends first; 110 images in batches of 16."""
     config = load_config(tiny, [f"training.length={length}"])
-    assert count_steps(config, 110) == steps == math.ceil(in_steps(length, Clock(110, 16)))
+    assert count_steps(config, 110) == steps == math.ceil(in_steps(length, RunLength(110, 16)))
     assert count_steps(load_config(tiny, ["training.length=9000 steps"]), 110) == 60
 
 

@@ -74,4 +74,4 @@ def test_an_error_is_printed_and_gives_the_exit_code(capsys, monkeypatch, error,
 )
 def test_others_wait_for_a_process_unless_all_raise_the_same_error(monkeypatch, error, waits):
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
-    assert processes.leaves_others(error) is waits
+    assert processes.must_abort(error) is waits

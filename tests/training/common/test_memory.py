@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from convax.training.common import memory
-from convax.training.common.memory import as_text, peak_bytes, step_bytes
+from convax.training.common.memory import format_bytes, memory_usage, peak_bytes
 
 
 def test_a_donated_argument_is_counted_once():
     x = jax.ShapeDtypeStruct((256, 256), jnp.float32)
     kept = jax.jit(lambda x: x + 1).lower(x).compile()
     donated = jax.jit(lambda x: x + 1, donate_argnums=0).lower(x).compile()
-    assert step_bytes(kept) == 2 * 256 * 256 * 4
-    assert step_bytes(donated) == 256 * 256 * 4
+    assert memory_usage(kept) == 2 * 256 * 256 * 4
+    assert memory_usage(donated) == 256 * 256 * 4
 
 
 @pytest.mark.parametrize("answer", [None, NotImplementedError])
@@ -26,7 +26,7 @@ def test_a_backend_may_not_say(answer):
             if answer is not None:
                 raise answer
 
-    assert step_bytes(Compiled()) is None
+    assert memory_usage(Compiled()) is None
 
 
 def test_the_peak_covers_what_is_held():
@@ -43,7 +43,7 @@ def test_without_proc_the_general_call_answers(monkeypatch, tmp_path, system, un
 
 
 def test_sizes_for_people():
-    assert [as_text(n) for n in (10 * 2**20, 1000 * 2**20, 3 * 2**29)] == [
+    assert [format_bytes(n) for n in (10 * 2**20, 1000 * 2**20, 3 * 2**29)] == [
         "10 MiB",
         "1,000 MiB",
         "1.5 GiB",

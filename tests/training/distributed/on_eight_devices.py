@@ -19,7 +19,7 @@ import safetensors.numpy
 import convax
 from convax.training.config.errors import ConfigError
 from convax.training.config.schema import Mesh, load_config
-from convax.training.distributed.sharding import layout_of
+from convax.training.distributed.sharding import sharding_plan
 from convax.training.experiment import prepare
 from convax.training.loop import loop
 from convax.training.loop.loop import InterruptedRun
@@ -93,7 +93,7 @@ def stopped(name, mesh, at):
 
 def refusal(mesh, *more):
     try:
-        layout_of(prepare(config_of(mesh, *more)))
+        sharding_plan(prepare(config_of(mesh, *more)))
     except ConfigError as error:
         return str(error)
     return None
@@ -134,7 +134,7 @@ def main():
         found["differences"][name] = difference(result(run)[0], results["one"][0])
 
     experiment = prepare(config_of(MESHES["fsdp"]))
-    placed = layout_of(experiment).put(experiment.init())
+    placed = sharding_plan(experiment).put(experiment.init())
     kernel = placed.params["conv2"]["kernel"]
     found["kernel"] = [list(kernel.shape), list(kernel.addressable_shards[0].data.shape)]
     moments = jax.tree.leaves(placed.opt_state)

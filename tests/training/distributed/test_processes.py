@@ -198,12 +198,15 @@ def test_what_has_such_words_in_a_path_is_no_lost_process(tmp_path, monkeypatch)
     known = ValueError("runs/gloo-test: no peer")
     known.add_note(distributed.AGREED)
     for error in (RunError("runs/gloo-test: exists already"), known):
-        with pytest.raises(ValueError, match="gloo-test") as caught, distributed.watched(tmp_path):
+        with (
+            pytest.raises(ValueError, match="gloo-test") as caught,
+            distributed.detect_peer_loss(tmp_path),
+        ):
             raise error
         assert caught.value is error
     lost = pytest.raises(distributed.LostProcessError, match=r"\(Connection closed by peer\); noth")
     for broken in (ValueError, RuntimeError):  # as JAX says it
-        with lost, distributed.watched(tmp_path):
+        with lost, distributed.detect_peer_loss(tmp_path):
             raise broken("FAILED_PRECONDITION: Gloo all-reduce failed: Connection closed by peer")
 
 

@@ -185,7 +185,7 @@ def test_members_at_different_steps_come_together_again(
     studies, tiny, tmp_path, monkeypatch, batching
 ):
     """A kill between the checkpoints of two members, here at step 23, in the middle of a window."""
-    monkeypatch.setattr(batched_loop, "Pace", lambda: Metronome(3, interrupt_at=23))
+    monkeypatch.setattr(batched_loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
     saved = []
 
     class Dies(Saver):
@@ -226,7 +226,7 @@ def test_a_study_killed_before_it_is_one_can_be_started_again(tiny, tmp_path, mo
     if at == "circumstances":
         monkeypatch.setattr(study_module, at, dies)
     else:
-        monkeypatch.setattr(atomic_io, "write_through", write)
+        monkeypatch.setattr(atomic_io, "write_fsync", write)
     with pytest.raises(Killed):
         train_study(load_config(tiny), out, seeds=SEEDS)
     assert not out.exists()
@@ -347,7 +347,7 @@ def test_a_study_is_no_run(studies, command):
 
 @pytest.mark.slow
 def test_how_it_falls_into_chunks_changes_no_bit(studies, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(batched_loop, "Pace", lambda: Metronome(1))
+    monkeypatch.setattr(batched_loop, "ChunkSizer", lambda: Metronome(1))
     study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="vmap")
     assert bytes_of(study) == bytes_of(studies["vmap"])
 

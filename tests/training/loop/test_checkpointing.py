@@ -10,7 +10,7 @@ import convax
 from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
 from convax.training.loop import loop
-from convax.training.loop.checkpointing import Memory, SaveError
+from convax.training.loop.checkpointing import LoopState, SaveError
 from convax.training.loop.early_stopping import Progress
 from convax.training.loop.loop import InterruptedRun
 from convax.training.run import checkpoint
@@ -51,7 +51,7 @@ def test_what_is_kept_for_good_does_not_depend_on_stops(tiny, tmp_path):
 def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
     whole, tiny, tmp_path, monkeypatch, code, remedy
 ):
-    write, calls = atomic_io.write_through, []
+    write, calls = atomic_io.write_fsync, []
 
     def full(path, content):
         calls.append(path)
@@ -60,7 +60,7 @@ def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
             raise OSError(code, os.strerror(code), str(path))
         write(path, content)
 
-    monkeypatch.setattr(atomic_io, "write_through", full)
+    monkeypatch.setattr(atomic_io, "write_fsync", full)
     message = (
         rf"run: the checkpoint of step 40 could not be written: {os.strerror(code)}; "
         rf"step-00000020 is whole; {remedy}, then: convax train --resume "
@@ -94,7 +94,7 @@ def test_a_save_that_fails_otherwise_is_no_saved_state(
         return write(arrays)
 
     monkeypatch.setattr(checkpoint.safetensors.numpy, "save", fails)
-    monkeypatch.setattr(loop, "Pace", lambda: Metronome(1, interrupt_at=27))
+    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=27))
     code, _, err = command("train", tiny, "--out", tmp_path / "run")
     assert code == 2
     assert f"the checkpoint of step 27 could not be written: {said}, then: convax train" in err
@@ -115,18 +115,18 @@ def test_whatever_cannot_be_written_is_said(tiny, tmp_path):
 
 
 def test_memory_and_back():
-    memory = Memory(Progress(0.5, 20, 1), 0.5, 20, None, 2, {"loss": [0.1]})
-    assert Memory.from_json(memory.as_json()) == memory
-    assert Memory.from_json(Memory().as_json()) == Memory()
+    memory = LoopState(Progress(0.5, 20, 1), 0.5, 20, None, 2, {"loss": [0.1]})
+    assert LoopState.from_json(memory.as_json()) == memory
+    assert LoopState.from_json(LoopState().as_json()) == LoopState()
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
-    atomic_io.replace(tmp_path / "x", b"old")
+    atomic_io.atomic_write(tmp_path / "x", b"old")
 
     def fails(descriptor):
         raise OSError(errno.EIO, "no luck")
 
     monkeypatch.setattr(os, "fsync", fails)
     with pytest.raises(OSError, match="no luck"):
-        atomic_io.replace(tmp_path / "x", b"new")
+        atomic_io.atomic_write(tmp_path / "x", b"new")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == [b"old"]

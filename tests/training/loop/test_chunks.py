@@ -11,10 +11,10 @@ import pytest
 from convax import model, ops
 from convax.training.config.schema import load_config
 from convax.training.data import Split, batch_indices
-from convax.training.loop.chunks import BYTES, SECONDS, Pace, chunks, most_steps, windows
+from convax.training.loop.chunks import BYTES, SECONDS, ChunkSizer, chunks, most_steps, windows
 from convax.training.optim.optimizer import adam
 from convax.training.step.train_step import (
-    Recipe,
+    StepSpec,
     init_train_state,
     make_train_step,
     make_train_steps,
@@ -72,7 +72,7 @@ def test_the_division_into_calls_changes_no_bit(name, rng):
     shape, make = NETS[name]
     net, optimizer = make(), adam(1e-2)
     loss = partial(ops.softmax_cross_entropy, label_smoothing=0.1, reduction="none")
-    recipe = Recipe(net, loss, optimizer, lambda x: x.astype(jnp.float32) / 255)
+    recipe = StepSpec(net, loss, optimizer, lambda x: x.astype(jnp.float32) / 255)
     train_step, train_steps = make_train_step(recipe), make_train_steps(recipe)
     params, state = model.init_classifier(net, jax.random.key(0), (1, *shape), 3)
     images = rng.integers(0, 256, (K, N, *shape)).astype(np.uint8)
@@ -109,16 +109,16 @@ def test_the_division_into_calls_changes_no_bit(name, rng):
 
 
 def test_the_pace_follows_the_clock():
-    pace = Pace()
+    pace = ChunkSizer()
     assert pace.steps == 1
     seen = []
     for _ in range(6):
-        pace.took(pace.steps, pace.steps * SECONDS / 10)  # ten steps fit
+        pace.update(pace.steps, pace.steps * SECONDS / 10)  # ten steps fit
         seen.append(pace.steps)
     assert seen == [2, 4, 8, 10, 10, 10]
-    pace.took(10, 20 * SECONDS)  # the machine is busy
+    pace.update(10, 20 * SECONDS)  # the machine is busy
     assert pace.steps == 1
-    pace.took(1, 5.0)  # one step is the least
+    pace.update(1, 5.0)  # one step is the least
     assert pace.steps == 1
 
 
@@ -143,7 +143,7 @@ def test_chunks_hold_the_batches_of_every_step_once(tiny, steps, rng):
     split = Split(
         rng.integers(0, 256, (110, 6, 6, 1)).astype(np.uint8), np.arange(110, dtype=np.int32)
     )
-    pace = Pace()
+    pace = ChunkSizer()
     pace.steps = steps
     made = list(chunks(split, config, pace, start=4, total=60, every=20.0))
     position = 4
@@ -164,7 +164,7 @@ def test_chunks_hold_the_batches_of_every_step_once(tiny, steps, rng):
 
 def test_a_chunk_is_as_long_as_the_clock_says_when_it_is_gathered(tiny):
     split = Split(np.zeros((110, 6, 6, 1), np.uint8), np.zeros(110, np.int32))
-    pace, counts = Pace(), []
+    pace, counts = ChunkSizer(), []
     for chunk in chunks(split, load_config(tiny), pace, start=0, total=20, every=20.0):
         counts.append(int(chunk.steps))
         pace.steps *= 2
@@ -174,7 +174,7 @@ def test_a_chunk_is_as_long_as_the_clock_says_when_it_is_gathered(tiny):
 def test_every_step_is_looked_at_where_a_small_update_stops_the_run(tiny):
     config = load_config(tiny, ["early_stopping.min_update=0.1"])
     split = Split(np.zeros((110, 6, 6, 1), np.uint8), np.zeros(110, np.int32))
-    pace = Pace()
+    pace = ChunkSizer()
     pace.steps = 1000
     made = list(chunks(split, config, pace, start=0, total=20, every=20.0))
     assert [c.stop for c in made] == list(range(1, 21))

@@ -21,7 +21,7 @@ from convax.training.config.schema import load_config
 from convax.training.data import DataError
 from convax.training.experiment import count_steps, prepare
 from convax.training.loop import loop
-from convax.training.loop.chunks import Pace
+from convax.training.loop.chunks import ChunkSizer
 from convax.training.loop.loop import InterruptedRun, NonFiniteError
 from convax.training.run.directory import RunError, open_run
 from convax.training.run.metrics_log import TIMINGS
@@ -48,13 +48,13 @@ class Recorder:
         pass
 
 
-class Metronome(Pace):
+class Metronome(ChunkSizer):
     """Chunks of one length, whatever the clock says; can interrupt behind a step."""
 
     def __init__(self, steps, interrupt_at=None):
         self.steps, self.taken, self.interrupt_at = steps, 0, interrupt_at
 
-    def took(self, count, seconds):
+    def update(self, count, seconds):
         self.taken += count
         if self.taken == self.interrupt_at:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -257,7 +257,7 @@ def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [1, 3, 1000], ids="chunks of {}".format)
 def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
     """Whatever the clock says: with the loop's own report and evaluation in between, or not."""
-    monkeypatch.setattr(loop, "Pace", lambda: Metronome(size))
+    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(size))
     run = convax.train(load_config(tiny), tmp_path / "run")
     assert final_bytes(run) == final_bytes(whole)
     assert without_timings(run) == without_timings(whole)
@@ -265,7 +265,7 @@ def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
 
 def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypatch):
     """Evaluations at 20, 40, 60, reports of at most 7 steps, and a stop at 23."""
-    monkeypatch.setattr(loop, "Pace", lambda: Metronome(3, interrupt_at=23))
+    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
     with pytest.raises(InterruptedRun, match="at step 23 of 60"):
         convax.train(load_config(tiny), tmp_path / "run")
     assert [r["step"] for r in open_run(tmp_path / "run").metrics()] == [7, 14, 20, 20]
@@ -298,7 +298,7 @@ def test_the_non_finite_step_is_named_exactly(tiny, tmp_path, monkeypatch):
     overrides = ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
     named = []
     for size in (1, 7):
-        monkeypatch.setattr(loop, "Pace", partial(Metronome, size))
+        monkeypatch.setattr(loop, "ChunkSizer", partial(Metronome, size))
         with pytest.raises(NonFiniteError) as caught:
             convax.train(load_config(tiny, overrides), tmp_path / f"chunks-of-{size}")
         named.append(str(caught.value).partition(": ")[2].partition(" --resume")[0])

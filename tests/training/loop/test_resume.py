@@ -209,7 +209,7 @@ def test_under_changes_the_best_does_not_come_again(fallen_back):
 @pytest.mark.parametrize("written", [0, 1])
 def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written):
     """Whichever of its two files is there by then, the run goes on."""
-    replace, calls = atomic_io.replace, []
+    replace, calls = atomic_io.atomic_write, []
 
     def killed(path, content):
         calls.append(path.name)
@@ -218,7 +218,7 @@ def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written
         replace(path, content)
 
     experiment = prepare(stopped.config())
-    monkeypatch.setattr(atomic_io, "replace", killed)
+    monkeypatch.setattr(atomic_io, "atomic_write", killed)
     with pytest.raises(KeyboardInterrupt):
         resume.skipping(stopped, experiment, None, 7)
     assert len(calls) == written + 1
@@ -316,4 +316,4 @@ def test_the_manifest_says_what_made_it(whole):
 def test_nothing_is_settled_where_nothing_was_saved(stopped):
     shutil.rmtree(stopped.checkpoints)
     stopped.checkpoints.mkdir()
-    assert resume.newest_whole(stopped, None, Recorder(), force=False) is None
+    assert resume.latest_valid(stopped, None, Recorder(), force=False) is None

@@ -11,7 +11,7 @@ import pytest
 from convax.training.common.pytree_paths import map_named, named_leaves
 from convax.training.optim.clip import clip_by_global_norm
 from convax.training.optim.optimizer import adam, adamw, apply_updates, sgd
-from convax.training.optim.partition import by_path
+from convax.training.optim.partition import partition
 
 SHAPES = {
     "stem": {"conv": {"kernel": (3, 3, 2), "bias": (2,)}},
@@ -57,7 +57,7 @@ def label(path, _):
 @pytest.mark.parametrize("clipped", [False, True], ids=["alone", "behind a clip"])
 def test_equals_optax(groups, clipped, rng):
     params, gradients = draw(rng), [draw(rng) for _ in range(5)]
-    mine = by_path(groups, adamw(0.05))
+    mine = partition(groups, adamw(0.05))
     parts = {
         "frozen": optax.set_to_zero(),
         "bias": theirs[".*/bias"],
@@ -79,7 +79,7 @@ def test_equals_optax(groups, clipped, rng):
 def test_one_group_for_all_is_the_optimizer_itself(rng):
     params, gradients = draw(rng), [draw(rng) for _ in range(3)]
     expected = run(adam(0.1), params, gradients)
-    for optimizer in (by_path({}, adam(0.1)), by_path({".*": adam(0.1)}, None)):
+    for optimizer in (partition({}, adam(0.1)), partition({".*": adam(0.1)}, None)):
         end, state = run(optimizer, params, gradients)
         for a, e in zip(jax.tree.leaves((end, state)), jax.tree.leaves(expected), strict=True):
             np.testing.assert_array_equal(a, e)
@@ -87,7 +87,7 @@ def test_one_group_for_all_is_the_optimizer_itself(rng):
 
 def test_frozen_parameters_stay_and_take_no_memory(rng):
     params = draw(rng)
-    end, state = run(by_path({"stem/.*|body/.*": None}, adamw(0.1)), params, [draw(rng)] * 2)
+    end, state = run(partition({"stem/.*|body/.*": None}, adamw(0.1)), params, [draw(rng)] * 2)
     for (path, after), (_, before) in zip(named_leaves(end), named_leaves(params), strict=True):
         assert np.array_equal(after, before) == (
             path.startswith(("stem", "body")) or not after.size
@@ -102,7 +102,7 @@ def test_frozen_parameters_stay_and_take_no_memory(rng):
 def test_the_first_expression_that_matches_counts(rng):
     params = draw(rng)
     grads = jax.tree.map(jnp.ones_like, params)
-    optimizer = by_path({"stem/.*": sgd(1.0), ".*/bias": sgd(2.0)}, sgd(3.0))
+    optimizer = partition({"stem/.*": sgd(1.0), ".*/bias": sgd(2.0)}, sgd(3.0))
     updates, _ = optimizer.update(grads, optimizer.init(params), params)
     rates = {path: -float(u.ravel()[0]) for path, u in named_leaves(updates) if u.size}
     assert rates["stem/conv/bias"] == 1.0
@@ -112,7 +112,7 @@ def test_the_first_expression_that_matches_counts(rng):
 
 def test_compiles_once_and_scans(rng):
     params, grads = draw(rng), draw(rng)
-    optimizer = by_path(ours, adam(0.1))
+    optimizer = partition(ours, adam(0.1))
     traces = []
 
     @functools.partial(jax.jit, donate_argnums=1)
@@ -131,17 +131,17 @@ def test_compiles_once_and_scans(rng):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: by_path({"stem/(": None}, sgd(0.1)), r"^by_path: bad pattern: got 'stem/\('"),
+        (lambda p: partition({"stem/(": None}, sgd(0.1)), r"^by_path: bad pattern: got 'stem/\('"),
         (
-            lambda p: by_path({"stem/.*": None, "hed/kernel": None}, sgd(0.1)).init(p),
+            lambda p: partition({"stem/.*": None, "hed/kernel": None}, sgd(0.1)).init(p),
             r"^by_path: matches nothing: got 'hed/kernel', need .* such as head/kernel, .*\.\*",
         ),
         (
-            lambda p: by_path({"x": None}, sgd(0.1)).init({}),
+            lambda p: partition({"x": None}, sgd(0.1)).init({}),
             r"need the whole path of a parameter such as \(there are none\)",
         ),
         (
-            lambda p: by_path({"stem/.*": None}, sgd(0.1)).update(p, (), p),
+            lambda p: partition({"stem/.*": None}, sgd(0.1)).update(p, (), p),
             r"^by_path: wrong number of states: got 0, need 1; pass the state",
         ),
     ],
@@ -153,7 +153,7 @@ def test_errors(call, message, rng):
 
 def test_a_gradient_that_does_not_fit_is_named(rng):
     params = draw(rng)
-    optimizer = by_path({".*/bias": sgd(0.1)}, adam(0.1))
+    optimizer = partition({".*/bias": sgd(0.1)}, adam(0.1))
     wrong = draw(rng)
     wrong["head"]["kernel"] = jnp.zeros((3, 2))
     with pytest.raises(ValueError, match=r"^adam: head/kernel: gradient has shape \(3, 2\)"):

@@ -55,8 +55,8 @@ def test_pillow_decides_where_it_decodes_while_training(tiny, monkeypatch):
     folder = load_config(
         tiny, ['data={source="folder",path="x",channels=3,validation=0,size=[8,8],stream=true}']
     )
-    versions = [provenance.origin(c, "")["versions"].keys() for c in (config, folder)]
+    versions = [provenance.provenance(c, "")["versions"].keys() for c in (config, folder)]
     assert versions[1] - versions[0] == {"pillow"}
-    old, now = provenance.origin(config, ""), provenance.origin(folder, "")
+    old, now = provenance.provenance(config, ""), provenance.provenance(folder, "")
     assert "pillow" not in provenance.comparable(now, old)["versions"]
     assert provenance.comparable(now, now) == now

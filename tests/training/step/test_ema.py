@@ -12,7 +12,7 @@ from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.run import checkpoint
-from convax.training.run.load_model import load_network
+from convax.training.run.load_model import load_model
 from convax.training.step.ema import EmaSpec, decay_at, init_ema, update_ema
 from convax.training.weights.safetensors_io import read_safetensors
 
@@ -83,7 +83,7 @@ def test_the_checkpoint_has_both_and_everybody_uses_the_averages(averaged, tmp_p
     template = prepare(config).template
     state = checkpoint.restore(run.checkpoints, "best", template).train_state
     assert isinstance(state.ema, Ema)
-    mean, raw = load_network(run.path), load_network(run.path, use_ema=False)
+    mean, raw = load_model(run.path), load_model(run.path, use_ema=False)
     for trained, (params, statistics) in (
         (mean, state.ema),
         (raw, (state.params, state.state)),
@@ -111,7 +111,7 @@ def test_weights_are_the_averages_or_raw(averaged, tmp_path, command):
         assert command("export-weights", run.path, out, *options)[0] == 0
         written = read_safetensors(out)["dense1/kernel"]
         np.testing.assert_array_equal(
-            written, load_network(run.path, use_ema=use_ema).params["dense1"]["kernel"]
+            written, load_model(run.path, use_ema=use_ema).params["dense1"]["kernel"]
         )
     code, out, _ = command("evaluate", run.path, "--no-ema", "--json")
     assert code == 0 and f'"loss": {convax.evaluate(run.path, use_ema=False).loss}' in out

@@ -9,12 +9,12 @@ import pytest
 
 import convax
 from convax import model, ops
-from convax.training.common.memory import step_bytes
+from convax.training.common.memory import memory_usage
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.gradient import make_gradient
 from convax.training.step.gradient_accumulation import accumulated
-from convax.training.step.train_step import Recipe, init_train_state, make_train_step
+from convax.training.step.train_step import StepSpec, init_train_state, make_train_step
 from convax.training.tasks.classification.task import accuracy
 
 LOSS = partial(ops.softmax_cross_entropy, label_smoothing=0.1, reduction="none")
@@ -100,9 +100,9 @@ def test_a_step_needs_less_memory(rng):
 
     def size(parts):
         step = make_train_step(
-            Recipe(net, LOSS, optimizer, lambda x: x.astype(jnp.float32), accumulate=parts)
+            StepSpec(net, LOSS, optimizer, lambda x: x.astype(jnp.float32), accumulate=parts)
         )
-        return step_bytes(step.lower(start, images, labels).compile())
+        return memory_usage(step.lower(start, images, labels).compile())
 
     whole, eight = size(1), size(8)
     assert whole is not None and eight is not None
@@ -132,7 +132,7 @@ def test_works_with_frozen_layers_and_under_vmap(rng):
 def test_adam_takes_one_step_a_batch(rng):
     net, params, state, x, labels = setting(PLAIN, rng)
     optimizer = adam(1e-2)
-    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, accumulate=4))
+    step = make_train_step(StepSpec(net, LOSS, optimizer, lambda x: x, accumulate=4))
     after, _ = step(init_train_state(params, state, optimizer, jax.random.key(0)), x, labels)
     assert (int(after.opt_state.count), int(after.step)) == (1, 1)
 

@@ -17,7 +17,7 @@ from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.gradient import make_gradient
 from convax.training.step.loss_scaling import MOST, LossScaling, init_loss_scale, update_loss_scale
 from convax.training.step.mixed_precision import computing_in
-from convax.training.step.train_step import Recipe, init_train_state, make_train_step
+from convax.training.step.train_step import StepSpec, init_train_state, make_train_step
 from convax.training.tasks.classification.task import accuracy
 
 LOSS = partial(ops.softmax_cross_entropy, label_smoothing=0.0, reduction="none")
@@ -121,7 +121,7 @@ def test_a_step_that_overflows_is_left_out(rng):
     """It counts, halves the scale, and moves nothing else; calm steps double it."""
     net, params, state, x, labels = setting(rng)
     optimizer = adam(1e-2, weight_decay=0.1)
-    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, **HALF_STEP))
+    step = make_train_step(StepSpec(net, LOSS, optimizer, lambda x: x, **HALF_STEP))
     start = init_train_state(params, state, optimizer, jax.random.key(0), loss_scaling=SCALED)
     scale = init_loss_scale(SCALED)
     assert scale is not None
@@ -206,7 +206,7 @@ def test_lenet_reaches_the_same_accuracy(compute, tmp_path):
 def test_in_parts_and_with_momentum_of_a_plain_optimizer(rng):
     net, params, state, x, labels = setting(rng)
     optimizer = sgd(0.1)
-    step = make_train_step(Recipe(net, LOSS, optimizer, lambda x: x, accumulate=4, **HALF_STEP))
+    step = make_train_step(StepSpec(net, LOSS, optimizer, lambda x: x, accumulate=4, **HALF_STEP))
     start = init_train_state(params, state, optimizer, jax.random.key(0), loss_scaling=SCALED)
     after, metrics = step(start, x, labels)
     assert metrics["overflow"] == 0 and dtypes_of(after.params) == {"float32"}

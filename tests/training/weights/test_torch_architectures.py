@@ -12,7 +12,7 @@ import pytest
 
 from convax.model import ARCHITECTURES, identity, init_shapes
 from convax.model.torch.names import names_of
-from convax.training.weights.torch_state_dict import bridge_to_torch
+from convax.training.weights.torch_state_dict import torch_mapping
 from tests.training.weights.torch_parity import assert_same_network
 
 BY = 16  # how much narrower; a network's own `classes` are divided too
@@ -143,7 +143,7 @@ def test_fcn(torch, nets, monkeypatch, tmp_path):
 def test_fcn_names_every_array(backbone, stride):
     spec = {"name": "fcn", "backbone": backbone, "stride": stride, "hidden": 0}
     net = ARCHITECTURES["fcn"](3, backbone=backbone, stride=stride, hidden=0)
-    called = set(bridge_to_torch(net, (1, 64, 64, 3), names_of(spec, net)).called.values())
+    called = set(torch_mapping(net, (1, 64, 64, 3), names_of(spec, net)).called.values())
     last = {8: "upscore8", 16: "upscore16", 32: "upscore"}[stride]
     assert {f"{last}.weight", "score_fr.weight"} <= called
     first = "backbone.conv1.weight" if backbone == "resnet18" else "backbone.features.0.weight"
@@ -202,7 +202,7 @@ def test_every_array_has_its_tensor(name, torch, nets):
     with torch.device("meta"):
         theirs = {n: tuple(t.shape) for n, t in make(nets).state_dict().items()}
     net = ARCHITECTURES[spec["name"]](1000, **{k: v for k, v in spec.items() if k != "name"})
-    bridge = bridge_to_torch(net, (1, 224, 224, 3), names_of(spec, net))
+    bridge = torch_mapping(net, (1, 224, 224, 3), names_of(spec, net))
     assert set(bridge.called.values()) == {n for n in theirs if "num_batches" not in n}
     for path, tensor in bridge.called.items():
         ours = sorted(n for n in bridge.shapes[path] if n > 1)

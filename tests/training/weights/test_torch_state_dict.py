@@ -12,7 +12,7 @@ from convax.model import ARCHITECTURES
 from convax.model.torch.names import Rule, array_name, names_of
 from convax.training.weights.safetensors_io import WeightsError
 from convax.training.weights.torch_file import read_state_dict
-from convax.training.weights.torch_state_dict import bridge_to_torch, load_torch, save_torch
+from convax.training.weights.torch_state_dict import load_torch, save_torch, torch_mapping
 from tests.training.weights.torch_parity import assert_same_network
 
 
@@ -267,7 +267,7 @@ KEYWORDS = {
 def test_every_other_architecture_has_names(name):
     keywords = KEYWORDS.get(name, {})
     net, size = ARCHITECTURES[name](10, **keywords), 227 if name == "alexnet_2012" else 64
-    bridge = bridge_to_torch(net, (1, size, size, 3), names_of({"name": name, **keywords}, net))
+    bridge = torch_mapping(net, (1, size, size, 3), names_of({"name": name, **keywords}, net))
     assert len(bridge.called) == len(bridge.shapes) > 0
 
 
@@ -303,4 +303,4 @@ def test_a_transposed_kernel_inside_a_layer_of_ones_own(torch, tmp_path):
 )
 def test_names_have_to_be_known(net, names, message):
     with pytest.raises(WeightsError, match=message):
-        bridge_to_torch(net, (1, 4), names)
+        torch_mapping(net, (1, 4), names)

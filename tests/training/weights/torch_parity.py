@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from convax.training.common.pytree_paths import named_leaves
-from convax.training.weights.torch_state_dict import bridge_to_torch, load_torch, save_torch
+from convax.training.weights.torch_state_dict import load_torch, save_torch, torch_mapping
 
 # Of the largest value of a leaf. In training, gradients that are sums of much larger terms are
 # compared in float64: what differs then is not rounding.
@@ -43,7 +43,7 @@ def assert_same_network(torch, module, net, image_shape, tmp_path, *, names=None
     safetensors.torch.save_file(before, file)
     loaded = load_torch(file, net, (1, *image_shape), names=names)
 
-    bridge = bridge_to_torch(net, (1, *image_shape), names)
+    bridge = torch_mapping(net, (1, *image_shape), names)
     _compare(torch, module.eval(), net, image_shape, bridge, loaded, "float32")
     if train:
         _compare(torch, module.double().train(), net, image_shape, bridge, loaded, "float64")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ...common.duration import Clock, in_steps
+from ...common.duration import RunLength, in_steps
 from .common import PART, Schedule, check, rise_of, under_any_promotion, with_rise
 
 
@@ -63,11 +63,11 @@ def is_part(hint: Any) -> bool:
     return any(is_part(arm) for arm in typing.get_args(hint))
 
 
-def as_part(written: Any, clock: Clock) -> Any:
+def as_part(written: Any, clock: RunLength) -> Any:
     """What a config says of a part, or of several, as fractions of the run.
 
     Example:
-        >>> as_part([0.1, "20%", "3 epochs"], Clock(examples=100, batch_size=10, total=120))
+        >>> as_part([0.1, "20%", "3 epochs"], RunLength(examples=100, batch_size=10, total=120))
         [0.1, 0.2, 0.25]
     """
     if isinstance(written, list | tuple):
@@ -78,7 +78,10 @@ def as_part(written: Any, clock: Clock) -> Any:
 
 
 def schedule_of(
-    builders: dict[str, Callable[..., Schedule]], table: dict[str, Any], peak: float, clock: Clock
+    builders: dict[str, Callable[..., Schedule]],
+    table: dict[str, Any],
+    peak: float,
+    clock: RunLength,
 ) -> Schedule:
     """The schedule that a table of a config describes.
 

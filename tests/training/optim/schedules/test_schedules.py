@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from convax.training.common.duration import Clock
+from convax.training.common.duration import RunLength
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
 from convax.training.optim.optimizer import adam, sgd
@@ -293,7 +293,7 @@ assert "optax" in sys.modules
 def test_a_warm_up_in_front_of_any(name):
     """Ten updates of a straight rise, then the schedule over the other thirty."""
     table = {"name": name, "warmup": "25%"}
-    found = values(schedule_of(SCHEDULES, table, PEAK, Clock(1, 1, T)))
+    found = values(schedule_of(SCHEDULES, table, PEAK, RunLength(1, 1, T)))
     alone = values(SCHEDULES[name](PEAK, 30), 31)
     rounding = np.spacing(np.float32(PEAK))  # which a zero at the end may have of the sum before it
     np.testing.assert_allclose(found[10:], alone, 1e-6, rounding)
@@ -302,7 +302,7 @@ def test_a_warm_up_in_front_of_any(name):
 
 def test_without_a_warm_up_it_is_the_schedule_itself():
     table = {"name": "constant", "warmup": 0.0}
-    assert schedule_of(SCHEDULES, table, PEAK, Clock(1, 1, T))(3) is PEAK
+    assert schedule_of(SCHEDULES, table, PEAK, RunLength(1, 1, T))(3) is PEAK
 
 
 JOINED = """
