@@ -12,9 +12,9 @@ from convax.training.loop.early_stopping import (
     Stopping,
     after_evaluation,
     after_step,
-    largest_update,
 )
 from convax.training.optim.optimizer import sgd
+from convax.training.step.metrics import largest_update
 
 NAN, INF = float("nan"), float("inf")
 

@@ -353,7 +353,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(whole, tiny, tmp_p
 
 @pytest.mark.parametrize("key", ["target=0.5", "patience=1"])
 def test_watching_without_validation_images_is_an_error(tiny, tmp_path, key):
-    config = load_config(tiny, ["data.validation=0", f"stop.{key}"])
+    config = load_config(tiny, ["data.validation=0", f"early_stopping.{key}"])
     with pytest.raises(ConfigError, match=r"no validation images to watch; set data.validation"):
         convax.train(config, tmp_path / "run")
 
