@@ -97,7 +97,7 @@ class ShardingPlan(NamedTuple):
         return slice(min(start for start, *_ in ends), max(stop for _, stop, _ in ends))
 
     def from_host(self, array: np.ndarray, *, lead: int, size: int, rows: slice) -> Any:
-        """Place an array whose batch is behind `lead` axes; of `size` examples it has `local_rows`."""
+        """Place an array whose batch is behind `lead` axes; of `size` examples it has `rows`."""
         if self.mesh is None:
             return array
         shape = (*array.shape[:lead], size, *array.shape[lead + 1 :])
@@ -113,7 +113,7 @@ class ShardingPlan(NamedTuple):
     def feed_batches(
         self, images: np.ndarray, labels: np.ndarray, size: int, rows: slice
     ) -> tuple[Any, Any]:
-        """Place the images and labels of several batches, of which this process has `local_rows`."""
+        """Place the images and labels of several batches, of which this process has `rows`."""
         feed = partial(self.from_host, lead=1, size=size, rows=rows)
         return feed(images), feed(labels)
 
