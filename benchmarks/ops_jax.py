@@ -18,14 +18,14 @@ from convax import ops
 from convax.ops.conv.cpu.dispatch import rule_name
 from convax.ops.conv.geometry import resolve_conv
 from convax.ops.conv.primitive import bind, conv_p, input_grad_p, kernel_grad_p
-from convax.ops.conv.xla import plain_conv, plain_input_grad, plain_kernel_grad
+from convax.ops.conv.xla import xla_conv, xla_input_grad, xla_kernel_grad
 
 RNG = np.random.default_rng(0)  # one for all arrays, so that no two are alike
 
 PRIMITIVES = {
-    "forward": (conv_p, plain_conv, "conv"),
-    "input grad": (input_grad_p, plain_input_grad, "input_grad"),
-    "kernel grad": (kernel_grad_p, plain_kernel_grad, "kernel_grad"),
+    "forward": (conv_p, xla_conv, "conv"),
+    "input grad": (input_grad_p, xla_input_grad, "input_grad"),
+    "kernel grad": (kernel_grad_p, xla_kernel_grad, "kernel_grad"),
 }
 
 

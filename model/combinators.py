@@ -159,7 +159,7 @@ def _named(
 def init_part(
     name: str, part: Layer, key: Array, in_shape: Shape, params: Params, state: State
 ) -> Shape:
-    """Initialise `part`, put what it has under its name, and return its output shape."""
+    """Initialize `part`, put what it has under its name, and return its output shape."""
     with inside(name):
         out_shape, part_params, part_state = part.init(_key_for(key, name), in_shape)
     _put(params, name, part_params)

@@ -1,14 +1,14 @@
 """What a network is, from shapes alone: nothing is computed, no array is made.
 
 FLOPs count two for each multiply-add of convolutions and matrix products, as the literature
-does; biases, activations, pooling and normalisation are left out. They are read off the traced
+does; biases, activations, pooling and normalization are left out. They are read off the traced
 program of each layer, so a layer written by a user is counted as well.
 
 A receptive field is the extent of the input that one output element depends on:
 
 .. math:: r_l = r_{l-1} + (k_l - 1)\\, d_l\\, j_{l-1}, \\qquad j_l = j_{l-1}\\, s_l
 
-with k the window, d its dilation, s the stride and j the jump between neighbouring outputs.
+with k the window, d its dilation, s the stride and j the jump between neighboring outputs.
 What enlarges by s has a stride of 1/s, and what follows sees whole elements of what was enlarged:
 at most so many. Where branches meet, the larger one counts.
 """
@@ -30,7 +30,7 @@ class Reach(NamedTuple):
     """A receptive field along one axis."""
 
     size: int | Fraction
-    jump: int | Fraction  # between neighbours
+    jump: int | Fraction  # between neighbors
     # Of each enlargement on the way: the jump of what was enlarged, and what is seen from there on
     # beside one element of it. Whole elements of it are seen, so that is rounded up.
     finer: tuple[tuple[int | Fraction, int | Fraction], ...] = ()

@@ -1,5 +1,24 @@
 """Pure functions on arrays, channels last: what networks are made of.
 
+    common/                 what all rooms of operations share: dtypes, checks, padding, mesh, JAX
+    conv/, conv/cpu/        convolutions, and their implementations on CPU
+    pool/                   pools over windows, bins and whole images
+    loss/                   losses, each with weights and a reduction
+    activation.py           relu, gelu, softmax, maxout ...
+    dense.py                the fully connected layer
+    dropout.py              dropout, stochastic depth
+    initializers.py         first values of parameters
+    local_response_norm.py  AlexNet's normalization
+    norm.py                 batch, layer, group and instance normalization
+    regularization.py       penalties on parameters
+    resize.py               nearest and linear interpolation
+
+An operation may be added or changed here if it stays a pure function of arrays, with its formula,
+shapes, errors and source in its docstring, its derivation in docs/mathematics.md and an entry in
+tests/conformance. A change of the order of floating point operations changes every trained network.
+These rooms import jax and numpy alone, and of each other those before them: common, the files
+here, pool, conv, loss; `activation` and `resize` stand above pool.
+
 The letters of shapes, here and in every docstring:
 
     N             batch
@@ -12,13 +31,8 @@ The letters of shapes, here and in every docstring:
 
 So images are (N, H, W, Ci) and kernels (KH, KW, Ci // G, Co). Every function differentiates forward
 and backward, to any order that its derivatives have, and goes through `jit`, `vmap` and `scan`.
-Parameters have the dtype of the input, and types below float32 are added up in float32. The
-derivations are in docs/mathematics.md.
-
-Families have a prefix: `conv*.py`, of which `conv_primitive.py` is the heart, `conv_plain.py` what
-it is lowered to, and `conv_cpu.py` the table of what it is lowered to on CPU instead, form by form;
-`pool*.py`, `norm*.py`, `loss*.py`. What they share: `window.py` (strides and padding), `dtype.py`,
-`channel.py`, `linear_map.py`; `lowering.py` is the switch back to plain forms.
+Parameters have the dtype of the input, and types below float32 are added up in float32.
+`implementation` switches from the implementations for CPU to XLA's own.
 """
 
 from .activation import (
@@ -56,15 +70,15 @@ from .initializers import (
     zeros,
 )
 from .local_response_norm import local_response_norm
-from .loss.binary import binary_cross_entropy, focal
+from .loss.binary import binary_cross_entropy, focal_loss
 from .loss.classification import kl_divergence, smooth_labels, softmax_cross_entropy
-from .loss.contrastive import contrastive, triplet
-from .loss.hinge import multi_margin, multiclass_hinge
+from .loss.contrastive import contrastive_loss, triplet_loss
+from .loss.hinge import multi_margin_loss, multiclass_hinge_loss
 from .loss.histogram import histogram_loss
 from .loss.lda import lda_loss
-from .loss.regression import huber, mse
-from .loss.segmentation import dice
-from .loss.triplet_mining import triplet_batch_hard, triplet_semi_hard
+from .loss.regression import huber_loss, mse_loss
+from .loss.segmentation import dice_loss
+from .loss.triplet_mining import batch_hard_triplet_loss, semi_hard_triplet_loss
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
 from .pool.adaptive import (
     adaptive_avg_pool,
@@ -84,10 +98,11 @@ __all__ = [
     "adaptive_avg_pool",
     "adaptive_max_pool",
     "avg_pool",
+    "batch_hard_triplet_loss",
     "batch_norm",
     "bilinear",
     "binary_cross_entropy",
-    "contrastive",
+    "contrastive_loss",
     "conv",
     "conv_input_grad",
     "conv_kernel_grad",
@@ -97,10 +112,10 @@ __all__ = [
     "convolve",
     "dense",
     "depthwise_conv",
-    "dice",
+    "dice_loss",
     "dropout",
     "elu",
-    "focal",
+    "focal_loss",
     "gelu",
     "global_avg_pool",
     "global_max_pool",
@@ -108,7 +123,7 @@ __all__ = [
     "he_normal",
     "he_uniform",
     "histogram_loss",
-    "huber",
+    "huber_loss",
     "implementation",
     "instance_norm",
     "kl_divergence",
@@ -124,9 +139,9 @@ __all__ = [
     "max_pool",
     "maxout",
     "mixed_pool",
-    "mse",
-    "multi_margin",
-    "multiclass_hinge",
+    "mse_loss",
+    "multi_margin_loss",
+    "multiclass_hinge_loss",
     "normal",
     "ones",
     "pool_output_shape",
@@ -134,6 +149,7 @@ __all__ = [
     "relu",
     "relu6",
     "resize",
+    "semi_hard_triplet_loss",
     "separable_conv",
     "sigmoid",
     "silu",
@@ -144,9 +160,7 @@ __all__ = [
     "stochastic_depth",
     "stochastic_pool",
     "tanh",
-    "triplet",
-    "triplet_batch_hard",
-    "triplet_semi_hard",
+    "triplet_loss",
     "truncated_normal",
     "upsample",
     "xavier_normal",

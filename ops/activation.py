@@ -12,14 +12,14 @@ import jax.numpy as jnp
 from jax import lax
 
 from .common.channels import along_channels, check_channels
-from .common.checks import number
-from .common.dtypes import check_floating, check_same, wide
+from .common.checks import as_scalar
+from .common.dtypes import accum_dtype, check_floating, check_same_dtype
 from .common.padding import is_int
 from .pool.pool import max_pool
 
 
 def relu(x: jax.Array) -> jax.Array:
-    r"""Rectified linear unit, max(x, 0).
+    r"""Apply the rectified linear unit, max(x, 0).
 
     Derivative: 1 for x > 0, else 0; at the kink x = 0 it is 0, as in PyTorch.
 
@@ -31,7 +31,7 @@ def relu(x: jax.Array) -> jax.Array:
 
 
 def relu6(x: jax.Array) -> jax.Array:
-    r"""Rectified linear unit that stops at 6, min(max(x, 0), 6).
+    r"""Apply the rectified linear unit that stops at 6, min(max(x, 0), 6).
 
     Derivative: 1 for 0 < x < 6, else 0; at both kinks it is 0, as in PyTorch.
 
@@ -48,7 +48,7 @@ def relu6(x: jax.Array) -> jax.Array:
 
 
 def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
-    r"""Leaky rectified linear unit: x for x >= 0, negative_slope * x below.
+    r"""Apply the leaky rectified linear unit: x for x >= 0, negative_slope * x below.
 
     Derivative: 1 for x >= 0, else `negative_slope`.
 
@@ -60,7 +60,7 @@ def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
 
 
 def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
-    r"""Parametric rectified linear unit: x for x > 0, slope * x below; the slope is learned.
+    r"""Apply the parametric rectified linear unit: x for x > 0, slope * x below; slope is learned.
 
     .. math:: \frac{\partial y}{\partial x} = \begin{cases} 1 & x > 0 \\ a_c & x \le 0 \end{cases},
         \qquad \frac{\partial y}{\partial a_c} = \min(x, 0)
@@ -87,19 +87,19 @@ def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
         He et al., Delving deep into rectifiers, arXiv:1502.01852.
     """
     x, slope = _floating("prelu", x), jnp.asarray(slope)
-    check_same("prelu", "x", x, "slope", slope)
+    check_same_dtype("prelu", "x", x, "slope", slope)
     if slope.ndim:
         check_channels("prelu", x, "slope", slope)
         slope = along_channels(slope, x)
     # In the wide dtype, as the slope's gradient is a sum over all of x. What the slope multiplies
     # is zero where x > 0, so that an infinity there leaves its gradient alone.
-    dtype = wide(x.dtype)
+    dtype = accum_dtype(x.dtype)
     below = slope.astype(dtype) * jnp.where(x > 0, 0, x).astype(dtype)
     return jnp.where(x > 0, x, below.astype(x.dtype))
 
 
 def maxout(x: jax.Array, pieces: int) -> jax.Array:
-    r"""The largest of each `pieces` neighbouring channels.
+    r"""Take the largest of each `num_pieces` neighboring channels.
 
     .. math:: y_{\ldots,k} = \max_{0 \le j < p} x_{\ldots,\,pk+j}
 
@@ -135,7 +135,7 @@ def maxout(x: jax.Array, pieces: int) -> jax.Array:
 
 
 def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
-    r"""Exponential linear unit: x for x > 0, alpha (exp(x) - 1) below.
+    r"""Apply the exponential linear unit: x for x > 0, alpha (exp(x) - 1) below.
 
     Derivative: 1 for x > 0, else alpha exp(x); at x = 0, a kink unless alpha = 1, it is alpha, as
     in PyTorch.
@@ -148,7 +148,7 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
-    r"""Logistic function, s(x) = 1 / (1 + exp(-x)).
+    r"""Apply the logistic function, s(x) = 1 / (1 + exp(-x)).
 
     Derivative: s(x) (1 - s(x)).
 
@@ -160,7 +160,7 @@ def sigmoid(x: jax.Array) -> jax.Array:
 
 
 def tanh(x: jax.Array) -> jax.Array:
-    r"""Hyperbolic tangent, (exp(x) - exp(-x)) / (exp(x) + exp(-x)).
+    r"""Apply the hyperbolic tangent, (exp(x) - exp(-x)) / (exp(x) + exp(-x)).
 
     Derivative: 1 - tanh(x)^2.
     """
@@ -168,7 +168,7 @@ def tanh(x: jax.Array) -> jax.Array:
 
 
 def gelu(x: jax.Array, *, approximate: bool = False) -> jax.Array:
-    r"""Gaussian error linear unit, x P(x), with P the standard normal distribution function.
+    r"""Apply the Gaussian error linear unit, x P(x), P the standard normal distribution function.
 
     Derivative: P(x) + x p(x), with p the standard normal density.
 
@@ -185,11 +185,11 @@ def gelu(x: jax.Array, *, approximate: bool = False) -> jax.Array:
         Hendrycks & Gimpel, arXiv:1606.08415.
     """
     x = _floating("gelu", x)  # whose cube is more than float16 holds from 41 on
-    return jax.nn.gelu(x.astype(wide(x.dtype)), approximate=approximate).astype(x.dtype)
+    return jax.nn.gelu(x.astype(accum_dtype(x.dtype)), approximate=approximate).astype(x.dtype)
 
 
 def silu(x: jax.Array) -> jax.Array:
-    r"""Sigmoid linear unit, also called swish, x s(x), with s the logistic function.
+    r"""Apply the sigmoid linear unit, also called swish, x s(x), with s the logistic function.
 
     Derivative: s(x) (1 + x (1 - s(x))).
 
@@ -203,7 +203,7 @@ def silu(x: jax.Array) -> jax.Array:
 
 
 def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
-    r"""Positive numbers that add up to one along `axis`.
+    r"""Make positive numbers that add up to one along `axis`.
 
     .. math:: p_k = \frac{\exp(x_k)}{\sum_j \exp(x_j)}, \qquad
         \frac{\partial p_k}{\partial x_j} = p_k (\delta_{kj} - p_j)
@@ -221,7 +221,7 @@ def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
 
 
 def log_softmax(x: jax.Array, axis: int = -1) -> jax.Array:
-    r"""Logarithm of `softmax`, finite where the softmax itself rounds to zero.
+    r"""Compute the logarithm of `softmax`, finite where the softmax itself rounds to zero.
 
     .. math:: \log p_k = x_k - \log \sum_j \exp(x_j), \qquad
         \frac{\partial \log p_k}{\partial x_j} = \delta_{kj} - p_j
@@ -241,4 +241,4 @@ def _floating(name, x):
 
 def _scalar(name, what, value, x):
     remedy = "write one number, or use prelu for one slope per channel"
-    return number(name, what, value, lambda _: True, "one number", remedy, dtype=x.dtype)
+    return as_scalar(name, what, value, lambda _: True, "one number", remedy, dtype=x.dtype)

@@ -4,11 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from .common.channels import add_bias
-from .common.dtypes import check_same, wide
+from .common.dtypes import accum_dtype, check_same_dtype
 
 
 def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax.Array:
-    r"""Affine map of the last axis.
+    r"""Apply an affine map to the last axis.
 
     .. math:: y_{\ldots,o} = b_o + \sum_c x_{\ldots,c}\; W_{c,o}
 
@@ -45,6 +45,6 @@ def dense(x: jax.Array, kernel: jax.Array, bias: jax.Array | None = None) -> jax
             f"x.shape[-1] == kernel.shape[0]; write x.reshape(x.shape[0], -1) if x is images not "
             f"yet flattened, else make the kernel {(x.shape[-1], kernel.shape[1])}"
         )
-    check_same("dense", "x", x, "kernel", kernel)
-    y = jnp.matmul(x, kernel, preferred_element_type=wide(x.dtype))
+    check_same_dtype("dense", "x", x, "kernel", kernel)
+    y = jnp.matmul(x, kernel, preferred_element_type=accum_dtype(x.dtype))
     return add_bias("dense", x, y, bias)

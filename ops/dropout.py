@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from .common.checks import check_key, number
-from .common.dtypes import check_floating, wide
+from .common.checks import as_scalar, check_key
+from .common.dtypes import accum_dtype, check_floating
 
 
 def dropout(
@@ -26,7 +26,7 @@ def dropout(
         x: input, any shape, floating point.
         rate: p, the probability of dropping, 0 <= p < 1.
         train: whether to drop anything.
-        per_channel: drop whole channels of an example, x being ``(N, *spatial, C)``: neighbouring
+        per_channel: drop whole channels of an example, x being ``(N, *spatial, C)``: neighboring
             pixels are so alike that dropping one alone removes little.
         key: `jax.random` key, needed in training. The same key drops the same elements.
 
@@ -110,14 +110,14 @@ def stochastic_depth(
 def _checked(name, x, rate, what):
     x = jnp.asarray(x)
     check_floating(name, "x", x)
-    rate = number(
+    rate = as_scalar(
         name,
         "rate",
         rate,
         lambda rate: 0 <= rate < 1,
         f"0 <= rate < 1, the probability of dropping {what}",
         "at 1 nothing is left to scale up by 1 / (1 - rate), write 0.5, for example",
-        dtype=wide(x.dtype),
+        dtype=accum_dtype(x.dtype),
     )
     return x, rate
 
@@ -125,5 +125,5 @@ def _checked(name, x, rate, what):
 def _drop(x, rate, shape, key):
     # A float32 probability draws float32 numbers, and so the same ones whether or not x64 is on.
     kept = jax.random.bernoulli(key, jnp.float32(1 - rate), shape)
-    scaled = (x.astype(wide(x.dtype)) / (1 - rate)).astype(x.dtype)
+    scaled = (x.astype(accum_dtype(x.dtype)) / (1 - rate)).astype(x.dtype)
     return jnp.where(kept, scaled, jnp.zeros((), x.dtype))

@@ -38,7 +38,7 @@ from .common.padding import is_int
 def xavier_uniform(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """Uniform in (-a, a), a = sqrt(6 / (fan_in + fan_out)).
+    """Draw uniformly from (-a, a), a = sqrt(6 / (fan_in + fan_out)).
 
     Args:
         key: `jax.random` key.
@@ -63,7 +63,7 @@ def xavier_uniform(
 def xavier_normal(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """Normal with variance 2 / (fan_in + fan_out); arguments as for `xavier_uniform`."""
+    """Draw normal numbers of variance 2 / (fan_in + fan_out); arguments as for `xavier_uniform`."""
     fan_in, fan_out = _fans("xavier_normal", shape, groups)
     return _normal(key, shape, dtype, 2 / (fan_in + fan_out))
 
@@ -71,7 +71,7 @@ def xavier_normal(
 def he_uniform(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """Uniform in (-a, a), a = sqrt(6 / fan_in); arguments as for `xavier_uniform`."""
+    """Draw uniformly from (-a, a), a = sqrt(6 / fan_in); arguments as for `xavier_uniform`."""
     fan_in, _ = _fans("he_uniform", shape, groups)
     return _uniform(key, shape, dtype, 2 / fan_in)
 
@@ -79,7 +79,7 @@ def he_uniform(
 def he_normal(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """Normal with variance 2 / fan_in; arguments as for `xavier_uniform`."""
+    """Draw normal numbers of variance 2 / fan_in; arguments as for `xavier_uniform`."""
     fan_in, _ = _fans("he_normal", shape, groups)
     return _normal(key, shape, dtype, 2 / fan_in)
 
@@ -87,7 +87,7 @@ def he_normal(
 def lecun_normal(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """Normal with variance 1 / fan_in; arguments as for `xavier_uniform`."""
+    """Draw normal numbers of variance 1 / fan_in; arguments as for `xavier_uniform`."""
     fan_in, _ = _fans("lecun_normal", shape, groups)
     return _normal(key, shape, dtype, 1 / fan_in)
 
@@ -95,7 +95,7 @@ def lecun_normal(
 def lecun_uniform(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """Uniform in (-a, a), a = sqrt(3 / fan_in); arguments as for `xavier_uniform`."""
+    """Draw uniformly from (-a, a), a = sqrt(3 / fan_in); arguments as for `xavier_uniform`."""
     fan_in, _ = _fans("lecun_uniform", shape, groups)
     return _uniform(key, shape, dtype, 1 / fan_in)
 
@@ -103,7 +103,7 @@ def lecun_uniform(
 def normal(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, std: float = 0.01, groups: int = 1
 ) -> jax.Array:
-    """Normal with mean 0 and deviation `std`, of any shape; `groups` is ignored.
+    """Draw normal numbers of mean 0 and deviation `std`, of any shape; `groups` is ignored.
 
     The default is AlexNet's and VGG's. No name in `INITIALIZERS`, as nothing says which deviation.
     """
@@ -114,7 +114,7 @@ def normal(
 def truncated_normal(
     key: jax.Array, shape: Sequence[int], dtype=jnp.float32, *, std: float = 0.02, groups: int = 1
 ) -> jax.Array:
-    """Normal with mean 0 and deviation `std`, what lies beyond 2 `std` drawn anew; of any shape.
+    """Draw normal numbers, any beyond 2 `std` anew: mean 0, deviation `std`, of any shape.
 
     `std` is that from before the cut; what is left deviates by 0.88 `std`. `groups` is ignored.
 
@@ -129,7 +129,7 @@ def truncated_normal(
 def bilinear(
     key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    r"""The kernel with which a transposed convolution interpolates linearly along each axis.
+    r"""Make the kernel with which a transposed convolution interpolates linearly along each axis.
 
     .. math:: k_u = \prod_a \left(1 - \frac{|u_a - c_a|}{s_a}\right), \qquad
         s_a = \left\lceil \tfrac{w_a}{2} \right\rceil, \quad c_a = \frac{w_a - 1}{2}
@@ -179,7 +179,7 @@ def bilinear(
 def zeros(
     key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """All zeros, of any shape: what biases start from. `key` and `groups` are ignored."""
+    """Make zeros of any shape: what biases start from. `key` and `groups` are ignored."""
     del key, groups
     return jnp.zeros(shape, dtype)
 
@@ -187,7 +187,7 @@ def zeros(
 def ones(
     key: jax.Array | None, shape: Sequence[int], dtype=jnp.float32, *, groups: int = 1
 ) -> jax.Array:
-    """All ones, of any shape: what scales start from. `key` and `groups` are ignored."""
+    """Make ones of any shape: what scales start from. `key` and `groups` are ignored."""
     del key, groups
     return jnp.ones(shape, dtype)
 

@@ -1,11 +1,11 @@
-"""Local response normalisation: neighbouring channels compete."""
+"""Local response normalization: neighboring channels compete."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from .common.dtypes import check_floating, wide
+from .common.dtypes import accum_dtype, check_floating
 from .common.implementation import uses_xla
 from .common.padding import is_int
 
@@ -25,7 +25,7 @@ def local_response_norm(
 
     Args:
         x: input, ``(..., C)``, floating point.
-        size: n, how many channels are added up; an odd number centres them.
+        size: n, how many channels are added up; an odd number centers them.
         alpha: at least 0.
         beta: the power.
         k: positive, so that nothing is divided by zero.
@@ -63,7 +63,7 @@ def local_response_norm(
             f"k > 0; write alpha=1e-4, k=2.0"
         )
     respond = _respond if uses_xla() else _respond_with_jvp
-    y = respond(x.astype(wide(x.dtype)), int(size), float(alpha), float(beta), float(k))
+    y = respond(x.astype(accum_dtype(x.dtype)), int(size), float(alpha), float(beta), float(k))
     return y.astype(x.dtype)
 
 
@@ -84,7 +84,7 @@ def _respond_jvp(size, alpha, beta, k, primals, tangents):
 
 
 def _around(x, size):
-    """The sum over the channels around each."""
+    """Sum over the channels around each."""
     ones = (1,) * (x.ndim - 1)
     padding = [(0, 0)] * (x.ndim - 1) + [(size // 2, (size - 1) // 2)]
     return lax.reduce_window(x, np.zeros((), x.dtype), lax.add, (*ones, size), (*ones, 1), padding)

@@ -1,10 +1,10 @@
-r"""Normalisation: each set of values brought to mean 0 and variance 1, then scaled and shifted.
+r"""Normalization: each set of values brought to mean 0 and variance 1, then scaled and shifted.
 
 .. math:: y = \hat x\, s + b, \qquad \hat x = r\,(x - M x), \qquad
     r = \frac{1}{\sqrt{M (x - M x)^2 + \epsilon}}
 
 where M takes the mean of a set and puts it in the place of every value of the set. The kinds of
-normalisation differ in their sets alone. Of an image batch ``(N, H, W, C)`` a set is
+normalization differ in their sets alone. Of an image batch ``(N, H, W, C)`` a set is
 
     batch_norm      one channel of all examples        N H W values
     instance_norm   one channel of one example         H W values
@@ -23,10 +23,10 @@ With m = M x and v = M (x - m)^2, a change of x, m and v changes the output by
 which is two sums over each set, of g and of (x - m) g; they are the gradients of b and, but for r,
 of s. Autodiff of the formula takes three sums and passes over x more often, a third of the speed on
 CPU, and so the two steps in which large arrays meet small ones have their tangents written here.
-The form is the same for all platforms; `implementation("xla")` leaves the formula to autodiff.
+They are the same for all platforms; `implementation("xla")` leaves the formula to autodiff.
 
 The variance is taken of x - M x and not as M x^2 - (M x)^2, which cancels: a mean ten thousand
-times the deviation does no harm. Types below float32 are normalised in float32. A NaN or an
+times the deviation does no harm. Types below float32 are normalized in float32. A NaN or an
 infinity makes its whole set NaN; a set that is constant becomes b.
 """
 
@@ -39,8 +39,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from .common.channels import along_channels, check_channels
-from .common.checks import number
-from .common.dtypes import check_floating, check_same, wide
+from .common.checks import as_scalar
+from .common.dtypes import accum_dtype, check_floating, check_same_dtype
 from .common.implementation import uses_xla
 from .common.padding import is_int
 
@@ -57,7 +57,7 @@ def batch_norm(
     eps: float = 1e-5,
     axis_name: Hashable | Sequence[Hashable] | None = None,
 ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    r"""Normalise each channel over the batch, or in evaluation by the running statistics.
+    r"""Normalize each channel over the batch, or in evaluation by the running statistics.
 
     In training, with n values in each channel of the batch:
 
@@ -99,7 +99,7 @@ def batch_norm(
          [ 1.  1.]] [ 1. 10.] [  1.5 100.5]
 
     Note:
-        As in PyTorch, the batch is normalised by its biased variance (divided by n), the running
+        As in PyTorch, the batch is normalized by its biased variance (divided by n), the running
         variance collects unbiased ones (n - 1), and `momentum` is the weight of the new batch; in
         Keras and Flax it is that of the old statistics.
 
@@ -111,12 +111,12 @@ def batch_norm(
     _check_rank(name, x, 2, "(N, *spatial, C)")
     for what, running in (("mean", mean), ("var", var)):
         check_channels(name, x, what, running)
-        if running.dtype != wide(x.dtype):
-            check_same(name, "x", x, what, running)
+        if running.dtype != accum_dtype(x.dtype):
+            check_same_dtype(name, "x", x, what, running)
     scale, bias = _per_channel(name, x, scale, bias)
     eps = _check_eps(name, eps)
-    dtype = wide(x.dtype)
-    momentum = number(
+    dtype = accum_dtype(x.dtype)
+    momentum = as_scalar(
         name,
         "momentum",
         momentum,
@@ -130,16 +130,16 @@ def batch_norm(
         y = _standardized(x.astype(dtype), m, v, scale, bias, eps)
         return y.astype(x.dtype), (mean, var)
 
-    sets = _Sets(tuple(range(x.ndim - 1)), axis_name=axis_name)
+    norm_axes = NormAxes(tuple(range(x.ndim - 1)), axis_name=axis_name)
     n = prod(x.shape[:-1]) * _shards(name, axis_name)
     _check_count(name, x, n, "channel", "give a larger batch, or write train=False")
-    y, m, v = _normalize(x.astype(dtype), scale, bias, sets, eps)
+    y, m, v = _normalize(x.astype(dtype), scale, bias, norm_axes, eps)
 
-    def moved(old, batch):
+    def ema_update(old, batch):
         new = (1 - momentum) * old.astype(dtype) + momentum * batch.reshape(old.shape)
         return new.astype(old.dtype)
 
-    return y.astype(x.dtype), (moved(mean, m), moved(var, v * (n / (n - 1))))
+    return y.astype(x.dtype), (ema_update(mean, m), ema_update(var, v * (n / (n - 1))))
 
 
 def layer_norm(
@@ -150,7 +150,7 @@ def layer_norm(
     axes: int | Sequence[int] = -1,
     eps: float = 1e-5,
 ) -> jax.Array:
-    r"""Normalise over the last axes, at each place of the others.
+    r"""Normalize over the last axes, at each place of the others.
 
     .. math:: y_{i,c} = s_c \frac{x_{i,c} - m_i}{\sqrt{v_i + \epsilon}} + b_c, \qquad
         m_i = \frac{1}{C} \sum_c x_{i,c}, \quad v_i = \frac{1}{C} \sum_c (x_{i,c} - m_i)^2
@@ -159,7 +159,7 @@ def layer_norm(
         x: input, of any shape, floating point.
         scale: s, of the shape of those axes, dtype of `x`, or None for 1.
         bias: b, as `scale`, or None for 0.
-        axes: the axis or axes to normalise over, which have to be the last ones of `x`.
+        axes: the axis or axes to normalize over, which have to be the last ones of `x`.
         eps: added to the variance.
 
     Returns:
@@ -188,8 +188,8 @@ def layer_norm(
     shape = x.shape[axes[0] :]
     scale, bias = (_per_value(x, what, v, shape) for what, v in (("scale", scale), ("bias", bias)))
     eps = _check_eps("layer_norm", eps)
-    _check_count("layer_norm", x, prod(shape), "set", "normalise over more axes")
-    y, _, _ = _normalize(x.astype(wide(x.dtype)), None, None, _Sets(axes), eps)
+    _check_count("layer_norm", x, prod(shape), "set", "normalize over more axes")
+    y, _, _ = _normalize(x.astype(accum_dtype(x.dtype)), None, None, NormAxes(axes), eps)
     y = y if scale is None else y * scale
     y = y if bias is None else y + bias
     return y.astype(x.dtype)
@@ -203,7 +203,7 @@ def group_norm(
     groups: int,
     eps: float = 1e-5,
 ) -> jax.Array:
-    r"""Normalise groups of neighbouring channels, each example by itself.
+    r"""Normalize groups of neighboring channels, each example by itself.
 
     .. math:: y_{n,i,c} = s_c \frac{x_{n,i,c} - m_{n,g}}{\sqrt{v_{n,g} + \epsilon}} + b_c, \qquad
         g = \left\lfloor c\, G / C \right\rfloor
@@ -244,7 +244,7 @@ def group_norm(
     if not is_int(groups) or groups < 1 or C % groups:
         raise ValueError(
             f"{name}: bad groups: got groups={groups!r} with x {x.shape}, need a positive int that "
-            f"divides C={C}; write groups=1 to normalise over all channels"
+            f"divides C={C}; write groups=1 to normalize over all channels"
         )
     _check_count(name, x, prod(spatial) * (C // groups), "group", "write fewer groups")
     return _of_each_example(x, scale, bias, groups, eps)
@@ -257,7 +257,7 @@ def instance_norm(
     *,
     eps: float = 1e-5,
 ) -> jax.Array:
-    r"""Normalise each channel of each example over its spatial axes.
+    r"""Normalize each channel of each example over its spatial axes.
 
     .. math:: y_{n,i,c} = s_c \frac{x_{n,i,c} - m_{n,c}}{\sqrt{v_{n,c} + \epsilon}} + b_c
 
@@ -291,7 +291,7 @@ def instance_norm(
     _check_rank(name, x, 3, "(N, *spatial, C)")
     scale, bias = _per_channel(name, x, scale, bias)
     eps = _check_eps(name, eps)
-    remedy = "normalise before the image has shrunk to one place"
+    remedy = "normalize before the image has shrunk to one place"
     _check_count(name, x, prod(x.shape[1:-1]), "channel of an example", remedy)
     return _of_each_example(x, scale, bias, x.shape[-1], eps)
 
@@ -299,34 +299,37 @@ def instance_norm(
 # ------------------------------------------------------------------------------------ the core
 
 
-class _Sets(NamedTuple):
-    """Which values are normalised together."""
+class NormAxes(NamedTuple):
+    """Which values are normalized together."""
 
     axes: tuple[int, ...]
     groups: int | None = None  # into which the channels are joined, or None: as `axes` say
     axis_name: Any = None
 
 
-def _normalize(x, scale, bias, sets, eps):
-    """y, and each set's mean and variance; scale and bias broadcast against those, or are None."""
-    mean = _join(jnp.mean(x, sets.axes, keepdims=True), sets)
+def _normalize(x, scale, bias, norm_axes, eps):
+    """Return y, and each set's mean and variance.
+
+    Scale and bias broadcast against those, or are None.
+    """
+    mean = _group_mean(jnp.mean(x, norm_axes.axes, keepdims=True), norm_axes)
     mean_square = _mean_square if uses_xla() else _mean_square_with_jvp
-    var = _join(mean_square(x, mean, sets.axes), sets)
+    var = _group_mean(mean_square(x, mean, norm_axes.axes), norm_axes)
     return _standardized(x, mean, var, scale, bias, eps), mean, var
 
 
-def _join(mean, sets):
-    """From the means over the axes, on arrays that are small by now, those of the whole sets."""
-    if sets.groups not in (None, mean.shape[-1]):
-        split = mean.reshape(*mean.shape[:-1], sets.groups, mean.shape[-1] // sets.groups)
-        joined = jnp.mean(split, axis=-1, keepdims=True)
-        mean = jnp.broadcast_to(joined, split.shape).reshape(mean.shape)
-    return mean if sets.axis_name is None else lax.pmean(mean, sets.axis_name)
+def _group_mean(mean, norm_axes):
+    """Average the means over the axes, small arrays by now, over the whole sets."""
+    if norm_axes.groups not in (None, mean.shape[-1]):
+        split = mean.reshape(*mean.shape[:-1], norm_axes.groups, mean.shape[-1] // norm_axes.groups)
+        group_mean = jnp.mean(split, axis=-1, keepdims=True)
+        mean = jnp.broadcast_to(group_mean, split.shape).reshape(mean.shape)
+    return mean if norm_axes.axis_name is None else lax.pmean(mean, norm_axes.axis_name)
 
 
 def _mean_square(x, mean, axes):
-    centred = x - mean
-    return jnp.mean(centred * centred, axes, keepdims=True)
+    centered = x - mean
+    return jnp.mean(centered * centered, axes, keepdims=True)
 
 
 _mean_square_with_jvp = jax.custom_jvp(_mean_square, nondiff_argnums=(2,))
@@ -334,7 +337,7 @@ _mean_square_with_jvp = jax.custom_jvp(_mean_square, nondiff_argnums=(2,))
 
 @_mean_square_with_jvp.defjvp
 def _mean_square_jvp(axes, primals, tangents):
-    """Once the sets are joined x - mean adds up to zero, and with it the term in mean's tangent."""
+    """Leave out the term in the mean's tangent: over a whole set x - mean adds up to zero."""
     (x, mean), (dx, _) = primals, tangents
     return _mean_square_with_jvp(x, mean, axes), 2 * jnp.mean((x - mean) * dx, axes, keepdims=True)
 
@@ -355,21 +358,21 @@ _standardize_with_jvp = jax.custom_jvp(_standardize, nondiff_argnums=(5,))
 
 @_standardize_with_jvp.defjvp
 def _standardize_jvp(eps, primals, tangents):
-    """Sorted by the large arrays: the transpose adds those up first, and does the rest on sums."""
+    """Sort by the large arrays: the transpose adds those up first, and does the rest on sums."""
     x, mean, var, scale, bias = primals
     dx, dmean, dvar, dscale, dbias = tangents
     r = lax.rsqrt(var + eps)
     slope = r if scale is None else r * scale
-    level, steep = -slope * dmean, -slope * r * r / 2 * dvar
-    level = level if bias is None else level + dbias
-    steep = steep if scale is None else steep + r * dscale
+    offset, gain = -slope * dmean, -slope * r * r / 2 * dvar
+    offset = offset if bias is None else offset + dbias
+    gain = gain if scale is None else gain + r * dscale
     y = _standardize_with_jvp(x, mean, var, scale, bias, eps)
-    return y, slope * dx + level + (x - mean) * steep
+    return y, slope * dx + offset + (x - mean) * gain
 
 
 def _of_each_example(x, scale, bias, groups, eps):
-    sets = _Sets(tuple(range(1, x.ndim - 1)), groups)
-    y, _, _ = _normalize(x.astype(wide(x.dtype)), scale, bias, sets, eps)
+    norm_axes = NormAxes(tuple(range(1, x.ndim - 1)), groups)
+    y, _, _ = _normalize(x.astype(accum_dtype(x.dtype)), scale, bias, norm_axes, eps)
     return y.astype(x.dtype)
 
 
@@ -386,39 +389,39 @@ def _check_rank(name, x, least, need):
 
 
 def _check_eps(name, eps):
-    """A positive number, known at compile time."""
+    """Return eps as a float; raise ValueError unless positive, TypeError if it is traced."""
     need, remedy = "a positive number", "write eps=1e-5"
-    return number(name, "eps", eps, lambda eps: eps > 0, need, remedy, dtype=None)
+    return as_scalar(name, "eps", eps, lambda eps: eps > 0, need, remedy, dtype=None)
 
 
 def _check_count(name, x, count, of, remedy):
-    """One value is its own mean: normalised it would be 0, whatever it was."""
+    """Raise ValueError for sets of one value, which would be 0 normalized, whatever it was."""
     if is_int(count) and count < 2:  # a symbolic one is not known yet
         raise ValueError(
-            f"{name}: nothing to normalise over: got {count} values per {of} with x {x.shape}, "
+            f"{name}: nothing to normalize over: got {count} values per {of} with x {x.shape}, "
             f"need 2 at least; {remedy}"
         )
 
 
 def _per_channel(name, x, scale, bias):
-    """Scale and bias, in the wide dtype, so that they broadcast along the channels."""
+    """Return scale and bias in the dtype to accumulate in, shaped along the channels."""
     out = []
     for what, vector in (("scale", scale), ("bias", bias)):
         if vector is not None:
             vector = jnp.asarray(vector)
-            check_same(name, "x", x, what, vector)
+            check_same_dtype(name, "x", x, what, vector)
             check_channels(name, x, what, vector)
-            vector = along_channels(vector.astype(wide(x.dtype)), x)
+            vector = along_channels(vector.astype(accum_dtype(x.dtype)), x)
         out.append(vector)
     return out
 
 
 def _per_value(x, what, array, shape):
-    """The scale or bias of a layer norm."""
+    """Return the scale or bias of a layer norm in the dtype to accumulate in."""
     if array is None:
         return None
     array = jnp.asarray(array)
-    check_same("layer_norm", "x", x, what, array)
+    check_same_dtype("layer_norm", "x", x, what, array)
     if len(shape) == 1:
         check_channels("layer_norm", x, what, array)
     if array.shape != shape:
@@ -426,7 +429,7 @@ def _per_value(x, what, array, shape):
             f"layer_norm: wrong {what} shape: got {array.shape} with x {x.shape}, need {shape}; "
             f"give one number for each value of the axes, or use group_norm for one per channel"
         )
-    return array.astype(wide(x.dtype)).reshape((1,) * (x.ndim - len(shape)) + shape)
+    return array.astype(accum_dtype(x.dtype)).reshape((1,) * (x.ndim - len(shape)) + shape)
 
 
 def _last_axes(x, axes):
@@ -441,7 +444,7 @@ def _last_axes(x, axes):
 
 
 def _shards(name, axis_name):
-    """How many parts the batch is in."""
+    """Return how many parts the batch is in."""
     if axis_name is None:
         return 1
     try:

@@ -5,12 +5,12 @@ import re
 import jax
 import jax.numpy as jnp
 
-from .common.checks import number
-from .common.dtypes import check_floating, wide
+from .common.checks import as_scalar
+from .common.dtypes import accum_dtype, check_floating
 
 
 def l2(params, rate: float | jax.Array, *, pattern: str | None = None) -> jax.Array:
-    r"""L2 penalty, also called weight decay: its gradient in each weight is rate times the weight.
+    r"""Compute the L2 penalty, also called weight decay: its gradient is rate times the weight.
 
     .. math:: \frac{\lambda}{2} \sum_i w_i^2, \qquad \frac{\partial}{\partial w_i} = \lambda w_i
 
@@ -47,10 +47,12 @@ def l2(params, rate: float | jax.Array, *, pattern: str | None = None) -> jax.Ar
     for path, leaf in leaves:
         check_floating("l2", path or "params", leaf)
     chosen = [leaf for _, leaf in leaves] if pattern is None else _matching(leaves, pattern)
-    dtypes = [wide(w.dtype) for w in chosen]
+    dtypes = [accum_dtype(w.dtype) for w in chosen]
     total = max(dtypes, key=lambda dtype: dtype.itemsize, default=jnp.float32)
     remedy = "a negative one would reward large weights, write 1e-4, for example"
-    rate = number("l2", "rate", rate, lambda rate: rate >= 0, "a number >= 0", remedy, dtype=total)
+    rate = as_scalar(
+        "l2", "rate", rate, lambda rate: rate >= 0, "a number >= 0", remedy, dtype=total
+    )
     squares = (jnp.sum(jnp.square(w.astype(total))) for w in chosen)
     return rate / 2 * sum(squares, jnp.zeros((), total))
 

@@ -1,4 +1,4 @@
-"""Images at another size: nearest neighbour and bilinear, equal to PyTorch's `interpolate`."""
+"""Images at another size: nearest neighbor and bilinear, equal to PyTorch's `interpolate`."""
 
 from collections.abc import Sequence
 from functools import lru_cache, partial
@@ -7,10 +7,10 @@ from typing import Literal
 import jax
 import numpy as np
 
-from .common.dtypes import wide
+from .common.dtypes import accum_dtype
 from .common.padding import per_axis
 from .common.sparse_linear import Table, linear_map, table
-from .pool.windows import checked_whole
+from .pool.windows import as_images
 
 Method = Literal["nearest", "bilinear"]
 
@@ -29,7 +29,7 @@ def resize(
     .. math:: s_o = \max\Bigl(\bigl(o + \tfrac12\bigr) \frac{I}{O} - \tfrac12,\, 0\Bigr),
         \qquad \text{or} \quad s_o = o\, \frac{I - 1}{O - 1} \ \text{(align\_corners)}
 
-    and interpolated between its neighbours; "nearest" takes one element instead:
+    and interpolated between its neighbors; "nearest" takes one element instead:
 
     .. math:: y_o = (1 - f)\, x_i + f\, x_{i+1}, \quad i = \lfloor s_o \rfloor,\ f = s_o - i;
         \qquad y_o = x_{\lfloor o I / O \rfloor} \ \text{(nearest)}
@@ -71,7 +71,7 @@ def resize(
         the outputs that read it, with the same weights. NaN and infinities reach the outputs that
         read them with a weight other than zero, and no others.
     """
-    x = checked_whole("resize", x)
+    x = as_images("resize", x)
     size = per_axis("resize", "size", size, x.ndim - 2)
     _check_method("resize", method, align_corners)
     return _resize(x, size, method, bool(align_corners))
@@ -110,7 +110,7 @@ def upsample(
         PyTorch with `recompute_scale_factor=True`. By default PyTorch keeps to the scale as it was
         given, so that the image's last part may be left out.
     """
-    x = checked_whole("upsample", x)
+    x = as_images("upsample", x)
     old = x.shape[1:-1]
     scales = tuple(scale) if isinstance(scale, Sequence) else (scale,) * len(old)
     numbers = all(isinstance(s, int | float | np.number) for s in scales)
@@ -131,7 +131,7 @@ def upsample(
 
 @partial(jax.jit, static_argnums=(1, 2, 3))
 def _resize(x, size, method, align_corners):
-    y = x.astype(wide(x.dtype))
+    y = x.astype(accum_dtype(x.dtype))
     for at, o in enumerate(size, start=1):
         if y.shape[at] != o:
             y = linear_map(y, interpolation(y.shape[at], o, method, align_corners), at)
@@ -140,7 +140,7 @@ def _resize(x, size, method, align_corners):
 
 @lru_cache(maxsize=256)
 def interpolation(size: int, output: int, method: Method, align_corners: bool) -> Table:
-    """Which elements each output reads along one axis, with which weights, in whole numbers."""
+    """Return the elements that each output reads along one axis, with their weights."""
     if method == "nearest":
         return table(size, ([(o * size // output, 1)] for o in range(output)))
     if align_corners:

@@ -23,12 +23,12 @@ def alexnet_2012(classes: int) -> Layer:
 
     Note:
         The towers were two GPUs; here they are the two groups of conv2, conv4 and conv5, channel
-        for channel the same connections. Local response normalisation sees the channels of both, as
-        the paper's formula reads; a GPU that normalised its own would differ in the two channels on
+        for channel the same connections. Local response normalization sees the channels of both, as
+        the paper's formula reads; a GPU that normalized its own would differ in the two channels on
         either side of the border. The paper writes 224x224, of which its own sizes (55x55 behind
         conv1) do not follow; 227x227 is what they need.
 
-        As in the paper: local response normalisation with k=2, n=5, alpha=1e-4 and beta=0.75;
+        As in the paper: local response normalization with k=2, n=5, alpha=1e-4 and beta=0.75;
         pools that overlap; dropout of 0.5; kernels from N(0, 0.01), biases one in conv2, conv4,
         conv5 and the hidden dense layers, zero elsewhere.
     """
@@ -63,7 +63,7 @@ def alexnet_2012(classes: int) -> Layer:
 
 
 def alexnet(classes: int) -> Layer:
-    """AlexNet with one tower and without normalisation, for images of about 224x224.
+    """AlexNet with one tower and without normalization, for images of about 224x224.
 
     61,100,840 parameters for 1000 classes.
 

@@ -96,9 +96,9 @@ def _passing_on(C: int, *, noise: float):
     def draw(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
         *window, Ci, Co = shape
         a, b = jnp.arange(Ci) * C // Ci, jnp.arange(Co) * C // Co
-        centre = jnp.zeros(window, bool).at[tuple(size // 2 for size in window)].set(True)
+        center = jnp.zeros(window, bool).at[tuple(size // 2 for size in window)].set(True)
         same = (a[:, None] == b[None, :]).reshape(*[1] * len(window), Ci, Co)
-        chosen = centre[..., None, None] & same
+        chosen = center[..., None, None] & same
         other = noise * C / Co * jax.random.normal(key, shape, dtype)
         return jnp.where(chosen, jnp.asarray(C / Co, dtype), other)
 

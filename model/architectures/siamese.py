@@ -1,9 +1,9 @@
 """Siamese networks: one network applied to each of two images, whose outputs are compared.
 
 Bromley et al., Signature Verification using a "Siamese" Time Delay Neural Network, 1993; Chopra et
-al., Learning a Similarity Metric Discriminatively, CVPR 2005. The two towers share their weights,
-so they are one `Layer`; a loss of pairs or triplets (`ops.contrastive`, `ops.triplet_batch_hard`)
-applies it to a batch once.
+al., Learning a Similarity Metric Discriminatively, CVPR 2005. The two branches share their
+weights, so they are one `Layer`; a loss of pairs or triplets (`ops.contrastive_loss`,
+`ops.batch_hard_triplet_loss`) applies it to a batch once.
 """
 
 import jax.numpy as jnp

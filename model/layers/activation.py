@@ -49,7 +49,7 @@ def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
 
 
 def maxout(pieces: int) -> Layer:
-    """The largest of each `pieces` neighbouring channels; see `ops.maxout`."""
+    """The largest of each `pieces` neighboring channels; see `ops.maxout`."""
     check_positive("maxout", pieces=pieces)
     return stateless("maxout", lambda x: ops.maxout(x, pieces), POINTWISE)
 

@@ -1,4 +1,4 @@
-"""The normalising layers: each is an op of `convax.ops` with its parameters and statistics.
+"""The normalizing layers: each is an op of `convax.ops` with its parameters and statistics.
 
 For summaries they look at one element each: that the statistics come from the whole image is left
 out of receptive fields, as is usual.
@@ -24,7 +24,7 @@ def batch_norm(
     bias: bool = True,
     scale_init: float = 1.0,
 ) -> Layer:
-    """Normalisation over the batch, with running statistics for evaluation; see `ops.batch_norm`.
+    """Normalization over the batch, with running statistics for evaluation; see `ops.batch_norm`.
 
     Args:
         momentum: the weight of the new batch in the running statistics, PyTorch's convention.
@@ -34,7 +34,7 @@ def batch_norm(
         scale_init: what each scale is at first; 0 at the end of a residual branch makes the block
             the identity to begin with (Goyal et al., arXiv:1706.02677, section 5.1).
 
-    A state with a key ``frozen`` beside mean and var is normalised with as in evaluation, also in
+    A state with a key ``frozen`` beside mean and var is normalized with as in evaluation, also in
     training, and stays as it is.
     """
     normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
@@ -67,7 +67,7 @@ def batch_norm(
 def layer_norm(
     *, axes: int | list[int] = -1, eps: float = 1e-5, scale: bool = True, bias: bool = True
 ) -> Layer:
-    """Normalisation over the last axes, at each place; see `ops.layer_norm`.
+    """Normalization over the last axes, at each place; see `ops.layer_norm`.
 
     Args:
         axes: the axis or axes, the channels by default.
@@ -81,7 +81,7 @@ def layer_norm(
     def of_examples(x: Array, **params: Any) -> Array:
         if len(last) >= x.ndim:
             raise ValueError(
-                f"layer_norm: the batch is no axis to normalise over: got axes={axes} for x "
+                f"layer_norm: the batch is no axis to normalize over: got axes={axes} for x "
                 f"{x.shape}, need fewer; write {list(range(1, x.ndim))} for all the others"
             )
         return function(x, **params)
@@ -91,7 +91,7 @@ def layer_norm(
 
 
 def group_norm(groups: int, *, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
-    """Normalisation of groups of channels in each example; see `ops.group_norm`.
+    """Normalization of groups of channels in each example; see `ops.group_norm`.
 
     Args:
         groups: a divisor of the channels.
@@ -105,7 +105,7 @@ def group_norm(groups: int, *, eps: float = 1e-5, scale: bool = True, bias: bool
 
 
 def instance_norm(*, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
-    """Normalisation of each channel in each example; see `ops.instance_norm`.
+    """Normalization of each channel in each example; see `ops.instance_norm`.
 
     Args:
         eps: added to the variance.
@@ -118,7 +118,7 @@ def instance_norm(*, eps: float = 1e-5, scale: bool = True, bias: bool = True) -
 def local_response_norm(
     *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
 ) -> Layer:
-    """Neighbouring channels compete; see `ops.local_response_norm`, whose alpha is AlexNet's."""
+    """Neighboring channels compete; see `ops.local_response_norm`, whose alpha is AlexNet's."""
     check_positive("local_response_norm", size=size)
     function = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
     infer_shape(function, (1, 1))

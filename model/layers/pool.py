@@ -104,7 +104,7 @@ def upsample(
     infer_shape(function, (1, *(1,) * (len(scale) if isinstance(scale, list) else 1), 1))
     seen = larger_by(plain(scale), 1)
     if seen is not None and method == "bilinear":
-        seen = seen._replace(size=2)  # neighbours
+        seen = seen._replace(size=2)  # neighbors
     return stateless("upsample", function, seen)
 
 

@@ -10,13 +10,26 @@ import numpy as np
 from .jax_compat import Tracer
 
 
-def number(
-    name: str, what: str, value, good: Callable[[float], bool], need: str, remedy: str, *, dtype
+def as_scalar(
+    name: str, what: str, value, valid: Callable[[float], bool], need: str, remedy: str, *, dtype
 ) -> Any:
-    """`value` as a number that changes no dtype: a Python float, or a tracer cast to `dtype`.
+    """Return `value` as a number that changes no dtype: a float, or a tracer cast to `dtype`.
 
     A tracer has no value to check yet. With `dtype` None there may be none: the number has to be
     known when the function is compiled.
+
+    Args:
+        name: of the function whose argument it is.
+        what: the name of the argument.
+        value: a number, or a scalar array or tracer.
+        valid: a predicate; write it so that NaN is refused too.
+        need: what the predicate asks for, in words.
+        remedy: what to write instead.
+        dtype: of a traced result, or None.
+
+    Raises:
+        ValueError: no scalar, or out of range.
+        TypeError: a tracer where the number has to be known.
     """
     traced = isinstance(value, Tracer)
     if traced and dtype is None:
@@ -24,26 +37,35 @@ def number(
             f"{name}: {what} is traced: got {value.aval}, need a number known at compile time; "
             f"write jax.jit(..., static_argnames={what!r})"
         )
-    check_scalar(name, what, value, good, need, remedy)
+    check_scalar(name, what, value, valid, need, remedy)
     return value.astype(dtype) if traced else float(value)
 
 
 def check_scalar(
-    name: str, what: str, value, good: Callable[[float], bool], need: str, remedy: str
+    name: str, what: str, value, valid: Callable[[float], bool], need: str, remedy: str
 ) -> None:
-    """Refuse what is no number or out of its range; write `good` so that NaN is refused too."""
+    """Raise ValueError unless `value` is one number, and in range where it is known.
+
+    Args:
+        name: of the function whose argument it is.
+        what: the name of the argument.
+        value: a number, or a scalar array or tracer.
+        valid: a predicate; write it so that NaN is refused too.
+        need: what the predicate asks for, in words.
+        remedy: what to write instead.
+    """
     if isinstance(value, Tracer):
         fits = value.ndim == 0
     else:
         numbers = int | float | np.number | np.ndarray | jax.Array
-        fits = isinstance(value, numbers) and np.ndim(value) == 0 and good(float(value))
+        fits = isinstance(value, numbers) and np.ndim(value) == 0 and valid(float(value))
     if not fits:
         got = f"an array {np.shape(value)}" if np.ndim(value) else repr(value)
         raise ValueError(f"{name}: bad {what}: got {got}, need {need}; {remedy}")
 
 
 def check_key(name: str, key) -> jax.Array:
-    """Refuse what is no random key of `jax.random`, nothing most of all."""
+    """Return `key`; raise ValueError for None, TypeError unless it is a key of `jax.random`."""
     if key is None:
         raise ValueError(
             f"{name}: no random key: got key=None with train=True, need a jax.random key, another "

@@ -1,11 +1,11 @@
-"""Which types of number the functions take, and which they add up in."""
+"""The types of number that the functions take, and those that they accumulate in."""
 
 import jax
 import jax.numpy as jnp
 
 
 def check_floating(name: str, what: str, a: jax.Array) -> None:
-    """Refuse integers and booleans, of which no function here has a derivative."""
+    """Raise TypeError for integers and booleans, of which no function here has a derivative."""
     if not jnp.issubdtype(a.dtype, jnp.floating):
         raise TypeError(
             f"{name}: {what} is not floating point: got {a.dtype}, need a float dtype; write "
@@ -13,8 +13,8 @@ def check_floating(name: str, what: str, a: jax.Array) -> None:
         )
 
 
-def check_same(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> None:
-    """Refuse two dtypes: which one is meant is for the caller to say."""
+def check_same_dtype(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> None:
+    """Raise TypeError for two dtypes: which one is meant is for the caller to say."""
     check_floating(name, what, a)
     if a.dtype != b.dtype:
         raise TypeError(
@@ -23,6 +23,6 @@ def check_same(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> 
         )
 
 
-def wide(dtype) -> jnp.dtype:
-    """The dtype to add up in: float32, or `dtype` itself where that is wider."""
+def accum_dtype(dtype) -> jnp.dtype:
+    """Return the dtype to accumulate in: float32, or `dtype` itself where that is wider."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 32 else jnp.dtype(dtype)

@@ -109,5 +109,5 @@ def padding_pairs(
 
 
 def is_int(value: object) -> bool:
-    """Whether `value` is an integer, of Python's or NumPy's, and not a truth value."""
+    """Return whether `value` is an integer, of Python's or NumPy's, and not a truth value."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)

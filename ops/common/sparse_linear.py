@@ -59,7 +59,16 @@ def table(size: int, rows: Iterable[Iterable[tuple[int, float]]]) -> Table:
 
 
 def linear_map(x: jax.Array, table: Table, axis: int) -> jax.Array:
-    """Apply the map along `axis`, in the dtype of `x`: callers widen what is below float32."""
+    """Apply the map along `axis`, in the dtype of `x`: callers widen what is below float32.
+
+    Args:
+        x: ``(..., table.size, ...)``.
+        table: the map's rows.
+        axis: of `x`, along which it is applied.
+
+    Returns:
+        ``(..., len(table.rows), ...)``, dtype of `x`.
+    """
     if uses_xla():
         return _gather(x, table=table, axis=axis)
     return linear_map_p.bind(x, table=table, axis=axis)
@@ -67,7 +76,7 @@ def linear_map(x: jax.Array, table: Table, axis: int) -> jax.Array:
 
 @lru_cache(maxsize=1024)
 def transpose(table: Table) -> Table:
-    """The table of the transposed map."""
+    """Return the table of the transposed map."""
     rows: list[list[tuple[int, float]]] = [[] for _ in range(table.size)]
     for o, row in enumerate(table.rows):
         for i, w in row:
@@ -108,7 +117,7 @@ def _batch(args, dims, *, table, axis):
 
 
 def _gather(x, *, table, axis):
-    """Term t of every row at once, and the sum over t."""
+    """Gather term t of every row at once, and sum over t."""
     index, weight = _columns(table.rows)
     if index.shape[1] > _UNROLLED:
         terms = _take(x, index.ravel(), axis)
@@ -120,7 +129,7 @@ def _gather(x, *, table, axis):
 
 
 def _columns(rows: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
-    """Indices and weights, ``(outputs, terms)``; short rows end in terms of weight zero."""
+    """Return indices and weights, ``(outputs, terms)``; short rows end in terms of weight zero."""
     terms = max(map(len, rows))
     index, weight = np.zeros((len(rows), terms), np.int32), np.zeros((len(rows), terms))
     for o, row in enumerate(rows):
@@ -153,7 +162,7 @@ class _Period(NamedTuple):
 
 
 def _slices(x, *, table, axis):
-    """For each d a slice of the inputs, times the weights of every m and r; and their sum."""
+    """Sum over d a slice of the inputs times the weights of every m and r."""
     period = _period(table)
     if period is None:
         return _gather(x, table=table, axis=axis)
@@ -180,7 +189,7 @@ def _slices(x, *, table, axis):
 
 @lru_cache(maxsize=1024)
 def _period(table: Table) -> _Period | None:
-    """The table by its shortest period, or None if it has none that makes it short."""
+    """Return the table by its shortest period, or None if it has none that makes it short."""
     rows, longest = len(table.rows), max(map(len, table.rows))
     numbers = range(1, _PERIOD + 1)
     for p, s in sorted(product(numbers, numbers), key=sum):

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from ..common.channels import add_bias
-from ..common.dtypes import check_same
+from ..common.dtypes import check_same_dtype
 from ..common.padding import Padding
 from .geometry import check_shapes, resolve_conv
 from .primitive import bind, conv_p
@@ -23,7 +23,7 @@ def conv(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> jax.Array:
-    r"""Cross-correlation of `x` with `kernel`, channels last: what networks call convolution.
+    r"""Correlate `x` with `kernel`, channels last: what networks call convolution.
 
     .. math:: y_{n,i,j,o} = b_o + \sum_{u,v,c} x_{n,\,si+du-p,\,sj+dv-p,\,c}\; k_{u,v,c,o}
 
@@ -62,7 +62,7 @@ def conv(
         may pad one more below than above the input, which no int in PyTorch does.
 
         Differentiable to any order, forward and backward: see `convax.ops.conv.primitive`. On CPU
-        a convolution of few channels may spread an infinity or NaN over neighbours in a row
+        a convolution of few channels may spread an infinity or NaN over neighbors in a row
         (`convax.ops.conv.cpu.toeplitz_block`), its input gradient over a whole row
         (`convax.ops.conv.cpu.toeplitz_row`), and small groups over some others
         (`convax.ops.conv.cpu.grouped`); elsewhere it reaches only the windows it lies in.
@@ -84,7 +84,7 @@ def convolve(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> jax.Array:
-    r"""True convolution, the cross-correlation `conv` with the kernel flipped along every axis.
+    r"""Convolve in the true sense: `conv` with the kernel flipped along every axis.
 
     .. math:: y_{n,i,o} = b_o + \sum_{u,c} x_{n,\,si+d(K-1-u)-p,\,c}\; k_{u,c,o}
 
@@ -130,7 +130,7 @@ def depthwise_conv(
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
 ) -> jax.Array:
-    r"""Each channel correlated with its own M kernels: `conv` with as many groups as channels.
+    r"""Correlate each channel with its own M kernels: `conv` with as many groups as channels.
 
     .. math:: y_{n,i,\,cM+m} = b_{cM+m} + \sum_u x_{n,\,si+du-p,\,c}\; k_{u,\,0,\,cM+m}
 
@@ -173,7 +173,7 @@ def separable_conv(
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
 ) -> jax.Array:
-    r"""Depthwise separable convolution: `depthwise_conv` in space, then a 1x1 `conv` over channels.
+    r"""Convolve by depth and by point: `depthwise_conv` in space, then a 1x1 `conv` over channels.
 
     .. math:: y_{n,i,o} = b_o + \sum_{c,m} w_{cM+m,\,o}
         \sum_u x_{n,\,si+du-p,\,c}\; k_{u,\,0,\,cM+m}
@@ -227,7 +227,7 @@ def conv_output_shape(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> tuple[int, ...]:
-    """Shape of `conv(x, kernel)`, from the shapes of `x` and `kernel`; raises as `conv` does.
+    """Return the shape of `conv(x, kernel)`, from the shapes of both; raises as `conv` does.
 
     Example:
         >>> conv_output_shape((8, 28, 28, 1), (5, 5, 1, 6), padding="VALID")
@@ -240,12 +240,12 @@ def conv_output_shape(
 
 def _conv(name, x, kernel, bias, stride, padding, dilation, groups) -> jax.Array:
     geometry = resolve_conv(name, x.shape, kernel.shape, stride, padding, dilation, groups)
-    check_same(name, "x", x, "kernel", kernel)
+    check_same_dtype(name, "x", x, "kernel", kernel)
     return add_bias(name, x, bind(conv_p, x, kernel, geometry), bias)
 
 
 def _check_depthwise(name, x, kernel):
-    """Ranks and channels, in the words of a function that has no groups."""
+    """Raise ValueError unless ranks and channels fit; the message knows no groups."""
     if x.ndim not in (3, 4, 5) or kernel.ndim != x.ndim:
         check_shapes(name, x.shape, kernel.shape, 1)  # which says what ranks are wanted
     *window, one, many = kernel.shape

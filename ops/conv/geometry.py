@@ -1,4 +1,4 @@
-"""The static side of a convolution: whether shapes and hyper-parameters fit, and what they give."""
+"""The static side of a convolution: checks of shapes and hyper-parameters, and what they give."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import jax
 
 from ..common.padding import Padding, is_int, resolve_windows
 
-Form = Callable[..., jax.Array]  # one way of computing a convolution, or a gradient of it
+Impl = Callable[..., jax.Array]  # an implementation of a convolution, or of a gradient of it
 
 
 class Axis(NamedTuple):
@@ -34,7 +34,7 @@ class Geometry(NamedTuple):
 
     @property
     def axes(self) -> list[Axis]:
-        """The same, axis by axis."""
+        """Return the same, axis by axis."""
         lists = self.size, self.window, self.output, self.stride, self.dilation, self.padding
         return [Axis(*each) for each in zip(*lists, strict=True)]
 
@@ -58,7 +58,7 @@ def resolve_conv(
 def check_shapes(
     name: str, x_shape: Sequence[int], kernel_shape: Sequence[int], groups: int
 ) -> None:
-    """Refuse ranks, channels and groups that do not fit together."""
+    """Raise ValueError unless ranks, channels and groups fit together."""
     x, kernel = tuple(x_shape), tuple(kernel_shape)
     got = f"got x {x} and kernel {kernel} with groups={groups!r}"
     if len(x) != len(kernel) or len(x) not in (3, 4, 5):
@@ -93,21 +93,23 @@ class Parts(NamedTuple):
     size: int
 
 
-def equal_parts(total: int, most: int) -> Parts:
-    """As few parts as have at most so many, and their size; together they may exceed the total.
+def split_evenly(total: int, most: int) -> Parts:
+    """Return the fewest equal parts of at most so many, and their size.
+
+    Together they may exceed the total.
 
     Example:
-        >>> equal_parts(10, 4)
+        >>> split_evenly(10, 4)
         Parts(number=3, size=4)
-        >>> equal_parts(10, 0)
+        >>> split_evenly(10, 0)
         Parts(number=10, size=1)
     """
     number = -(-total // max(most, 1))
     return Parts(number, -(-total // number))
 
 
-def tap_slices(geometry: Geometry) -> list[list[slice]]:
-    """Of each axis, and of each tap on it: where a padded x meets it, once for every output."""
+def window_slices(geometry: Geometry) -> list[list[slice]]:
+    """Return, for each axis and each tap on it, the slice of a padded x that the tap meets."""
     return [
         [slice(d * u, d * u + (o - 1) * s + 1, s) for u in range(w)]
         for _, w, o, s, d, _ in geometry.axes

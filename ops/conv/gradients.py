@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from ..common.dtypes import check_same
+from ..common.dtypes import check_same_dtype
 from ..common.padding import Padding
 from .geometry import resolve_conv
 from .primitive import bind, input_grad_p, kernel_grad_p
@@ -21,7 +21,7 @@ def conv_input_grad(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> jax.Array:
-    r"""Gradient of <g, conv(x, kernel)> in x, also known as transposed convolution of `g`.
+    r"""Compute the gradient of <g, conv(x, kernel)> in x, the transposed convolution of `g`.
 
     .. math:: \bar x_{n,j,c} = \sum_{u,o} g_{n,\,(j+p-du)/s,\,o}\; k_{u,c,o}
 
@@ -47,7 +47,7 @@ def conv_input_grad(
     g, kernel = jnp.asarray(g), jnp.asarray(kernel)
     name = "conv_input_grad"
     geometry = resolve_conv(name, input_shape, kernel.shape, stride, padding, dilation, groups)
-    check_same(name, "g", g, "kernel", kernel)
+    check_same_dtype(name, "g", g, "kernel", kernel)
     _check_output(name, g.shape, (input_shape[0], *geometry.output, kernel.shape[-1]))
     return bind(input_grad_p, g, kernel, geometry)
 
@@ -62,7 +62,7 @@ def conv_kernel_grad(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> jax.Array:
-    r"""Gradient of <g, conv(x, kernel)> in kernel.
+    r"""Compute the gradient of <g, conv(x, kernel)> in kernel.
 
     .. math:: \bar k_{u,c,o} = \sum_{n,i} x_{n,\,si+du-p,\,c}\; g_{n,i,o}
 
@@ -85,7 +85,7 @@ def conv_kernel_grad(
     x, g = jnp.asarray(x), jnp.asarray(g)
     name = "conv_kernel_grad"
     geometry = resolve_conv(name, x.shape, kernel_shape, stride, padding, dilation, groups)
-    check_same(name, "x", x, "g", g)
+    check_same_dtype(name, "x", x, "g", g)
     _check_output(name, g.shape, (x.shape[0], *geometry.output, kernel_shape[-1]))
     return bind(kernel_grad_p, x, g, geometry)
 

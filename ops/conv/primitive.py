@@ -18,10 +18,10 @@ the other two. Hence the three are closed under differentiation of any order, fo
 
 `vmap` needs little more. A batch axis on one operand folds into an axis that the other operand does
 not have. Batch axes on both, as of many networks in one program, lead both arrays of a primitive
-that is `stacked`, and what is said above holds for each element of the stack (`conv_stacked`).
+that is `stacked`, and what is said above holds for each element of the stack (`ops.conv.batching`).
 
-Each is lowered to XLA's own convolution (`conv_plain`), and on CPU to the fastest of several forms
-(`conv_cpu`); on a mesh, to one for each device (`conv_mesh`).
+Each is lowered to XLA's own convolution (`ops.conv.xla`), and on CPU to the fastest of several
+implementations (`ops.conv.cpu`); on a mesh, to one for each device (`ops.conv.spmd`).
 
 References:
     Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
@@ -35,11 +35,11 @@ import jax.numpy as jnp
 
 from ..common.implementation import uses_jaxpr, uses_xla
 from ..common.jax_compat import Primitive, ad, batching, match_varying_axes, mlir
-from .batching import fold, stacked_as_groups, stacked_on_cpu, unfold
+from .batching import fold_batch_axis, stacked_as_groups, stacked_on_cpu, unfold_batch_axis
 from .cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .geometry import Geometry
 from .spmd import on_mesh
-from .xla import plain_conv, plain_input_grad, plain_kernel_grad
+from .xla import xla_conv, xla_input_grad, xla_kernel_grad
 
 # ------------------------------------------------------------------------------ the primitives
 
@@ -54,28 +54,39 @@ def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -
 
     The chosen `ops.implementation` is a parameter of what is traced; under "jaxpr" there is no
     primitive, but what it computes in XLA's own operations.
+
+    Args:
+        primitive: `conv_p`, `input_grad_p` or `kernel_grad_p`.
+        a: its first operand: x, g or x.
+        b: its second operand: k, k or g, dtype of `a`.
+        geometry: of the convolution.
+
+    Returns:
+        y, gx or gk.
     """
     if uses_jaxpr():
         return _XLA[primitive](a, b, geometry=geometry)
     a, b = match_varying_axes(a, b), match_varying_axes(b, a)
-    form = "xla" if uses_xla() else "cpu"
-    return primitive.bind(a, b, geometry=geometry, stacked=False, implementation=form)
+    impl = "xla" if uses_xla() else "cpu"
+    return primitive.bind(a, b, geometry=geometry, stacked=False, implementation=impl)
 
 
-def _batch(primitive, roles, alone, args, dims, *, geometry, stacked, implementation):
-    """A batch axis on both operands is a stack; on one, it is folded into another axis."""
+def _batch(primitive, roles, sole_batch_axes, args, dims, *, geometry, stacked, implementation):
+    """Fold a batch axis of one operand into another axis; make batch axes of both a stack."""
     bind = partial(primitive.bind, geometry=geometry, implementation=implementation)
     B = next(a.shape[dim] for a, dim in zip(args, dims, strict=True) if dim is not None)
     if None in dims:
-        axis = alone[dims[0] is None]
+        axis = sole_batch_axes[dims[0] is None]
         args = [
-            a if dim is None else fold(jnp.moveaxis(a, dim, 0), role, axis, geometry, stacked)
+            a
+            if dim is None
+            else fold_batch_axis(jnp.moveaxis(a, dim, 0), role, axis, geometry, stacked)
             for a, dim, role in zip(args, dims, roles[:2], strict=True)
         ]
         out = primitive.bind(
             *args, geometry=geometry, stacked=stacked, implementation=implementation
         )
-        return unfold(out, B, roles[2], axis, geometry, stacked), 0
+        return unfold_batch_axis(out, B, roles[2], axis, geometry, stacked), 0
     args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
     if stacked:  # a stack of stacks
         args = [a.reshape(-1, *a.shape[2:]) for a in args]
@@ -86,7 +97,9 @@ def _batch(primitive, roles, alone, args, dims, *, geometry, stacked, implementa
 def _define(
     primitive: Primitive,
     roles: str,  # of the operands and the result
-    alone: tuple[str, str],  # the axis for a batch that only the first, only the second operand has
+    sole_batch_axes: tuple[
+        str, str
+    ],  # the axis for a batch that only the first, only the second operand has
     shape: Callable,
     xla: Callable,
     cpu: Callable,
@@ -115,7 +128,7 @@ def _define(
             return on_mesh(impl, roles, a, b, geometry=geometry)
         if a.shape[0] == 0:
             return jnp.zeros((0, *shape(a.shape[1:], b.shape[1:], geometry)), a.dtype)
-        return on_mesh(partial(impl_of_stack, roles), roles, a, b, geometry=geometry, lead=1)
+        return on_mesh(partial(impl_of_stack, roles), roles, a, b, geometry=geometry, batch_ndim=1)
 
     def lower_to_xla(a, b, *, implementation, **parameters):
         del implementation
@@ -131,7 +144,7 @@ def _define(
     to_mlir = partial(mlir.lower_fun, multiple_results=False)
     mlir.register_lowering(primitive, to_mlir(lower_to_xla))
     mlir.register_lowering(primitive, to_mlir(lower_on_cpu), platform="cpu")
-    batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, alone)
+    batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, sole_batch_axes)
     _XLA[primitive] = xla
 
 
@@ -140,7 +153,7 @@ _define(
     "xkg",
     ("N", "Co"),
     lambda x, k, geo: (x[0], *geo.output, k[-1]),
-    plain_conv,
+    xla_conv,
     cpu_conv,
 )
 _define(
@@ -148,7 +161,7 @@ _define(
     "gkx",
     ("N", "Ci"),
     lambda g, k, geo: (g[0], *geo.size, k[-2] * geo.groups),
-    plain_input_grad,
+    xla_input_grad,
     cpu_input_grad,
 )
 _define(
@@ -156,7 +169,7 @@ _define(
     "xgk",
     ("Ci", "Co"),
     lambda x, g, geo: (*geo.window, x[-1] // geo.groups, g[-1]),
-    plain_kernel_grad,
+    xla_kernel_grad,
     cpu_kernel_grad,
 )
 

@@ -1,12 +1,13 @@
-"""Convolutions on a mesh: every device computes its part, in the form that is the fastest for it.
+"""Convolutions on a mesh: every device computes its part, after an exchange of halos.
 
 Under ``jax.set_mesh(mesh)``, a mesh whose axes have the names below, a convolution and its two
 gradients are cut along them, whatever their operands look like; what does not divide stays whole:
 
     data, fsdp   the batch; a kernel gradient is summed over both
     model        output channels, or whole groups where there are several
-    spatial      the first spatial axis, the rows; each device first fetches from its neighbours
-                 the rows that its windows reach into, and returns to them their input gradient
+    spatial      the first spatial axis, the rows; each device first fetches from its neighbors
+                 the rows that its windows reach into, the halo, and returns to them the halo's
+                 input gradient, which they add to theirs
 
 With h = H / n input and ho = Ho / n output rows on each of n devices, where H = s Ho, the windows
 of device j begin at row s ho j - p = h j - p: at the same place of each device's rows. They end
@@ -37,122 +38,140 @@ from ..common.padding import is_int
 from .geometry import Geometry
 
 
-class Cut(NamedTuple):
-    """Along which axes of the mesh a convolution is cut, and what each device then computes."""
+class Partition(NamedTuple):
+    """The axes of the mesh that share a convolution out, and what each device then computes."""
 
     mesh: jax.sharding.AbstractMesh
     batch: tuple[str, ...]
     channels: tuple[str, ...]
     rows: tuple[str, ...]
-    above: int  # rows to fetch from there
-    below: int
+    halo_above: int  # rows to fetch from there
+    halo_below: int
     geometry: Geometry  # of one device
     grouped: bool  # whether x has channels of its own for each part of g
 
 
 def on_mesh(
-    form: Callable[..., jax.Array], roles: str, a, b, *, geometry: Geometry, lead: int = 0
+    impl: Callable[..., jax.Array], roles: str, a, b, *, geometry: Geometry, batch_ndim: int = 0
 ) -> jax.Array:
-    """``form(a, b, geometry=geometry)``, cut up where there is a mesh; `roles` as "xkg".
+    """Compute ``impl(a, b, geometry=geometry)``, each device its part where there is a mesh.
 
-    Behind `lead` axes, which are not cut, the arrays are those of a convolution.
+    Args:
+        impl: computes a convolution, or a gradient of one.
+        roles: of a, b and the result, as "xkg".
+        a: the first operand; behind `batch_ndim` axes, which stay whole, that of a convolution.
+        b: the second operand, as `a`.
+        geometry: of the convolution.
+        batch_ndim: 1 for a stack of convolutions, else 0.
+
+    Returns:
+        What `impl` returns, shared out as the mesh says.
     """
     sizes = axes_around(a)
     if not sizes:
-        return form(a, b, geometry=geometry)
-    if lead:  # of a stack the batch alone: cut along channels and rows its gradients came out wrong
+        return impl(a, b, geometry=geometry)
+    if batch_ndim:  # of a stack the batch alone: shared out otherwise its gradients came out wrong
         sizes = {name: size for name, size in sizes.items() if name in BATCH_AXES}
-    cut = _cut(sizes, a.shape[lead:], b.shape[lead:], geometry, jax.typeof(a).sharding.mesh)
-    of_a, of_b, of_out = (_spec(role, cut, lead, a.ndim) for role in roles)
+    partition = _make_partition(
+        sizes, a.shape[batch_ndim:], b.shape[batch_ndim:], geometry, jax.typeof(a).sharding.mesh
+    )
+    spec_a, spec_b, spec_out = (
+        _partition_spec(role, partition, batch_ndim, a.ndim) for role in roles
+    )
 
-    def part(a, b):
+    def per_device(a, b):
         if roles[0] == "x":
-            a = _fetched(a, cut, 1 + lead)
-        out = form(a, b, geometry=cut.geometry)
+            a = _exchange_halo(a, partition, 1 + batch_ndim)
+        out = impl(a, b, geometry=partition.geometry)
         if roles[2] == "x":
-            out = _returned(out, cut, 1 + lead)
-            over = () if cut.grouped else cut.channels
+            out = _scatter_add_halo(out, partition, 1 + batch_ndim)
+            over = () if partition.grouped else partition.channels
         else:
-            over = cut.batch + cut.rows if roles[2] == "k" else ()
+            over = partition.batch + partition.rows if roles[2] == "k" else ()
         return lax.psum(out, over) if over else out
 
     mapped = jax.shard_map(
-        part, mesh=cut.mesh, in_specs=(of_a, of_b), out_specs=of_out, check_vma=False
+        per_device,
+        mesh=partition.mesh,
+        in_specs=(spec_a, spec_b),
+        out_specs=spec_out,
+        check_vma=False,
     )
     return mapped(a, b)
 
 
-def _cut(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> Cut:
+def _make_partition(sizes: dict[str, int], a_shape, b_shape, geometry: Geometry, mesh) -> Partition:
     N, Co = a_shape[0], b_shape[-1]  # of x and k, x and g, or g and k
     batch = tuple(name for name in BATCH_AXES if name in sizes)
     if not is_int(N) or N == 0 or N % prod(sizes[name] for name in batch):
         batch = ()
-    parts, G = sizes.get(CHANNEL_AXIS, 1), geometry.groups
-    apart = parts > 1 and (Co if G == 1 else G) % parts == 0
-    channels = (CHANNEL_AXIS,) if apart else ()
-    above, below, part = _rows(geometry, sizes.get(ROW_AXIS, 1))
-    rows = () if part is geometry else (ROW_AXIS,)
-    part = part._replace(groups=G // parts if apart and G > 1 else G)
-    return Cut(mesh, batch, channels, rows, above, below, part, G > 1)
+    shards, G = sizes.get(CHANNEL_AXIS, 1), geometry.groups
+    channels_divide = shards > 1 and (Co if G == 1 else G) % shards == 0
+    channels = (CHANNEL_AXIS,) if channels_divide else ()
+    halo_above, halo_below, per_device = _partition_rows(geometry, sizes.get(ROW_AXIS, 1))
+    rows = () if per_device is geometry else (ROW_AXIS,)
+    per_device = per_device._replace(groups=G // shards if channels_divide and G > 1 else G)
+    return Partition(mesh, batch, channels, rows, halo_above, halo_below, per_device, G > 1)
 
 
-def _rows(geometry: Geometry, n: int) -> tuple[int, int, Geometry]:
-    """How many rows to fetch from above and below, and the convolution of a device's rows."""
+def _partition_rows(geometry: Geometry, n: int) -> tuple[int, int, Geometry]:
+    """Return the rows of the halo above and below, and the convolution of one device."""
     i, w, o, s, d, (low, _) = geometry.axes[0]
     if n == 1 or i % n or o % n or i != s * o:
         return 0, 0, geometry
     h, ho = i // n, o // n
     high = s * (ho - 1) + d * (w - 1) + 1 - low - h
-    above, below = max(low, 0), max(high, 0)
-    if max(above, below) > h:  # from further away than the next device
+    halo_above, halo_below = max(low, 0), max(high, 0)
+    if max(halo_above, halo_below) > h:  # from further away than the next device
         return 0, 0, geometry
-    size = (above + h + below, *geometry.size[1:])
+    size = (halo_above + h + halo_below, *geometry.size[1:])
     padding = ((min(low, 0), min(high, 0)), *geometry.padding[1:])
     output = (ho, *geometry.output[1:])
-    return above, below, geometry._replace(size=size, padding=padding, output=output)
+    return halo_above, halo_below, geometry._replace(size=size, padding=padding, output=output)
 
 
-def _spec(role: str, cut: Cut, lead: int, rank: int) -> jax.P:
-    """How the array of this role lies."""
-    others = (None,) * (rank - lead - 3)
-    channels = cut.channels if cut.grouped or role != "x" else None
+def _partition_spec(role: str, partition: Partition, batch_ndim: int, rank: int) -> jax.P:
+    """Return how the array of this role is shared out."""
+    others = (None,) * (rank - batch_ndim - 3)
+    channels = partition.channels if partition.grouped or role != "x" else None
     if role == "k":
         return jax.P(*(None,) * (rank - 1), channels)
-    return jax.P(*(None,) * lead, cut.batch, cut.rows, *others, channels)
+    return jax.P(*(None,) * batch_ndim, partition.batch, partition.rows, *others, channels)
 
 
-def _fetched(x, cut: Cut, axis: int):
-    """The rows of this device, and those that it needs of its neighbours; or zeros."""
-    if not cut.rows:
+def _exchange_halo(x, partition: Partition, axis: int):
+    """Fetch the halo of this device's rows from its neighbors; zeros at the borders."""
+    if not partition.rows:
         return x
-    n, h = cut.mesh.shape[ROW_AXIS], x.shape[axis]
+    n, h = partition.mesh.shape[ROW_AXIS], x.shape[axis]
     parts = [x]
-    if cut.above:
-        last = lax.slice_in_dim(x, h - cut.above, h, axis=axis)
+    if partition.halo_above:
+        last = lax.slice_in_dim(x, h - partition.halo_above, h, axis=axis)
         parts.insert(0, lax.ppermute(last, ROW_AXIS, [(j, j + 1) for j in range(n - 1)]))
-    if cut.below:
-        first = lax.slice_in_dim(x, 0, cut.below, axis=axis)
+    if partition.halo_below:
+        first = lax.slice_in_dim(x, 0, partition.halo_below, axis=axis)
         parts.append(lax.ppermute(first, ROW_AXIS, [(j + 1, j) for j in range(n - 1)]))
     return jnp.concatenate(parts, axis)
 
 
-def _returned(gx, cut: Cut, axis: int):
-    """The transpose of `_fetched`: what belongs to the neighbours' rows is added up there."""
-    if not cut.rows:
+def _scatter_add_halo(gx, partition: Partition, axis: int):
+    """Return the halo to the neighbors, which add it up: the transpose of `_exchange_halo`."""
+    if not partition.rows:
         return gx
-    n, h = cut.mesh.shape[ROW_AXIS], gx.shape[axis] - cut.above - cut.below
-    own = lax.slice_in_dim(gx, cut.above, cut.above + h, axis=axis)
-    if cut.above:
-        first = lax.slice_in_dim(gx, 0, cut.above, axis=axis)
+    n = partition.mesh.shape[ROW_AXIS]
+    h = gx.shape[axis] - partition.halo_above - partition.halo_below
+    own = lax.slice_in_dim(gx, partition.halo_above, partition.halo_above + h, axis=axis)
+    if partition.halo_above:
+        first = lax.slice_in_dim(gx, 0, partition.halo_above, axis=axis)
         first = lax.ppermute(first, ROW_AXIS, [(j + 1, j) for j in range(n - 1)])
-        own += _padded(first, h - cut.above, 0, axis)
-    if cut.below:
-        last = lax.slice_in_dim(gx, cut.above + h, gx.shape[axis], axis=axis)
+        own += _pad(first, h - partition.halo_above, 0, axis)
+    if partition.halo_below:
+        last = lax.slice_in_dim(gx, partition.halo_above + h, gx.shape[axis], axis=axis)
         last = lax.ppermute(last, ROW_AXIS, [(j, j + 1) for j in range(n - 1)])
-        own += _padded(last, 0, h - cut.below, axis)
+        own += _pad(last, 0, h - partition.halo_below, axis)
     return own
 
 
-def _padded(a, before: int, behind: int, axis: int):
-    pads = [(before, behind) if i == axis else (0, 0) for i in range(a.ndim)]
+def _pad(a, before: int, after: int, axis: int):
+    pads = [(before, after) if i == axis else (0, 0) for i in range(a.ndim)]
     return jnp.pad(a, pads)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from ..common.channels import add_bias
-from ..common.dtypes import check_same
+from ..common.dtypes import check_same_dtype
 from ..common.padding import Padding, is_int, padding_pairs, per_axis
 from .geometry import Geometry, check_shapes
 from .primitive import bind, input_grad_p
@@ -24,7 +24,7 @@ def conv_transpose(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> jax.Array:
-    r"""Transposed convolution, channels last: each input element adds its copy of the kernel.
+    r"""Convolve transposed, channels last: each input element adds its copy of the kernel.
 
     .. math:: y_{n,j,o} = b_o + \sum_{i,u\,:\;si+du-p=j}\; \sum_c x_{n,i,c}\; k_{u,c,o}
 
@@ -79,7 +79,7 @@ def conv_transpose(
     geometry = _geometry(
         name, x.shape, kernel.shape, stride, padding, output_padding, dilation, groups
     )
-    check_same(name, "x", x, "kernel", kernel)
+    check_same_dtype(name, "x", x, "kernel", kernel)
     y = bind(input_grad_p, x, swap_in_and_out(kernel, groups), geometry)
     return add_bias(name, x, y, bias)
 
@@ -94,7 +94,7 @@ def conv_transpose_output_shape(
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
 ) -> tuple[int, ...]:
-    """Shape of `conv_transpose(x, kernel)`, from the shapes; raises as `conv_transpose` does.
+    """Return the shape of `conv_transpose(x, kernel)`, from the shapes; raises as that does.
 
     Example:
         >>> conv_transpose_output_shape((8, 7, 7, 32), (4, 4, 32, 16), stride=2, padding=1)
@@ -108,7 +108,7 @@ def conv_transpose_output_shape(
 
 
 def _geometry(name, x, kernel, stride, padding, output_padding, dilation, groups) -> Geometry:
-    """Of the convolution that takes the output here to the input here."""
+    """Return the geometry of the convolution that takes the output here to the input here."""
     check_shapes(name, x, kernel, groups)
     inputs, window = tuple(x[1:-1]), tuple(kernel[:-2])
     rank = len(inputs)

@@ -1,1 +1,17 @@
-"""The room ops/loss."""
+"""Losses: of logits, predictions or embeddings, with weights and a reduction.
+
+    reduction.py        weights, masks, "mean", "sum" and "none", and checks that losses share
+    classification.py   softmax_cross_entropy, kl_divergence, smooth_labels
+    binary.py           binary_cross_entropy, focal_loss
+    hinge.py            multiclass_hinge_loss, multi_margin_loss
+    regression.py       mse_loss, huber_loss
+    segmentation.py     dice_loss
+    contrastive.py      contrastive_loss, triplet_loss: pairs and triplets that are given
+    triplet_mining.py   triplet losses of a batch that finds its triplets
+    histogram.py        histogram_loss: overlap of the similarities of pairs
+    lda.py              lda_loss: eigenvalues of linear discriminant analysis
+
+A loss keeps its gradient finite at kinks and for masked examples, and says what an empty batch
+gives. Its name ends in `_loss`, unless it is the field's own for a quantity (a cross-entropy, a
+divergence). The room imports `ops.common` and `ops.activation`.
+"""

@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from ..common.dtypes import wide
-from .reduction import Reduction, check_number, check_targets, full_weights, reduce, without_masked
+from ..common.dtypes import accum_dtype
+from .reduction import Reduction, check_number, check_targets, full_weights, reduce, zero_masked
 
 
 def binary_cross_entropy(
@@ -15,7 +15,7 @@ def binary_cross_entropy(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Cross-entropy between targets and the sigmoid of logits, elementwise.
+    r"""Compute the cross-entropy between targets and the sigmoid of logits, elementwise.
 
     .. math:: \ell = -t \log p - (1 - t) \log(1 - p), \qquad p = \sigma(z), \qquad
         \frac{\partial \ell}{\partial z} = p - t, \qquad \frac{\partial \ell}{\partial t} = -z
@@ -63,7 +63,7 @@ def binary_cross_entropy(
     return reduce(name, loss, weights, reduction)
 
 
-def focal(
+def focal_loss(
     logits: jax.Array,
     targets: jax.Array,
     *,
@@ -72,7 +72,7 @@ def focal(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Focal loss: binary cross-entropy that forgets about what is already right, elementwise.
+    r"""Compute the focal loss, elementwise: cross-entropy that forgets what is already right.
 
     .. math:: \ell = -\alpha\, t\, (1 - p)^\gamma \log p
         - (1 - \alpha)(1 - t)\, p^\gamma \log(1 - p), \qquad p = \sigma(z)
@@ -103,7 +103,7 @@ def focal(
 
     Example:
         >>> z = jnp.log(jnp.array([1.0, 9.0]))  # p = 0.5, 0.9
-        >>> easy = focal(z, jnp.ones(2), alpha=None, reduction="none")
+        >>> easy = focal_loss(z, jnp.ones(2), alpha=None, reduction="none")
         >>> print(easy / -jnp.log(jnp.array([0.5, 0.9])))  # (1 - p)^2
         [0.25 0.01]
 
@@ -115,11 +115,11 @@ def focal(
     References:
         Lin et al., arXiv:1708.02002, equation 5.
     """
-    check_number("focal", "gamma", gamma, lambda g: g >= 0, "gamma >= 0", 2.0)
+    check_number("focal_loss", "gamma", gamma, lambda g: g >= 0, "gamma >= 0", 2.0)
     if alpha is not None:
-        good = lambda a: 0 <= a <= 1  # noqa: E731
-        check_number("focal", "alpha", alpha, good, "0 <= alpha <= 1 or None", 0.25)
-    z, t, weights = _prepare("focal", logits, targets, weights)
+        valid = lambda a: 0 <= a <= 1  # noqa: E731
+        check_number("focal_loss", "alpha", alpha, valid, "0 <= alpha <= 1 or None", 0.25)
+    z, t, weights = _prepare("focal_loss", logits, targets, weights)
     gamma, positive, negative = jnp.asarray(gamma, z.dtype), 1, 1
     if alpha is not None:
         positive = jnp.asarray(alpha, z.dtype)
@@ -127,12 +127,12 @@ def focal(
     wrong, right = softplus(-z), softplus(z)  # -log p, -log(1 - p)
     loss = positive * t * jnp.exp(-gamma * right) * wrong
     loss += negative * (1 - t) * jnp.exp(-gamma * wrong) * right
-    return reduce("focal", loss, weights, reduction)
+    return reduce("focal_loss", loss, weights, reduction)
 
 
 @jax.custom_jvp
 def softplus(z: jax.Array) -> jax.Array:
-    """log(1 + exp z), with the sigmoid as its derivative, to full relative precision."""
+    """Compute log(1 + exp z), with the sigmoid as its derivative, to full relative precision."""
     return jnp.maximum(z, 0) + jnp.log1p(jnp.exp(-jnp.abs(z)))
 
 
@@ -142,9 +142,9 @@ softplus.defjvp(lambda z, dz: (softplus(*z), jax.nn.sigmoid(z[0]) * dz[0]))
 def _prepare(name, logits, targets, weights):
     logits, targets = jnp.asarray(logits), jnp.asarray(targets)
     check_targets(name, "logits", logits, "targets", targets)
-    dtype = wide(logits.dtype)
+    dtype = accum_dtype(logits.dtype)
     weights = full_weights(name, weights, logits.shape, dtype)
-    z, t = (without_masked(a.astype(dtype), weights) for a in (logits, targets))
+    z, t = (zero_masked(a.astype(dtype), weights) for a in (logits, targets))
     return z, t, weights
 
 

@@ -3,19 +3,19 @@
 import jax
 import jax.numpy as jnp
 
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from .reduction import (
     Reduction,
     check_class_axis,
     check_number,
     check_targets,
     full_weights,
-    hits,
     index_remedy,
     is_zero,
     nan_if_unknown,
+    one_hot_mask,
     reduce,
-    without_masked,
+    zero_masked,
 )
 
 
@@ -27,7 +27,7 @@ def softmax_cross_entropy(
     label_smoothing: float | jax.Array = 0.0,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Cross-entropy between labels and the softmax of logits.
+    r"""Compute the cross-entropy between labels and the softmax of logits.
 
     .. math:: \ell = -\sum_k q_k \log p_k, \qquad p = \mathrm{softmax}(z), \qquad
         \frac{\partial \ell}{\partial z_k} = p_k - q_k
@@ -71,14 +71,14 @@ def softmax_cross_entropy(
     logits, labels = jnp.asarray(logits), jnp.asarray(labels)
     name = "softmax_cross_entropy"
     _check_labels(name, logits, labels)
-    good = lambda e: 0 <= e < 1  # noqa: E731
-    check_number(name, "label_smoothing", label_smoothing, good, "0 <= e < 1", 0.1)
-    dtype = wide(logits.dtype)
+    valid = lambda e: 0 <= e < 1  # noqa: E731
+    check_number(name, "label_smoothing", label_smoothing, valid, "0 <= e < 1", 0.1)
+    dtype = accum_dtype(logits.dtype)
     weights = full_weights(name, weights, logits.shape[:-1], dtype)
-    labels = without_masked(labels, weights)
-    log_p = jax.nn.log_softmax(without_masked(logits.astype(dtype), weights))
+    labels = zero_masked(labels, weights)
+    log_p = jax.nn.log_softmax(zero_masked(logits.astype(dtype), weights))
     if jnp.issubdtype(labels.dtype, jnp.integer):
-        hit = hits(labels, logits.shape[-1])
+        hit = one_hot_mask(labels, logits.shape[-1])
         loss = nan_if_unknown(-jnp.sum(jnp.where(hit, log_p, 0), axis=-1), hit)
     else:
         q = labels.astype(dtype)
@@ -91,7 +91,7 @@ def softmax_cross_entropy(
 
 
 def smooth_labels(probabilities: jax.Array, *, rate: float | jax.Array) -> jax.Array:
-    r"""Label smoothing: a share of the probability is spread over all classes.
+    r"""Smooth labels: spread a share of the probability over all classes.
 
     .. math:: q'_k = (1 - e)\, q_k + e / K, \qquad \frac{\partial q'_k}{\partial q_k} = 1 - e
 
@@ -125,7 +125,7 @@ def smooth_labels(probabilities: jax.Array, *, rate: float | jax.Array) -> jax.A
     if q.ndim == 0:
         raise ValueError(f"smooth_labels: no class axis: got {q.shape}, need (..., K); add an axis")
     check_number("smooth_labels", "rate", rate, lambda e: 0 <= e < 1, "0 <= rate < 1", 0.1)
-    e = jnp.asarray(rate, wide(q.dtype))
+    e = jnp.asarray(rate, accum_dtype(q.dtype))
     return ((1 - e) * q.astype(e.dtype) + e / q.shape[-1]).astype(q.dtype)
 
 
@@ -136,7 +136,7 @@ def kl_divergence(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Kullback-Leibler divergence of the softmax of logits from a target distribution.
+    r"""Compute the Kullback-Leibler divergence of the softmax of logits from a target distribution.
 
     .. math:: \ell = \mathrm{KL}(p \,\|\, q) = \sum_k p_k (\log p_k - \log q_k), \qquad
         q = \mathrm{softmax}(z)
@@ -174,10 +174,10 @@ def kl_divergence(
     name = "kl_divergence"
     check_class_axis(name, logits, f"got logits {logits.shape}")
     check_targets(name, "logits", logits, "target_probabilities", p)
-    dtype = wide(logits.dtype)
+    dtype = accum_dtype(logits.dtype)
     weights = full_weights(name, weights, logits.shape[:-1], dtype)
-    log_q = jax.nn.log_softmax(without_masked(logits.astype(dtype), weights))
-    p = without_masked(p.astype(dtype), weights)
+    log_q = jax.nn.log_softmax(zero_masked(logits.astype(dtype), weights))
+    p = zero_masked(p.astype(dtype), weights)
     there = p != 0
     log_p = jnp.log(jnp.where(there, p, 1))
     each = jnp.where(there, p * (log_p - jnp.where(there, log_q, 0)), 0)

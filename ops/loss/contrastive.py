@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ..activation import relu
-from ..common.dtypes import check_floating, check_same, wide
+from ..common.dtypes import accum_dtype, check_floating, check_same_dtype
 from .reduction import (
     Reduction,
     check_margin,
@@ -14,11 +14,11 @@ from .reduction import (
     reduce,
     safe_sqrt,
     squared_distance,
-    without_masked,
+    zero_masked,
 )
 
 
-def contrastive(
+def contrastive_loss(
     a: jax.Array,
     b: jax.Array,
     same: jax.Array,
@@ -29,7 +29,7 @@ def contrastive(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Contrastive loss of pairs, as of the two towers of a Siamese network.
+    r"""Compute the contrastive loss of pairs, as of the two branches of a Siamese network.
 
     .. math:: \ell = \tfrac12 \left[ y \max(D - m_+, 0)^2 + (1 - y) \max(m - D, 0)^2 \right],
         \qquad D = \lVert a - b \rVert_2
@@ -64,7 +64,7 @@ def contrastive(
 
     Example:
         >>> a, b = jnp.zeros((2, 2)), jnp.array([[0.3, 0.4], [0.3, 0.4]])  # D = 0.5
-        >>> contrastive(a, b, jnp.array([True, False]), margin=2.0, reduction="none")
+        >>> contrastive_loss(a, b, jnp.array([True, False]), margin=2.0, reduction="none")
         Array([0.125, 1.125], dtype=float32)
 
     Note:
@@ -76,7 +76,7 @@ def contrastive(
         Hadsell et al., Dimensionality Reduction by Learning an Invariant Mapping, CVPR 2006. Gu et
         al., arXiv:1512.07108, 3.4.3. Lin et al., DeepHash, arXiv:1501.04711.
     """
-    name = "contrastive"
+    name = "contrastive_loss"
     a, b, same = jnp.asarray(a), jnp.asarray(b), jnp.asarray(same)
     _check_alike(name, {"a": a, "b": b})
     if same.dtype != jnp.bool_:
@@ -104,7 +104,7 @@ def contrastive(
     return reduce(name, loss / 2, weights, reduction)
 
 
-def triplet(
+def triplet_loss(
     anchor: jax.Array,
     positive: jax.Array,
     negative: jax.Array,
@@ -114,7 +114,7 @@ def triplet(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Triplet loss: an anchor is nearer to its own class than to another one, by a margin.
+    r"""Compute the triplet loss: an anchor is nearer to its own class than to another, by a margin.
 
     .. math:: \ell = \max(0,\, m + D_{ap} - D_{an}), \qquad D_{ap} = \lVert a - p \rVert_2,
         \quad D_{an} = \lVert a - n \rVert_2
@@ -146,25 +146,25 @@ def triplet(
 
     Example:
         >>> a, p, n = jnp.array([[0.0, 0.0]]), jnp.array([[3.0, 4.0]]), jnp.array([[0.0, 5.5]])
-        >>> triplet(a, p, n)  # 1 + 5 - 5.5
+        >>> triplet_loss(a, p, n)  # 1 + 5 - 5.5
         Array(0.5, dtype=float32)
 
     Note:
         PyTorch's `triplet_margin_loss` adds eps = 1e-6 to each difference; this is its eps = 0. At
         a distance of 0 the derivative of the distance, and at the hinge that of the loss, is 0.
-        `triplet_batch_hard` and `triplet_semi_hard` look for the triplets of a batch themselves.
+        `batch_hard_triplet_loss` and `semi_hard_triplet_loss` mine the triplets of a batch.
 
     References:
         Schroff et al., FaceNet, arXiv:1503.03832. Gu et al., arXiv:1512.07108, 3.4.4.
     """
     a, p, n = jnp.asarray(anchor), jnp.asarray(positive), jnp.asarray(negative)
-    _check_alike("triplet", {"anchor": a, "positive": p, "negative": n})
-    check_margin("triplet", margin)
-    (a, p, n), weights = _prepare("triplet", (a, p, n), weights)
+    _check_alike("triplet_loss", {"anchor": a, "positive": p, "negative": n})
+    check_margin("triplet_loss", margin)
+    (a, p, n), weights = _prepare("triplet_loss", (a, p, n), weights)
     length = (lambda d: d) if squared else safe_sqrt
     ahead = length(squared_distance(a, n)) - length(squared_distance(a, p))
     loss = relu(jnp.asarray(margin, ahead.dtype) - ahead)
-    return reduce("triplet", loss, weights, reduction)
+    return reduce("triplet_loss", loss, weights, reduction)
 
 
 def _check_alike(name, operands):
@@ -176,12 +176,12 @@ def _check_alike(name, operands):
             f"axis"
         )
     for other, b in others:
-        check_same(name, first, a, other, b)
+        check_same_dtype(name, first, a, other, b)
         check_same_shape(name, first, a, other, b)
 
 
 def _prepare(name, operands, weights):
-    """The operands in the dtype to add up in, zero where the weight is, and the weights."""
-    dtype = wide(operands[0].dtype)
+    """Return the operands in the accumulation dtype, zero where the weight is, and the weights."""
+    dtype = accum_dtype(operands[0].dtype)
     weights = full_weights(name, weights, operands[0].shape[:-1], dtype)
-    return [without_masked(a.astype(dtype), weights) for a in operands], weights
+    return [zero_masked(a.astype(dtype), weights) for a in operands], weights

@@ -4,21 +4,21 @@ import jax
 import jax.numpy as jnp
 
 from ..activation import relu
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from .reduction import (
     Reduction,
     check_indices,
     check_margin,
     check_number,
     full_weights,
-    hits,
     nan_if_unknown,
+    one_hot_mask,
     reduce,
-    without_masked,
+    zero_masked,
 )
 
 
-def multiclass_hinge(
+def multiclass_hinge_loss(
     logits: jax.Array,
     labels: jax.Array,
     *,
@@ -27,7 +27,7 @@ def multiclass_hinge(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Hinge loss of one support vector machine per class, each against all the rest.
+    r"""Compute the hinge loss of one support vector machine per class, each against all the rest.
 
     .. math:: \ell = \sum_k \max(0,\, m - \delta_k z_k)^p, \qquad
         \delta_k = +1 \text{ for the label's class, else } -1
@@ -52,24 +52,24 @@ def multiclass_hinge(
         TypeError: labels that are not class indices: one-hot vectors, perhaps.
 
     Example:
-        >>> multiclass_hinge(jnp.array([[3.0, -0.5, -2.0]]), jnp.array([0]))  # 0 + 0.5 + 0
+        >>> multiclass_hinge_loss(jnp.array([[3.0, -0.5, -2.0]]), jnp.array([0]))  # 0 + 0.5 + 0
         Array(0.5, dtype=float32)
 
     Note:
         At the hinge, a margin reached exactly, the derivative is 0. A class index outside
-        0 ... K - 1 gives NaN, unless its weight is zero. `multi_margin` compares the classes with
-        each other instead; that is the one PyTorch has.
+        0 ... K - 1 gives NaN, unless its weight is zero. `multi_margin_loss` compares the classes
+        with each other instead; that is the one PyTorch has.
 
     References:
         Gu et al., Recent Advances in Convolutional Neural Networks, arXiv:1512.07108, 3.4.1.
     """
-    z, hit, weights = _prepare("multiclass_hinge", logits, labels, power, margin, weights)
+    z, hit, weights = _prepare("multiclass_hinge_loss", logits, labels, power, margin, weights)
     each = relu(jnp.asarray(margin, z.dtype) - jnp.where(hit, z, -z)) ** int(power)
     loss = nan_if_unknown(jnp.sum(each, axis=-1), hit)
-    return reduce("multiclass_hinge", loss, weights, reduction)
+    return reduce("multiclass_hinge_loss", loss, weights, reduction)
 
 
-def multi_margin(
+def multi_margin_loss(
     logits: jax.Array,
     labels: jax.Array,
     *,
@@ -78,7 +78,7 @@ def multi_margin(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Multi-class hinge loss: the right class ahead of each other class by a margin.
+    r"""Compute the multi-class hinge loss: the right class ahead of each other class by a margin.
 
     .. math:: \ell = \frac{1}{K} \sum_{k \ne y} h_k^p, \qquad h_k = \max(0,\, m - z_y + z_k)
 
@@ -91,8 +91,8 @@ def multi_margin(
         labels: y, class indices, ``(N, ...)``, of an integer dtype.
         power: p, 1 or 2.
         margin: m, zero or more.
-        weights: as in `multiclass_hinge`.
-        reduction: as in `multiclass_hinge`.
+        weights: as in `multiclass_hinge_loss`.
+        reduction: as in `multiclass_hinge_loss`.
 
     Returns:
         A scalar, or ``(N, ...)`` for "none"; float32, or float64 for float64 logits.
@@ -102,7 +102,8 @@ def multi_margin(
         TypeError: labels that are not class indices: one-hot vectors, perhaps.
 
     Example:
-        >>> multi_margin(jnp.array([[1.0, 0.5, 0.25, -3.0]]), jnp.array([0]))  # (0.5 + 0.25) / 4
+        >>> z = jnp.array([[1.0, 0.5, 0.25, -3.0]])
+        >>> multi_margin_loss(z, jnp.array([0]))  # (0.5 + 0.25) / 4
         Array(0.1875, dtype=float32)
 
     Note:
@@ -114,12 +115,12 @@ def multi_margin(
         Weston & Watkins, Support Vector Machines for Multi-Class Pattern Recognition, ESANN 1999.
         (Crammer & Singer, JMLR 2, 2001, take the maximum over the classes, not their sum.)
     """
-    z, hit, weights = _prepare("multi_margin", logits, labels, power, margin, weights)
+    z, hit, weights = _prepare("multi_margin_loss", logits, labels, power, margin, weights)
     right = jnp.sum(jnp.where(hit, z, 0), axis=-1, keepdims=True)
     margin = jnp.asarray(margin, z.dtype)
     each = jnp.where(hit, 0, relu(margin - right + z) ** int(power))
     loss = nan_if_unknown(jnp.sum(each, axis=-1) / z.shape[-1], hit)
-    return reduce("multi_margin", loss, weights, reduction)
+    return reduce("multi_margin_loss", loss, weights, reduction)
 
 
 def _prepare(name, logits, labels, power, margin, weights):
@@ -127,7 +128,7 @@ def _prepare(name, logits, labels, power, margin, weights):
     check_indices(name, logits, labels)
     check_number(name, "power", power, lambda p: p in (1, 2), "1 or 2", 2)
     check_margin(name, margin)
-    dtype = wide(logits.dtype)
+    dtype = accum_dtype(logits.dtype)
     weights = full_weights(name, weights, labels.shape, dtype)
-    hit = hits(without_masked(labels, weights), logits.shape[-1])
-    return without_masked(logits.astype(dtype), weights), hit, weights
+    hit = one_hot_mask(zero_masked(labels, weights), logits.shape[-1])
+    return zero_masked(logits.astype(dtype), weights), hit, weights

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ..activation import relu
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from .reduction import (
     check_count,
     check_embeddings,
@@ -12,7 +12,7 @@ from .reduction import (
     full_dot,
     safe_divide,
     safe_sqrt,
-    without_masked,
+    zero_masked,
 )
 
 
@@ -23,9 +23,9 @@ def histogram_loss(
     bins: int = 101,
     weights: jax.Array | None = None,
 ) -> jax.Array:
-    r"""The probability that a pair of two classes is more alike than a pair of one class.
+    r"""Compute the probability that a pair of two classes is more alike than a pair of one class.
 
-    The similarities :math:`s_{ij} = \hat x_i \cdot \hat x_j` of the embeddings, normalised to
+    The similarities :math:`s_{ij} = \hat x_i \cdot \hat x_j` of the embeddings, normalized to
     length 1, are shared out among the nodes :math:`t_r = -1 + r \Delta`,
     :math:`\Delta = 2 / (R - 1)`, by linear interpolation; from the histograms of the pairs of one
     class and of two classes,
@@ -75,9 +75,9 @@ def histogram_loss(
     x, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     check_embeddings(name, x, labels)
     bins = check_count(name, "bins", bins, 2, 101)
-    dtype = wide(x.dtype)
+    dtype = accum_dtype(x.dtype)
     w = example_weights(name, weights, labels, dtype)
-    x = without_masked(x.astype(dtype), w)
+    x = zero_masked(x.astype(dtype), w)
 
     # The length is squared: of 1e20 it would overflow, of 1e-23 vanish. It cancels in any case.
     largest = jax.lax.stop_gradient(jnp.max(jnp.abs(x), axis=-1, keepdims=True, initial=0))

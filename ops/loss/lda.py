@@ -3,17 +3,17 @@
 import jax
 import jax.numpy as jnp
 
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from .reduction import (
     check_count,
     check_embeddings,
     check_number,
     example_weights,
     full_dot,
-    hits,
+    one_hot_mask,
     safe_divide,
     safe_sqrt,
-    without_masked,
+    zero_masked,
 )
 
 
@@ -26,7 +26,7 @@ def lda_loss(
     epsilon: float | jax.Array = 1.0,
     weights: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Minus the mean of the smallest eigenvalues of linear discriminant analysis.
+    r"""Compute minus the mean of the smallest eigenvalues of linear discriminant analysis.
 
     With the mean m of the batch, the means m_c and the shares of weight :math:`\pi_c` of its
     classes, the scatter between and within classes are
@@ -80,10 +80,10 @@ def lda_loss(
     """
     x, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     K = _check("lda_loss", x, labels, num_classes, regularization, epsilon)
-    dtype, D = wide(x.dtype), x.shape[1]
+    dtype, D = accum_dtype(x.dtype), x.shape[1]
     regularization, epsilon = (jnp.asarray(a, dtype) for a in (regularization, epsilon))
     w = example_weights("lda_loss", weights, labels, dtype)
-    x, hit = without_masked(x.astype(dtype), w), hits(without_masked(labels, w), K)
+    x, hit = zero_masked(x.astype(dtype), w), one_hot_mask(zero_masked(labels, w), K)
     known = jnp.all(jnp.any(hit, axis=-1))
     one_hot = hit.astype(dtype)
 
@@ -105,14 +105,14 @@ def lda_loss(
 
 @jax.custom_jvp
 def _mean_of_smallest(epsilon, M, rank):
-    """The mean of those of the `rank` largest eigenvalues that are below the least plus epsilon."""
+    """Average those of the `rank` largest eigenvalues that are below the least plus epsilon."""
     v, _, chosen = _choose(epsilon, M, rank)
     return jnp.sum(jnp.where(chosen == 0, 0, chosen * v))
 
 
 @_mean_of_smallest.defjvp
 def _mean_of_smallest_jvp(primals, tangents):
-    """tr(P dM) / |J|, with the projector P onto the space of the chosen eigenvectors."""
+    """Compute tr(P dM) / |J|, with the projector P onto the space of the chosen eigenvectors."""
     (epsilon, M, rank), (_, dM, _) = primals, tangents  # epsilon chooses, and is flat else
     slope = jnp.sum(_projector(epsilon, M, rank) * dM)
     return _mean_of_smallest(epsilon, M, rank), slope
@@ -120,14 +120,17 @@ def _mean_of_smallest_jvp(primals, tangents):
 
 @jax.custom_jvp
 def _projector(epsilon, M, rank):
-    """P / |J|. Unlike the single vectors, it stays smooth where two of them share an eigenvalue."""
+    """Compute P / |J|.
+
+    Unlike the single vectors, it stays smooth where two of them share an eigenvalue.
+    """
     _, V, chosen = _choose(epsilon, M, rank)
     return full_dot(V * chosen[None], V.T)
 
 
 @_projector.defjvp
 def _projector_jvp(primals, tangents):
-    """dP = sum_{i in J, j not} (e_i e_i^T dM e_j e_j^T + transposed) / (v_i - v_j)."""
+    """Compute dP = sum_{i in J, j not} (e_i e_i^T dM e_j e_j^T + transposed) / (v_i - v_j)."""
     (epsilon, M, rank), (_, dM, _) = primals, tangents
     v, V, chosen = _choose(epsilon, M, rank)
     step, gap = chosen[:, None] - chosen[None], v[:, None] - v[None]
@@ -137,7 +140,7 @@ def _projector_jvp(primals, tangents):
 
 
 def _choose(epsilon, M, rank):
-    """Eigenvalues, eigenvectors, and 1 / |J| for those in J."""
+    """Return eigenvalues, eigenvectors, and 1 / |J| for those in J."""
     nothing = ~jnp.any(M != 0)  # of one class, say: of zeros, solvers on GPU find no eigenvalues
     v, V = jnp.linalg.eigh(jnp.where(nothing, jnp.eye(len(M), dtype=M.dtype), M))  # ascending
     v = jnp.where(nothing, 0, v)

@@ -1,4 +1,4 @@
-"""What the losses share: weights and masks, the reduction, labels, distances and their checks."""
+"""Weights and masks, the reduction, labels, distances and their checks: what the losses share."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -18,7 +18,20 @@ Reduction = Literal["mean", "sum", "none"]
 
 
 def full_weights(name: str, weights, shape: tuple[int, ...], dtype) -> jax.Array | None:
-    """The weights of losses of this shape, from numbers or truth values of its leading axes."""
+    """Return the weights of losses of this shape, from numbers or truth values of its leading axes.
+
+    Args:
+        name: of the loss.
+        weights: non-negative numbers or truth values, of the leading axes of `shape`, or None.
+        shape: of the losses.
+        dtype: of the weights returned.
+
+    Returns:
+        An array of `shape`; None for None.
+
+    Raises:
+        ValueError: another shape.
+    """
     if weights is None:
         return None
     weights = jnp.asarray(weights)
@@ -32,13 +45,13 @@ def full_weights(name: str, weights, shape: tuple[int, ...], dtype) -> jax.Array
 
 
 def example_weights(name: str, weights, labels: jax.Array, dtype) -> jax.Array:
-    """The weights (N,) of the examples, ones if there are none."""
+    """Return the weights (N,) of the examples, ones if there are none."""
     full = full_weights(name, weights, labels.shape, dtype)
     return jnp.ones(labels.shape, dtype) if full is None else full
 
 
-def without_masked(a: jax.Array, weights: jax.Array | None) -> jax.Array:
-    """`a` with zeros for the examples of weight zero, and zero gradients.
+def zero_masked(a: jax.Array, weights: jax.Array | None) -> jax.Array:
+    """Set the examples of weight zero to zero, and their gradients.
 
     Zero times NaN is NaN: to multiply the loss by its weight would not take out what is in the
     example, least of all from the gradient. So it is taken out before anything is computed.
@@ -50,9 +63,23 @@ def without_masked(a: jax.Array, weights: jax.Array | None) -> jax.Array:
 
 
 def reduce(
-    name: str, loss: jax.Array, weights: jax.Array | None, reduction: Reduction, *, of_nothing=None
+    name: str, loss: jax.Array, weights: jax.Array | None, reduction: Reduction, *, empty_value=None
 ) -> jax.Array:
-    """Weigh and reduce; `of_nothing` is the mean where all weights are zero, else it is NaN."""
+    """Weigh the losses and reduce them.
+
+    Args:
+        name: of the loss.
+        loss: an array of losses.
+        weights: of the shape of `loss`, or None for ones; a loss of weight zero may be anything.
+        reduction: "mean" (the weighted sum over the sum of the weights), "sum" or "none".
+        empty_value: the mean where all weights are zero; NaN if None.
+
+    Returns:
+        A scalar; the weighted losses for "none".
+
+    Raises:
+        ValueError: unknown reduction.
+    """
     if reduction not in ("mean", "sum", "none"):
         raise ValueError(
             f"{name}: unknown reduction: got {reduction!r}, need 'mean', 'sum' or 'none'; write "
@@ -66,44 +93,44 @@ def reduce(
     if reduction == "sum":
         return total
     weight = jnp.asarray(loss.size, loss.dtype) if weights is None else jnp.sum(weights)
-    if of_nothing is None:
+    if empty_value is None:
         return total / weight
-    return jnp.where(weight == 0, of_nothing, total / jnp.where(weight == 0, 1, weight))
+    return jnp.where(weight == 0, empty_value, total / jnp.where(weight == 0, 1, weight))
 
 
 # ------------------------------------------------------------------------------------- numbers
 
 
 def safe_sqrt(x: jax.Array) -> jax.Array:
-    """The root of x >= 0 with derivatives 0 at 0, where they are infinite."""
+    """Compute the root of x >= 0 with derivatives 0 at 0, where they are infinite."""
     positive = x != 0  # true for NaN, which has to come out
     return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
 def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
-    """a / b, and 0 with derivatives 0 where b is 0."""
+    """Compute a / b, and 0 with derivatives 0 where b is 0."""
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
 def full_dot(a: jax.Array, b: jax.Array) -> jax.Array:
-    """Matrix product in the precision of its dtype: GPU and TPU would round float32 by default."""
+    """Multiply matrices in the precision of their dtype: GPU and TPU would round float32."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def squared_distance(a: jax.Array, b: jax.Array) -> jax.Array:
-    """|a - b|^2 over the last axis."""
+    """Compute |a - b|^2 over the last axis."""
     return jnp.sum(jnp.square(a - b), axis=-1)
 
 
-def hits(labels: jax.Array, K: int) -> jax.Array:
-    """(..., K), true where the label is k: nowhere for a label outside 0 ... K - 1."""
+def one_hot_mask(labels: jax.Array, K: int) -> jax.Array:
+    """Return (..., K), true where the label is k: nowhere for a label outside 0 ... K - 1."""
     dtype = jnp.int32 if labels.dtype.itemsize < 4 else labels.dtype  # 2**32 is not 0
     classes = jnp.arange(K, dtype=dtype).reshape((1,) * labels.ndim + (K,))
     return labels.astype(dtype)[..., None] == classes
 
 
 def nan_if_unknown(loss: jax.Array, hit: jax.Array) -> jax.Array:
-    """NaN for the labels that are none of the classes: under jit they cannot raise."""
+    """Set the loss of labels that are none of the classes to NaN: under jit they cannot raise."""
     return jnp.where(jnp.any(hit, axis=-1), loss, jnp.nan)
 
 
@@ -111,19 +138,19 @@ def nan_if_unknown(loss: jax.Array, hit: jax.Array) -> jax.Array:
 
 
 def is_zero(value) -> bool:
-    """Whether a hyper-parameter is known to be 0: one that is traced is not known."""
+    """Return whether a hyper-parameter is known to be 0: one that is traced is not known."""
     return not isinstance(value, Tracer) and not value
 
 
 def check_number(
-    name: str, what: str, value, good: Callable[[float], bool], need: str, example
+    name: str, what: str, value, valid: Callable[[float], bool], need: str, example
 ) -> None:
-    """Refuse a hyper-parameter out of its range, with an example of one inside."""
-    check_scalar(name, what, value, good, need, f"write {what}={example}, for example")
+    """Raise ValueError unless a hyper-parameter is in its range; the message has an example."""
+    check_scalar(name, what, value, valid, need, f"write {what}={example}, for example")
 
 
 def check_count(name: str, what: str, value, least: int, example: int) -> int:
-    """Refuse all but integers of at least `least`, of Python's or NumPy's; returns Python's."""
+    """Return `value` as an int; raise ValueError unless it is an integer of at least `least`."""
     if not is_int(value) or value < least:
         raise ValueError(
             f"{name}: bad {what}: got {value!r}, need an integer >= {least}; write "
@@ -135,12 +162,12 @@ def check_count(name: str, what: str, value, least: int, example: int) -> int:
 def check_margin(
     name: str, margin: float | jax.Array, what: str = "margin", example: float = 1.0
 ) -> None:
-    """Refuse a negative margin."""
+    """Raise ValueError for a negative margin."""
     check_number(name, what, margin, lambda m: m >= 0, f"{what} >= 0", example)
 
 
 def check_same_shape(name: str, what: str, a: jax.Array, other: str, b: jax.Array) -> None:
-    """Refuse to broadcast."""
+    """Raise ValueError where two arrays would be broadcast."""
     if a.shape != b.shape:
         raise ValueError(
             f"{name}: shapes differ: got {what} {a.shape} and {other} {b.shape}, need the same "
@@ -149,7 +176,10 @@ def check_same_shape(name: str, what: str, a: jax.Array, other: str, b: jax.Arra
 
 
 def check_targets(name: str, what: str, a: jax.Array, other: str, targets: jax.Array) -> None:
-    """Refuse all but floats of the shape of `a`: labels are no targets of such a loss."""
+    """Raise TypeError unless targets are floats, ValueError unless of the shape of `a`.
+
+    Labels are no targets of such a loss.
+    """
     check_floating(name, what, a)
     if not jnp.issubdtype(targets.dtype, jnp.floating):
         if targets.ndim >= a.ndim:
@@ -166,21 +196,21 @@ def check_targets(name: str, what: str, a: jax.Array, other: str, targets: jax.A
 
 
 def check_class_axis(name: str, logits: jax.Array, got: str) -> None:
-    """Refuse scalars."""
+    """Raise ValueError for scalars, TypeError for integers."""
     check_floating(name, "logits", logits)
     if logits.ndim == 0:
         raise ValueError(f"{name}: no class axis: {got}, need logits (..., K); add an axis")
 
 
 def index_remedy(logits: jax.Array, labels: jax.Array) -> str:
-    """What to do about class indices of a wrong shape."""
+    """Return what to do about class indices of a wrong shape."""
     if logits.ndim > 2 and labels.shape == logits.shape[:1] + logits.shape[2:]:
         return "logits look channels first, write jnp.moveaxis(logits, 1, -1)"
     return "give one class index per example"
 
 
 def check_indices(name: str, logits: jax.Array, labels: jax.Array) -> None:
-    """Refuse all but one class index per example."""
+    """Raise TypeError or ValueError unless there is one class index per example."""
     got = f"got labels {labels.dtype} {labels.shape} with logits {logits.shape}"
     check_class_axis(name, logits, got)
     if not jnp.issubdtype(labels.dtype, jnp.integer) or labels.ndim == logits.ndim:
@@ -202,7 +232,7 @@ def check_indices(name: str, logits: jax.Array, labels: jax.Array) -> None:
 
 
 def check_embeddings(name: str, embeddings: jax.Array, labels: jax.Array) -> None:
-    """Refuse all but (N, D) floats and (N,) integers."""
+    """Raise TypeError or ValueError unless given (N, D) floats and (N,) integers."""
     check_floating(name, "embeddings", embeddings)
     got = f"got embeddings {embeddings.shape} and labels {labels.dtype} {labels.shape}"
     if embeddings.ndim != 2 or labels.shape != embeddings.shape[:1]:

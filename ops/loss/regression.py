@@ -4,25 +4,25 @@ import jax
 import jax.numpy as jnp
 from jax.custom_derivatives import SymbolicZero
 
-from ..common.dtypes import check_floating, wide
+from ..common.dtypes import accum_dtype, check_floating
 from .reduction import (
     Reduction,
     check_number,
     check_same_shape,
     full_weights,
     reduce,
-    without_masked,
+    zero_masked,
 )
 
 
-def mse(
+def mse_loss(
     prediction: jax.Array,
     target: jax.Array,
     *,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Mean squared error.
+    r"""Compute the mean squared error.
 
     .. math:: \frac{1}{n} \sum_i (p_i - t_i)^2, \qquad
         \frac{\partial}{\partial p_i} = \frac{2}{n} (p_i - t_i)
@@ -43,18 +43,18 @@ def mse(
         TypeError: an operand is not floating point.
 
     Example:
-        >>> mse(jnp.array([1.0, 2.0]), jnp.array([0.0, 0.0]))
+        >>> mse_loss(jnp.array([1.0, 2.0]), jnp.array([0.0, 0.0]))
         Array(2.5, dtype=float32)
 
     Note:
         The target is converted to the dtype of the prediction, or float32 if that is wider. A mean
         over an empty batch is NaN.
     """
-    error, weights = _error("mse", prediction, target, weights)
-    return reduce("mse", jnp.square(error), weights, reduction)
+    error, weights = _error("mse_loss", prediction, target, weights)
+    return reduce("mse_loss", jnp.square(error), weights, reduction)
 
 
-def huber(
+def huber_loss(
     prediction: jax.Array,
     target: jax.Array,
     *,
@@ -62,7 +62,7 @@ def huber(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Huber's loss: half the square of a small error, linear in a large one.
+    r"""Compute Huber's loss: half the square of a small error, linear in a large one.
 
     .. math:: \ell = \begin{cases} \tfrac12 e^2 & |e| \le \delta \\
         \delta (|e| - \tfrac12 \delta) & \text{else} \end{cases}, \qquad e = p - t, \qquad
@@ -72,8 +72,8 @@ def huber(
         prediction: p, any shape, floating point.
         target: t, the same shape, floating point.
         delta: where the parabola goes over into the line; positive.
-        weights: as in `mse`.
-        reduction: as in `mse`.
+        weights: as in `mse_loss`.
+        reduction: as in `mse_loss`.
 
     Returns:
         A scalar, or the shape of `prediction` for "none"; float32, or float64 for float64.
@@ -83,7 +83,7 @@ def huber(
         TypeError: an operand is not floating point.
 
     Example:
-        >>> huber(jnp.array([0.5, -3.0]), jnp.zeros(2), reduction="none")
+        >>> huber_loss(jnp.array([0.5, -3.0]), jnp.zeros(2), reduction="none")
         Array([0.125, 2.5  ], dtype=float32)
 
     Note:
@@ -93,9 +93,9 @@ def huber(
     References:
         Huber, Robust Estimation of a Location Parameter, 1964. Girshick, arXiv:1504.08083.
     """
-    check_number("huber", "delta", delta, lambda d: d > 0, "delta > 0", 1.0)
-    error, weights = _error("huber", prediction, target, weights)
-    return reduce("huber", _huber(jnp.asarray(delta, error.dtype), error), weights, reduction)
+    check_number("huber_loss", "delta", delta, lambda d: d > 0, "delta > 0", 1.0)
+    error, weights = _error("huber_loss", prediction, target, weights)
+    return reduce("huber_loss", _huber(jnp.asarray(delta, error.dtype), error), weights, reduction)
 
 
 @jax.custom_jvp
@@ -105,7 +105,10 @@ def _huber(delta, e):
 
 
 def _huber_jvp(primals, tangents):
-    """By the product rule the derivative of an infinite error would be infinity times zero."""
+    """Write the derivative out.
+
+    By the product rule that of an infinite error would be infinity times zero.
+    """
     (delta, e), (d_delta, de) = primals, tangents
     slope = jnp.zeros_like(e)
     if not isinstance(de, SymbolicZero):
@@ -119,12 +122,12 @@ _huber.defjvp(_huber_jvp, symbolic_zeros=True)
 
 
 def _error(name, prediction, target, weights):
-    """p - t, zero where the weight is, and the weights."""
+    """Return p - t, zero where the weight is, and the weights."""
     prediction, target = jnp.asarray(prediction), jnp.asarray(target)
     check_floating(name, "prediction", prediction)
     check_floating(name, "target", target)
     check_same_shape(name, "prediction", prediction, "target", target)
-    dtype = wide(prediction.dtype)
+    dtype = accum_dtype(prediction.dtype)
     weights = full_weights(name, weights, prediction.shape, dtype)
-    p, t = (without_masked(a.astype(dtype), weights) for a in (prediction, target))
+    p, t = (zero_masked(a.astype(dtype), weights) for a in (prediction, target))
     return p - t, weights

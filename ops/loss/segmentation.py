@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from .reduction import (
     Reduction,
     check_number,
@@ -11,11 +11,11 @@ from .reduction import (
     full_weights,
     reduce,
     safe_divide,
-    without_masked,
+    zero_masked,
 )
 
 
-def dice(
+def dice_loss(
     probabilities: jax.Array,
     target: jax.Array,
     *,
@@ -25,7 +25,7 @@ def dice(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Dice loss: one minus the overlap, per example and channel.
+    r"""Compute the Dice loss: one minus the overlap, per example and channel.
 
     .. math:: \ell = 1 - \frac{I}{S}, \qquad I = 2 \sum_i p_i t_i + s, \qquad
         S = \sum_i p_i + \sum_i t_i + s, \qquad
@@ -53,8 +53,10 @@ def dice(
 
     Example:
         >>> t = jnp.array([1.0, 1.0, 0.0, 0.0]).reshape(1, 2, 2, 1)
-        >>> print(dice(t, t), dice(1 - t, t), dice(t.at[0, 0, 0].set(0), t, smooth=0))
-        0.0 0.8 0.3333333
+        >>> print(dice_loss(t, t), dice_loss(1 - t, t))
+        0.0 0.8
+        >>> print(dice_loss(t.at[0, 0, 0].set(0), t, smooth=0))
+        0.3333333
 
     Note:
         Of nothing against nothing the loss is 0, for s = 0 too. PyTorch has no such loss.
@@ -63,22 +65,22 @@ def dice(
         Milletari et al., V-Net, arXiv:1606.04797, section 3.
     """
     p, t = jnp.asarray(probabilities), jnp.asarray(target)
-    check_targets("dice", "probabilities", p, "target", t)
+    check_targets("dice_loss", "probabilities", p, "target", t)
     if p.ndim < 3:
         raise ValueError(
-            f"dice: no spatial axis: got probabilities {p.shape}, need (N, *spatial, C); write "
-            f"probabilities[..., None] if it is the channel that is missing"
+            f"dice_loss: no spatial axis: got probabilities {p.shape}, need (N, *spatial, C); "
+            f"write probabilities[..., None] if it is the channel that is missing"
         )
-    check_number("dice", "smooth", smooth, lambda s: s >= 0, "smooth >= 0", 1.0)
-    dtype = wide(p.dtype)
+    check_number("dice_loss", "smooth", smooth, lambda s: s >= 0, "smooth >= 0", 1.0)
+    dtype = accum_dtype(p.dtype)
     N, *spatial, C = p.shape
-    weights = full_weights("dice", weights, (N, C), dtype)
+    weights = full_weights("dice_loss", weights, (N, C), dtype)
     keep = None if weights is None else weights.reshape((N,) + (1,) * len(spatial) + (C,))
-    p, t = (without_masked(a.astype(dtype), keep) for a in (p, t))
+    p, t = (zero_masked(a.astype(dtype), keep) for a in (p, t))
     if mask is not None:
         mask = jnp.asarray(mask)
         _check_mask(mask, p)
-        p, t = without_masked(p, mask), without_masked(t, mask)
+        p, t = zero_masked(p, mask), zero_masked(t, mask)
 
     axes = tuple(range(1, p.ndim - 1))
     size = (lambda a: jnp.square(a)) if squared else (lambda a: a)
@@ -86,17 +88,17 @@ def dice(
     overlap = 2 * jnp.sum(p * t, axes) + smooth
     total = jnp.sum(size(p) + size(t), axes) + smooth
     loss = jnp.where(total == 0, 0, 1 - safe_divide(overlap, total))
-    return reduce("dice", loss, weights, reduction)
+    return reduce("dice_loss", loss, weights, reduction)
 
 
 def _check_mask(mask, p):
     if mask.dtype != jnp.bool_:
         raise TypeError(
-            f"dice: mask is not boolean: got {mask.dtype} {mask.shape}, need truth values "
+            f"dice_loss: mask is not boolean: got {mask.dtype} {mask.shape}, need truth values "
             f"{p.shape[:-1]}; write mask != 0"
         )
     if mask.shape != p.shape[:-1]:
         raise ValueError(
-            f"dice: wrong mask: got shape {mask.shape} with probabilities {p.shape}, need "
+            f"dice_loss: wrong mask: got shape {mask.shape} with probabilities {p.shape}, need "
             f"{p.shape[:-1]}; give one truth value per pixel"
         )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from ..activation import relu
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from .reduction import (
     Reduction,
     check_embeddings,
@@ -14,11 +14,11 @@ from .reduction import (
     reduce,
     safe_sqrt,
     squared_distance,
-    without_masked,
+    zero_masked,
 )
 
 
-def triplet_batch_hard(
+def batch_hard_triplet_loss(
     embeddings: jax.Array,
     labels: jax.Array,
     *,
@@ -27,12 +27,12 @@ def triplet_batch_hard(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Triplet loss of each anchor with its farthest positive and its nearest negative.
+    r"""Compute the triplet loss of each anchor with its farthest positive and nearest negative.
 
     .. math:: \ell_a = \max\Bigl(0,\; m + \max_{p \ne a,\; y_p = y_a} D_{ap}
         - \min_{n:\; y_n \ne y_a} D_{an}\Bigr), \qquad D_{ij} = \lVert x_i - x_j \rVert_2
 
-    The gradient is `triplet`'s at the triplet that was found.
+    The gradient is `triplet_loss`'s at the triplet that was found.
 
     Args:
         embeddings: x, ``(N, D)``, floating point.
@@ -54,7 +54,7 @@ def triplet_batch_hard(
 
     Example:
         >>> x = jnp.array([[0.0], [1.0], [3.0], [3.5]])
-        >>> triplet_batch_hard(x, jnp.array([0, 0, 0, 1]), reduction="none")
+        >>> batch_hard_triplet_loss(x, jnp.array([0, 0, 0, 1]), reduction="none")
         Array([0.5, 0.5, 3.5, 0. ], dtype=float32)
 
     Note:
@@ -67,17 +67,17 @@ def triplet_batch_hard(
     References:
         Hermans et al., In Defense of the Triplet Loss, arXiv:1703.07737, equation 5.
     """
-    name = "triplet_batch_hard"
+    name = "batch_hard_triplet_loss"
     D, positive, negative, w = _distances(name, embeddings, labels, margin, squared, weights)
     farthest = _pick(D, jnp.where(positive, D, -jnp.inf))
     nearest = _pick(D, jnp.where(negative, -D, -jnp.inf))
     there = jnp.any(positive, axis=1) & jnp.any(negative, axis=1)
     weights = jnp.where(there, w, 0)
     loss = relu(jnp.asarray(margin, D.dtype) + farthest - nearest)
-    return reduce(name, loss, weights, reduction, of_nothing=0)
+    return reduce(name, loss, weights, reduction, empty_value=0)
 
 
-def triplet_semi_hard(
+def semi_hard_triplet_loss(
     embeddings: jax.Array,
     labels: jax.Array,
     *,
@@ -86,14 +86,14 @@ def triplet_semi_hard(
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
-    r"""Triplet loss of each pair of a class with the nearest negative beyond the positive.
+    r"""Compute the triplet loss of each pair with the nearest negative beyond the positive.
 
     .. math:: \ell_{ap} = \max(0,\; m + D_{ap} - D_{a n}), \qquad
         n = \operatorname*{arg\,min}_{n:\; y_n \ne y_a,\; D_{an} > D_{ap}} D_{an}, \qquad
         D_{ij} = \lVert x_i - x_j \rVert_2
 
     over all ordered pairs a != p of a class; where no negative is farther than the positive, n is
-    the farthest one. The gradient is `triplet`'s at the triplet that was found.
+    the farthest one. The gradient is `triplet_loss`'s at the triplet that was found.
 
     Args:
         embeddings: x, ``(N, D)``, floating point; FaceNet's have length 1.
@@ -115,20 +115,20 @@ def triplet_semi_hard(
 
     Example:
         >>> x = jnp.array([[0.0], [1.0], [0.5], [1.5]])
-        >>> loss = triplet_semi_hard(x, jnp.array([0, 0, 1, 1]), reduction="none")
+        >>> loss = semi_hard_triplet_loss(x, jnp.array([0, 0, 1, 1]), reduction="none")
         >>> loss[0, 1]  # 1 + 1 - 1.5: the negative at 0.5 is nearer than the positive at 1
         Array(0.5, dtype=float32)
 
     Note:
         Of several equally near, the first counts. At a distance of 0 the derivative of the
         distance, and at the hinge that of the loss, is 0. A batch without a single triplet has a
-        mean of 0. The derivatives are as exact as `triplet_batch_hard`'s. All triplets are
+        mean of 0. The derivatives are as exact as `batch_hard_triplet_loss`'s. All triplets are
         compared, in N^3 time but, compiled, N^2 memory. PyTorch has no such loss.
 
     References:
         Schroff et al., FaceNet, arXiv:1503.03832, section 3.2.
     """
-    name = "triplet_semi_hard"
+    name = "semi_hard_triplet_loss"
     D, positive, negative, w = _distances(name, embeddings, labels, margin, squared, weights)
     across, other = D[:, None, :], negative[:, None, :]  # anchor, positive, negative
     beyond = other & (across > D[:, :, None])
@@ -140,17 +140,17 @@ def triplet_semi_hard(
     there = positive & jnp.any(negative, axis=1, keepdims=True)
     weights = jnp.where(there, w[:, None] * w[None, :], 0)
     loss = relu(jnp.asarray(margin, D.dtype) + D - chosen)
-    return reduce(name, loss, weights, reduction, of_nothing=0)
+    return reduce(name, loss, weights, reduction, empty_value=0)
 
 
 def _distances(name, embeddings, labels, margin, squared, weights):
-    """(N, N) distances, who is whose positive and negative, and the (N,) weights."""
+    """Return (N, N) distances, who is whose positive and negative, and the (N,) weights."""
     x, labels = jnp.asarray(embeddings), jnp.asarray(labels)
     check_embeddings(name, x, labels)
     check_margin(name, margin)
-    dtype = wide(x.dtype)
+    dtype = accum_dtype(x.dtype)
     w = example_weights(name, weights, labels, dtype)
-    distance = _pairwise(without_masked(x.astype(dtype), w))
+    distance = _pairwise(zero_masked(x.astype(dtype), w))
     D = distance if squared else safe_sqrt(distance)
     both = (w[:, None] != 0) & (w[None, :] != 0)
     same = labels[:, None] == labels[None, :]
@@ -159,33 +159,21 @@ def _distances(name, embeddings, labels, margin, squared, weights):
 
 @jax.custom_jvp
 def _pairwise(x):
-    r"""d_ij = |x_i - x_j|^2, (N, N).
-
-    By the difference, which is exact where two are close and zero on the diagonal; but
-
-    .. math:: \dot d_{ij} = 2 (x_i - x_j) \cdot (\dot x_i - \dot x_j)
-
-    in matrix products: to keep all differences for the gradient takes fifty times as long (N and
-    D of 256, on CPU), and N^2 D numbers.
-    """
+    r"""Compute d_ij = |x_i - x_j|^2, (N, N)."""
     return squared_distance(x[:, None, :], x[None, :, :])
 
 
 @_pairwise.defjvp
 def _pairwise_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    centred = x - jnp.mean(x, axis=0, keepdims=True)  # only differences matter
-    products = full_dot(centred, dx.T)
+    centered = x - jnp.mean(x, axis=0, keepdims=True)  # only differences matter
+    products = full_dot(centered, dx.T)
     own = jnp.diagonal(products)
     return _pairwise(x), 2 * (own[:, None] + own[None, :] - products - products.T)
 
 
 def _pick(values, score):
-    """The values with the best score along the last axis, the first of several.
-
-    The derivative reaches them through a comparison, not through a scatter; `jnp.max` would share
-    it among several.
-    """
+    """Pick the values with the best score along the last axis, the first of several."""
     N = score.shape[-1]
     if N == 0:
         return jnp.zeros(score.shape[:-1], values.dtype)

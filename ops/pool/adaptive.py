@@ -7,15 +7,15 @@ from math import prod
 import jax
 import jax.numpy as jnp
 
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from ..common.padding import is_int, per_axis
 from ..common.sparse_linear import linear_map, table
-from .pool import max_over, mean_of_tiles
-from .windows import checked_whole, tile_axis
+from .pool import mean_of_tiles, windowed_max
+from .windows import as_images, tile_axis
 
 
 def global_max_pool(x: jax.Array, *, keepdims: bool = False) -> jax.Array:
-    r"""Maximum over all positions, channels last.
+    r"""Take the maximum over all positions, channels last.
 
     .. math:: y_{n,c} = \max_{i,j} x_{n,i,j,c}
 
@@ -37,12 +37,12 @@ def global_max_pool(x: jax.Array, *, keepdims: bool = False) -> jax.Array:
     Note:
         Ties and NaN as in `max_pool`.
     """
-    x = checked_whole("global_max_pool", x)
+    x = as_images("global_max_pool", x)
     return _with_axes(_global_max(x), x.ndim, keepdims)
 
 
 def global_avg_pool(x: jax.Array, *, keepdims: bool = False) -> jax.Array:
-    r"""Mean over all positions, channels last.
+    r"""Take the mean over all positions, channels last.
 
     .. math:: y_{n,c} = \frac{1}{HW} \sum_{i,j} x_{n,i,j,c}
 
@@ -64,12 +64,12 @@ def global_avg_pool(x: jax.Array, *, keepdims: bool = False) -> jax.Array:
     References:
         Lin, Chen & Yan, Network in network, arXiv:1312.4400.
     """
-    x = checked_whole("global_avg_pool", x)
+    x = as_images("global_avg_pool", x)
     return _with_axes(_global_mean(x), x.ndim, keepdims)
 
 
 def adaptive_max_pool(x: jax.Array, output_size: int | Sequence[int]) -> jax.Array:
-    r"""Maximum over as many bins as wanted, channels last.
+    r"""Take the maximum over as many bins as wanted, channels last.
 
     Along an axis of I elements, bin i of O reaches
 
@@ -93,16 +93,16 @@ def adaptive_max_pool(x: jax.Array, output_size: int | Sequence[int]) -> jax.Arr
         Array([9., 8.], dtype=float32)
 
     Note:
-        The bins are PyTorch's; unless O divides I, neighbours overlap. Ties and NaN as in
+        The bins are PyTorch's; unless O divides I, neighbors overlap. Ties and NaN as in
         `max_pool`.
     """
-    x = checked_whole("adaptive_max_pool", x)
+    x = as_images("adaptive_max_pool", x)
     size = per_axis("adaptive_max_pool", "output_size", output_size, x.ndim - 2)
     return _adaptive_max(x, size)
 
 
 def adaptive_avg_pool(x: jax.Array, output_size: int | Sequence[int]) -> jax.Array:
-    r"""Mean over as many bins as wanted, channels last; see `adaptive_max_pool` for the bins.
+    r"""Take the mean over as many bins as wanted, channels last; bins as in `adaptive_max_pool`.
 
     Args:
         x: input, ``(N, *spatial, C)`` with one to three spatial axes, floating point.
@@ -120,13 +120,13 @@ def adaptive_avg_pool(x: jax.Array, output_size: int | Sequence[int]) -> jax.Arr
         >>> adaptive_avg_pool(x, 2)[0, :, 0]  # of elements 0 to 2, and 2 to 4
         Array([4., 5.], dtype=float32)
     """
-    x = checked_whole("adaptive_avg_pool", x)
+    x = as_images("adaptive_avg_pool", x)
     size = per_axis("adaptive_avg_pool", "output_size", output_size, x.ndim - 2)
     return _adaptive_mean(x, size)
 
 
 def spatial_pyramid_pool(x: jax.Array, levels: Sequence[int] = (4, 2, 1)) -> jax.Array:
-    r"""Maxima over ever coarser grids of bins, as one vector for images of any size, channels last.
+    r"""Take maxima over ever coarser grids of bins: one vector for images of any size.
 
     Level l, an int, has l bins along each axis, those of `adaptive_max_pool`.
 
@@ -154,7 +154,7 @@ def spatial_pyramid_pool(x: jax.Array, levels: Sequence[int] = (4, 2, 1)) -> jax
     References:
         He, Zhang, Ren & Sun, Spatial pyramid pooling, arXiv:1406.4729.
     """
-    x = checked_whole("spatial_pyramid_pool", x)
+    x = as_images("spatial_pyramid_pool", x)
     if (
         not isinstance(levels, Sequence)
         or not levels
@@ -175,13 +175,13 @@ def spatial_pyramid_pool(x: jax.Array, levels: Sequence[int] = (4, 2, 1)) -> jax
 def _global_max(x):
     size = prod(x.shape[1:-1])
     x = x.reshape(x.shape[0], size, x.shape[-1])  # one axis, whose order is row-major
-    return max_over(x, (tile_axis(1, size, 1),)).squeeze(1)
+    return windowed_max(x, (tile_axis(1, size, 1),)).squeeze(1)
 
 
 @jax.jit
 def _global_mean(x):
     spatial = tuple(range(1, x.ndim - 1))
-    return jnp.mean(x.astype(wide(x.dtype)), axis=spatial).astype(x.dtype)
+    return jnp.mean(x.astype(accum_dtype(x.dtype)), axis=spatial).astype(x.dtype)
 
 
 def _with_axes(y, rank, keepdims):
@@ -190,18 +190,18 @@ def _with_axes(y, rank, keepdims):
 
 @partial(jax.jit, static_argnums=1)
 def _adaptive_max(x, size):
-    """Bins written side by side are tiles, of which `max_over` knows the rest."""
-    y, axes = x.astype(wide(x.dtype)), []
+    """Write the bins side by side: they are tiles then, of which `windowed_max` knows the rest."""
+    y, axes = x.astype(accum_dtype(x.dtype)), []
     for at, o in enumerate(size, start=1):
         if y.shape[at] % o:
             y = linear_map(y, _side_by_side(y.shape[at], o), at)
         axes.append(tile_axis(at, y.shape[at], o))
-    return max_over(y, tuple(axes)).astype(x.dtype)
+    return windowed_max(y, tuple(axes)).astype(x.dtype)
 
 
 @partial(jax.jit, static_argnums=1)
 def _adaptive_mean(x, size):
-    y = x.astype(wide(x.dtype))
+    y = x.astype(accum_dtype(x.dtype))
     for at, o in reversed(list(enumerate(size, start=1))):
         if y.shape[at] % o:
             y = linear_map(y, _means(y.shape[at], o), at)
@@ -216,7 +216,7 @@ def _bins(size, output):
 
 @lru_cache(maxsize=256)
 def _side_by_side(size, output):
-    """One bin after the other; a bin shorter than the longest repeats its last element.
+    """Make the table of one bin after the other; a short bin repeats its last element.
 
     A repetition is never the first maximum, and of a NaN it passes the gradient on to the same.
     """

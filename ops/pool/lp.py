@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..common.checks import number
-from ..common.dtypes import wide
+from ..common.checks import as_scalar
+from ..common.dtypes import accum_dtype
 from ..common.padding import Padding
-from .pool import max_over
-from .windows import checked, taps, windows
+from .pool import windowed_max
+from .windows import extract_windows, resolve_pool, window_slices
 
 
 def lp_pool(
@@ -23,7 +23,7 @@ def lp_pool(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    r"""p-norm of each window, channels last.
+    r"""Compute the p-norm of each window, channels last.
 
     .. math:: y_{n,i,j,c} = \Bigl(\sum_{u,v} |x_{n,\,si+u-p,\,sj+v-p,\,c}|^p\Bigr)^{1/p}
 
@@ -62,8 +62,8 @@ def lp_pool(
     References:
         Gulcehre et al., Learned-norm pooling, arXiv:1311.1780; Sermanet et al., arXiv:1204.3968.
     """
-    x, axes = checked("lp_pool", x, window, stride, padding)
-    p = number(
+    x, axes = resolve_pool("lp_pool", x, window, stride, padding)
+    p = as_scalar(
         "lp_pool",
         "p",
         p,
@@ -73,24 +73,24 @@ def lp_pool(
         dtype=None,
     )
     if p == float("inf"):
-        return max_over(_power(x, 1, False), axes)
-    y = x.astype(wide(x.dtype))
+        return windowed_max(_power(x, 1, False), axes)
+    y = x.astype(accum_dtype(x.dtype))
     if all(axis.tiles for axis in axes) and prod(axis.window for axis in axes) <= 16:
         return _norm(_parts(y, axes), axes[0].at + 1, p).astype(x.dtype)
     for axis in reversed(axes):
-        parts = _parts(y, (axis,)) if axis.window <= 8 else [windows(y, axis)]
+        parts = _parts(y, (axis,)) if axis.window <= 8 else [extract_windows(y, axis)]
         y = _norm(parts, axis.at + 1, p)
     return y.astype(x.dtype)
 
 
 def _parts(x, axes):
-    """The taps of small windows, on the axis on which `windows` has them."""
-    return [jnp.expand_dims(tap, axes[0].at + 1) for tap in taps(x, axes, 0)]
+    """Return the slices of small windows, on the axis on which `extract_windows` has them."""
+    return [jnp.expand_dims(tap, axes[0].at + 1) for tap in window_slices(x, axes, 0)]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _norm(parts, axis, p):
-    """m (sum |x / m|^p)^(1/p) with the largest |x| as m."""
+    """Compute m (sum |x / m|^p)^(1/p) with the largest |x| as m."""
     m = reduce(jnp.maximum, (jnp.max(jnp.abs(x), axis=axis, keepdims=True) for x in parts))
     scale = jnp.where((m > 0) & (m < jnp.inf), m, 1)
     total = sum(jnp.sum(_power(x / scale, p, False), axis=axis) for x in parts)
@@ -99,7 +99,7 @@ def _norm(parts, axis, p):
 
 @_norm.defjvp
 def _norm_jvp(axis, p, primals, tangents):
-    """dy = sum (|x| / y)^(p-1) sign(x) dx."""
+    """Compute dy = sum (|x| / y)^(p-1) sign(x) dx."""
     (parts,), (directions,) = primals, tangents
     y = lax.optimization_barrier(_norm(parts, axis, p))  # else XLA works it out anew in each part
     scale = jnp.expand_dims(jnp.where(y == 0, jnp.inf, y), axis)  # zero, to every order
@@ -108,13 +108,13 @@ def _norm_jvp(axis, p, primals, tangents):
 
 
 def _root(total, p):
-    """total^(1/p), without a power where none is needed: powers are slow."""
+    """Compute total^(1/p), without a power where none is needed: powers are slow."""
     return total if p == 1 else jnp.sqrt(total) if p == 2 else total ** (1 / p)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _power(x, q, odd):
-    """|x|^q, times the sign of x if `odd`; at x = 0 it is 0 where it should be infinite."""
+    """Compute |x|^q, times the sign of x if `odd`; at x = 0 it is 0 where it should be infinite."""
     base = jnp.abs(x) if q >= 0 else jnp.abs(jnp.where(x == 0, jnp.inf, x))
     y = base ** (int(q) if q == int(q) else q)
     return y * jnp.sign(x) if odd else y
@@ -122,7 +122,7 @@ def _power(x, q, odd):
 
 @_power.defjvp
 def _power_jvp(q, odd, primals, tangents):
-    """d |x|^q = q |x|^(q-1) sign(x) dx, and so on to every order."""
+    """Compute d |x|^q = q |x|^(q-1) sign(x) dx, and so on to every order."""
     (x,), (dx,) = primals, tangents
     slope = q * _power(x, q - 1, not odd) if q != 0 else jnp.zeros_like(x)
     return _power(x, q, odd), slope * dx

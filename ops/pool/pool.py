@@ -1,12 +1,12 @@
 """Maximum and mean over windows, for one to three spatial axes, channels last.
 
-On CPU a small window is reached through its taps: tap u of k along an axis is the array of every
-window's u-th element, so that pooling is arithmetic on k arrays of the output's size, and so is its
+On CPU a small window is read by slices: slice u of k along an axis is the array of every window's
+u-th element, so that pooling is arithmetic on k arrays of the output's size, and so is its
 derivative. XLA's own gradient of a maximum over windows (`select_and_scatter`) is ten to thirty
 times slower there, that of a sum over windows that overlap (`reduce_window`, dilated) four times.
 
-GPU and TPU, whose own forms are fast, keep those: `lax.reduce_window` with JAX's derivative. Only
-where one window is the whole input is the form the same for all.
+GPU and TPU, whose own implementations are fast, keep those: `lax.reduce_window` with JAX's
+derivative. Only where one window is the whole input is it the same for all.
 """
 
 from collections.abc import Sequence
@@ -18,20 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from ..common.implementation import uses_xla
 from ..common.mesh import rows_are_sharded
 from ..common.padding import Padding
 from .windows import (
     Axis,
     along,
-    axes_of,
-    checked,
+    extract_windows,
     is_whole,
-    native_windows,
-    sum_windows,
-    taps,
-    windows,
+    reduce_window,
+    resolve_axes,
+    resolve_pool,
+    window_slices,
+    windowed_sum,
 )
 
 
@@ -42,7 +42,7 @@ def max_pool(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> jax.Array:
-    r"""Maximum over each window, channels last.
+    r"""Take the maximum over each window, channels last.
 
     .. math:: y_{n,i,j,c} = \max_{u,v} x_{n,\,si+u-p,\,sj+v-p,\,c}
 
@@ -71,8 +71,8 @@ def max_pool(
         GPU and TPU it goes where XLA's `select_and_scatter` puts it, which of a window of -inf may
         be the padding.
     """
-    x, axes = checked("max_pool", x, window, stride, padding)
-    return max_over(x, axes)
+    x, axes = resolve_pool("max_pool", x, window, stride, padding)
+    return windowed_max(x, axes)
 
 
 def avg_pool(
@@ -83,7 +83,7 @@ def avg_pool(
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> jax.Array:
-    r"""Mean over each window, channels last.
+    r"""Take the mean over each window, channels last.
 
     .. math:: y_{n,i,j,c} = \frac{1}{K_{ij}} \sum_{u,v} x_{n,\,si+u-p,\,sj+v-p,\,c}
 
@@ -108,8 +108,8 @@ def avg_pool(
         Array([[ 2.5,  4.5],
                [10.5, 12.5]], dtype=float32)
     """
-    x, axes = checked("avg_pool", x, window, stride, padding)
-    return mean_over(x, axes, count_include_pad)
+    x, axes = resolve_pool("avg_pool", x, window, stride, padding)
+    return windowed_mean(x, axes, count_include_pad)
 
 
 def pool_output_shape(
@@ -119,13 +119,13 @@ def pool_output_shape(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
 ) -> tuple[int, ...]:
-    """Shape of a pooled array, from the shape of its input.
+    """Return the shape of a pooled array, from the shape of its input.
 
     Example:
         >>> pool_output_shape((8, 28, 28, 6), 3, stride=2, padding=1)
         (8, 14, 14, 6)
     """
-    axes = axes_of("pool_output_shape", input_shape, window, stride, padding)
+    axes = resolve_axes("pool_output_shape", input_shape, window, stride, padding)
     return (input_shape[0], *(axis.output for axis in axes), input_shape[-1])
 
 
@@ -133,69 +133,71 @@ def pool_output_shape(
 
 
 @partial(jax.jit, static_argnums=1)
-def max_over(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
-    """The maximum over windows that are written out."""
+def windowed_max(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
+    """Take the maximum over resolved windows; see `max_pool` for where its gradient goes."""
     if rows_are_sharded(x):
-        return _max_on_cpu(x, axes)
+        return _max_by_slices(x, axes)
     if uses_xla():
-        return _native_max(x, axes)
+        return _reduce_window_max(x, axes)
     if is_whole(axes):
-        return _max_on_cpu(x, axes)
-    on_cpu, native = (partial(f, axes=axes) for f in (_max_on_cpu, _native_max))
+        return _max_by_slices(x, axes)
+    on_cpu, native = (partial(f, axes=axes) for f in (_max_by_slices, _reduce_window_max))
     return lax.platform_dependent(x, cpu=on_cpu, default=native)
 
 
-def _native_max(x, axes):
-    return native_windows(x, axes, -np.inf, lax.max)
+def _reduce_window_max(x, axes):
+    return reduce_window(x, axes, -np.inf, lax.max)
 
 
-def _max_on_cpu(x, axes):
+def _max_by_slices(x, axes):
     dtype, tile = x.dtype, all(axis.tiles for axis in axes)
     if tile and prod(axis.window for axis in axes) <= 16:
-        return _max_of_taps(x, axes)
+        return _max_of_slices(x, axes)
     if not tile:  # where windows overlap the gradient is a sum
-        x = x.astype(wide(dtype))
+        x = x.astype(accum_dtype(dtype))
     # Windows that overlap are cheaper one axis at a time. The last axis first keeps ties in
     # row-major order: the first row that has the maximum wins, and in it the first column.
     for axis in reversed(axes):
-        x = _max_of_taps(x, (axis,)) if axis.window <= 8 else _max_of_windows(x, axis)
+        x = _max_of_slices(x, (axis,)) if axis.window <= 8 else _max_of_windows(x, axis)
     return x.astype(dtype)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _max_of_taps(x, axes):
-    if x.dtype != wide(x.dtype):
-        return native_windows(x, axes, -np.inf, lax.max)
-    return reduce(jnp.maximum, taps(x, axes, -jnp.inf))
+def _max_of_slices(x, axes):
+    if x.dtype != accum_dtype(x.dtype):
+        return reduce_window(x, axes, -np.inf, lax.max)
+    return reduce(jnp.maximum, window_slices(x, axes, -jnp.inf))
 
 
-@_max_of_taps.defjvp
-def _max_of_taps_jvp(axes, primals, tangents):
-    """The tangent of a maximum is the tangent of its winner, and so linear in the tangents."""
+@_max_of_slices.defjvp
+def _max_of_slices_jvp(axes, primals, tangents):
+    """Return the tangent of the argmax, which is linear in the tangents."""
     (x,), (dx,) = primals, tangents
     # XLA on CPU is slow at comparing and selecting types below float32.
-    dtype, x, dx = x.dtype, *(a.astype(wide(a.dtype)) for a in (x, dx))
-    # Without the barrier XLA works the winner out anew wherever it is used, that is in each tap.
-    y, winner = lax.optimization_barrier(_first_max(x, axes))
+    dtype, x, dx = x.dtype, *(a.astype(accum_dtype(a.dtype)) for a in (x, dx))
+    # Without the barrier XLA computes the argmax anew wherever it is used, that is in each slice.
+    y, argmax = lax.optimization_barrier(_first_max(x, axes))
     zero = jnp.zeros((), dx.dtype)
-    won = (jnp.where(winner == n, tap, zero) for n, tap in enumerate(taps(dx, axes, 0)))
-    dy = reduce(jnp.add, won)
+    selected = (
+        jnp.where(argmax == n, tap, zero) for n, tap in enumerate(window_slices(dx, axes, 0))
+    )
+    dy = reduce(jnp.add, selected)
     return y.astype(dtype), dy.astype(dtype)
 
 
 def _first_max(x, axes):
-    """The maximum, and the number of the tap that has it: the first, or the last that is NaN."""
-    best, *others = taps(x, axes, -jnp.inf)
-    winner = jnp.broadcast_to(_first_inside(x.ndim, axes), best.shape)
+    """Return the maximum, and the slice that has it: the first, or the last that is NaN."""
+    best, *others = window_slices(x, axes, -jnp.inf)
+    argmax = jnp.broadcast_to(_first_inside(x.ndim, axes), best.shape)
     for n, tap in enumerate(others, start=1):
         wins = (tap > best) | jnp.isnan(tap)
         best = jnp.where(wins, tap, best)
-        winner = jnp.where(wins, jnp.uint8(n), winner)
-    return best, winner
+        argmax = jnp.where(wins, jnp.uint8(n), argmax)
+    return best, argmax
 
 
 def _first_inside(rank, axes):
-    """The first tap that is not padding: it wins a window whose every element is -inf."""
+    """Return the first slice that is not padding: it wins a window whose every element is -inf."""
     if len(axes) > 1:  # windows that tile, which have no padding
         return jnp.uint8(0)
     (axis,) = axes
@@ -205,17 +207,17 @@ def _first_inside(rank, axes):
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
 def _max_of_windows(x, axis):
-    """Maximum along one axis, in a program that does not grow with the window."""
+    """Take the maximum along one axis, in a program that does not grow with the window."""
     if axis.tiles:
-        return jnp.max(windows(x, axis), axis=axis.at + 1)
-    return native_windows(x, (axis,), -np.inf, lax.max)
+        return jnp.max(extract_windows(x, axis), axis=axis.at + 1)
+    return reduce_window(x, (axis,), -np.inf, lax.max)
 
 
 @_max_of_windows.defjvp
 def _max_of_windows_jvp(axis, primals, tangents):
     (x,), (dx,) = primals, tangents
-    dtype, x, dx = x.dtype, *(a.astype(wide(a.dtype)) for a in (x, dx))  # as above
-    y, elements, at = _max_of_windows(x, axis), windows(x, axis), axis.at + 1
+    dtype, x, dx = x.dtype, *(a.astype(accum_dtype(a.dtype)) for a in (x, dx))  # as above
+    y, elements, at = _max_of_windows(x, axis), extract_windows(x, axis), axis.at + 1
     tap = np.arange(axis.window, dtype=np.int32)
     tap = tap.reshape([-1 if i == at else 1 for i in range(elements.ndim)])
     # The least of these is the number of the first maximum, or that of the last NaN as -1 - number.
@@ -224,14 +226,14 @@ def _max_of_windows_jvp(axis, primals, tangents):
     if any(axis.padding):  # the zeros around x are no candidates
         order = jnp.where(_inside(axis, elements.ndim), order, axis.window)
     least = jnp.min(order, axis=at, keepdims=True)
-    winner = lax.optimization_barrier(jnp.where(least < 0, ~least, least))
-    directions = windows(dx, axis)  # whose transpose adds up
-    dy = jnp.sum(jnp.where(tap == winner, directions, 0), axis=at)
+    argmax = lax.optimization_barrier(jnp.where(least < 0, ~least, least))
+    directions = extract_windows(dx, axis)  # whose transpose adds up
+    dy = jnp.sum(jnp.where(tap == argmax, directions, 0), axis=at)
     return y.astype(dtype), dy.astype(dtype)
 
 
 def _inside(axis, rank):
-    """Which elements of `windows` are not padding."""
+    """Return which elements of `extract_windows` are not padding."""
     position = axis.stride * np.arange(axis.output)[:, None] + np.arange(axis.window)
     inside = (axis.padding[0] <= position) & (position < axis.padding[0] + axis.size)
     return inside.reshape((1,) * axis.at + inside.shape + (1,) * (rank - axis.at - 2))
@@ -241,42 +243,42 @@ def _inside(axis, rank):
 
 
 @partial(jax.jit, static_argnums=(1, 2))
-def mean_over(x: jax.Array, axes: tuple[Axis, ...], count_include_pad: bool) -> jax.Array:
-    """The mean over windows that are written out."""
-    y = x.astype(wide(x.dtype))
+def windowed_mean(x: jax.Array, axes: tuple[Axis, ...], count_include_pad: bool) -> jax.Array:
+    """Take the mean over resolved windows."""
+    y = x.astype(accum_dtype(x.dtype))
     if uses_xla():
-        y = _native_sum(y, axes)
+        y = _reduce_window_sum(y, axes)
     elif all(axis.tiles for axis in axes):
         return mean_of_tiles(y, axes).astype(x.dtype)
     else:
-        on_cpu, native = (partial(f, axes=axes) for f in (_sum_on_cpu, _native_sum))
+        on_cpu, native = (partial(f, axes=axes) for f in (_sum_by_axis, _reduce_window_sum))
         y = lax.platform_dependent(y, cpu=on_cpu, default=native)
     for axis in axes:
         y = y / (axis.window if count_include_pad else _count_inside(axis, y.ndim, y.dtype))
     return y.astype(x.dtype)
 
 
-def _native_sum(x, axes):
-    return native_windows(x, axes, 0, lax.add)
+def _reduce_window_sum(x, axes):
+    return reduce_window(x, axes, 0, lax.add)
 
 
-def _sum_on_cpu(x, axes):
-    """One axis after the other; the last axis first, as its sums are the dearest to spread."""
+def _sum_by_axis(x, axes):
+    """Sum one axis after the other; the last axis first, as its sums are the dearest to spread."""
     for axis in reversed(axes):
-        x = sum_windows(x, axis)
+        x = windowed_sum(x, axis)
     return x
 
 
 def mean_of_tiles(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
-    """The mean over windows side by side."""
+    """Take the mean over windows side by side."""
     for axis in reversed(axes):
-        x = windows(x, axis)
+        x = extract_windows(x, axis)
     # Splitting an axis moves those behind it by one.
     return jnp.mean(x, axis=tuple(axis.at + n for n, axis in enumerate(axes, start=1)))
 
 
 def _count_inside(axis, rank, dtype):
-    """How many elements of each window lie inside the input."""
+    """Count the elements of each window that lie inside the input."""
     start = axis.stride * np.arange(axis.output) - axis.padding[0]
     count = np.minimum(start + axis.window, axis.size) - np.maximum(start, 0)
     return along(axis, rank, count.astype(dtype))

@@ -10,10 +10,10 @@ import numpy as np
 from jax import lax
 
 from ..common.checks import check_key
-from ..common.dtypes import wide
+from ..common.dtypes import accum_dtype
 from ..common.padding import Padding
-from .pool import max_over, mean_over
-from .windows import Axis, checked, windows
+from .pool import windowed_max, windowed_mean
+from .windows import Axis, extract_windows, resolve_pool
 
 
 def mixed_pool(
@@ -25,7 +25,7 @@ def mixed_pool(
     train: bool,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    r"""Maximum or mean over each window, as a coin falls, channels last.
+    r"""Take the maximum or the mean over each window, as a coin falls, channels last.
 
     .. math:: y = \lambda \max_{u,v} x_{uv} + (1 - \lambda)\, \frac{1}{K} \sum_{u,v} x_{uv}
 
@@ -60,9 +60,9 @@ def mixed_pool(
     References:
         Yu, Wang, Chen & Wei, Mixed pooling for convolutional neural networks, RSKT 2014.
     """
-    x, axes = checked("mixed_pool", x, window, stride, padding)
+    x, axes = resolve_pool("mixed_pool", x, window, stride, padding)
     if not train:
-        return (max_over(x, axes) + mean_over(x, axes, True)) / 2
+        return (windowed_max(x, axes) + windowed_mean(x, axes, True)) / 2
     return _mixed(x, axes, check_key("mixed_pool", key))
 
 
@@ -75,7 +75,7 @@ def stochastic_pool(
     train: bool,
     key: jax.Array | None = None,
 ) -> jax.Array:
-    r"""One element of each window, drawn in proportion to its size, channels last.
+    r"""Draw one element of each window, in proportion to its size, channels last.
 
     With a = max(x, 0), elements k of a window and p the probability of each,
 
@@ -118,7 +118,7 @@ def stochastic_pool(
     References:
         Zeiler & Fergus, Stochastic pooling, arXiv:1301.3557.
     """
-    x, axes = checked("stochastic_pool", x, window, stride, padding)
+    x, axes = resolve_pool("stochastic_pool", x, window, stride, padding)
     if not train:
         return _expected(x, axes)
     return _drawn(x, axes, check_key("stochastic_pool", key))
@@ -128,12 +128,14 @@ def stochastic_pool(
 def _mixed(x, axes, key):
     # In float32 whatever JAX's default, for the same key to give the same side of the coin.
     coin = jax.random.uniform(key, (), jnp.float32) < 0.5
-    return lax.cond(coin, lambda x: max_over(x, axes), lambda x: mean_over(x, axes, True), x)
+    return lax.cond(
+        coin, lambda x: windowed_max(x, axes), lambda x: windowed_mean(x, axes, True), x
+    )
 
 
 @partial(jax.jit, static_argnums=1)
 def _expected(x, axes):
-    """Neither sum depends on the scale, which is therefore a constant to the derivative."""
+    """Compute the expectation; neither sum depends on the scale, a constant to the derivative."""
     a, m = _elements(x, axes)
     scale = jnp.where(m > 0, m, 1)
     p = a / scale
@@ -158,10 +160,10 @@ def _drawn(x, axes, key):
 
 
 def _elements(x, axes: tuple[Axis, ...]):
-    """max(x, 0) of each window, ``(N, *spatial_out, elements, C)``, and the largest of them."""
-    a = jax.nn.relu(x.astype(wide(x.dtype)))
+    """Return max(x, 0) of each window, ``(N, *spatial_out, elements, C)``, and its largest."""
+    a = jax.nn.relu(x.astype(accum_dtype(x.dtype)))
     for axis in reversed(axes):
-        a = windows(a, axis)
+        a = extract_windows(a, axis)
     # (N, Ho, KH, Wo, KW, C) -> (N, Ho, Wo, KH, KW, C): elements in row-major order
     a = jnp.moveaxis(a, range(2, a.ndim - 1, 2), range(1 + len(axes), a.ndim - 1))
     a = a.reshape(*a.shape[: 1 + len(axes)], prod(axis.window for axis in axes), a.shape[-1])

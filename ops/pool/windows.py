@@ -1,8 +1,8 @@
-"""What all pools over windows share: where the windows lie, and the ways to reach their elements.
+"""Windows of pools: where they lie, and the ways to reach their elements.
 
-`taps`             few elements: the arrays of every window's first, second ... element
-`windows`          any number: one array with the elements of each window along an axis of its own
-`native_windows`   XLA's own reduction, for windows that are large and overlap, and off the CPU
+`window_slices`     few elements: the arrays of every window's first, second ... element
+`extract_windows`   any number: one array with each window's elements along an axis of their own
+`reduce_window`     XLA's own reduction, for windows that are large and overlap, and off the CPU
 """
 
 from collections.abc import Sequence
@@ -31,32 +31,32 @@ class Axis(NamedTuple):
 
     @property
     def tiles(self) -> bool:
-        """Whether the windows lie side by side, starting with the first element."""
+        """Return whether the windows lie side by side, starting with the first element."""
         return self.window == self.stride and self.padding == (0, 0)
 
 
 def tile_axis(at: int, size: int, tiles: int) -> Axis:
-    """An axis cut into equal tiles."""
+    """Cut an axis into equal tiles."""
     window = size // tiles
     return Axis(at, size, window, window, (0, 0), tiles)
 
 
 def is_whole(axes: Sequence[Axis]) -> bool:
-    """Whether one window is the whole input."""
+    """Return whether one window is the whole input."""
     return all(axis.tiles and axis.output == 1 and axis.window == axis.size for axis in axes)
 
 
 # ------------------------------------------------------------------------------------- checks
 
 
-def checked(name, x, window, stride, padding) -> tuple[jax.Array, tuple[Axis, ...]]:
-    """The input as an array, and its windows, of function `name`."""
+def resolve_pool(name, x, window, stride, padding) -> tuple[jax.Array, tuple[Axis, ...]]:
+    """Return the input of function `name` as an array, and its windows; raise unless they fit."""
     x = jnp.asarray(x)
     check_floating(name, "x", x)
-    return x, axes_of(name, x.shape, window, stride, padding)
+    return x, resolve_axes(name, x.shape, window, stride, padding)
 
 
-def axes_of(
+def resolve_axes(
     name: str,
     shape: Sequence[int],
     window: int | Sequence[int],
@@ -64,7 +64,7 @@ def axes_of(
     padding: Padding,
 ) -> tuple[Axis, ...]:
     """Check the hyper-parameters of function `name` and write them out per axis."""
-    size = spatial(name, shape)
+    size = spatial_shape(name, shape)
     window = per_axis(name, "window", window, len(size))
     stride = window if stride is None else stride
     windows = resolve_windows(name, size, window, stride=stride, padding=padding, dilation=1)
@@ -81,16 +81,16 @@ def axes_of(
     )
 
 
-def checked_whole(name, x) -> jax.Array:
-    """The input as an array, of a function that reads it as a whole."""
+def as_images(name, x) -> jax.Array:
+    """Return the input of function `name` as an array; raise unless it is (N, *spatial, C)."""
     x = jnp.asarray(x)
     check_floating(name, "x", x)
-    spatial(name, x.shape)
+    spatial_shape(name, x.shape)
     return x
 
 
-def spatial(name: str, shape: Sequence[int]) -> tuple[int, ...]:
-    """The sizes of the spatial axes, none of which is zero."""
+def spatial_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
+    """Return the sizes of the spatial axes, none of which is zero."""
     shape = tuple(shape)
     if len(shape) not in (3, 4, 5):
         raise ValueError(
@@ -108,8 +108,8 @@ def spatial(name: str, shape: Sequence[int]) -> tuple[int, ...]:
 # ----------------------------------------------------------------------------------- elements
 
 
-def taps(x: jax.Array, axes: Sequence[Axis], fill: float) -> list[jax.Array]:
-    """Every tap of the windows along `axes`, in row-major order, each of the output's size.
+def window_slices(x: jax.Array, axes: Sequence[Axis], fill: float) -> list[jax.Array]:
+    """Return every tap of the windows along `axes`, in row-major order, each of the output's size.
 
     For all windows i at once, x[s i + u - low] is every s-th element of a slice. So x is cut into
     s phases, in which the taps are plain slices; their transposes are then joined once, where
@@ -126,11 +126,11 @@ def taps(x: jax.Array, axes: Sequence[Axis], fill: float) -> list[jax.Array]:
     x = x.reshape(*x.shape[:i], blocks, s, *x.shape[i + 1 :])
     phases = [phase.squeeze(i + 1) for phase in jnp.split(x, s, i + 1)]
     along = [lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k)]
-    return [tap for a in along for tap in taps(a, rest, fill)]
+    return [tap for a in along for tap in window_slices(a, rest, fill)]
 
 
-def windows(x: jax.Array, axis: Axis) -> jax.Array:
-    """The elements of each window along `axis` on a new axis behind it; padding is zeros."""
+def extract_windows(x: jax.Array, axis: Axis) -> jax.Array:
+    """Return the elements of each window along `axis` on a new axis behind it; padding is zeros."""
     i, k, o = axis.at, axis.window, axis.output
     if axis.tiles:  # only to leave a rest out
         side_by_side = lax.slice_in_dim(x, 0, o * k, axis=i)
@@ -146,13 +146,13 @@ def _positions(axis):
     return table(axis.size, ([(i, 1)] if 0 <= i < axis.size else [] for i in positions))
 
 
-def sum_windows(x: jax.Array, axis: Axis) -> jax.Array:
-    """The sum over the windows along one axis, quick on CPU in both directions."""
+def windowed_sum(x: jax.Array, axis: Axis) -> jax.Array:
+    """Sum over the windows along one axis, quick on CPU in both directions."""
     if axis.tiles:
-        return jnp.sum(windows(x, axis), axis=axis.at + 1)
+        return jnp.sum(extract_windows(x, axis), axis=axis.at + 1)
     if axis.window <= 8:
         return linear_map(x, _sums(axis), axis.at)
-    return native_windows(x, (axis,), 0, lax.add)
+    return reduce_window(x, (axis,), 0, lax.add)
 
 
 @lru_cache(maxsize=256)
@@ -162,8 +162,8 @@ def _sums(axis):
     return table(axis.size, rows)
 
 
-def native_windows(x, axes: Sequence[Axis], initial: float, function) -> jax.Array:
-    """`lax.reduce_window` along the axes."""
+def reduce_window(x, axes: Sequence[Axis], initial: float, function) -> jax.Array:
+    """Apply `lax.reduce_window` along the axes."""
     window, stride, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
     for axis in axes:
         window[axis.at], stride[axis.at] = axis.window, axis.stride
@@ -173,7 +173,7 @@ def native_windows(x, axes: Sequence[Axis], initial: float, function) -> jax.Arr
 
 
 def along(axis: Axis, rank: int, values: np.ndarray) -> jax.Array:
-    """Shape a vector so that it broadcasts along `axis`."""
+    """Reshape a vector so that it broadcasts along `axis`."""
     shape = [1] * rank
     shape[axis.at] = -1
     return jnp.asarray(values.reshape(shape))

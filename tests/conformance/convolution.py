@@ -90,7 +90,7 @@ def torch_transpose(o: Options, output_padding):
     return function
 
 
-def plain_conv(o: Options):
+def xla_conv(o: Options):
     """One lax call, which JAX differentiates by itself."""
 
     def function(x, k):
@@ -125,7 +125,7 @@ def conv_entry(case: str, x, kernel, o: Options) -> Entry:
         case,
         lambda x, k, b: ops.conv(x, k, b, **o._asdict()),
         normal(x, kernel, kernel[-1:]),
-        plain=_biased(plain_conv(o)),
+        plain=_biased(xla_conv(o)),
         loops=_biased(lambda x, k: reference.conv(x, k, *o)),
         loops_grad=_biased_grads(lambda x, k, g: reference.conv_grads(x, k, g, *o)),
         torch=torch_conv(o),
@@ -136,11 +136,11 @@ def grad_entries(case: str, x, kernel, o: Options) -> list[Entry]:
     """The two gradients as functions: linear in g, so their own gradients are each other's forms."""
     g = ops.conv_output_shape(x, kernel, **o._asdict())
 
-    def plain_input_grad(g, k):
-        return jax.vjp(lambda x: plain_conv(o)(x, k), jnp.zeros(x, g.dtype))[1](g)[0]
+    def xla_input_grad(g, k):
+        return jax.vjp(lambda x: xla_conv(o)(x, k), jnp.zeros(x, g.dtype))[1](g)[0]
 
-    def plain_kernel_grad(x, g):
-        return jax.vjp(lambda k: plain_conv(o)(x, k), jnp.zeros(kernel, g.dtype))[1](g)[0]
+    def xla_kernel_grad(x, g):
+        return jax.vjp(lambda k: xla_conv(o)(x, k), jnp.zeros(kernel, g.dtype))[1](g)[0]
 
     return [
         Entry(
@@ -148,7 +148,7 @@ def grad_entries(case: str, x, kernel, o: Options) -> list[Entry]:
             case,
             lambda g, k: ops.conv_input_grad(g, k, x, **o._asdict()),
             normal(g, kernel),
-            plain=plain_input_grad,
+            plain=xla_input_grad,
             loops=lambda g, k: reference.conv_grads(np.zeros(x), k, g, *o)[0],
             loops_grad=lambda gx, g, k: (
                 reference.conv(gx, k, *o),
@@ -161,7 +161,7 @@ def grad_entries(case: str, x, kernel, o: Options) -> list[Entry]:
             case,
             lambda x, g: ops.conv_kernel_grad(x, g, kernel, **o._asdict()),
             normal(x, g),
-            plain=plain_kernel_grad,
+            plain=xla_kernel_grad,
             loops=lambda x, g: reference.conv_grads(x, np.zeros(kernel), g, *o)[1],
             loops_grad=lambda gk, x, g: (
                 reference.conv_grads(x, gk, g, *o)[0],
@@ -186,7 +186,7 @@ def transpose_entry(case: str, x, kernel, o: Options, output_padding=0) -> Entry
         k = k.reshape(*window, Cg, o.groups, Co // o.groups)
         k = jnp.swapaxes(k, -1, -3).reshape(*window, Co // o.groups, Cg * o.groups)
         inside = tuple(slice(n) for n in x.shape[1:-1])  # output_padding may make it longer
-        conv = lambda y: plain_conv(o)(y, k)[:, *inside]  # noqa: E731
+        conv = lambda y: xla_conv(o)(y, k)[:, *inside]  # noqa: E731
         return jax.vjp(conv, jnp.zeros(shape, x.dtype))[1](x)[0]
 
     return Entry(
@@ -234,7 +234,7 @@ ENTRIES = [
         "",
         lambda x, k, b: ops.convolve(x, k, b, **_GROUPS._asdict()),
         normal((1, 4, 4, 4), (2, 2, 2, 2), (2,)),
-        plain=_biased(lambda x, k: plain_conv(_GROUPS)(x, k[::-1, ::-1])),
+        plain=_biased(lambda x, k: xla_conv(_GROUPS)(x, k[::-1, ::-1])),
         loops=_biased(lambda x, k: reference.convolve(x, k, *_GROUPS)),
         loops_grad=_biased_grads(lambda x, k, g: reference.convolve_grads(x, k, g, *_GROUPS)),
         torch=torch_conv(_GROUPS, flip=True),
@@ -244,7 +244,7 @@ ENTRIES = [
         "",
         lambda x, k, b: ops.depthwise_conv(x, k, b, stride=2, padding=((1, 0), (0, 1))),
         normal((1, 4, 5, 2), (3, 2, 1, 4), (4,)),
-        plain=_biased(plain_conv(_DOWN._replace(groups=2))),
+        plain=_biased(xla_conv(_DOWN._replace(groups=2))),
         loops=_biased(lambda x, k: reference.conv(x, k, *_DOWN._replace(groups=2))),
         loops_grad=_biased_grads(
             lambda x, k, g: reference.conv_grads(x, k, g, *_DOWN._replace(groups=2))
@@ -256,8 +256,8 @@ ENTRIES = [
         "",
         lambda x, k, w: ops.separable_conv(x, k, w, stride=(1, 2), padding=1),
         normal((1, 4, 4, 2), (3, 3, 1, 4), (1, 1, 4, 3)),
-        plain=lambda x, k, w: plain_conv(options(2))(
-            plain_conv(_SEPARABLE._replace(groups=2))(x, k), w
+        plain=lambda x, k, w: xla_conv(options(2))(
+            xla_conv(_SEPARABLE._replace(groups=2))(x, k), w
         ),
         loops=_separable_loops,
         loops_grad=_separable_grads,

@@ -31,7 +31,7 @@ def contrastive(shape, same, margin, positive_margin, squared) -> Loss:
 
     f = reference.contrastive_squared if squared else reference.contrastive
     return Loss(
-        lambda a, b, **common: ops.contrastive(a, b, same, **options, **common),
+        lambda a, b, **common: ops.contrastive_loss(a, b, same, **options, **common),
         normal(shape, shape),
         torch_loss,
         plain,
@@ -53,7 +53,9 @@ def triplet(shape, margin, squared) -> Loss:
         return jnp.maximum(0, margin + near - far)
 
     return Loss(
-        lambda a, p, n, **common: ops.triplet(a, p, n, margin=margin, squared=squared, **common),
+        lambda a, p, n, **common: ops.triplet_loss(
+            a, p, n, margin=margin, squared=squared, **common
+        ),
         normal(shape, shape, shape),
         torch_loss,
         plain,
@@ -64,7 +66,7 @@ def triplet(shape, margin, squared) -> Loss:
 def mined(semi_hard, labels, D, margin, squared) -> Loss:
     """Both miners; the plain and the PyTorch form write every triplet out."""
     N = len(labels)
-    function = ops.triplet_semi_hard if semi_hard else ops.triplet_batch_hard
+    function = ops.semi_hard_triplet_loss if semi_hard else ops.batch_hard_triplet_loss
     find = batches.semi_hard if semi_hard else batches.hardest
     shape = (N, N) if semi_hard else (N,)
     negatives = [[n for n in range(N) if labels[n] != labels[a]] for a in range(N)]
@@ -260,9 +262,9 @@ def lda_functions(labels, K, D, regularization, epsilon):
 def spread(labels, D):
     """Classes in all directions, as far apart as they are wide: no eigenvalue is near zero."""
     c = np.arange(10)
-    centres = np.zeros((10, D))
-    centres[c, c % D] = 2.0 * (-1) ** (c // D)
-    return lambda rng: centres[labels] + rng.standard_normal((len(labels), D))
+    centers = np.zeros((10, D))
+    centers[c, c % D] = 2.0 * (-1) ** (c // D)
+    return lambda rng: centers[labels] + rng.standard_normal((len(labels), D))
 
 
 def lda(case, labels, K, D, epsilon, weighted=False):

@@ -103,7 +103,9 @@ def hinge(shape, labels, power, margin) -> Loss:
         return (torch.relu(margin - torch.tensor(sign) * z) ** power).sum(-1)
 
     return Loss(
-        lambda z, **common: ops.multiclass_hinge(z, labels, power=power, margin=margin, **common),
+        lambda z, **common: ops.multiclass_hinge_loss(
+            z, labels, power=power, margin=margin, **common
+        ),
         normal(shape),
         torch_loss,
         lambda z: jnp.sum(jnp.maximum(0, margin - jnp.asarray(sign, z.dtype) * z) ** power, -1),
@@ -125,7 +127,7 @@ def multi_margin(shape, labels, power, margin) -> Loss:
         return (jnp.sum(each, -1) - margin**power) / shape[-1]  # less that of the class itself
 
     return Loss(
-        lambda z, **common: ops.multi_margin(z, labels, power=power, margin=margin, **common),
+        lambda z, **common: ops.multi_margin_loss(z, labels, power=power, margin=margin, **common),
         normal(shape),
         torch_loss,
         plain,
@@ -140,7 +142,7 @@ def multi_margin(shape, labels, power, margin) -> Loss:
 
 def mse(shape) -> Loss:
     return Loss(
-        ops.mse,
+        ops.mse_loss,
         normal(shape, shape),
         lambda torch, p, t: torch.nn.functional.mse_loss(p, t, reduction="none"),
         lambda p, t: p**2 - 2 * p * t + t**2,
@@ -154,7 +156,7 @@ def huber(shape, delta) -> Loss:
         return jnp.where(e < delta, 0.5 * e**2, delta * (e - 0.5 * delta))
 
     return Loss(
-        lambda p, t, **common: ops.huber(p, t, delta=delta, **common),
+        lambda p, t, **common: ops.huber_loss(p, t, delta=delta, **common),
         normal(shape, shape),
         lambda torch, p, t: torch.nn.functional.huber_loss(p, t, reduction="none", delta=delta),
         plain,
@@ -213,7 +215,7 @@ def focal(shape, gamma, alpha, hard=False) -> Loss:
         return -positive * t * of_one - negative * (1 - t) * of_zero
 
     return Loss(
-        lambda z, t, **common: ops.focal(z, t, gamma=gamma, alpha=alpha, **common),
+        lambda z, t, **common: ops.focal_loss(z, t, gamma=gamma, alpha=alpha, **common),
         _with_targets(shape, hard),
         torch_loss,
         plain,
@@ -239,7 +241,9 @@ def dice(shape, smooth, squared, mask=None) -> Loss:
     everywhere = np.broadcast_to(as_rows(inside[..., None]), (N, C, *spatial))
     loops = per_example(lambda p, t, m: reference.dice(p, t, m, smooth, squared), 2, everywhere)
     return Loss(
-        lambda p, t, **common: ops.dice(p, t, smooth=smooth, squared=squared, mask=mask, **common),
+        lambda p, t, **common: ops.dice_loss(
+            p, t, smooth=smooth, squared=squared, mask=mask, **common
+        ),
         lambda rng: (rng.uniform(0, 1, shape), rng.uniform(0, 1, shape)),
         lambda torch, p, t: sums(p, t, torch.tensor(inside[..., None])),
         lambda p, t: sums(p, t, jnp.asarray(inside[..., None], p.dtype)),

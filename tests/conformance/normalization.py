@@ -1,4 +1,4 @@
-"""Batch, layer, group, instance and local response normalisation."""
+"""Batch, layer, group, instance and local response normalization."""
 
 from math import prod
 

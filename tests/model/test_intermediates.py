@@ -37,7 +37,7 @@ PATHS = [
 
 
 @pytest.fixture(scope="module")
-def initialised():
+def initialized():
     net = network()
     _, params, state = net.init(KEY, X.shape)
     return net, params, state
@@ -49,8 +49,8 @@ def close(actual, expected):
     )
 
 
-def test_activations_are_those_of_the_layers(initialised):
-    net, params, state = initialised
+def test_activations_are_those_of_the_layers(initialized):
+    net, params, state = initialized
     (y, found), _ = model.tap(net, PATHS).apply(params, state, X)
     assert list(found) == PATHS
     stem, _ = model.conv(4, 3, padding=1).apply(params["stem"], {}, X)
@@ -66,9 +66,9 @@ def test_activations_are_those_of_the_layers(initialised):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_the_network_is_not_changed(initialised, train):
+def test_the_network_is_not_changed(initialized, train):
     """The same parameters, state, random numbers, output."""
-    net, params, state = initialised
+    net, params, state = initialized
     tapped = model.tap(net, PATHS)
     (out_shape, shapes), params_too, state_too = tapped.init(KEY, X.shape)
     jax.tree.map(np.testing.assert_array_equal, (params_too, state_too), (params, state))
@@ -80,8 +80,8 @@ def test_the_network_is_not_changed(initialised, train):
     assert {path: a.shape for path, a in found.items()} == shapes
 
 
-def test_under_jit_grad_and_vmap(initialised):
-    net, params, state = initialised
+def test_under_jit_grad_and_vmap(initialized):
+    net, params, state = initialized
     tapped = model.tap(net, ["stage1/block1", "both"])
 
     def score(params, x):
@@ -105,8 +105,8 @@ def test_under_jit_grad_and_vmap(initialised):
     close(jax.jit(jax.checkpoint(run))(X), run(X))
 
 
-def test_nothing_is_computed_twice(initialised):
-    net, params, state = initialised
+def test_nothing_is_computed_twice(initialized):
+    net, params, state = initialized
 
     def multiply_adds(layer):
         return _multiply_adds(jax.make_jaxpr(lambda x: layer.apply(params, state, x))(X).jaxpr)
@@ -116,8 +116,8 @@ def test_nothing_is_computed_twice(initialised):
     assert multiply_adds(net) == pixels * (9 * 2 * 4 + 9 * 4 * 4 + 4 * 2) + 3 * 6 * 5
 
 
-def test_a_backbone_ends_with_its_last_path(initialised):
-    net, params, state = initialised
+def test_a_backbone_ends_with_its_last_path(initialized):
+    net, params, state = initialized
     trunk = model.backbone(net, ["stage1/block1", "stage1"])
     shapes, own, own_state = trunk.init(KEY, X.shape)
     assert shapes == {"stage1/block1": (3, 6, 6, 4), "stage1": (3, 6, 6, 4)}
@@ -209,8 +209,8 @@ def test_what_cannot_be_looked_into_can_be_tapped_as_a_whole():
     np.testing.assert_array_equal(found["trunk"], y)
 
 
-def test_what_is_tapped_already_can_be_tapped_inside(initialised):
-    net, params, state = initialised
+def test_what_is_tapped_already_can_be_tapped_inside(initialized):
+    net, params, state = initialized
     inside = ["stem", "stage1/block1"]
     (_, expected), _ = model.tap(net, inside).apply(params, state, X)
     trunk = model.backbone(net, ["stage1/block1", "stage1"])

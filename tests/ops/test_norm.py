@@ -1,4 +1,4 @@
-"""Normalisation beyond the proof: by hand, conventions, extremes, devices and errors."""
+"""Normalization beyond the proof: by hand, conventions, extremes, devices and errors."""
 
 from functools import partial
 
@@ -332,13 +332,13 @@ ERRORS = {
     "one value": (
         lambda: ops.batch_norm(zeros(1, 3), zeros(3), zeros(3), **BATCH),
         ValueError,
-        r"batch_norm: nothing to normalise over: got 1 values per channel with x \(1, 3\), need 2 "
+        r"batch_norm: nothing to normalize over: got 1 values per channel with x \(1, 3\), need 2 "
         r"at least; give a larger batch, or write train=False",
     ),
     "no value": (
         lambda: batch_norm(zeros(0, 4, 4, 3)),
         ValueError,
-        r"batch_norm: nothing to normalise over: got 0 values",
+        r"batch_norm: nothing to normalize over: got 0 values",
     ),
     "momentum": (
         lambda: ops.batch_norm(zeros(*IMAGES), zeros(3), zeros(3), momentum=1.1, **BATCH),
@@ -380,7 +380,7 @@ ERRORS = {
     "one value per place": (
         lambda: ops.layer_norm(zeros(2, 3, 1)),
         ValueError,
-        r"layer_norm: nothing to normalise over: got 1 values per set.*normalise over more axes",
+        r"layer_norm: nothing to normalize over: got 1 values per set.*normalize over more axes",
     ),
     "layer scale": (
         lambda: ops.layer_norm(zeros(*IMAGES), zeros(3), axes=(-2, -1)),
@@ -407,7 +407,7 @@ ERRORS = {
     "one value per group": (
         lambda: ops.group_norm(zeros(2, 3), groups=3),
         ValueError,
-        r"group_norm: nothing to normalise over: got 1 values per group.*write fewer groups",
+        r"group_norm: nothing to normalize over: got 1 values per group.*write fewer groups",
     ),
     "no spatial axis": (
         lambda: ops.instance_norm(zeros(2, 3)),
@@ -417,7 +417,7 @@ ERRORS = {
     "one place": (
         lambda: ops.instance_norm(zeros(2, 1, 1, 3)),
         ValueError,
-        r"instance_norm: nothing to normalise over: got 1 values per channel of an example.*before "
+        r"instance_norm: nothing to normalize over: got 1 values per channel of an example.*before "
         r"the image has shrunk",
     ),
     "response of integers": (

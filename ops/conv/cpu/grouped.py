@@ -1,10 +1,10 @@
-"""Grouped convolution on CPU: one convolution for each group, or for a few neighbours together.
+"""Grouped convolution on CPU: one convolution for each group, or for a few merged groups.
 
-XLA has no fast form for groups on CPU, but each group is a convolution of its own, on its own
-channels of x, k and g. Where groups have few channels, several at a time make one: their kernels
-are then the blocks on the diagonal of a kernel that is zero elsewhere, and of its gradient only
-those blocks count. As the zeros are multiplied too, an infinity or NaN in one group reaches the
-others of its lot.
+XLA has no fast implementation of groups on CPU, but each group is a convolution of its own, on its
+own channels of x, k and g. Groups of few channels are merged: the kernels of several are the blocks
+on the diagonal of one kernel that is zero elsewhere (a block-diagonal kernel), and of its gradient
+only those blocks count. As the zeros are multiplied too, an infinity or NaN in one group reaches
+the others that it is merged with.
 """
 
 from functools import partial
@@ -13,70 +13,101 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..geometry import Form, Geometry
+from ..geometry import Geometry, Impl
 
-_WRITTEN_OUT = 4  # lots
-
-
-def groups_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry, form: Form) -> jax.Array:
-    """y = dT/dg, by `form` for each lot of groups."""
-    return _apart(form, geometry, x, _diagonal(k, *_lots(geometry, k.shape[-2])))
+_UNROLLED = 4  # blocks
 
 
-def groups_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry, form: Form) -> jax.Array:
-    """gx = dT/dx, by `form` for each lot of groups."""
-    return _apart(form, geometry, g, _diagonal(k, *_lots(geometry, k.shape[-2])))
+def grouped_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry, impl: Impl) -> jax.Array:
+    """Compute y = dT/dg, by `impl` for each block of merged groups.
+
+    Args:
+        x: input, ``(N, *size, Ci)``.
+        k: kernel, ``(*window, Ci // groups, Co)``, dtype of `x`.
+        geometry: of the convolution.
+        impl: computes each of the smaller convolutions.
+
+    Returns:
+        ``(N, *output, Co)``, dtype of `x`; added up in float32 at least.
+    """
+    return _map_blocks(impl, geometry, x, _block_diagonal(k, *_merge_groups(geometry, k.shape[-2])))
 
 
-def groups_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry, form: Form) -> jax.Array:
-    """gk = dT/dk, by `form` for each lot of groups."""
+def grouped_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry, impl: Impl) -> jax.Array:
+    """Compute gx = dT/dx, by `impl` for each block of merged groups.
+
+    Args:
+        g: gradient of the output, ``(N, *output, Co)``.
+        k: kernel, ``(*window, Ci // groups, Co)``, dtype of `g`.
+        geometry: of the convolution.
+        impl: computes each of the smaller convolutions.
+
+    Returns:
+        ``(N, *size, Ci)``, dtype of `g`; added up in float32 at least.
+    """
+    return _map_blocks(impl, geometry, g, _block_diagonal(k, *_merge_groups(geometry, k.shape[-2])))
+
+
+def grouped_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry, impl: Impl) -> jax.Array:
+    """Compute gk = dT/dk, by `impl` for each block of merged groups.
+
+    Args:
+        x: input, ``(N, *size, Ci)``.
+        g: gradient of the output, ``(N, *output, Co)``, dtype of `x`.
+        geometry: of the convolution.
+        impl: computes each of the smaller convolutions.
+
+    Returns:
+        ``(*window, Ci // groups, Co)``, dtype of `x`; added up in float32 at least.
+    """
     Ci, Co = (a.shape[-1] // geometry.groups for a in (x, g))
-    lots, together = _lots(geometry, Ci)
+    blocks, merged = _merge_groups(geometry, Ci)
 
-    def of_lot(a, b):
-        gk = form(a, b, geometry=geometry._replace(groups=1))
-        gk = gk.reshape(*geometry.window, together, Ci, together, Co)
-        return jnp.concatenate([gk[..., i, :, i, :] for i in range(together)], axis=-1)
+    def of_block(a, b):
+        gk = impl(a, b, geometry=geometry._replace(groups=1))
+        gk = gk.reshape(*geometry.window, merged, Ci, merged, Co)
+        return jnp.concatenate([gk[..., i, :, i, :] for i in range(merged)], axis=-1)
 
-    return _joined(of_lot, _split(x, lots), _split(g, lots))
+    return _join_blocks(of_block, _split_channels(x, blocks), _split_channels(g, blocks))
 
 
-def _lots(geometry: Geometry, Ci: int) -> tuple[int, int]:
-    """How many lots, and how many groups in each: so many that a lot has 8 channels, no more."""
+def _merge_groups(geometry: Geometry, Ci: int) -> tuple[int, int]:
+    """Return how many blocks, and how many groups in each: the fewest that have 8 channels."""
     G = geometry.groups
     divisors = [n for n in range(1, 9) if G % n == 0]
-    together = next((n for n in divisors if n * Ci >= 8), divisors[-1])
-    return G // together, together
+    merged = next((n for n in divisors if n * Ci >= 8), divisors[-1])
+    return G // merged, merged
 
 
-def _diagonal(k, lots: int, together: int) -> jax.Array:
-    """The kernel of each lot, ``(lots, *window, Ci, Co)`` of a lot."""
-    k = _split(k, lots)
-    if together == 1:
+def _block_diagonal(k, blocks: int, merged: int) -> jax.Array:
+    """Return the kernels of the blocks, ``(blocks, *window, Ci, Co)`` with Ci, Co of a block."""
+    k = _split_channels(k, blocks)
+    if merged == 1:
         return k
     *window, Ci, Co = k.shape
-    k = k.reshape(*window, Ci, together, Co // together)
-    same = jnp.eye(together, dtype=bool)[:, None, :, None]
+    k = k.reshape(*window, Ci, merged, Co // merged)
+    same = jnp.eye(merged, dtype=bool)[:, None, :, None]
     k = jnp.moveaxis(k, -2, -3)[..., :, :, None, :]
     k = jnp.where(same, k, jnp.zeros((), k.dtype))
-    return k.reshape(*window, together * Ci, Co)
+    return k.reshape(*window, merged * Ci, Co)
 
 
-def _apart(form, geometry, a, kernels):
-    apart = partial(form, geometry=geometry._replace(groups=1))
-    return _joined(apart, _split(a, len(kernels)), kernels)
+def _map_blocks(impl, geometry, a, kernels):
+    """Apply `impl` to each block of `a` and its kernel."""
+    one_block = partial(impl, geometry=geometry._replace(groups=1))
+    return _join_blocks(one_block, _split_channels(a, len(kernels)), kernels)
 
 
-def _joined(function, a, b):
-    """The results of all lots side by side. More than a few are a loop, or they compile long."""
-    if len(a) <= _WRITTEN_OUT:
-        parts = [function(*lot) for lot in zip(a, b, strict=True)]
+def _join_blocks(function, a, b):
+    """Join the results of all blocks. More than a few are a loop, or they compile long."""
+    if len(a) <= _UNROLLED:
+        parts = [function(*block) for block in zip(a, b, strict=True)]
         return jnp.concatenate(parts, axis=-1)
-    parts = lax.map(lambda lot: function(*lot), (a, b))
+    parts = lax.map(lambda block: function(*block), (a, b))
     parts = jnp.moveaxis(parts, 0, -2)
     return parts.reshape(*parts.shape[:-2], parts.shape[-2] * parts.shape[-1])
 
 
-def _split(a, lots: int) -> jax.Array:
-    """The last axis in lots, which come first."""
-    return jnp.moveaxis(a.reshape(*a.shape[:-1], lots, a.shape[-1] // lots), -2, 0)
+def _split_channels(a, blocks: int) -> jax.Array:
+    """Split the last axis into blocks, and bring those to the front."""
+    return jnp.moveaxis(a.reshape(*a.shape[:-1], blocks, a.shape[-1] // blocks), -2, 0)

@@ -1,4 +1,4 @@
-"""The input gradient of a strided convolution on CPU, phase by phase.
+"""The input gradient of a strided convolution on CPU by polyphase decomposition.
 
 Written as one convolution, it is a correlation with a g that has s - 1 zeros between its elements,
 which are multiplied all the same. But which taps meet an element of g, and not a zero, depends only
@@ -10,8 +10,9 @@ over the taps u, u + t, u + 2 t, ... with d u = r + p (mod s), where t = s / gcd
 d' = d / gcd(s, d) and c = (r + p - d u) / s. So each phase is a convolution of g itself, of stride
 1 and dilation d', with every t-th tap of the kernel, flipped; no product with a zero is left.
 
-XLA passes over some of those zeros itself. What phases win is much in three dimensions, where its
-form is not vectorised, and for depthwise kernels; little or nothing where a phase has few taps.
+XLA passes over some of those zeros itself. Phases gain much in three dimensions, where its own
+implementation is not vectorized, and for depthwise kernels; little or nothing where a phase has few
+taps.
 """
 
 from collections.abc import Callable
@@ -35,14 +36,24 @@ class _Phase(NamedTuple):
     output: int  # how many elements of gx it has
 
 
-def phases_input_grad(
-    g: jax.Array, k: jax.Array, *, geometry: Geometry, form: Callable[..., jax.Array]
+def polyphase_input_grad(
+    g: jax.Array, k: jax.Array, *, geometry: Geometry, impl: Callable[..., jax.Array]
 ) -> jax.Array:
-    """gx = dT/dx, each phase by `form`."""
+    """Compute gx = dT/dx, each phase by `impl`.
+
+    Args:
+        g: gradient of the output, ``(N, *output, Co)``.
+        k: kernel, ``(*window, Ci // groups, Co)``, dtype of `g`.
+        geometry: of the convolution.
+        impl: computes each of the smaller convolutions.
+
+    Returns:
+        ``(N, *size, Ci)``, dtype of `g`; added up in float32 at least.
+    """
     k = swap_in_and_out(k, geometry.groups)
     N, Ci = g.shape[0], k.shape[-1]
     phases = [_phases(*axis) for axis in geometry.axes]
-    parts = [_one_phase(g, k, axes, geometry.groups, form) for axes in product(*phases)]
+    parts = [_one_phase(g, k, axes, geometry.groups, impl) for axes in product(*phases)]
     # (N, Q, Q', Ci) of each phase (r, r') to (N, Q s, Q' s', Ci): the phases of an axis interleave.
     blocks = tuple(axis[0].output for axis in phases)
     gx = jnp.stack(parts).reshape(*geometry.stride, N, *blocks, Ci)
@@ -54,7 +65,7 @@ def phases_input_grad(
 
 
 def _phases(size, window, output, stride, dilation, padding) -> list[_Phase]:
-    """Every phase r = 0 ... s - 1 along one axis, all rounded up to one number of elements."""
+    """Return the phases r = 0 ... s - 1 along one axis, rounded up to one number of elements."""
     common = gcd(stride, dilation)
     t, d, blocks = stride // common, dilation // common, -(-size // stride)
     phases = []
@@ -68,7 +79,7 @@ def _phases(size, window, output, stride, dilation, padding) -> list[_Phase]:
     return phases
 
 
-def _one_phase(g, k, axes: tuple[_Phase, ...], groups: int, form) -> jax.Array:
+def _one_phase(g, k, axes: tuple[_Phase, ...], groups: int, impl) -> jax.Array:
     k = k[tuple(axis.taps for axis in axes)]
     k = jnp.flip(k, tuple(range(len(axes))))
     window = k.shape[:-2]
@@ -84,4 +95,4 @@ def _one_phase(g, k, axes: tuple[_Phase, ...], groups: int, form) -> jax.Array:
         padding=tuple(axis.padding for axis in axes),
         groups=groups,
     )
-    return form(g, k, geometry=geometry)
+    return impl(g, k, geometry=geometry)

@@ -1,6 +1,6 @@
-"""The input gradient of few channels on CPU: each row as one vector, each tap row as a matrix.
+"""The input gradient of few channels on CPU: rows as vectors, kernel rows as Toeplitz matrices.
 
-Along one row, correlation with a kernel row is multiplication by a banded matrix
+Along one row, correlation with a kernel row is multiplication by a banded Toeplitz matrix
 
     y[j, o] = sum_{w,c} x[w, c] T[w, c, j, o],    T[w, c, j, o] = k[w - j, c, o] for 0 <= w - j < KW
 
@@ -16,14 +16,14 @@ import jax
 import jax.numpy as jnp
 
 from ..geometry import Geometry
-from .im2col import times
-from .microbatch import in_lots
+from .im2col import matmul
+from .microbatch import map_microbatches
 
-_ROWS = 4096  # at once
+_ROWS_AT_ONCE = 4096  # at once
 
 
-def rows_fit(geometry: Geometry) -> bool:
-    """Whether the convolution is one that `rows_input_grad` can do."""
+def toeplitz_row_fits(geometry: Geometry) -> bool:
+    """Return whether `toeplitz_row_input_grad` can compute the gradient."""
     return (
         len(geometry.size) == 2
         and geometry.stride == geometry.dilation == (1, 1)
@@ -31,25 +31,38 @@ def rows_fit(geometry: Geometry) -> bool:
     )
 
 
-def rows_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
-    """gx = dT/dx: each row of g times the transposed matrices, added up where their rows were."""
+def toeplitz_row_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+    """Compute gx = dT/dx: rows of g times the transposed matrices, added up at their rows.
+
+    Args:
+        g: gradient of the output, ``(N, *output, Co)``.
+        k: kernel, ``(*window, Ci // groups, Co)``, dtype of `g`.
+        geometry: of the convolution.
+
+    Returns:
+        ``(N, *size, Ci)``, dtype of `g`; added up in float32 at least.
+    """
     KH, KW, Ci, Co = k.shape
     N, Ho, Wo, _ = g.shape
     H, W = Ho + KH - 1, Wo + KW - 1  # of the padded input
-    band = jnp.moveaxis(_band(k, W, Wo), (3, 4), (0, 1)).reshape(Wo * Co, KH * W * Ci)
+    matrix = jnp.moveaxis(_toeplitz_matrices(k, W, Wo), (3, 4), (0, 1)).reshape(
+        Wo * Co, KH * W * Ci
+    )
 
-    def some(g):
-        parts = times(g, band).reshape(*g.shape[:2], KH, W * Ci)
+    def multiply(g):
+        parts = matmul(g, matrix).reshape(*g.shape[:2], KH, W * Ci)
         shifted = [jnp.pad(parts[:, :, u], ((0, 0), (u, KH - 1 - u), (0, 0))) for u in range(KH)]
         return sum(shifted[1:], shifted[0])
 
-    gx = in_lots(some, g.reshape(N, Ho, Wo * Co), _ROWS // Ho).reshape(N, H, W, Ci)
+    gx = map_microbatches(multiply, g.reshape(N, Ho, Wo * Co), _ROWS_AT_ONCE // Ho).reshape(
+        N, H, W, Ci
+    )
     (top, _), (left, _) = geometry.padding
     return gx[:, top : top + geometry.size[0], left : left + geometry.size[1]]
 
 
-def _band(k: jax.Array, W: int, Wo: int) -> jax.Array:
-    """T, ``(KH, W, Ci, Wo, Co)``.
+def _toeplitz_matrices(k: jax.Array, W: int, Wo: int) -> jax.Array:
+    """Return T, ``(KH, W, Ci, Wo, Co)``.
 
     A kernel row followed by zeros up to length W + 1, repeated Wo times and cut into pieces of
     length W, moves to the right by one in each piece.
@@ -57,5 +70,5 @@ def _band(k: jax.Array, W: int, Wo: int) -> jax.Array:
     KH, KW, Ci, Co = k.shape
     row = jnp.pad(k, ((0, 0), (0, W + 1 - KW), (0, 0), (0, 0)))
     rows = jnp.broadcast_to(row[:, None], (KH, Wo, W + 1, Ci, Co))
-    band = rows.reshape(KH, Wo * (W + 1), Ci, Co)[:, : Wo * W].reshape(KH, Wo, W, Ci, Co)
-    return jnp.moveaxis(band, 1, 3)
+    matrix = rows.reshape(KH, Wo * (W + 1), Ci, Co)[:, : Wo * W].reshape(KH, Wo, W, Ci, Co)
+    return jnp.moveaxis(matrix, 1, 3)

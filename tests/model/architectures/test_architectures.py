@@ -37,7 +37,7 @@ def test_mlp_of_any_depth(hidden):
 
 def test_lenet5_spelled_out_is_lenet5():
     layers = [
-        {"type": "conv", "features": 6, "window": 5},  # initialised by He's rule, not Xavier's
+        {"type": "conv", "features": 6, "window": 5},  # initialized by He's rule, not Xavier's
         {"type": "relu"},
         {"type": "max_pool", "window": 2},
         {"type": "conv", "features": 16, "window": 5},

@@ -314,8 +314,8 @@ def test_wrong_numbers_are_refused_before_any_image_is_seen(make, message):
     [
         (model.batch_norm(), (3,), r"^net: batch_norm: wrong rank"),
         (model.group_norm(2), (1, 4, 4, 3), r"^net: group_norm: bad groups: got groups=2"),
-        (model.instance_norm(), (1, 1, 1, 3), r"^net: instance_norm: nothing to normalise over"),
-        (model.layer_norm(), (1, 4, 4, 1), r"^net: layer_norm: nothing to normalise over"),
+        (model.instance_norm(), (1, 1, 1, 3), r"^net: instance_norm: nothing to normalize over"),
+        (model.layer_norm(), (1, 4, 4, 1), r"^net: layer_norm: nothing to normalize over"),
         (model.maxout(2), (1, 3), r"^net: maxout: bad pieces"),
         (model.dropout(0.5, per_channel=True), (3,), r"^net: dropout: no channels"),
     ],

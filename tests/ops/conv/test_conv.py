@@ -194,10 +194,10 @@ from convax import ops
 assert jax.device_count() == 4
 x = jax.random.normal(jax.random.key(0), (8, 6, 6, 4))
 kernels = {  # by the form of the kernel gradient on CPU
-    "lots": (3, 3, 4, 4),
-    "patches": (3, 3, 4, 64),
-    "taps": (3, 3, 1, 4),
-    "tiles": (1, 1, 4, 4),
+    "microbatch": (3, 3, 4, 4),
+    "im2col": (3, 3, 4, 64),
+    "shift_and_add": (3, 3, 1, 4),
+    "space_to_depth": (1, 1, 4, 4),
 }
 for (form, shape), kind in product(kernels.items(), (AxisType.Auto, AxisType.Explicit)):
     k = jax.random.normal(jax.random.key(1), shape)
@@ -205,7 +205,7 @@ for (form, shape), kind in product(kernels.items(), (AxisType.Auto, AxisType.Exp
     mesh = jax.make_mesh((4,), ("data",), axis_types=(kind,))
     for pool in ops.max_pool, ops.avg_pool:
         for window in 2, 3:
-            if form != "lots" and (pool, window) != (ops.max_pool, 2):
+            if form != "microbatch" and (pool, window) != (ops.max_pool, 2):
                 continue
             loss = lambda k, x: jnp.sum(jnp.sin(pool(conv(x, k), window, stride=2)))
             expected = jax.grad(loss)(k, x)

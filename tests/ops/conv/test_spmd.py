@@ -3,7 +3,7 @@
 import pytest
 
 from convax.ops.conv.geometry import resolve_conv
-from convax.ops.conv.spmd import _rows
+from convax.ops.conv.spmd import _partition_rows
 
 CUT_UP = """
 import jax, numpy as np, jax.numpy as jnp
@@ -105,11 +105,11 @@ def test_values_and_gradients_are_those_of_one_device(run_on_four_devices):
 def test_the_rows_that_a_device_fetches():
     """16 rows on 4 devices, 3 taps: one from above and one from below, by hand."""
     same = resolve_conv("conv", (1, 16, 8, 2), (3, 3, 2, 4), 1, "SAME", 1, 1)
-    above, below, part = _rows(same, 4)
+    above, below, part = _partition_rows(same, 4)
     assert (above, below) == (1, 1)
     assert (part.size, part.output, part.padding) == ((6, 8), (4, 8), ((0, 0), (1, 1)))
 
 
 def test_rows_stay_whole_where_windows_lie_elsewhere_on_each_device():
     valid = resolve_conv("conv", (1, 16, 8, 2), (3, 3, 2, 4), 1, "VALID", 1, 1)
-    assert _rows(valid, 4) == (0, 0, valid)
+    assert _partition_rows(valid, 4) == (0, 0, valid)

@@ -11,22 +11,28 @@ from convax import ops
 X = jnp.array([[0.1, 2.0], [1.2, -0.3], [0.4, 0.9], [-1.0, 0.2], [0.3, -1.5], [2.0, 1.0]])
 LABELS = jnp.array([0, 1, 0, 1, 2, 2])
 OF_A_BATCH = {
-    "triplet_batch_hard": ops.triplet_batch_hard,
-    "triplet_batch_hard, squared": lambda *a, **o: ops.triplet_batch_hard(*a, squared=True, **o),
-    "triplet_semi_hard": ops.triplet_semi_hard,
-    "triplet_semi_hard, squared": lambda *a, **o: ops.triplet_semi_hard(*a, squared=True, **o),
+    "triplet_batch_hard": ops.batch_hard_triplet_loss,
+    "triplet_batch_hard, squared": lambda *a, **o: ops.batch_hard_triplet_loss(
+        *a, squared=True, **o
+    ),
+    "triplet_semi_hard": ops.semi_hard_triplet_loss,
+    "triplet_semi_hard, squared": lambda *a, **o: ops.semi_hard_triplet_loss(*a, squared=True, **o),
     "histogram_loss": lambda *a, **o: ops.histogram_loss(*a, bins=7, **o),
     "lda_loss": lambda *a, **o: ops.lda_loss(*a, 3, epsilon=100.0, **o),
 }
 SAME = jnp.array([True, False, True, False, False, True])
 OF_PAIRS = {
-    "contrastive": lambda x, **o: ops.contrastive(x, X[::-1], SAME, margin=3.0, **o),
-    "contrastive, double margin": lambda x, **o: ops.contrastive(
+    "contrastive": lambda x, **o: ops.contrastive_loss(x, X[::-1], SAME, margin=3.0, **o),
+    "contrastive, double margin": lambda x, **o: ops.contrastive_loss(
         x, X[::-1], SAME, positive_margin=0.1, **o
     ),
-    "contrastive, squared": lambda x, **o: ops.contrastive(x, X[::-1], SAME, squared=True, **o),
-    "triplet": lambda x, **o: ops.triplet(x, X[::-1], X[::-1] + 0.5, **o),
-    "triplet, squared": lambda x, **o: ops.triplet(x, X[::-1], X[::-1] + 0.5, squared=True, **o),
+    "contrastive, squared": lambda x, **o: ops.contrastive_loss(
+        x, X[::-1], SAME, squared=True, **o
+    ),
+    "triplet": lambda x, **o: ops.triplet_loss(x, X[::-1], X[::-1] + 0.5, **o),
+    "triplet, squared": lambda x, **o: ops.triplet_loss(
+        x, X[::-1], X[::-1] + 0.5, squared=True, **o
+    ),
 }
 
 
@@ -115,15 +121,20 @@ def test_losses_are_at_least_float32(name):
 
 
 HYPER = {
-    "contrastive": (lambda x, m: ops.contrastive(x, x[::-1], SAME, margin=m), 3.0),
-    "positive_margin": (lambda x, m: ops.contrastive(x, x[::-1], SAME, positive_margin=m), 0.1),
+    "contrastive": (lambda x, m: ops.contrastive_loss(x, x[::-1], SAME, margin=m), 3.0),
+    "positive_margin": (
+        lambda x, m: ops.contrastive_loss(x, x[::-1], SAME, positive_margin=m),
+        0.1,
+    ),
     "contrastive, squared": (
-        lambda x, m: ops.contrastive(x, x[::-1], SAME, margin=m, positive_margin=m, squared=True),
+        lambda x, m: ops.contrastive_loss(
+            x, x[::-1], SAME, margin=m, positive_margin=m, squared=True
+        ),
         0.5,
     ),
-    "triplet": (lambda x, m: ops.triplet(x, x[::-1], x[::-1] / 2, margin=m), 0.7),
-    "triplet_batch_hard": (lambda x, m: ops.triplet_batch_hard(x, LABELS, margin=m), 0.7),
-    "triplet_semi_hard": (lambda x, m: ops.triplet_semi_hard(x, LABELS, margin=m), 0.7),
+    "triplet": (lambda x, m: ops.triplet_loss(x, x[::-1], x[::-1] / 2, margin=m), 0.7),
+    "triplet_batch_hard": (lambda x, m: ops.batch_hard_triplet_loss(x, LABELS, margin=m), 0.7),
+    "triplet_semi_hard": (lambda x, m: ops.semi_hard_triplet_loss(x, LABELS, margin=m), 0.7),
     "regularization": (lambda x, r: ops.lda_loss(x, LABELS, 3, regularization=r), 0.1),
     "epsilon": (lambda x, e: ops.lda_loss(x, LABELS, 3, epsilon=e), 0.7),
 }
@@ -175,11 +186,11 @@ def test_exports_with_a_symbolic_batch(name):
 def test_contrastive_by_hand():
     a, b = jnp.zeros((4, 2)), jnp.array([[3.0, 4.0]] * 4)  # D = 5, d = 25
     same = jnp.array([True, False, True, False])
-    f = lambda **o: ops.contrastive(a, b, same, reduction="none", **o)  # noqa: E731
+    f = lambda **o: ops.contrastive_loss(a, b, same, reduction="none", **o)  # noqa: E731
     np.testing.assert_allclose(f(margin=7.0), [12.5, 2, 12.5, 2])
     np.testing.assert_allclose(f(margin=4.0, positive_margin=3.0), [2, 0, 2, 0])
     np.testing.assert_allclose(f(margin=26.0, positive_margin=1.0, squared=True), [12, 0.5] * 2)
-    gradient = jax.grad(lambda a: ops.contrastive(a, b, same, margin=7.0, reduction="sum"))(a)
+    gradient = jax.grad(lambda a: ops.contrastive_loss(a, b, same, margin=7.0, reduction="sum"))(a)
     np.testing.assert_allclose(gradient, [[-3, -4], [6 / 5, 8 / 5]] * 2, rtol=1e-6)
 
 
@@ -188,7 +199,7 @@ def test_contrastive_kinks(squared):
     """In the same place, and at a margin exactly: no derivative."""
     a, b = jnp.zeros((4, 2)), jnp.array([[0.0, 0.0], [0.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
     same = jnp.array([True, False, True, False])
-    f = lambda a: ops.contrastive(  # noqa: E731
+    f = lambda a: ops.contrastive_loss(  # noqa: E731
         a, b, same, margin=1.0, positive_margin=1.0, squared=squared, reduction="sum"
     )
     np.testing.assert_array_equal(jax.grad(f)(a), 0)
@@ -197,16 +208,16 @@ def test_contrastive_kinks(squared):
 
 def test_contrastive_pull_is_smooth_at_zero():
     """Half the squared distance, the Hessian of which is 1, also in the same place."""
-    f = lambda a: ops.contrastive(a, jnp.zeros(2), jnp.array(True))  # noqa: E731
+    f = lambda a: ops.contrastive_loss(a, jnp.zeros(2), jnp.array(True))  # noqa: E731
     np.testing.assert_array_equal(jax.hessian(f)(jnp.zeros(2)), np.eye(2))
 
 
 def test_triplet_by_hand():
     a, p, n = jnp.zeros((2, 2)), jnp.array([[3.0, 4.0]] * 2), jnp.array([[0.0, 5.5], [0.0, 6.5]])
-    np.testing.assert_allclose(ops.triplet(a, p, n, reduction="none"), [1 + 5 - 5.5, 0])
-    squared = ops.triplet(a, p, n, margin=10.0, squared=True, reduction="none")
+    np.testing.assert_allclose(ops.triplet_loss(a, p, n, reduction="none"), [1 + 5 - 5.5, 0])
+    squared = ops.triplet_loss(a, p, n, margin=10.0, squared=True, reduction="none")
     np.testing.assert_allclose(squared, [10 + 25 - 30.25, 0])
-    gradients = jax.grad(ops.triplet, (0, 1, 2))(a[:1], p[:1], n[:1])
+    gradients = jax.grad(ops.triplet_loss, (0, 1, 2))(a[:1], p[:1], n[:1])
     np.testing.assert_allclose(gradients[1], [[0.6, 0.8]], rtol=1e-6)
     np.testing.assert_allclose(gradients[2], [[0, -1]], rtol=1e-6)
     np.testing.assert_allclose(gradients[0], [[-0.6, 0.2]], rtol=1e-6)
@@ -215,9 +226,9 @@ def test_triplet_by_hand():
 def test_triplet_kinks():
     """Positive and anchor in one place; the margin reached exactly."""
     a, p, n = jnp.zeros(2), jnp.zeros(2), jnp.array([0.0, 0.5])
-    gradients = jax.grad(ops.triplet, (0, 1, 2))(a, p, n)
+    gradients = jax.grad(ops.triplet_loss, (0, 1, 2))(a, p, n)
     np.testing.assert_allclose(gradients, [[0, 1], [0, 0], [0, -1]])
-    for gradient in jax.grad(ops.triplet, (0, 1, 2))(a, p, jnp.array([0.0, 1.0])):
+    for gradient in jax.grad(ops.triplet_loss, (0, 1, 2))(a, p, jnp.array([0.0, 1.0])):
         np.testing.assert_array_equal(gradient, 0)
 
 
@@ -227,35 +238,35 @@ def test_triplet_kinks():
 def test_batch_hard_by_hand():
     """On a line; the last is the only one of its class, so it is no anchor."""
     x, labels = jnp.array([[0.0], [1.0], [3.0], [3.5]]), jnp.array([0, 0, 0, 1])
-    each = ops.triplet_batch_hard(x, labels, reduction="none")
+    each = ops.batch_hard_triplet_loss(x, labels, reduction="none")
     np.testing.assert_allclose(each, [1 + 3 - 3.5, 1 + 2 - 2.5, 1 + 3 - 0.5, 0])
-    np.testing.assert_allclose(ops.triplet_batch_hard(x, labels), (0.5 + 0.5 + 3.5) / 3)
+    np.testing.assert_allclose(ops.batch_hard_triplet_loss(x, labels), (0.5 + 0.5 + 3.5) / 3)
     weights = jnp.array([1.0, 2.0, 1.0, 5.0])
-    weighted = ops.triplet_batch_hard(x, labels, weights=weights)
+    weighted = ops.batch_hard_triplet_loss(x, labels, weights=weights)
     np.testing.assert_allclose(weighted, (0.5 + 2 * 0.5 + 3.5) / 4)
 
 
 def test_semi_hard_by_hand():
     x, labels = jnp.array([[0.0], [1.0], [0.5], [1.5]]), jnp.array([0, 0, 1, 1])
-    each = ops.triplet_semi_hard(x, labels, reduction="none")
+    each = ops.semi_hard_triplet_loss(x, labels, reduction="none")
     expected = np.zeros((4, 4))
     expected[0, 1] = 1 + 1 - 1.5  # beyond the positive at 1
     expected[1, 0] = 1 + 1 - 0.5  # none is beyond: the farthest, of two the first
     expected[2, 3] = 1 + 1 - 0.5
     expected[3, 2] = 1 + 1 - 1.5
     np.testing.assert_allclose(each, expected)
-    np.testing.assert_allclose(ops.triplet_semi_hard(x, labels), (0.5 + 1.5 + 1.5 + 0.5) / 4)
+    np.testing.assert_allclose(ops.semi_hard_triplet_loss(x, labels), (0.5 + 1.5 + 1.5 + 0.5) / 4)
     weights = jnp.array([1.0, 2.0, 1.0, 3.0])
-    weighted = ops.triplet_semi_hard(x, labels, weights=weights)
+    weighted = ops.semi_hard_triplet_loss(x, labels, weights=weights)
     np.testing.assert_allclose(weighted, (2 * (0.5 + 1.5) + 3 * (1.5 + 0.5)) / (2 * 2 + 2 * 3))
 
 
 def test_a_negative_as_far_as_the_positive_is_not_beyond():
     x, labels = jnp.array([[0.0], [1.0], [-1.0], [2.0]]), jnp.array([0, 0, 1, 1])
-    assert ops.triplet_semi_hard(x, labels, reduction="none")[0, 1] == 1 + 1 - 2
+    assert ops.semi_hard_triplet_loss(x, labels, reduction="none")[0, 1] == 1 + 1 - 2
 
 
-@pytest.mark.parametrize("f", [ops.triplet_batch_hard, ops.triplet_semi_hard])
+@pytest.mark.parametrize("f", [ops.batch_hard_triplet_loss, ops.semi_hard_triplet_loss])
 def test_ties_go_to_the_first(f):
     """Two negatives at a distance of 1 each: the second feels nothing."""
     x, labels = jnp.array([[0.0], [0.5], [-1.0], [1.0]]), jnp.array([0, 0, 1, 2])
@@ -269,9 +280,9 @@ def test_ties_go_to_the_first(f):
 def test_distances_of_close_embeddings_are_exact():
     """Far from the origin, where |a|^2 + |b|^2 - 2 ab would have no digit left."""
     x = jnp.array([[1000.0, 0.0], [1000.0, 0.001953125], [1001.0, 0.0]])
-    each = ops.triplet_batch_hard(x, jnp.array([0, 0, 1]), reduction="none")
+    each = ops.batch_hard_triplet_loss(x, jnp.array([0, 0, 1]), reduction="none")
     np.testing.assert_allclose(each[0], 0.001953125, rtol=1e-6)
-    gradient = jax.grad(lambda x: ops.triplet_batch_hard(x, jnp.array([0, 0, 1])))(x)
+    gradient = jax.grad(lambda x: ops.batch_hard_triplet_loss(x, jnp.array([0, 0, 1])))(x)
     # Twice away from the positive, once towards the negative, which is 512 times as far.
     np.testing.assert_allclose(gradient[1], [0.5, 1 - 0.5 / 512], rtol=1e-4)
 
@@ -368,82 +379,82 @@ A, Y = jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32)
 YES = jnp.ones(4, bool)
 ERRORS = {
     "contrastive dtypes": (
-        lambda: ops.contrastive(A, A.astype(jnp.bfloat16), YES),
+        lambda: ops.contrastive_loss(A, A.astype(jnp.bfloat16), YES),
         TypeError,
-        r"contrastive: dtypes differ: got a float32 and b bfloat16, need one dtype",
+        r"contrastive_loss: dtypes differ: got a float32 and b bfloat16, need one dtype",
     ),
     "contrastive shapes": (
-        lambda: ops.contrastive(A, jnp.zeros((4, 2)), YES),
+        lambda: ops.contrastive_loss(A, jnp.zeros((4, 2)), YES),
         ValueError,
-        r"contrastive: shapes differ: got a \(4, 3\) and b \(4, 2\), need the same shape",
+        r"contrastive_loss: shapes differ: got a \(4, 3\) and b \(4, 2\), need the same shape",
     ),
     "contrastive integers": (
-        lambda: ops.contrastive(Y, Y, YES),
+        lambda: ops.contrastive_loss(Y, Y, YES),
         TypeError,
-        r"contrastive: a is not floating point: got int32",
+        r"contrastive_loss: a is not floating point: got int32",
     ),
     "contrastive scalars": (
-        lambda: ops.contrastive(jnp.zeros(()), jnp.zeros(()), YES[0]),
+        lambda: ops.contrastive_loss(jnp.zeros(()), jnp.zeros(()), YES[0]),
         ValueError,
-        r"contrastive: no axis of the embedding: got a \(\), need \(N, \.\.\., D\); add an axis",
+        r"contrastive_loss: no axis of the embedding: got a \(\), need \(N, \.\.\., D\); add an axis",
     ),
     "same": (
-        lambda: ops.contrastive(A, A, Y),
+        lambda: ops.contrastive_loss(A, A, Y),
         TypeError,
-        r"contrastive: same is not boolean: got int32 \(4,\), need truth values \(4,\); write same "
+        r"contrastive_loss: same is not boolean: got int32 \(4,\), need truth values \(4,\); write same "
         r"!= 0, or labels_a == labels_b",
     ),
     "same shape": (
-        lambda: ops.contrastive(A, A, jnp.ones((4, 1), bool)),
+        lambda: ops.contrastive_loss(A, A, jnp.ones((4, 1), bool)),
         ValueError,
-        r"contrastive: shapes do not match: got same \(4, 1\) with a and b \(4, 3\), need \(4,\)",
+        r"contrastive_loss: shapes do not match: got same \(4, 1\) with a and b \(4, 3\), need \(4,\)",
     ),
     "contrastive margin": (
-        lambda: ops.contrastive(A, A, YES, margin=-1.0),
+        lambda: ops.contrastive_loss(A, A, YES, margin=-1.0),
         ValueError,
-        r"contrastive: bad margin: got -1\.0, need margin >= 0; write margin=1\.0",
+        r"contrastive_loss: bad margin: got -1\.0, need margin >= 0; write margin=1\.0",
     ),
     "positive_margin": (
-        lambda: ops.contrastive(A, A, YES, positive_margin=-1.0),
+        lambda: ops.contrastive_loss(A, A, YES, positive_margin=-1.0),
         ValueError,
-        r"contrastive: bad positive_margin: got -1\.0, need positive_margin >= 0; write "
+        r"contrastive_loss: bad positive_margin: got -1\.0, need positive_margin >= 0; write "
         r"positive_margin=0\.0",
     ),
     "contrastive weights": (
-        lambda: ops.contrastive(A, A, YES, weights=jnp.ones(3)),
+        lambda: ops.contrastive_loss(A, A, YES, weights=jnp.ones(3)),
         ValueError,
-        r"contrastive: wrong weights: got shape \(3,\), need \(4,\)",
+        r"contrastive_loss: wrong weights: got shape \(3,\), need \(4,\)",
     ),
     "triplet shapes": (
-        lambda: ops.triplet(A, A, jnp.zeros((3, 3))),
+        lambda: ops.triplet_loss(A, A, jnp.zeros((3, 3))),
         ValueError,
-        r"triplet: shapes differ: got anchor \(4, 3\) and negative \(3, 3\)",
+        r"triplet_loss: shapes differ: got anchor \(4, 3\) and negative \(3, 3\)",
     ),
     "triplet margin": (
-        lambda: ops.triplet(A, A, A, margin=-0.1),
+        lambda: ops.triplet_loss(A, A, A, margin=-0.1),
         ValueError,
-        r"triplet: bad margin: got -0\.1",
+        r"triplet_loss: bad margin: got -0\.1",
     ),
     "triplet reduction": (
-        lambda: ops.triplet(A, A, A, reduction="average"),
+        lambda: ops.triplet_loss(A, A, A, reduction="average"),
         ValueError,
-        r"triplet: unknown reduction: got 'average'",
+        r"triplet_loss: unknown reduction: got 'average'",
     ),
     "batch hard margin": (
-        lambda: ops.triplet_batch_hard(A, Y, margin=-0.1),
+        lambda: ops.batch_hard_triplet_loss(A, Y, margin=-0.1),
         ValueError,
-        r"triplet_batch_hard: bad margin: got -0\.1",
+        r"batch_hard_triplet_loss: bad margin: got -0\.1",
     ),
     "one-hot labels": (
-        lambda: ops.triplet_batch_hard(A, jax.nn.one_hot(Y, 3)),
+        lambda: ops.batch_hard_triplet_loss(A, jax.nn.one_hot(Y, 3)),
         ValueError,
-        r"triplet_batch_hard: shapes do not match: got embeddings \(4, 3\) and labels float32 "
+        r"batch_hard_triplet_loss: shapes do not match: got embeddings \(4, 3\) and labels float32 "
         r"\(4, 3\), need embeddings \(N, D\) and labels \(N,\); write .*jnp\.argmax\(labels",
     ),
     "float labels": (
-        lambda: ops.triplet_semi_hard(A, jnp.zeros(4)),
+        lambda: ops.semi_hard_triplet_loss(A, jnp.zeros(4)),
         TypeError,
-        r"triplet_semi_hard: labels are not integers: got .* labels float32 \(4,\), need class "
+        r"semi_hard_triplet_loss: labels are not integers: got .* labels float32 \(4,\), need class "
         r"indices or any other integer per class; write labels\.astype\(jnp\.int32\)",
     ),
     "rank of embeddings": (

@@ -16,19 +16,19 @@ PER_EXAMPLE = {
     "cross-entropy, probabilities": lambda z, **o: CE(z, TARGETS, **o),
     "cross-entropy, smoothed": lambda z, **o: CE(z, LABELS, label_smoothing=0.1, **o),
     "kl_divergence": lambda z, **o: ops.kl_divergence(z, TARGETS, **o),
-    "multiclass_hinge, L1": lambda z, **o: ops.multiclass_hinge(z, LABELS, **o),
-    "multiclass_hinge, L2": lambda z, **o: ops.multiclass_hinge(z, LABELS, power=2, **o),
-    "multi_margin, L1": lambda z, **o: ops.multi_margin(z, LABELS, **o),
-    "multi_margin, L2": lambda z, **o: ops.multi_margin(z, LABELS, power=2, **o),
+    "multiclass_hinge, L1": lambda z, **o: ops.multiclass_hinge_loss(z, LABELS, **o),
+    "multiclass_hinge, L2": lambda z, **o: ops.multiclass_hinge_loss(z, LABELS, power=2, **o),
+    "multi_margin, L1": lambda z, **o: ops.multi_margin_loss(z, LABELS, **o),
+    "multi_margin, L2": lambda z, **o: ops.multi_margin_loss(z, LABELS, power=2, **o),
 }
 PER_ELEMENT = {
-    "mse": lambda z, **o: ops.mse(z, TARGETS, **o),
-    "huber": lambda z, **o: ops.huber(z, TARGETS, **o),
+    "mse": lambda z, **o: ops.mse_loss(z, TARGETS, **o),
+    "huber": lambda z, **o: ops.huber_loss(z, TARGETS, **o),
     "binary_cross_entropy": lambda z, **o: ops.binary_cross_entropy(z, TARGETS, **o),
-    "focal": lambda z, **o: ops.focal(z, TARGETS, **o),
-    "focal, square root": lambda z, **o: ops.focal(z, TARGETS, gamma=0.5, **o),
-    "dice": lambda z, **o: ops.dice(z[:, None], TARGETS[:, None], **o),
-    "dice, squared": lambda z, **o: ops.dice(z[:, None], TARGETS[:, None], squared=True, **o),
+    "focal": lambda z, **o: ops.focal_loss(z, TARGETS, **o),
+    "focal, square root": lambda z, **o: ops.focal_loss(z, TARGETS, gamma=0.5, **o),
+    "dice": lambda z, **o: ops.dice_loss(z[:, None], TARGETS[:, None], **o),
+    "dice, squared": lambda z, **o: ops.dice_loss(z[:, None], TARGETS[:, None], squared=True, **o),
 }
 LOSSES = PER_EXAMPLE | PER_ELEMENT
 LABELS = jnp.array([0, 2, 1, 1])
@@ -64,13 +64,13 @@ def test_weight_zero_takes_out_whatever_an_example_holds(name):
 @pytest.mark.parametrize(
     "f",
     [
-        lambda t, w: ops.mse(LOGITS, t, weights=w),
-        lambda t, w: ops.huber(LOGITS, t, weights=w),
+        lambda t, w: ops.mse_loss(LOGITS, t, weights=w),
+        lambda t, w: ops.huber_loss(LOGITS, t, weights=w),
         lambda t, w: CE(LOGITS, t, weights=w),
         lambda t, w: ops.kl_divergence(LOGITS, t, weights=w),
         lambda t, w: ops.binary_cross_entropy(LOGITS, t, weights=w),
-        lambda t, w: ops.focal(LOGITS, t, weights=w),
-        lambda t, w: ops.dice(LOGITS[:, None], t[:, None], weights=w),
+        lambda t, w: ops.focal_loss(LOGITS, t, weights=w),
+        lambda t, w: ops.dice_loss(LOGITS[:, None], t[:, None], weights=w),
     ],
 )
 def test_weight_zero_takes_out_the_target_too(f):
@@ -125,13 +125,13 @@ def test_empty_batches():
     calls = [
         lambda **o: CE(z, labels, **o),
         lambda **o: ops.kl_divergence(z, t, **o),
-        lambda **o: ops.multiclass_hinge(z, labels, **o),
-        lambda **o: ops.multi_margin(z, labels, **o),
-        lambda **o: ops.mse(z, t, **o),
-        lambda **o: ops.huber(z, t, **o),
+        lambda **o: ops.multiclass_hinge_loss(z, labels, **o),
+        lambda **o: ops.multi_margin_loss(z, labels, **o),
+        lambda **o: ops.mse_loss(z, t, **o),
+        lambda **o: ops.huber_loss(z, t, **o),
         lambda **o: ops.binary_cross_entropy(z, t, **o),
-        lambda **o: ops.focal(z, t, **o),
-        lambda **o: ops.dice(z[:, None], t[:, None], **o),
+        lambda **o: ops.focal_loss(z, t, **o),
+        lambda **o: ops.dice_loss(z[:, None], t[:, None], **o),
     ]
     for call in calls:
         assert call(reduction="none").shape[0] == 0
@@ -145,13 +145,13 @@ T = jnp.clip(TARGETS, 0, 1)
 HYPER = {
     "label_smoothing": (lambda z, e: CE(z, LABELS, label_smoothing=e), 0.1),
     "rate": (lambda z, e: ops.smooth_labels(z, rate=e), 0.1),
-    "multiclass_hinge": (lambda z, m: ops.multiclass_hinge(z, LABELS, margin=m), 0.7),
-    "multi_margin": (lambda z, m: ops.multi_margin(z, LABELS, power=2, margin=m), 0.7),
-    "delta": (lambda z, d: ops.huber(z, T.astype(z.dtype), delta=d), 0.7),
-    "gamma": (lambda z, g: ops.focal(z, T.astype(z.dtype), gamma=g), 1.7),
-    "alpha": (lambda z, a: ops.focal(z, T.astype(z.dtype), alpha=a), 0.3),
+    "multiclass_hinge": (lambda z, m: ops.multiclass_hinge_loss(z, LABELS, margin=m), 0.7),
+    "multi_margin": (lambda z, m: ops.multi_margin_loss(z, LABELS, power=2, margin=m), 0.7),
+    "delta": (lambda z, d: ops.huber_loss(z, T.astype(z.dtype), delta=d), 0.7),
+    "gamma": (lambda z, g: ops.focal_loss(z, T.astype(z.dtype), gamma=g), 1.7),
+    "alpha": (lambda z, a: ops.focal_loss(z, T.astype(z.dtype), alpha=a), 0.3),
     "pos_weight": (lambda z, c: ops.binary_cross_entropy(z, T.astype(z.dtype), pos_weight=c), 3.0),
-    "smooth": (lambda z, s: ops.dice(z[:, None], T[:, None].astype(z.dtype), smooth=s), 0.7),
+    "smooth": (lambda z, s: ops.dice_loss(z[:, None], T[:, None].astype(z.dtype), smooth=s), 0.7),
 }
 
 
@@ -181,7 +181,7 @@ def test_hyper_parameters_do_not_change_the_dtype(f, value):
 
 
 def test_huber_at_infinity_with_a_traced_delta():
-    f = jax.jit(jax.grad(lambda e, d: ops.huber(e, jnp.zeros(2), delta=d, reduction="sum")))
+    f = jax.jit(jax.grad(lambda e, d: ops.huber_loss(e, jnp.zeros(2), delta=d, reduction="sum")))
     np.testing.assert_array_equal(f(jnp.array([jnp.inf, 0.5]), 2.0), [2, 0.5])
 
 
@@ -242,7 +242,7 @@ def test_masked_logits(label):
     np.testing.assert_allclose(gradient, [[-0.5, 0, 0.5]], rtol=1e-6)
 
 
-@pytest.mark.parametrize("f", [CE, ops.multiclass_hinge, ops.multi_margin])
+@pytest.mark.parametrize("f", [CE, ops.multiclass_hinge_loss, ops.multi_margin_loss])
 def test_labels_out_of_range(f):
     """NaN, which is loud; unless their weight is zero, which leaves them out, gradient too."""
     logits, labels = jnp.array([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0]]), jnp.array([0, -1, 255])
@@ -254,7 +254,7 @@ def test_labels_out_of_range(f):
     np.testing.assert_array_equal(gradient[1:], 0)
 
 
-@pytest.mark.parametrize("f", [CE, ops.multiclass_hinge, ops.multi_margin])
+@pytest.mark.parametrize("f", [CE, ops.multiclass_hinge_loss, ops.multi_margin_loss])
 def test_labels_do_not_wrap(f):
     """Of any integer dtype: 2^32 is not class 0, and 300 classes do not fit 8 bits."""
     with jax.enable_x64(True):
@@ -295,24 +295,24 @@ def test_kl_divergence_where_nothing_is():
 def test_hinges_by_hand():
     z, y = jnp.array([[2.0, 0.5, -3.0], [0.25, -2.0, 1.0]]), jnp.array([0, 0])
     each = lambda f, **o: f(z, y, reduction="none", **o)  # noqa: E731
-    np.testing.assert_allclose(each(ops.multiclass_hinge), [0 + 1.5 + 0, 0.75 + 0 + 2])
+    np.testing.assert_allclose(each(ops.multiclass_hinge_loss), [0 + 1.5 + 0, 0.75 + 0 + 2])
     squares = [1.5**2, 0.75**2 + 2**2]
-    np.testing.assert_allclose(each(ops.multiclass_hinge, power=2), squares)
-    np.testing.assert_allclose(each(ops.multi_margin), [0, (1 + 1 - 0.25) / 3], rtol=1e-6)
+    np.testing.assert_allclose(each(ops.multiclass_hinge_loss, power=2), squares)
+    np.testing.assert_allclose(each(ops.multi_margin_loss), [0, (1 + 1 - 0.25) / 3], rtol=1e-6)
     wide = [(2 - 2 + 0.5) / 3, (2 + 1 - 0.25) / 3]
-    np.testing.assert_allclose(each(ops.multi_margin, margin=2.0), wide, rtol=1e-6)
+    np.testing.assert_allclose(each(ops.multi_margin_loss, margin=2.0), wide, rtol=1e-6)
 
 
 @pytest.mark.parametrize("power", [1, 2])
 def test_no_derivative_at_the_hinge(power, torch):
     """A margin reached exactly; as in PyTorch."""
     at = jnp.array([[1.0, -1.0]])
-    f = lambda z: ops.multiclass_hinge(z, jnp.array([0]), power=power)  # noqa: E731
+    f = lambda z: ops.multiclass_hinge_loss(z, jnp.array([0]), power=power)  # noqa: E731
     np.testing.assert_array_equal(jax.grad(f)(at), 0)
     np.testing.assert_array_equal(jax.jacfwd(f)(at), 0)
 
     at = jnp.array([[1.0, 0.0]])
-    f = lambda z: ops.multi_margin(z, jnp.array([0]), power=power)  # noqa: E731
+    f = lambda z: ops.multi_margin_loss(z, jnp.array([0]), power=power)  # noqa: E731
     np.testing.assert_array_equal(jax.grad(f)(at), 0)
     z = torch.tensor([[1.0, 0.0]], requires_grad=True)
     torch.nn.functional.multi_margin_loss(z, torch.tensor([0]), power).backward()
@@ -325,18 +325,18 @@ def test_no_derivative_at_the_hinge(power, torch):
 def test_mse_by_hand():
     prediction, target = jnp.array([[1.0, 2.0], [3.0, 5.0]]), jnp.array([[0.0, 2.0], [5.0, 1.0]])
     squares = np.array([[1, 0], [4, 16]])
-    np.testing.assert_allclose(ops.mse(prediction, target, reduction="none"), squares)
-    np.testing.assert_allclose(ops.mse(prediction, target), (1 + 0 + 4 + 16) / 4)
-    weighted = ops.mse(prediction, target, weights=jnp.array([3.0, 1.0]))
+    np.testing.assert_allclose(ops.mse_loss(prediction, target, reduction="none"), squares)
+    np.testing.assert_allclose(ops.mse_loss(prediction, target), (1 + 0 + 4 + 16) / 4)
+    weighted = ops.mse_loss(prediction, target, weights=jnp.array([3.0, 1.0]))
     np.testing.assert_allclose(weighted, (3 * (1 + 0) + 1 * (4 + 16)) / (3 + 3 + 1 + 1))
-    gradient = jax.grad(ops.mse)(prediction, target)
+    gradient = jax.grad(ops.mse_loss)(prediction, target)
     np.testing.assert_allclose(gradient, 2 / 4 * np.array([[1, 0], [-2, 4]]))
 
 
 def test_huber_by_hand():
     """Within delta, on it, beyond, and at infinity."""
     e = jnp.array([0.0, -0.5, 2.0, -2.0, 5.0, jnp.inf])
-    f = lambda e: ops.huber(e, jnp.zeros(6), delta=2.0, reduction="none")  # noqa: E731
+    f = lambda e: ops.huber_loss(e, jnp.zeros(6), delta=2.0, reduction="none")  # noqa: E731
     np.testing.assert_allclose(f(e), [0, 0.125, 2, 2, 8, np.inf])
     gradient = jax.grad(lambda e: f(e).sum())(e)
     np.testing.assert_allclose(gradient, [0, -0.5, 2, -2, 2, 2])
@@ -374,10 +374,10 @@ def test_binary_cross_entropy_keeps_its_small_values():
 def test_focal_by_hand():
     """p = 3/4: of a positive (1/4)^2, of a negative (3/4)^2 of the cross-entropy is left."""
     z, t = jnp.log(jnp.array([3.0, 3.0])), jnp.array([1.0, 0.0])
-    each = ops.focal(z, t, reduction="none")
+    each = ops.focal_loss(z, t, reduction="none")
     expected = [0.25 / 16 * -np.log(3 / 4), 0.75 * 9 / 16 * -np.log(1 / 4)]
     np.testing.assert_allclose(each, expected, rtol=1e-6)
-    plain = ops.focal(LOGITS, TARGETS, gamma=0.0, alpha=None)
+    plain = ops.focal_loss(LOGITS, TARGETS, gamma=0.0, alpha=None)
     np.testing.assert_allclose(plain, ops.binary_cross_entropy(LOGITS, TARGETS), rtol=1e-6)
 
 
@@ -390,7 +390,7 @@ OF = jnp.array([1.0, 1.0, 0.0, 0.0, 1.0])
     [
         (ops.binary_cross_entropy, [0, 1e4, 1e4, 0, np.log(2)], [0, -1, 1, 0, -0.5]),
         (
-            ops.focal,
+            ops.focal_loss,
             [0, 2.5e3, 7.5e3, 0, 0.25 * np.log(2) / 4],
             [0, -0.25, 0.75, 0, -0.0625 * (np.log(2) + 0.5)],
         ),
@@ -420,16 +420,16 @@ def test_large_logits(name):
 def test_dice_by_hand():
     p = jnp.array([[0.5, 1.0], [0.25, 0.0]]).reshape(1, 2, 2, 1)
     t = jnp.array([[1.0, 1.0], [0.0, 0.0]]).reshape(1, 2, 2, 1)
-    np.testing.assert_allclose(ops.dice(p, t), 1 - (2 * 1.5 + 1) / (1.75 + 2 + 1))
-    np.testing.assert_allclose(ops.dice(p, t, smooth=0.0), 1 - 2 * 1.5 / (1.75 + 2))
+    np.testing.assert_allclose(ops.dice_loss(p, t), 1 - (2 * 1.5 + 1) / (1.75 + 2 + 1))
+    np.testing.assert_allclose(ops.dice_loss(p, t, smooth=0.0), 1 - 2 * 1.5 / (1.75 + 2))
     squared = 1 - 2 * 1.5 / (0.25 + 1 + 0.0625 + 2)
-    np.testing.assert_allclose(ops.dice(p, t, smooth=0.0, squared=True), squared, rtol=1e-6)
+    np.testing.assert_allclose(ops.dice_loss(p, t, smooth=0.0, squared=True), squared, rtol=1e-6)
 
 
 def test_dice_of_masked_pixels():
     """Whatever they hold."""
     p, t = jnp.array([[[0.5], [jnp.nan]]]), jnp.array([[[1.0], [jnp.inf]]])
-    f = lambda p, t: ops.dice(p, t, mask=jnp.array([[True, False]]))  # noqa: E731
+    f = lambda p, t: ops.dice_loss(p, t, mask=jnp.array([[True, False]]))  # noqa: E731
     value, gradients = jax.value_and_grad(f, (0, 1))(p, t)
     np.testing.assert_allclose(value, 1 - 2 / 2.5)
     for gradient in gradients:
@@ -441,7 +441,7 @@ def test_dice_of_masked_pixels():
 def test_dice_of_nothing(smooth, squared):
     """Neither a target nor a prediction: a perfect match, with finite derivatives."""
     nothing = jnp.zeros((1, 3, 1))
-    f = lambda p: ops.dice(p, nothing, smooth=smooth, squared=squared)  # noqa: E731
+    f = lambda p: ops.dice_loss(p, nothing, smooth=smooth, squared=squared)  # noqa: E731
     assert f(nothing) == 0
     assert np.all(np.isfinite(jax.grad(f)(nothing)))
     assert np.all(np.isfinite(jax.jit(jax.hessian(f))(nothing)))
@@ -451,8 +451,8 @@ def test_dice_of_single_channels():
     """Weights (N, C) take a channel out."""
     p, t = jnp.full((1, 4, 2), 0.5), jnp.ones((1, 4, 2))
     w = jnp.array([[1.0, 0.0]])
-    value, gradient = jax.value_and_grad(ops.dice)(p.at[..., 1].set(jnp.nan), t, weights=w)
-    np.testing.assert_allclose(value, ops.dice(p, t))
+    value, gradient = jax.value_and_grad(ops.dice_loss)(p.at[..., 1].set(jnp.nan), t, weights=w)
+    np.testing.assert_allclose(value, ops.dice_loss(p, t))
     np.testing.assert_array_equal(gradient[..., 1], 0)
 
 
@@ -494,9 +494,9 @@ ERRORS = {
         r"channels first, write jnp\.moveaxis\(logits, 1, -1\)",
     ),
     "channels first hinge": (
-        lambda: ops.multi_margin(jnp.zeros((2, 3, 4, 5)), jnp.zeros((2, 4, 5), jnp.int32)),
+        lambda: ops.multi_margin_loss(jnp.zeros((2, 3, 4, 5)), jnp.zeros((2, 4, 5), jnp.int32)),
         ValueError,
-        r"multi_margin: shapes do not match: .*write jnp\.moveaxis\(logits, 1, -1\)",
+        r"multi_margin_loss: shapes do not match: .*write jnp\.moveaxis\(logits, 1, -1\)",
     ),
     "number of labels": (
         lambda: CE(Z, jnp.zeros(5, jnp.int32)),
@@ -578,70 +578,70 @@ ERRORS = {
         r"kl_divergence: shapes differ: got logits \(4, 3\) and target_probabilities \(3, 4\)",
     ),
     "one-hot hinge": (
-        lambda: ops.multiclass_hinge(Z, jax.nn.one_hot(Y, 3)),
+        lambda: ops.multiclass_hinge_loss(Z, jax.nn.one_hot(Y, 3)),
         TypeError,
-        r"multiclass_hinge: labels are not class indices: got labels float32 \(4, 3\) with logits "
+        r"multiclass_hinge_loss: labels are not class indices: got labels float32 \(4, 3\) with logits "
         r"\(4, 3\), need integers \(4,\); write jnp\.argmax\(labels, axis=-1\) if they are one-hot",
     ),
     "integer one-hot hinge": (
-        lambda: ops.multi_margin(Z, jnp.zeros((4, 1), jnp.int32)),
+        lambda: ops.multi_margin_loss(Z, jnp.zeros((4, 1), jnp.int32)),
         TypeError,
-        r"multi_margin: labels are not class indices: .*labels\[\.\.\., 0\] if the last axis",
+        r"multi_margin_loss: labels are not class indices: .*labels\[\.\.\., 0\] if the last axis",
     ),
     "float hinge": (
-        lambda: ops.multi_margin(Z, jnp.zeros(4)),
+        lambda: ops.multi_margin_loss(Z, jnp.zeros(4)),
         TypeError,
-        r"multi_margin: labels are not class indices: .*write labels\.astype\(jnp\.int32\)",
+        r"multi_margin_loss: labels are not class indices: .*write labels\.astype\(jnp\.int32\)",
     ),
     "hinge labels": (
-        lambda: ops.multiclass_hinge(Z, jnp.zeros(5, jnp.int32)),
+        lambda: ops.multiclass_hinge_loss(Z, jnp.zeros(5, jnp.int32)),
         ValueError,
-        r"multiclass_hinge: shapes do not match: .*need labels \(4,\); give one class index",
+        r"multiclass_hinge_loss: shapes do not match: .*need labels \(4,\); give one class index",
     ),
     "hinge scalar": (
-        lambda: ops.multiclass_hinge(jnp.zeros(()), jnp.zeros((), jnp.int32)),
+        lambda: ops.multiclass_hinge_loss(jnp.zeros(()), jnp.zeros((), jnp.int32)),
         ValueError,
-        r"multiclass_hinge: no class axis",
+        r"multiclass_hinge_loss: no class axis",
     ),
     "power": (
-        lambda: ops.multiclass_hinge(Z, Y, power=3),
+        lambda: ops.multiclass_hinge_loss(Z, Y, power=3),
         ValueError,
-        r"multiclass_hinge: bad power: got 3, need 1 or 2; write power=2",
+        r"multiclass_hinge_loss: bad power: got 3, need 1 or 2; write power=2",
     ),
     "margin": (
-        lambda: ops.multiclass_hinge(Z, Y, margin=-1.0),
+        lambda: ops.multiclass_hinge_loss(Z, Y, margin=-1.0),
         ValueError,
-        r"multiclass_hinge: bad margin: got -1\.0, need margin >= 0; write margin=1\.0",
+        r"multiclass_hinge_loss: bad margin: got -1\.0, need margin >= 0; write margin=1\.0",
     ),
     "NaN margin": (
-        lambda: ops.multi_margin(Z, Y, margin=float("nan")),
+        lambda: ops.multi_margin_loss(Z, Y, margin=float("nan")),
         ValueError,
-        r"multi_margin: bad margin: got nan",
+        r"multi_margin_loss: bad margin: got nan",
     ),
     "mse shapes": (
-        lambda: ops.mse(jnp.zeros((4, 1)), jnp.zeros(4)),
+        lambda: ops.mse_loss(jnp.zeros((4, 1)), jnp.zeros(4)),
         ValueError,
-        r"mse: shapes differ: got prediction \(4, 1\) and target \(4,\).*target\.reshape",
+        r"mse_loss: shapes differ: got prediction \(4, 1\) and target \(4,\).*target\.reshape",
     ),
     "mse prediction": (
-        lambda: ops.mse(jnp.zeros(4, jnp.int32), jnp.zeros(4)),
+        lambda: ops.mse_loss(jnp.zeros(4, jnp.int32), jnp.zeros(4)),
         TypeError,
-        r"mse: prediction is not floating point",
+        r"mse_loss: prediction is not floating point",
     ),
     "mse target": (
-        lambda: ops.mse(jnp.zeros(4), jnp.zeros(4, jnp.int32)),
+        lambda: ops.mse_loss(jnp.zeros(4), jnp.zeros(4, jnp.int32)),
         TypeError,
-        r"mse: target is not floating point: got int32.*target\.astype\(jnp\.float32\)",
+        r"mse_loss: target is not floating point: got int32.*target\.astype\(jnp\.float32\)",
     ),
     "mse weights": (
-        lambda: ops.mse(jnp.zeros((4, 2)), jnp.zeros((4, 2)), weights=jnp.ones(2)),
+        lambda: ops.mse_loss(jnp.zeros((4, 2)), jnp.zeros((4, 2)), weights=jnp.ones(2)),
         ValueError,
-        r"mse: wrong weights: got shape \(2,\), need \(4, 2\).*one weight per example, \(4,\)",
+        r"mse_loss: wrong weights: got shape \(2,\), need \(4, 2\).*one weight per example, \(4,\)",
     ),
     "huber delta": (
-        lambda: ops.huber(Z, Z, delta=0.0),
+        lambda: ops.huber_loss(Z, Z, delta=0.0),
         ValueError,
-        r"huber: bad delta: got 0\.0, need delta > 0; write delta=1\.0",
+        r"huber_loss: bad delta: got 0\.0, need delta > 0; write delta=1\.0",
     ),
     "binary of truth values": (
         lambda: ops.binary_cross_entropy(jnp.zeros(4), jnp.zeros(4, bool)),
@@ -660,9 +660,9 @@ ERRORS = {
         r"need floats of shape \(4, 1\); write targets\[\.\.\., None\]\.astype\(logits\.dtype\) if",
     ),
     "dice without the last axis": (
-        lambda: ops.dice(jnp.zeros((2, 4, 1)), jnp.zeros((2, 4), bool)),
+        lambda: ops.dice_loss(jnp.zeros((2, 4, 1)), jnp.zeros((2, 4), bool)),
         TypeError,
-        r"dice: .*write target\[\.\.\., None\]\.astype\(probabilities\.dtype\) if they are zeros",
+        r"dice_loss: .*write target\[\.\.\., None\]\.astype\(probabilities\.dtype\) if they are zeros",
     ),
     "binary logits": (
         lambda: ops.binary_cross_entropy(Y, jnp.zeros(4)),
@@ -690,49 +690,49 @@ ERRORS = {
         r"wrong pos_weight: got shape \(4,\) with logits \(4, 3\), need \(\) or \(3,\)",
     ),
     "gamma": (
-        lambda: ops.focal(Z, Z, gamma=-0.5),
+        lambda: ops.focal_loss(Z, Z, gamma=-0.5),
         ValueError,
-        r"focal: bad gamma: got -0\.5, need gamma >= 0; write gamma=2\.0",
+        r"focal_loss: bad gamma: got -0\.5, need gamma >= 0; write gamma=2\.0",
     ),
     "alpha": (
-        lambda: ops.focal(Z, Z, alpha=1.5),
+        lambda: ops.focal_loss(Z, Z, alpha=1.5),
         ValueError,
-        r"focal: bad alpha: got 1\.5, need 0 <= alpha <= 1 or None; write alpha=0\.25",
+        r"focal_loss: bad alpha: got 1\.5, need 0 <= alpha <= 1 or None; write alpha=0\.25",
     ),
     "focal of integers": (
-        lambda: ops.focal(Z, jnp.zeros((4, 3), jnp.int32)),
+        lambda: ops.focal_loss(Z, jnp.zeros((4, 3), jnp.int32)),
         TypeError,
-        r"focal: targets is not floating point: .*targets\.astype\(logits\.dtype\)",
+        r"focal_loss: targets is not floating point: .*targets\.astype\(logits\.dtype\)",
     ),
     "dice of indices": (
-        lambda: ops.dice(MAP, jnp.zeros((2, 4), jnp.int32)),
+        lambda: ops.dice_loss(MAP, jnp.zeros((2, 4), jnp.int32)),
         TypeError,
-        r"dice: target is not floating point: .*write jax\.nn\.one_hot\(target, 3\) if they are",
+        r"dice_loss: target is not floating point: .*write jax\.nn\.one_hot\(target, 3\) if they are",
     ),
     "dice rank": (
-        lambda: ops.dice(Z, Z),
+        lambda: ops.dice_loss(Z, Z),
         ValueError,
-        r"dice: no spatial axis: got probabilities \(4, 3\), need \(N, \*spatial, C\)",
+        r"dice_loss: no spatial axis: got probabilities \(4, 3\), need \(N, \*spatial, C\)",
     ),
     "dice smooth": (
-        lambda: ops.dice(MAP, MAP, smooth=-1.0),
+        lambda: ops.dice_loss(MAP, MAP, smooth=-1.0),
         ValueError,
-        r"dice: bad smooth: got -1\.0, need smooth >= 0; write smooth=1\.0",
+        r"dice_loss: bad smooth: got -1\.0, need smooth >= 0; write smooth=1\.0",
     ),
     "dice mask dtype": (
-        lambda: ops.dice(MAP, MAP, mask=jnp.ones((2, 4))),
+        lambda: ops.dice_loss(MAP, MAP, mask=jnp.ones((2, 4))),
         TypeError,
-        r"dice: mask is not boolean: got float32 \(2, 4\), need truth values \(2, 4\); write mask",
+        r"dice_loss: mask is not boolean: got float32 \(2, 4\), need truth values \(2, 4\); write mask",
     ),
     "dice mask shape": (
-        lambda: ops.dice(MAP, MAP, mask=jnp.ones((2, 4, 3), bool)),
+        lambda: ops.dice_loss(MAP, MAP, mask=jnp.ones((2, 4, 3), bool)),
         ValueError,
-        r"dice: wrong mask: got shape \(2, 4, 3\) with probabilities \(2, 4, 3\), need \(2, 4\)",
+        r"dice_loss: wrong mask: got shape \(2, 4, 3\) with probabilities \(2, 4, 3\), need \(2, 4\)",
     ),
     "dice weights": (
-        lambda: ops.dice(MAP, MAP, weights=jnp.ones((2, 4))),
+        lambda: ops.dice_loss(MAP, MAP, weights=jnp.ones((2, 4))),
         ValueError,
-        r"dice: wrong weights: got shape \(2, 4\), need \(2, 3\) or its leading axes",
+        r"dice_loss: wrong weights: got shape \(2, 4\), need \(2, 3\) or its leading axes",
     ),
 }
 

@@ -14,7 +14,7 @@ from ..spec import LossSpec
 
 
 def one_hot_mse(logits: Array, labels: Array, *, label_smoothing: float = 0.0) -> Array:
-    """Return `ops.mse` of the one-hot label, smoothed as `ops.smooth_labels` does.
+    """Return `ops.mse_loss` of the one-hot label, smoothed as `ops.smooth_labels` does.
 
     Args:
         logits: ``(N, K)``.
@@ -27,12 +27,14 @@ def one_hot_mse(logits: Array, labels: Array, *, label_smoothing: float = 0.0) -
     target = one_hot(logits, labels)
     if isinstance(label_smoothing, Tracer) or label_smoothing:
         target = ops.smooth_labels(target, rate=label_smoothing)
-    return ops.mse(logits, target, reduction="none").mean(axis=-1)
+    return ops.mse_loss(logits, target, reduction="none").mean(axis=-1)
 
 
 def one_hot_huber(logits: Array, labels: Array, **keywords: float) -> Array:
-    """Return the mean of `ops.huber` over the classes, of the one-hot label."""
-    return ops.huber(logits, one_hot(logits, labels), reduction="none", **keywords).mean(axis=-1)
+    """Return the mean of `ops.huber_loss` over the classes, of the one-hot label."""
+    return ops.huber_loss(logits, one_hot(logits, labels), reduction="none", **keywords).mean(
+        axis=-1
+    )
 
 
 def one_hot_divergence(logits: Array, labels: Array) -> Array:
@@ -47,8 +49,10 @@ def one_against_rest(logits: Array, labels: Array, **keywords: float) -> Array:
 
 
 def focal_against_rest(logits: Array, labels: Array, **keywords: float) -> Array:
-    """Return the mean of `ops.focal` over the classes: each is a yes or a no."""
-    return ops.focal(logits, one_hot(logits, labels), reduction="none", **keywords).mean(axis=-1)
+    """Return the mean of `ops.focal_loss` over the classes: each is a yes or a no."""
+    return ops.focal_loss(logits, one_hot(logits, labels), reduction="none", **keywords).mean(
+        axis=-1
+    )
 
 
 def one_hot(logits: Array, labels: Array) -> Array:
@@ -63,14 +67,16 @@ LOSSES = {
         partial(ops.softmax_cross_entropy, reduction="none"), ops.softmax_cross_entropy
     ),
     "mse": LossSpec(one_hot_mse, one_hot_mse, stated=()),
-    "huber": LossSpec(one_hot_huber, ops.huber),
+    "huber": LossSpec(one_hot_huber, ops.huber_loss),
     "kl_divergence": LossSpec(one_hot_divergence, ops.kl_divergence),
     "binary_cross_entropy": LossSpec(one_against_rest, ops.binary_cross_entropy),
-    "focal": LossSpec(focal_against_rest, ops.focal),
+    "focal": LossSpec(focal_against_rest, ops.focal_loss),
     "multiclass_hinge": LossSpec(
-        partial(ops.multiclass_hinge, reduction="none"), ops.multiclass_hinge, one_class=True
+        partial(ops.multiclass_hinge_loss, reduction="none"),
+        ops.multiclass_hinge_loss,
+        one_class=True,
     ),
     "multi_margin": LossSpec(
-        partial(ops.multi_margin, reduction="none"), ops.multi_margin, one_class=True
+        partial(ops.multi_margin_loss, reduction="none"), ops.multi_margin_loss, one_class=True
     ),
 }

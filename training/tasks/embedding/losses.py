@@ -20,7 +20,7 @@ def contrastive_pairs(
     weights: Array | None = None,
     **keywords: Any,
 ) -> Array:
-    """Return `ops.contrastive` of all pairs of a batch, half the weight on those of one class.
+    """Return `ops.contrastive_loss` of all pairs of a batch, half the weight on those of one class.
 
     Among ten classes one pair in ten is of one class; unweighted, the others would drown them.
 
@@ -28,7 +28,7 @@ def contrastive_pairs(
         embeddings: ``(N, D)``.
         labels: ``(N,)``.
         weights: ``(N,)``, 0 for examples that are not there.
-        keywords: of `ops.contrastive`.
+        keywords: of `ops.contrastive_loss`.
 
     Returns:
         A scalar: the mean of pairs of one class and the mean of the others, added and halved.
@@ -37,7 +37,7 @@ def contrastive_pairs(
     first, second = np.triu_indices(N, 1)
     there = jnp.ones(N, bool) if weights is None else weights.astype(bool)
     there, same = there[first] & there[second], labels[first] == labels[second]
-    loss = ops.contrastive(
+    loss = ops.contrastive_loss(
         embeddings[first], embeddings[second], same, weights=there, reduction="none", **keywords
     )
 
@@ -55,7 +55,7 @@ def all_triplets(
     weights: Array | None = None,
     **keywords: Any,
 ) -> Array:
-    """Return the mean of `ops.triplet` over all triplets of a batch.
+    """Return the mean of `ops.triplet_loss` over all triplets of a batch.
 
     There are N (N - 1) (N - 2) / 2 candidates: for batches of tens, not of hundreds.
 
@@ -63,7 +63,7 @@ def all_triplets(
         embeddings: ``(N, D)``.
         labels: ``(N,)``.
         weights: ``(N,)``, 0 for examples that are not there.
-        keywords: of `ops.triplet`.
+        keywords: of `ops.triplet_loss`.
 
     Returns:
         A scalar; 0 where there is no triplet.
@@ -77,7 +77,7 @@ def all_triplets(
     there = jnp.ones(N, bool) if weights is None else weights.astype(bool)
     is_triplet = (labels[anchor] == labels[positive]) & (labels[anchor] != labels[negative])
     is_triplet &= there[anchor] & there[positive] & there[negative]
-    loss = ops.triplet(
+    loss = ops.triplet_loss(
         embeddings[anchor],
         embeddings[positive],
         embeddings[negative],
@@ -89,10 +89,14 @@ def all_triplets(
 
 
 LOSSES = {
-    "contrastive": LossSpec(contrastive_pairs, ops.contrastive, ("margin",), compares=True),
-    "triplet": LossSpec(all_triplets, ops.triplet, compares=True),
-    "triplet_batch_hard": LossSpec(ops.triplet_batch_hard, ops.triplet_batch_hard, compares=True),
-    "triplet_semi_hard": LossSpec(ops.triplet_semi_hard, ops.triplet_semi_hard, compares=True),
+    "contrastive": LossSpec(contrastive_pairs, ops.contrastive_loss, ("margin",), compares=True),
+    "triplet": LossSpec(all_triplets, ops.triplet_loss, compares=True),
+    "triplet_batch_hard": LossSpec(
+        ops.batch_hard_triplet_loss, ops.batch_hard_triplet_loss, compares=True
+    ),
+    "triplet_semi_hard": LossSpec(
+        ops.semi_hard_triplet_loss, ops.semi_hard_triplet_loss, compares=True
+    ),
     "histogram": LossSpec(ops.histogram_loss, ops.histogram_loss, (), compares=True),
     "lda": LossSpec(ops.lda_loss, ops.lda_loss, (), compares=True),
 }

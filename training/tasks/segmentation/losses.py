@@ -46,7 +46,7 @@ def cross_entropy_dice(
     label_smoothing: float = 0.0,
     dice_weight: float = 1.0,
 ) -> Terms:
-    """Return the cross-entropy of pixels plus `dice_weight` times `ops.dice` of the probabilities.
+    """Return the cross-entropy of pixels plus `dice_weight` times their `ops.dice_loss`.
 
     Args:
         logits, targets, counts: as `cross_entropy`.
@@ -63,22 +63,24 @@ def cross_entropy_dice(
 
 
 def dice_terms(logits: Array, targets: Array, counts: Array, **keywords: Any) -> Terms:
-    """Return `ops.dice` of the probabilities, of each image and class."""
+    """Return `ops.dice_loss` of the probabilities, of each image and class."""
     probabilities = ops.softmax(logits.astype(jnp.float32))
     truth = jax.nn.one_hot(targets, logits.shape[-1], dtype=jnp.float32)
-    return Terms(images=ops.dice(probabilities, truth, mask=counts, reduction="none", **keywords))
+    return Terms(
+        images=ops.dice_loss(probabilities, truth, mask=counts, reduction="none", **keywords)
+    )
 
 
 def focal_terms(logits: Array, targets: Array, counts: Array, **keywords: Any) -> Terms:
-    """Return the mean of `ops.focal` over the classes of each pixel that counts."""
+    """Return the mean of `ops.focal_loss` over the classes of each pixel that counts."""
     truth = jax.nn.one_hot(targets, logits.shape[-1], dtype=logits.dtype)
-    each = ops.focal(logits, truth, weights=counts, reduction="none", **keywords)
+    each = ops.focal_loss(logits, truth, weights=counts, reduction="none", **keywords)
     return Terms(pixels=each.mean(axis=-1))
 
 
 LOSSES = {
     "softmax_cross_entropy": LossSpec(cross_entropy, ops.softmax_cross_entropy),
     "cross_entropy_dice": LossSpec(cross_entropy_dice, cross_entropy_dice),
-    "dice": LossSpec(dice_terms, ops.dice),
-    "focal": LossSpec(focal_terms, ops.focal),
+    "dice": LossSpec(dice_terms, ops.dice_loss),
+    "focal": LossSpec(focal_terms, ops.focal_loss),
 }

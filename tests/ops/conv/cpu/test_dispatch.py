@@ -10,27 +10,27 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convax import ops
-from convax.ops.conv.cpu import depthwise as conv_taps
+from convax.ops.conv.cpu import depthwise as depthwise
 from convax.ops.conv.cpu import im2col, toeplitz_block
 from convax.ops.conv.cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
 from convax.ops.conv.cpu.im2col import (
-    patches_conv,
-    patches_kernel_grad,
-    tiles_conv,
-    tiles_fit,
-    tiles_input_grad,
+    im2col_conv,
+    im2col_kernel_grad,
+    space_to_depth_conv,
+    space_to_depth_fits,
+    space_to_depth_input_grad,
 )
-from convax.ops.conv.cpu.microbatch import lots_kernel_grad
-from convax.ops.conv.cpu.polyphase import phases_input_grad
-from convax.ops.conv.cpu.toeplitz_block import band_conv, band_fits
-from convax.ops.conv.cpu.toeplitz_row import rows_fit, rows_input_grad
+from convax.ops.conv.cpu.microbatch import microbatched_kernel_grad
+from convax.ops.conv.cpu.polyphase import polyphase_input_grad
+from convax.ops.conv.cpu.toeplitz_block import block_toeplitz_conv, block_toeplitz_fits
+from convax.ops.conv.cpu.toeplitz_row import toeplitz_row_fits, toeplitz_row_input_grad
 from convax.ops.conv.geometry import resolve_conv
-from convax.ops.conv.xla import plain_conv, plain_input_grad, plain_kernel_grad
+from convax.ops.conv.xla import xla_conv, xla_input_grad, xla_kernel_grad
 
 KINDS = {
-    "conv": (plain_conv, cpu_conv),
-    "input_grad": (plain_input_grad, cpu_input_grad),
-    "kernel_grad": (plain_kernel_grad, cpu_kernel_grad),
+    "conv": (xla_conv, cpu_conv),
+    "input_grad": (xla_input_grad, cpu_input_grad),
+    "kernel_grad": (xla_kernel_grad, cpu_kernel_grad),
 }
 
 
@@ -85,11 +85,11 @@ def test_phases_and_rows_wherever_they_fit(problem, seed):
     geometry, shapes = problem
     arrays = integers(shapes, seed)
     g, k = arrays["g"], arrays["k"]
-    want = plain_input_grad(g, k, geometry=geometry)
-    got = phases_input_grad(g, k, geometry=geometry, form=plain_conv)
+    want = xla_input_grad(g, k, geometry=geometry)
+    got = polyphase_input_grad(g, k, geometry=geometry, impl=xla_conv)
     np.testing.assert_array_equal(got, want)
-    if rows_fit(geometry):
-        np.testing.assert_array_equal(rows_input_grad(g, k, geometry=geometry), want)
+    if toeplitz_row_fits(geometry):
+        np.testing.assert_array_equal(toeplitz_row_input_grad(g, k, geometry=geometry), want)
 
 
 @pytest.mark.slow
@@ -104,26 +104,26 @@ def test_band_and_patches_wherever_they_fit(problem, seed, places):
     arrays = integers(shapes, seed)
     x, k, g = (arrays[name] for name in "xkg")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(toeplitz_block, "_PLACES", places)
-        patch.setattr(im2col, "_PLACES", places)
-        if band_fits(geometry):
-            got = band_conv(x, k, geometry=geometry)
-            np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
-        got = patches_conv(x, k, geometry=geometry)
-        np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
-        got = patches_kernel_grad(x, g, geometry=geometry)
-        np.testing.assert_array_equal(got, plain_kernel_grad(x, g, geometry=geometry))
-        if tiles_fit(geometry):
-            got = tiles_conv(x, k, geometry=geometry)
-            np.testing.assert_array_equal(got, plain_conv(x, k, geometry=geometry))
-            got = tiles_input_grad(g, k, geometry=geometry)
-            np.testing.assert_array_equal(got, plain_input_grad(g, k, geometry=geometry))
+        patch.setattr(toeplitz_block, "_POSITIONS", places)
+        patch.setattr(im2col, "_POSITIONS", places)
+        if block_toeplitz_fits(geometry):
+            got = block_toeplitz_conv(x, k, geometry=geometry)
+            np.testing.assert_array_equal(got, xla_conv(x, k, geometry=geometry))
+        got = im2col_conv(x, k, geometry=geometry)
+        np.testing.assert_array_equal(got, xla_conv(x, k, geometry=geometry))
+        got = im2col_kernel_grad(x, g, geometry=geometry)
+        np.testing.assert_array_equal(got, xla_kernel_grad(x, g, geometry=geometry))
+        if space_to_depth_fits(geometry):
+            got = space_to_depth_conv(x, k, geometry=geometry)
+            np.testing.assert_array_equal(got, xla_conv(x, k, geometry=geometry))
+            got = space_to_depth_input_grad(g, k, geometry=geometry)
+            np.testing.assert_array_equal(got, xla_input_grad(g, k, geometry=geometry))
 
 
 def test_windows_as_large_as_the_image_are_tiles():
     geometry = resolve_conv("test", (4, 7, 7, 32), (7, 7, 32, 64), 1, "VALID", 1, 1)
     names = [rule_name(kind, geometry, 32, 64) for kind in KINDS]
-    assert names == ["tiles", "tiles", "patches"]
+    assert names == ["space_to_depth", "space_to_depth", "im2col"]
     arrays = integers({"x": (4, 7, 7, 32), "k": (7, 7, 32, 64), "g": (4, 1, 1, 64)}, 0)
     for kind, (plain, cpu) in KINDS.items():
         args = operands(kind, arrays)
@@ -134,67 +134,67 @@ def test_windows_as_large_as_the_image_are_tiles():
 
 @pytest.mark.parametrize("budget", [1, 2000])
 def test_depthwise_sums_in_parts(budget, monkeypatch):
-    monkeypatch.setattr(conv_taps, "_ACCUMULATORS", budget)
+    monkeypatch.setattr(depthwise, "_ACCUMULATORS", budget)
     geometry = resolve_conv("test", (3, 8, 8, 4), (3, 3, 1, 4), 1, 1, 1, 4)
     a = integers({"x": (3, 8, 8, 4), "g": (3, 8, 8, 4)}, 0)
-    got = conv_taps.taps_kernel_grad(a["x"], a["g"], geometry=geometry)
-    np.testing.assert_array_equal(got, plain_kernel_grad(a["x"], a["g"], geometry=geometry))
+    got = depthwise.shift_and_add_kernel_grad(a["x"], a["g"], geometry=geometry)
+    np.testing.assert_array_equal(got, xla_kernel_grad(a["x"], a["g"], geometry=geometry))
 
 
-def test_lots_are_added_up_in_float32():
+def test_microbatches_are_added_up_in_float32():
     """Of two lots of 16 examples one sums to 257, which bfloat16 does not have, the other to -256."""
     geometry = resolve_conv("test", (32, 3, 1), (1, 1, 1), 1, 0, 1, 1)
     g = np.zeros((32, 3, 1))
     g[:2, 0, 0], g[16, 0, 0] = (256, 1), -256
     x, g = jnp.ones((32, 3, 1), jnp.bfloat16), jnp.asarray(g, jnp.bfloat16)
-    assert lots_kernel_grad(x, g, geometry=geometry).item() == 1
+    assert microbatched_kernel_grad(x, g, geometry=geometry).item() == 1
 
 
 @pytest.mark.parametrize("places", [3, 14])
 def test_the_last_block_of_patches_is_not_full(places, monkeypatch):
     """Three blocks of 3 rows for 7 rows, and two of 2 examples for 3."""
-    monkeypatch.setattr(im2col, "_PLACES", places)
+    monkeypatch.setattr(im2col, "_POSITIONS", places)
     geometry = resolve_conv("test", (3, 15, 2), (3, 2, 4), 2, "VALID", 1, 1)
     a = integers({"x": (3, 15, 2), "g": (3, 7, 4)}, 0)
-    got = patches_kernel_grad(a["x"], a["g"], geometry=geometry)
-    np.testing.assert_array_equal(got, plain_kernel_grad(a["x"], a["g"], geometry=geometry))
+    got = im2col_kernel_grad(a["x"], a["g"], geometry=geometry)
+    np.testing.assert_array_equal(got, xla_kernel_grad(a["x"], a["g"], geometry=geometry))
 
 
 @pytest.mark.parametrize("N", [16, 34, 37])
-def test_lots_of_examples(N):
+def test_kernel_grad_of_microbatches_is_that_of_the_batch(N):
     geometry = resolve_conv("test", (N, 7, 3), (3, 3, 4), 2, 1, 1, 1)
     a = integers({"x": (N, 7, 3), "g": (N, *geometry.output, 4)}, N)
-    got = lots_kernel_grad(a["x"], a["g"], geometry=geometry)
-    np.testing.assert_array_equal(got, plain_kernel_grad(a["x"], a["g"], geometry=geometry))
+    got = microbatched_kernel_grad(a["x"], a["g"], geometry=geometry)
+    np.testing.assert_array_equal(got, xla_kernel_grad(a["x"], a["g"], geometry=geometry))
 
 
 X, S1, S2 = (32, 32, 32), 1, 2
 RULES = [  # x without its channels, window, Ci, Co, stride, groups; the rules of the three kinds
-    (X, 3, 64, 64, S1, 1, "plain plain patches"),
-    (X, 3, 16, 16, S1, 1, "plain plain lots"),
-    (X, 3, 64, 128, S2, 1, "plain plain patches"),
-    (X, 4, 64, 128, S2, 1, "plain phases patches"),
-    (X, 2, 64, 128, S2, 1, "tiles tiles patches"),
-    (X, 16, 8, 8, 8, 1, "plain plain lots"),
-    ((32, 2, 2), 3, 64, 64, S1, 1, "patches phases patches"),
-    ((32, 4, 4), 3, 256, 512, S2, 1, "patches phases patches"),
-    ((32, 4, 4), 3, 64, 64, S1, 1, "plain plain patches"),
-    ((32, 2048, 2048), 11, 3, 8, S1, 1, "plain plain lots"),
-    ((1, 1024, 1024), 7, 64, 64, S1, 64, "taps phases groups"),
-    (X, 3, 61, 61 * 4, S1, 61, "taps phases taps"),
-    (X, 3, 61 * 4, 61 * 4, S1, 61, "groups groups groups"),
-    (X, 1, 64, 128, S1, 1, "tiles tiles patches"),
-    (X, 1, 64, 128, S2, 1, "tiles tiles patches"),
-    (X, 1, 3, 4, S1, 1, "band rows patches"),
-    (X, 5, 1, 6, S1, 1, "band rows lots"),
-    ((32, 14, 14), 5, 6, 16, S1, 1, "plain rows lots"),
-    (X, 3, 3, 32, S1, 1, "plain plain lots"),
-    (X, 3, 3, 16, S2, 1, "band plain lots"),
-    ((32, 64, 64), 7, 3, 64, S2, 1, "plain phases patches"),
-    (X, 3, 64, 64, S1, 8, "groups groups groups"),
-    (X, 3, 64, 64, S1, 64, "taps phases taps"),
-    (X, 3, 64, 128, S2, 64, "taps phases taps"),
-    ((32, 9, 9, 9), 3, 8, 8, S2, 1, "plain phases patches"),
+    (X, 3, 64, 64, S1, 1, "xla xla im2col"),
+    (X, 3, 16, 16, S1, 1, "xla xla microbatch"),
+    (X, 3, 64, 128, S2, 1, "xla xla im2col"),
+    (X, 4, 64, 128, S2, 1, "xla polyphase im2col"),
+    (X, 2, 64, 128, S2, 1, "space_to_depth space_to_depth im2col"),
+    (X, 16, 8, 8, 8, 1, "xla xla microbatch"),
+    ((32, 2, 2), 3, 64, 64, S1, 1, "im2col polyphase im2col"),
+    ((32, 4, 4), 3, 256, 512, S2, 1, "im2col polyphase im2col"),
+    ((32, 4, 4), 3, 64, 64, S1, 1, "xla xla im2col"),
+    ((32, 2048, 2048), 11, 3, 8, S1, 1, "xla xla microbatch"),
+    ((1, 1024, 1024), 7, 64, 64, S1, 64, "shift_and_add polyphase grouped"),
+    (X, 3, 61, 61 * 4, S1, 61, "shift_and_add polyphase shift_and_add"),
+    (X, 3, 61 * 4, 61 * 4, S1, 61, "grouped grouped grouped"),
+    (X, 1, 64, 128, S1, 1, "space_to_depth space_to_depth im2col"),
+    (X, 1, 64, 128, S2, 1, "space_to_depth space_to_depth im2col"),
+    (X, 1, 3, 4, S1, 1, "block_toeplitz toeplitz_row im2col"),
+    (X, 5, 1, 6, S1, 1, "block_toeplitz toeplitz_row microbatch"),
+    ((32, 14, 14), 5, 6, 16, S1, 1, "xla toeplitz_row microbatch"),
+    (X, 3, 3, 32, S1, 1, "xla xla microbatch"),
+    (X, 3, 3, 16, S2, 1, "block_toeplitz xla microbatch"),
+    ((32, 64, 64), 7, 3, 64, S2, 1, "xla polyphase im2col"),
+    (X, 3, 64, 64, S1, 8, "grouped grouped grouped"),
+    (X, 3, 64, 64, S1, 64, "shift_and_add polyphase shift_and_add"),
+    (X, 3, 64, 128, S2, 64, "shift_and_add polyphase shift_and_add"),
+    ((32, 9, 9, 9), 3, 8, 8, S2, 1, "xla polyphase im2col"),
 ]
 
 
@@ -210,7 +210,7 @@ def test_the_rules(case):
     found = (rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS)
     assert " ".join(found) == names
     with ops.implementation("xla"):
-        assert {rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS} == {"plain"}
+        assert {rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS} == {"xla"}
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_band_by_hand():
     g = jnp.array([1.0, 10.0, 100.0]).reshape(1, 1, 3, 1)
     k = jnp.array([2.0, 3.0]).reshape(1, 2, 1, 1)
     geometry = resolve_conv("test", (1, 1, 4, 1), k.shape, 1, "VALID", 1, 1)
-    gx = rows_input_grad(g, k, geometry=geometry)
+    gx = toeplitz_row_input_grad(g, k, geometry=geometry)
     np.testing.assert_array_equal(gx.ravel(), [2.0, 23.0, 230.0, 300.0])
 
 
@@ -284,6 +284,6 @@ def test_two_phases_by_hand():
     g = jnp.array([1.0, 10.0, 100.0]).reshape(1, 3, 1)
     k = jnp.array([2.0, 3.0, 4.0]).reshape(3, 1, 1)
     geometry = resolve_conv("test", (1, 7, 1), k.shape, 2, "VALID", 1, 1)
-    gx = phases_input_grad(g, k, geometry=geometry, form=plain_conv)
+    gx = polyphase_input_grad(g, k, geometry=geometry, impl=xla_conv)
     expected = [2 * 1, 3 * 1, 4 * 1 + 2 * 10, 3 * 10, 4 * 10 + 2 * 100, 3 * 100, 4 * 100]
     np.testing.assert_array_equal(gx.ravel(), expected)
