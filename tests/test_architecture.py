@@ -5,6 +5,8 @@ import doctest
 import importlib
 import pkgutil
 import re
+import subprocess
+import sys
 from importlib import resources
 from pathlib import Path
 
@@ -246,3 +248,56 @@ def test_the_version_is_that_of_the_package():
     from importlib.metadata import version
 
     assert convax.__version__ == version("convax")
+
+
+def modules_after(program: str, *arguments: object) -> set[str]:
+    """The modules of convax that a process has imported behind `program`."""
+    listing = "\nimport sys\nprint(*(m for m in sys.modules if m.startswith('convax')))"
+    command = [sys.executable, "-c", program + listing, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def rooms_of(modules: set[str]) -> set[str]:
+    return {".".join(name.split(".")[:3]) for name in modules} - {"convax"}
+
+
+def test_operations_import_nothing_else():
+    found = rooms_of(modules_after("import convax.ops"))
+    assert {name for name in found if not name.startswith("convax.ops")} == set()
+
+
+def test_the_training_step_imports_operations_models_and_what_training_shares():
+    found = modules_after("import convax.training.step.train_step")
+    assert {room for room in rooms_of(found) if room.startswith("convax.training.")} == {
+        "convax.training.common",
+        "convax.training.step",
+    }
+    outside = {name.split(".")[1] for name in found if "." in name}
+    assert outside == {"ops", "model", "training"}
+
+
+def test_reading_a_checkpoint_imports_no_training():
+    found = rooms_of(modules_after("import convax.training.run.checkpoint"))
+    assert {room for room in found if room.startswith("convax.training")} == {
+        "convax.training",
+        "convax.training.common",
+        "convax.training.run",
+        "convax.training.weights",
+    }
+
+
+def test_a_predictor_imports_no_loop_no_step_and_no_table_but_those_of_its_config(whole):
+    program = """
+import sys, convax, numpy as np
+predictor = convax.load(sys.argv[1])
+predictor(np.zeros((1, *predictor.image_shape), np.uint8))
+from convax.training.config import choices
+tables = [f.cache_info().currsize for f in (choices._architecture, choices._layer, choices._optimizer)]
+assert sum(tables) <= 4, tables
+"""
+    found = modules_after(program, whole.path)
+    trainers = ("loop", "step", "experiments", "experiment", "distributed", "data.augment")
+    assert not [
+        name for name in found if _within(name, tuple(f"convax.training.{t}" for t in trainers))
+    ]
