@@ -62,7 +62,7 @@ def calibrate(
     opened, experiment = reopen(run)
     digest = digest_of(opened, checkpoint, use_ema=use_ema)
     validation, test = experiment.dataset.validation, experiment.dataset.test
-    if not len(validation.labels):
+    if not validation.count:
         raise CalibrationError(
             f"calibrate: {run}: it has no validation images; train with data.validation"
         )
@@ -76,7 +76,7 @@ def calibrate(
             f"{len(said)} validation images are right; set data.validation to more"
         )
     splits = {"validation": _truths(said, validation.labels, temperature)}
-    if len(test.labels):
+    if test.count:
         splits["test"] = _truths(_answers(predictor, test), test.labels, temperature)
     fitted = Fitted(temperature, splits)
     about = {"format": FORMAT, "checkpoint": checkpoint, "raw": not use_ema, "flips": tta}
@@ -99,5 +99,5 @@ def _truth(probabilities: np.ndarray, labels: np.ndarray) -> Truth:
 def _answers(predictor: Predictor, split: Split) -> np.ndarray:
     """In parts: the images may be files."""
     most = predictor.task.batches.inference[-1]
-    starts = range(0, len(split.labels), most)
+    starts = range(0, split.count, most)
     return np.concatenate([predictor(np.asarray(split.images[i : i + most])) for i in starts])

@@ -59,7 +59,7 @@ def evaluate_split(
         RuntimeError: not every example was counted exactly once.
     """
     examples: data.Split = getattr(dataset, split)
-    size = len(examples.labels)
+    size = examples.count
     if not size:
         raise RunError(f"{split}: this split of the data is empty; set data.{split} in the config")
     totals: Numbers = {}
@@ -95,7 +95,7 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
         experiment.net,
         task.metric_sums,
         partial(preprocess, spec=spec),
-        task.collect,
+        partial(task.collect, spec=spec),
         targets=partial(task.targets, spec=spec),
     )
 

@@ -12,6 +12,8 @@ import numpy as np
 from .dataset import Split, batch_indices
 from .errors import DataError
 from .streaming import Streamed
+from .tree import Tree
+from .tree import rows as take
 
 
 def read_batches(
@@ -22,7 +24,7 @@ def read_batches(
     start: int,
     stop: int,
     rows: slice = slice(None),
-) -> Generator[tuple[np.ndarray, np.ndarray], None, None]:
+) -> Generator[tuple[np.ndarray, Tree], None, None]:
     """The batches of the steps from `start` to `stop`, see `batch_indices`.
 
     Of images in memory each is gathered when it is asked for. Streamed ones are decoded ahead, in
@@ -37,7 +39,7 @@ def read_batches(
     Raises:
         DataError: a picture cannot be read, or Grain is not installed.
     """
-    size = len(split.labels)
+    size = split.count
 
     def indices(step: int) -> np.ndarray:
         return batch_indices(step, size=size, batch_size=batch_size, seed=seed)[rows]
@@ -45,7 +47,7 @@ def read_batches(
     if not isinstance(split.images, Streamed):
         for step in range(start, stop):
             batch = indices(step)
-            yield split.images[batch], split.labels[batch]
+            yield split.images[batch], take(split.labels, batch)
         return
 
     decoder = _Decoder(split.images, seed, batch_size, rows)
@@ -54,7 +56,7 @@ def read_batches(
         for step, images in zip(range(start, stop), steps, strict=True):
             if isinstance(images, str):
                 raise DataError(images)
-            yield images, split.labels[indices(step)]
+            yield images, take(split.labels, indices(step))
     finally:
         steps.close()
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import DataError
 from .streaming import Streamed
+from .tree import Tree, leaves, map_leaves, rows
 
 SPLITS = ("train", "validation", "test")
 
@@ -22,7 +23,13 @@ class Split(NamedTuple):
     """Images with their labels; there may be none."""
 
     images: np.ndarray | Streamed  # (N, H, W, C), uint8
-    labels: np.ndarray  # an index into the classes: (N,) int32, or for each pixel (N, H, W) uint8
+    labels: Tree  # an index into the classes: (N,) int32, or for each pixel (N, H, W) uint8; or a
+    # pytree of arrays (N, ...) of other numbers
+
+    @property
+    def count(self) -> int:  # type: ignore[override] -- tuple has a method of that name
+        """Return how many examples there are."""
+        return len(self.images)
 
 
 class Dataset(NamedTuple):
@@ -42,8 +49,12 @@ def unsplit(images: np.ndarray | Streamed, labels: np.ndarray, classes: tuple[st
         labels: ``(N,)``, integers.
         classes: the name of each class.
     """
-    everything = Split(images, labels.astype(np.int32))
-    nothing = Split(images[:0], everything.labels[:0])
+    return undivided(Split(images, labels.astype(np.int32)), classes)
+
+
+def undivided(everything: Split, classes: tuple[str, ...]) -> Dataset:
+    """Return a dataset of which nothing is set aside yet, of labels of any kind."""
+    nothing = _take(everything, slice(0))
     return Dataset(everything, nothing, nothing, classes)
 
 
@@ -71,7 +82,7 @@ def split(dataset: Dataset, *, validation: int | float, test: int | float, seed:
         >>> [len(part.labels) for part in digits[:3]]
         [5, 2, 3]
     """
-    total = len(dataset.train.labels)
+    total = dataset.train.count
     tested = _count("test", test, dataset)
     held = _count("validation", validation, dataset)
     if tested + held == 0:
@@ -135,7 +146,7 @@ def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.nda
 
 def eval_batches(
     split: Split, batch_size: int, order: np.ndarray | None = None
-) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+) -> Iterator[tuple[np.ndarray, Tree, np.ndarray]]:
     """Every example once, in batches of one shape.
 
     Args:
@@ -144,7 +155,8 @@ def eval_batches(
         order: their numbers, each once; as they are stored if left out.
 
     Yields:
-        images ``(batch_size, H, W, C)`` uint8, labels ``(batch_size,)`` int32 (or masks) and
+        images ``(batch_size, H, W, C)`` uint8, labels ``(batch_size,)`` int32 (or masks, or a
+        pytree) and
         weights ``(batch_size,)`` float32: 1 for an example, 0 for the padding of the last batch.
 
     Raises:
@@ -155,11 +167,12 @@ def eval_batches(
             f"eval_batches: empty batches: got batch_size {batch_size}, need at least 1; "
             "write how many examples to evaluate at once"
         )
-    for start in range(0, len(split.labels), batch_size):
+    for start in range(0, split.count, batch_size):
         batch = slice(start, start + batch_size)
-        images, labels = (np.asarray(a[batch if order is None else order[batch]]) for a in split)
-        weights = _padded(np.ones(len(labels), np.float32), batch_size)
-        yield _padded(images, batch_size), _padded(labels, batch_size), weights
+        chosen = _take(split, batch if order is None else order[batch])
+        weights = _padded(np.ones(chosen.count, np.float32), batch_size)
+        labels = map_leaves(lambda leaf: _padded(leaf, batch_size), chosen.labels)
+        yield _padded(np.asarray(chosen.images), batch_size), labels, weights
 
 
 def spread(size: int, batch_size: int) -> np.ndarray:
@@ -188,12 +201,15 @@ def fingerprint(dataset: Dataset) -> str:
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
     for name in SPLITS:
         images, labels = getattr(dataset, name)
-        digest.update(f"{name} {images.shape} {labels.shape}".encode())
+        shapes = " ".join(f"{path}{leaf.shape}" for path, leaf in leaves(labels))
+        digest.update(f"{name} {images.shape} {shapes}".encode())
         if isinstance(images, Streamed):
             digest.update(images.identity())
         else:
             digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
-        digest.update(np.ascontiguousarray(labels, "<i4").reshape(-1).data)
+        for _, leaf in leaves(labels):
+            kind = "<f4" if leaf.dtype.kind == "f" else "<i4"
+            digest.update(np.ascontiguousarray(leaf, kind).reshape(-1).data)
     return digest.hexdigest()
 
 
@@ -216,7 +232,7 @@ def _permutation(seed: int, stream: int, size: int) -> np.ndarray:
 
 def _count(part: str, share: int | float, dataset: Dataset) -> int:
     """How many images are asked for a part."""
-    total, own = len(dataset.train.labels), len(getattr(dataset, part).labels)
+    total, own = dataset.train.count, getattr(dataset, part).count
     if share < 0 or (isinstance(share, float) and not share < 1):
         raise DataError(
             f"data.{part}: got {share}, need a count (an integer) or a share of the training "
@@ -235,8 +251,8 @@ def _count(part: str, share: int | float, dataset: Dataset) -> int:
     return count
 
 
-def _take(split: Split, indices: np.ndarray) -> Split:
-    return Split(split.images[indices], split.labels[indices])
+def _take(split: Split, indices: np.ndarray | slice) -> Split:
+    return Split(split.images[indices], rows(split.labels, indices))
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:

@@ -111,11 +111,11 @@ class ShardingPlan(NamedTuple):
         return jax.make_array_from_callback(shape, sharding, part)  # type: ignore[arg-type]
 
     def feed_batches(
-        self, images: np.ndarray, labels: np.ndarray, size: int, rows: slice
+        self, images: np.ndarray, labels: Any, size: int, rows: slice
     ) -> tuple[Any, Any]:
         """Place the images and labels of several batches, of which this process has `rows`."""
         feed = partial(self.from_host, lead=1, size=size, rows=rows)
-        return feed(images), feed(labels)
+        return feed(images), jax.tree.map(feed, labels)
 
     def evaluating(self, eval_step: Callable[..., Any]) -> Callable[..., Any]:
         """An evaluation step that shares out its batch; it takes and returns arrays of the host."""
@@ -262,13 +262,15 @@ def _evaluate(plan: ShardingPlan, eval_step, params, state, *batch):
     size = len(batch[0])
     parts = mesh.shape["data"] * mesh.shape["fsdp"]
     whole = -(-size // parts) * parts
-    arrays = []
-    for array in batch:  # weights of zero behind the end
+
+    def placed(array: np.ndarray) -> Any:  # weights of zero behind the end
         array = np.pad(array, ((0, whole - size), *((0, 0),) * (array.ndim - 1)))
-        arrays.append(plan.from_host(array, lead=0, size=whole, rows=slice(0, whole)))
+        return plan.from_host(array, lead=0, size=whole, rows=slice(0, whole))
+
+    arrays = jax.tree.map(placed, batch)
     with plan.scope():
         sums, kept = jax.tree.map(_gather, eval_step(params, state, *arrays))
-    return sums, np.asarray(kept)[:size]
+    return sums, jax.tree.map(lambda leaf: np.asarray(leaf)[:size], kept)
 
 
 def _device_put(leaf: Any, sharding: NamedSharding) -> jax.Array:

@@ -315,7 +315,8 @@ class _BatchedLoop:
     def _batches(self, chunk: Sequence[BatchChunk]) -> tuple[np.ndarray, np.ndarray]:
         if self.shared:
             return chunk[0].images, chunk[0].labels
-        return np.stack([c.images for c in chunk]), np.stack([c.labels for c in chunk])
+        labels = jax.tree.map(lambda *each: np.stack(each), *(c.labels for c in chunk))
+        return np.stack([c.images for c in chunk]), labels
 
     def _compile(self) -> jax.stages.Compiled:
         began = time.perf_counter()
@@ -327,7 +328,10 @@ class _BatchedLoop:
             self.states,
             _stacked(self.numbers),
             jax.ShapeDtypeStruct((*batches, *split.images.shape[1:]), split.images.dtype),
-            jax.ShapeDtypeStruct((*batches, *split.labels.shape[1:]), split.labels.dtype),
+            jax.tree.map(
+                lambda leaf: jax.ShapeDtypeStruct((*batches, *leaf.shape[1:]), leaf.dtype),
+                split.labels,
+            ),
             jax.ShapeDtypeStruct((len(self.members),), np.int32),
         ).compile()
         seconds, size = time.perf_counter() - began, memory_usage(program)

@@ -18,6 +18,7 @@ import numpy as np
 
 from ..config.schema import Config
 from ..data import Split, read_batches
+from ..data.tree import Tree, map_leaves
 
 SECONDS = 0.5  # what a chunk of several steps takes at most, about
 BYTES = 8 * 2**20  # and how many its images take
@@ -27,7 +28,7 @@ class BatchChunk(NamedTuple):
     """The batches of the next steps."""
 
     images: np.ndarray  # (K, N, H, W, C), uint8, of which the first `steps` are batches
-    labels: np.ndarray  # (K, N), int32, or (K, N, H, W), uint8, likewise
+    labels: Tree  # (K, N), int32, or (K, N, H, W), uint8, or a pytree; likewise
     steps: np.int32
     stop: int  # the step that the run is at behind it
     reported: bool  # whether a report ends here
@@ -79,14 +80,24 @@ def chunks(
         for stop, evaluated in windows(start, total, every=every, most=config.training.log_every):
             while position < stop:
                 count = min(most, pace.steps, stop - position)
-                images, labels = (np.zeros((room, size, *a.shape[1:]), a.dtype) for a in split)
+                images = np.zeros((room, size, *split.images.shape[1:]), split.images.dtype)
+                labels = map_leaves(partial(_room, room, size), split.labels)
                 for i in range(count):
-                    images[i], labels[i] = next(batches)
+                    images[i], batch = next(batches)
+                    map_leaves(partial(_put, i), labels, batch)
                 position += count
                 last = position == stop
                 yield BatchChunk(
                     images, labels, np.int32(count), position, last, last and evaluated
                 )
+
+
+def _room(steps: int, size: int, leaf: np.ndarray) -> np.ndarray:
+    return np.zeros((steps, size, *leaf.shape[1:]), leaf.dtype)
+
+
+def _put(step: int, room: np.ndarray, batch: np.ndarray) -> None:
+    room[step] = batch
 
 
 class ChunkLoader:

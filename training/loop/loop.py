@@ -284,14 +284,12 @@ def _compile(
     batches = (most_steps(split, config), config.training.batch_size)
     recipe = make_step_spec(plan.constrain(experiment))
     train_steps = make_train_steps(recipe, out_shardings=plan.out_shardings)
-    types = [
-        jax.ShapeDtypeStruct(
-            (*batches, *array.shape[1:]),
-            array.dtype,
-            sharding=plan.batches(len(array.shape) + 1, lead=1),
-        )
-        for array in split
-    ]
+
+    def type_of(array: Any) -> jax.ShapeDtypeStruct:
+        sharding = plan.batches(len(array.shape) + 1, lead=1)
+        return jax.ShapeDtypeStruct((*batches, *array.shape[1:]), array.dtype, sharding=sharding)
+
+    types = (type_of(split.images), jax.tree.map(type_of, split.labels))
     with plan.scope():
         count = jax.ShapeDtypeStruct((), np.int32)
         program = train_steps.lower(train_state, *types, count).compile()

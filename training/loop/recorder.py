@@ -13,6 +13,7 @@ import numpy as np
 
 from ..common.train_state import TrainState
 from ..config.schema import Config
+from ..data.tree import rows
 from ..distributed import processes
 from ..distributed.sharding import ShardingPlan
 from ..evaluation import evaluate_split
@@ -102,7 +103,7 @@ class TrainingRecorder:
             last = self.plan.gather(state())
             self.saver.save(last, self.loop_state())
             self.saver.wait()
-            batch = (done.images[fine], done.labels[fine])
+            batch = (done.images[fine], rows(done.labels, fine))
             raise processes.give_up(diverged, self.run, self.experiment, odd, last, batch)
         self.run.log({"kind": "skipped", **odd.as_json()})
         self.memory = self.memory._replace(skipped=self.memory.skipped + 1)
@@ -141,7 +142,7 @@ class TrainingRecorder:
     def _validate(self, train_state: TrainState) -> None:
         """Evaluate on the validation split, if there is one, and remember what that came to."""
         dataset, rules = self.experiment.dataset, self._rules
-        if not len(dataset.validation.labels):
+        if not dataset.validation.count:
             return
         task, trained = self.experiment.task, train_state.trained
         result = evaluate_split(task, self.eval_step, *trained, dataset, "validation")

@@ -11,18 +11,19 @@ from jax import Array
 from .. import data
 from ..config.schema import Config, ConfigError
 from ..data.preprocess import Preprocessing, preprocess
+from ..data.tree import rows
 from ..experiment import (
     augmentation_of,
     dataset_card,
     load_data,
-    make_task,
     resolve_data_path,
     split_seed,
 )
 from ..plots import figures
-from ..plots.figures import shortened
 from ..step.train_step import augment_key, step_key
+from ..tasks.registry import make_task
 from ..tasks.segmentation.figures import overlay
+from ..tasks.task import Task
 
 IMAGES, EPOCHS = 6, 7  # as many rows, and columns beside the image as it is
 
@@ -66,9 +67,10 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
     task = make_task(config, len(card.classes))
     augment, spec = augmentation_of(config, card), card.preprocessing
     assert augment is not None
-    size, batch_size = len(dataset.train.labels), config.training.batch_size
+    size, batch_size = dataset.train.count, config.training.batch_size
     batch = data.batch_indices(0, size=size, batch_size=batch_size, seed=config.seed)
-    images, labels = (jnp.asarray(part[batch]) for part in dataset.train)
+    images = jnp.asarray(dataset.train.images[batch])
+    labels = jax.tree.map(jnp.asarray, rows(dataset.train.labels, batch))
     run_key = split_seed(config.seed)[1]
 
     @jax.jit
@@ -82,7 +84,7 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
     found = [(x, targets), *map(seen, steps)]
     masked = task.spec.per_pixel
     shown = [_pictures(x, spec, y if masked else None, len(card.classes)) for x, y in found]
-    names = [_names(np.asarray(y), card.classes, i) for i, (_, y) in enumerate(found)]
+    names = [_names(task, y, card.classes, i) for i, (_, y) in enumerate(found)]
     N = min(IMAGES, batch_size)
     captions = [column[n] for n in range(N) for column in names]
     return shown[0][:N], np.stack([column[:N] for column in shown[1:]], axis=1), captions
@@ -97,17 +99,11 @@ def _pictures(x: Array, spec: Preprocessing, masks: Array | None, classes: int) 
     return np.round(255 * overlay(bytes_, np.asarray(masks), classes)).astype(np.uint8)
 
 
-def _names(targets: np.ndarray, classes: tuple[str, ...], epoch: int) -> list[str]:
-    """The captions of a column: the class, or the shares of classes; for masks the epoch."""
-    if targets.ndim == 3:
+def _names(task: Task, targets: Any, classes: tuple[str, ...], epoch: int) -> list[str]:
+    """The captions of a column: what the images are; for masks, which show it, the epoch."""
+    if task.spec.per_pixel:
         return [f"epoch {epoch}" if epoch else "as it is"] * len(targets)
-    if targets.ndim == 1:
-        return [shortened(classes[k], 16) for k in targets]
-    captions = []
-    for shares in targets:
-        several = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005][:2]
-        captions.append("\n".join(f"{shares[k]:.0%} {shortened(classes[k], 11)}" for k in several))
-    return captions
+    return task.captions(jax.tree.map(np.asarray, targets), classes)
 
 
 def _said(config: Config) -> str:

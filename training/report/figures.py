@@ -182,7 +182,7 @@ def results_table(run: Run) -> list[tuple[str, str]]:
 
 def reported_split(dataset: data.Dataset) -> str:
     """The first of test, validation and train that has examples."""
-    return next(s for s in ("test", "validation", "train") if len(getattr(dataset, s).labels))
+    return next(s for s in ("test", "validation", "train") if getattr(dataset, s).count)
 
 
 def series(

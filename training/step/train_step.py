@@ -144,13 +144,13 @@ def make_train_steps(recipe: StepSpec, *, out_shardings: Any = None) -> jax.stag
 
         def body(carry):
             t, _, before, rows = carry
-            after, metrics = train_step(before, images[t], labels[t])
+            after, metrics = train_step(before, images[t], _at(t, labels))
             fine = jnp.isfinite(jnp.stack([metrics[name] for name in WATCHED])).all()
             kept = jax.tree.map(lambda new, old: jnp.where(fine, new, old), after, before)
             rows = {name: rows[name].at[t].set(metrics[name]) for name in rows}
             return t + 1, fine, kept, rows
 
-        _, shapes = jax.eval_shape(train_step, old, images[0], labels[0])
+        _, shapes = jax.eval_shape(train_step, old, images[0], _at(0, labels))
         K = len(images)
         rows = {name: jnp.zeros((K, *m.shape), m.dtype) for name, m in shapes.items()}
         start = (jnp.zeros_like(count), jnp.bool_(True), old, rows)
@@ -224,6 +224,11 @@ def step_key(key: Array, step: Array | int) -> Array:
 def augment_key(key: Array) -> Array:
     """The key of a step's augmentation, of the step's; layers fold it with their paths."""
     return jax.random.fold_in(key, 2**31 - 1)
+
+
+def _at(t: Array | int, batches: Any) -> Any:
+    """Batch t of several."""
+    return jax.tree.map(lambda leaf: leaf[t], batches)
 
 
 def _moved(param: Array, update: Array) -> Array:

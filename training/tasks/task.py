@@ -8,6 +8,8 @@ file makes each from a config, and `training.tasks.registry` lists them:
     classification   a class, (N,)              logits (N, K)            probabilities (N, K)
     segmentation     classes, (N, H, W) uint8   logits (N, H, W, K)      classes (N, H, W) uint8
     embedding        a class, (N,)              vectors (N, D)           vectors (N, D)
+    multilabel       0 or 1 of each, (N, K)     logits (N, K)            probabilities (N, K)
+    regression       values (N, V)              values (N, V)            values (N, V)
 
 Labels, targets, outputs and what is collected may be any pytrees of arrays with the examples' axis
 in front; an array is the pytree of one leaf.
@@ -25,12 +27,24 @@ from jax import Array
 from ..common.text import plain_line
 from ..data import Split
 from ..data.preprocess import Preprocessing
+from ..plots.figures import shortened
 from ..plots.page_parts import Heatmap, PageParts
 from .spec import TaskSpec
 
 Numbers: TypeAlias = dict[str, np.ndarray]
 Tree: TypeAlias = Any  # a pytree of arrays
 Examples: TypeAlias = Callable[[], Split]  # training images of each class, once they are wanted
+
+
+def class_captions(targets: np.ndarray, classes: tuple[str, ...]) -> list[str]:
+    """Return the class of each image ``(N,)``; of mixed ones ``(N, K)`` the shares of two."""
+    if targets.ndim == 1:
+        return [shortened(classes[k], 16) for k in targets]
+    captions = []
+    for shares in targets:
+        several = [k for k in np.argsort(-shares, kind="stable") if shares[k] >= 0.005][:2]
+        captions.append("\n".join(f"{shares[k]:.0%} {shortened(classes[k], 11)}" for k in several))
+    return captions
 
 
 class Task(NamedTuple):
@@ -46,7 +60,8 @@ class Task(NamedTuple):
             of a batch beside its loss.
         metric_sums: ``metric_sums(outputs, targets, counted) -> {name: array}``: sums over the
             examples of a batch that are counted ``(N,)``; "count" is how many they are.
-        collect: what an evaluation keeps of the outputs for `metrics` and pictures.
+        collect: ``collect(outputs, spec=preprocessing)``: what an evaluation keeps of the outputs
+            for `metrics` and pictures.
         metrics: ``metrics(sums, collected, labels) -> {name: number}`` of a whole split, "loss" and
             `TaskSpec.metrics` among them; `sums` are those of all its batches.
         postprocess: ``postprocess(outputs, preprocessing, image_shape)``: what a trained network
@@ -63,6 +78,7 @@ class Task(NamedTuple):
             whose picture had `size`. `references` is what `refer` has made, or None.
         refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
             stand for themselves.
+        captions: ``captions(targets, classes)``: what each image is, in a line or two.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each.
     """
@@ -73,7 +89,7 @@ class Task(NamedTuple):
     loss: Callable[[Tree, Tree], Array]
     batch_metrics: Callable[[Tree, Tree], dict[str, Array]]
     metric_sums: Callable[[Tree, Tree, Array], dict[str, Array]]
-    collect: Callable[[Tree], Tree]
+    collect: Callable[..., Tree]
     metrics: Callable[[Numbers, Tree, Tree], dict[str, float]]
     postprocess: Callable[[Tree, Preprocessing, tuple[int, ...]], Array]
     draw: Callable[["Findings"], list[Path]]
@@ -82,6 +98,7 @@ class Task(NamedTuple):
     explain: Callable[[Any, Examples, np.ndarray, int | None], "Explained"]
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
+    captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
     refer: Callable[[Any, Examples], Any] | None = None
     aggregate: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 

@@ -62,7 +62,7 @@ def augment(
     Args:
         key: a PRNG key, of this step alone.
         x: ``(N, H, W, C)``, the network's input.
-        targets: ``(N,)`` labels, or ``(N, H, W)`` masks.
+        targets: ``(N,)`` labels, or ``(N, H, W)`` masks; others stay as they are.
         images: ``(N, ...)``, the images as they are stored, by which one is known again.
         step: (), how many steps were taken before.
         spec, preprocessing, classes, examples: as for `make_augmentation`.
@@ -75,7 +75,7 @@ def augment(
     for_crop, for_affine, for_policy, for_color, for_cutout, for_mix = (
         jax.random.fold_in(key, i) for i in range(2, 8)
     )
-    masks = targets if targets.ndim == 3 else None
+    masks = targets if getattr(targets, "ndim", 0) == 3 else None
     if spec.flip:
         coin = jax.random.bernoulli(for_flip, shape=(len(x),))
         coin = alternating(images, step, examples) if spec.flip == "alternating" else coin

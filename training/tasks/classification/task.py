@@ -39,7 +39,7 @@ def classification(config: Any, classes: int) -> Task:
         loss=loss,
         batch_metrics=accuracy,
         metric_sums=partial(correct_answers, loss=loss),
-        collect=probabilities,
+        collect=lambda outputs, spec: probabilities(outputs),
         metrics=metrics,
         postprocess=lambda outputs, preprocessing, image_shape: probabilities(outputs),
         draw=draw,

@@ -45,7 +45,7 @@ def embedding(config: Any, classes: int) -> Task:
         loss=loss,
         batch_metrics=batch_metrics,
         metric_sums=partial(metric_sums, loss=loss),
-        collect=lambda outputs: outputs,
+        collect=lambda outputs, spec: outputs,
         metrics=metrics,
         postprocess=lambda outputs, preprocessing, image_shape: outputs,
         draw=draw,

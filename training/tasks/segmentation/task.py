@@ -47,7 +47,7 @@ def segmentation(config: Any, classes: int) -> Task:
         loss=partial(batch_loss, terms=terms),
         batch_metrics=batch_metrics,
         metric_sums=partial(metric_sums, terms=terms),
-        collect=lambda logits: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
+        collect=lambda logits, spec: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
         metrics=metrics,
         postprocess=postprocess,
         draw=draw,
