@@ -48,17 +48,17 @@ def make_program(
         answers = answer(params, state, images, first.card.preprocessing)
         return answers if numbers is None else tempered(answers, numbers[0])
 
-    def member(params: Any, state: Any, mean: Any, std: Any, temperature: Any, images: Array):
-        spec = first.card.preprocessing._replace(mean=mean, std=std)
+    def member(params: Any, state: Any, statistics: Any, temperature: Any, images: Array):
+        spec = first.card.preprocessing._replace(**statistics)
         answers = answer(params, state, images, spec)
         return answers if temperature is None else tempered(answers, temperature)
 
-    specs = [member.card.preprocessing for member in members]
-    mean, std = (np.array([getattr(s, n) for s in specs], np.float32) for n in ("mean", "std"))
+    measured = [member.card.preprocessing.statistics for member in members]
+    statistics = {name: np.stack([each[name] for each in measured]) for name in measured[0]}
 
     def together(params: Any, state: Any, images: Array) -> Array:
-        every = jax.vmap(member, in_axes=(0, 0, 0, 0, None if numbers is None else 0, None))
-        return every(params, state, mean, std, numbers, images).mean(axis=0)
+        every = jax.vmap(member, in_axes=(0, 0, 0, None if numbers is None else 0, None))
+        return every(params, state, statistics, numbers, images).mean(axis=0)
 
     if not several:
         return Program(jax.jit(alone), first.params, first.state)

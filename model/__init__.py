@@ -61,7 +61,7 @@ from .layers.pool import (
     upsample,
 )
 from .layers.regularization import dropout, layer_scale, stochastic_depth
-from .output_checks import init_classifier, init_embedder, init_segmenter
+from .output_checks import init_classifier, init_embedder, init_regressor, init_segmenter
 from .registry import ARCHITECTURES, LAYERS, build, from_layers
 from .summary import Summary, summarize
 
@@ -108,6 +108,7 @@ __all__ = [
     "identity",
     "init_classifier",
     "init_embedder",
+    "init_regressor",
     "init_segmenter",
     "init_shapes",
     "instance_norm",

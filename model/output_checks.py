@@ -23,6 +23,22 @@ def init_classifier(net: Layer, key: Array, in_shape: Shape, classes: int) -> tu
     )
 
 
+def init_regressor(net: Layer, key: Array, in_shape: Shape, values: int) -> tuple[Params, State]:
+    """``net.init`` of what gives so many values.
+
+    Raises:
+        LayerError: it gives something else.
+    """
+    return _init(
+        net,
+        key,
+        in_shape,
+        lambda out: out == (in_shape[0], values),
+        f"but the data has {values} value(s): need ({values},); end with flatten and a dense "
+        f"layer of {values} feature(s)",
+    )
+
+
 def init_segmenter(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
     """``net.init`` of what gives each pixel one logit for each class.
 

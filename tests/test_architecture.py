@@ -39,6 +39,8 @@ training.tasks: spec
 training.tasks.classification: losses spec
 training.tasks.segmentation: losses spec
 training.tasks.embedding: losses spec
+training.tasks.multilabel: losses spec
+training.tasks.regression: losses spec
 training.tasks: registry
 training.optim.schedules
 training.optim
@@ -49,6 +51,8 @@ training.tasks: metric_names confusion task
 training.tasks.classification
 training.tasks.segmentation
 training.tasks.embedding
+training.tasks.multilabel
+training.tasks.regression
 training.tasks
 training.run
 training.step

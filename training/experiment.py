@@ -15,7 +15,7 @@ from ..model import Layer, Summary, build, summarize
 from . import data
 from .common.duration import RunLength, in_steps
 from .common.train_state import TrainState
-from .config.schema import Config, ConfigError, Folder, Masks
+from .config.schema import Config, ConfigError, Csv, Folder, Masks
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
 from .optim.clip import clip_by_global_norm
@@ -115,7 +115,7 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
             "apart; data.path should name the folder above the folders of the classes"
         )
     watched = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
-    if watched and not len(dataset.validation.labels):
+    if watched and not dataset.validation.count:
         raise ConfigError(
             f"stop.{watched[0]}: there are no validation images to watch; set data.validation"
         )
@@ -126,8 +126,10 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
     return DatasetCard(
         classes=dataset.classes,
         image_shape=dataset.train.images.shape[1:],
-        counts={name: len(getattr(dataset, name).labels) for name in data.SPLITS},
-        preprocessing=measure(dataset.train, config.input),
+        counts={name: getattr(dataset, name).count for name in data.SPLITS},
+        preprocessing=measure(
+            dataset.train, config.input, targets=spec_of(config.task).standardizes
+        ),
         fingerprint=data.fingerprint(dataset),
     )
 
@@ -204,7 +206,8 @@ def loss_scaling_of(config: Config) -> LossScaling | None:
 
 def load_data(config: Config) -> data.Dataset:
     """The dataset of a config, split by its seed."""
-    return data.load(**config.data.model_dump(exclude_none=True), seed=config.seed)
+    labels = spec_of(config.task).labels
+    return data.load(**config.data.model_dump(exclude_none=True), labels=labels, seed=config.seed)
 
 
 def make_schedule(config: Config, clock: RunLength) -> Any:
@@ -285,7 +288,7 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
     except data.DataError as error:
         channels, classes = (
             getattr(config.data, "channels", 1),
-            len(getattr(config.data, "classes", range(10))),
+            len(getattr(config.data, "classes", getattr(config.data, "columns", range(10)))),
         )
         assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
     net = build(config.model.model_dump(exclude_none=True), classes)
@@ -298,6 +301,8 @@ def _channels_and_classes(config: Config, beside: Path | None) -> tuple[int, int
         return config.data.channels, len(config.data.classes)
     config = resolve_data_path(config, beside)
     match config.data:
+        case Csv(channels=channels, columns=columns):
+            return channels, len(columns)
         case Folder(channels=channels, path=path):
             return channels, len(data.folder_classes(path))
         case _:

@@ -145,7 +145,7 @@ def subject_of(run: str | Path, loading: Mapping[str, Any]) -> Subject:
         "task": predictor.task.name,
         "labels": list(predictor.classes),
         "image_shape": list(predictor.image_shape),
-        "preprocessing": opened.dataset().preprocessing._asdict(),
+        "preprocessing": opened.dataset().preprocessing.as_json(),
         "calibrated": bool(loading.get("calibrated")),
         "flips": bool(loading.get("tta")),
     }

@@ -39,7 +39,7 @@ from ...training.report.figures import (
 from ...training.run import checkpoint as checkpoints
 from ...training.run.directory import Run, RunError, open_run
 from ...training.run.load_model import LoadedModel
-from ...training.tasks.metric_names import PERCENT_METRICS
+from ...training.tasks.metric_names import NAMES, written
 from ...training.tasks.registry import spec_of
 from ..html.heatmap import find_heatmap
 from ..html.template import template
@@ -72,6 +72,7 @@ class Page(NamedTuple):
     charts_title: str
     confusion: Confusion | None
     per_class: Table | None
+    per_class_title: str
     calibration: Calibration | None
     examples: Examples | None
     kernels: Kernels | None
@@ -164,10 +165,8 @@ def _heatmap_of(found: Evaluated) -> Heatmap | None:
 
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
     """Each figure of an evaluation, with its name for people."""
-    shares = [
-        (name, f"{figures[key]:.2%}") for key, name in PERCENT_METRICS.items() if key in figures
-    ]
-    return [*shares, ("loss", f"{figures['loss']:.4f}")]
+    named = [(name, written(key, figures[key])) for key, name in NAMES.items() if key in figures]
+    return [*named, ("loss", f"{figures['loss']:.4f}")]
 
 
 def _curves(run: Run) -> tuple[list[str], list[Chart]]:

@@ -74,10 +74,23 @@ class Cifar(Table):
     validation: Share
 
 
-class Folder(Table):
+class _Pictures(Table):
+    """What the sources have in common whose pictures are files, in memory or streamed."""
+
+    @model_validator(mode="after")
+    def _streamed_in_whole(self):
+        size, stream, workers = (getattr(self, k) for k in ("size", "stream", "num_workers"))
+        if stream and size is None:
+            raise ValueError("stream = true needs the size of all pictures, e.g. size = [224, 224]")
+        if workers is not None and not stream:
+            raise ValueError("num_workers decode where stream = true; write that, or leave it out")
+        return self
+
+
+class Folder(_Pictures):
     """Pictures in one folder a class, with or without train/ and test/ above; or an archive."""
 
-    labels: ClassVar[tuple[LabelKind, ...]] = ("class",)
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class", "classes")
     source: Literal["folder"]
     path: str
     channels: Channels
@@ -87,13 +100,21 @@ class Folder(Table):
     stream: bool = False
     num_workers: PositiveInt | None = None
 
-    @model_validator(mode="after")
-    def _streamed_in_whole(self):
-        if self.stream and self.size is None:
-            raise ValueError("stream = true needs the size of all pictures, e.g. size = [224, 224]")
-        if self.num_workers is not None and not self.stream:
-            raise ValueError("num_workers decode where stream = true; write that, or leave it out")
-        return self
+
+class Csv(_Pictures):
+    """Pictures that a CSV file lists, with the numbers in its other columns."""
+
+    labels: ClassVar[tuple[LabelKind, ...]] = ("values", "classes")
+    source: Literal["csv"]
+    path: str
+    columns: Annotated[list[str], Field(min_length=1, examples=[["age"]])]
+    file_column: str = "file"
+    channels: Channels
+    validation: Share
+    test: Share = 0
+    size: Size | None = None
+    stream: bool = False
+    num_workers: PositiveInt | None = None
 
 
 class Npz(Table):
@@ -227,7 +248,9 @@ class Config(Table):
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     task: Literal[tuple(TASKS)] = next(iter(TASKS))  # type: ignore[valid-type]
-    data: Annotated[Digits | Idx | Cifar | Folder | Npz | Masks, Field(discriminator="source")]
+    data: Annotated[
+        Digits | Idx | Cifar | Folder | Csv | Npz | Masks, Field(discriminator="source")
+    ]
     input: Input
     augment: Augment | None = None
     model: Any  # the tables of these, and of the schedule, are derived: `choices`

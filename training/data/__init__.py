@@ -40,6 +40,7 @@ from .load import PACKED, load, locate
 from .masks import IGNORED, load_masks
 from .npz import load_npz
 from .streaming import Streamed
+from .table import load_table
 
 __all__ = [
     "DATASETS",
@@ -68,6 +69,7 @@ __all__ = [
     "load_idx",
     "load_masks",
     "load_npz",
+    "load_table",
     "locate",
     "quiet_pillow",
     "read_batches",

@@ -26,6 +26,7 @@ def load_folder(
     channels: int = 3,
     stream: bool = False,
     num_workers: int | None = None,
+    several: bool = False,
 ) -> Dataset:
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
@@ -41,9 +42,12 @@ def load_folder(
         channels: 1 for grey, 3 for colour.
         stream: leave the pictures in their files until they are needed: images are `Streamed`.
         num_workers: how many processes then decode those of training; by default one a core.
+        several: pictures of one name in several folders are one picture, of several classes.
 
     Returns:
-        images ``(N, H, W, channels)``. Without a ``train`` folder everything is the training part.
+        images ``(N, H, W, channels)`` with labels ``(N,)`` int32; or, of `several`, ``(N, K)``
+        uint8, 1 for each class that the picture is of, in the order of their names. Without a
+        ``train`` folder everything is the training part.
 
     Raises:
         DataError: no pictures where they should be, a class that only a part other than the
@@ -59,20 +63,53 @@ def load_folder(
                 f"{root}: class {unknown[0]!r} is in {part} but not in train; "
                 "put pictures of it into both, or take it away"
             )
-    files = [file for pictures in parts.values() for file in chain(*pictures.values())]
+    listed = {
+        part: (_once if several else _each)(pictures, classes) for part, pictures in parts.items()
+    }
+    files = [file for found, _ in listed.values() for file in found]
     if stream:
-        images = _streamed(files, root, size, channels, num_workers or os.cpu_count() or 1)
+        images = streamed_files(files, root, size, channels, num_workers)
     else:
-        images = _read_all(files, size=size, channels=channels)
+        images = read_all(files, size=size, channels=channels)
     splits, start = {}, 0
-    for part, pictures in parts.items():
-        counts = [len(pictures.get(name, ())) for name in classes]
-        labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    for part, (_, labels) in listed.items():
         splits[part] = Split(images[start : start + len(labels)], labels)
         start += len(labels)
-    nothing = Split(images[:0], np.zeros(0, np.int32))
+    nothing = Split(images[:0], listed["train"][1][:0])
     train, validation, test = (splits.get(p, nothing) for p in ("train", "validation", "test"))
     return Dataset(train, validation, test, classes)
+
+
+def _each(
+    pictures: dict[str, list[Place]], classes: Sequence[str]
+) -> tuple[list[Place], np.ndarray]:
+    """Every file, with its class ``(N,)``."""
+    counts = [len(pictures.get(name, ())) for name in classes]
+    labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
+    return list(chain(*pictures.values())), labels
+
+
+def _once(
+    pictures: dict[str, list[Place]], classes: Sequence[str]
+) -> tuple[list[Place], np.ndarray]:
+    """One file of each name, with its classes ``(N, K)``."""
+    found: dict[str, list[tuple[int, Place]]] = {}
+    for k, name in enumerate(classes):
+        for file in pictures.get(name, ()):
+            found.setdefault(file.name, []).append((k, file))
+    labels = np.zeros((len(found), len(classes)), np.uint8)
+    files = []
+    for i, name in enumerate(sorted(found)):
+        (_, first), *others = found[name]
+        for _, other in others:
+            if other.read_bytes() != first.read_bytes():
+                raise DataError(
+                    f"{first} and {other}: two pictures of one name, which should be one of two "
+                    "classes; give one another name"
+                )
+        labels[i, [k for k, _ in found[name]]] = 1
+        files.append(first)
+    return files, labels
 
 
 def folder_classes(root: str | Path) -> tuple[str, ...]:
@@ -140,13 +177,18 @@ def _pictures(folder: Place) -> dict[str, list[Place]]:
     return pictures
 
 
-def _streamed(
+def streamed_files(
     files: Sequence[Place],
     root: str | Path,
     size: Sequence[int] | None,
     channels: int,
-    num_workers: int,
+    num_workers: int | None,
 ) -> Streamed:
+    """Return images that stay in their files until they are needed.
+
+    Raises:
+        DataError: the files are in an archive, or nobody said how large the images are.
+    """
     paths = [file for file in files if isinstance(file, Path)]
     if len(paths) < len(files):
         raise DataError(
@@ -157,11 +199,11 @@ def _streamed(
             "data.size: missing; data.stream = true needs the size that every picture is resized "
             "to, e.g. size = [224, 224]"
         )
-    return Streamed(as_files(paths), size, channels, num_workers)
+    return Streamed(as_files(paths), size, channels, num_workers or os.cpu_count() or 1)
 
 
-def _read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
-    """Decode on several threads; the first bad file in order is reported."""
+def read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+    """Decode files on several threads; the first bad one in order is reported."""
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
         first = _decoded(files[0], size, channels)
         images = np.empty((len(files), *first.shape), np.uint8)

@@ -14,6 +14,7 @@ from .folder import load_folder
 from .idx import load_idx
 from .masks import MaskKind, load_masks
 from .npz import load_npz
+from .table import load_table
 
 PACKED = ("folder", "masks")  # the sources that read archives in place of folders
 
@@ -30,6 +31,9 @@ def load(
     masks: str = "masks",
     mask_kind: MaskKind = "classes",
     classes: Sequence[str] = (),
+    columns: Sequence[str] = (),
+    file_column: str = "file",
+    labels: str = "class",
     validation: int | float = 0,
     test: int | float = 0,
     seed: int,
@@ -39,12 +43,15 @@ def load(
 
     Args:
         source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
-            (`load_folder`), "npz" (`load_npz`) or "masks" (`load_masks`).
+            (`load_folder`), "csv" (`load_table`), "npz" (`load_npz`) or "masks" (`load_masks`).
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their pictures, colour by default. The other
             sources are arrays, which keep their own.
         stream, num_workers: see `load_folder`.
         images, masks, mask_kind, classes: see `load_masks`.
+        columns, file_column: see `load_table`.
+        labels: what is to be learned of an image: its "class", several "classes", "values", or a
+            "mask"; for sources that can give more than one.
         validation, test: how much to set aside, see `split`.
         seed: of the split.
         beside: see `locate`.
@@ -61,7 +68,22 @@ def load(
         "idx": load_idx,
         "cifar": load_cifar,
         "folder": lambda found: load_folder(
-            found, size=size, channels=channels or 3, stream=stream, num_workers=num_workers
+            found,
+            size=size,
+            channels=channels or 3,
+            stream=stream,
+            num_workers=num_workers,
+            several=labels == "classes",
+        ),
+        "csv": lambda found: load_table(
+            found,
+            columns=columns,
+            file_column=file_column,
+            kind=labels,
+            size=size,
+            channels=channels or 3,
+            stream=stream,
+            num_workers=num_workers,
         ),
         "npz": load_npz,
         "masks": lambda found: load_masks(

@@ -24,22 +24,39 @@ class Preprocessing(NamedTuple):
         size: ``(H, W)`` of the network's input.
         fit: "pad" centres the image on black (zero), "resize" interpolates bilinearly.
         mean, std: per channel, of images scaled to [0, 1].
+        target_mean, target_std: of each value that is to be learned; None where none are.
     """
 
     size: tuple[int, int]
     fit: Literal["pad", "resize"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    target_mean: tuple[float, ...] | None = None
+    target_std: tuple[float, ...] | None = None
+
+    @property
+    def statistics(self) -> dict[str, np.ndarray]:
+        """Return what was measured of the training examples, by its name: float32 arrays."""
+        names = ("mean", "std", "target_mean", "target_std")
+        found = {name: getattr(self, name) for name in names}
+        return {k: np.asarray(v, np.float32) for k, v in found.items() if v is not None}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return its attributes, without those that are None."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of ``_asdict`` after a round through JSON."""
+        """The inverse of `as_json` after a round through JSON."""
         size, mean, std = (tuple(values[key]) for key in ("size", "mean", "std"))
-        return cls(size, values["fit"], mean, std)
+        targets = (values.get(key) for key in ("target_mean", "target_std"))
+        return cls(size, values["fit"], mean, std, *(t if t is None else tuple(t) for t in targets))
 
 
-def measure(split: Split, spec: Input) -> Preprocessing:
+def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessing:
     """The preprocessing that a config asks for, with the statistics of these images.
+
+    With `targets` those of their labels too, which are values ``(N, V)``.
 
     Of `Streamed` images it is the statistics of `LOOKED_AT`, or a few less, spread evenly.
 
@@ -64,7 +81,14 @@ def measure(split: Split, spec: Input) -> Preprocessing:
         std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
     if spec.normalize == "mean":
         std = [1 / 255] * len(std)  # (x - mean) * 255, x in [0, 1]
-    return Preprocessing(size, spec.fit, tuple(mean), tuple(std))
+    measured = Preprocessing(size, spec.fit, tuple(mean), tuple(std))
+    if not targets:
+        return measured
+    labels = split.labels.astype(np.float64)
+    deviation = np.where(np.ptp(labels, axis=0) > 0, labels.std(axis=0), 1.0)
+    return measured._replace(
+        target_mean=tuple(map(float, labels.mean(axis=0))), target_std=tuple(map(float, deviation))
+    )
 
 
 def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
@@ -117,6 +141,24 @@ def preprocess_masks(masks: Array, spec: Preprocessing) -> Array:
         return resize(masks, (N, *spec.size), "nearest")
     rows, columns = _padding(spec, H, W)
     return jnp.pad(masks, ((0, 0), rows, columns), constant_values=IGNORED)
+
+
+def standardize_values(values: Array, spec: Preprocessing) -> Array:
+    """Return values ``(N, V)`` less their mean, divided by their deviation."""
+    mean, std = _target_statistics(spec)
+    return (values - mean) / std
+
+
+def restore_values(outputs: Array, spec: Preprocessing) -> Array:
+    """Return the inverse of `standardize_values`, float32."""
+    mean, std = _target_statistics(spec)
+    return outputs.astype(jnp.float32) * std + mean
+
+
+def _target_statistics(spec: Preprocessing) -> tuple[Array, Array]:
+    """Mean and deviation of each value, ``(1, V)``."""
+    mean, std = (jnp.asarray(v, jnp.float32)[None] for v in (spec.target_mean, spec.target_std))
+    return mean, std
 
 
 def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...]) -> Array:

@@ -14,7 +14,7 @@ from ..report.figures import best_validation, duration, series, training_seconds
 from ..run import checkpoint
 from ..run.directory import Run, RunError, open_run
 from ..run.study_directory import Study, is_study
-from ..tasks.metric_names import format_percentages
+from ..tasks.metric_names import named_metrics
 from ..tasks.registry import spec_of
 from .results import columns
 
@@ -189,11 +189,7 @@ def _cells(row: Compared, keys: Sequence[str]) -> list[str]:
 
 def _figures(record: Mapping[str, Any] | None) -> str:
     """The first share of an evaluation, and its loss."""
-    return (
-        ", ".join([*format_percentages(record)[:1], f"loss {record['loss']:.4f}"])
-        if record
-        else "-"
-    )
+    return ", ".join([*named_metrics(record)[:1], f"loss {record['loss']:.4f}"]) if record else "-"
 
 
 def _curve(run: Run, name: str, metric: str) -> tuple[np.ndarray, np.ndarray]:

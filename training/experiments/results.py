@@ -15,7 +15,7 @@ import numpy as np
 from ..plots import figures as pictures
 from ..report.figures import series
 from ..run.directory import Run
-from ..tasks.metric_names import PERCENT_METRICS
+from ..tasks.metric_names import NAMES, PERCENT_METRICS
 from ..tasks.registry import spec_of
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
 
 def _figures(record: Mapping[str, Any]) -> dict[str, float]:
     """The figures of an evaluation, without what it counted."""
-    return {k: v for k, v in record.items() if k == "loss" or k in PERCENT_METRICS}
+    return {k: v for k, v in record.items() if k == "loss" or k in NAMES}
 
 
 def _spreads(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -207,7 +207,7 @@ def _spread_text(name: str, found: Mapping[str, Any]) -> str:
         return f"{PERCENT_METRICS[name]} {mean:.2%}" + (
             "" if std is None else f" +- {100 * std:.2f}"
         )
-    return f"{name} {mean:.4f}" + ("" if std is None else f" +- {std:.4f}")
+    return f"{NAMES.get(name, name)} {mean:.4f}" + ("" if std is None else f" +- {std:.4f}")
 
 
 def band_figure(runs: Sequence[Run], *, title: str, subtitle: str) -> "Figure":

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..plots import figures
-from ..tasks.metric_names import PERCENT_METRICS
+from ..tasks.metric_names import NAMES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -43,6 +43,6 @@ def draw_sweep(results: Mapping[str, Any], key: str, metric: str, *, title: str)
     elif min(values) > 0 and max(values) >= 10 * min(values):
         ax.set_xscale("log")
     ax.set_xlabel(key)
-    ax.set_ylabel(PERCENT_METRICS.get(metric, metric))
+    ax.set_ylabel(NAMES.get(metric, metric))
     ax.grid(axis="y")
     return figure

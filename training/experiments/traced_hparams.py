@@ -28,7 +28,7 @@ from ..experiment import (
     run_length,
     split_seed,
 )
-from ..tasks.registry import make_task
+from ..tasks.registry import make_task, spec_of
 
 # The keys of a config, beside the seed, whose values may be traced.
 TRACED = (
@@ -69,7 +69,7 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
     """
     source = configs[0].data.model_dump(exclude_none=True)
     parts = {part: source.pop(part, 0) for part in ("validation", "test")}
-    everything = data.load(**source, seed=0)
+    everything = data.load(**source, labels=spec_of(configs[0].task).labels, seed=0)
     datasets = {
         seed: data.split(everything, **parts, seed=seed) for seed in {c.seed for c in configs}
     }
@@ -100,16 +100,17 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
 
 def hparams_of(experiment: Experiment, keys: Sequence[str]) -> HParams:
     """The values of these keys, and the mean and deviation of the images, which are the seed's."""
-    spec = experiment.card.preprocessing
-    values = {name: np.asarray(getattr(spec, name), np.float32) for name in ("mean", "std")}
-    return values | {key: np.float32(value_at(experiment.config, key)) for key in keys}
+    return experiment.card.preprocessing.statistics | {
+        key: np.float32(value_at(experiment.config, key)) for key in keys
+    }
 
 
 def bind(experiment: Experiment, numbers: HParams) -> Experiment:
     """The experiment with other numbers, which may be traced."""
     config, card = experiment.config, experiment.card
-    spec = card.preprocessing._replace(mean=numbers["mean"], std=numbers["std"])
-    for key in numbers.keys() - {"mean", "std"}:
+    measured = {name: numbers[name] for name in card.preprocessing.statistics}
+    spec = card.preprocessing._replace(**measured)
+    for key in numbers.keys() - measured.keys():
         config = _put(config, key, numbers[key])
     schedule, card = _schedule(experiment, config), card._replace(preprocessing=spec)
     return experiment._replace(

@@ -86,6 +86,7 @@ class PageParts(NamedTuple):
 
     confusion: Confusion | None = None
     per_class: Table | None = None
+    per_class_title: str = "Classes"
     calibration: Calibration | None = None
     charts: Sequence[Chart] = ()
     charts_title: str = "Charts"

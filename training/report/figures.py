@@ -22,7 +22,7 @@ from ..plots import figures as pictures
 from ..plots.figures import shortened
 from ..run import checkpoint as checkpoints
 from ..run.directory import DatasetCard, Run, open_run
-from ..tasks.metric_names import format_percentages
+from ..tasks.metric_names import named_metrics
 from ..tasks.registry import spec_of
 from ..tasks.task import Findings, Task
 
@@ -169,10 +169,10 @@ def results_table(run: Run) -> list[tuple[str, str]]:
         rows.append(("steps", f"{train[-1]['step']:,} (epoch {train[-1]['epoch']:.4g})"))
         rows.append(("training time", duration(training_seconds(run))))
     if best := best_validation(run):
-        figures = ", ".join([*format_percentages(best), f"loss {best['loss']:.4f}"])
+        figures = ", ".join([*named_metrics(best), f"loss {best['loss']:.4f}"])
         rows.append(("best validation", f"{figures}, at step {best['step']:,}"))
     for test in [r for r in records if r["kind"] == "test"][-1:]:
-        figures = ", ".join([*format_percentages(test), f"loss {test['loss']:.4f}"])
+        figures = ", ".join([*named_metrics(test), f"loss {test['loss']:.4f}"])
         rows.append(("test", f"{figures}, {test['count']:,} images"))
     for pointer in ("best", "last"):
         if name := checkpoints.named(run.checkpoints, pointer):

@@ -124,7 +124,7 @@ class Run(NamedTuple):
 
     def write_dataset(self, card: DatasetCard) -> None:
         """Write ``dataset.json``."""
-        values = card._asdict() | {"preprocessing": card.preprocessing._asdict()}
+        values = card._asdict() | {"preprocessing": card.preprocessing.as_json()}
         write_json(self.path / "dataset.json", values | {"checksum": json_digest(values)})
 
     def read_json(self, name: str) -> dict[str, Any]:

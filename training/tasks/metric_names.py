@@ -14,23 +14,35 @@ PERCENT_METRICS = {
     "auc": "AUC",
     "eer": "EER",
     "pair_accuracy": "pairs told apart",
+    "mean_average_precision": "mAP",
+    "f1": "F1",
 }
+# Those that are numbers of any size.
+NUMBERS = {"r2": "R²", "mae": "MAE", "mse": "MSE"}
+NAMES = PERCENT_METRICS | NUMBERS
 
 
-def format_percentages(record: Mapping[str, Any]) -> list[str]:
-    """Return the shares in a record, each with its name.
+def named_metrics(record: Mapping[str, Any]) -> list[str]:
+    """Return the figures in a record, each with its name.
 
     Example:
-        >>> format_percentages({"loss": 0.1, "mean_iou": 0.8123})
+        >>> named_metrics({"loss": 0.1, "mean_iou": 0.8123})
         ['mean IoU 81.23%']
+        >>> named_metrics({"r2": 0.5, "mae": 12.345})
+        ['R² 0.5', 'MAE 12.35']
     """
-    return [f"{name} {record[key]:.2%}" for key, name in PERCENT_METRICS.items() if key in record]
+    return [f"{name} {written(key, record[key])}" for key, name in NAMES.items() if key in record]
+
+
+def written(key: str, value: float) -> str:
+    """Return a figure for people: a share in percent, another number with four digits."""
+    return f"{value:.2%}" if key in PERCENT_METRICS else f"{value:.4g}"
 
 
 def format_metrics(record: Mapping[str, Any]) -> str:
     """Return the figures of a record that people watch, in one line."""
     parts = [f"epoch {record['epoch']:.2f}"] if "epoch" in record else []
-    parts += [f"loss {record['loss']:.4f}", *format_percentages(record)]
+    parts += [f"loss {record['loss']:.4f}", *named_metrics(record)]
     if "learning_rate" in record:
         parts.append(f"lr {record['learning_rate']:.2e}")
     if "images_per_second" in record:

@@ -6,6 +6,8 @@ from typing import Any
 
 from .classification.spec import CLASSIFICATION
 from .embedding.spec import EMBEDDING
+from .multilabel.spec import MULTILABEL
+from .regression.spec import REGRESSION
 from .segmentation.spec import SEGMENTATION
 from .spec import TaskSpec
 
@@ -15,6 +17,8 @@ TASKS: dict[str, TaskSpec] = {
         CLASSIFICATION,
         SEGMENTATION,
         EMBEDDING,
+        MULTILABEL,
+        REGRESSION,
     )
 }
 

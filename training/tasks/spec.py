@@ -78,6 +78,8 @@ class TaskSpec(NamedTuple):
         ranks: whether a prediction is one probability for each class of an image, which add up to
             1: there is a most probable one, and a temperature.
         has_heatmap: whether an output is a score for each class of an image.
+        standardizes: whether its targets are values, which the network learns less their mean in
+            the training images and divided by their deviation there.
         per_pixel: whether a prediction is a map over the image, which turns as the image does.
         writes_images: whether `predict` writes an image for each that it is given.
         alone: why several networks cannot answer together; None where they can.
@@ -97,6 +99,7 @@ class TaskSpec(NamedTuple):
     unfit: Mapping[str, str] = {}
     ranks: bool = False
     has_heatmap: bool = False
+    standardizes: bool = False
     per_pixel: bool = False
     writes_images: bool = False
     alone: str | None = None

@@ -1,0 +1,126 @@
+"""Pictures that are listed in a CSV file, each with numbers: values, or 0 and 1 for classes."""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..common.text import plain_line
+from .dataset import Dataset, Split, undivided
+from .errors import DataError
+from .folder import read_all, streamed_files
+from .image import EXTENSIONS
+
+
+def load_table(
+    path: str | Path,
+    *,
+    columns: Sequence[str],
+    file_column: str = "file",
+    kind: str = "values",
+    size: Sequence[int] | None = None,
+    channels: int = 3,
+    stream: bool = False,
+    num_workers: int | None = None,
+) -> Dataset:
+    """Read a CSV file with a line of column names, and the pictures that its lines name.
+
+    Args:
+        path: the file; the pictures' names are relative to its folder.
+        columns: the names of the columns that are to be learned.
+        file_column: the name of that with the pictures' files.
+        kind: what the columns hold: "values", any finite numbers; or "classes", 1 where the
+            picture is of the class that the column is named for, and 0 where it is not.
+        size: ``(H, W)`` that every picture is resized to; None where all have the same.
+        channels: 1 for grey, 3 for color.
+        stream, num_workers: see `load_folder`.
+
+    Returns:
+        images ``(N, H, W, channels)`` with labels ``(N, V)``, float32 values or uint8 classes, all
+        in the training part; its classes are the names of the columns.
+
+    Raises:
+        DataError: the file cannot be read, or has no such column; or a line of it, which is named,
+            has too few cells, no such file, or a cell that is no number.
+    """
+    path = Path(path)
+    lines = list(_lines(path, [file_column, *columns]))
+    if not lines:
+        raise DataError(f"{path}: no lines below the names of its columns; add one for each image")
+    parse = {"values": _value, "classes": _class}[kind]
+    files, labels = [], np.empty((len(lines), len(columns)), np.float64)
+    for i, (number, (name, *cells)) in enumerate(lines):
+        where = f"{path}, line {number}"
+        files.append(_file(path.parent, name, where))
+        labels[i] = [parse(cell, f"{where}: {c}") for c, cell in zip(columns, cells, strict=True)]
+    if stream:
+        images = streamed_files(files, path, size, channels, num_workers)
+    else:
+        images = read_all(files, size=size, channels=channels)
+    dtype = np.uint8 if kind == "classes" else np.float32
+    return undivided(Split(images, labels.astype(dtype)), tuple(columns))
+
+
+def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
+    """The number of each line, and its cells in the wanted columns."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file, strict=True)
+            names = [name.strip() for name in next(reader, [])]
+            places = [_place(path, names, column) for column in wanted]
+            for cells in reader:
+                if not any(cell.strip() for cell in cells):
+                    continue
+                if len(cells) != len(names):
+                    raise DataError(
+                        f"{path}, line {reader.line_num}: got {len(cells)} cells, need "
+                        f"{len(names)}, one for each column; quote a cell that has a comma"
+                    )
+                yield reader.line_num, [cells[place].strip() for place in places]
+    except OSError as error:
+        raise DataError(
+            f"{path}: cannot be read: {error.strerror}; data.path should be a CSV file"
+        ) from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
+        raise DataError(f"{path}: no CSV file: {what}; save it as CSV in UTF-8") from None
+
+
+def _place(path: Path, names: Sequence[str], column: str) -> int:
+    if names.count(column) != 1:
+        what = "two columns" if column in names else "no column"
+        known = plain_line(", ".join(names), 200) or "nothing"
+        raise DataError(
+            f"{path}, line 1: {what} {column!r}: got {known}; correct data.columns or "
+            "data.file_column"
+        )
+    return names.index(column)
+
+
+def _file(folder: Path, name: str, where: str) -> Path:
+    file = folder / name
+    if not name.lower().endswith(EXTENSIONS) or not file.is_file():
+        what = "no such picture" if name else "no picture named"
+        raise DataError(f"{where}: {what}: got {plain_line(name, 200)!r}; correct its name")
+    return file
+
+
+def _value(cell: str, where: str) -> float:
+    try:
+        value = float(cell)
+    except ValueError:
+        value = math.nan
+    if not abs(value) <= np.finfo(np.float32).max:
+        raise DataError(f"{where}: got {plain_line(cell, 80)!r}, need a number that float32 holds")
+    return value
+
+
+def _class(cell: str, where: str) -> float:
+    if cell not in ("0", "1"):
+        raise DataError(
+            f"{where}: got {plain_line(cell, 80)!r}, need 1 where the picture is of that class, "
+            "and 0 where it is not"
+        )
+    return float(cell)
