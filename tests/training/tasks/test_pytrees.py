@@ -96,14 +96,14 @@ def test_a_run_with_two_labels_an_image_resumes_to_the_same_bytes(trained, toy, 
 
 def test_many_networks_in_one_program_take_two_labels_an_image(toy, tmp_path):
     from convax.training.experiments.batched_loop import make_steps_together
-    from convax.training.experiments.traced_hparams import numbers_of
+    from convax.training.experiments.traced_hparams import hparams_of
 
     found = prepare(load_config(toy))
     images, labels = found.dataset.train
     batch = batch_indices(0, size=len(images), batch_size=16, seed=3)
     batches = jax.tree.map(lambda leaf: jnp.asarray(leaf[batch])[None], (images, labels))
     stack = partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
-    states, numbers = stack(found.init(), found.init()), numbers_of(found, [])
+    states, numbers = stack(found.init(), found.init()), hparams_of(found, [])
     steps = make_steps_together(found, "map", True)
     counts = jnp.array([1, 0], jnp.int32)
     new, _ = steps(states, stack(numbers, numbers), *batches, counts)
