@@ -279,7 +279,9 @@ def programs(entry: Entry) -> Programs:
             for dtype, (g, *arrays) in given.items()
         }
 
-    return Programs(jax.jit(transformed), jax.jit(derivatives), jax.jit(short))
+    # The oracle need not be compiled as users compile, which takes half as long again.
+    oracle = jax.jit(derivatives, compiler_options={"xla_backend_optimization_level": "0"})
+    return Programs(jax.jit(transformed), oracle, jax.jit(short))
 
 
 def _short(entry, arrays, g, *dtypes) -> dict[str, Found]:
