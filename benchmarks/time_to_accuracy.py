@@ -29,7 +29,7 @@ def pytorch(seed: int) -> None:
 
     from convax.training.data import load_idx, locate  # NumPy alone; no JAX is imported
 
-    dataset = load_idx(locate("mnist", beside=None))
+    dataset = load_idx(locate("mnist", config_dir=None))
     torch.manual_seed(seed)
     net = nn.Sequential(
         *(nn.Conv2d(1, 6, 5), nn.ReLU(), nn.MaxPool2d(2)),

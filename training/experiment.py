@@ -13,7 +13,7 @@ from jax import Array
 
 from ..model import Layer, Summary, build, summarize
 from . import data
-from .common.duration import RunLength, in_steps
+from .common.duration import RunLength, duration_in_steps
 from .common.train_state import TrainState
 from .config.schema import Config, ConfigError, Csv, Folder, Masks
 from .data.augment import Augmentation, make_augmentation
@@ -210,7 +210,7 @@ def load_data(config: Config) -> data.Dataset:
     return data.load(**config.data.model_dump(exclude_none=True), labels=labels, seed=config.seed)
 
 
-def make_schedule(config: Config, clock: RunLength) -> Any:
+def make_schedule(config: Config, length: RunLength) -> Any:
     """The learning rate as a function of the step.
 
     Raises:
@@ -218,9 +218,9 @@ def make_schedule(config: Config, clock: RunLength) -> Any:
     """
     table = config.schedule.model_dump(exclude_none=True)
     try:
-        schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, clock)
+        schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, length)
     except ValueError as error:
-        raise ConfigError(f"schedule: {error}, in a run of {clock.total} steps") from None
+        raise ConfigError(f"schedule: {error}, in a run of {length.total} steps") from None
     return schedule
 
 
@@ -237,8 +237,8 @@ def _check_schedule(schedule: Any, total: int) -> None:
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     """The optimizer of a config, behind gradient clipping where that is asked for: values first."""
     spec = config.optimizer
-    beside = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
-    keywords = spec.model_dump(exclude=beside, exclude_none=True, warnings=False)  # or traced
+    common = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
+    keywords = spec.model_dump(exclude=common, exclude_none=True, warnings=False)  # or traced
     make = OPTIMIZERS[spec.name]
     if spec.groups:
         optimizer = grouped(spec.groups, make, schedule, **keywords)
@@ -256,35 +256,35 @@ def run_length(config: Config, examples: int, total: int | None = None) -> RunLe
 
 def count_steps(config: Config, examples: int) -> int:
     """How many steps the config's length amounts to: of several lengths, what ends first."""
-    training, clock = config.training, run_length(config, examples)
+    training, length = config.training, run_length(config, examples)
     lengths = [] if training.steps is None else [training.steps]
     if training.epochs is not None:
         lengths.append(max(1, math.ceil(training.epochs * examples / training.batch_size)))
     if training.length is not None:
-        lengths.append(max(1, math.ceil(in_steps(training.length, clock))))
+        lengths.append(max(1, math.ceil(duration_in_steps(training.length, length))))
     if min(lengths) >= 2**31:
         raise ConfigError(f"training: {min(lengths):.3g} steps are more than 2**31; ask for fewer")
     return min(lengths)
 
 
-def resolve_data_path(config: Config, beside: Path | None) -> Config:
+def resolve_data_path(config: Config, config_dir: Path | None) -> Config:
     """The config with ``data.path`` absolute, so that a run can be used from anywhere."""
     written = getattr(config.data, "path", None)
     if written is None:
         return config
     packed = config.data.source in data.PACKED
-    path = str(data.locate(written, beside=beside, packed=packed).resolve())
+    path = str(data.locate(written, config_dir=config_dir, packed=packed).resolve())
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 
-def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str | None]:
+def summarize_config(config: Config, config_dir: Path | None) -> tuple[Summary, str | None]:
     """The summary of a config's network, and what had to be assumed where its data is not there.
 
     The data says how many channels and classes there are; a summary needs nothing else of it.
     """
     assumed = None
     try:
-        channels, classes = _channels_and_classes(config, beside)
+        channels, classes = _channels_and_classes(config, config_dir)
     except data.DataError as error:
         channels, classes = (
             getattr(config.data, "channels", 1),
@@ -295,11 +295,11 @@ def summarize_config(config: Config, beside: Path | None) -> tuple[Summary, str 
     return summarize(net, (*config.input.size, channels)), assumed
 
 
-def _channels_and_classes(config: Config, beside: Path | None) -> tuple[int, int]:
+def _channels_and_classes(config: Config, config_dir: Path | None) -> tuple[int, int]:
     """As the config says, or its data; no picture in a file is decoded for it."""
     if isinstance(config.data, Masks):
         return config.data.channels, len(config.data.classes)
-    config = resolve_data_path(config, beside)
+    config = resolve_data_path(config, config_dir)
     match config.data:
         case Csv(channels=channels, columns=columns):
             return channels, len(columns)

@@ -42,7 +42,7 @@ class InitReport(NamedTuple):
         return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
 
 
-def resolve_weights_path(config: Config, beside: Path | None) -> Config:
+def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
     """The config with ``init_from.path`` absolute, found beside the config or in this folder.
 
     Raises:
@@ -52,7 +52,7 @@ def resolve_weights_path(config: Config, beside: Path | None) -> Config:
     if spec is None:
         return config
     written = at_home(spec.path)
-    tried = [folder / written for folder in (beside, Path.cwd()) if folder is not None]
+    tried = [folder / written for folder in (config_dir, Path.cwd()) if folder is not None]
     for candidate in tried:
         if is_there(candidate):
             found = spec.model_copy(update={"path": str(candidate.resolve())})

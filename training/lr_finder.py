@@ -59,7 +59,7 @@ def find_learning_rate(
     low: float = 1e-6,
     high: float = 10.0,
     steps: int = 200,
-    beside: str | Path | None = None,
+    config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Ramp:
     """Search a learning rate for a config; writes ``lr-find.json`` and ``lr-find.png``.
@@ -69,7 +69,7 @@ def find_learning_rate(
         out: the folder for the two files; made where it is not there.
         low, high: the ends of the ramp.
         steps: how many steps it has, 10 or more.
-        beside: the folder of the config file, for a relative ``data.path``.
+        config_dir: the folder of the config file, for a relative ``data.path``.
         display: where progress goes; nowhere by default.
 
     Raises:
@@ -79,7 +79,7 @@ def find_learning_rate(
         raise ConfigError(f"lr-find: got a ramp from {low:g} to {high:g}, need 0 < from < to")
     if steps < 10:
         raise ConfigError(f"lr-find: got {steps} steps, need 10 or more; 200 show a curve")
-    folder, out = None if beside is None else Path(beside), Path(out)
+    folder, out = None if config_dir is None else Path(config_dir), Path(out)
     config = resolve_weights_path(resolve_data_path(config, folder), folder)
     with closing(display or Silent()) as display:
         losses = _losses(

@@ -150,14 +150,14 @@ def _trained(
         if batching != "auto":
             fail("--batching: is for several networks: give --seeds, or a config with a [sweep]")
         with _final_interrupt():
-            return train(experiment, out, beside=config_dir(config), display=display)
+            return train(experiment, out, config_dir=config_dir(config), display=display)
     with _final_interrupt():
         return train_study(
             experiment,
             out,
             seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
             batching=None if batching == "auto" else batching,  # type: ignore[arg-type] -- one of them
-            beside=config_dir(config),
+            config_dir=config_dir(config),
             display=display,
         )
 
@@ -220,7 +220,7 @@ def lr_find(
         low=low,
         high=high,
         steps=steps,
-        beside=config_dir(config),
+        config_dir=config_dir(config),
         display=display_for_stdout(),
     )
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
@@ -245,7 +245,9 @@ def preview_augment(
     out = out or Path(f"{name}-augmented.png")
     if out.suffix.lower() != ".png":
         fail(f"--out: got {str(out)!r}, need a name that ends with .png")
-    print(draw(load_config(config, overrides or []), out, title=name, beside=config_dir(config)))
+    print(
+        draw(load_config(config, overrides or []), out, title=name, config_dir=config_dir(config))
+    )
 
 
 @app.command()

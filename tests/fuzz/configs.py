@@ -14,7 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from convax.training.common.duration import RunLength, in_steps
+from convax.training.common.duration import RunLength, duration_in_steps
 from convax.training.config.schema import Config, json_schema, load_config, shipped_configs, to_toml
 from convax.training.experiment import prepare, resolve_data_path
 from convax.training.initialize import resolve_weights_path
@@ -106,7 +106,7 @@ class Bench:
         if not all(math.isfinite(rate) and rate >= 0 for rate in rates):
             return f"learning rates {rates}"
         clock = RunLength(3, 2, total)
-        if not in_steps(config.training.evaluate_every, clock) > 0:
+        if not duration_in_steps(config.training.evaluate_every, clock) > 0:
             return f"evaluations every {config.training.evaluate_every}"
         empty = [leaf for leaf in jax.tree.leaves(experiment.template.params) if not leaf.size]
         return f"{len(empty)} arrays without elements" if empty else None

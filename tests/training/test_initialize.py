@@ -257,7 +257,9 @@ def test_what_there_is_nothing_to_read_from(tiny, tmp_path, torch):
     with pytest.raises(
         ConfigError, match=r"^init_from\.path: none is not there: tried .*; correct"
     ):
-        convax.train(load_config(tiny, ["init_from.path=none"]), tmp_path / "r", beside=tmp_path)
+        convax.train(
+            load_config(tiny, ["init_from.path=none"]), tmp_path / "r", config_dir=tmp_path
+        )
     with pytest.raises(RunError, match="not a run directory"):
         begin(tiny, f"init_from.path={tmp_path}")
     (tmp_path / "bad.pth").write_bytes(b"bad")
@@ -270,7 +272,7 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
     shutil.copytree(whole.path, tmp_path / "source")
     config = load_config(two_classes, ["init_from.path=source"])
     display = Recorder()
-    one = convax.train(config, tmp_path / "one", beside=tmp_path, display=display)
+    one = convax.train(config, tmp_path / "one", config_dir=tmp_path, display=display)
     note = f"initialised from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
     assert note in display.notes
     (spec,) = filter(None, [one.config().init_from])
@@ -282,7 +284,7 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
         "left": [],
     }
     with pytest.raises(InterruptedRun):
-        convax.train(config, tmp_path / "two", beside=tmp_path, display=Recorder(20))
+        convax.train(config, tmp_path / "two", config_dir=tmp_path, display=Recorder(20))
     shutil.rmtree(tmp_path / "source")
     assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
 
@@ -304,9 +306,9 @@ def test_a_run_killed_before_its_first_evaluation_needs_no_source_either(whole, 
 
     shutil.copytree(whole.path, tmp_path / "source")
     config = load_config(tiny, ["init_from.path=source"])
-    one = convax.train(config, tmp_path / "one", beside=tmp_path)
+    one = convax.train(config, tmp_path / "one", config_dir=tmp_path)
     with pytest.raises(MemoryError):
-        convax.train(config, tmp_path / "two", beside=tmp_path, display=Dies())
+        convax.train(config, tmp_path / "two", config_dir=tmp_path, display=Dies())
     shutil.rmtree(tmp_path / "source")
     assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
     assert sorted(p.name for p in open_run(tmp_path / "two").checkpoints.glob("step-*")) == sorted(

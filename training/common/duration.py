@@ -12,39 +12,41 @@ class RunLength(NamedTuple):
     total: int | None = None  # steps of the whole run; None while that is not yet known
 
 
-def in_steps(duration: str, clock: RunLength) -> float:
+def duration_in_steps(duration: str, run: RunLength) -> float:
     """A duration in steps, not rounded: every duration of a config comes through here.
 
     Args:
         duration: such as "500 steps", "1 epoch", "50000 examples" or "10%".
-        clock: of the run.
+        run: its length.
 
     Raises:
         ValueError: it is no such thing, or a percentage of what is not known.
 
     Example:
-        >>> clock = RunLength(examples=1000, batch_size=50, total=400)
-        >>> [in_steps(text, clock) for text in ("30 steps", "0.5 epochs", "125 examples", "10%")]
-        [30.0, 10.0, 2.5, 40.0]
+        >>> run = RunLength(examples=1000, batch_size=50, total=400)
+        >>> [duration_in_steps(text, run) for text in ("30 steps", "0.5 epochs", "10%")]
+        [30.0, 10.0, 40.0]
+        >>> duration_in_steps("125 examples", run)
+        2.5
     """
     number, unit = parse_duration(duration)
     if unit == "%":
-        if clock.total is None:
+        if run.total is None:
             raise ValueError(f"{duration!r} of what? write steps, epochs or examples")
-        return number * clock.total / 100
+        return number * run.total / 100
     return (
         number
         * {
             "step": 1.0,
-            "epoch": clock.examples / clock.batch_size,
-            "example": 1 / clock.batch_size,
+            "epoch": run.examples / run.batch_size,
+            "example": 1 / run.batch_size,
         }[unit]
     )
 
 
-def interval(duration: str, clock: RunLength) -> float:
+def interval_in_steps(duration: str, run: RunLength) -> float:
     """How many steps lie between two of what is done that often: 1 or more, not rounded."""
-    return max(1.0, in_steps(duration, clock))
+    return max(1.0, duration_in_steps(duration, run))
 
 
 def parse_duration(text: str) -> tuple[float, str]:

@@ -37,7 +37,7 @@ def load(
     validation: int | float = 0,
     test: int | float = 0,
     seed: int,
-    beside: Path | None = None,
+    config_dir: Path | None = None,
 ) -> Dataset:
     """Read a dataset and split it.
 
@@ -54,7 +54,7 @@ def load(
             "mask"; for sources that can give more than one.
         validation, test: how much to set aside, see `split`.
         seed: of the split.
-        beside: see `locate`.
+        config_dir: see `locate`.
 
     Raises:
         DataError: what `locate`, the source's function or `split` raise.
@@ -104,11 +104,11 @@ def load(
     elif path is None:
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
-        dataset = readers[source](locate(path, beside=beside, packed=source in PACKED))
+        dataset = readers[source](locate(path, config_dir=config_dir, packed=source in PACKED))
     return split(dataset, validation=validation, test=test, seed=seed)
 
 
-def locate(path: str, *, beside: Path | None, packed: bool = False) -> Path:
+def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
     """The file or folder that a config means by `path`.
 
     An absolute path is itself. Any other is looked for beside the config, then in the current
@@ -116,7 +116,7 @@ def locate(path: str, *, beside: Path | None, packed: bool = False) -> Path:
 
     Args:
         path: as the config has it; ``~`` is the home directory.
-        beside: the config file's folder, where it has one.
+        config_dir: the config file's folder, where it has one.
         packed: whether an archive of that name will do: ``path.zip``, ``path.tar.gz``.
 
     Raises:
@@ -124,7 +124,7 @@ def locate(path: str, *, beside: Path | None, packed: bool = False) -> Path:
             says how to get it.
     """
     tried = []
-    for candidate in _candidates(at_home(path), beside):
+    for candidate in _candidates(at_home(path), config_dir):
         endings = ("", *ARCHIVES) if packed and candidate.name else ("",)
         for found in (candidate.parent / (candidate.name + ending) for ending in endings):
             if is_there(found):
@@ -152,11 +152,11 @@ def at_home(path: str) -> Path:
         return Path(path)
 
 
-def _candidates(path: Path, beside: Path | None) -> Iterator[Path]:
+def _candidates(path: Path, config_dir: Path | None) -> Iterator[Path]:
     if path.is_absolute():
         yield path
         return
-    if beside is not None:
-        yield beside / path
+    if config_dir is not None:
+        yield config_dir / path
     yield Path.cwd() / path
     yield default_directory() / path

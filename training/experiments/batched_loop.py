@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..common.duration import interval
+from ..common.duration import interval_in_steps
 from ..common.memory import format_bytes, memory_usage
 from ..common.train_state import TrainState
 from ..distributed.sharding import ShardingPlan
@@ -171,7 +171,7 @@ class _BatchedLoop:
         self.batching: Batching = batching
         self.experiment = first = members[0].experiment
         self.total, config = first.total_steps, first.config
-        self.every = interval(
+        self.every = interval_in_steps(
             config.training.evaluate_every,
             run_length(config, first.card.counts["train"], self.total),
         )

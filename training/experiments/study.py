@@ -57,7 +57,7 @@ def train_study(
     *,
     seeds: Sequence[int] = (),
     batching: Batching | None = None,
-    beside: str | Path | None = None,
+    config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Study:
     """Train several runs of a config: with these seeds, or those of its [sweep].
@@ -69,7 +69,7 @@ def train_study(
             its split of the data included, up to rounding.
         batching: of the program, see `training.experiments.batched_loop`; by default the one that
             was faster when it was measured on such a device.
-        beside: the folder of the config file, for a relative ``data.path``.
+        config_dir: the folder of the config file, for a relative ``data.path``.
         display: where progress goes; nowhere by default.
 
     Raises:
@@ -78,7 +78,7 @@ def train_study(
         InterruptedRun: Ctrl-C or SIGTERM; all states were saved.
     """
     check_records(config)
-    folder = None if beside is None else Path(beside)
+    folder = None if config_dir is None else Path(config_dir)
     config = resolve_weights_path(resolve_data_path(config, folder), folder)
     if bool(seeds) == (config.sweep is not None):
         raise ConfigError(

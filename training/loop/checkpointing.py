@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..common.duration import interval
+from ..common.duration import interval_in_steps
 from ..common.train_state import TrainState
 from ..experiment import Experiment, run_length
 from ..run import checkpoint
@@ -57,11 +57,11 @@ class Saver:
     """Writes the checkpoints of a run; a context, at whose end everything is on the disk."""
 
     def __init__(self, run: Run, experiment: Experiment, *, every: float):
-        self._run, self._origin = run, summarized(run.info().get("origin", {}))
+        self._run, self._provenance = run, summarized(run.info().get("provenance", {}))
         self._keep, total = experiment.config.checkpoints, experiment.total_steps
-        clock = run_length(experiment.config, experiment.card.counts["train"], total)
+        length = run_length(experiment.config, experiment.card.counts["train"], total)
         often = self._keep.keep_every
-        stretch = math.inf if often is None else interval(often, clock)
+        stretch = math.inf if often is None else interval_in_steps(often, length)
         self._forever = partial(_first, total=total, every=every, stretch=stretch)
         self._logbook = MetricsLog(run.metrics_file)
         self._thread: threading.Thread | None = None
@@ -101,7 +101,7 @@ class Saver:
         try:
             folder = self._run.checkpoints
             saved = memory.as_json() | {"metrics": self._logbook.digest(logged)}
-            name = checkpoint.write(folder, taken, saved, self._origin)
+            name = checkpoint.write(folder, taken, saved, self._provenance)
             # "best" first: killed in between, the way to this step is repeated, and finds the same.
             if memory.best_step == taken.step:
                 checkpoint.point(folder, "best", name)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ..common.duration import interval
+from ..common.duration import interval_in_steps
 from ..common.errors import ConvaxError
 from ..common.memory import format_bytes, memory_usage, peak_bytes
 from ..common.pytree_paths import named_leaves
@@ -62,7 +62,7 @@ def train(
     config: Config,
     out: str | Path,
     *,
-    beside: str | Path | None = None,
+    config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Run:
     """Train the network of a config into a new run directory.
@@ -70,7 +70,7 @@ def train(
     Args:
         config: the experiment.
         out: the run directory to make.
-        beside: the folder of the config file, for a relative ``data.path``.
+        config_dir: the folder of the config file, for a relative ``data.path``.
         display: where progress goes; nowhere by default.
 
     Raises:
@@ -83,7 +83,7 @@ def train(
             "sweep: makes several runs; `convax train` or training.experiments.study trains them"
         )
     check_records(config)
-    folder, display = None if beside is None else Path(beside), display or Silent()
+    folder, display = None if config_dir is None else Path(config_dir), display or Silent()
     out = Path(processes.broadcast_str(str(out)))
     with processes.detect_peer_loss(out), ExitStack() as locked:
         with processes.barrier("begin"):
@@ -225,8 +225,8 @@ def _steps(
     """Steps, evaluations and checkpoints, until the end or a reason to stop."""
     config, total = experiment.config, experiment.total_steps
     train_steps, eval_step = programs
-    clock = run_length(config, experiment.card.counts["train"], total)
-    every = interval(config.training.evaluate_every, clock)
+    length = run_length(config, experiment.card.counts["train"], total)
+    every = interval_in_steps(config.training.evaluate_every, length)
     size = config.training.batch_size
     rows = plan.local_rows(size)
     feed = ChunkLoader(

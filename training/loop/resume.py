@@ -41,13 +41,13 @@ def repair(run: Run) -> None:
     """
     config, info = run.path / "config.toml", run.path / "run.json"
     if info.is_file() and not config.exists():
-        known = run.info().get("origin", {}).get("config")
+        known = run.info().get("provenance", {}).get("config")
         if known is not None:
             with old_config_named(run):
                 run.write_config(validate(known, str(info)))
     elif config.is_file() and not info.exists() and run.checkpoints.is_dir():
-        made = _newest_manifest(run).get("origin", {})
-        write_json(info, {"status": "running", **circumstances(), "origin": made})
+        made = _newest_manifest(run).get("provenance", {})
+        write_json(info, {"status": "running", **circumstances(), "provenance": made})
 
 
 def lacks_dataset(run: Run) -> bool:
@@ -69,7 +69,7 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
         RunError: the differences, a line each, and the remedies.
     """
     now = provenance(experiment.config, experiment.card.fingerprint)
-    then = run.info().get("origin", {})
+    then = run.info().get("provenance", {})
     changes = _changes(run, experiment, then, now)
     if changes and not force:
         listed = "\n".join(f"  {line}" for line in changes)
@@ -82,7 +82,7 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     if changes:
         note(run, changes)
     if then != now:
-        run.update_info(origin=now)
+        run.update_info(provenance=now)
     if changes or _damaged_card(run, experiment):
         run.write_dataset(experiment.card)
     return not changes
@@ -102,7 +102,7 @@ def skipping(run: Run, experiment: Experiment, found: ResumePoint | None, more: 
     config = config.model_copy(update={"training": training})
     # Killed between the two, the run goes on: the limit is free to change
     # (`training.run.provenance`).
-    note(run, [line], origin=provenance(config, experiment.card.fingerprint))
+    note(run, [line], provenance=provenance(config, experiment.card.fingerprint))
     run.write_config(config)
     return experiment._replace(config=config)
 

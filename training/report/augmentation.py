@@ -28,7 +28,7 @@ from ..tasks.task import Task
 IMAGES, EPOCHS = 6, 7  # as many rows, and columns beside the image as it is
 
 
-def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -> Path:
+def draw(config: Config, out: Path, *, title: str, config_dir: Path | None = None) -> Path:
     """Images of the first batch, one a row: as they are, then as they would be in each epoch.
 
     The random numbers are those that training would draw in its steps 0, one epoch later, and so
@@ -38,7 +38,7 @@ def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -
         config: the experiment.
         out: the PNG file to write.
         title: what stands above.
-        beside: the folder of the config file, for a relative ``data.path``.
+        config_dir: the folder of the config file, for a relative ``data.path``.
 
     Raises:
         ConfigError, DataError: the config has no ``[augment]``, or the data cannot be read.
@@ -47,7 +47,7 @@ def draw(config: Config, out: Path, *, title: str, beside: Path | None = None) -
         raise ConfigError(
             f"{title}: no [augment] to draw; add that table, or try --set augment.flip=true"
         )
-    dataset = load_data(resolve_data_path(config, beside))
+    dataset = load_data(resolve_data_path(config, config_dir))
     originals, changed, captions = _seen(config, dataset)
     tiles = np.concatenate([originals[:, None], changed], axis=1)
     with figures.style():

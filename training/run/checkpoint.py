@@ -61,7 +61,7 @@ def snapshot(train_state: TrainState) -> Snapshot:
 
 
 def write(
-    folder: Path, taken: Snapshot, memory: dict[str, Any], origin: dict[str, Any] | None = None
+    folder: Path, taken: Snapshot, memory: dict[str, Any], provenance: dict[str, Any] | None = None
 ) -> str:
     """Write a checkpoint into `folder` and return its name.
 
@@ -69,7 +69,7 @@ def write(
         folder: the run's ``checkpoints`` directory.
         taken: the state.
         memory: JSON: what the loop must remember beside it.
-        origin: JSON: what made it; see `training.run.provenance`.
+        provenance: JSON: what made it; see `training.run.provenance`.
 
     Raises:
         OSError: it cannot be written; nothing of it is left.
@@ -85,7 +85,7 @@ def write(
             sums[f"{part}.safetensors"] = hashlib.sha256(content).hexdigest()
             yield f"{part}.safetensors", content
         manifest = {"format": FORMAT, "step": taken.step, "sha256": sums, "memory": memory}
-        manifest["origin"] = origin or {}
+        manifest["provenance"] = provenance or {}
         manifest["checksum"] = checksum(manifest)
         yield "manifest.json", json.dumps(manifest, indent=2).encode()
 

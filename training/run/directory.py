@@ -1,9 +1,8 @@
 """A run is a directory: everything about one training, readable without convax.
 
 config.toml      the config with every default written out
-run.json         command, versions, devices, git revision, origin (see `training.run.provenance`);
-the
-                 result once it is finished
+run.json         command, versions, devices, git revision, provenance (see
+                 `training.run.provenance`); the result once it is finished
 dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
 checkpoints/     see `training.run.checkpoint`
@@ -171,7 +170,7 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
         run = Run(aside)
         run.checkpoints.mkdir()
         run.write_dataset(card)
-        about = circumstances() | {"origin": provenance(config, card.fingerprint)}
+        about = circumstances() | {"provenance": provenance(config, card.fingerprint)}
         write_json(aside / "run.json", {"status": "running", **about})
         run.write_config(config)
         aside.rename(out)

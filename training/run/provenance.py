@@ -40,7 +40,7 @@ _FREE = (
     ("data", "path"),
     ("init_from", "path"),
     ("checkpoints",),
-    ("records",),
+    ("logging",),
     ("training", "skip_nonfinite"),
 )
 _PACKAGES = ("convax.ops", "convax.model", "convax.training")
@@ -77,7 +77,7 @@ def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
 
 
 def summarized(whole: dict[str, Any]) -> dict[str, Any]:
-    """An origin with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
+    """The provenance with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
     versions = {"convax": version("convax"), "python": platform.python_version()}
     return whole | {
         "config": json_digest(relevant_config(whole.get("config", {}))),

@@ -5,11 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from convax.training.common.duration import RunLength, in_steps, parse_duration
+from convax.training.common.duration import RunLength, duration_in_steps, parse_duration
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import count_steps, prepare
 
-CLOCK = RunLength(examples=100, batch_size=8, total=200)
+RUN = RunLength(examples=100, batch_size=8, total=200)
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ CLOCK = RunLength(examples=100, batch_size=8, total=200)
     ],
 )
 def test_in_steps(duration, steps):
-    assert in_steps(duration, CLOCK) == steps
+    assert duration_in_steps(duration, RUN) == steps
 
 
 @pytest.mark.parametrize("text", ["often", "3", "0 steps", "-1 step", "3 stepss", "% 3", "1 e", ""])
@@ -37,7 +37,7 @@ def test_what_is_no_duration(text):
 
 def test_a_share_of_nothing_known():
     with pytest.raises(ValueError, match=r"'10%' of what\? write steps, epochs or examples"):
-        in_steps("10%", CLOCK._replace(total=None))
+        duration_in_steps("10%", RUN._replace(total=None))
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,11 @@ def test_a_share_of_nothing_known():
 def test_the_length_of_a_run(tiny, length, steps):
     """Of several lengths what ends first; 110 images in batches of 16."""
     config = load_config(tiny, [f"training.length={length}"])
-    assert count_steps(config, 110) == steps == math.ceil(in_steps(length, RunLength(110, 16)))
+    assert (
+        count_steps(config, 110)
+        == steps
+        == math.ceil(duration_in_steps(length, RunLength(110, 16)))
+    )
     assert count_steps(load_config(tiny, ["training.length=9000 steps"]), 110) == 60
 
 

@@ -30,30 +30,30 @@ def places(tmp_path, monkeypatch):
 def test_a_relative_path_is_looked_for_in_order(places):
     for name in ("data", "here", "beside"):  # each before the ones already there
         (places[name] / "pets").mkdir()
-        assert locate("pets", beside=places["beside"]) == places[name] / "pets"
-    assert locate("pets", beside=None) == places["here"] / "pets"
+        assert locate("pets", config_dir=places["beside"]) == places[name] / "pets"
+    assert locate("pets", config_dir=None) == places["here"] / "pets"
 
 
 def test_an_absolute_path_is_itself(places, monkeypatch):
     (places["data"] / "pets").mkdir()
     path = places["data"] / "pets"
-    assert locate(str(path), beside=places["beside"]) == path
+    assert locate(str(path), config_dir=places["beside"]) == path
     with pytest.raises(DataError, match=r"data\.path: /pets/gone is not there: tried /pets/gone;"):
-        locate("/pets/gone", beside=places["beside"])
+        locate("/pets/gone", config_dir=places["beside"])
     monkeypatch.setenv("HOME", str(places["data"]))
-    assert locate("~/pets", beside=None) == path
+    assert locate("~/pets", config_dir=None) == path
 
 
 def test_an_archive_does_where_it_can_be_read(places):
     (places["here"] / "pets.tar.gz").touch()
-    assert locate("pets", beside=None, packed=True) == places["here"] / "pets.tar.gz"
+    assert locate("pets", config_dir=None, packed=True) == places["here"] / "pets.tar.gz"
     with pytest.raises(DataError, match="pets is not there"):
-        locate("pets", beside=None)
+        locate("pets", config_dir=None)
 
 
 def test_nothing_there(places):
     with pytest.raises(DataError) as caught:
-        locate("a/pets", beside=places["beside"])
+        locate("a/pets", config_dir=places["beside"])
     tried = ", ".join(str(places[name] / "a/pets") for name in ("beside", "here", "data"))
     assert str(caught.value) == (
         f"data.path: a/pets is not there: tried {tried}; correct data.path"
@@ -63,7 +63,7 @@ def test_nothing_there(places):
 @pytest.mark.usefixtures("places")
 def test_nothing_there_but_it_can_be_fetched():
     with pytest.raises(DataError, match=r"mnist is not there: .*; `convax fetch mnist` downloads"):
-        locate("mnist", beside=None)
+        locate("mnist", config_dir=None)
 
 
 def test_default_directory(monkeypatch, tmp_path):
@@ -120,14 +120,14 @@ def test_load_folder(places):
     folder = places["beside"] / "pets" / "cat"
     folder.mkdir(parents=True)
     Image.new("L", (3, 3)).save(folder / "1.png")
-    assert load("folder", path="pets", beside=places["beside"], seed=0).train.images.shape == (
+    assert load("folder", path="pets", config_dir=places["beside"], seed=0).train.images.shape == (
         1,
         3,
         3,
         3,
     )
     assert load(
-        "folder", path="pets", size=[4, 5], channels=1, beside=places["beside"], seed=0
+        "folder", path="pets", size=[4, 5], channels=1, config_dir=places["beside"], seed=0
     ).train.images.shape == (1, 4, 5, 1)
 
 

@@ -284,7 +284,7 @@ def test_messages_about_a_run_of_a_study_name_the_study(unfinished):
     assert str(cannot_write(Run(unfinished.path), full)) == (
         f"{unfinished.path}: {text}; what its runs have saved is whole; make room, then: {again}"
     )
-    run.update_info(origin=run.info()["origin"] | {"code": "other"})
+    run.update_info(provenance=run.info()["provenance"] | {"code": "other"})
     with pytest.raises(RunError, match=f"another result with: {again} --force$"):
         resume_study(unfinished.path)
     (run.path / "run.json").write_text("{")

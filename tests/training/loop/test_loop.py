@@ -368,4 +368,4 @@ def test_one_class_is_an_error(tiny, tmp_path):
 
 def test_paths_may_be_strings(tiny, tmp_path):
     config = load_config(tiny, ["training.steps=1"])
-    assert convax.train(config, f"{tmp_path}/run", beside=str(tmp_path)).path.is_dir()
+    assert convax.train(config, f"{tmp_path}/run", config_dir=str(tmp_path)).path.is_dir()

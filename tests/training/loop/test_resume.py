@@ -112,18 +112,18 @@ def test_what_a_run_may_change_freely(whole, stopped):
     ],
 )
 def test_other_code_or_another_machine_is_refused(stopped, key, line):
-    origin = stopped.info()["origin"]
+    provenance = stopped.info()["provenance"]
     other = {"versions": {"jax": "0.1"}, "environment": {"CONVAX_LOWERING": "xla"}}
     other["settings"] = {"jax_enable_x64": True}
-    changed = {**origin[key], **other[key]} if key in other else "other"
-    stopped.update_info(origin=origin | {key: changed})
+    changed = {**provenance[key], **other[key]} if key in other else "other"
+    stopped.update_info(provenance=provenance | {key: changed})
     with pytest.raises(RunError, match=line):
         convax.resume(stopped.path)
 
 
 def test_a_run_json_that_lost_its_origin_is_one_line(stopped):
     info = stopped.info()
-    del info["origin"]
+    del info["provenance"]
     (stopped.path / "run.json").write_text(json.dumps(info))
     with pytest.raises(
         RunError, match=r"run.json: does not say what made this run; without it"
@@ -226,7 +226,7 @@ def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written
     resume.check_unchanged(stopped, prepare(stopped.config()), force=False)
     assert resume.skipping(stopped, experiment, None, 7).config == stopped.config()
     assert stopped.config().training.skip_nonfinite == 7
-    assert stopped.info()["origin"]["config"]["training"]["skip_nonfinite"] == 7
+    assert stopped.info()["provenance"]["config"]["training"]["skip_nonfinite"] == 7
     resume.skipping(stopped, experiment, None, 2**40)
     assert stopped.config().training.skip_nonfinite == 2**31 - 1
 
@@ -306,11 +306,14 @@ def test_other_data_is_shown_with_its_counts(stopped, tiny, tmp_path):
 def test_the_manifest_says_what_made_it(whole):
     name = checkpoint.named(whole.checkpoints, "last")
     manifest = checkpoint.read_manifest(whole.checkpoints / name)
-    origin = manifest["origin"]
-    assert origin["data"] == whole.dataset().fingerprint
-    assert {"convax", "jax", "jaxlib", "numpy", "python"} <= origin["versions"].keys()
-    assert len(origin["code"]) == len(origin["config"]) == 64
-    assert json.loads((whole.path / "run.json").read_text())["origin"]["code"] == origin["code"]
+    provenance = manifest["provenance"]
+    assert provenance["data"] == whole.dataset().fingerprint
+    assert {"convax", "jax", "jaxlib", "numpy", "python"} <= provenance["versions"].keys()
+    assert len(provenance["code"]) == len(provenance["config"]) == 64
+    assert (
+        json.loads((whole.path / "run.json").read_text())["provenance"]["code"]
+        == provenance["code"]
+    )
 
 
 def test_nothing_is_settled_where_nothing_was_saved(stopped):

@@ -1,6 +1,7 @@
-"""What decides the bytes of a run: which sources, settings and versions are looked at."""
+"""Provenance of a run: which sources, keys, settings and versions decide its bytes."""
 
 import shutil
+from functools import reduce
 from importlib import resources
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from convax.training.run import provenance
 from convax.training.run.directory import RunError, create_run
 
 
-def test_any_source_in_any_folder_decides(tmp_path, monkeypatch):
+def test_code_hash_covers_every_source_in_every_folder(tmp_path, monkeypatch):
     """One file more in a folder below operations, networks or training is another code."""
     packages = {name: Path(str(resources.files(name))) for name in provenance._PACKAGES}
     for name, folder in packages.items():
@@ -33,16 +34,25 @@ def test_any_source_in_any_folder_decides(tmp_path, monkeypatch):
     assert code() in hashes
 
 
-def test_settings_of_jax_are_compared_and_those_of_an_older_run_are_not_known(tiny, tmp_path):
+def test_keys_that_decide_nothing_exist_and_are_left_out(tiny):
+    config = load_config(tiny).model_dump(exclude_none=True) | {"init_from": {"path": "x"}}
+    kept = provenance.relevant_config(config)
+    for *tables, key in provenance._FREE:
+        assert key in reduce(dict.__getitem__, tables, config)
+        assert key not in reduce(dict.__getitem__, tables, kept)
+    assert kept.keys() == config.keys() - {"checkpoints", "logging"}
+
+
+def test_check_unchanged_compares_settings_of_jax_that_the_run_recorded(tiny, tmp_path):
     experiment = prepare(load_config(tiny))
     run = create_run(experiment.config, tmp_path / "run", experiment.card)
     assert resume.check_unchanged(run, experiment, force=False)
     with jax.default_matmul_precision("highest"), pytest.raises(RunError) as caught:
         resume.check_unchanged(run, experiment, force=False)
     assert '  settings.jax_default_matmul_precision: (none) -> "highest"' in str(caught.value)
-    old = run.info()["origin"]
+    old = run.info()["provenance"]
     del old["settings"]
-    run.update_info(origin=old)
+    run.update_info(provenance=old)
     with jax.default_matmul_precision("highest"):
         assert resume.check_unchanged(run, experiment, force=False)
     # From here on they are.
@@ -50,7 +60,7 @@ def test_settings_of_jax_are_compared_and_those_of_an_older_run_are_not_known(ti
         resume.check_unchanged(run, experiment, force=False)
 
 
-def test_pillow_decides_where_it_decodes_while_training(tiny, monkeypatch):
+def test_provenance_has_the_version_of_pillow_only_of_streamed_data(tiny, monkeypatch):
     config = load_config(tiny)
     folder = load_config(
         tiny, ['data={source="folder",path="x",channels=3,validation=0,size=[8,8],stream=true}']

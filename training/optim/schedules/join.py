@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
-from ...common.duration import RunLength, in_steps
+from ...common.duration import RunLength, duration_in_steps
 from .common import PART, Schedule, check, rise_of, under_any_promotion, with_rise
 
 
@@ -63,7 +63,7 @@ def is_part(hint: Any) -> bool:
     return any(is_part(arm) for arm in typing.get_args(hint))
 
 
-def as_part(written: Any, clock: RunLength) -> Any:
+def as_part(written: Any, run: RunLength) -> Any:
     """What a config says of a part, or of several, as fractions of the run.
 
     Example:
@@ -71,17 +71,17 @@ def as_part(written: Any, clock: RunLength) -> Any:
         [0.1, 0.2, 0.25]
     """
     if isinstance(written, list | tuple):
-        return [as_part(one, clock) for one in written]
-    if not isinstance(written, str) or clock.total is None:
+        return [as_part(one, run) for one in written]
+    if not isinstance(written, str) or run.total is None:
         return written
-    return in_steps(written, clock) / clock.total
+    return duration_in_steps(written, run) / run.total
 
 
 def schedule_of(
     builders: dict[str, Callable[..., Schedule]],
     table: dict[str, Any],
     peak: float,
-    clock: RunLength,
+    run: RunLength,
 ) -> Schedule:
     """The schedule that a table of a config describes.
 
@@ -90,35 +90,35 @@ def schedule_of(
         table: ``name``, the builder's keywords, and ``warmup`` where it has none of its own; or
             ``name = "sequence"`` and ``parts``, a list of such tables with ``until`` and ``scale``.
         peak: the learning rate.
-        clock: of the run, or of the part of it.
+        run: of the run, or of the part of it.
 
     Raises:
         ValueError: a duration does not fit into the run.
     """
-    total = clock.total or 1
+    total = run.total or 1
     keywords = {key: value for key, value in table.items() if key != "name"}
     if table["name"] == "sequence":
-        return _join(builders, keywords["parts"], peak, clock)
+        return _join(builders, keywords["parts"], peak, run)
     build = builders[table["name"]]
     parts, rise = parts_of(build), 0
     if "warmup" not in parts:
-        warmup = as_part(keywords.pop("warmup", 0.0), clock)
+        warmup = as_part(keywords.pop("warmup", 0.0), run)
         check(table["name"], "warmup", warmup, 0 <= warmup < 1, "a part of the run below all of it")
         rise = rise_of(warmup, total)
-    rest = clock._replace(total=total - rise)
+    rest = run._replace(total=total - rise)
     own = {k: as_part(v, rest) if k in parts else v for k, v in keywords.items()}
     return warmed(build, peak, total, rise, **own)
 
 
-def _join(builders, tables, peak, clock):
-    total = clock.total or 1
-    ends = [round(as_part(table["until"], clock) * total) for table in tables[:-1]] + [total]
+def _join(builders, tables, peak, run):
+    total = run.total or 1
+    ends = [round(as_part(table["until"], run) * total) for table in tables[:-1]] + [total]
     lengths = [b - a for a, b in pairwise([0, *ends])]
     places = [table["until"] for table in tables[:-1]]
     check("sequence", "until", places, min(lengths) >= 1, f"rising places among {total} updates")
     schedules = []
-    for table, length in zip(tables, lengths, strict=True):
+    for table, updates in zip(tables, lengths, strict=True):
         own = {key: value for key, value in table.items() if key not in ("until", "scale")}
-        part = clock._replace(total=length)
+        part = run._replace(total=updates)
         schedules.append(schedule_of(builders, own, peak * table["scale"], part))
     return joined(schedules, lengths)
