@@ -1,4 +1,4 @@
-"""What a trained network has learned, and why it answers as it does: functions, and pictures.
+"""What a trained network has learned, and why it answers as it does: functions, and figures.
 
     from convax import explain
 
@@ -13,17 +13,17 @@ arrays, for `jax.jit`, with `net` and a layer's path bound by `functools.partial
 
 from ..model import kernels
 from .classic_kernels import CLASSIC, apply_kernel
-from .explanation import ExplainError, Explanation, explain_image, target_of
+from .explanation import ExplainError, Explanation, explain_image, make_target
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
 from .heatmap import heatmap
 from .integrated_gradients import integrated_gradients
-from .layer_selection import coarsest_map, last_map, shown_maps
+from .layer_selection import coarsest_map_layer, last_map_layer, select_layers
 from .nearest_neighbors import Neighbors, nearest_neighbors
 from .occlusion import occlusion
 from .receptive_field import effective_receptive_field, extent, receptive_field_size
 from .saliency import input_gradient, saliency
-from .target import Target, nearness, pixels, scores
+from .target import Target, neg_distance, pixels, scores
 
 __all__ = [
     "CLASSIC",
@@ -32,7 +32,7 @@ __all__ = [
     "Neighbors",
     "Target",
     "apply_kernel",
-    "coarsest_map",
+    "coarsest_map_layer",
     "effective_receptive_field",
     "explain_image",
     "extent",
@@ -42,14 +42,14 @@ __all__ = [
     "input_gradient",
     "integrated_gradients",
     "kernels",
-    "last_map",
+    "last_map_layer",
+    "make_target",
     "nearest_neighbors",
-    "nearness",
+    "neg_distance",
     "occlusion",
     "pixels",
     "receptive_field_size",
     "saliency",
     "scores",
-    "shown_maps",
-    "target_of",
+    "select_layers",
 ]

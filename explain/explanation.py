@@ -15,11 +15,11 @@ from ..training.data.preprocess import Preprocessing, preprocess, preprocess_mas
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
 from .integrated_gradients import integrated_gradients
-from .layer_selection import coarsest_map, last_map
+from .layer_selection import coarsest_map_layer, last_map_layer
 from .occlusion import occlusion
 from .receptive_field import effective_receptive_field, extent, receptive_field_size
 from .saliency import saliency
-from .target import Target, nearness, pixels, scores
+from .target import Target, neg_distance, pixels, scores
 
 STEPS = 64  # of integrated gradients
 PATCHES = 8  # of which one beside the other covers an image, along each axis
@@ -31,7 +31,7 @@ class ExplainError(ConvaxError, ValueError):
     """What is asked for cannot be explained; says what can."""
 
 
-class Field(NamedTuple):
+class EffectiveField(NamedTuple):
     """What one element of a layer's maps sees."""
 
     at: tuple[int, int]  # the element
@@ -52,7 +52,7 @@ class Explanation(NamedTuple):
     window: int  # the side of its patches
     heat: np.ndarray | None  # (H, W), Grad-CAM; None where the network has no maps
     layer: str | None  # of which
-    field: Field | None  # of the element where it is hottest
+    field: EffectiveField | None  # of the element where it is hottest
 
 
 def explain_image(
@@ -63,8 +63,8 @@ def explain_image(
     Args:
         predictor: what `convax.load` gives.
         image: ``(H, W, C)`` uint8, of the predictor's size.
-        target: see `target.scores`, and `target_of`.
-        layer: for Grad-CAM; `last_map` by default, of a segmentation `coarsest_map`.
+        target: see `target.scores`, and `make_target`.
+        layer: for Grad-CAM; `last_map_layer` by default, of a segmentation `coarsest_map_layer`.
 
     Raises:
         ExplainError: no such layer, or one without maps.
@@ -96,7 +96,9 @@ def explain_image(
     )
 
 
-def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | None = None) -> Target:
+def make_target(
+    predictor: Any, image: np.ndarray, k: int, place: np.ndarray | None = None
+) -> Target:
     """What is to be explained of an image, by the predictor's task.
 
     Args:
@@ -107,7 +109,7 @@ def target_of(predictor: Any, image: np.ndarray, k: int, place: np.ndarray | Non
         place: of an embedding, what it is near to.
     """
     if place is not None:
-        return nearness(place)
+        return neg_distance(place)
     if not predictor.task.spec.per_pixel:
         return k
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
@@ -144,7 +146,7 @@ def _baseline(spec: Preprocessing) -> Array:
 def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
     net = predictor.net
     if layer is None:
-        choose = coarsest_map if predictor.task.spec.per_pixel else last_map
+        choose = coarsest_map_layer if predictor.task.spec.per_pixel else last_map_layer
         try:
             return choose(net, x.shape)
         except ValueError:
@@ -156,7 +158,7 @@ def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
     return layer
 
 
-def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> Field:
+def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> EffectiveField:
     """Of the hottest element, on average over noise around the image."""
     i, j = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
     deviation = NOISE / jnp.float32(predictor.preprocessing.std).reshape(1, 1, 1, -1)
@@ -165,4 +167,4 @@ def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> Field:
         predictor.params, predictor.state, x + noise, at=jnp.array([i, j]), key=jax.random.key(1)
     )
     size = receptive_field_size(predictor.net, x.shape[1:], layer)
-    return Field((i, j), np.asarray(strength), size, extent(strength))
+    return EffectiveField((i, j), np.asarray(strength), size, extent(strength))

@@ -6,7 +6,7 @@ from jax import Array
 
 from ..model import Layer, replace, tap
 from ..model.layer import Params, State
-from .layer_selection import last_map
+from .layer_selection import last_map_layer
 from .target import Target, scores
 
 
@@ -30,7 +30,7 @@ def grad_cam(
         params, state: its own.
         x: what it sees, ``(N, *spatial, C)``.
         target: see `scores`.
-        layer: the path of the layer; `last_map` by default, as in the paper.
+        layer: the path of the layer; `last_map_layer` by default, as in the paper.
         resize: bilinearly to the size of `x`; else the size is that of the layer's maps.
 
     Returns:
@@ -45,7 +45,7 @@ def grad_cam(
     References:
         Selvaraju et al., arXiv:1610.02391, equations 1 and 2.
     """
-    path = last_map(net, x.shape) if layer is None else layer
+    path = last_map_layer(net, x.shape) if layer is None else layer
 
     def total(shift: Array) -> tuple[Array, Array]:
         shifted = tap(replace(net, {path: lambda part: _plus(part, shift)}), [path])

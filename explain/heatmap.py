@@ -1,4 +1,4 @@
-"""Grad-CAM of one image for one class, as a picture over it: what `convax serve` shows."""
+"""Grad-CAM of one image for one class, as a map over it: what `convax serve` shows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,7 +14,7 @@ from ..model.layer import Params, State
 from ..training.data.preprocess import Preprocessing, preprocess, restore_maps
 from ..training.tasks.registry import tasks_where
 from .grad_cam import grad_cam
-from .layer_selection import last_map
+from .layer_selection import last_map_layer
 from .saliency import saliency
 
 _COMPILED: WeakKeyDictionary[Any, Callable[..., Array]] = WeakKeyDictionary()
@@ -48,7 +48,7 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
     if image.shape != predictor.image_shape:
         raise ValueError(
             f"heatmap: wrong image shape: got {image.shape}, need {predictor.image_shape}; for a "
-            "picture file of any size use predictor.read(file)"
+            "image file of any size use predictor.read(file)"
         )
     if predictor not in _COMPILED:
         _COMPILED[predictor] = jax.jit(_make(predictor.net, predictor.preprocessing))
@@ -61,7 +61,7 @@ def _make(net: Layer, spec: Preprocessing) -> Callable[..., Array]:
     def heat_of(params: Params, state: State, image: Array, k: Array) -> Array:
         x = preprocess(image[None], spec)
         try:
-            layer = last_map(net, x.shape)
+            layer = last_map_layer(net, x.shape)
         except ValueError:
             heat = saliency(net, params, state, x, k)
         else:

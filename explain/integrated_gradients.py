@@ -41,7 +41,7 @@ def integrated_gradients(
         steps: m; the gradients are taken one after the other, in the memory of one.
 
     Returns:
-        The shape of `x`; add up the channels for a picture.
+        The shape of `x`; add up the channels for a map.
 
     Raises:
         ValueError: `steps` less than 1, or a baseline that does not fit; and as `scores`.

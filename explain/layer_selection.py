@@ -7,11 +7,11 @@ from typing import Any
 from ..model import INLINE, POINTWISE, Layer, init_shapes, tap
 from ..model.layer import Shape
 
-MOST_SHOWN = 8
+MAX_LAYERS = 8
 KERNELS = ("conv", "dense", "depthwise_conv")  # pointwise they may be, yet begin something new
 
 
-def last_map(net: Layer, in_shape: Shape) -> str:
+def last_map_layer(net: Layer, in_shape: Shape) -> str:
     """The path of the last layer that has maps, before they are pooled or flattened.
 
     Of layers whose output is the same the outermost: ``"stage4"``, not ``"stage4/block2/then"``.
@@ -27,13 +27,13 @@ def last_map(net: Layer, in_shape: Shape) -> str:
 
     Example:
         >>> from convax import model
-        >>> last_map(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
+        >>> last_map_layer(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
         'act2'
     """
-    return _some(net, in_shape, branches=False)[-1][0]
+    return _map_layers(net, in_shape, branches=False)[-1][0]
 
 
-def coarsest_map(net: Layer, in_shape: Shape) -> str:
+def coarsest_map_layer(net: Layer, in_shape: Shape) -> str:
     """The path of the last of the layers with the smallest maps, branches looked into.
 
     Of a network that gives an answer for each pixel: where it knows what, and no longer where.
@@ -48,15 +48,15 @@ def coarsest_map(net: Layer, in_shape: Shape) -> str:
     Example:
         >>> from convax import model
         >>> net = model.unet(2, features=[4, 8], batch_norm=False, upsampling="bilinear")
-        >>> coarsest_map(net, (1, 16, 16, 1))
+        >>> coarsest_map_layer(net, (1, 16, 16, 1))
         'levels/join/below/level'
     """
-    found = _some(net, in_shape, branches=True)
+    found = _map_layers(net, in_shape, branches=True)
     smallest = min(shape[1] * shape[-2] for _, _, shape in found)
     return [path for path, _, shape in found if shape[1] * shape[-2] == smallest][-1]
 
 
-def shown_maps(net: Layer, in_shape: Shape, most: int = MOST_SHOWN) -> list[str]:
+def select_layers(net: Layer, in_shape: Shape, most: int = MAX_LAYERS) -> list[str]:
     """Up to `most` layers with maps, from the first to the last: large parts rather than their own.
 
     Where norms and activations follow a layer, the last of them stands for it.
@@ -71,15 +71,15 @@ def shown_maps(net: Layer, in_shape: Shape, most: int = MOST_SHOWN) -> list[str]
 
     Example:
         >>> from convax import model
-        >>> shown_maps(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
+        >>> select_layers(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
         ['act1', 'act2']
-        >>> shown_maps(model.resnet_cifar(10, depth=8), (1, 32, 32, 3))
+        >>> select_layers(model.resnet_cifar(10, depth=8), (1, 32, 32, 3))
         ['relu', 'stage1', 'stage2', 'stage3']
     """
-    found = _some(net, in_shape, branches=False)
+    found = _map_layers(net, in_shape, branches=False)
     deepest = max(path.count("/") for path, _, _ in found)
     levels = [[each for each in found if each[0].count("/") <= n] for n in range(deepest + 1)]
-    rows = [_worth(level) for level in levels]
+    rows = [_representatives(level) for level in levels]
     several = [row for row in rows if 1 < len(row) <= most]
     chosen = several[0] if several else max(rows, key=len)
     if len(chosen) <= most:
@@ -87,7 +87,7 @@ def shown_maps(net: Layer, in_shape: Shape, most: int = MOST_SHOWN) -> list[str]
     return [chosen[round(i * (len(chosen) - 1) / max(most - 1, 1))] for i in range(most)]
 
 
-def _worth(level: list[tuple[str, Layer, Shape]]) -> list[str]:
+def _representatives(level: list[tuple[str, Layer, Shape]]) -> list[str]:
     """The layers that are worth a look beside those whose outputs come next."""
     stands = [
         here
@@ -103,9 +103,9 @@ def _worth(level: list[tuple[str, Layer, Shape]]) -> list[str]:
     return [*stands, level[-1][0]] if level else []
 
 
-def _some(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
+def _map_layers(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
     """Layers with maps, pools left out, with their paths and the shapes of their outputs."""
-    layers = dict(_following(net, "", branches))
+    layers = dict(_serial_layers(net, "", branches))
     given: Any = init_shapes(tap(net, list(layers)), in_shape)[0]
     _, shapes = given
     found = [
@@ -126,7 +126,7 @@ def _is_map(shape: Shape, in_shape: Shape) -> bool:
     return isinstance(shape, tuple) and len(shape) == len(in_shape) and max(shape[1:-1]) > 1
 
 
-def _following(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str, Layer]]:
+def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str, Layer]]:
     """Layers that follow each other, pools left out, outer ones behind their inner.
 
     With `branches` also those within layers whose parts do not follow each other.
@@ -136,12 +136,12 @@ def _following(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str, Lay
     for name, part in layer.about.parts.items():
         path = at if name == INLINE else f"{at}/{name}".strip("/")
         if branches or part.about.flow == "serial":
-            yield from _following(part, path, branches)
-        if name != INLINE and not _ending(part).endswith("pool"):
+            yield from _serial_layers(part, path, branches)
+        if name != INLINE and not _last_kind(part).endswith("pool"):
             yield path, part
 
 
-def _ending(layer: Layer) -> str:
+def _last_kind(layer: Layer) -> str:
     """The kind of the layer whose output is that of `layer`."""
     while layer.about.kind == "serial" and layer.about.parts:
         layer = list(layer.about.parts.values())[-1]

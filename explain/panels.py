@@ -1,4 +1,4 @@
-"""An explanation as a picture: six panels, each of which says how to read it."""
+"""An explanation as a figure: six panels, each of which says how to read it."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -20,10 +20,10 @@ MOST_CHANNELS = 10
 Panel = Callable[["Axes", Explanation], str]
 
 
-def sheet(found: Explanation, *, title: str, subtitle: str) -> "Figure":
+def explanation_figure(found: Explanation, *, title: str, subtitle: str) -> "Figure":
     """The image and everything that was found about it.
 
-    To be called within `pictures.style`.
+    To be called within `figures.style`.
     """
     H, W = found.image.shape[:2]
     high = PANEL * min(max(H / W, 0.4), 1.8)
@@ -46,10 +46,10 @@ def sheet(found: Explanation, *, title: str, subtitle: str) -> "Figure":
     return figure
 
 
-def feature_sheet(maps: dict[str, np.ndarray], *, title: str, subtitle: str) -> "Figure":
+def feature_map_figure(maps: dict[str, np.ndarray], *, title: str, subtitle: str) -> "Figure":
     """The maps of some layers, a row for each: the channels that answer most come first.
 
-    To be called within `pictures.style`.
+    To be called within `figures.style`.
 
     Args:
         maps: by the layer's path, ``(H', W', C')``.
@@ -89,7 +89,7 @@ def feature_sheet(maps: dict[str, np.ndarray], *, title: str, subtitle: str) -> 
     return figure
 
 
-def neighbor_sheet(
+def neighbors_figure(
     image: np.ndarray,
     others: np.ndarray,
     captions: list[str],
@@ -99,7 +99,7 @@ def neighbor_sheet(
 ) -> "Figure":
     """An image, and those that lie nearest to it.
 
-    To be called within `pictures.style`.
+    To be called within `figures.style`.
 
     Args:
         image: ``(H, W, C)`` uint8.

@@ -78,7 +78,7 @@ def pixels(mask: Array | np.ndarray, k: int) -> Callable[[Array], Array]:
     return score
 
 
-def nearness(place: Array | np.ndarray) -> Callable[[Array], Array]:
+def neg_distance(place: Array | np.ndarray) -> Callable[[Array], Array]:
     r"""Of an embedding: how near it comes to a place, such as another image's embedding.
 
     .. math:: S = -\lVert y - v \rVert^2

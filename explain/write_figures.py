@@ -1,4 +1,4 @@
-"""The pictures of `convax explain`: why an image has its answer, and more.
+"""The figures of `convax explain`: why an image has its answer, and more.
 
 explanation.png    saliency, integrated gradients, Grad-CAM, occlusion, receptive field
 kernels.png        what the first layer looks for
@@ -22,20 +22,20 @@ from ..training.plots import figures
 from ..training.plots.figures import shortened
 from ..training.report.figures import first_kernels, kernels_figure
 from ..training.tasks.task import TaskError
-from .explanation import ExplainError, explain_image, target_of
-from .layer_selection import shown_maps
-from .panels import feature_sheet, neighbor_sheet, sheet
+from .explanation import ExplainError, explain_image, make_target
+from .layer_selection import select_layers
+from .panels import explanation_figure, feature_map_figure, neighbors_figure
 
 
-class Drawn(NamedTuple):
+class WrittenFigures(NamedTuple):
     """What was found and drawn."""
 
     text: str  # the answer, and what of it is explained
     files: list[Path]
-    missing: list[str]  # a line for each picture that there is none of: why
+    missing: list[str]  # a line for each figure that there is none of: why
 
 
-def draw(
+def write_figures(
     predictor: Any,
     run: Path,
     file: Path,
@@ -44,13 +44,13 @@ def draw(
     wanted: str | None = None,
     layer: str | None = None,
     invert: bool = False,
-) -> Drawn:
-    """Explain a picture file, and write the pictures into a folder.
+) -> WrittenFigures:
+    """Explain an image file, and write the figures into a folder.
 
     Args:
         predictor: what `convax.load` gives.
         run: its run, for an embedding's training images and for titles.
-        file: the picture.
+        file: the image.
         out: the folder; made if it is not there.
         wanted: the class to explain: by default the most probable; of a segmentation the largest
             but the first, of an embedding that of the nearest image.
@@ -59,7 +59,7 @@ def draw(
 
     Raises:
         ExplainError: no such class or layer, or several networks.
-        DataError, OSError: the picture cannot be read, or the folder not written.
+        DataError, OSError: the image cannot be read, or the folder not written.
     """
     if predictor.net is None:
         raise ExplainError("explain: got several networks that answer together, need one run")
@@ -67,25 +67,25 @@ def draw(
     out.mkdir(parents=True, exist_ok=True)
     k = _class_number(predictor, wanted)
     try:
-        asked = predictor.task.explain(predictor, partial(gallery_images, run), image, k)
+        request = predictor.task.explain(predictor, partial(gallery_images, run), image, k)
     except TaskError as error:
         raise ExplainError(f"explain: {error}") from None
-    target = target_of(predictor, image, asked.k, asked.place)
+    target = make_target(predictor, image, request.k, request.place)
     found = explain_image(predictor, image, target, layer=layer)
-    title = f"{shortened(file.name, 40)}: why {shortened(asked.label, 30)}?"
+    title = f"{shortened(file.name, 40)}: why {shortened(request.label, 30)}?"
     name = shortened(Path(run).resolve().name, 40)
     files, missing = [], []
     if found.heat is None:
         missing.append("Grad-CAM, receptive field, feature_maps.png: the network has no maps")
     with figures.style():
-        answer = asked.text.replace("   ", ", ")
-        subtitle = f"{name}: {answer}; explained is {asked.what}, here {found.score:.3g}"
-        figure = sheet(found, title=title, subtitle=subtitle)
+        answer = request.text.replace("   ", ", ")
+        subtitle = f"{name}: {answer}; explained is {request.what}, here {found.score:.3g}"
+        figure = explanation_figure(found, title=title, subtitle=subtitle)
         files.append(figures.write(figure, out / "explanation.png"))
-        if asked.near is not None:
+        if request.near is not None:
             subtitle = f"{name}: the training images whose embeddings lie nearest, and how far"
             title = f"{shortened(file.name, 40)}: its neighbors"
-            figure = neighbor_sheet(image, *asked.near, title=title, subtitle=subtitle)
+            figure = neighbors_figure(image, *request.near, title=title, subtitle=subtitle)
             files.append(figures.write(figure, out / "neighbors.png"))
         in_shape = (*predictor.preprocessing.size, predictor.image_shape[-1])
         kernels = first_kernels(predictor.net, predictor.params, in_shape)
@@ -97,7 +97,7 @@ def draw(
         if found.heat is not None:
             figure = _maps(predictor, image, layer, file, name)
             files.append(figures.write(figure, out / "feature_maps.png"))
-    return Drawn(f"{file}: {asked.text}   explained: {asked.label}", files, missing)
+    return WrittenFigures(f"{file}: {request.text}   explained: {request.label}", files, missing)
 
 
 def _class_number(predictor: Any, wanted: str | None) -> int | None:
@@ -113,9 +113,9 @@ def _class_number(predictor: Any, wanted: str | None) -> int | None:
 
 def _maps(predictor: Any, image: np.ndarray, layer: str | None, file: Path, name: str) -> Any:
     net, x = predictor.net, preprocess(jnp.asarray(image)[None], predictor.preprocessing)
-    paths = shown_maps(net, x.shape) if layer is None else [layer]
+    paths = select_layers(net, x.shape) if layer is None else [layer]
     outputs = jax.jit(tap(net, paths).apply)(predictor.params, predictor.state, x)[0][1]
     maps = {path: np.asarray(outputs[path][0]) for path in paths}
     title = f"{shortened(file.name, 40)}: what the layers of {name} make of it"
     subtitle = "the channels that answer most; each from its least value (dark) to its largest"
-    return feature_sheet(maps, title=title, subtitle=subtitle)
+    return feature_map_figure(maps, title=title, subtitle=subtitle)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 
-def keep_compiled() -> Path | None:
+def enable_compile_cache() -> Path | None:
     """Have JAX keep what it compiles in a folder of the user's; to be called before it compiles.
 
     That is ``compiled`` in ``$XDG_CACHE_HOME/convax``, or in this system's folder for caches. A
@@ -31,7 +31,7 @@ def keep_compiled() -> Path | None:
     if not settings.jax_enable_compilation_cache:
         return None
     chosen = settings.jax_compilation_cache_dir
-    folder = _own_folder() if chosen is None else Path(chosen)
+    folder = _cache_folder() if chosen is None else Path(chosen)
     if folder is None:
         return None
     if chosen is None:
@@ -43,13 +43,13 @@ def keep_compiled() -> Path | None:
     return folder
 
 
-def _own_folder() -> Path | None:
+def _cache_folder() -> Path | None:
     try:
-        root = _caches() / "compiled"
+        root = _cache_root() / "compiled"
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(root):
             return None
-        folder = root / _processor()
+        folder = root / _processor_digest()
         folder.mkdir(mode=0o700, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             return folder
@@ -57,7 +57,7 @@ def _own_folder() -> Path | None:
         return None
 
 
-def _caches() -> Path:
+def _cache_root() -> Path:
     chosen = os.environ.get("XDG_CACHE_HOME", "")
     if Path(chosen).is_absolute():  # others are to be ignored, says the specification
         return Path(chosen) / "convax"
@@ -74,7 +74,7 @@ def _is_private(folder: Path) -> bool:
     return about.st_uid == os.getuid() and not about.st_mode & 0o022
 
 
-def _processor() -> str:
+def _processor_digest() -> str:
     """A name for the kind of processor and what it can do."""
     said = [platform.machine(), platform.processor()]
     try:

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures with what the network says of them, as one page of HTML."""
+"""A contact sheet: images with the predictions for them, as one page of HTML."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,34 +12,39 @@ from ..training.plots.image_encoding import data_uri, encoded
 from ..training.tasks.segmentation.figures import mask_picture
 from ..training.tasks.task import Line
 from .html.template import template
-from .predict_files import Told
+from .predict_files import PredictionResult
 
-LARGEST = 360  # pixels a side of a picture on the page
+LARGEST = 360  # pixels a side of an image on the page
 SMALL = 64  # up to here it is kept as it is, and shown enlarged
 
 
 class Card(NamedTuple):
-    """A picture on the page."""
+    """An image on the page."""
 
     name: str
-    picture: str  # a data: address
+    image: str  # a data: address
     small: bool
     mask: str | None  # likewise
     lines: list[Line]
 
 
-def write_sheet(
-    path: Path, title: str, told: Iterable[Told], failures: Sequence[str], *, invert: bool = False
+def write_contact_sheet(
+    path: Path,
+    title: str,
+    results: Iterable[PredictionResult],
+    failures: Sequence[str],
+    *,
+    invert: bool = False,
 ) -> None:
-    """Write the page while the answers come; it is there once it is whole.
+    """Write the page while the results come; it is there once it is whole.
 
     It loads nothing from elsewhere, and whatever stands in a file's name is text.
 
     Args:
         path: the file to make, or to replace.
         title: what stands above.
-        told: the answers.
-        failures: what went wrong with other pictures; looked at after the last answer.
+        results: of `predict_files`.
+        failures: what went wrong with other images; looked at after the last result.
         invert: black and white were swapped for the network, and are on the page.
 
     Raises:
@@ -48,11 +53,11 @@ def write_sheet(
     counts: Counter[str] = Counter()
 
     def cards() -> Iterator[Card]:
-        for each in told:
-            if "class" in each.saying.record:
-                counts[each.saying.record["class"]] += 1
+        for result in results:
+            if "class" in result.output.record:
+                counts[result.output.record["class"]] += 1
             try:
-                yield _card(each, invert)
+                yield _card(result, invert)
             except DataError:  # it was there for the network, and is gone
                 continue
 
@@ -62,21 +67,21 @@ def write_sheet(
     atomic_io.atomic_write(path, (part.encode("utf-8", "backslashreplace") for part in parts))
 
 
-def _card(told: Told, invert: bool) -> Card:
+def _card(result: PredictionResult, invert: bool) -> Card:
     from PIL import Image
 
-    picture = Image.fromarray(data.read_image(told.source, size=None, channels=3))
-    small = max(picture.size) <= SMALL
-    picture.thumbnail((LARGEST, LARGEST))
+    image = Image.fromarray(data.read_image(result.source, size=None, channels=3))
+    small = max(image.size) <= SMALL
+    image.thumbnail((LARGEST, LARGEST))
     if invert:
         from PIL import ImageOps
 
-        picture = ImageOps.invert(picture)
-    record, mask = told.saying.record, None
+        image = ImageOps.invert(image)
+    record, mask = result.output.record, None
     if "mask" in record:
         shown = mask_picture(data.decode_mask(record["mask"]).astype("uint8"))
-        mask = data_uri(encoded(shown.resize(picture.size, Image.Resampling.NEAREST)))
+        mask = data_uri(encoded(shown.resize(image.size, Image.Resampling.NEAREST)))
     kind = "PNG" if small else "JPEG"
     return Card(
-        record["file"], data_uri(encoded(picture, kind), kind), small, mask, told.saying.lines
+        record["file"], data_uri(encoded(image, kind), kind), small, mask, result.output.lines
     )

@@ -21,7 +21,7 @@ class EnsembleError(ConvaxError, ValueError):
     """Runs that cannot answer together; one line that names them and the difference."""
 
 
-def runs_of(runs: Runs) -> list[Path]:
+def list_runs(runs: Runs) -> list[Path]:
     """The run directories that are named: each study of several seeds replaced by its runs.
 
     Those that diverged are left out.
@@ -31,7 +31,7 @@ def runs_of(runs: Runs) -> list[Path]:
         RunError: a study is damaged, or all of its runs diverged.
     """
     named = [runs] if isinstance(runs, (str, Path)) else list(runs)
-    found = [run for path in named for run in _runs_in(Path(path))]
+    found = [run for path in named for run in _expand_study(Path(path))]
     if not found:
         raise EnsembleError("load: got no runs, need one or more")
     places = [run.resolve() for run in found]
@@ -41,7 +41,7 @@ def runs_of(runs: Runs) -> list[Path]:
     return found
 
 
-def _runs_in(path: Path) -> list[Path]:
+def _expand_study(path: Path) -> list[Path]:
     if not is_study(path):
         return [path]
     study = Study(path)
@@ -62,7 +62,7 @@ def _status(study: Study, name: str) -> Any:
     return run.info()["status"] if (run.path / "run.json").is_file() else None
 
 
-def check_alike(paths: Sequence[Path], members: Sequence[LoadedModel]) -> None:
+def check_compatible(paths: Sequence[Path], members: Sequence[LoadedModel]) -> None:
     """That networks can answer as one program.
 
     They may differ in their weights, and in the mean and deviation of the images they have learned
@@ -73,9 +73,9 @@ def check_alike(paths: Sequence[Path], members: Sequence[LoadedModel]) -> None:
     """
     if alone := spec_of(members[0].config.task).alone:
         raise EnsembleError(f"load: {paths[0]}, {paths[1]}: {alone}; name one run")
-    first = _traits(members[0])
+    first = _comparable_fields(members[0])
     for path, member in zip(paths[1:], members[1:], strict=True):
-        for (name, ours), (_, theirs) in zip(first, _traits(member), strict=True):
+        for (name, ours), (_, theirs) in zip(first, _comparable_fields(member), strict=True):
             if ours != theirs:
                 raise EnsembleError(
                     f"load: runs do not fit together: {name}: got {_short(ours, theirs)} in "
@@ -83,7 +83,7 @@ def check_alike(paths: Sequence[Path], members: Sequence[LoadedModel]) -> None:
                 )
 
 
-def _traits(member: LoadedModel) -> list[tuple[str, Any]]:
+def _comparable_fields(member: LoadedModel) -> list[tuple[str, Any]]:
     """What has to be alike, the telling ones first."""
     card, config = member.card, member.config
     arrays = {"params": member.params, "state": member.state}
@@ -110,6 +110,6 @@ def _short(ours: Any, theirs: Any) -> str:
     return str(ours)
 
 
-def stacked(trees: Sequence[Any]) -> Any:
+def stack_trees(trees: Sequence[Any]) -> Any:
     """Trees of one structure as one, with an axis of members in front of every array."""
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *trees)

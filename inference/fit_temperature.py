@@ -10,13 +10,13 @@ from ..training.experiment import reopen
 from ..training.run.directory import write_json
 from ..training.tasks.classification import calibration as metrics
 from ..training.tasks.registry import tasks_where
-from .calibration.file import FILE, FORMAT, CalibrationError, digest_of
+from .calibration.file import FILE, FORMAT, CalibrationError, weights_digest
 from .predictor import Predictor, load
 
 EXTREMES = (metrics.SHARPEST, metrics.FLATTEST)
 
 
-class Truth(NamedTuple):
+class CalibrationMetrics(NamedTuple):
     """How true the probabilities of a split are."""
 
     count: int  # type: ignore[override] -- tuple has a method of that name
@@ -24,11 +24,12 @@ class Truth(NamedTuple):
     ece: float  # the expected calibration error, of 15 bins
 
 
-class Fitted(NamedTuple):
+class TemperatureFit(NamedTuple):
     """A temperature, and what it did to each split that there is: before and after."""
 
     temperature: float
-    splits: dict[str, tuple[Truth, Truth]]  # "validation", on which it was fitted; "test"
+    # "validation", on which it was fitted, and "test"
+    splits: dict[str, tuple[CalibrationMetrics, CalibrationMetrics]]
 
     def as_record(self) -> dict[str, Any]:
         """The same for JSON."""
@@ -41,7 +42,7 @@ class Fitted(NamedTuple):
 
 def calibrate(
     run: str | Path, *, checkpoint: str = "best", use_ema: bool = True, tta: bool = False
-) -> Fitted:
+) -> TemperatureFit:
     """Fit the temperature of a run on its validation split, and write it into the run.
 
     Args:
@@ -60,43 +61,44 @@ def calibrate(
             f"calibrate: {run}: got a run of {predictor.task.name}, need one of {fitting}"
         )
     opened, experiment = reopen(run)
-    digest = digest_of(opened, checkpoint, use_ema=use_ema)
+    digest = weights_digest(opened, checkpoint, use_ema=use_ema)
     validation, test = experiment.dataset.validation, experiment.dataset.test
     if not validation.count:
         raise CalibrationError(
             f"calibrate: {run}: it has no validation images; train with data.validation"
         )
-    said = _answers(predictor, validation)
-    temperature = metrics.fit_temperature(said, validation.labels)
+    probabilities = _predictions(predictor, validation)
+    temperature = metrics.fit_temperature(probabilities, validation.labels)
     if temperature in EXTREMES:
         how = {EXTREMES[0]: "the sharper the better", EXTREMES[1]: "the flatter the better"}
-        hits = int((said.argmax(axis=-1) == validation.labels).sum())
+        hits = int((probabilities.argmax(axis=-1) == validation.labels).sum())
         raise CalibrationError(
             f"calibrate: {run}: no temperature is best, {how[temperature]}: {hits} of "
-            f"{len(said)} validation images are right; set data.validation to more"
+            f"{len(probabilities)} validation images are right; set data.validation to more"
         )
-    splits = {"validation": _truths(said, validation.labels, temperature)}
+    splits = {"validation": _before_and_after(probabilities, validation.labels, temperature)}
     if test.count:
-        splits["test"] = _truths(_answers(predictor, test), test.labels, temperature)
-    fitted = Fitted(temperature, splits)
+        splits["test"] = _before_and_after(_predictions(predictor, test), test.labels, temperature)
+    fitted = TemperatureFit(temperature, splits)
     about = {"format": FORMAT, "checkpoint": checkpoint, "raw": not use_ema, "flips": tta}
     write_json(opened.path / FILE, about | {"digest": digest} | fitted.as_record())
     return fitted
 
 
-def _truths(said: np.ndarray, labels: np.ndarray, temperature: float) -> tuple[Truth, Truth]:
-    after = metrics.with_temperature(said, temperature)
-    before_, after_ = (_truth(probabilities, labels) for probabilities in (said, after))
-    return before_, after_
+def _before_and_after(
+    probabilities: np.ndarray, labels: np.ndarray, temperature: float
+) -> tuple[CalibrationMetrics, CalibrationMetrics]:
+    after = metrics.with_temperature(probabilities, temperature)
+    return _measure(probabilities, labels), _measure(after, labels)
 
 
-def _truth(probabilities: np.ndarray, labels: np.ndarray) -> Truth:
+def _measure(probabilities: np.ndarray, labels: np.ndarray) -> CalibrationMetrics:
     nll = metrics.negative_log_likelihood(probabilities, labels)
     found = metrics.reliability(probabilities, labels)
-    return Truth(len(labels), nll, metrics.expected_calibration_error(found))
+    return CalibrationMetrics(len(labels), nll, metrics.expected_calibration_error(found))
 
 
-def _answers(predictor: Predictor, split: Split) -> np.ndarray:
+def _predictions(predictor: Predictor, split: Split) -> np.ndarray:
     """In parts: the images may be files."""
     most = predictor.task.batches.inference[-1]
     starts = range(0, split.count, most)

@@ -1,4 +1,4 @@
-"""The program of a predictor: preprocessing, network and answer; of one network, or of several."""
+"""The program of a predictor: preprocessing, network, postprocessing; of one network or several."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,13 +11,13 @@ from jax import Array
 from ..training.data.preprocess import Preprocessing, preprocess
 from ..training.run.load_model import LoadedModel
 from ..training.tasks.task import Task
-from .ensemble import stacked
+from .ensemble import stack_trees
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability that is to have a logarithm
 
 
 class Program(NamedTuple):
-    """``function(params, state, images) -> answers``, pure and jitted, and its arrays."""
+    """``function(params, state, images) -> predictions``, pure and jitted, and its arrays."""
 
     function: Callable[..., Array]
     params: Any
@@ -31,42 +31,42 @@ def make_program(
     tta: bool = False,
     temperatures: Sequence[float] | None = None,
 ) -> Program:
-    """The program of networks that are alike (`ensemble.check_alike`).
+    """The program of networks that are alike (`ensemble.check_compatible`).
 
     Args:
-        members: one, or several: then their arrays are stacked, one `jax.vmap` answers for all, and
-            the mean of their answers is given.
+        members: one, or several: then their arrays are stacked, one `jax.vmap` computes the
+            predictions of all, and their mean is given.
         task: theirs.
-        tta: each network sees the mirror image too, and gives the mean of both answers.
+        tta: each network sees the mirror image too, and gives the mean of both predictions.
         temperatures: of each; applied before the mean over the networks.
     """
     first, several = members[0], len(members) > 1
     numbers = None if temperatures is None else np.array(temperatures, np.float32)
-    answer = _answer_of(first, task, tta)
+    predict = _make_predict(first, task, tta)
 
-    def alone(params: Any, state: Any, images: Array) -> Array:
-        answers = answer(params, state, images, first.card.preprocessing)
-        return answers if numbers is None else tempered(answers, numbers[0])
+    def predict_one(params: Any, state: Any, images: Array) -> Array:
+        predictions = predict(params, state, images, first.card.preprocessing)
+        return predictions if numbers is None else apply_temperature(predictions, numbers[0])
 
     def member(params: Any, state: Any, statistics: Any, temperature: Any, images: Array):
         spec = first.card.preprocessing._replace(**statistics)
-        answers = answer(params, state, images, spec)
-        return answers if temperature is None else tempered(answers, temperature)
+        predictions = predict(params, state, images, spec)
+        return predictions if temperature is None else apply_temperature(predictions, temperature)
 
     measured = [member.card.preprocessing.statistics for member in members]
     statistics = {name: np.stack([each[name] for each in measured]) for name in measured[0]}
 
-    def together(params: Any, state: Any, images: Array) -> Array:
+    def predict_mean(params: Any, state: Any, images: Array) -> Array:
         every = jax.vmap(member, in_axes=(0, 0, 0, None if numbers is None else 0, None))
         return every(params, state, statistics, numbers, images).mean(axis=0)
 
     if not several:
-        return Program(jax.jit(alone), first.params, first.state)
-    params, state = (stacked([getattr(m, n) for m in members]) for n in ("params", "state"))
-    return Program(jax.jit(together), params, state)
+        return Program(jax.jit(predict_one), first.params, first.state)
+    params, state = (stack_trees([getattr(m, n) for m in members]) for n in ("params", "state"))
+    return Program(jax.jit(predict_mean), params, state)
 
 
-def tempered(probabilities: Array, temperature: Any) -> Array:
+def apply_temperature(probabilities: Array, temperature: Any) -> Array:
     r"""`calibration.with_temperature` within JAX: :math:`p_k^{1/T} / \sum_j p_j^{1/T}`.
 
     Args:
@@ -76,20 +76,20 @@ def tempered(probabilities: Array, temperature: Any) -> Array:
     return jax.nn.softmax(jnp.log(jnp.maximum(probabilities, _SMALLEST)) / temperature)
 
 
-def _answer_of(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., Array]:
-    """``answer(params, state, images, preprocessing)`` of one network."""
+def _make_predict(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., Array]:
+    """``predict(params, state, images, preprocessing)`` of one network."""
     net, image_shape = trained.net, trained.card.image_shape
 
-    def answer(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
+    def predict(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
         x = preprocess(images, spec)
         outputs, _ = net.apply(params, state, x, train=False)
         return task.postprocess(outputs, spec, image_shape)
 
-    def of_both(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
+    def predict_with_mirror(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
         both = jnp.concatenate([images, images[:, :, ::-1]])
-        seen, mirrored = jnp.split(answer(params, state, both, spec), 2)
+        seen, mirrored = jnp.split(predict(params, state, both, spec), 2)
         if task.spec.per_pixel:
             mirrored = mirrored[:, :, ::-1]
         return task.aggregate(jnp.stack([seen, mirrored]))
 
-    return of_both if tta else answer
+    return predict_with_mirror if tta else predict

@@ -1,4 +1,4 @@
-"""Pictures of any kind and size as images for a network, one or a folder of them at a time."""
+"""Images of any kind and size made fit for a network, one or a folder of them at a time."""
 
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +16,8 @@ THREADS = 4  # at most; decoding is beside the network's own work
 Failure = DataError | None
 
 
-def as_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
-    """A picture as one image of a network's shape; to be called within `quiet_pillow`.
+def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
+    """Return an image of any size as one of a network's shape; to be called within `quiet_pillow`.
 
     Args:
         source: a file, or its content as bytes; Pillow's image; or an array ``(h, w)`` or
@@ -28,45 +28,45 @@ def as_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         ``(H, W, C)``, uint8; of floating point, float32.
 
     Raises:
-        DataError: a file, or Pillow's image, cannot be read as a picture.
-        ValueError, TypeError: an array is no picture.
+        DataError: a file, or Pillow's image, cannot be read as an image.
+        ValueError, TypeError: an array is no image.
     """
     from PIL import Image
 
     size, channels = image_shape[:2], image_shape[2]
     if isinstance(source, Path) and source.is_dir():
         endings = ", ".join(data.EXTENSIONS)
-        raise DataError(f"{source}: no pictures in this folder; their names end in {endings}")
+        raise DataError(f"{source}: no images in this folder; their names end in {endings}")
     if isinstance(source, (str, Path, bytes)):
         return data.decode(source, size=size, channels=channels)
     if isinstance(source, Image.Image):
         return data.convert(source, size=size, channels=channels)
-    picture = as_pixels(np.asarray(source))
-    floating = picture.dtype != np.uint8
-    depth = picture.shape[2] if picture.ndim == 3 else 1
+    image = check_pixels(np.asarray(source))
+    floating = image.dtype != np.uint8
+    depth = image.shape[2] if image.ndim == 3 else 1
     if (
-        picture.ndim not in (2, 3)
-        or not picture.size
+        image.ndim not in (2, 3)
+        or not image.size
         or depth not in (1, 3, *(() if floating else (4,)))
     ):
         raise ValueError(
-            f"predict: wrong shape of a picture in a list: got {picture.shape}, need (h, w) or "
+            f"predict: wrong shape of an image in a list: got {image.shape}, need (h, w) or "
             f"(h, w, c), c one of 1, 3{'' if floating else ', 4'}"
         )
-    if picture.shape == image_shape:  # Pillow has nothing to do
-        return picture
+    if image.shape == image_shape:  # Pillow has nothing to do
+        return image
     if not floating:
-        flat = picture[..., 0] if depth == 1 and picture.ndim == 3 else picture
+        flat = image[..., 0] if depth == 1 and image.ndim == 3 else image
         return data.convert(Image.fromarray(flat), size=size, channels=channels)
-    planes = np.moveaxis(picture.reshape(*picture.shape[:2], depth), -1, 0)
+    planes = np.moveaxis(image.reshape(*image.shape[:2], depth), -1, 0)
     if depth == 3 and channels == 1:
         planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
     resized = [data.resize_picture(np.ascontiguousarray(plane), size) for plane in planes]
-    image = np.stack(resized * (channels // len(resized)), axis=-1)
-    return np.clip(image, 0, 1)  # which rounding may leave by a little
+    stacked = np.stack(resized * (channels // len(resized)), axis=-1)
+    return np.clip(stacked, 0, 1)  # which rounding may leave by a little
 
 
-def as_pixels(array: np.ndarray) -> np.ndarray:
+def check_pixels(array: np.ndarray) -> np.ndarray:
     """An array of uint8 as it is; of floating point in [0, 1], as float32.
 
     Raises:
@@ -85,11 +85,11 @@ def as_pixels(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def files_of(sources: Iterable[Any]) -> Iterator[Any]:
-    """The sources, each folder replaced by the pictures in it; paths as `Path`.
+def iter_files(sources: Iterable[Any]) -> Iterator[Any]:
+    """The sources, each folder replaced by the images in it; paths as `Path`.
 
     Raises:
-        OSError: a folder cannot be read. One without pictures comes as itself: `as_image` says so.
+        OSError: a folder cannot be read. One without images comes as itself: `to_image` says so.
     """
     for source in sources:
         if not isinstance(source, (str, Path)):
@@ -97,7 +97,7 @@ def files_of(sources: Iterable[Any]) -> Iterator[Any]:
             continue
         path, found = Path(source), False
         if path.is_dir():
-            for file in _pictures_in(path):
+            for file in _images_in(path):
                 found = True
                 yield file
         if not found:
@@ -114,7 +114,7 @@ def decoded(
 
     Pillow's warnings are silenced between one batch and the next alone: the setting is one for all
     threads, and in between the caller's own code runs. An error of the sources themselves, or a
-    source that is no picture of any kind, is raised behind the answers to those before it.
+    source that is no image of any kind, is raised behind the answers to those before it.
     """
     broken: list[Exception] = []
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
@@ -160,7 +160,7 @@ def _gathered(
     return found
 
 
-def _pictures_in(folder: Path) -> Iterator[Path]:
+def _images_in(folder: Path) -> Iterator[Path]:
     """In the order of their names, files before the folders beside them; links are not followed."""
 
     def fail(error: OSError) -> None:  # by default what is in there would be left out in silence

@@ -1,4 +1,4 @@
-"""Pictures from the command line, and what is said of each, batch after batch."""
+"""Images from the command line, and the prediction of each, batch after batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -8,115 +8,113 @@ from typing import Any, BinaryIO, NamedTuple, TypeAlias
 from ..training.data import DataError
 from ..training.gallery import gallery_images
 from ..training.tasks.task import Question, Saying
-from .image_inputs import files_of
+from .image_inputs import iter_files
 from .predictor import Predictor
 
 STDIN = "-"
-ENDING = "_predicted.png"  # of the files that are written
+SUFFIX = "_predicted.png"  # of the files that are written
 
 
-class Picture(NamedTuple):
-    """A picture that was asked for."""
-
-    source: Path | bytes
-    within: Path = Path()  # where it is in the folder that was named
-
-
-class Told(NamedTuple):
-    """A picture, and what is said of it."""
+class ImageSource(NamedTuple):
+    """An image that is to be predicted."""
 
     source: Path | bytes
-    saying: Saying
+    subfolder: Path = Path()  # where it is in the folder that was named
 
 
-Failed: TypeAlias = Callable[[str], None]
+class PredictionResult(NamedTuple):
+    """An image, and what is printed of its prediction."""
+
+    source: Path | bytes
+    output: Saying
 
 
-def pictures_of(
-    paths: Iterable[Path], standard_input: BinaryIO, failed: Failed, *, masks: bool = False
-) -> list[Picture]:
-    """The pictures that are named; of a folder all in it, those of its folders too, by name.
+OnError: TypeAlias = Callable[[str], None]
+
+
+def list_images(
+    paths: Iterable[Path], standard_input: BinaryIO, on_error: OnError, *, masks: bool = False
+) -> list[ImageSource]:
+    """Return the images that are named; of a folder all in it, those of its folders too, by name.
 
     Args:
-        paths: files, folders, and ``-`` for one picture's bytes on standard input.
+        paths: files, folders, and ``-`` for one image's bytes on standard input.
         standard_input: is read once.
-        failed: is told of a folder that cannot be read; the others are found.
-        masks: whether the answers are masks, and those written before are no pictures.
+        on_error: is called with a line about a folder that cannot be read; the others are found.
+        masks: whether predictions are masks; those written before are left out.
     """
     found, read = [], False
     for path in paths:
         if str(path) == STDIN:
             if not read:
-                found.append(Picture(standard_input.read()))
+                found.append(ImageSource(standard_input.read()))
             read = True
             continue
         try:
-            for file in files_of([path]):
-                within = file.parent.relative_to(path) if file != path else Path()
-                if not (masks and file != path and file.name.endswith(ENDING)):
-                    found.append(Picture(file, within))
+            for file in iter_files([path]):
+                subfolder = file.parent.relative_to(path) if file != path else Path()
+                if not (masks and file != path and file.name.endswith(SUFFIX)):
+                    found.append(ImageSource(file, subfolder))
         except OSError as error:
-            failed(f"{error.filename}: {error.strerror}")
+            on_error(f"{error.filename}: {error.strerror}")
     return found
 
 
-def tell(
+def predict_files(
     predictor: Predictor,
     run: Path,
-    pictures: Sequence[Picture],
-    failed: Failed,
+    images: Sequence[ImageSource],
+    on_error: OnError,
     *,
     invert: bool = False,
     top: int = 3,
     out: Path | None = None,
     batch: int = 64,
-) -> Iterator[Told]:
-    """What the network of a run says of pictures, in their order.
+) -> Iterator[PredictionResult]:
+    """Yield the predictions of the network of a run for images, in their order.
 
     Args:
         predictor: the network.
         run: its directory, for what an embedding is compared with.
-        pictures: of `pictures_of`.
-        failed: is told of a picture that cannot be read, in place of an answer.
+        images: of `list_images`.
+        on_error: is called with a line about an image that cannot be read; it has no result.
         invert: swap black and white.
         top: how many classes to name.
-        out: the folder for files that are written, by default beside each picture; in it, what was
+        out: the folder for files that are written, by default beside each image; in it, what was
             found in a folder keeps its place there. Where two would have one name, the later is
             numbered.
-        batch: how many pictures the network is given at once.
+        batch: how many images the network is given at once.
     """
-    within = {picture.source: picture.within for picture in reversed(pictures)}  # the first named
+    subfolders = {image.source: image.subfolder for image in reversed(images)}  # the first named
     say = predictor.task.predict(predictor, partial(gallery_images, run))
     written: set[Path] = set()
 
     def fail(source: Any, error: DataError) -> None:
         said = str(error)
-        failed(f"standard input{said.removeprefix('picture')}" if source_is_bytes(source) else said)
+        on_error(f"standard input{said.removeprefix('image')}" if is_stdin(source) else said)
 
-    sources = (picture.source for picture in pictures)
-    for source, answer in predictor.stream(sources, batch=batch, invert=invert, failed=fail):
-        beside, stem = (
-            (Path(), "stdin") if source_is_bytes(source) else (source.parent, source.stem)
-        )
-        folder = beside if out is None else out / within[source]
-        place = _free(folder, stem, written)
-        name = STDIN if source_is_bytes(source) else str(source)
+    sources = (image.source for image in images)
+    for source, prediction in predictor.stream(sources, batch=batch, invert=invert, on_error=fail):
+        beside, stem = (Path(), "stdin") if is_stdin(source) else (source.parent, source.stem)
+        folder = beside if out is None else out / subfolders[source]
+        place = _unique_path(folder, stem, written)
+        name = STDIN if is_stdin(source) else str(source)
         try:
-            yield Told(source, say(Question(source, name, answer, top, place)))
+            yield PredictionResult(source, say(Question(source, name, prediction, top, place)))
         except DataError as error:  # it was replaced meanwhile
             fail(source, error)
 
 
-def source_is_bytes(source: Path | bytes) -> bool:
-    """Whether it came on standard input."""
+def is_stdin(source: Path | bytes) -> bool:
+    """Return whether a source came on standard input."""
     return isinstance(source, bytes)
 
 
-def _free(folder: Path, stem: str, written: set[Path]) -> Path:
-    """A name that nothing else of this call has."""
-    number, place = 1, folder / f"{stem}{ENDING}"
+def _unique_path(folder: Path, stem: str, written: set[Path]) -> Path:
+    """Return a path that nothing else of this call has."""
+    number, place = 1, folder / f"{stem}{SUFFIX}"
     while place in written:
         number += 1
-        place = folder / f"{stem}-{number}{ENDING}"
+        place = folder / f"{stem}-{number}{SUFFIX}"
     written.add(place)
     return place

@@ -15,24 +15,24 @@ from ..training.run.directory import Run
 from ..training.run.load_model import LoadedModel, load_model
 from ..training.tasks.registry import make_task, spec_of, tasks_where
 from ..training.tasks.task import Task
-from .calibration.file import CalibrationError, temperature_of
-from .ensemble import Runs, check_alike, runs_of
+from .calibration.file import CalibrationError, load_temperature
+from .ensemble import Runs, check_compatible, list_runs
 from .forward import make_program
-from .image_inputs import as_image, as_pixels, decoded, files_of
+from .image_inputs import check_pixels, decoded, iter_files, to_image
 
 
-class Top(NamedTuple):
+class TopK(NamedTuple):
     """The most probable classes of some images, the most probable first."""
 
     classes: tuple[tuple[str, ...], ...]  # N times k names
     probabilities: np.ndarray  # (N, k) float32
 
 
-class Answer(NamedTuple):
-    """One picture of many, and what the network says of it."""
+class Prediction(NamedTuple):
+    """One image of many, and the prediction for it."""
 
     source: Any  # its file; or what was given in place of one
-    answer: np.ndarray  # as a row of what a `Predictor` returns
+    prediction: np.ndarray  # as a row of what a `Predictor` returns
 
 
 class Predictor:
@@ -73,7 +73,7 @@ class Predictor:
 
         Args:
             images: ``(N, H, W, C)``, or ``(N, H, W)`` where C is 1: uint8 in 0..255, or floating
-                point in [0, 1]. Or one image, ``(H, W, C)``. Or a list of pictures, each of any
+                point in [0, 1]. Or one image, ``(H, W, C)``. Or a list of images, each of any
                 size: arrays ``(h, w)`` or ``(h, w, c)``, or Pillow's images; they are resized as
                 `read` does.
 
@@ -87,20 +87,20 @@ class Predictor:
             DataError: one of Pillow's images is damaged.
         """
         if isinstance(images, (list, tuple)):
-            images = self._stacked(images)
+            images = self._stack(images)
         images = np.asarray(images)
         if images.shape == self.image_shape != (1, 1, 1):  # which may as well be (N, H, W)
             return self(images[None])[0]
-        images = self._checked(images)
+        images = self._check(images)
         largest = self.task.batches.inference[-1]
         parts = [images[i : i + largest] for i in range(0, len(images), largest)]
         if not parts:
             one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
             answer = jax.eval_shape(self.function, self.params, self.state, one)
             return np.zeros((0, *answer.shape[1:]), answer.dtype)
-        return np.concatenate([self._padded(part) for part in parts])
+        return np.concatenate([self._predict_padded(part) for part in parts])
 
-    def top_k(self, images: Any, k: int) -> Top:
+    def top_k(self, images: Any, k: int) -> TopK:
         """The k most probable classes of each image; of equal ones the first comes first.
 
         Args:
@@ -119,7 +119,7 @@ class Predictor:
         probabilities = np.atleast_2d(self(images))
         order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
         names = tuple(tuple(self.classes[i] for i in row) for row in order)
-        return Top(names, np.take_along_axis(probabilities, order, axis=-1))
+        return TopK(names, np.take_along_axis(probabilities, order, axis=-1))
 
     def stream(
         self,
@@ -127,39 +127,39 @@ class Predictor:
         *,
         batch: int = 64,
         invert: bool = False,
-        failed: Callable[[Any, data.DataError], None] | None = None,
-    ) -> Iterator[Answer]:
-        """Answers for any number of pictures, in their order, in the memory of two batches.
+        on_error: Callable[[Any, data.DataError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Answers for any number of images, in their order, in the memory of two batches.
 
-        The pictures of the next batch are decoded on a few threads while the network answers this
+        The images of the next batch are decoded on a few threads while the network answers this
         one. No more than that is read ahead of what is asked for.
 
         Args:
-            sources: files; folders, of which all pictures are taken in the order of their names,
-                those in folders inside too; or pictures, as a call takes in a list. One file or
+            sources: files; folders, of which all images are taken in the order of their names,
+                those in folders inside too; or images, as a call takes in a list. One file or
                 folder may stand alone.
-            batch: how many pictures the network is given at once.
+            batch: how many images the network is given at once.
             invert: swap black and white, as `read` does.
-            failed: called as ``failed(source, error)`` in place of an answer for what cannot be
-                read; by default the error is raised, after the answers before it.
+            on_error: called as ``on_error(source, error)`` in place of a prediction for what cannot
+                be read; by default the error is raised, after the predictions before it.
 
         Raises:
             ValueError: `batch` is less than 1.
-            DataError: see `failed`.
+            DataError: see `on_error`.
             OSError: a folder cannot be read; after the answers before it.
         """
         if batch < 1:
             raise ValueError(f"stream: batch: got {batch}, need 1 or more")
         alone = isinstance(sources, (str, Path))
-        return self._stream([sources] if alone else sources, batch, invert, failed)
+        return self._stream([sources] if alone else sources, batch, invert, on_error)
 
     def _stream(
         self,
         sources: Iterable[Any],
         batch: int,
         invert: bool,
-        failed: Callable[[Any, data.DataError], None] | None,
-    ) -> Iterator[Answer]:
+        on_error: Callable[[Any, data.DataError], None] | None,
+    ) -> Iterator[Prediction]:
         def answer(images: list[np.ndarray]) -> np.ndarray:
             return self(
                 [255 - image if image.dtype == np.uint8 else 1 - image for image in images]
@@ -167,15 +167,15 @@ class Predictor:
                 else images
             )
 
-        for items, answers in decoded(files_of(sources), self._image, answer, batch):
+        for items, answers in decoded(iter_files(sources), self._image, answer, batch):
             following = iter(answers)
             for source, error in items:
                 if error is None:
-                    yield Answer(source, next(following))
-                elif failed is None:
+                    yield Prediction(source, next(following))
+                elif on_error is None:
                     raise error
                 else:
-                    failed(source, error)
+                    on_error(source, error)
 
     def warm_up(self, sizes: Iterable[int] | None = None, *, dtype: Any = np.uint8) -> None:
         """Compile now what calls with so many images will need; they compile nothing then.
@@ -197,17 +197,17 @@ class Predictor:
             self(np.zeros((count, *self.image_shape), dtype))
 
     def _image(self, source: Any) -> np.ndarray:
-        return as_image(source, self.image_shape)
+        return to_image(source, self.image_shape)
 
-    def _stacked(self, pictures: Iterable[Any]) -> np.ndarray:
+    def _stack(self, images: Iterable[Any]) -> np.ndarray:
         with data.quiet_pillow():
-            images = [as_image(picture, self.image_shape) for picture in pictures]
+            images = [to_image(image, self.image_shape) for image in images]
         if any(image.dtype != np.uint8 for image in images):
             images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
         return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
 
     def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
-        """A picture file, of any size, gray or color, as one image for this network.
+        """Read an image file, of any size, gray or color, for this network.
 
         Args:
             file: a path, or a binary file object's bytes.
@@ -215,13 +215,13 @@ class Predictor:
                 has learned light ones on dark.
 
         Raises:
-            DataError: it cannot be read as a picture; names the file.
+            DataError: it cannot be read as an image; names the file.
         """
         height, width, channels = self.image_shape
         image = data.read_image(file, size=(height, width), channels=channels)
         return 255 - image if invert else image
 
-    def _padded(self, images: np.ndarray) -> np.ndarray:
+    def _predict_padded(self, images: np.ndarray) -> np.ndarray:
         # At most so many programs are compiled however the number of images varies.
         count = len(images)
         size = next(size for size in self.task.batches.inference if size >= count)
@@ -229,16 +229,16 @@ class Predictor:
         batch = np.concatenate([images, padding])
         return np.asarray(self.function(self.params, self.state, batch))[:count]
 
-    def _checked(self, images: np.ndarray) -> np.ndarray:
+    def _check(self, images: np.ndarray) -> np.ndarray:
         shape = self.image_shape
         if images.ndim == 3 and shape[-1] == 1:
             images = images[..., None]
         if images.ndim != 4 or images.shape[1:] != shape:
             raise ValueError(
                 f"predict: wrong image shape: got {images.shape}, need (N, {str(shape)[1:]}; "
-                "for a picture file of any size use predictor.read(file)"
+                "for an image file of any size use predictor.read(file)"
             )
-        return as_pixels(images)
+        return check_pixels(images)
 
 
 def load(
@@ -269,10 +269,10 @@ def load(
         >>> predict = convax.load("runs/lenet5-digits")       # doctest: +SKIP
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
-    paths = runs_of(run)
+    paths = list_runs(run)
     members = [load_model(path, checkpoint, use_ema=use_ema) for path in paths]
     if len(members) > 1:
-        check_alike(paths, members)
+        check_compatible(paths, members)
     temperatures = None
     if calibrated:
         if not spec_of(members[0].config.task).ranks:
@@ -281,12 +281,12 @@ def load(
                 "temperatures; load it without calibrated"
             )
         temperatures = [
-            temperature_of(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
+            load_temperature(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
         ]
-    return predictor_of(members, tta=tta, temperatures=temperatures)
+    return make_predictor(members, tta=tta, temperatures=temperatures)
 
 
-def predictor_of(
+def make_predictor(
     members: Sequence[LoadedModel],
     *,
     tta: bool = False,

@@ -1,4 +1,4 @@
-"""The command that explains an answer in pictures."""
+"""The command that explains a prediction in figures."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,12 +12,12 @@ from .options import CheckpointOption, NoEmaOption, RunArgument, app, validate_c
 def explain(
     run: RunArgument,
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="A picture file, any size or color.")
+        Path, typer.Argument(metavar="IMAGE", help="An image file, any size or color.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for the pictures, where they replace those of an earlier call; "
+            help="The folder for the figures, where they replace those of an earlier call; "
             "RUN/explain/NAME OF THE IMAGE by default."
         ),
     ] = None,
@@ -37,20 +37,20 @@ def explain(
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
 ) -> None:
-    """Pictures of why a network answers as it does, for one image."""
-    from convax.explain.write_figures import draw
-    from convax.inference.compile_cache import keep_compiled
+    """Draw why a network predicts what it does, for one image."""
+    from convax.explain.write_figures import write_figures
+    from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.predictor import load
     from convax.training.run.directory import open_run
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     open_run(run)  # a study is none, and says so
-    keep_compiled()
+    enable_compile_cache()
     predictor = load(run, checkpoint=checkpoint, use_ema=not no_ema)
     folder = run / "explain" / image.stem if out is None else out
-    drawn = draw(predictor, run, image, folder, wanted=name, layer=layer, invert=invert)
-    print(drawn.text)
-    for file in drawn.files:
+    written = write_figures(predictor, run, image, folder, wanted=name, layer=layer, invert=invert)
+    print(written.text)
+    for file in written.files:
         print(file)
-    for line in drawn.missing:
+    for line in written.missing:
         print(f"left out: {line}")

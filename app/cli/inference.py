@@ -38,13 +38,13 @@ def evaluate(
     as_json: JsonOption = False,
 ) -> None:
     """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
-    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.compile_cache import enable_compile_cache
     from convax.training.evaluation import evaluate as evaluate_run
     from convax.training.tasks.metric_names import format_metrics
 
     validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
-    keep_compiled()
+    enable_compile_cache()
     record = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema).as_record()
     if as_json:
         print(json.dumps(record))
@@ -59,7 +59,7 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Pictures of any size and color; folders of them; - for standard input.",
+            help="Images of any size and color; folders of them; - for standard input.",
         ),
     ],
     invert: Annotated[
@@ -70,12 +70,12 @@ def predict(
         str, typer.Option("--format", help="table (a line each), json (likewise) or csv.")
     ] = "table",
     html: Annotated[
-        Path | None, typer.Option(help="A page to make of the pictures and their answers.")
+        Path | None, typer.Option(help="A page to make of the images and their predictions.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder for masks; beside each picture by default.")
+        Path | None, typer.Option(help="The folder for masks; beside each image by default.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="How many pictures at once.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="How many images at once.")] = 64,
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(
@@ -88,16 +88,16 @@ def predict(
     no_ema: NoEmaOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="--format json.")] = False,
 ) -> None:
-    """The class of each picture, with its probability; its mask; or what lies nearest to it."""
+    """Predict the class of each image, with its probability; its mask; or what lies nearest."""
     from collections import deque
 
-    from convax.inference.compile_cache import keep_compiled
-    from convax.inference.contact_sheet import write_sheet
-    from convax.inference.ensemble import runs_of
-    from convax.inference.predict_files import pictures_of, tell
+    from convax.inference.compile_cache import enable_compile_cache
+    from convax.inference.contact_sheet import write_contact_sheet
+    from convax.inference.ensemble import list_runs
+    from convax.inference.predict_files import list_images, predict_files
     from convax.inference.predictor import load
 
-    from .predict_output import FORMATS, followed, printed
+    from .predict_output import FORMATS, with_progress, write_results
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     validate_choice("--format", form, FORMATS)
@@ -105,11 +105,11 @@ def predict(
         fail(f"--json: got --format {form} too; leave out one of them")
     failures: list[str] = []
 
-    def failed(problem: str) -> None:
+    def on_error(problem: str) -> None:
         failures.append(problem)
         warn(problem)
 
-    keep_compiled()
+    enable_compile_cache()
     predictor = load(
         [run, *(ensemble or ())],
         checkpoint=checkpoint,
@@ -118,16 +118,23 @@ def predict(
         tta=tta,
     )
     masks = predictor.task.spec.writes_images
-    pictures = pictures_of(images, sys.stdin.buffer, failed, masks=masks)
-    told = tell(
-        predictor, runs_of(run)[0], pictures, failed, invert=invert, top=top, out=out, batch=batch
+    sources = list_images(images, sys.stdin.buffer, on_error, masks=masks)
+    results = predict_files(
+        predictor,
+        list_runs(run)[0],
+        sources,
+        on_error,
+        invert=invert,
+        top=top,
+        out=out,
+        batch=batch,
     )
-    told = printed(followed(told, len(pictures)), "json" if as_json else form)
+    results = write_results(with_progress(results, len(sources)), "json" if as_json else form)
     if html is None:
-        deque(told, maxlen=0)
+        deque(results, maxlen=0)
     else:
         title = f"{run.resolve().name}: {predictor.task.name}"
-        write_sheet(html, title, told, failures, invert=invert)
+        write_contact_sheet(html, title, results, failures, invert=invert)
     if failures:
         raise typer.Exit(2)
 
@@ -141,13 +148,13 @@ def calibrate(
     as_json: JsonOption = False,
 ) -> None:
     """Fit the temperature at which a run's probabilities are true, on its validation split."""
-    from convax.inference.compile_cache import keep_compiled
-    from convax.inference.ensemble import runs_of
+    from convax.inference.compile_cache import enable_compile_cache
+    from convax.inference.ensemble import list_runs
     from convax.inference.fit_temperature import calibrate as calibrate_run
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
-    keep_compiled()
-    for path in runs_of(run):
+    enable_compile_cache()
+    for path in list_runs(run):
         fitted = calibrate_run(path, checkpoint=checkpoint, use_ema=not no_ema, tta=tta)
         if as_json:
             print(json.dumps({"run": str(path), **fitted.as_record()}))
@@ -162,19 +169,19 @@ def calibrate(
 
 @app.command()
 def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
-    """Print the figures of a run; draw its pictures anew, and its page, report.html."""
-    from convax.inference.compile_cache import keep_compiled
-    from convax.inference.report.page import report as draw
+    """Print the figures of a run; draw its plots anew, and its page, report.html."""
+    from convax.inference.compile_cache import enable_compile_cache
+    from convax.inference.report.page import write_report
     from convax.training.report.figures import results_table
     from convax.training.run.directory import open_run
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
-    keep_compiled()
+    enable_compile_cache()
     rows = results_table(open_run(run))
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
         print(f"{label:{width}}  {value}")
-    for path in draw(run, checkpoint):
+    for path in write_report(run, checkpoint):
         print(path)
 
 
@@ -228,10 +235,10 @@ def export(
     if onnx:
         if platforms is not None:
             fail("--platforms: an ONNX file is for any; leave it out with --onnx")
-        told = export_onnx(run, out, **loading)
+        results = export_onnx(run, out, **loading)
         print(
-            f"{out}\nONNX Runtime: {told.images} images ({told.origin}) answered within "
-            f"{told.difference:.2g} of the live network, {told.tolerance:.2g} allowed"
+            f"{out}\nONNX Runtime: {results.images} images ({results.origin}) answered within "
+            f"{results.difference:.2g} of the live network, {results.tolerance:.2g} allowed"
         )
         return
     names = PLATFORMS if platforms is None else platforms.split(",")
@@ -277,8 +284,8 @@ def serve(
     max_bytes: Annotated[
         int, typer.Option(min=1, help="Of a request's body; eight times that of all together.")
     ] = 10_000_000,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of a picture.")] = 25_000_000,
-    max_files: Annotated[int, typer.Option(min=1, help="Pictures in one request.")] = 64,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 25_000_000,
+    max_files: Annotated[int, typer.Option(min=1, help="Images in one request.")] = 64,
     upload_seconds: Annotated[
         float, typer.Option(min=0.1, help="How long a request's headers and its body may take.")
     ] = 30.0,
@@ -288,12 +295,12 @@ def serve(
     no_ema: NoEmaOption = False,
 ) -> None:
     """The network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
-    from convax.inference.compile_cache import keep_compiled
+    from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.serve.admission import Limits
     from convax.inference.serve.server import serve as serve_run
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
-    keep_compiled()
+    enable_compile_cache()
     serve_run(
         run,
         host=host,

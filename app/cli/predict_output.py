@@ -8,27 +8,27 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from convax.inference.predict_files import Told
+    from convax.inference.predict_files import PredictionResult
 
 FORMATS = ("table", "json", "csv")
 Item = TypeVar("Item")
 
 
-def printed(told: Iterable["Told"], form: str) -> Iterator["Told"]:
-    """Each answer, as it goes by printed in one of `FORMATS`; of CSV, column names stand above.
+def write_results(results: Iterable["PredictionResult"], form: str) -> Iterator["PredictionResult"]:
+    """Print each result, as it goes by, in one of `FORMATS`; of CSV, column names stand above.
 
     A reader of standard output that goes away, as `head` does, is no error: it gets no more.
     """
     table: csv.DictWriter[str] | None = None
-    for each in told:
-        saying = each.saying
+    for each in results:
+        output = each.output
         try:
             if form == "table":
-                print(saying.text, flush=True)
+                print(output.text, flush=True)
             elif form == "json":
-                print(json.dumps(saying.record), flush=True)
+                print(json.dumps(output.record), flush=True)
             else:
-                columns = {key: _shown(value) for key, value in saying.columns.items()}
+                columns = {key: _shown(value) for key, value in output.columns.items()}
                 if table is None:
                     table = csv.DictWriter(sys.stdout, list(columns), lineterminator="\n")
                     table.writeheader()
@@ -39,7 +39,7 @@ def printed(told: Iterable["Told"], form: str) -> Iterator["Told"]:
         yield each
 
 
-def followed(items: Iterable[Item], total: int) -> Iterator[Item]:
+def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     """The items, with a bar on standard error where a person sees nothing else of them.
 
     That is where it is a terminal and standard output is none.
@@ -51,7 +51,7 @@ def followed(items: Iterable[Item], total: int) -> Iterator[Item]:
     from rich.progress import track
 
     console = Console(stderr=True)
-    yield from track(items, "pictures", total=total, console=console, transient=True)
+    yield from track(items, "images", total=total, console=console, transient=True)
 
 
 def _shown(value: object) -> object:

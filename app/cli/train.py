@@ -168,11 +168,11 @@ def _announce(done: "Run | Study") -> None:
 
     path = shlex.quote(str(done.path))
     if isinstance(done, Run):
-        print(f"run: {done.path}  (pictures in {done.plots})")
+        print(f"run: {done.path}  (figures in {done.plots})")
         print(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
     else:
         plots = done.path / "plots"
-        print(f"study: {done.path}  (results.json, results.csv, pictures in {plots})")
+        print(f"study: {done.path}  (results.json, results.csv, figures in {plots})")
         print(f"next: convax compare {path}   and with each run in it what a run is for")
 
 
@@ -226,7 +226,7 @@ def lr_find(
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
     print(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
     print(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
-    print(f"picture: {out / 'lr-find.png'}")
+    print(f"figure: {out / 'lr-find.png'}")
 
 
 @app.command("preview-augment")
@@ -274,7 +274,7 @@ def compare(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN...", help="Run directories, and studies.")
     ],
-    out: Annotated[Path, typer.Option(help="The picture to make.")] = Path("compare.png"),
+    out: Annotated[Path, typer.Option(help="The figure to make.")] = Path("compare.png"),
     as_json: JsonOption = False,
 ) -> None:
     """Runs side by side: figures, steps, time, the config keys in which they differ, curves."""

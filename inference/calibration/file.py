@@ -20,7 +20,9 @@ class CalibrationError(ConvaxError, ValueError):
     """A network cannot be calibrated, or is not; one line that names it and the remedy."""
 
 
-def temperature_of(run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool = False) -> float:
+def load_temperature(
+    run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool = False
+) -> float:
     """The temperature of a run.
 
     Args:
@@ -32,7 +34,7 @@ def temperature_of(run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool
         CheckpointError: the checkpoint cannot be used.
     """
     path = run.path / FILE
-    remedy = f"`convax calibrate {run.path}{_options(checkpoint, use_ema, tta)}` writes it"
+    remedy = f"`convax calibrate {run.path}{_cli_options(checkpoint, use_ema, tta)}` writes it"
     try:
         about = json.loads(path.read_bytes())
     except FileNotFoundError:
@@ -41,9 +43,9 @@ def temperature_of(run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool
         raise CalibrationError(f"{path}: cannot be read: {error.strerror}") from None
     except ValueError:
         raise CalibrationError(f"{path}: damaged: not JSON; {remedy} anew") from None
-    if not _is_whole(about):
+    if not _is_valid(about):
         raise CalibrationError(f"{path}: damaged: keys differ; {remedy} anew")
-    if about["digest"] != digest_of(run, checkpoint, use_ema=use_ema):
+    if about["digest"] != weights_digest(run, checkpoint, use_ema=use_ema):
         raise CalibrationError(
             f"{path}: stale: it is of other weights than those of the {checkpoint} checkpoint; "
             f"{remedy} anew"
@@ -54,7 +56,7 @@ def temperature_of(run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool
     return float(about["temperature"])
 
 
-def digest_of(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
+def weights_digest(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
     """A SHA-256 of all arrays that a checkpoint gives to a network in use.
 
     Args:
@@ -69,13 +71,13 @@ def digest_of(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
     return json_digest(used)
 
 
-def _options(checkpoint: str, use_ema: bool, tta: bool) -> str:
+def _cli_options(checkpoint: str, use_ema: bool, tta: bool) -> str:
     """What has to be written to get the same network calibrated."""
     last = f" --checkpoint {checkpoint}" if checkpoint != "best" else ""
     return last + " --no-ema" * (not use_ema) + " --tta" * tta
 
 
-def _is_whole(about: Any) -> bool:
+def _is_valid(about: Any) -> bool:
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         return False
     kinds = {"digest": str, "flips": bool, "temperature": float}

@@ -42,7 +42,7 @@ from .manifest import FORMAT, MANIFEST, PLATFORMS, BundleError, runs_here
 from .verify import verify
 
 MONTHS_6 = datetime.timedelta(days=180)  # that newer releases of JAX read what older ones wrote
-TESTED = 8  # images of the self-test
+SELF_TEST_IMAGES = 8  # images of the self-test
 TOLERANCE = 1e-3  # of the largest expected value: devices round differently
 
 
@@ -75,7 +75,7 @@ def export(
     if not platforms or not set(platforms) <= set(PLATFORMS):
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
-    predictor, images, origin, expected, about, tolerance = subject_of(run, loading)
+    predictor, images, origin, expected, about, tolerance = export_source(run, loading)
     about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
     program, weights = _program(predictor, platforms)
     test, today = {"images": images, "expected": expected}, datetime.datetime.now(datetime.UTC)
@@ -125,7 +125,7 @@ def _program(
     return bytes(exported.serialize()), weights
 
 
-class Subject(NamedTuple):
+class ExportSource(NamedTuple):
     """A network that is to be written for others, and what it says of a few images."""
 
     predictor: Predictor
@@ -136,7 +136,7 @@ class Subject(NamedTuple):
     tolerance: float  # of a difference from what is expected
 
 
-def subject_of(run: str | Path, loading: Mapping[str, Any]) -> Subject:
+def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
     """The network of a run; `loading` and errors are those of `predictor.load`."""
     opened, predictor = open_run(run), load(run, **loading)
     images, origin = sample_images(opened.config(), predictor.image_shape)
@@ -150,18 +150,18 @@ def subject_of(run: str | Path, loading: Mapping[str, Any]) -> Subject:
         "flips": bool(loading.get("tta")),
     }
     tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
-    return Subject(predictor, images, origin, expected, about, tolerance)
+    return ExportSource(predictor, images, origin, expected, about, tolerance)
 
 
 def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
     """Images of the test split; made-up ones where the data are gone, or are other data."""
     try:
-        images = np.asarray(load_data(config).test.images[:TESTED])
+        images = np.asarray(load_data(config).test.images[:SELF_TEST_IMAGES])
         if images.shape[1:] == shape and images.dtype == np.uint8 and len(images):
             return images, "the first of the test split"
     except (DataError, ConfigError, OSError):
         pass
-    made_up = np.random.default_rng(0).integers(0, 256, (TESTED, *shape), np.uint8)
+    made_up = np.random.default_rng(0).integers(0, 256, (SELF_TEST_IMAGES, *shape), np.uint8)
     return made_up, "made up: the data of the run were not there"
 
 

@@ -26,13 +26,13 @@ import numpy as np
 from ... import ops
 from ...training.common import atomic_io
 from ...training.common.text import first_line
-from .bundle import subject_of
+from .bundle import export_source
 from .manifest import BundleError
 
 OPSET = 21  # read by ONNX Runtime 1.18 and later
 
 
-class Written(NamedTuple):
+class OnnxVerification(NamedTuple):
     """What ONNX Runtime said, beside the live network."""
 
     images: int
@@ -41,11 +41,11 @@ class Written(NamedTuple):
     tolerance: float
 
 
-def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
+def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerification:
     """Write the network of a run as an ONNX file.
 
     Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its output what `convax.load`
-    answers; the preprocessing is inside. Task, labels and shapes stand in its metadata.
+    predictions; the preprocessing is inside. Task, labels and shapes stand in its metadata.
 
     Args:
         run: the run directory.
@@ -55,20 +55,20 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
     Raises:
         RunError, CheckpointError, CalibrationError: as `predictor.load`; a study is no run.
         BundleError: `out` exists or cannot be written; a package is missing; the network cannot be
-            converted, or ONNX Runtime gives other answers.
+            converted, or ONNX Runtime gives other predictions.
     """
     out = Path(out)
     if out.exists():
         raise BundleError(f"{out}: exists; choose another file, or remove it")
     packages = _packages()
-    predictor, images, origin, expected, about, tolerance = subject_of(run, loading)
+    predictor, images, origin, expected, about, tolerance = export_source(run, loading)
 
     def function(images: jax.Array) -> jax.Array:
         return predictor.function(predictor.params, predictor.state, images)
 
-    answers = predictor.task.spec.outputs
+    predictions = predictor.task.spec.outputs
     try:
-        model = _converted(packages, function, predictor.image_shape, answers)
+        model = _converted(packages, function, predictor.image_shape, predictions)
     except Exception as error:  # whatever a converter says of what it does not know
         raise BundleError(
             f"{out}: jax2onnx cannot convert this network: {first_line(error)}"
@@ -84,14 +84,14 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> Written:
         raise BundleError(f"{out}: ONNX Runtime refuses it: {first_line(error)}") from error
     if not difference <= tolerance:  # nan as well
         raise BundleError(
-            f"{out}: wrong answers: ONNX Runtime differs by up to {difference:.3g}, more than "
+            f"{out}: wrong predictions: ONNX Runtime differs by up to {difference:.3g}, more than "
             f"{tolerance:.3g}; nothing was written"
         )
     try:
         atomic_io.atomic_write(out, content)
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
-    return Written(len(images), origin, difference, tolerance)
+    return OnnxVerification(len(images), origin, difference, tolerance)
 
 
 class _Packages(NamedTuple):
@@ -110,7 +110,9 @@ def _packages() -> _Packages:
         ) from None
 
 
-def _converted(packages: _Packages, function, image_shape: tuple[int, ...], answers: str) -> Any:
+def _converted(
+    packages: _Packages, function, image_shape: tuple[int, ...], predictions: str
+) -> Any:
     """The model, its batch an axis named N."""
     images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
     # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
@@ -126,7 +128,7 @@ def _converted(packages: _Packages, function, image_shape: tuple[int, ...], answ
             model_name="convax",
             opset=OPSET,
             input_names=["images"],
-            output_names=[answers],
+            output_names=[predictions],
         )
     _pool_over_space(model, packages.onnx.helper)
     return model
@@ -183,7 +185,7 @@ def _difference(packages: _Packages, content: bytes, images: Any, expected: np.n
     )
     (said,) = session.run(None, {"images": images})
     if said.shape != expected.shape:
-        raise ValueError(f"answers: got {said.shape}, need {expected.shape}")
+        raise ValueError(f"predictions: got {said.shape}, need {expected.shape}")
     return float(np.abs(said - expected).max())
 
 

@@ -21,7 +21,7 @@ FILES = {
 }
 
 
-class Verified(NamedTuple):
+class Verification(NamedTuple):
     """What was compared."""
 
     files: int
@@ -32,12 +32,12 @@ class Verified(NamedTuple):
     manifest: str  # its SHA-256
 
 
-def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verified:
+def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verification:
     """Check every file of a bundle against its checksum, and run its self-test.
 
     Checksums find accidents. Who may replace files can replace their checksums: the self-test
-    still finds other weights, but not a bundle exported anew; for that compare `Verified.manifest`
-    with what `export` returned.
+    still finds other weights, but not a bundle exported anew; for that compare
+    `Verification.manifest` with what `export` returned.
 
     Args:
         bundle: the folder.
@@ -45,7 +45,7 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verifie
 
     Raises:
         BundleError: names each file that is missing, altered or not of the bundle; an unknown
-            format; an expired one; wrong answers.
+            format; an expired one; wrong predictions.
     """
     folder = Path(bundle)
     manifest, content = _manifest(folder)
@@ -76,11 +76,11 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verifie
         ) from None
     if not difference <= tolerance:  # nan as well
         raise BundleError(
-            f"{folder}: wrong answers: {count} images of the self-test differ by up to "
+            f"{folder}: wrong predictions: {count} images of the self-test differ by up to "
             f"{difference:.3g}, more than {tolerance:.3g}; program or weights were replaced"
         )
     digest = hashlib.sha256(content).hexdigest()
-    return Verified(len(FILES) + 1, count, origin, difference, tolerance, digest)
+    return Verification(len(FILES) + 1, count, origin, difference, tolerance, digest)
 
 
 def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
@@ -136,5 +136,5 @@ def _self_test(folder: Path) -> tuple[int, float]:
     program = jax.export.deserialize(bytearray((folder / "program.stablehlo").read_bytes()))
     said, expected = np.asarray(program.call(weights, test["images"])), test["expected"]
     if said.shape != expected.shape or not len(said):
-        raise ValueError(f"answers: got {said.shape}, need {expected.shape}")
+        raise ValueError(f"predictions: got {said.shape}, need {expected.shape}")
     return len(said), float(np.abs(said - expected).max())

@@ -1,4 +1,4 @@
-"""Where in a picture the network saw a class: `convax.explain.heatmap`."""
+"""Where in an image the network saw a class: `convax.explain.heatmap`."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from ... import explain
 from ...training.plots.page_parts import Heatmap
 
 
-def find_heatmap(predictor: Any) -> Heatmap | None:
+def make_heatmap(predictor: Any) -> Heatmap | None:
     """``heatmap(image, class number) -> (H, W) in [0, 1]`` of an image ``(H, W, C)`` uint8.
 
     None for a task that has no classes of images, or for several networks that answer together.

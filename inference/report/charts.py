@@ -24,7 +24,7 @@ def curve(
     """A figure of training, validation and test over the steps.
 
     Args:
-        series: as `pictures.curves` takes them.
+        series: as `figures.curves` takes them.
         name: the column.
         title: what it is called.
         best_step: where the best checkpoint is.

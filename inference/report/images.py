@@ -1,4 +1,4 @@
-"""The kernels of a run's page, each a picture inside of it."""
+"""The kernels of a run's page, each an image inside of it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import numpy as np
 from ...training.plots.page_parts import Picture, picture
 
 
-def kernels(weights: np.ndarray) -> list[Picture]:
+def kernel_images(weights: np.ndarray) -> list[Picture]:
     """Kernels ``(N, KH, KW, C)`` on one common scale; mid-gray is zero.
 
     In color where C is 3; of any other number of channels the mean: blue below zero, red above.

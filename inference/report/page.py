@@ -1,6 +1,6 @@
 """A run as one page: what it was, what it learned, and where it errs.
 
-The page is one HTML file that loads nothing and runs nothing: pictures are inside of it, colors
+The page is one HTML file that loads nothing and runs nothing: images are inside of it, colors
 follow the reader's (light, dark, or paper). Jinja2 fills ``report_page.html`` and escapes what it
 is given, so the name of a class, or of a file, stays text.
 """
@@ -41,11 +41,11 @@ from ...training.run.directory import Run, RunError, open_run
 from ...training.run.load_model import LoadedModel
 from ...training.tasks.metric_names import NAMES, written
 from ...training.tasks.registry import spec_of
-from ..html.heatmap import find_heatmap
+from ..html.heatmap import make_heatmap
 from ..html.template import template
-from ..predictor import predictor_of
+from ..predictor import make_predictor
 from . import charts
-from . import images as report_pictures
+from .images import kernel_images
 
 FACTS = ("status", "stopped early", "steps", "best validation", "test")  # of `results_table`
 
@@ -80,7 +80,7 @@ class Page(NamedTuple):
     config: str
 
 
-def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
+def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     """`training.report.figures.report`, and ``report.html`` in the run.
 
     Args:
@@ -88,7 +88,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
         checkpoint: "best" or "last".
 
     Returns:
-        The pictures that were drawn, and the page.
+        The images that were drawn, and the page.
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used;
@@ -98,7 +98,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     heatmap = None if found is None else _heatmap_of(found)
     written = draw_evaluated(run, found)
     page = run.path / "report.html"
-    content = render(page_of(run, found, checkpoint, heatmap))
+    content = render_page(make_page(run, found, checkpoint, heatmap))
     try:
         atomic_io.atomic_write(page, content.encode())
     except OSError as error:
@@ -106,7 +106,7 @@ def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     return [*written, page]
 
 
-def page_of(
+def make_page(
     run: Run, found: Evaluated | None, checkpoint: str = "best", heatmap: Heatmap | None = None
 ) -> Page:
     """What the page of a run says.
@@ -115,7 +115,7 @@ def page_of(
         run: the run.
         found: its evaluation; None where it has no checkpoint yet.
         checkpoint: which one that was, "best" or "last".
-        heatmap: `heatmap.find_heatmap` of its network; None leaves heat maps out.
+        heatmap: `heatmap.make_heatmap` of its network; None leaves heat maps out.
     """
     config, card = run.config(), run.dataset()
     kinds, curves = _curves(run)
@@ -151,7 +151,7 @@ def page_of(
     )
 
 
-def render(page: Page) -> str:
+def render_page(page: Page) -> str:
     """The page as HTML."""
     return template("report_page.html").render(page._asdict())
 
@@ -160,7 +160,7 @@ def _heatmap_of(found: Evaluated) -> Heatmap | None:
     config, card, net = (getattr(found.experiment, name) for name in ("config", "card", "net"))
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     trained = LoadedModel(config, card, net, in_shape, found.params, found.state)
-    return find_heatmap(predictor_of([trained]))
+    return make_heatmap(make_predictor([trained]))
 
 
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -200,7 +200,7 @@ def _kernels(found: Evaluated) -> Kernels | None:
     if channels not in (1, 3):
         colors += f"; the mean of {channels} input channels"
     sentence = f"{shown} kernels of {path}, {height}×{width}: {colors}."
-    return Kernels(sentence, report_pictures.kernels(weights[:MOST_KERNELS]))
+    return Kernels(sentence, kernel_images(weights[:MOST_KERNELS]))
 
 
 def _timing(run: Run, found: Evaluated | None) -> list[tuple[str, str]]:

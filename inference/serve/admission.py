@@ -13,7 +13,7 @@ class Limits(NamedTuple):
         batch: images in one call of the network.
         wait_ms: how long the first image of a batch waits for others, in milliseconds.
         max_bytes: of a request's body. Of all bodies together eight times as much.
-        max_pixels: of a picture, by its header.
+        max_pixels: of an image, by its header.
         max_files: of one request.
         upload_seconds: for a request's headers, for its body, and for its answer to be taken.
     """
@@ -27,7 +27,7 @@ class Limits(NamedTuple):
     upload_seconds: float = 30.0
 
 
-class Refused(Exception):  # noqa: N818 -- an answer, more than an error
+class RequestRejected(Exception):  # noqa: N818 -- an answer, more than an error
     """A request that is not answered, with its HTTP status and headers."""
 
     def __init__(self, status: int, message: str, *, close: bool = False):
@@ -38,72 +38,72 @@ class Refused(Exception):  # noqa: N818 -- an answer, more than an error
             self.headers["Connection"] = "close"
 
 
-class Admission:
-    """Who is inside: images, those of them that are not yet decoded, and bytes of bodies."""
+class InFlight:
+    """Count what is in flight: images, those not yet decoded, and bytes of bodies."""
 
     def __init__(self, limits: Limits):
         self.limits = limits
-        self.images = self.coming = self.bytes = 0
+        self.images = self.decoding = self.bytes = 0
         self.accepted = self.answered = 0
 
     @contextmanager
-    def visit(self) -> Iterator["Visit"]:
-        """A request from its admission, as one image, until its answer is taken.
+    def acquire(self) -> Iterator["Slot"]:
+        """Admit a request, as one image, until its response is taken.
 
         Raises:
-            Refused: the service is full.
+            RequestRejected: the service is full.
         """
-        visit = Visit(self)
-        visit.add_images(1)
+        slot = Slot(self)
+        slot.add_images(1)
         self.accepted += 1
         try:
-            yield visit
+            yield slot
             self.answered += 1
         except Exception:  # gets an answer too; what is cancelled does not
             self.answered += 1
             raise
         finally:
-            self.images -= visit.images
-            self.coming -= visit.coming
-            self.bytes -= visit.bytes
+            self.images -= slot.images
+            self.decoding -= slot.decoding
+            self.bytes -= slot.bytes
 
 
-class Visit:
-    """What one request has inside."""
+class Slot:
+    """Count what one request has in flight."""
 
-    def __init__(self, admission: Admission):
-        self.admission = admission
-        self.images = self.coming = self.bytes = 0
+    def __init__(self, in_flight: InFlight):
+        self.in_flight = in_flight
+        self.images = self.decoding = self.bytes = 0
 
     def add_images(self, count: int) -> None:
-        """Take more images in."""
-        inside, limit = self.admission.images, self.admission.limits.max_in_flight
+        """Admit more images."""
+        inside, limit = self.in_flight.images, self.in_flight.limits.max_in_flight
         if inside + count > limit:
-            raise Refused(
+            raise RequestRejected(
                 429,
                 f"predict: too many images at once: got {count} more than the {inside} inside, "
                 f"need at most {limit}; try again in a second",
                 close=self.images == 0,
             )
         self.images += count
-        self.coming += count
-        self.admission.images += count
-        self.admission.coming += count
+        self.decoding += count
+        self.in_flight.images += count
+        self.in_flight.decoding += count
 
     def add_bytes(self, count: int) -> None:
-        """Take more of a body in."""
-        limit = 8 * self.admission.limits.max_bytes
-        if self.admission.bytes + count > limit:
-            raise Refused(
+        """Admit more bytes of a body."""
+        limit = 8 * self.in_flight.limits.max_bytes
+        if self.in_flight.bytes + count > limit:
+            raise RequestRejected(
                 429,
                 f"predict: too many uploads at once: need at most {limit:,} bytes; "
                 "try again in a second",
                 close=True,
             )
         self.bytes += count
-        self.admission.bytes += count
+        self.in_flight.bytes += count
 
-    def image_came(self) -> None:
-        """An image was decoded, or could not be."""
-        self.coming -= 1
-        self.admission.coming -= 1
+    def image_decoded(self) -> None:
+        """Note that an image was decoded, or could not be."""
+        self.decoding -= 1
+        self.in_flight.decoding -= 1

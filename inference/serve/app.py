@@ -18,10 +18,10 @@ from ...training.data.image import quiet_pillow
 from ...training.gallery import gallery_images
 from ...training.plots.image_encoding import as_text
 from ...training.plots.page_parts import overlay
-from ..html.heatmap import find_heatmap
-from .admission import Admission, Limits, Refused, Visit
+from ..html.heatmap import make_heatmap
+from .admission import InFlight, Limits, RequestRejected, Slot
 from .batcher import Batcher, sizes_to_compile
-from .image_decoding import Picture, read_picture
+from .image_decoding import DecodedImage, decode_upload
 from .metrics import Metrics
 from .page import PAGE, POLICY
 from .uploads import Upload, read_uploads
@@ -43,7 +43,7 @@ UNTIL_SENT = "convax.until_sent"  # in a request's scope: left when its answer i
 WORDS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
-class Question(NamedTuple):
+class PredictOptions(NamedTuple):
     """How a client wants to know."""
 
     top: int = 3
@@ -67,22 +67,22 @@ class Service:
         )
         self.predictor, self.limits, self.run = predictor, limits, run
         self.ready, self.broken = False, ""
-        self.admission, self.metrics = Admission(limits), Metrics()
-        self.heatmap = find_heatmap(predictor)
+        self.in_flight, self.metrics = InFlight(limits), Metrics()
+        self.heatmap = make_heatmap(predictor)
         self.answer = predictor.task.respond(predictor.classes, None)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Threads, the warm-up, and their end."""
         self.batcher = Batcher(
-            self.predictor, self.limits, lambda: self.admission.coming, self.metrics.saw_batch
+            self.predictor, self.limits, lambda: self.in_flight.decoding, self.metrics.observe_batch
         )
         self.metrics.queue.set_function(lambda: len(self.batcher.waiting))
-        self.metrics.inside.set_function(lambda: self.admission.images)
+        self.metrics.inside.set_function(lambda: self.in_flight.images)
         self.decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decoder")
         self.stopping = False
         with quiet_pillow():
-            worker = asyncio.create_task(self._work())
+            worker = asyncio.create_task(self._run_batches())
             try:
                 yield
             finally:
@@ -92,7 +92,7 @@ class Service:
                 for pool in (self.batcher.thread, self.decoders):
                     pool.shutdown(cancel_futures=True)
 
-    async def _work(self) -> None:
+    async def _run_batches(self) -> None:
         try:
             references = await self.batcher.call(self._warm_up)
         except Exception as error:
@@ -125,43 +125,45 @@ class Service:
             return None
 
     async def predict(self, request: "Request") -> "Response":
-        """POST /predict: pictures in, answers out, in the same order."""
+        """POST /predict: images in, answers out, in the same order."""
         from starlette.responses import Response
 
-        question = question_of(request.query_params.multi_items())
+        options = parse_query(request.query_params.multi_items())
         self._check_ready()
-        visit = self._enter(request)
-        uploads = await read_uploads(request, self.limits, visit)
-        told = await _all_of(self._one(u, question, visit) for u in uploads)
-        statuses, records = [s for s, _ in told], [r for _, r in told]
+        slot = self._acquire_slot(request)
+        uploads = await read_uploads(request, self.limits, slot)
+        results = await _gather_all(self._predict_one(u, options, slot) for u in uploads)
+        statuses, records = [s for s, _ in results], [r for _, r in results]
         status = 200 if 200 in statuses else statuses[0]
         wanted = request.headers.get("accept", "").partition(",")[0].partition(";")[0].strip()
         if wanted == "image/png" and status == 200:
             if len(records) == 1 and "mask" in records[0]:
                 return Response(base64.b64decode(records[0]["mask"]), media_type="image/png")
-            raise Refused(406, "predict: Accept: image/png: only of one picture, and of a mask")
+            raise RequestRejected(
+                406, "predict: Accept: image/png: only of one image, and of a mask"
+            )
         return _json(status, {"answers": records})
 
-    async def _one(
-        self, upload: Upload, question: Question, visit: Visit
+    async def _predict_one(
+        self, upload: Upload, options: PredictOptions, slot: Slot
     ) -> tuple[int, dict[str, Any]]:
-        """The status and the record of one picture."""
+        """The status and the record of one image."""
         loop = asyncio.get_running_loop()
         try:
-            picture = await self._decoded(upload, question.invert, visit)
-        except Refused as refused:
-            return refused.status, {"file": upload.name, "error": str(refused)}
-        output = await self.batcher.ask(picture.image)
+            decoded = await self._decoded(upload, options.invert, slot)
+        except RequestRejected as error:
+            return error.status, {"file": upload.name, "error": str(error)}
+        output = await self.batcher.ask(decoded.image)
         if not np.isfinite(output).all():
             return 500, {"file": upload.name, "error": "predict: the network's answer is NaN"}
         record = await loop.run_in_executor(
-            self.decoders, self.answer, output, picture.size, question.top
+            self.decoders, self.answer, output, decoded.size, options.top
         )
         return 200, {"file": upload.name, **record}
 
-    async def _decoded(self, upload: Upload, invert: bool, visit: Visit) -> Picture:
-        def read() -> Picture:
-            return read_picture(
+    async def _decoded(self, upload: Upload, invert: bool, slot: Slot) -> DecodedImage:
+        def read() -> DecodedImage:
+            return decode_upload(
                 upload.name,
                 upload.content,
                 image_shape=self.predictor.image_shape,
@@ -172,35 +174,37 @@ class Service:
         try:
             return await asyncio.get_running_loop().run_in_executor(self.decoders, read)
         finally:
-            visit.image_came()
+            slot.image_decoded()
 
     async def heat(self, request: "Request") -> "Response":
-        """POST /heatmap?class=NAME: where one picture looks like the class."""
+        """POST /heatmap?class=NAME: where one image looks like the class."""
         pairs = request.query_params.multi_items()
         names = [value for key, value in pairs if key == "class"]
         if self.heatmap is None:
-            raise Refused(404, "heatmap: this network has none; use /predict")
+            raise RequestRejected(404, "heatmap: this network has none; use /predict")
         if len(names) != 1 or names[0] not in self.predictor.classes:
-            raise Refused(400, f"heatmap: class: got {names}, need one class of the network")
-        question = question_of([pair for pair in pairs if pair[0] != "class"])
+            raise RequestRejected(
+                400, f"heatmap: class: got {names}, need one class of the network"
+            )
+        options = parse_query([pair for pair in pairs if pair[0] != "class"])
         self._check_ready()
-        visit = self._enter(request)
-        upload, *others = await read_uploads(request, self.limits, visit)
+        slot = self._acquire_slot(request)
+        upload, *others = await read_uploads(request, self.limits, slot)
         if others:
-            raise Refused(400, f"heatmap: got {1 + len(others)} pictures, need one")
-        picture = await self._decoded(upload, question.invert, visit)
+            raise RequestRejected(400, f"heatmap: got {1 + len(others)} images, need one")
+        decoded = await self._decoded(upload, options.invert, slot)
         k = self.predictor.classes.index(names[0])
-        heat = await self.batcher.call(self.heatmap, picture.image, k)
+        heat = await self.batcher.call(self.heatmap, decoded.image, k)
         return _json(200, {"class": names[0], "heatmap": as_text(overlay(heat))})
 
-    def _enter(self, request: "Request") -> Visit:
-        """Admit a request; it leaves when the client has taken its answer: see `Guard`."""
-        return request.scope[UNTIL_SENT].enter_context(self.admission.visit())
+    def _acquire_slot(self, request: "Request") -> Slot:
+        """Admit a request until the client has taken its response: see `Guard`."""
+        return request.scope[UNTIL_SENT].enter_context(self.in_flight.acquire())
 
     def _check_ready(self) -> None:
         if not self.ready:
             what = f"broken: {self.broken}" if self.broken else "still warming up"
-            raise Refused(503, f"predict: not ready: {what}; see /health", close=True)
+            raise RequestRejected(503, f"predict: not ready: {what}; see /health", close=True)
 
     async def health(self, request: "Request") -> "Response":
         """GET /health: 200 once every program is compiled."""
@@ -226,7 +230,7 @@ class Service:
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
 
 
-async def _all_of(tasks: Iterable[Awaitable[Any]]) -> list[Any]:
+async def _gather_all(tasks: Iterable[Awaitable[Any]]) -> list[Any]:
     """Their results; an error is raised when all have ended, as they are counted until then."""
     found = await asyncio.gather(*tasks, return_exceptions=True)
     for result in found:
@@ -235,26 +239,30 @@ async def _all_of(tasks: Iterable[Awaitable[Any]]) -> list[Any]:
     return found
 
 
-def question_of(pairs: Sequence[tuple[str, str]]) -> Question:
-    """The question in a query string.
+def parse_query(pairs: Sequence[tuple[str, str]]) -> PredictOptions:
+    """The options in a query string.
 
     Raises:
-        Refused: an unknown key, one twice, or a value that is none.
+        RequestRejected: an unknown key, one twice, or a value that is none.
 
     Example:
-        >>> question_of([("top", "5"), ("invert", "")])
-        Question(top=5, invert=True)
+        >>> parse_query([("top", "5"), ("invert", "")])
+        PredictOptions(top=5, invert=True)
     """
     given = dict(pairs)
     if len(given) < len(pairs) or given.keys() - {"top", "invert"}:
         keys = ", ".join(key for key, _ in pairs)
-        raise Refused(400, f"predict: query: got {keys}, need top and invert at most, each once")
+        raise RequestRejected(
+            400, f"predict: query: got {keys}, need top and invert at most, each once"
+        )
     top, invert = given.get("top", "3"), given.get("invert", "false").lower()
     if not (top.isascii() and top.isdigit() and len(top) < 6 and int(top) > 0):
-        raise Refused(400, f"predict: top: got {top!r}, need a whole number from 1; write ?top=3")
+        raise RequestRejected(
+            400, f"predict: top: got {top!r}, need a whole number from 1; write ?top=3"
+        )
     if invert not in WORDS:
-        raise Refused(400, f"predict: invert: got {invert!r}, need true or false")
-    return Question(int(top), WORDS[invert])
+        raise RequestRejected(400, f"predict: invert: got {invert!r}, need true or false")
+    return PredictOptions(int(top), WORDS[invert])
 
 
 def make_app(service: Service, hosts: Sequence[str]) -> "Starlette":
@@ -277,7 +285,7 @@ def make_app(service: Service, hosts: Sequence[str]) -> "Starlette":
         return _json(error.status_code, {"error": f"{request.url.path}: {error.detail}"}, headers)
 
     async def refused(request: "Request", error: Exception) -> "Response":
-        assert isinstance(error, Refused)
+        assert isinstance(error, RequestRejected)
         return _json(error.status, {"error": str(error)}, error.headers)
 
     @contextlib.asynccontextmanager
@@ -297,7 +305,7 @@ def make_app(service: Service, hosts: Sequence[str]) -> "Starlette":
             Middleware(Guard, service=service),  # pyright: ignore[reportArgumentType]
             Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False),
         ],
-        exception_handlers={HTTPException: http_error, Refused: refused},
+        exception_handlers={HTTPException: http_error, RequestRejected: refused},
         lifespan=lifespan,
     )
 
@@ -347,7 +355,7 @@ class Guard:
                 await answer(scope, receive, guarded)
         finally:
             seconds = time.perf_counter() - began
-            self.service.metrics.saw_request(scope["path"], status, seconds)
+            self.service.metrics.observe_request(scope["path"], status, seconds)
 
 
 def _json(status: int, record: Any, headers: Mapping[str, str] | None = None) -> "Response":

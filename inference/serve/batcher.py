@@ -12,7 +12,7 @@ import numpy as np
 from .admission import Limits
 
 
-class Asked(NamedTuple):
+class Pending(NamedTuple):
     """An image that waits."""
 
     image: np.ndarray  # (H, W, C)
@@ -28,26 +28,26 @@ class Batcher:
     Args:
         predict: ``(N, H, W, C)`` uint8 to ``(N, ...)``.
         limits: how many, and how long.
-        coming: how many images are on their way.
-        seen: told the size of each batch and the seconds it took.
+        decoding: gives how many images are being decoded.
+        observe: called with the size of each batch and the seconds it took.
     """
 
     def __init__(
         self,
         predict: Callable[[np.ndarray], np.ndarray],
         limits: Limits,
-        coming: Callable[[], int],
-        seen: Callable[[int, float], None],
+        decoding: Callable[[], int],
+        observe: Callable[[int, float], None],
     ):
-        self.predict, self.limits, self.coming, self.seen = predict, limits, coming, seen
-        self.waiting: deque[Asked] = deque()
+        self.predict, self.limits, self.decoding, self.observe = predict, limits, decoding, observe
+        self.waiting: deque[Pending] = deque()
         self.arrived = asyncio.Event()
         self.thread = ThreadPoolExecutor(1, "network")
 
     async def ask(self, image: np.ndarray) -> np.ndarray:
         """The network's answer to one image."""
         answer = asyncio.get_running_loop().create_future()
-        self.waiting.append(Asked(image, answer))
+        self.waiting.append(Pending(image, answer))
         self.arrived.set()
         return await answer
 
@@ -66,14 +66,14 @@ class Batcher:
             try:
                 answers = await self.call(self.predict, np.stack([a.image for a in batch]))
             except Exception as error:
-                for asked in batch:
-                    if not asked.answer.done():
-                        asked.answer.set_exception(error)
+                for pending in batch:
+                    if not pending.answer.done():
+                        pending.answer.set_exception(error)
                 continue
-            self.seen(count, loop.time() - began)
-            for asked, answer in zip(batch, answers, strict=True):
-                if not asked.answer.done():  # its client may have gone
-                    asked.answer.set_result(answer)
+            self.observe(count, loop.time() - began)
+            for pending, answer in zip(batch, answers, strict=True):
+                if not pending.answer.done():  # its client may have gone
+                    pending.answer.set_result(answer)
 
     async def _gather(self) -> None:
         while not self.waiting:
@@ -81,7 +81,7 @@ class Batcher:
             await self.arrived.wait()
         try:
             async with asyncio.timeout(self.limits.wait_ms / 1000):
-                while self.coming() and len(self.waiting) < self.limits.batch:
+                while self.decoding() and len(self.waiting) < self.limits.batch:
                     self.arrived.clear()
                     await self.arrived.wait()
         except TimeoutError:

@@ -1,4 +1,4 @@
-"""An uploaded picture as an image for the network."""
+"""Uploaded files decoded for the network."""
 
 import io
 from typing import NamedTuple
@@ -7,30 +7,30 @@ import numpy as np
 
 from ...training.data import DataError
 from ...training.data.image import FORMATS, decode, decode_with_size, pixels_of
-from .admission import Refused
+from .admission import RequestRejected
 
 
-class Picture(NamedTuple):
-    """A decoded picture."""
+class DecodedImage(NamedTuple):
+    """A decoded image."""
 
     image: np.ndarray  # (H, W, C) uint8, as the network takes it
-    size: tuple[int, int]  # (H, W) of the upright picture itself
+    size: tuple[int, int]  # (H, W) of the upright image in the file
 
 
-def read_picture(
+def decode_upload(
     name: str,
     content: bytes,
     *,
     image_shape: tuple[int, int, int],
     max_pixels: int,
     invert: bool,
-) -> Picture:
-    """Decode a picture whose header says that it is not too large.
+) -> DecodedImage:
+    """Decode an image whose header says that it is not too large.
 
     To be called within `training.data.image.quiet_pillow`.
 
     Raises:
-        Refused: 413 of too many pixels, 422 of what cannot be read.
+        RequestRejected: 413 of too many pixels, 422 of what cannot be read.
     """
     try:
         _check_size(name, content, max_pixels)
@@ -38,8 +38,8 @@ def read_picture(
             content, size=image_shape[:2], channels=image_shape[2], name=name
         )
     except DataError as error:
-        raise Refused(422, str(error)) from None
-    return Picture(255 - image if invert else image, size)
+        raise RequestRejected(422, str(error)) from None
+    return DecodedImage(255 - image if invert else image, size)
 
 
 def _check_size(name: str, content: bytes, max_pixels: int) -> None:
@@ -47,18 +47,18 @@ def _check_size(name: str, content: bytes, max_pixels: int) -> None:
     from PIL import Image
 
     if not content:
-        raise DataError(f"{name}: cannot be read as a picture: empty")
+        raise DataError(f"{name}: cannot be read as an image: empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            width, height = picture.size
-            if pixels_of(picture) <= max_pixels:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            width, height = image.size
+            if pixels_of(image) <= max_pixels:
                 return
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         height = width = 0
     except Exception:  # `decode` says what is wrong, in the words of every reader here
         decode(content, size=(1, 1), channels=1, name=name)
-        raise DataError(f"{name}: cannot be read as a picture: damaged") from None
+        raise DataError(f"{name}: cannot be read as an image: damaged") from None
     got = f"got {height}x{width}, " if height else ""
-    raise Refused(
+    raise RequestRejected(
         413, f"{name}: too many pixels: {got}need at most {max_pixels:,}; make it smaller"
     )

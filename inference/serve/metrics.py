@@ -36,12 +36,12 @@ class Metrics:
             "convax_network_seconds", "One call of the network.", buckets=SECONDS, **own
         )
 
-    def saw_batch(self, size: int, seconds: float) -> None:
+    def observe_batch(self, size: int, seconds: float) -> None:
         """One call of the network."""
         self.batches.observe(size)
         self.network.observe(seconds)
 
-    def saw_request(self, path: str, status: int, seconds: float) -> None:
+    def observe_request(self, path: str, status: int, seconds: float) -> None:
         """One request; paths that do not exist count as one route, for anybody can make them up."""
         route = path if path in ROUTES else "other"
         self.requests.labels(route, str(status)).inc()

@@ -49,17 +49,17 @@ def serve(
         RunError, CheckpointError, EnsembleError, CalibrationError: as `predictor.load`.
     """
     check_installed()
-    from ..ensemble import runs_of
+    from ..ensemble import list_runs
     from ..predictor import load
 
     with listen(host, port) as listener:
-        service = Service(load(run, **loading), limits or Limits(), runs_of(run)[0])
+        service = Service(load(run, **loading), limits or Limits(), list_runs(run)[0])
         bound = listener.getsockname()[1]
-        address = f"http://{in_address(host)}:{bound}"
+        address = f"http://{url_host(host)}:{bound}"
         print(f"serving {run} at {address}/   (Ctrl-C stops it)")
-        print(f"  curl --data-binary @picture.png '{address}/predict?top=3'", flush=True)
-        _until_stopped(service, listener, allowed(host, allow_hosts))
-    inside = service.admission
+        print(f"  curl --data-binary @image.png '{address}/predict?top=3'", flush=True)
+        _run_server(service, listener, allowed_hosts(host, allow_hosts))
+    inside = service.in_flight
     print(f"stopped: {inside.answered} of {inside.accepted} accepted requests answered", flush=True)
 
 
@@ -86,14 +86,14 @@ def listen(host: str, port: int) -> socket.socket:
         ) from None
 
 
-def allowed(host: str, more: Sequence[str]) -> list[str]:
+def allowed_hosts(host: str, more: Sequence[str]) -> list[str]:
     """The names of the service in the Host header of requests."""
     if not (more or is_loopback(host)):
         return ["*"]
-    return [*dict.fromkeys(["localhost", "127.0.0.1", "[::1]", in_address(host), *more])]
+    return [*dict.fromkeys(["localhost", "127.0.0.1", "[::1]", url_host(host), *more])]
 
 
-def in_address(host: str) -> str:
+def url_host(host: str) -> str:
     """A host as it stands in an address."""
     return f"[{host}]" if ":" in host else host
 
@@ -111,13 +111,13 @@ def is_loopback(host: str) -> bool:
         return host.lower() == "localhost"
 
 
-def _until_stopped(service: Service, listener: socket.socket, hosts: Sequence[str]) -> None:
+def _run_server(service: Service, listener: socket.socket, hosts: Sequence[str]) -> None:
     import uvicorn
 
     limits = service.limits
     config = uvicorn.Config(
         make_app(service, hosts),
-        http=hasty_protocol(limits.upload_seconds),
+        http=timeout_protocol(limits.upload_seconds),
         ws="none",
         lifespan="on",
         log_level="error",
@@ -132,7 +132,7 @@ def _until_stopped(service: Service, listener: socket.socket, hosts: Sequence[st
     uvicorn.Server(config).run(sockets=[listener])
 
 
-def hasty_protocol(seconds: float) -> Any:
+def timeout_protocol(seconds: float) -> Any:
     """uvicorn's HTTP protocol, which leaves a client that is too slow.
 
     Args:
@@ -141,7 +141,7 @@ def hasty_protocol(seconds: float) -> Any:
     """
     from uvicorn.protocols.http.h11_impl import H11Protocol
 
-    class HastyProtocol(H11Protocol):
+    class TimeoutProtocol(H11Protocol):
         late: asyncio.TimerHandle | None = None
         stuck: asyncio.TimerHandle | None = None
 
@@ -179,4 +179,4 @@ def hasty_protocol(seconds: float) -> Any:
                 self.late.cancel()
                 self.late = None
 
-    return HastyProtocol
+    return TimeoutProtocol

@@ -1,10 +1,10 @@
-"""The pictures in a request's body."""
+"""The images in a request's body."""
 
 import asyncio
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, NamedTuple
 
-from .admission import Limits, Refused, Visit
+from .admission import Limits, RequestRejected, Slot
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -17,27 +17,27 @@ class Upload(NamedTuple):
     content: bytes
 
 
-async def read_uploads(request: "Request", limits: Limits, visit: Visit) -> list[Upload]:
-    """The files of a multipart form; any other body is one picture, whatever it calls itself.
+async def read_uploads(request: "Request", limits: Limits, slot: Slot) -> list[Upload]:
+    """The files of a multipart form; any other body is one image, whatever it calls itself.
 
     Raises:
-        Refused: too large, too slow, too many, or not a form.
+        RequestRejected: too large, too slow, too many, or not a form.
     """
-    body = await read_body(request, limits, visit)
+    body = await read_body(request, limits, slot)
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "multipart/form-data":
-        return [Upload("picture", body)]
+        return [Upload("image", body)]
     uploads = await _files(request, body, limits)
-    visit.add_images(len(uploads) - 1)
+    slot.add_images(len(uploads) - 1)
     return uploads
 
 
-async def read_body(request: "Request", limits: Limits, visit: Visit) -> bytes:
+async def read_body(request: "Request", limits: Limits, slot: Slot) -> bytes:
     """The body; reading stops where it is too long or takes too long."""
-    too_long = Refused(
+    too_long = RequestRejected(
         413,
         f"predict: body too large: need at most {limits.max_bytes:,} bytes; send a smaller "
-        "picture, or fewer at once",
+        "image, or fewer at once",
         close=True,
     )
     said = request.headers.get("content-length", "0")
@@ -49,20 +49,20 @@ async def read_body(request: "Request", limits: Limits, visit: Visit) -> bytes:
             async for chunk in request.stream():
                 if len(body) + len(chunk) > limits.max_bytes:
                     raise too_long
-                visit.add_bytes(len(chunk))
+                slot.add_bytes(len(chunk))
                 body += chunk
     except TimeoutError:
-        raise Refused(
+        raise RequestRejected(
             408,
             f"predict: upload too slow: need the whole body within {limits.upload_seconds:g} s; "
-            "send a smaller picture",
+            "send a smaller image",
             close=True,
         ) from None
     if not body:
-        raise Refused(
+        raise RequestRejected(
             400,
-            "predict: empty body: need a picture; write curl --data-binary @picture.png "
-            "or curl -F file=@picture.png",
+            "predict: empty body: need an image; write curl --data-binary @image.png "
+            "or curl -F file=@image.png",
         )
     return bytes(body)
 
@@ -83,22 +83,21 @@ async def _files(request: "Request", body: bytes, limits: Limits) -> list[Upload
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise Refused(
-            400, f"predict: not a form: {error.message}; write curl -F file=@picture.png"
+        raise RequestRejected(
+            400, f"predict: not a form: {error.message}; write curl -F file=@image.png"
         ) from None
     except Exception as error:  # on damaged headers of parts it raises nearly anything
-        raise Refused(
+        raise RequestRejected(
             400,
-            f"predict: not a form: damaged ({type(error).__name__}); "
-            "write curl -F file=@picture.png",
+            f"predict: not a form: damaged ({type(error).__name__}); write curl -F file=@image.png",
         ) from None
     try:
         files = [part for _, part in form.multi_items() if isinstance(part, UploadFile)]
-        uploads = [Upload(file.filename or "picture", await file.read()) for file in files]
+        uploads = [Upload(file.filename or "image", await file.read()) for file in files]
     finally:
         await form.close()
     if not uploads:
-        raise Refused(
-            400, "predict: no file in the form: need at least one; write curl -F file=@picture.png"
+        raise RequestRejected(
+            400, "predict: no file in the form: need at least one; write curl -F file=@image.png"
         )
     return uploads

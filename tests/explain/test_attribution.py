@@ -101,7 +101,7 @@ def test_other_targets_by_hand():
     np.testing.assert_allclose(explain.scores(outputs, explain.pixels(mask, 1)), [6.0])
     np.testing.assert_allclose(explain.scores(outputs, 1), [36.0])
     np.testing.assert_allclose(explain.pixels(np.zeros((2, 3)), 0)(outputs), [0.0])
-    place = explain.nearness(np.array([1.0, 1.0], np.float32))
+    place = explain.neg_distance(np.array([1.0, 1.0], np.float32))
     np.testing.assert_allclose(place(jnp.array([[1.0, 3.0], [1.0, 1.0]])), [-4.0, 0.0])
 
 

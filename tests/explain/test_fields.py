@@ -74,12 +74,12 @@ def test_the_size_of_a_field_of_a_block_is_that_of_its_longest_branch():
 
 def test_which_maps_are_shown():
     wide = model.serial(**{f"conv{n}": model.conv(2, 1) for n in range(20)})
-    found = explain.shown_maps(wide, (1, 4, 4, 1), most=4)
+    found = explain.select_layers(wide, (1, 4, 4, 1), most=4)
     assert found == ["conv0", "conv6", "conv13", "conv19"]
     stack = model.dilated(10, features=2, dilations=[1, 2])
-    assert explain.shown_maps(stack, (1, 8, 8, 1)) == ["stack/act1", "stack"]
+    assert explain.select_layers(stack, (1, 8, 8, 1)) == ["stack/act1", "stack"]
     fcn = model.fcn(3, backbone="resnet18", stride=32, hidden=0)  # a head of several maps
-    assert explain.last_map(fcn, (1, 32, 32, 3)) == "head"
+    assert explain.last_map_layer(fcn, (1, 32, 32, 3)) == "head"
 
 
 def test_classic_kernels_on_a_picture(rng):

@@ -133,7 +133,7 @@ def test_grad_cam_of_any_layer_each_image_by_itself_jitted(trained):
     ids=["resnet", "wide", "dilated", "vgg", "mobilenet", "small", "residual"],
 )
 def test_the_last_map(net, shape, expected):
-    assert explain.last_map(net, shape) == expected
+    assert explain.last_map_layer(net, shape) == expected
 
 
 def test_what_cannot_be_explained_is_said(trained):
@@ -155,7 +155,7 @@ def test_what_cannot_be_explained_is_said(trained):
         cam(layer="fc")
     flat = model.mlp(3, hidden=[4], activation="relu")
     with pytest.raises(ValueError, match=r"no layer of this network has a map.* use saliency"):
-        explain.last_map(flat, (1, 8, 6, 2))
+        explain.last_map_layer(flat, (1, 8, 6, 2))
 
 
 def test_a_target_may_be_any_function(trained):

@@ -20,7 +20,7 @@ from convax.training.tasks.registry import make_task
 CLASSES = ("cat", "dog", "cow")
 
 
-def predictor_of(config, channels=1, *, spec=None):
+def make_predictor(config, channels=1, *, spec=None):
     """An untrained network with maps, of the task of a shipped config."""
     spec = spec or Preprocessing((8, 8), "pad", (0.4,) * channels, (0.3,) * channels)
     task = make_task(load_config(config), 3)
@@ -57,7 +57,7 @@ def names(files):
 
 
 def test_the_sheet_shows_what_the_functions_say():
-    predictor = predictor_of("lenet5-mnist", channels=3)
+    predictor = make_predictor("lenet5-mnist", channels=3)
     image = np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     found = explain.explain_image(predictor, image, 1)
     assert predictor.net is not None and predictor.preprocessing is not None
@@ -107,13 +107,13 @@ def test_the_sheet_shows_what_the_functions_say():
 def test_padding_is_no_part_of_what_is_explained(k):
     """Images of 6x8 in the middle of 8x8."""
     image = np.random.default_rng(0).integers(0, 256, (6, 8, 1), np.uint8)
-    target = explain.target_of(predictor_of("unet-pennfudan"), image, k)
+    target = explain.make_target(make_predictor("unet-pennfudan"), image, k)
     padding = jnp.zeros((1, 8, 8, 3)).at[:, 0].set(100.0).at[:, 7].set(100.0)
     assert target(padding) == 0 and target(jnp.ones((1, 8, 8, 3))) == pytest.approx(1)
 
 
 def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
-    predictor = predictor_of("unet-pennfudan", channels=3)
+    predictor = make_predictor("unet-pennfudan", channels=3)
     drawn = drawing.draw(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")
     assert names(drawn.files) == ["explanation.png", "kernels.png", "feature_maps.png"]
     assert drawn.missing == []
@@ -125,7 +125,7 @@ def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
 
 @pytest.mark.slow
 def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
-    predictor = predictor_of("siamese-mnist")
+    predictor = make_predictor("siamese-mnist")
     image = predictor.read(photo)
     rng = np.random.default_rng(2)
     gallery = np.concatenate([image[None], rng.integers(0, 256, (14, 6, 8, 1), np.uint8)])

@@ -15,7 +15,7 @@ from PIL import Image
 
 import convax
 from convax.inference import compile_cache
-from convax.inference.compile_cache import keep_compiled
+from convax.inference.compile_cache import enable_compile_cache
 
 COMPILED = "/jax/core/compile/backend_compile_duration"
 
@@ -142,33 +142,33 @@ def jax_settings(monkeypatch):
 
 def test_the_folder(jax_settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    folder = keep_compiled()
+    folder = enable_compile_cache()
     assert folder is not None and folder.parent == tmp_path / "caches" / "convax" / "compiled"
     assert jax.config.jax_compilation_cache_dir == str(folder)
     assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777 == 0o700
     # What was chosen for JAX wins, and so does turning it off.
     jax.config.update("jax_compilation_cache_dir", str(tmp_path / "mine"))
-    assert keep_compiled() == tmp_path / "mine" == Path(jax.config.jax_compilation_cache_dir)
+    assert enable_compile_cache() == tmp_path / "mine" == Path(jax.config.jax_compilation_cache_dir)
     jax.config.update("jax_enable_compilation_cache", False)
-    assert keep_compiled() is None
+    assert enable_compile_cache() is None
 
 
 def test_no_folder_is_no_error(jax_settings, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "convax").write_text("a file")
-    assert keep_compiled() is None
+    assert enable_compile_cache() is None
     (tmp_path / "convax").unlink()
     (tmp_path / "convax" / "compiled").mkdir(parents=True)
     (tmp_path / "convax" / "compiled").chmod(0o777)  # where others may put programs
-    assert keep_compiled() is None
-    monkeypatch.setattr(compile_cache, "_caches", lambda: Path("/proc/none"))
-    assert keep_compiled() is None
+    assert enable_compile_cache() is None
+    monkeypatch.setattr(compile_cache, "_cache_root", lambda: Path("/proc/none"))
+    assert enable_compile_cache() is None
 
     def homeless():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(compile_cache, "_caches", homeless)
-    assert keep_compiled() is None and jax.config.jax_compilation_cache_dir is None
+    monkeypatch.setattr(compile_cache, "_cache_root", homeless)
+    assert enable_compile_cache() is None and jax.config.jax_compilation_cache_dir is None
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert compile_cache._caches().is_absolute()
+    assert compile_cache._cache_root().is_absolute()

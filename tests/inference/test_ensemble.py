@@ -10,7 +10,7 @@ from PIL import Image
 
 import convax
 from convax.inference.calibration.file import CalibrationError
-from convax.inference.ensemble import EnsembleError, check_alike, runs_of
+from convax.inference.ensemble import EnsembleError, check_compatible, list_runs
 from convax.inference.fit_temperature import calibrate
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
@@ -89,7 +89,7 @@ def test_the_command_line(study, images, tmp_path, command):
 def test_a_network_that_diverged_has_no_voice(fresh, images):
     first, second = seeds_of(fresh)
     Run(first).update_info(status="diverged")
-    assert runs_of(fresh.path) == [second]
+    assert list_runs(fresh.path) == [second]
     Run(second).update_info(status="diverged")
     with pytest.raises(RunError, match="fresh: all networks of this study diverged; there is none"):
         convax.load(fresh.path)
@@ -141,14 +141,14 @@ def test_runs_that_do_not_fit_together(whole, change, message):
             params = {**params, "dense1": {**params["dense1"], "kernel": jnp.zeros((64, size))}}
     theirs = ours._replace(card=card, config=config, params=params)
     with pytest.raises(EnsembleError, match=message):
-        check_alike(["a", "b"], [ours, theirs])
+        check_compatible(["a", "b"], [ours, theirs])
 
 
 def test_embeddings_have_no_common_space(whole):
     ours = load_model(whole.path)
     ours = ours._replace(config=ours.config.model_copy(update={"task": "embedding"}))
     with pytest.raises(EnsembleError, match="a, b: embeddings of several networks have no common"):
-        check_alike(["a", "b"], [ours, ours])
+        check_compatible(["a", "b"], [ours, ours])
 
 
 def test_flips_are_the_mean_over_image_and_mirror_image(whole, images):

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.cli.predict_output import followed
+from convax.cli.predict_output import with_progress
 from convax.training import data
 from convax.training.data import DataError, upright_size
 
@@ -48,7 +48,7 @@ def test_every_form_says_the_same(whole, folder, command):
     assert code == 2
     assert (
         err
-        == f"error: {folder / 'broken.png'}: cannot be read as a picture: not a picture, or "
+        == f"error: {folder / 'broken.png'}: cannot be read as an image: not an image, or "
         + ("damaged; need one of PNG, JPEG, BMP, WEBP, GIF, TIFF\n")
     )
     records = [json.loads(line) for line in out.splitlines()]
@@ -131,7 +131,7 @@ def test_standard_input_and_orientation(whole, folder, command, monkeypatch):
     given(b"")
     code, out, err = command("predict", whole.path, "-")
     assert (code, out) == (2, "") and err.startswith("error: standard input: cannot be read as a")
-    with pytest.raises(DataError, match="picture: cannot be read as a picture: not a picture"):
+    with pytest.raises(DataError, match="image: cannot be read as an image: not an image"):
         upright_size(b"")
 
 
@@ -145,10 +145,10 @@ def test_what_cannot_be_done(whole, folder, command, monkeypatch):
 
     assert "--format: got 'xml', need one of table, json, csv" in refused(good, "--format", "xml")
     assert "--json: got --format csv too; leave out" in refused(good, "--json", "--format", "csv")
-    assert "missing.png: cannot be read as a picture: no such" in refused(folder / "missing.png")
+    assert "missing.png: cannot be read as an image: no such" in refused(folder / "missing.png")
     assert "No such file or directory" in refused(good, "--html", folder / "no" / "page.html")
     (folder / "empty").mkdir()
-    assert "empty: no pictures in this folder; their names end" in refused(folder / "empty")
+    assert "empty: no images in this folder; their names end" in refused(folder / "empty")
 
     scandir = os.scandir
 
@@ -188,17 +188,17 @@ def test_progress_where_nothing_else_is_seen(monkeypatch):
     for out, shown in ((io.StringIO(), True), (Terminal(), False)):
         monkeypatch.setattr(sys, "stdout", out)
         monkeypatch.setattr(sys, "stderr", Terminal())
-        assert list(followed(iter(range(3)), 3)) == [0, 1, 2]
-        assert ("pictures" in sys.stderr.getvalue()) == shown and not out.getvalue()
+        assert list(with_progress(iter(range(3)), 3)) == [0, 1, 2]
+        assert ("images" in sys.stderr.getvalue()) == shown and not out.getvalue()
 
 
 def test_a_reader_that_goes_away_is_no_error():
     """As in ``convax predict RUN photos | head -1``: the rest is answered, for the page, say."""
     code = """if True:
         from types import SimpleNamespace as Names
-        from convax.cli.predict_output import printed
-        told = [Names(saying=Names(text="a", record={}, columns={"file": "a"}))] * 3
-        assert all(len(list(printed(told, form))) == 3 for form in ("table", "json", "csv"))
+        from convax.cli.predict_output import write_results
+        results = [Names(output=Names(text="a", record={}, columns={"file": "a"}))] * 3
+        assert all(len(list(write_results(results, form))) == 3 for form in ("table", "json", "csv"))
     """
     reader, writer = os.pipe()
     os.close(reader)

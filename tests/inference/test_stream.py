@@ -9,7 +9,7 @@ from PIL import Image
 
 import convax
 from convax.inference import image_inputs
-from convax.inference.image_inputs import as_image
+from convax.inference.image_inputs import to_image
 from convax.training.data import DataError, read_image
 from convax.training.tasks.registry import TASKS
 
@@ -54,9 +54,9 @@ def test_a_list_is_resized_as_files_are(predictor, folder):
 
 def test_floats_in_a_list_are_not_rounded(predictor):
     ramp = np.linspace(0, 1, 144).reshape(12, 12)
-    image = as_image(ramp, (6, 6, 1))
+    image = to_image(ramp, (6, 6, 1))
     assert image.dtype == np.float32 and image.shape == (6, 6, 1)
-    rounded = as_image(np.round(ramp * 255).astype(np.uint8), (6, 6, 1))
+    rounded = to_image(np.round(ramp * 255).astype(np.uint8), (6, 6, 1))
     np.testing.assert_allclose(image, rounded / 255, atol=1.01 / 255)
     assert np.abs(image * 255 - np.round(image * 255)).max() > 0.1
     # Together with bytes, the bytes become floats.
@@ -71,7 +71,7 @@ def test_gray_and_color(kind, depth, channels):
     values = np.array([51, 102, 204][: depth or 1], np.uint8)
     flat = np.broadcast_to(values, (7, 5, len(values)))
     picture = (flat[..., 0] if depth is None else flat).astype(kind)
-    image = as_image(picture / 255 if kind == "float64" else picture, (6, 4, channels))
+    image = to_image(picture / 255 if kind == "float64" else picture, (6, 4, channels))
     assert image.shape == (6, 4, channels)
     # 0.299 x 51 + 0.587 x 102 + 0.114 x 204 = 98.379
     gray = 98.379 if depth == 3 else 51
@@ -82,7 +82,7 @@ def test_gray_and_color(kind, depth, channels):
 
 def test_transparency_orientation_and_sixteen_bits(tmp_path):
     clear = np.zeros((4, 4, 4), np.uint8)
-    assert (as_image(clear, (4, 4, 1)) == 255).all()
+    assert (to_image(clear, (4, 4, 1)) == 255).all()
     turned = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(2, 8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -91,7 +91,7 @@ def test_transparency_orientation_and_sixteen_bits(tmp_path):
     for name, size in (("turned.png", (8, 2)), ("deep.png", (4, 4))):
         from_file = read_image(tmp_path / name, size=size, channels=1)
         with Image.open(tmp_path / name) as picture:
-            np.testing.assert_array_equal(as_image(picture, (*size, 1)), from_file)
+            np.testing.assert_array_equal(to_image(picture, (*size, 1)), from_file)
     assert (from_file == 51).all()
     # Upright, the first row of the file is the last column.
     upright = read_image(tmp_path / "turned.png", size=None, channels=1)
@@ -104,7 +104,7 @@ def test_a_folder_in_order(predictor, folder, batch):
     assert [str(a.source.relative_to(folder)) for a in answers] == ORDER
     expected = predictor(np.stack([predictor.read(folder / name) for name in ORDER]))
     np.testing.assert_allclose(
-        np.stack([a.answer for a in answers]), expected, rtol=1e-5, atol=1e-7
+        np.stack([a.prediction for a in answers]), expected, rtol=1e-5, atol=1e-7
     )
 
 
@@ -116,10 +116,10 @@ def test_anything_in_any_mixture(predictor, folder):
     assert len(answers) == 7 and answers[2].source is array
     expected = predictor(predictor.read(file, invert=True)[None])[0]
     for i in (0, 1, 3):
-        np.testing.assert_allclose(answers[i].answer, expected, rtol=1e-5, atol=1e-7)
+        np.testing.assert_allclose(answers[i].prediction, expected, rtol=1e-5, atol=1e-7)
     light = predictor(np.full((6, 6, 1), 165, np.uint8))
-    np.testing.assert_allclose(answers[2].answer, light, rtol=1e-5, atol=1e-7)
-    floats = next(predictor.stream([array / 255], invert=True)).answer
+    np.testing.assert_allclose(answers[2].prediction, light, rtol=1e-5, atol=1e-7)
+    floats = next(predictor.stream([array / 255], invert=True)).prediction
     np.testing.assert_allclose(floats, light, rtol=1e-4, atol=1e-6)
 
 
@@ -166,16 +166,16 @@ def test_what_cannot_be_read_is_raised_or_told(predictor, folder):
     (folder / "3.png").write_bytes((folder / "3.png").read_bytes()[:40])
     stream = predictor.stream([folder, folder / "missing.png"], batch=4)
     assert [next(stream).source.name for _ in range(2)] == ["0.png", "1.png"]
-    with pytest.raises(DataError, match=r"3\.png: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"3\.png: cannot be read as an image"):
         next(stream)
     told = []
     sources = [folder, folder / "missing.png"]
-    good = list(predictor.stream(sources, batch=4, failed=lambda s, e: told.append((s, str(e)))))
+    good = list(predictor.stream(sources, batch=4, on_error=lambda s, e: told.append((s, str(e)))))
     assert [str(a.source.relative_to(folder)) for a in good] == [n for n in ORDER if n != "3.png"]
     assert [source.name for source, _ in told] == ["3.png", "missing.png"]
     assert "no such file" in told[1][1]
     # A batch of which nothing can be read.
-    assert not list(predictor.stream([b"", b"x"], failed=lambda s, e: told.append((s, str(e)))))
+    assert not list(predictor.stream([b"", b"x"], on_error=lambda s, e: told.append((s, str(e)))))
     assert len(told) == 4
 
 
@@ -196,14 +196,14 @@ def test_a_picture_too_large_is_refused_and_the_callers_warnings_stay(
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 60)
     told = []
     filters = list(warnings.filters)
-    stream = predictor.stream(folder, batch=2, failed=lambda s, e: told.append(str(e)))
+    stream = predictor.stream(folder, batch=2, on_error=lambda s, e: told.append(str(e)))
     for _ in stream:
         assert warnings.filters == filters
     assert told and all("more than 60 pixels; make it smaller" in text for text in told)
 
 
 def test_folders_that_give_nothing(predictor, tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"no pictures in this folder; their names end in \.png"):
+    with pytest.raises(DataError, match=r"no images in this folder; their names end in \.png"):
         next(predictor.stream(tmp_path))
 
     def closed(path):
@@ -211,7 +211,7 @@ def test_folders_that_give_nothing(predictor, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "scandir", closed)
     with pytest.raises(PermissionError):
-        list(image_inputs.files_of([tmp_path]))
+        list(image_inputs.iter_files([tmp_path]))
 
 
 def test_the_most_probable_classes(predictor):
@@ -245,7 +245,7 @@ def test_the_most_probable_classes(predictor):
         (np.zeros((4, 4), int), TypeError, "predict: wrong dtype: got int64, need uint8"),
         (np.zeros((4, 4, 2), np.uint8), ValueError, r"got \(4, 4, 2\), need .*one of 1, 3, 4"),
         (np.zeros((4, 4, 4)), ValueError, r"got \(4, 4, 4\), need \(h, w\).*one of 1, 3$"),
-        (np.zeros((0, 4), np.uint8), ValueError, r"wrong shape of a picture in a list: got \(0, 4"),
+        (np.zeros((0, 4), np.uint8), ValueError, r"wrong shape of an image in a list: got \(0, 4"),
         (np.full((4, 4), 2.0), ValueError, r"must lie in \[0, 1\]: got 2 to 2; pass uint8, or div"),
     ],
 )

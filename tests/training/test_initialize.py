@@ -190,7 +190,9 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
 
     with pytest.raises(ConfigError, match=r"backbone/conv1/kernel( \(backbone\.\S+\))?: missing"):
         begin(f'path="{path}"')
-    with pytest.raises(ConfigError, match=r"init_from\.into: .* got 'trunk', .*: backbone, head$"):
+    with pytest.raises(
+        ConfigError, match=r"init_from\.target: .* got 'trunk', .*: backbone, head$"
+    ):
         begin(f'path="{path}", target="trunk"')
     wanted, source, taken = begin(f'path="{path}", target="backbone"')
     assert taken.taken == [name for name in wanted if name.startswith("backbone/")]

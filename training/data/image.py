@@ -91,7 +91,7 @@ def decode_with_size(
             return _as_array(picture, size, channels), (picture.height, picture.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(
-            f"{_name(source, name)}: cannot be read as a picture: {_reason(error)}"
+            f"{_name(source, name)}: cannot be read as an image: {_reason(error)}"
         ) from None
 
 
@@ -105,7 +105,7 @@ def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> n
         upright.format = picture.format  # which a copy forgets, and 16-bit grey is known by
         return _as_array(upright, size, channels)
     except Exception as error:  # an opened file is read only now
-        raise DataError(f"picture: cannot be read as a picture: {_reason(error)}") from None
+        raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
 
 
 def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
@@ -209,7 +209,7 @@ def _opened(source: str | PathLike[str] | bytes) -> "Image":
 
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
-    return name or ("picture" if isinstance(source, bytes) else str(source))
+    return name or ("image" if isinstance(source, bytes) else str(source))
 
 
 def _eight_bits(picture: "Image") -> "Image":
@@ -240,7 +240,7 @@ def _reason(error: Exception) -> str:
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):
-        return f"not a picture, or damaged; need one of {', '.join(FORMATS)}"
+        return f"not an image, or damaged; need one of {', '.join(FORMATS)}"
     if isinstance(error, (Image.DecompressionBombWarning, Image.DecompressionBombError)):
         return f"more than {Image.MAX_IMAGE_PIXELS:,} pixels; make it smaller"
     if isinstance(error, OSError) and error.strerror:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..common.errors import ConvaxError
 from ..common.text import plain_line
 from ..data import Split
 from ..data.preprocess import Preprocessing
@@ -108,7 +109,7 @@ class Task(NamedTuple):
         return self.spec.name
 
 
-class TaskError(ValueError):
+class TaskError(ConvaxError, ValueError):
     """What is asked of a task cannot be done; says why."""
 
 

@@ -188,11 +188,11 @@ def test_other_weights_with_their_checksums(folder):
     weights = safetensors.numpy.load_file(path)
     path.write_bytes(safetensors.numpy.save({k: v * 1.5 for k, v in weights.items()}))
     rewrite(folder)
-    with pytest.raises(BundleError, match=r"wrong answers: 8 images .* differ"):
+    with pytest.raises(BundleError, match=r"wrong predictions: 8 images .* differ"):
         verify(folder)
     path.write_bytes(safetensors.numpy.save({k: v * np.nan for k, v in weights.items()}))
     rewrite(folder)
-    with pytest.raises(BundleError, match="wrong answers"):
+    with pytest.raises(BundleError, match="wrong predictions"):
         verify(folder)
 
 
@@ -217,7 +217,7 @@ def test_answers_of_another_shape(folder):
     test = safetensors.numpy.load_file(path)
     path.write_bytes(safetensors.numpy.save(test | {"expected": test["expected"][:1]}))
     rewrite(folder)
-    with pytest.raises(BundleError, match=r"answers: got \(8, 3\), need \(1, 3\)"):
+    with pytest.raises(BundleError, match=r"predictions: got \(8, 3\), need \(1, 3\)"):
         verify(folder)
 
 
@@ -265,7 +265,7 @@ def test_what_is_wrong_from_the_start_is_not_left_behind(whole, tmp_path, monkey
         return program, {name: 1.5 * array for name, array in weights.items()}
 
     monkeypatch.setattr(bundle, "_program", altered)
-    with pytest.raises(BundleError, match="wrong answers"):
+    with pytest.raises(BundleError, match="wrong predictions"):
         export(whole.path, tmp_path / "b")
     assert not list(tmp_path.iterdir())
 

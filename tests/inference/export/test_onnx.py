@@ -114,7 +114,7 @@ def test_what_it_refuses(whole, onnx, tmp_path, monkeypatch):
         export_onnx(whole.path, tmp_path / "none" / "net.onnx")
     real = onnx_file._difference
     monkeypatch.setattr(onnx_file, "_difference", lambda *a: real(*a) + 1)
-    with pytest.raises(BundleError, match="wrong answers: ONNX Runtime differs by up to 1"):
+    with pytest.raises(BundleError, match="wrong predictions: ONNX Runtime differs by up to 1"):
         export_onnx(whole.path, file)
     monkeypatch.setattr(onnx_file, "_difference", lambda *a: real(a[0], b"", *a[2:]))
     with pytest.raises(BundleError, match="ONNX Runtime refuses it"):

@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from convax.inference.report import images as report_pictures
 from convax.inference.report import page as report_page
+from convax.inference.report.images import kernel_images
 from convax.training.config.schema import load_config
 from convax.training.evaluation import Evaluation
 from convax.training.experiment import prepare
@@ -99,7 +99,7 @@ def test_the_page_of_a_run(copied, command):
 
 def test_a_run_that_was_never_validated_has_its_last_checkpoint_on_the_page(copied):
     (copied.checkpoints / "best").unlink()  # as of a fine-tuning that has only begun
-    *_, page = report_page.report(copied.path)
+    *_, page = report_page.write_report(copied.path)
     step = int((copied.checkpoints / "last").read_text().rpartition("-")[-1])
     assert f"with the last checkpoint, of step {step}" in outline(page.read_text()).text
 
@@ -179,7 +179,7 @@ def of(experiment, evaluation):
 
 def test_a_class_may_be_called_anything(whole):
     found = classified(whole.config(), EVIL)
-    text = report_page.render(report_page.page_of(whole, found))
+    text = report_page.render_page(report_page.make_page(whole, found))
     page = outline(text)
     assert "alert(1)" in text and "<script>" not in text and "<img src=x" not in text
     said = " ".join(page.words)
@@ -192,7 +192,7 @@ def test_a_class_may_be_called_anything(whole):
 
 def test_many_classes_have_colors_for_counts_and_a_list(whole):
     found = classified(whole.config(), [f"class {k}" for k in range(40)], 120)
-    page = report_page.page_of(whole, found)
+    page = report_page.make_page(whole, found)
     assert page.confusion is not None and page.per_class is not None
     assert (page.confusion.cells, len(page.confusion.pairs.rows)) == ([], 10)
     assert page.confusion.chart is not None
@@ -200,7 +200,7 @@ def test_many_classes_have_colors_for_counts_and_a_list(whole):
     names = re.findall(r">(class \d+)</text>", page.confusion.chart.svg)
     assert names == 2 * [f"class {k}" for k in range(0, 40, 3)]  # along both axes
     assert len(page.per_class.rows) == 40
-    assert outline(report_page.render(page)).headings == ALL + ALWAYS
+    assert outline(report_page.render_page(page)).headings == ALL + ALWAYS
 
 
 def diagonal(image, k):
@@ -216,7 +216,7 @@ def test_a_heat_map_beside_each_mistake(whole):
         return diagonal(image, k)
 
     found = classified(whole.config(), ["a", "b", "c"])
-    page = report_page.page_of(whole, found, heatmap=heatmap)
+    page = report_page.make_page(whole, found, heatmap=heatmap)
     assert page.examples is not None
     first, *_ = page.examples.examples
     assert [name for name, _ in first.pictures] == ["picture", "heat map"]
@@ -232,14 +232,14 @@ def test_a_network_without_mistakes(whole):
     found = classified(whole.config(), ["a", "b", "c"])
     answers = np.eye(3, dtype=np.float32)[found.examples.labels]
     evaluation = found.evaluation._replace(collected=answers)
-    page = report_page.page_of(whole, found._replace(evaluation=evaluation))
+    page = report_page.make_page(whole, found._replace(evaluation=evaluation))
     assert page.examples is not None
     assert page.examples.sentence.startswith("No mistakes: the 12 right answers")
-    outline(report_page.render(page))
+    outline(report_page.render_page(page))
 
 
 def test_kernels_in_gray_and_color():
-    gray = report_pictures.kernels(np.array([[[[-2.0]], [[0.0]]], [[[1.0]], [[2.0]]]]))
+    gray = kernel_images(np.array([[[[-2.0]], [[0.0]]], [[[1.0]], [[2.0]]]]))
     assert [(p.width, p.height, p.small, p.alt) for p in gray] == [
         (1, 2, True, "kernel 1"),
         (1, 2, True, "kernel 2"),
@@ -261,7 +261,7 @@ def segmented(tmp_path_factory):
 
 def test_the_page_of_a_segmentation(segmented):
     run, found = segmented
-    page = report_page.page_of(run, found)
+    page = report_page.make_page(run, found)
     assert page.figures == [
         ("mean IoU", "60.00%"),
         ("foreground IoU", "50.00%"),
@@ -272,7 +272,7 @@ def test_the_page_of_a_segmentation(segmented):
     assert [row[0] for row in page.per_class.rows] == ["ground", "thing"]
     assert page.per_class.rows[0][1] == "62.5%"  # 500 of 800
     assert len(page.examples.examples) == 8
-    text = report_page.render(page)
+    text = report_page.render_page(page)
     assert outline(text).headings == [
         "Summary",
         "Confusion",
@@ -299,8 +299,8 @@ def embedded(tmp_path_factory):
 
 def test_the_page_of_an_embedding(embedded):
     run, found = embedded
-    page = report_page.page_of(run, found)
-    text = report_page.render(page)
+    page = report_page.make_page(run, found)
+    text = report_page.render_page(page)
     assert [chart.title for chart in page.charts] == [
         "pairs told apart",
         "the plane in which they differ most",
@@ -313,7 +313,7 @@ def test_the_page_of_an_embedding(embedded):
 
 def test_the_page_of_a_run_that_has_only_begun(whole, tmp_path):
     begun = create_run(whole.config(), tmp_path / "<b>begun", whole.dataset())
-    (page,) = report_page.report(begun.path)
+    (page,) = report_page.write_report(begun.path)
     text = page.read_text()
     assert "No checkpoint yet" in text and "<b>begun" not in text
     assert outline(text).headings == ["Summary", *ALWAYS]
@@ -322,7 +322,7 @@ def test_the_page_of_a_run_that_has_only_begun(whole, tmp_path):
 def test_a_page_that_cannot_be_written(copied):
     (copied.path / "report.html").mkdir()
     with pytest.raises(RunError, match=r"report\.html: cannot be written: "):
-        report_page.report(copied.path)
+        report_page.write_report(copied.path)
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +339,9 @@ def pages(whole, segmented, embedded, tmp_path_factory):
         "begun": (whole, None),
     }
     for name, of_run in found.items():
-        (folder / f"{name}.html").write_text(report_page.render(report_page.page_of(*of_run)))
+        (folder / f"{name}.html").write_text(
+            report_page.render_page(report_page.make_page(*of_run))
+        )
     return sorted(folder.iterdir())
 
 

@@ -26,7 +26,7 @@ from PIL import Image
 
 import convax
 from convax.inference.serve.admission import Limits
-from convax.inference.serve.server import allowed
+from convax.inference.serve.server import allowed_hosts
 from convax.training.config.schema import load_config
 from tests.fuzz import odd
 from tests.tiny import EMBEDDING, untrained, write_tiny
@@ -88,8 +88,8 @@ def test_one_picture_and_several(predictor):
 def test_nothing_is_compiled_for_a_request(predictor):
     async def talk(client, service):
         before = predictor.function._cache_size()
-        asked = [client.post("/predict", content=png(value=v)) for v in range(40)]
-        assert {r.status_code for r in await asyncio.gather(*asked)} == {200}
+        pending = [client.post("/predict", content=png(value=v)) for v in range(40)]
+        assert {r.status_code for r in await asyncio.gather(*pending)} == {200}
         text = (await client.get("/metrics")).text
         return before, predictor.function._cache_size(), text
 
@@ -104,7 +104,7 @@ def test_nothing_is_compiled_for_a_request(predictor):
     ("path", "body", "status", "message"),
     [
         ("/predict", b"", 400, "empty body"),
-        ("/predict", png()[:40], 422, "picture: cannot be read as a picture"),
+        ("/predict", png()[:40], 422, "image: cannot be read as an image"),
         ("/predict", b"<svg xmlns='http://www.w3.org/2000/svg'/>", 422, "cannot be read"),
         ("/predict", png((30, 40)), 413, "too many pixels: got 30x40, need at most 1,000"),
         ("/predict", bytes(6000), 413, "body too large: need at most 5,000 bytes"),
@@ -118,15 +118,15 @@ def test_what_is_refused(predictor, path, body, status, message):
     async def talk(client, service):
         refused = await client.post(path, content=body)
         fine = await client.post("/predict", content=png())
-        return refused, fine, service.admission
+        return refused, fine, service.in_flight
 
-    refused, fine, admission = serving(predictor, talk, max_bytes=5000, max_pixels=1000)
+    refused, fine, in_flight = serving(predictor, talk, max_bytes=5000, max_pixels=1000)
     assert refused.status_code == status
     assert message in refused.text
     assert set(refused.json()) <= {"error", "answers"}
     assert refused.headers["x-content-type-options"] == "nosniff"
     assert fine.status_code == 200
-    assert (admission.images, admission.coming, admission.bytes) == (0, 0, 0)
+    assert (in_flight.images, in_flight.decoding, in_flight.bytes) == (0, 0, 0)
 
 
 def test_odd_pictures_are_answered_or_refused(predictor):
@@ -153,7 +153,7 @@ def hasty():
 
     from convax.inference.serve.app import Guard
     from convax.inference.serve.metrics import Metrics
-    from convax.inference.serve.server import hasty_protocol, listen
+    from convax.inference.serve.server import listen, timeout_protocol
 
     sent = queue.Queue()
 
@@ -167,7 +167,7 @@ def hasty():
         finally:
             sent.put("over")
 
-    config = uvicorn.Config(app, http=hasty_protocol(0.5), lifespan="off", log_level="error")
+    config = uvicorn.Config(app, http=timeout_protocol(0.5), lifespan="off", log_level="error")
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -214,7 +214,7 @@ def test_an_image_is_inside_until_its_answer_is_taken(predictor):
 
         async def send(message):
             last = not message.get("more_body", True)
-            inside.append((last, len(message.get("body", "")) > 0, service.admission.images))
+            inside.append((last, len(message.get("body", "")) > 0, service.in_flight.images))
 
         async with service.running():
             while not service.ready:
@@ -222,7 +222,7 @@ def test_an_image_is_inside_until_its_answer_is_taken(predictor):
             scope = {"type": "http", "method": "POST", "path": "/predict", "headers": []}
             scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http"}
             await app(scope, receive, send)
-        return inside, service.admission
+        return inside, service.in_flight
 
     inside, after = asyncio.run(main())
     assert inside == [(False, False, 1), (False, True, 1), (True, False, 1)]
@@ -248,14 +248,14 @@ def test_a_body_that_comes_too_slowly(predictor):
 
     async def talk(client, service):
         late = await client.post("/predict", content=slow())
-        return late, await client.post("/predict", content=png()), service.admission
+        return late, await client.post("/predict", content=png()), service.in_flight
 
-    late, fine, admission = serving(predictor, talk, upload_seconds=0.5)
+    late, fine, in_flight = serving(predictor, talk, upload_seconds=0.5)
     assert late.status_code == 408
     assert "upload too slow: need the whole body within 0.5 s" in late.json()["error"]
     assert late.headers["connection"] == "close"  # the rest of the body may still come
     assert fine.status_code == 200
-    assert (admission.images, admission.bytes) == (0, 0)
+    assert (in_flight.images, in_flight.bytes) == (0, 0)
 
 
 class Alongside:
@@ -276,17 +276,17 @@ class Alongside:
     def _run(self):
         async def talk(client, service):
             while (item := await asyncio.to_thread(self.questions.get)) is not None:
-                question, future = item
+                options, future = item
                 try:
-                    future.set_result(await question(client, service))
+                    future.set_result(await options(client, service))
                 except BaseException as error:
                     future.set_exception(error)
 
         serving(self.predictor, talk, **self.limits)
 
-    def ask(self, question):
+    def ask(self, options):
         future = concurrent.futures.Future()
-        self.questions.put((question, future))
+        self.questions.put((options, future))
         return future.result(timeout=120)
 
 
@@ -341,13 +341,13 @@ def test_whatever_is_sent_is_answered(alongside, body, kind, query):
 
     async def ask(client, service):
         sent = await client.post(f"/predict{query}", content=body, headers={"Content-Type": kind})
-        return sent, await client.post("/predict", content=png()), service.admission
+        return sent, await client.post("/predict", content=png()), service.in_flight
 
-    sent, fine, admission = alongside.ask(ask)
+    sent, fine, in_flight = alongside.ask(ask)
     assert sent.status_code in (200, 400, 413, 422), sent.text
     assert sent.json().keys() <= {"error", "answers"}
     assert fine.status_code == 200
-    assert (admission.images, admission.coming, admission.bytes) == (0, 0, 0)
+    assert (in_flight.images, in_flight.decoding, in_flight.bytes) == (0, 0, 0)
 
 
 def test_a_segmentation_says_shares_and_a_mask_of_the_pictures_size(tmp_path):
@@ -375,7 +375,7 @@ def test_a_segmentation_says_shares_and_a_mask_of_the_pictures_size(tmp_path):
     assert set(np.unique(pixels)) <= set(np.unique(found))
     assert (alone.headers["content-type"], alone.status_code) == ("image/png", 200)
     assert alone.content == base64.b64decode(record["mask"])
-    assert (two.status_code, "only of one picture" in two.text) == (406, True)
+    assert (two.status_code, "only of one image" in two.text) == (406, True)
 
 
 def test_an_embedding_says_its_vector_and_what_is_nearest(tmp_path):
@@ -402,8 +402,8 @@ def test_an_embedding_says_its_vector_and_what_is_nearest(tmp_path):
 
 def test_too_many_at_once_and_too_many_files(predictor):
     async def talk(client, service):
-        asked = [client.post("/predict", content=png()) for _ in range(50)]
-        codes = [r.status_code for r in await asyncio.gather(*asked)]
+        pending = [client.post("/predict", content=png()) for _ in range(50)]
+        codes = [r.status_code for r in await asyncio.gather(*pending)]
         files = [("file", (f"{i}.png", png())) for i in range(9)]
         return codes, await client.post("/predict", files=files)
 
@@ -420,29 +420,29 @@ def test_another_name_is_refused(predictor):
 
 
 def test_it_answers_to_its_own_address():
-    assert "127.0.0.2" in allowed("127.0.0.2", ())
-    assert allowed("::1", ()) == ["localhost", "127.0.0.1", "[::1]"]
-    assert allowed("0.0.0.0", ()) == ["*"]
-    assert {"192.168.1.5", "cats.example"} <= set(allowed("192.168.1.5", ["cats.example"]))
+    assert "127.0.0.2" in allowed_hosts("127.0.0.2", ())
+    assert allowed_hosts("::1", ()) == ["localhost", "127.0.0.1", "[::1]"]
+    assert allowed_hosts("0.0.0.0", ()) == ["*"]
+    assert {"192.168.1.5", "cats.example"} <= set(allowed_hosts("192.168.1.5", ["cats.example"]))
 
 
 def test_a_failure_of_one_picture_leaves_nothing_counted(predictor, monkeypatch):
     """The other of its request is still on its way when it fails."""
 
     async def talk(client, service):
-        whole = service._one
+        whole = service._predict_one
 
-        async def one(upload, question, visit):
+        async def one(upload, options, slot):
             if upload.name == "b.png":
                 raise MemoryError
             await asyncio.sleep(0.05)
-            return await whole(upload, question, visit)
+            return await whole(upload, options, slot)
 
-        monkeypatch.setattr(service, "_one", one)
+        monkeypatch.setattr(service, "_predict_one", one)
         files = [("file", (name, png())) for name in ("a.png", "b.png")]
         answer = await client.post("/predict", files=files)
         await asyncio.sleep(0.2)
-        return answer.status_code, service.admission.coming, service.admission.images
+        return answer.status_code, service.in_flight.decoding, service.in_flight.images
 
     assert serving(predictor, talk) == (500, 0, 0)
 

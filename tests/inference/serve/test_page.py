@@ -96,7 +96,7 @@ def test_a_picture_is_dropped_or_chosen_and_a_bad_one_refused(browser, digits, t
     (tmp_path / "bad.png").write_bytes(b"not a picture")
     drop(page, tmp_path / "bad.png")
     page.wait("document.getElementById('status').classList.contains('bad')")
-    assert "cannot be read as a picture" in page.run("document.getElementById('status').innerText")
+    assert "cannot be read as an image" in page.run("document.getElementById('status').innerText")
     (problem,) = page.problems()  # Chromium notes the status of the answer, and nothing else
     assert problem["entry"]["source"] == "network" and "422" in problem["entry"]["text"]
     drop(page, thirds(tmp_path / "right.png", 2))

@@ -32,7 +32,7 @@ def exceptions(package):
 def test_every_error_of_a_room_descends_from_convax_error(room):
     found = list(exceptions(room))
     assert found
-    internal = {"Refused"}  # becomes an HTTP status
+    internal = {"RequestRejected"}  # becomes an HTTP status
     assert [e for e in found if not issubclass(e, ConvaxError) and e.__name__ not in internal] == []
 
 

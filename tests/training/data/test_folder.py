@@ -111,7 +111,7 @@ def test_many_pictures_keep_their_order(tmp_path):
 def test_an_unreadable_picture_is_named(tmp_path, where):
     put(tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(1, 5)))
     (tmp_path / where).write_bytes(b"not a picture")
-    with pytest.raises(DataError, match=rf"{where}: cannot be read as a picture: not a picture"):
+    with pytest.raises(DataError, match=rf"{where}: cannot be read as an image: not an image"):
         load_folder(tmp_path)
 
 
@@ -222,7 +222,7 @@ def test_refuses_in_an_archive(tmp_path, build, message):
 def test_an_unreadable_picture_in_an_archive_is_named(tmp_path):
     put(tmp_path / "pets", "a/1.png", "a/2.png", "b/1.png")
     (tmp_path / "pets/a/2.png").write_bytes(b"not a picture")
-    message = r"pets\.zip: a/2\.png: cannot be read as a picture: not a picture"
+    message = r"pets\.zip: a/2\.png: cannot be read as an image: not an image"
     with pytest.raises(DataError, match=message):
         load_folder(pack(tmp_path / "pets", "zip"))
 

@@ -163,7 +163,7 @@ def test_resizing_is_antialiased():
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0"])
 def test_not_a_picture(content):
-    message = r"^picture: cannot be read as a picture: not a picture, or damaged; need one of PNG"
+    message = r"^image: cannot be read as an image: not an image, or damaged; need one of PNG"
     with pytest.raises(DataError, match=message):
         read_image(content, size=None, channels=3)
 
@@ -174,9 +174,9 @@ def test_formats_not_in_the_list_are_refused():
 
 
 def test_files_that_cannot_be_opened(tmp_path):
-    with pytest.raises(DataError, match=r"a\.png: cannot be read as a picture: no such file"):
+    with pytest.raises(DataError, match=r"a\.png: cannot be read as an image: no such file"):
         read_image(tmp_path / "a.png", size=None, channels=3)
-    with pytest.raises(DataError, match=r": cannot be read as a picture: is a directory"):
+    with pytest.raises(DataError, match=r": cannot be read as an image: is a directory"):
         read_image(tmp_path, size=None, channels=3)
 
 
@@ -210,7 +210,7 @@ def noise():
 def test_truncation_is_found(format):
     content = encoded(noise(), format)
     for length in range(0, int(len(content) * 0.9), 7):
-        with pytest.raises(DataError, match=r"^picture: cannot be read as a picture: .") as caught:
+        with pytest.raises(DataError, match=r"^image: cannot be read as an image: .") as caught:
             read_image(content[:length], size=None, channels=3)
         assert "\n" not in str(caught.value)
 

@@ -116,11 +116,11 @@ def coloured_mask(root):
             lambda root: put(root, "x", value=2), {},
             "masks/x.png: class 2 where data.classes names 2, 0 to 1 .and 255 for no class.; name",
         ),
-        (broken_mask, {}, "masks/x.png: cannot be read as a mask: not a picture, or damaged; need"),
+        (broken_mask, {}, "masks/x.png: cannot be read as a mask: not an image, or damaged; need"),
         (coloured_mask, {}, "masks/x.png: not a mask: its pixels are RGB colours, need one whole nu"),
         (
             lambda root: (root / "images" / "x.png").write_bytes(b""), {},
-            "images/x.png: cannot be read as a picture",
+            "images/x.png: cannot be read as an image",
         ),
         (
             lambda root: None, {"images": "photos"},

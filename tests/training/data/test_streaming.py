@@ -90,7 +90,7 @@ def test_a_damaged_picture_is_named_when_its_turn_comes(folder):
     pytest.importorskip("grain")
     (folder / "train/b/1.png").write_bytes(b"not a picture")
     batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
-    with pytest.raises(DataError, match=r"b/1.png: cannot be read as a picture"):
+    with pytest.raises(DataError, match=r"b/1.png: cannot be read as an image"):
         list(batches)
 
 

@@ -177,7 +177,7 @@ def test_the_command_line(trained, scenes, tmp_path, command):
     assert record["shares"]["thing"] == (mask == 1).mean()
     (tmp_path / "bad.png").write_bytes(b"")
     code, _, err = command("predict", trained.path, tmp_path / "bad.png")
-    assert code == 2 and "bad.png: cannot be read as a picture" in err
+    assert code == 2 and "bad.png: cannot be read as an image" in err
 
     # A folder: what was written beside its pictures is none of them; names do not collide.
     (tmp_path / "in" / "b").mkdir(parents=True)
