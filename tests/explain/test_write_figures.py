@@ -10,8 +10,8 @@ from PIL import Image
 
 import convax
 from convax import explain, model
-from convax.explain import write_figures as drawing
-from convax.explain.panels import sheet
+from convax.explain.panels import explanation_figure
+from convax.explain.write_figures import write_figures
 from convax.training.config.schema import load_config
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.plots import figures
@@ -76,7 +76,7 @@ def test_the_sheet_shows_what_the_functions_say():
     box = tuple((max(0, n - 1), min(7, n + 1)) for n in (i, j))
     assert found.field.box == box
     with figures.style():
-        figure = sheet(found, title="why?", subtitle="because")
+        figure = explanation_figure(found, title="why?", subtitle="because")
     panels = {ax.get_title("left"): ax for ax in figure.axes}
     assert list(panels) == [
         "the image",
@@ -114,7 +114,7 @@ def test_padding_is_no_part_of_what_is_explained(k):
 
 def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
     predictor = make_predictor("unet-pennfudan", channels=3)
-    drawn = drawing.draw(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")
+    drawn = write_figures(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")
     assert names(drawn.files) == ["explanation.png", "kernels.png", "feature_maps.png"]
     assert drawn.missing == []
     best = predictor(predictor.read(photo)[None])[0].argmax(-1)
@@ -130,13 +130,15 @@ def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
     rng = np.random.default_rng(2)
     gallery = np.concatenate([image[None], rng.integers(0, 256, (14, 6, 8, 1), np.uint8)])
     labels = np.arange(15) % 2  # no cow
-    monkeypatch.setattr(drawing, "gallery_images", lambda run: (gallery, labels))
-    drawn = drawing.draw(predictor, tmp_path, photo, tmp_path, wanted="dog")
+    monkeypatch.setattr(
+        "convax.explain.write_figures.gallery_images", lambda run: (gallery, labels)
+    )
+    drawn = write_figures(predictor, tmp_path, photo, tmp_path, wanted="dog")
     assert names(drawn.files)[:2] == ["explanation.png", "neighbors.png"]
     assert "nearest cat at 0.000" in drawn.text  # itself
     assert drawn.text.endswith("explained: dog")
     with pytest.raises(explain.ExplainError, match="class: no training image is of cow"):
-        drawing.draw(predictor, tmp_path, photo, tmp_path, wanted="cow")
+        write_figures(predictor, tmp_path, photo, tmp_path, wanted="cow")
 
 
 def test_the_command(whole, photo, tmp_path, command):
@@ -168,5 +170,5 @@ def test_several_networks_that_answer_together_are_not_explained(whole, photo, t
     shutil.copytree(whole.path, tmp_path / "another")
     several = convax.load([whole.path, tmp_path / "another"])
     with pytest.raises(explain.ExplainError, match=r"got several networks .*, need one run"):
-        drawing.draw(several, whole.path, photo, tmp_path / "out")
+        write_figures(several, whole.path, photo, tmp_path / "out")
     assert not (tmp_path / "out").exists()
