@@ -28,11 +28,11 @@ class Evaluation(NamedTuple):
 
     @property
     def probabilities(self) -> np.ndarray:
-        """``(count, K)`` float32, of a classification."""
+        """Return the class probabilities of a classification, ``(count, K)`` float32."""
         return self.collected
 
     def __getattr__(self, name: str) -> float:
-        """A figure by its name."""
+        """Return a figure by its name."""
         try:
             return self.figures[name]
         except KeyError:
@@ -40,7 +40,7 @@ class Evaluation(NamedTuple):
             raise AttributeError(f"no figure {name!r} here; there are {known}") from None
 
     def as_record(self) -> dict[str, Any]:
-        """The figures alone, for JSON."""
+        """Return the figures alone, for JSON."""
         return {**self.figures, "count": self.count, "split": self.split}
 
 
@@ -52,7 +52,7 @@ def evaluate_split(
     dataset: data.Dataset,
     split: str,
 ) -> Evaluation:
-    """The figures of a whole split, the last partial batch included.
+    """Evaluate a network on a whole split, the last partial batch included.
 
     Raises:
         RunError: the split is empty.
@@ -89,7 +89,7 @@ def _rows(there: np.ndarray, leaf: Any) -> np.ndarray:
 
 
 def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
-    """The evaluation step of an experiment, its preprocessing inside."""
+    """Make the evaluation step of an experiment, its preprocessing inside."""
     task, spec = experiment.task, experiment.card.preprocessing
     return make_eval_step(
         experiment.net,
@@ -103,7 +103,7 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
 def reopen_trained(
     path: str | Path, checkpoint: str, *, use_ema: bool = True
 ) -> tuple[Run, Experiment, Any, Any]:
-    """`reopen`, with the parameters and state of its "best" or "last" checkpoint."""
+    """Reopen a run with the parameters and state of its "best" or "last" checkpoint."""
     run, experiment = reopen(path)
     like = (experiment.template.params, experiment.template.state)
     params, state, _ = restore_network(run.checkpoints, checkpoint, *like, use_ema=use_ema)

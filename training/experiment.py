@@ -51,7 +51,7 @@ class Experiment(NamedTuple):
 
 
 def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
-    """Everything before the first step; arrays and functions only, nothing is written.
+    """Make everything before the first step; arrays and functions only, nothing is written.
 
     Args:
         config: the experiment.
@@ -95,7 +95,7 @@ COMPILE_QUICKLY = {"xla_backend_optimization_level": "0"}
 
 
 def reopen(path: str | Path) -> tuple[Run, Experiment]:
-    """An existing run, and its experiment made ready again.
+    """Open an existing run and make its experiment ready again.
 
     Raises:
         RunError: not a run directory, or its data is no longer the same.
@@ -108,7 +108,7 @@ def reopen(path: str | Path) -> tuple[Run, Experiment]:
 
 
 def _check_data(config: Config, dataset: data.Dataset) -> None:
-    """What neither the config nor the data can see alone."""
+    """Raise where config and data do not fit, which neither can see alone."""
     if len(dataset.classes) < spec_of(config.task).least_classes:
         raise data.DataError(
             f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell "
@@ -122,7 +122,7 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
 
 
 def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
-    """What there is to know of the data of a config."""
+    """Make the card of a dataset: what a trained network has to know of its data."""
     return DatasetCard(
         classes=dataset.classes,
         image_shape=dataset.train.images.shape[1:],
@@ -135,7 +135,7 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
 
 
 def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
-    """What the training images of a config go through."""
+    """Make the augmentation of a config; None where it has none."""
     return make_augmentation(
         config.augment,
         card.preprocessing,
@@ -147,7 +147,7 @@ def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
 def init_network(
     task: Task, net: Layer, card: DatasetCard, keys: tuple[Array, Array]
 ) -> tuple[Any, Any, Array]:
-    """The first parameters and state of a network, and the key for everything after.
+    """Initialize a network: its parameters, its state, and the key for everything after.
 
     The keys are those of `split_seed`.
     """
@@ -158,7 +158,7 @@ def init_network(
 
 
 def split_seed(seed: int) -> tuple[Array, Array]:
-    """The key of the first parameters, and that of everything after: `TrainState.key`."""
+    """Return the key of the first parameters, and that of everything after: `TrainState.key`."""
     init_key, run_key = jax.random.split(jax.random.key(seed))
     return init_key, run_key
 
@@ -166,7 +166,7 @@ def split_seed(seed: int) -> tuple[Array, Array]:
 def make_train_state(
     config: Config, optimizer: GradientTransformation, params: Any, state: Any, key: Array
 ) -> TrainState:
-    """The state before the first step, with all that the config has training remember."""
+    """Make the state before the first step, with all that the config has training remember."""
     return init_train_state(
         params,
         state,
@@ -178,7 +178,7 @@ def make_train_state(
 
 
 def make_step_spec(experiment: Experiment) -> StepSpec:
-    """What the training step of an experiment is made of."""
+    """Make the specification of the training step of an experiment."""
     config, task, spec = experiment.config, experiment.task, experiment.card.preprocessing
     return StepSpec(
         net=experiment.net,
@@ -205,13 +205,13 @@ def loss_scaling_of(config: Config) -> LossScaling | None:
 
 
 def load_data(config: Config) -> data.Dataset:
-    """The dataset of a config, split by its seed."""
+    """Load the dataset of a config, split by its seed."""
     labels = spec_of(config.task).labels
     return data.load(**config.data.model_dump(exclude_none=True), labels=labels, seed=config.seed)
 
 
 def make_schedule(config: Config, length: RunLength) -> Any:
-    """The learning rate as a function of the step.
+    """Make the learning rate as a function of the step.
 
     Raises:
         ConfigError: a duration in it does not fit into the run.
@@ -225,7 +225,7 @@ def make_schedule(config: Config, length: RunLength) -> Any:
 
 
 def _check_schedule(schedule: Any, total: int) -> None:
-    """That it does not grow beyond all bounds."""
+    """Raise unless the learning rate is finite at every step."""
     last = float(np.asarray(schedule(total - 1)))
     if not math.isfinite(last):
         raise ConfigError(
@@ -235,7 +235,7 @@ def _check_schedule(schedule: Any, total: int) -> None:
 
 
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
-    """The optimizer of a config, behind gradient clipping where that is asked for: values first."""
+    """Make the optimizer of a config, behind gradient clipping if asked for: values first."""
     spec = config.optimizer
     common = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
     keywords = spec.model_dump(exclude=common, exclude_none=True, warnings=False)  # or traced
@@ -250,12 +250,12 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
 
 
 def run_length(config: Config, examples: int, total: int | None = None) -> RunLength:
-    """How long an epoch and the whole run are."""
+    """Return the length of an epoch and of the whole run."""
     return RunLength(examples, config.training.batch_size, total)
 
 
 def count_steps(config: Config, examples: int) -> int:
-    """How many steps the config's length amounts to: of several lengths, what ends first."""
+    """Count the steps of a run; of several lengths in the config the one that ends first."""
     training, length = config.training, run_length(config, examples)
     lengths = [] if training.steps is None else [training.steps]
     if training.epochs is not None:
@@ -268,7 +268,7 @@ def count_steps(config: Config, examples: int) -> int:
 
 
 def resolve_data_path(config: Config, config_dir: Path | None) -> Config:
-    """The config with ``data.path`` absolute, so that a run can be used from anywhere."""
+    """Return a config with ``data.path`` absolute, so that a run can be used from anywhere."""
     written = getattr(config.data, "path", None)
     if written is None:
         return config
@@ -278,7 +278,7 @@ def resolve_data_path(config: Config, config_dir: Path | None) -> Config:
 
 
 def summarize_config(config: Config, config_dir: Path | None) -> tuple[Summary, str | None]:
-    """The summary of a config's network, and what had to be assumed where its data is not there.
+    """Summarize the network of a config, without its data too; say what was assumed then.
 
     The data says how many channels and classes there are; a summary needs nothing else of it.
     """
@@ -296,7 +296,7 @@ def summarize_config(config: Config, config_dir: Path | None) -> tuple[Summary, 
 
 
 def _channels_and_classes(config: Config, config_dir: Path | None) -> tuple[int, int]:
-    """As the config says, or its data; no picture in a file is decoded for it."""
+    """Return the numbers of channels and classes, by the config or its data; decode no image."""
     if isinstance(config.data, Masks):
         return config.data.channels, len(config.data.classes)
     config = resolve_data_path(config, config_dir)

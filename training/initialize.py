@@ -36,14 +36,14 @@ class InitReport(NamedTuple):
     left: list[str]  # names of arrays there that were left there
 
     def __str__(self) -> str:
-        """One line."""
+        """Say in one line what was taken."""
         kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
         left = f"; left there: {_listed(self.left)}" if self.left else ""
         return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
 
 
 def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
-    """The config with ``init_from.path`` absolute, found beside the config or in this folder.
+    """Make ``init_from.path`` absolute, found in the config's folder or in this one.
 
     Raises:
         ConfigError: it is in neither.
@@ -63,7 +63,7 @@ def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
 
 
 def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | None]:
-    """The state before the first step, and where it is from if not from the seed alone.
+    """Make the state before the first step; report its source if not from the seed alone.
 
     Raises:
         ConfigError: names and shapes that do not fit, a line for each.
@@ -89,7 +89,7 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
 def _read(
     spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arrays there under our paths where they have one, and what they are called there."""
+    """Read the source: arrays under our paths where they have one, and their names there."""
     path, into = Path(spec.path), f"{spec.target}/" if spec.target else ""
     if path.is_dir():
         trained = load_model(path, spec.checkpoint)
@@ -117,7 +117,7 @@ def _chosen(
     called: Mapping[str, str],
     classes: int,
 ) -> InitReport:
-    """Which arrays to take."""
+    """Choose the arrays to take."""
     names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
     inside = set(names) if spec.target is None else _inside(spec.target, source, wanted, called)
     for key in ("match", "skip"):
@@ -153,10 +153,10 @@ def _chosen(
 def _inside(
     into: str, source: Mapping[str, Any], wanted: Mapping[str, Any], called: Mapping[str, str]
 ) -> set[str]:
-    """The names within a part, and of those that it lacks none but other parts': the old head."""
+    """Return the names in a part, and the source's that only the part's old head has."""
 
     def part(name: str) -> str:
-        """What the name begins with, in our words or PyTorch's, behind the path of the part."""
+        """Return the first name behind the path of the part, in our words or PyTorch's."""
         return re.split("[/.]", name[len(into) + 1 :], maxsplit=1)[0]
 
     known = [
@@ -174,7 +174,7 @@ def _inside(
 
 
 def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) -> set[str]:
-    """The arrays of the head, where only its number of classes is another; else nothing.
+    """Return the arrays of the head if only its number of classes differs; else nothing.
 
     It is one layer, or those layers within one part of the network (the "head" of an FCN) that
     have an output for each class.
@@ -197,7 +197,7 @@ def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) ->
 
 
 def _skipping(skip: str | None, paths: Iterable[str]) -> str:
-    """An expression that matches what `skip` does, and the layers of `paths`."""
+    """Return an expression that matches what `skip` does, and the layers of `paths`."""
     layers = (path.rpartition("/") for path in paths)
     rest = (f"{re.escape(layer)}/.*" if layer else re.escape(leaf) for layer, _, leaf in layers)
     return "|".join([*([skip] if skip else []), *dict.fromkeys(rest)])

@@ -97,7 +97,7 @@ def find_learning_rate(
 
 
 def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list[float]:
-    """The loss of each step, until it is four times the smallest, smoothed."""
+    """Run the ramp: the loss of each step, until it is four times the smallest, smoothed."""
     experiment = prepare(config)
     experiment = experiment._replace(schedule=schedule, optimizer=make_optimizer(config, schedule))
     train_step = make_train_step(make_step_spec(experiment))
@@ -123,7 +123,7 @@ def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list
 
 
 def smooth(losses: Sequence[float], beta: float = SMOOTHING) -> np.ndarray:
-    """The running mean of the losses, corrected for its beginning at zero.
+    """Compute the running mean of the losses, corrected for its beginning at zero.
 
     Example:
         >>> smooth([4.0, 2.0], beta=0.5).tolist()  # (4 / 4 + 2 / 2) / (3 / 4)
@@ -137,13 +137,13 @@ def smooth(losses: Sequence[float], beta: float = SMOOTHING) -> np.ndarray:
 
 
 def has_diverged(smoothed: np.ndarray) -> bool:
-    """Whether the last of the smoothed losses is not finite, or far above the smallest."""
+    """Return whether the last of the smoothed losses is not finite, or far above the smallest."""
     last, finite = smoothed[-1], smoothed[np.isfinite(smoothed)]
     return not np.isfinite(last) or bool(last > DIVERGED * finite.min())
 
 
 def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
-    """What the losses at these learning rates suggest.
+    """Suggest a learning rate from the losses along a ramp.
 
     Args:
         rates: rising.

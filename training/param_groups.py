@@ -25,7 +25,7 @@ class Settings(NamedTuple):
 
 
 def settings_of(groups: Sequence[Group], path: str) -> Settings:
-    """What `groups` say of the parameter at `path`."""
+    """Return the settings that `groups` state for the parameter at `path`."""
     stated: dict[str, Any] = {}
     for group in groups:
         if matches(group.match, path):
@@ -34,7 +34,7 @@ def settings_of(groups: Sequence[Group], path: str) -> Settings:
 
 
 def frozen_by(groups: Sequence[Group]) -> Frozen | None:
-    """Whether a path is frozen, as a function of it; None where no group freezes anything."""
+    """Return a function of a path that tells if it is frozen; None if no group freezes."""
     if not any(group.frozen for group in groups):
         return None
     return lambda path: settings_of(groups, path).frozen
@@ -43,7 +43,7 @@ def frozen_by(groups: Sequence[Group]) -> Frozen | None:
 def grouped(
     groups: Sequence[Group], make: Callable[..., Optimizer], schedule: Any, **keywords: Any
 ) -> Optimizer:
-    """``make(schedule, **keywords)`` with what the groups say otherwise of some parameters."""
+    """Make ``make(schedule, **keywords)``, with the exceptions that groups state."""
 
     def of(settings: Settings) -> Optimizer | None:
         if settings.frozen:
@@ -59,7 +59,7 @@ def grouped(
 
 
 def check_groups(groups: Sequence[Group], params: Any) -> None:
-    """Every group matches a parameter, and not all parameters are frozen.
+    """Raise unless every group matches a parameter, and something is left to train.
 
     Raises:
         ConfigError: a line for each group that matches nothing, with paths that are near.

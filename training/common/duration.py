@@ -13,7 +13,7 @@ class RunLength(NamedTuple):
 
 
 def duration_in_steps(duration: str, run: RunLength) -> float:
-    """A duration in steps, not rounded: every duration of a config comes through here.
+    """Convert a duration of a config to steps, not rounded.
 
     Args:
         duration: such as "500 steps", "1 epoch", "50000 examples" or "10%".
@@ -45,12 +45,12 @@ def duration_in_steps(duration: str, run: RunLength) -> float:
 
 
 def interval_in_steps(duration: str, run: RunLength) -> float:
-    """How many steps lie between two of what is done that often: 1 or more, not rounded."""
+    """Convert an interval, as of ``evaluate_every``, to steps: 1 or more, not rounded."""
     return max(1.0, duration_in_steps(duration, run))
 
 
 def parse_duration(text: str) -> tuple[float, str]:
-    """The number and the unit of a duration: "step", "epoch", "example" or "%".
+    """Split a duration into its number and its unit: "step", "epoch", "example" or "%".
 
     Raises:
         ValueError: it is no duration.

@@ -6,7 +6,7 @@ from typing import Any
 
 
 def json_digest(values: Any) -> str:
-    """The SHA-256 of JSON values, in whatever order and layout they are written.
+    """Compute the SHA-256 of JSON values, whatever the order and layout of their keys.
 
     Example:
         >>> json_digest({"b": 1, "a": [2]}) == json_digest({"a": [2], "b": 1})

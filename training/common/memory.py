@@ -10,7 +10,7 @@ import jax
 
 
 def memory_usage(compiled: Any) -> int | None:
-    """What a compiled function holds on its device while it runs: arguments, results, temporaries.
+    """Return the bytes that a compiled function needs: arguments, results, temporaries.
 
     None where the backend does not say. An argument that is donated is counted once.
     """
@@ -25,7 +25,7 @@ def memory_usage(compiled: Any) -> int | None:
 
 
 def peak_bytes() -> dict[str, int]:
-    """The most memory so far: of this process, and of its first device where that keeps count.
+    """Return the peak of memory: of this process, and of its first device if that counts.
 
     Example:
         >>> peak_bytes()["process"] > 10_000_000
@@ -37,7 +37,7 @@ def peak_bytes() -> dict[str, int]:
 
 
 def format_bytes(count: int) -> str:
-    """A number of bytes for people.
+    """Format a number of bytes for people.
 
     Example:
         >>> format_bytes(64_000_000)
@@ -49,7 +49,10 @@ def format_bytes(count: int) -> str:
 
 
 def _peak_of_process() -> int:
-    """Linux counts this process alone; the general call also counts who started it."""
+    """Return the peak of this process, in bytes.
+
+    Linux counts it alone; the general call also counts who started it.
+    """
     try:
         found = re.search(r"^VmHWM:\s*(\d+) kB", Path("/proc/self/status").read_text(), re.M)
     except OSError:

@@ -9,30 +9,30 @@ import jax
 
 
 def path_of(keys: Any) -> str:
-    """JAX's key path as one string, the keys joined by slashes."""
+    """Join JAX's key path into one string, with slashes."""
     return jax.tree_util.keystr(keys, simple=True, separator="/")
 
 
 def named_leaves(tree: Any) -> list[tuple[str, Any]]:
-    """Every leaf with its path: ``conv1/kernel``."""
+    """Return every leaf with its path: ``conv1/kernel``."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
     return [(path_of(keys), leaf) for keys, leaf in leaves]
 
 
 def map_named(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
-    """``function(path, leaf, *leaves of the others)`` for every leaf, in a tree like `tree`."""
+    """Map ``function(path, leaf, *leaves of the others)`` over a tree; return a tree like it."""
     return jax.tree_util.tree_map_with_path(
         lambda keys, *leaves: function(path_of(keys), *leaves), tree, *others
     )
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether the whole of `path` matches the regular expression, as in `ops.l2`."""
+    """Return whether the whole of `path` matches the regular expression, as in `ops.l2`."""
     return re.fullmatch(pattern, path) is not None
 
 
 def nothing_matches(pattern: str, paths: Iterable[str]) -> str | None:
-    """What to say where `pattern` matches none of `paths`, with those that are near; else None."""
+    """Say that `pattern` matches none of `paths`, and name near ones; None if one matches."""
     paths = list(paths)
     if any(matches(pattern, path) for path in paths):
         return None

@@ -2,7 +2,7 @@
 
 
 def plain_line(text: str, most: int = 600) -> str:
-    r"""One line without control characters, its middle left out where it is long.
+    r"""Put text into one line without control characters, its middle left out if long.
 
     Example:
         >>> print(plain_line("a\0b" + 600 * "x", most=40))
@@ -16,6 +16,6 @@ def plain_line(text: str, most: int = 600) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of what an error says, or its name where it says nothing."""
+    """Return the beginning of an error's message, or its name where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -33,5 +33,5 @@ class TrainState(NamedTuple):
 
     @property
     def trained(self) -> tuple[Any, Any]:
-        """Parameters and state to evaluate and to use: the averages, if there are any."""
+        """Return the parameters and state to evaluate and to use: the averages, if any."""
         return (self.params, self.state) if self.ema is None else tuple(self.ema)

@@ -57,7 +57,7 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
 
 
 def _known(names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """The names, each once, in order; a KeyError for one that does not exist."""
+    """Return the names, each once, in order; a KeyError for one that does not exist."""
     found = set(names)
     if found - set(known):
         raise KeyError
@@ -116,7 +116,7 @@ def _optimizer(name: str) -> type[Table]:
 
 @cache
 def _schedule(name: str, part: bool = False) -> type[Table]:
-    """Those without a warm-up of their own have one in front."""
+    """Derive the table of a schedule; one without a warm-up of its own has one in front."""
     build = SCHEDULES[name]
     rise = {} if "warmup" in parts_of(build) else _RISE
     return table("name", name, build, explicit=True, **rise, **(_PART if part else {}))

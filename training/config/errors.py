@@ -34,7 +34,7 @@ class Problems(NamedTuple):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'near'?`` where something is near, else nothing."""
+    """Return ``; did you mean 'near'?`` where something is near, else nothing."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -81,7 +81,7 @@ def _dotted(path: Iterable[int | str]) -> str:
 
 
 def _resolve(loc: Loc, root: type[BaseModel]) -> tuple[list[int | str], Any, Any]:
-    """The keys that lead to an error, the table that holds the last of them, and its type.
+    """Return the keys that lead to an error, the table that holds the last of them, and its type.
 
     Pydantic mixes into a location which member of a union it tried; a person never wrote that.
     """
@@ -105,7 +105,7 @@ def _resolve(loc: Loc, root: type[BaseModel]) -> tuple[list[int | str], Any, Any
 
 
 def _arms(hint: Any) -> list[Any]:
-    """The members of a type that may be a union, without None and annotations."""
+    """Return the members of a type that may be a union, without None and annotations."""
     origin = typing.get_origin(hint)
     if origin is Annotated:
         return _arms(typing.get_args(hint)[0])
@@ -119,7 +119,7 @@ def _is_table(hint: Any) -> bool:
 
 
 def _tags(table: type[BaseModel]) -> tuple[Any, ...]:
-    """The names that choose this table: those of its first key, or that key itself."""
+    """Return the names that choose this table: those of its first key, or that key itself."""
     name, field = next(iter(table.model_fields.items()))
     literal = typing.get_origin(field.annotation) is Literal
     return typing.get_args(field.annotation) if literal else (name,)
@@ -204,7 +204,7 @@ def _got(item: ErrorDetails) -> str:
 
 
 def _written(value: Any) -> str:
-    """A value as a message shows it."""
+    """Return a value as a message shows it."""
     if isinstance(value, (date, time)):
         return value.isoformat()
     try:
@@ -214,7 +214,7 @@ def _written(value: Any) -> str:
 
 
 def _remedy(key: str, field: FieldInfo) -> str:
-    """What to write where a key is missing."""
+    """Return what to write where a key is missing."""
     arms = _arms(field.annotation)
     if any(_is_table(arm) or typing.get_origin(arm) is dict for arm in arms):
         return f"add a table [{key}]"

@@ -29,7 +29,7 @@ def table(
     try_with: Callable[..., Any] | None = None,
     **more: Any,
 ) -> type[Table]:
-    """The table of `function`'s keywords, told apart from others by ``tag = name``.
+    """Derive the table of `function`'s keywords, told apart from others by ``tag = name``.
 
     Args:
         tag: the key that tells it from others.
@@ -83,7 +83,7 @@ _SUPPLIED = {"classes": 10, "peak": 1.0, "steps": 100}
 
 
 def _writable(hint: Any) -> Any:
-    """The part of a type that TOML can write: no callables or arrays, and parts of a run."""
+    """Return the part of a type that TOML can write: no callables or arrays, and parts of a run."""
     if PART in getattr(hint, "__metadata__", ()):
         return float | Duration
     if is_part(hint):

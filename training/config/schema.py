@@ -345,7 +345,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
 
 def load_mesh(overrides: Sequence[str]) -> Mesh:
-    """The ``[mesh]`` that overrides such as ``mesh.data=4`` make by themselves.
+    """Make the ``[mesh]`` of overrides such as ``mesh.data=4`` alone.
 
     Raises:
         ConfigError: as `load_config`.
@@ -357,7 +357,7 @@ _MOST_LINES = 20
 
 
 def validate(raw: dict[str, Any], where: str) -> Config:
-    """The config that `raw` describes; `where` names it in errors."""
+    """Validate a config as it was read; `where` names it in errors."""
     try:
         return choices.narrow(Config, raw).model_validate(raw)
     except ValidationError:
@@ -374,24 +374,24 @@ def validate(raw: dict[str, Any], where: str) -> Config:
 
 
 def to_toml(config: Config) -> str:
-    """The config with every default written out, as TOML that `load_config` reads."""
+    """Write out a config with every default, as TOML that `load_config` reads."""
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
 def json_schema() -> dict[str, Any]:
-    """The JSON Schema of a config, for editors."""
+    """Derive the JSON Schema of a config, for editors."""
     return choices.complete(Config).model_json_schema()
 
 
 def shipped_configs() -> dict[str, str]:
-    """The text of every config that is installed with convax, by name."""
+    """Return the text of every config that is installed with convax, by name."""
     folder = resources.files("convax.configs")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
 
 
 def read_source(source: str | Path) -> tuple[str, str]:
-    """The name and the text of a config file or a shipped config."""
+    """Read a config file or a shipped config: its name and its text."""
     shipped = shipped_configs()
     if str(source) in shipped:
         return str(source), shipped[str(source)]

@@ -31,7 +31,7 @@ _LEAST, _MOST = 1.2e-38, 3.4e38  # float32's smallest normal number and its larg
 
 
 def _numbers(value: Any) -> Iterator[int | float]:
-    """The numbers in a value that is no table."""
+    """Yield the numbers in a value that is no table."""
     if isinstance(value, list):
         for item in value:
             yield from _numbers(item)

@@ -31,28 +31,28 @@ class Packed:
 
     @property
     def name(self) -> str:
-        """The last part of the path; of the root, the archive's."""
+        """Return the last part of the path; of the root, the archive's."""
         return self._inside.name or self._archive.name
 
     @property
     def suffix(self) -> str:
-        """The ending of the name, with its dot."""
+        """Return the ending of the name, with its dot."""
         return self._inside.suffix
 
     def is_dir(self) -> bool:
-        """Whether it is a folder."""
+        """Return whether it is a folder."""
         return self._content is None
 
     def is_file(self) -> bool:
-        """Whether it is a file."""
+        """Return whether it is a file."""
         return self._content is not None
 
     def iterdir(self) -> Iterator["Packed"]:
-        """What is in the folder, in no order of names."""
+        """Iterate over the entries of the folder, in no order of names."""
         return iter(self._children.values())
 
     def read_bytes(self) -> bytes:
-        """The content; nothing of a file whose ending was not asked for."""
+        """Return the content; nothing of a file whose ending was not asked for."""
         return self._content or b""
 
     def __truediv__(self, name: str) -> "Packed":
@@ -76,7 +76,7 @@ class _Missing(Packed):
     """What is not in the archive: neither a file nor a folder."""
 
     def is_dir(self) -> bool:
-        """No."""
+        """Return False."""
         return False
 
 
@@ -84,23 +84,23 @@ Place: TypeAlias = Path | Packed
 
 
 def visible(folder: Place) -> list[Place]:
-    """What is in a folder, sorted by name, without what systems hide there."""
+    """List a folder by name, without what systems hide there."""
     found = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
     return sorted(found, key=lambda path: path.name)
 
 
 def source_of(file: Place) -> Path | bytes:
-    """A file, or the content of one in an archive, for who can read either."""
+    """Return a file as its path, or as its content where it is in an archive."""
     return file if isinstance(file, Path) else file.read_bytes()
 
 
 def is_archive(path: Path) -> bool:
-    """Whether it is a file with the name of an archive."""
+    """Return whether it is a file with the name of an archive."""
     return path.name.lower().endswith(ARCHIVES) and path.is_file()
 
 
 def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
-    """The root folder of an archive: .zip, .tar, .tar.gz or .tgz.
+    """Read an archive, .zip, .tar, .tar.gz or .tgz, and return its root folder.
 
     Every file is listed, and those that end in one of `endings`, in either case, are read. Links
     are passed over.
@@ -173,5 +173,5 @@ def _check_size(name: str, size: int) -> None:
 
 
 def _inside(name: str) -> PurePosixPath:
-    """A member's path from the root of the archive, however it is written."""
+    """Return a member's path from the root of the archive, however it is written."""
     return PurePosixPath(*(part for part in PurePosixPath(name).parts if part != "/"))

@@ -25,7 +25,7 @@ def read_batches(
     stop: int,
     rows: slice = slice(None),
 ) -> Generator[tuple[np.ndarray, Tree], None, None]:
-    """The batches of the steps from `start` to `stop`, see `batch_indices`.
+    """Yield the batches of the steps from `start` to `stop`, see `batch_indices`.
 
     Of images in memory each is gathered when it is asked for. Streamed ones are decoded ahead, in
     worker processes, by Grain; what a batch holds does not depend on how many these are.
@@ -77,7 +77,7 @@ class _Decoder:
 
 
 def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: int) -> Any:
-    """`decoder` of each step, computed ahead in worker processes."""
+    """Compute `decoder` of each step ahead, in worker processes."""
     try:
         import grain
         from absl import flags
@@ -94,7 +94,7 @@ def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: i
 
 
 def _leave_signals(worker: int, workers: int) -> None:
-    """Ctrl-C reaches every process of a terminal, and SIGTERM every one of a job.
+    """Ignore SIGINT and SIGTERM in a worker, which a terminal and a job send to every process.
 
     What to do about them is the first one's affair. When it is gone, this one goes, too.
     """

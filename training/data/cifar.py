@@ -38,7 +38,7 @@ _AGAIN = "copy or download it again"
 
 
 def load_cifar(path: str | Path) -> Dataset:
-    """The binary version of CIFAR-10 or CIFAR-100, unpacked or as it came.
+    """Load the binary version of CIFAR-10 or CIFAR-100, unpacked or as it came.
 
     A record is its label, one byte, and 3,072 bytes of 32x32 pixels: all red ones, all green, all
     blue, each row by row. Those of CIFAR-100 begin with one byte more, the coarse label, which is
@@ -66,7 +66,7 @@ def load_cifar(path: str | Path) -> Dataset:
 
 
 def _folder(path: Path) -> Place:
-    """The folder of the files, wherever below `path` it is."""
+    """Return the folder of the files, wherever below `path` it is."""
     if is_archive(path):
         packed = read_archive(path, (".bin", ".txt"))
         return next((packed / name for name in _UNPACKED if (packed / name).is_dir()), packed)
@@ -101,7 +101,7 @@ def _read_part(folder: Place, names: tuple[str, ...], layout: _Layout) -> Split:
 
 
 def _records(file: Place, layout: _Layout) -> np.ndarray:
-    """``(N, labels + 3072)``, uint8."""
+    """Return the records of a file, ``(N, labels + 3072)``, uint8."""
     try:
         content = file.read_bytes()
     except OSError as error:

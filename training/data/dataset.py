@@ -42,7 +42,7 @@ class Dataset(NamedTuple):
 
 
 def unsplit(images: np.ndarray | Streamed, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
-    """A dataset of which nothing is set aside yet; see `split`.
+    """Make a dataset of which nothing is set aside yet; see `split`.
 
     Args:
         images: ``(N, H, W, C)``, uint8.
@@ -102,7 +102,7 @@ def split(dataset: Dataset, *, validation: int | float, test: int | float, seed:
 
 
 def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.ndarray:
-    """Which training examples the batch at `step` holds: a pure function of the seed and the step.
+    """Return the indices of the batch at `step`: a pure function of the seed and the step.
 
     Lay the permutations of the training set, a new one for each epoch, end to end: the batch at
     step t is positions ``t * batch_size`` to ``(t + 1) * batch_size`` of that stream. So every
@@ -147,7 +147,7 @@ def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.nda
 def eval_batches(
     split: Split, batch_size: int, order: np.ndarray | None = None
 ) -> Iterator[tuple[np.ndarray, Tree, np.ndarray]]:
-    """Every example once, in batches of one shape.
+    """Yield every example once, in batches of one shape.
 
     Args:
         split: the examples.
@@ -176,7 +176,7 @@ def eval_batches(
 
 
 def spread(size: int, batch_size: int) -> np.ndarray:
-    """An order in which each batch has examples from all over a split that may be sorted.
+    """Return an order in which each batch has examples from all over a split that may be sorted.
 
     Example:
         >>> spread(8, 3)
@@ -189,7 +189,7 @@ def spread(size: int, batch_size: int) -> np.ndarray:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """SHA-256 of the images, labels, class names and splits: changes when any of them does.
+    """Compute the SHA-256 of images, labels, class names and splits.
 
     Of `Streamed` images it is their files' names and lengths.
 
@@ -219,7 +219,7 @@ _SPLIT_STREAM = 2**64 - 1
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, stream: int, size: int) -> np.ndarray:
-    """``0 .. size - 1`` in an order that depends on nothing but the arguments."""
+    """Return ``0 .. size - 1`` in an order that depends on nothing but the arguments."""
     if not 0 <= seed < 2**64:
         raise ValueError(
             f"seed: out of range: got {seed}, need 0 <= seed < 2**64; write another number"
@@ -231,7 +231,7 @@ def _permutation(seed: int, stream: int, size: int) -> np.ndarray:
 
 
 def _count(part: str, share: int | float, dataset: Dataset) -> int:
-    """How many images are asked for a part."""
+    """Return how many images are asked for a part."""
     total, own = dataset.train.count, getattr(dataset, part).count
     if share < 0 or (isinstance(share, float) and not share < 1):
         raise DataError(
@@ -256,7 +256,7 @@ def _take(split: Split, indices: np.ndarray | slice) -> Split:
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:
-    """`array` with zeros appended up to `length`."""
+    """Append zeros to `array` up to `length`."""
     missing = length - len(array)
     if not missing:
         return array

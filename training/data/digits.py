@@ -6,7 +6,7 @@ from .dataset import Dataset, unsplit
 
 
 def load_digits() -> Dataset:
-    """1,797 handwritten digits of 8x8 pixels.
+    """Load scikit-learn's 1,797 handwritten digits of 8x8 pixels.
 
     Returns:
         images ``(1797, 8, 8, 1)`` uint8; scikit-learn's grey values 0 .. 16 become 0 .. 255,

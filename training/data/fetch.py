@@ -68,7 +68,7 @@ _CHUNK = 8192  # bytes; what is lost at most when a connection breaks off
 
 
 def default_directory() -> Path:
-    """Where data is kept: ``$CONVAX_DATA``, or else this system's folder for caches."""
+    """Return where data is kept: ``$CONVAX_DATA``, or else this system's folder for caches."""
     chosen = os.environ.get("CONVAX_DATA")
     if chosen:
         return Path(chosen).expanduser()
@@ -213,7 +213,7 @@ def _is_right(path: Path, file: RemoteFile) -> bool:
 
 @contextmanager
 def _bar(name: str, progress: bool) -> Iterator[Any]:
-    """What pooch takes as a progress bar, drawn by rich; False where nobody looks."""
+    """Show progress by rich, as what pooch takes as a bar; False where nobody looks."""
     if not (progress and sys.stderr.isatty()):
         yield False
         return
@@ -240,11 +240,11 @@ class _Bar:
         self._drawn.update(self._task, completed=0)
 
     def close(self) -> None:
-        """Closed by `_bar`, which also does so when the download breaks off."""
+        """Do nothing: `_bar` closes, also when the download breaks off."""
 
 
 def _reason(error: Exception) -> str:
-    """Why a URL failed, in a few words; requests' own texts are long."""
+    """Say in a few words why a URL failed; requests' own texts are long."""
     from requests import ConnectionError, HTTPError, Timeout
     from requests.exceptions import ChunkedEncodingError
 

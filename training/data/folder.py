@@ -83,7 +83,7 @@ def load_folder(
 def _each(
     pictures: dict[str, list[Place]], classes: Sequence[str]
 ) -> tuple[list[Place], np.ndarray]:
-    """Every file, with its class ``(N,)``."""
+    """Return every file, with its class ``(N,)``."""
     counts = [len(pictures.get(name, ())) for name in classes]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
     return list(chain(*pictures.values())), labels
@@ -92,7 +92,7 @@ def _each(
 def _once(
     pictures: dict[str, list[Place]], classes: Sequence[str]
 ) -> tuple[list[Place], np.ndarray]:
-    """One file of each name, with its classes ``(N, K)``."""
+    """Return one file of each name, with its classes ``(N, K)``."""
     found: dict[str, list[tuple[int, Place]]] = {}
     for k, name in enumerate(classes):
         for file in pictures.get(name, ()):
@@ -113,7 +113,7 @@ def _once(
 
 
 def folder_classes(root: str | Path) -> tuple[str, ...]:
-    """The classes of `load_folder`, without decoding any picture.
+    """Return the classes of `load_folder`, without decoding any image.
 
     Raises:
         DataError: no pictures where they should be, or a damaged archive.
@@ -122,7 +122,7 @@ def folder_classes(root: str | Path) -> tuple[str, ...]:
 
 
 def _parts(path: Path) -> dict[str, Place]:
-    """The folder of each part that is there."""
+    """Return the folder of each part that is there."""
     root = _root(path)
     inside = {path.name: path for path in visible(root)}
     named = {name: inside[name] for name in _PARTS if name in inside}
@@ -145,7 +145,7 @@ def _parts(path: Path) -> dict[str, Place]:
 
 
 def _root(path: Path) -> Place:
-    """The folder; of an archive that holds one other than a part, that one."""
+    """Return the folder; of an archive that holds one other than a part, that one."""
     if path.is_dir():
         return path
     if not is_archive(path):
@@ -162,7 +162,7 @@ def _root(path: Path) -> Place:
 
 
 def _pictures(folder: Place) -> dict[str, list[Place]]:
-    """The picture files of each class."""
+    """Return the picture files of each class."""
     stray = next((path for path in visible(folder) if is_picture(path)), None)
     if stray:
         raise DataError(f"{stray}: a picture outside the class folders; put it into one")

@@ -17,7 +17,7 @@ _AGAIN = "copy or download it again"
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """The array in an IDX file; gzip is recognised by its content.
+    """Read the array in an IDX file; gzip is recognised by its content.
 
     Two zero bytes, one for the dtype, one for the rank r; r big-endian 32-bit lengths; the
     numbers, big-endian, the last axis fastest.
@@ -49,7 +49,7 @@ def read_idx(path: str | Path) -> np.ndarray:
 
 
 def load_idx(folder: str | Path) -> Dataset:
-    """The four files of MNIST, or others of their kind, in one folder.
+    """Load the four files of MNIST, or others of their kind, in one folder.
 
     ``train-images-idx3-ubyte``, ``train-labels-idx1-ubyte`` and the same with ``t10k`` (the test
     part); each may end in ``.gz``, and ``images.idx3`` may be written for ``images-idx3``.
@@ -114,7 +114,7 @@ def _parse(file: BinaryIO | gzip.GzipFile, path: str | Path) -> np.ndarray:
 
 
 def _read_part(folder: Path, prefix: str) -> Split:
-    """Images and labels that belong together."""
+    """Read images and the labels that belong to them."""
     images_path = _find(folder, f"{prefix}-images", "idx3-ubyte")
     labels_path = _find(folder, f"{prefix}-labels", "idx1-ubyte")
     images = _read_bytes(images_path, rank=3, axes="(N, H, W)")

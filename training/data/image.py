@@ -25,7 +25,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
 def read_image(
     source: str | PathLike[str] | bytes, *, size: Sequence[int] | None, channels: int
 ) -> np.ndarray:
-    """A picture, of any size and colours, as an array.
+    """Read an image file, of any size and colors, as an array.
 
     It is turned upright as its EXIF orientation says. Transparent parts become white, as on
     paper; 16-bit grey is scaled to 8 bits; of an animation the first frame is taken; colour
@@ -50,7 +50,7 @@ def read_image(
 
 @contextmanager
 def quiet_pillow() -> Iterator[None]:
-    """No warning escapes; that of a picture too large becomes an error.
+    """Let no warning of Pillow escape; that of an image too large becomes an error.
 
     Apart from `decode` because Python's filters are shared by all threads: whoever decodes on
     several threads enters this once, around them all.
@@ -70,7 +70,7 @@ def decode(
     channels: int,
     name: str | None = None,
 ) -> np.ndarray:
-    """`read_image`, to be called within `quiet_pillow`; errors call the picture by `name`."""
+    """Decode as `read_image`, within `quiet_pillow`; errors call the image by `name`."""
     return decode_with_size(source, size=size, channels=channels, name=name)[0]
 
 
@@ -81,7 +81,7 @@ def decode_with_size(
     channels: int,
     name: str | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """`decode`, and ``(H, W)`` of the upright picture itself."""
+    """Decode as `decode`, and return ``(H, W)`` of the upright image in the file."""
     from PIL import ImageOps
 
     _check_channels(channels)
@@ -96,7 +96,7 @@ def decode_with_size(
 
 
 def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> np.ndarray:
-    """`decode`, of a picture that Pillow has opened or made; it stays as it is."""
+    """Convert an image that Pillow has opened or made, as `decode`; it stays as it is."""
     from PIL import ImageOps
 
     _check_channels(channels)
@@ -109,7 +109,7 @@ def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> n
 
 
 def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
-    """``(H, W)`` of a picture as `read_image` reads it.
+    """Return ``(H, W)`` of an image file as `read_image` reads it.
 
     Raises:
         DataError: not a picture.
@@ -119,7 +119,7 @@ def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
 
 
 def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
-    """A picture whose pixels are numbers, as they are: no palette, no colours, no scaling.
+    """Decode an image whose pixels are numbers, as they are: no palette, colors or scaling.
 
     Args:
         source: a file, or its content.
@@ -146,7 +146,7 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
 
 
 def resize_picture(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Bytes or floats ``(H, W)`` or ``(H, W, 3)`` at another size, bilinear and antialiased."""
+    """Resize bytes or floats ``(H, W)`` or ``(H, W, 3)``, bilinear and antialiased."""
     from PIL import Image
 
     return np.array(_resized(Image.fromarray(image), size))
@@ -172,7 +172,7 @@ def _resized(picture: "Image", size: Sequence[int]) -> "Image":
 
 
 def pixels_of(picture: "Image") -> int:
-    """How many pixels are decoded at once, by the head of a picture that Pillow has opened.
+    """Return how many pixels are decoded at once, by the head of a picture that Pillow has opened.
 
     Of a TIFF in tiles at least one tile, however small the picture in it is.
     """
@@ -182,17 +182,17 @@ def pixels_of(picture: "Image") -> int:
 
 
 def is_picture(file: Place) -> bool:
-    """Whether it is a file that by its ending is a picture."""
+    """Return whether it is an image file, by its ending."""
     return file.suffix.lower() in EXTENSIONS and file.is_file()
 
 
 def by(image: np.ndarray) -> str:
-    """Height by width, the order in which data.size is written."""
+    """Return height by width, the order in which data.size is written."""
     return f"{image.shape[0]}x{image.shape[1]}"
 
 
 def _opened(source: str | PathLike[str] | bytes) -> "Image":
-    """A picture that is not too large, before it is decoded; of a PNG its checksums are looked at.
+    """Open an image that is not too large; of a PNG verify the checksums.
 
     Pillow decodes without them, so that damage may show as other pixels. No other format has any.
     """
@@ -213,7 +213,7 @@ def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
 
 
 def _eight_bits(picture: "Image") -> "Image":
-    """16-bit grey scaled to 8 bits; Pillow's own conversion would clip it."""
+    """Scale 16-bit gray to 8 bits; Pillow's own conversion would clip it."""
     from PIL import Image
 
     sixteen = picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PNG")
@@ -226,7 +226,7 @@ def _eight_bits(picture: "Image") -> "Image":
 
 
 def _opaque(picture: "Image") -> "Image":
-    """The picture laid on white, where it is transparent."""
+    """Lay an image on white, where it is transparent."""
     from PIL import Image
 
     if picture.mode not in ("RGBA", "RGBa", "LA", "PA") and "transparency" not in picture.info:
@@ -236,7 +236,7 @@ def _opaque(picture: "Image") -> "Image":
 
 
 def _reason(error: Exception) -> str:
-    """What is wrong, in a few words."""
+    """Say in a few words what is wrong."""
     from PIL import Image, UnidentifiedImageError
 
     if isinstance(error, UnidentifiedImageError):

@@ -109,7 +109,7 @@ def load(
 
 
 def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
-    """The file or folder that a config means by `path`.
+    """Find the file or folder that a config means by `path`.
 
     An absolute path is itself. Any other is looked for beside the config, then in the current
     directory, then in `default_directory`.
@@ -137,7 +137,7 @@ def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether a path names something; one that the system refuses as a name does not."""
+    """Return whether a path names something; one that the system refuses as a name does not."""
     try:
         return path.exists()
     except (OSError, ValueError):
@@ -145,7 +145,7 @@ def is_there(path: Path) -> bool:
 
 
 def at_home(path: str) -> Path:
-    """A path with ``~`` and ``~user`` replaced; left as it is where there is no such user."""
+    """Replace ``~`` and ``~user`` in a path; leave it as it is if there is no such user."""
     try:
         return Path(path).expanduser()
     except RuntimeError:

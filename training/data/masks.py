@@ -81,7 +81,7 @@ def load_masks(
 
 
 def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> np.ndarray:
-    """Each pixel's class, uint8."""
+    """Compute each pixel's class, uint8."""
     if mask_kind == "instances":
         return (numbers > 0).astype(np.uint8)
     wrong = numbers[((numbers < 0) | (numbers >= K)) & (numbers != IGNORED)]
@@ -95,7 +95,7 @@ def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> 
 
 
 def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """The pixel in whose middle, or nearest to it, each new pixel's middle falls."""
+    """Return the pixel in whose middle, or nearest to it, each new pixel's middle falls."""
     rows, columns = (
         ((2 * np.arange(new) + 1) * old) // (2 * new)
         for new, old in zip(size, mask.shape, strict=True)
@@ -104,7 +104,7 @@ def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 
 def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
-    """Every photograph with its mask, sorted by name."""
+    """Return every photograph with its mask, sorted by name."""
     found = _pictures(root, (images, masks))
     by_stem: dict[str, list[Place]] = {}
     for file in found[masks]:
@@ -128,7 +128,7 @@ def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
 
 
 def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
-    """The pictures in each of two folders, sorted by name."""
+    """Return the pictures in each of two folders, sorted by name."""
     if root.is_dir():
         found = {folder: _in_folder(root / folder) for folder in folders}
     elif is_archive(root):
@@ -157,7 +157,7 @@ def _in_folder(folder: Path) -> list[Place]:
 
 
 def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
-    """The two folders, wherever in the archive they are."""
+    """Return the two folders, wherever in the archive they are."""
     found: dict[str, list[Place]] = {folder: [] for folder in folders}
 
     def look(folder: Place) -> None:

@@ -17,7 +17,7 @@ _MAX_CLASSES = 2**16
 
 
 def load_npz(path: str | Path) -> Dataset:
-    """Images and labels from an ``.npz`` file; nothing in it is unpickled.
+    """Load images and labels from an ``.npz`` file; nothing in it is unpickled.
 
     Either ``x_train, y_train, x_test, y_test``, as Keras names them, or ``images, labels``
     without a test part. Images are uint8, ``(N, H, W)`` or ``(N, H, W, C)``; labels are integers
@@ -60,7 +60,7 @@ def load_npz(path: str | Path) -> Dataset:
 
 
 def _read(path: str | Path) -> dict[str, np.ndarray]:
-    """The arrays that are needed, by name."""
+    """Read the arrays that are needed, by name."""
     remedy = "data.path should be a file that np.savez wrote"
     if not Path(path).is_file():
         raise DataError(f"{path}: no such file; {remedy}")
@@ -77,7 +77,7 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def _wanted(path: str | Path, stored: list[str]) -> list[str]:
-    """The keys of the layout that is stored."""
+    """Return the keys of the layout that is stored."""
     keys = _KERAS if set(_KERAS) & set(stored) else _PLAIN
     missing = [key for key in keys if key not in stored]
     if missing:
@@ -89,7 +89,7 @@ def _wanted(path: str | Path, stored: list[str]) -> list[str]:
 
 
 def _member(path: str | Path, found: zipfile.ZipFile, key: str) -> np.ndarray:
-    """One array, and no Python object; read to the end, where its checksum is looked at."""
+    """Read one array, no Python object, to the end, where its checksum is looked at."""
     if f"{key}.npy" not in found.namelist():
         raise DataError(f"{path}: {key}: not an array; store it with np.savez")
     try:
@@ -110,7 +110,7 @@ def _reason(error: Exception) -> str:
 
 
 def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) -> Split:
-    """Images and labels that belong together."""
+    """Check images and labels that belong together."""
     images, labels = arrays[x], arrays[y]
     _check_images(f"{path}: {x}", images)
     if images.ndim == 3:
@@ -161,7 +161,7 @@ def _check_labels(where: str, labels: np.ndarray) -> None:
 def _classes(
     path: str | Path, arrays: Mapping[str, np.ndarray], labels: np.ndarray
 ) -> tuple[str, ...]:
-    """The stored names of the classes, or their numbers."""
+    """Return the stored names of the classes, or their numbers."""
     if "classes" not in arrays:
         return tuple(map(str, range(int(labels.max()) + 1)))
     stored = arrays["classes"]

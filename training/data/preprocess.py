@@ -47,14 +47,14 @@ class Preprocessing(NamedTuple):
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `as_json` after a round through JSON."""
+        """Invert `as_json` after a round through JSON."""
         size, mean, std = (tuple(values[key]) for key in ("size", "mean", "std"))
         targets = (values.get(key) for key in ("target_mean", "target_std"))
         return cls(size, values["fit"], mean, std, *(t if t is None else tuple(t) for t in targets))
 
 
 def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessing:
-    """The preprocessing that a config asks for, with the statistics of these images.
+    """Measure the statistics of images for the preprocessing that a config asks for.
 
     With `targets` those of their labels too, which are values ``(N, V)``.
 
@@ -92,7 +92,7 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
 
 
 def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
-    """How often each value occurs in each channel, ``(C, 256)``."""
+    """Count each value in each channel, ``(C, 256)``."""
     if isinstance(images, Streamed):
         images = images[:: math.ceil(len(images) / LOOKED_AT)]
     counts = np.zeros((images.shape[-1], 256), np.int64)
@@ -105,7 +105,7 @@ def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
 
 
 def preprocess(images: Array, spec: Preprocessing) -> Array:
-    """Images as the network's input.
+    """Preprocess images: the network's input.
 
     Args:
         images: ``(N, H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
@@ -127,7 +127,7 @@ def preprocess(images: Array, spec: Preprocessing) -> Array:
 
 
 def preprocess_masks(masks: Array, spec: Preprocessing) -> Array:
-    """Masks as they belong to the preprocessed images.
+    """Bring masks to the place and size of the preprocessed images.
 
     Args:
         masks: ``(N, H, W)``, uint8.
@@ -156,13 +156,13 @@ def restore_values(outputs: Array, spec: Preprocessing) -> Array:
 
 
 def _target_statistics(spec: Preprocessing) -> tuple[Array, Array]:
-    """Mean and deviation of each value, ``(1, V)``."""
+    """Compute mean and deviation of each value, ``(1, V)``."""
     mean, std = (jnp.asarray(v, jnp.float32)[None] for v in (spec.target_mean, spec.target_std))
     return mean, std
 
 
 def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...]) -> Array:
-    """Maps over the preprocessed images, brought back onto the images as they were.
+    """Bring maps over the preprocessed images back onto the images as they were.
 
     Args:
         maps: ``(N, *spec.size, K)``, floating point.
@@ -179,6 +179,6 @@ def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...])
 
 
 def _padding(spec: Preprocessing, H: int, W: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How much is added above and below, left and right."""
+    """Return how much is added above and below, left and right."""
     top, left = (spec.size[0] - H) // 2, (spec.size[1] - W) // 2
     return (top, spec.size[0] - H - top), (left, spec.size[1] - W - left)

@@ -35,7 +35,7 @@ class Streamed:
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
-        """``(N, H, W, C)``."""
+        """Return ``(N, H, W, C)``."""
         height, width = self._size
         return len(self._files), height, width, self._channels
 
@@ -49,7 +49,7 @@ class Streamed:
         return Streamed(files, self._size, self._channels, self.num_workers)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """These images, decoded one after the other on this thread."""
+        """Decode these images, one after the other on this thread."""
         with quiet_pillow():
             return np.stack([self._decoded(file) for file in self._files[indices]])
 
@@ -66,7 +66,7 @@ class Streamed:
         return images if dtype is None else images.astype(dtype)
 
     def identity(self) -> bytes:
-        """A digest that changes with the name or the length in bytes of any file.
+        """Compute a digest that changes with the name or the length in bytes of any file.
 
         Their content is not read, which would take as long as an epoch.
         """
@@ -83,7 +83,7 @@ class Streamed:
 
 
 def as_files(paths: Sequence[Path]) -> np.ndarray:
-    """Paths as an array of one axis, which indexes as one."""
+    """Make an array of one axis from paths, which indexes as one."""
     files = np.empty(len(paths), object)
     files[:] = paths
     return files

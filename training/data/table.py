@@ -64,7 +64,7 @@ def load_table(
 
 
 def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
-    """The number of each line, and its cells in the wanted columns."""
+    """Yield the number of each line, and its cells in the wanted columns."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)

@@ -98,12 +98,12 @@ def _reach(coordinator: str, timeout: int) -> None:
 
 
 def is_first() -> bool:
-    """Whether this process writes the run directory: it is number 0, or the only one."""
+    """Return whether this process writes the run directory: it is number 0, or the only one."""
     return jax.process_index() == 0
 
 
 def broadcast_str(text: str) -> str:
-    """What process 0 says."""
+    """Return the text of process 0."""
     if jax.process_count() == 1:
         return text
     content = np.frombuffer(text.encode(), np.uint8)
@@ -113,7 +113,7 @@ def broadcast_str(text: str) -> str:
 
 
 def sync(pace: int, signals: list[int]) -> tuple[int, list[int]]:
-    """The pace of process 0, and the signals that any process was sent. One process: its own."""
+    """Agree on the pace of process 0 and on the signals that any process was sent."""
     if jax.process_count() == 1:
         return pace, list(signals)
     everybody = process_allgather(np.array([pace, signals[0] if signals else 0], np.int32))
@@ -145,7 +145,7 @@ def barrier(what: str) -> Iterator[None]:
 
 
 def check_alike(name: str, value: str) -> None:
-    """All processes have to have the same `value`.
+    """Raise unless all processes have the same `value`.
 
     Raises:
         RunError: this one has another than process 0.
@@ -161,13 +161,13 @@ class ReadOnlyRun(Run):
     """The run directory, for a process that is not to write into it."""
 
     def log(self, record: dict[str, Any]) -> None:
-        """Process 0 does."""
+        """Do nothing; process 0 does."""
 
     def forget_after(self, step: int) -> None:
-        """Process 0 does."""
+        """Do nothing; process 0 does."""
 
     def update_info(self, **changes: Any) -> None:
-        """Process 0 does."""
+        """Do nothing; process 0 does."""
 
 
 class NullSaver:
@@ -177,10 +177,10 @@ class NullSaver:
         del run, experiment, every
 
     def save(self, train_state: Any, memory: Any) -> None:
-        """Process 0 does."""
+        """Do nothing; process 0 does."""
 
     def wait(self) -> None:
-        """Process 0 does."""
+        """Do nothing; process 0 does."""
 
     def __enter__(self) -> "NullSaver":
         return self
@@ -190,7 +190,7 @@ class NullSaver:
 
 
 def give_up(diagnose: Callable[..., Exception], run: Run, *found: Any) -> Exception:
-    """The error of a step that is not finite; process 0 looks for its cause and writes it down."""
+    """Make the error of a step that is not finite; process 0 finds and records its cause."""
     if is_first():
         return diagnose(run, *found)
     return ProcessError(f"process {jax.process_index()}: a step is not finite; see process 0")
@@ -221,7 +221,7 @@ def detect_peer_loss(run: Path) -> Iterator[None]:
 
 
 def must_abort(error: BaseException) -> bool:
-    """Whether other processes wait for this one, which stops for a reason of its own."""
+    """Return whether other processes wait for this one, which stops for a reason of its own."""
     known = isinstance(error, ConvaxError) and error.in_all_processes
     return jax.distributed.is_initialized() and not (known or _known_to_all(error))
 

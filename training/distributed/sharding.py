@@ -47,14 +47,14 @@ class ShardingPlan(NamedTuple):
     shardings: Any = None  # of the train state, leaf by leaf
 
     def __str__(self) -> str:
-        """For people: the device, or "8 devices (data 4 x fsdp 2), cpu"."""
+        """Format for people: the device, or "8 devices (data 4 x fsdp 2), cpu"."""
         if self.mesh is None:
             return jax.default_backend()
         axes = " x ".join(f"{axis} {size}" for axis, size in self.mesh.shape.items() if size > 1)
         return f"{self.mesh.size} devices ({axes}), {jax.default_backend()}"
 
     def scope(self) -> AbstractContextManager[Any]:
-        """In which programs are compiled."""
+        """Return the context in which programs are compiled."""
         return nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
     def constrain(self, experiment: Experiment) -> Experiment:
@@ -64,31 +64,31 @@ class ShardingPlan(NamedTuple):
         return experiment._replace(net=experiment.net._replace(apply=_constrain(experiment, self)))
 
     def device_put(self, train_state: Any) -> Any:
-        """A train state that every process has, on the devices."""
+        """Put a train state that every process has on the devices."""
         if self.mesh is None:
             return train_state
         return jax.tree.map(_device_put, train_state, self.shardings)
 
     def put_trained(self, params: Any, state: Any) -> tuple[Any, Any]:
-        """The same for parameters and state alone."""
+        """Put parameters and state alone on the devices."""
         if self.mesh is None:
             return params, state
         wanted = (self.shardings.params, self.shardings.state)
         return jax.tree.map(_device_put, (params, state), wanted)
 
     def gather(self, train_state: Any) -> Any:
-        """A train state that this process can read; all processes have to ask for it at once."""
+        """Gather a train state for this process to read; all processes have to call it at once."""
         return train_state if self.mesh is None else jax.tree.map(_gather, train_state)
 
     def batches(self, rank: int, *, lead: int) -> NamedSharding | None:
-        """Where an array of this rank lies that has its batch behind `lead` axes."""
+        """Return the sharding of an array of this rank with its batch behind `lead` axes."""
         if self.mesh is None:
             return None
         spec = PartitionSpec(*(None,) * lead, BATCH_AXES, *(None,) * (rank - lead - 1))
         return NamedSharding(self.mesh, spec)
 
     def local_rows(self, batch_size: int) -> slice:
-        """The part of a batch that this process feeds."""
+        """Return the part of a batch that this process feeds."""
         if self.mesh is None:
             return slice(0, batch_size)
         sharding: Any = self.batches(1, lead=0)
@@ -118,19 +118,19 @@ class ShardingPlan(NamedTuple):
         return feed(images), jax.tree.map(feed, labels)
 
     def evaluating(self, eval_step: Callable[..., Any]) -> Callable[..., Any]:
-        """An evaluation step that shares out its batch; it takes and returns arrays of the host."""
+        """Make an evaluation step that shares out its batch; arrays in and out are the host's."""
         return eval_step if self.mesh is None else partial(_evaluate, self, eval_step)
 
     @property
     def out_shardings(self) -> Any:
-        """Where the results of the training steps lie: the new state as the old one."""
+        """Return the shardings of a training step's results: the new state lies as the old one."""
         if self.mesh is None:
             return None
         return self.shardings, NamedSharding(self.mesh, PartitionSpec())
 
 
 def sharding_plan(experiment: Experiment) -> ShardingPlan:
-    """The layout that the config of an experiment asks for, on the devices that there are.
+    """Make the plan that the config of an experiment asks for, on the devices that there are.
 
     Raises:
         ConfigError: it cannot be done: a line for each reason.
@@ -168,7 +168,7 @@ def sharding_plan(experiment: Experiment) -> ShardingPlan:
 
 
 def axis_sizes(spec: Mesh, count: int) -> dict[str, int]:
-    """The devices along each axis of the mesh, of `count` devices.
+    """Compute the devices along each axis of the mesh, of `count` devices.
 
     Example:
         >>> axis_sizes(Mesh(data="all", spatial=2), 8)
@@ -187,7 +187,7 @@ def axis_sizes(spec: Mesh, count: int) -> dict[str, int]:
 
 
 def leaf_spec(shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
-    """Along which axes of a parameter of this shape, or of its like in the optimizer, it is cut.
+    """Return the axes along which a parameter, or its like in the optimizer, is cut.
 
     Output channels, the last axis, are shared out over `model`; of what is left, the largest axis
     that divides (of equals the last) over `fsdp`. What does not divide is whole on every device.
@@ -210,7 +210,7 @@ def leaf_spec(shape: tuple[int, ...], sizes: dict[str, int]) -> PartitionSpec:
 
 
 def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
-    """What of the experiment does not divide."""
+    """List what of the experiment does not divide."""
     config, lines = experiment.config, []
     parts = sizes["data"] * sizes["fsdp"]
     batch_size = config.training.batch_size
@@ -240,7 +240,7 @@ def _misfits(experiment: Experiment, sizes: dict[str, int]) -> list[str]:
 
 
 def _constrain(experiment: Experiment, plan: ShardingPlan) -> Callable[..., Any]:
-    """The network's function on whole parameters (cut along channels alone) and images in bands."""
+    """Constrain a network's function to whole parameters (or cut by channel) and image bands."""
     mesh, apply = plan.mesh, experiment.net.apply
     assert mesh is not None
     sizes = dict(mesh.shape) | {"fsdp": 1}

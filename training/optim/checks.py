@@ -26,7 +26,7 @@ _DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
 
 
 def check_numbers(function, **values):
-    """Hyper-parameters by name; a `Tracer` has no value to look at."""
+    """Raise unless hyper-parameters are within their domains; a `Tracer` has no value to check."""
     for name, value in values.items():
         need, within = _DOMAINS[name]
         if isinstance(value, Tracer) or (name == "learning_rate" and callable(value)):
@@ -39,7 +39,7 @@ def check_numbers(function, **values):
 
 
 def check_floating(function, params):
-    """That parameters can be trained."""
+    """Raise unless parameters are floating point."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not jnp.issubdtype(jnp.result_type(leaf), jnp.floating):
             raise TypeError(
@@ -49,7 +49,7 @@ def check_floating(function, params):
 
 
 def wide_gradient(function, grads, params, weight_decay=0.0, moments=None):
-    """`grads`, checked against `params` or, where there are none, the `moments`, and widened."""
+    """Check `grads` against `params` or, without them, the `moments`; widen to float32."""
     if params is not None:
         check_match(function, "gradient", grads, params, same_dtype=True)
     elif may_be_nonzero(weight_decay):
@@ -63,7 +63,7 @@ def wide_gradient(function, grads, params, weight_decay=0.0, moments=None):
 
 
 def check_match(function, kind, tree, params, *, same_dtype=False):
-    """That a tree, of the `kind` of "gradient", belongs to these parameters, leaf by leaf."""
+    """Raise unless a tree, say of "gradient" as `kind`, fits the parameters leaf by leaf."""
     leaves, structure = jax.tree_util.tree_flatten_with_path(tree)
     wanted, wanted_structure = jax.tree_util.tree_flatten_with_path(params)
     if structure != wanted_structure:
@@ -82,7 +82,7 @@ def check_match(function, kind, tree, params, *, same_dtype=False):
 
 
 def _difference(kind, leaves, wanted):
-    """The first place where two trees differ, in words."""
+    """Describe the first place where two trees differ."""
     names = [_name(path) for path, _ in leaves]
     wanted_names = [_name(path) for path, _ in wanted]
     for name in wanted_names:
@@ -102,16 +102,16 @@ def _name(path):
 
 
 def may_be_nonzero(weight_decay):
-    """Whether weight decay has to be applied: its value cannot be read while it is traced."""
+    """Return whether weight decay may have to be applied: a traced value cannot be read."""
     return isinstance(weight_decay, Tracer) or bool(weight_decay != 0)
 
 
 def wide_dtype(x):
-    """The dtype to compute in: float32 at least."""
+    """Return the dtype to compute in: float32 at least."""
     dtype = jnp.result_type(x)
     return dtype if dtype.itemsize >= 4 else jnp.dtype(jnp.float32)
 
 
 def cast_like(tree, other):
-    """Each leaf in the dtype of the other tree's."""
+    """Cast each leaf to the dtype of the other tree's."""
     return jax.tree.map(lambda x, y: x.astype(jnp.result_type(y)), tree, other)

@@ -80,7 +80,7 @@ class AdamState(NamedTuple):
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
-    """``params + updates``, leaf by leaf, in the dtype of the parameters.
+    """Add ``params + updates``, leaf by leaf, in the dtype of the parameters.
 
     Args:
         params: tree of arrays.
@@ -103,7 +103,7 @@ def sgd(
     nesterov: bool = False,
     weight_decay: float = 0.0,
 ) -> Optimizer:
-    r"""Gradient descent, without momentum, with Polyak's or with Nesterov's.
+    r"""Make gradient descent, without momentum, with Polyak's or with Nesterov's.
 
     .. math::
         g &\leftarrow g + \lambda w \\
@@ -168,7 +168,7 @@ def adam(
     eps: float = 1e-8,
     weight_decay: float = 0.0,
 ) -> Optimizer:
-    r"""Adam: each weight steps by its mean gradient over its root mean square gradient.
+    r"""Make Adam: each weight steps by its mean gradient over its root mean square gradient.
 
     .. math::
         g &\leftarrow g + \lambda w \\
@@ -214,7 +214,7 @@ def adamw(
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
 ) -> Optimizer:
-    r"""Adam with decoupled weight decay, which does not pass through the moments.
+    r"""Make Adam with decoupled weight decay, which does not pass through the moments.
 
     .. math:: w \leftarrow w - \eta_t \bigl(\hat\mu / (\sqrt{\hat\nu} + \epsilon) + \lambda w\bigr)
 
@@ -295,14 +295,14 @@ def _divide(tree, divisor):
 
 
 def _add(tree, factor, other):
-    """``tree + factor * other``, in the dtypes of `tree`."""
+    """Compute ``tree + factor * other``, in the dtypes of `tree`."""
     return jax.tree.map(
         lambda x, y: x + jnp.asarray(factor, x.dtype) * jnp.asarray(y, x.dtype), tree, other
     )
 
 
 def _running_mean(b, mean, tree):
-    """``b * mean + (1 - b) * tree``."""
+    """Compute ``b * mean + (1 - b) * tree``."""
     return _add(_scale(1 - b, tree), b, mean)
 
 
@@ -319,7 +319,7 @@ def _moments(params):
 
 
 def _increment(count):
-    """`count` + 1, which stays at the largest integer rather than turn negative."""
+    """Add 1 to `count`, which stays at the largest integer rather than turn negative."""
     return jnp.minimum(count, jnp.iinfo(count.dtype).max - 1) + 1
 
 

@@ -12,7 +12,7 @@ from .optimizer import Optimizer
 
 
 def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None) -> Optimizer:
-    """The optimizer of the first regular expression that matches a parameter's path.
+    """Give each parameter the optimizer of the first regular expression that matches its path.
 
     Args:
         groups: an optimizer, ours or optax's, for each regular expression; it is held against the
@@ -73,7 +73,7 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
 def partition_by_label(
     label: Callable[[str], Hashable], make: Callable[[Any], Optimizer | None]
 ) -> Optimizer:
-    """The optimizer ``make(label(path))`` for each parameter; those with equal labels share one.
+    """Give each parameter the optimizer ``make(label(path))``; equal labels share one.
 
     Each sees the tree with None in place of the parameters that are not its own, which to JAX are
     no leaves at all: their names stay, and nothing is kept for them.
@@ -110,7 +110,7 @@ def partition_by_label(
 
 
 def _overlaid(tree, part):
-    """`tree`, with the leaves of `part` where that has any: elsewhere it has None."""
+    """Lay the leaves of `part` over `tree`; where `part` has None the tree's stay."""
     return jax.tree.map(
         lambda new, old: old if new is None else new, part, tree, is_leaf=lambda x: x is None
     )

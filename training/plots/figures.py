@@ -48,7 +48,7 @@ STYLE = {
 
 @contextmanager
 def style() -> Iterator[None]:
-    """Our settings over matplotlib's defaults, whatever the user's are, until the end of it."""
+    """Apply our settings over matplotlib's defaults, whatever the user's are, within the block."""
     from matplotlib import style as styles
 
     with styles.context(STYLE, after_reset=True), warnings.catch_warnings():
@@ -74,7 +74,7 @@ def curves(
     title: str,
     subtitle: str,
 ) -> "Figure":
-    """Loss, error rate and learning rate over the steps.
+    """Plot loss, error rate and learning rate over the steps.
 
     Args:
         series: the columns "step", "epoch", "loss", "error" and "learning_rate" of "train",
@@ -107,7 +107,7 @@ def curves(
 
 
 def draw_curve(ax: "Axes", series, name: str, best_step: int | None, unit: str) -> None:
-    """One figure of training, validation and test, as `curves` has them."""
+    """Draw one metric of training, validation and test, as `curves` has them."""
     factor = 100 if unit else 1
     values = {kind: factor * columns[name] for kind, columns in series.items()}
     limits = log_limits(np.concatenate(list(values.values())))
@@ -150,7 +150,7 @@ def confusion(
     title: str,
     subtitle: str,
 ) -> "Figure":
-    """The confusion matrix, in which the errors have the colours and right answers have none.
+    """Plot a confusion matrix in which errors alone are colored.
 
     Args:
         counts: ``(K, K)``, of the true class (row) taken for another (column).
@@ -200,7 +200,7 @@ def mistakes(
     subtitle: str,
     columns: int | None = None,
 ) -> "Figure":
-    """Pictures with a caption each.
+    """Plot images with a caption each.
 
     Args:
         images: ``(N, H, W, C)``, uint8.
@@ -221,7 +221,7 @@ def mistakes(
 
 
 def kernels(images: np.ndarray, *, title: str, subtitle: str) -> "Figure":
-    """Kernels on one common scale: zero is white, or mid-grey where they are in colour.
+    """Plot kernels on one common scale: zero is white, or mid-gray where they are in color.
 
     Args:
         images: ``(N, KH, KW, C)``; other than one or three channels are averaged.
@@ -245,7 +245,7 @@ def kernels(images: np.ndarray, *, title: str, subtitle: str) -> "Figure":
 
 
 def colour_of(index: int, count: int) -> Any:
-    """The colour of one of `count` lines: by name as long as those suffice, then along a scale."""
+    """Return the color of one of `count` lines: by name while those suffice, then by scale."""
     if count <= len(COLOURS):
         return COLOURS[index]
     from matplotlib import colormaps
@@ -254,7 +254,7 @@ def colour_of(index: int, count: int) -> Any:
 
 
 def log_limits(values: np.ndarray) -> tuple[float, float] | None:
-    """The ends of a logarithmic axis, or None where a linear one reads better.
+    """Return the ends of a logarithmic axis, or None where a linear one reads better.
 
     Logarithmic from a factor of 10 between the positive values upwards; the lower end leaves
     room below the smallest, for a zero to be drawn there.
@@ -277,13 +277,13 @@ def log_ticks(low: float, high: float, most: int = 10) -> list[float]:
 
 
 def shortened(text: str, width: int) -> str:
-    """The text in one line of at most `width` characters."""
+    """Shorten text to one line of at most `width` characters."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def titled_figure(width: float, height: float, title: str, subtitle: str) -> "Figure":
-    """An empty figure of so many inches, with room for a title on top of that."""
+    """Make an empty figure of so many inches, with room for a title on top of that."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -323,7 +323,7 @@ def _steps_and_epochs(train: Mapping[str, np.ndarray]) -> str:
 
 
 def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
-    """The count in each cell, and beside each row the share of right answers."""
+    """Write the count into each cell, and beside each row its share of correct predictions."""
     K = len(counts)
     digits = len(str(counts.max()))
     size = min(9.5, 36 / max(digits, 1))
@@ -343,7 +343,7 @@ def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
 
 
 def place(index: int, columns: int, aspect: float, gap: tuple[float, float]) -> tuple[float, float]:
-    """The lower left corner of a tile, in units of a tile's width, rows going down."""
+    """Return the lower left corner of a tile, in units of a tile's width, rows going down."""
     row, column = divmod(index, columns)
     return column * (1 + gap[0]), -row * (aspect + gap[1])
 
@@ -357,7 +357,7 @@ def tiled(
     subtitle: str,
     **look: Any,
 ) -> tuple["Figure", "Axes"]:
-    """Pictures in rows, `cell` inches wide each; the gaps are in units of that."""
+    """Plot images in rows, `cell` inches wide each; the gaps are in units of that."""
     aspect = tiles.shape[1] / tiles.shape[2]
     rows = math.ceil(len(tiles) / columns)
     wide, high = columns * (1 + gap[0]), rows * (aspect + gap[1]) + gap[1]

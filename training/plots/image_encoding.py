@@ -6,17 +6,17 @@ from typing import Any
 
 
 def encoded(picture: Any, kind: str = "PNG") -> bytes:
-    """A Pillow image as the bytes of a PNG file, or of a JPEG file."""
+    """Encode a Pillow image as the bytes of a PNG file, or of a JPEG file."""
     content = io.BytesIO()
     picture.save(content, format=kind, quality=82)  # which PNG, without loss, has none of
     return content.getvalue()
 
 
 def as_text(content: bytes) -> str:
-    """Base64."""
+    """Encode bytes as Base64."""
     return base64.b64encode(content).decode("ascii")
 
 
 def data_uri(content: bytes, kind: str = "PNG") -> str:
-    """The bytes of `encoded` as the address of a picture within a page."""
+    """Return the bytes of `encoded` as the address of an image within a page."""
     return f"data:image/{kind.lower()};base64,{as_text(content)}"

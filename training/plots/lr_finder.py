@@ -15,7 +15,7 @@ def draw(
     rule: str,
     folder: Path,
 ) -> Path:
-    """``lr-find.png``: each batch's loss, the smoothed one, and the suggestion.
+    """Draw ``lr-find.png``: each batch's loss, the smoothed one, and the suggestion.
 
     Args:
         rates: learning rates, rising.

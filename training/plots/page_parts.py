@@ -47,7 +47,7 @@ class Picture(NamedTuple):
 
     @property
     def small(self) -> bool:
-        """Whether its pixels are to be seen."""
+        """Return whether its pixels are to be seen."""
         return max(self.width, self.height) < SMALL
 
 
@@ -94,7 +94,7 @@ class PageParts(NamedTuple):
 
 
 def picture(image: np.ndarray, alt: str, over: bytes | None = None) -> Picture:
-    """An image ``(H, W)`` or ``(H, W, C)`` uint8; of other than 1 or 3 channels their mean."""
+    """Encode an image ``(H, W)`` or ``(H, W, C)`` uint8; of other than 1 or 3 channels the mean."""
     from PIL import Image
 
     if image.ndim == 3 and image.shape[-1] != 3:
@@ -105,7 +105,7 @@ def picture(image: np.ndarray, alt: str, over: bytes | None = None) -> Picture:
 
 
 def overlay(heat: np.ndarray) -> bytes:
-    """A heat map ``(H, W)`` in [0, 1] as a PNG to be laid over the picture, clear where cold."""
+    """Color a heat map ``(H, W)`` in [0, 1], clear where cold, as a PNG to lay over an image."""
     from matplotlib import colormaps
     from PIL import Image
 
@@ -116,7 +116,7 @@ def overlay(heat: np.ndarray) -> bytes:
 
 
 def percent(share: float) -> str:
-    """A share for people.
+    """Format a share as percent.
 
     Example:
         >>> percent(0.98765), percent(float("nan"))

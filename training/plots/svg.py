@@ -57,7 +57,7 @@ def chart_of(title: str, draw: Callable[["Axes"], None], alt: str, height: float
 
 
 def _inline(svg: str) -> str:
-    """An SVG file as an element of a page, in the page's colours, hidden from a screen reader."""
+    """Make an SVG file an element of a page, in its colors, hidden from a screen reader."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
     svg = re.sub(r'(<g) id="[^"]*"', r"\1", svg)  # the same in each chart

@@ -29,7 +29,7 @@ IMAGES, EPOCHS = 6, 7  # as many rows, and columns beside the image as it is
 
 
 def draw(config: Config, out: Path, *, title: str, config_dir: Path | None = None) -> Path:
-    """Images of the first batch, one a row: as they are, then as they would be in each epoch.
+    """Draw images of the first batch, one a row: as they are, then as in each epoch.
 
     The random numbers are those that training would draw in its steps 0, one epoch later, and so
     on, were the batch the same.
@@ -62,7 +62,7 @@ def draw(config: Config, out: Path, *, title: str, config_dir: Path | None = Non
 
 
 def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8; a caption for each, row by row."""
+    """Return images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8, and captions row by row."""
     card = dataset_card(config, dataset)
     task = make_task(config, len(card.classes))
     augment, spec = augmentation_of(config, card), card.preprocessing
@@ -91,7 +91,7 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
 
 
 def _pictures(x: Array, spec: Preprocessing, masks: Array | None, classes: int) -> np.ndarray:
-    """The network's input as pictures, uint8, with the masks over them."""
+    """Return the network's input as images to look at, uint8, with the masks over them."""
     mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (spec.mean, spec.std))
     bytes_ = np.round(255 * np.clip(np.asarray(x) * std + mean, 0, 1)).astype(np.uint8)
     if masks is None:
@@ -100,14 +100,14 @@ def _pictures(x: Array, spec: Preprocessing, masks: Array | None, classes: int) 
 
 
 def _names(task: Task, targets: Any, classes: tuple[str, ...], epoch: int) -> list[str]:
-    """The captions of a column: what the images are; for masks, which show it, the epoch."""
+    """Return the captions of a column: what the images are; for masks, which show it, the epoch."""
     if task.spec.per_pixel:
         return [f"epoch {epoch}" if epoch else "as it is"] * len(targets)
     return task.captions(jax.tree.map(np.asarray, targets), classes)
 
 
 def _said(config: Config) -> str:
-    """What is asked for, in a line."""
+    """Say in a line what is asked for."""
     asked = config.augment.model_dump(exclude_defaults=True) if config.augment else {}
     words = [f"{name} {_text(value)}" for name, value in asked.items()]
     return f"left as they are, then as in the first {EPOCHS} epochs: " + "; ".join(words)

@@ -61,12 +61,12 @@ class Evaluated(NamedTuple):
 
     @property
     def examples(self) -> data.Split:
-        """Images and labels, in the order of the evaluation."""
+        """Return images and labels, in the order of the evaluation."""
         return getattr(self.experiment.dataset, self.evaluation.split)
 
 
 def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
-    """The evaluation that `report` draws; None of a run that has no checkpoint yet.
+    """Evaluate a run for `report`; None of a run that has no checkpoint yet.
 
     Raises:
         RunError, CheckpointError, DataError: as `report`.
@@ -81,7 +81,7 @@ def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
 
 
 def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:
-    """`draw`, of what `evaluated` has found."""
+    """Draw as `draw`, from an `Evaluated`."""
     if found is None:
         return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
     return draw_experiment(run, found.experiment, found.params, found.evaluation)
@@ -90,7 +90,7 @@ def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:
 def draw_experiment(
     run: Run, experiment: Experiment, params: Any, evaluation: Evaluation
 ) -> list[Path]:
-    """`draw`, where everything else is known from the experiment."""
+    """Draw as `draw`, where everything else is known from the experiment."""
     return draw(
         run,
         task=experiment.task,
@@ -158,7 +158,7 @@ def findings_of(
 
 
 def results_table(run: Run) -> list[tuple[str, str]]:
-    """What a run has come to, as label and value: from ``run.json`` and its metrics."""
+    """List the results of a run, label and value: from ``run.json`` and its metrics."""
     info, records = run.info(), run.metrics()
     status = info.get("status", "running").replace("running", "not finished")
     rows = [("run", str(run.path)), ("status", status)]
@@ -181,14 +181,14 @@ def results_table(run: Run) -> list[tuple[str, str]]:
 
 
 def reported_split(dataset: data.Dataset) -> str:
-    """The first of test, validation and train that has examples."""
+    """Return the first of test, validation and train that has examples."""
     return next(s for s in ("test", "validation", "train") if getattr(dataset, s).count)
 
 
 def series(
     records: Sequence[dict[str, Any]], kind: str, metric: str = "accuracy"
 ) -> dict[str, np.ndarray]:
-    """The records of one kind as columns, NaN where a record lacks a figure.
+    """Return the records of one kind as columns, NaN where a record lacks a figure.
 
     A test stands at the step whose parameters were tested.
 
@@ -206,7 +206,7 @@ def series(
 def first_kernels(
     net: Layer, params: Any, input_shape: tuple[int, ...]
 ) -> tuple[str, np.ndarray] | None:
-    """The first layer's kernels as images.
+    """Return the first layer's kernels as images.
 
     Returns:
         The layer's path, and ``(Co, KH, KW, Ci)``: the first two-dimensional convolution; without
@@ -224,7 +224,7 @@ def first_kernels(
 
 
 def best_validation(run: Run) -> dict[str, Any] | None:
-    """The record of the evaluation that the checkpoint "best" was chosen by, if there is one."""
+    """Return the record of the evaluation that "best" was chosen by, if there is one."""
     name = checkpoints.named(run.checkpoints, "best")
     step = int(name.rpartition("-")[-1]) if name else None
     found = [r for r in run.metrics() if r["kind"] == "validation" and r["step"] == step]
@@ -232,7 +232,7 @@ def best_validation(run: Run) -> dict[str, Any] | None:
 
 
 def training_seconds(run: Run) -> float:
-    """How long the reported steps took, with the evaluations between them."""
+    """Add up the time of the reported steps, with the evaluations between them."""
     train = [r for r in run.metrics() if r["kind"] == "train"]
     steps = np.diff([0, *(r["step"] for r in train)])
     rates = np.array([r["images_per_second"] for r in train])
@@ -259,7 +259,7 @@ def _draw_curves(run: Run, title: str) -> list[Path]:
 
 
 def kernels_figure(path: str, kernels: np.ndarray, title: str) -> "Figure":
-    """What `first_kernels` found, the first `MOST_KERNELS` of it, as a figure."""
+    """Plot the kernels of `first_kernels`, the first `MOST_KERNELS` of them."""
     count, height, width, channels = kernels.shape
     shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"all {count}"
     zero = "mid-grey is zero" if channels == 3 else "white is zero"
@@ -274,7 +274,7 @@ def _name(run: Run) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Whole seconds from a minute on, tenths below."""
+    """Format seconds: whole ones from a minute on, tenths below."""
     if seconds < 60:
         return f"{seconds:.1f} s"
     minutes, seconds = divmod(round(seconds), 60)

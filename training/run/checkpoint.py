@@ -52,7 +52,7 @@ class Snapshot(NamedTuple):
 
 
 def snapshot(train_state: TrainState) -> Snapshot:
-    """A copy of the state: the next step writes into the memory of this one."""
+    """Copy the state: the next step writes into the memory of this one."""
     parts = {
         part: {path: np.array(to_numpy(leaf)) for path, leaf in named_leaves(tree)}
         for part, tree in _parts(train_state).items()
@@ -119,18 +119,18 @@ def prune(
 
 
 def names(folder: Path) -> list[str]:
-    """The checkpoints in a folder, the newest first."""
+    """List the checkpoints in a folder, the newest first."""
     found = folder.iterdir() if folder.is_dir() else ()
     return sorted((e.name for e in found if _NAME.fullmatch(e.name)), key=step_of, reverse=True)
 
 
 def name_of(step: int) -> str:
-    """The name of the checkpoint of a step."""
+    """Return the name of the checkpoint of a step."""
     return f"step-{step:08d}"
 
 
 def step_of(name: str) -> int:
-    """The step that a checkpoint is of, by its name."""
+    """Return the step of a checkpoint, by its name."""
     return int(name.removeprefix("step-"))
 
 
@@ -140,7 +140,7 @@ _ASIDE = re.compile(r"\.(step-\d{8,}|last|best)(\.\d+)?")
 
 
 def named(folder: Path, pointer: str) -> str | None:
-    """The checkpoint that a pointer names, if any.
+    """Return the checkpoint that a pointer names, if any.
 
     Raises:
         CheckpointError: the pointer is there, but holds something else.
@@ -174,7 +174,7 @@ def restore(folder: Path, pointer: str, template: TrainState) -> Checkpoint:
 
 
 def read(folder: Path, name: str, template: TrainState) -> Checkpoint:
-    """`restore`, of the checkpoint of that name."""
+    """Read the checkpoint of a name, as `restore`."""
     parts, manifest = _read(folder / name, _parts(template))
     training = parts.pop("training")
     return Checkpoint(TrainState(**parts, **training), manifest["memory"])
@@ -190,7 +190,7 @@ def check(folder: Path, name: str) -> None:
 def restore_network(
     folder: Path, pointer: str, params: Any, state: Any, *, use_ema: bool = True
 ) -> tuple[Any, Any, int]:
-    """Parameters, state and step of a checkpoint, without what only training needs.
+    """Read parameters, state and step of a checkpoint, without what only training needs.
 
     They are the averages, where the checkpoint has any (`training.step.ema`), or,
     unless `use_ema`, what
@@ -210,14 +210,14 @@ def restore_network(
 
 
 def _parts(train_state: TrainState) -> dict[str, Any]:
-    """The files of a checkpoint: parameters, state, averages stand alone, for use elsewhere."""
+    """Split a state into the files of a checkpoint: parameters, state and averages stand alone."""
     whole = {k: v for k, v in train_state._asdict().items() if v is not None}
     alone = {part: whole.pop(part) for part in ("params", "state", "ema") if part in whole}
     return alone | {"training": whole}
 
 
 def pointed(folder: Path, pointer: str) -> str:
-    """The name of the checkpoint that "best" or "last" names; of a run not yet validated the last.
+    """Return the checkpoint that "best" or "last" names; the last of a run not yet validated.
 
     Raises:
         CheckpointError: another pointer, or no checkpoint.
@@ -231,7 +231,7 @@ def pointed(folder: Path, pointer: str) -> str:
 
 
 def _read(checkpoint: Path, templates: dict[str, Any]) -> tuple[Any, Any]:
-    """The named parts of a checkpoint, and its manifest."""
+    """Read the named parts of a checkpoint, and its manifest."""
     manifest = read_manifest(checkpoint)
     parts = {
         part: _restore_part(checkpoint / f"{part}.safetensors", tree, manifest["sha256"])
@@ -241,7 +241,7 @@ def _read(checkpoint: Path, templates: dict[str, Any]) -> tuple[Any, Any]:
 
 
 def read_manifest(checkpoint: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint; raises as `restore` does."""
+    """Read the manifest of a checkpoint; raises as `restore` does."""
     path = checkpoint / "manifest.json"
     content = _content(path)
     try:
@@ -261,7 +261,7 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
 
 
 def checksum(manifest: dict[str, Any]) -> str:
-    """The SHA-256 of all else in a manifest."""
+    """Compute the SHA-256 of all else in a manifest."""
     rest = {key: value for key, value in manifest.items() if key != "checksum"}
     return json_digest(rest)
 

@@ -57,12 +57,12 @@ class Run(NamedTuple):
 
     @property
     def checkpoints(self) -> Path:
-        """Where its checkpoints are."""
+        """Return the folder of its checkpoints."""
         return self.path / "checkpoints"
 
     @property
     def plots(self) -> Path:
-        """Where its pictures are."""
+        """Return the folder of its figures."""
         return self.path / "plots"
 
     def config(self) -> Config:
@@ -76,11 +76,11 @@ class Run(NamedTuple):
             return load_config(self.path / "config.toml")
 
     def info(self) -> dict[str, Any]:
-        """What ``run.json`` says."""
+        """Read ``run.json``."""
         return self.read_json("run.json")
 
     def dataset(self) -> DatasetCard:
-        """What ``dataset.json`` says."""
+        """Read ``dataset.json``."""
         try:
             values = self.read_json("dataset.json")
             if values.pop("checksum", None) not in (None, json_digest(values)):
@@ -95,12 +95,12 @@ class Run(NamedTuple):
             raise RunError(f"{self.path / 'dataset.json'}: damaged: keys differ") from None
 
     def metrics(self) -> list[dict[str, Any]]:
-        """Every whole line of ``metrics.jsonl``."""
+        """Read every whole line of ``metrics.jsonl``."""
         return list(_whole_lines(self.metrics_file))
 
     @property
     def metrics_file(self) -> Path:
-        """Where they are."""
+        """Return the path of ``metrics.jsonl``."""
         return self.path / "metrics.jsonl"
 
     def log(self, record: dict[str, Any]) -> None:
@@ -127,7 +127,7 @@ class Run(NamedTuple):
         write_json(self.path / "dataset.json", values | {"checksum": json_digest(values)})
 
     def read_json(self, name: str) -> dict[str, Any]:
-        """What one of its JSON files says."""
+        """Read one of its JSON files."""
         path = self.path / name
         try:
             return dict(json.loads(path.read_bytes()))
@@ -138,7 +138,7 @@ class Run(NamedTuple):
 
     @property
     def again(self) -> str:
-        """The command that continues it; that of its study, where it has to go on with that."""
+        """Return the command that continues it, or its study where that has to go on."""
         try:
             whole = study_of(self.path)
         except RunError:  # what is wrong with study.json is said when it is needed
@@ -146,7 +146,7 @@ class Run(NamedTuple):
         return f"convax train --resume {shlex.quote(str(whole or self.path))}"
 
     def _remedy(self, name: str) -> str:
-        """What to do about a JSON file that cannot be read."""
+        """Say what to do about a JSON file that cannot be read."""
         if name == "study.json":
             return (
                 "restore it; without it there is no study to resume, and each run in it goes on "
@@ -184,7 +184,7 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
 
 
 def exists_already(out: Path) -> RunError:
-    """What to raise where a new run or study should be."""
+    """Make the error of a place for a new run or study where something is."""
     return RunError(
         f"{out}: exists already; choose another --out, or continue it with "
         f"`convax train --resume {shlex.quote(str(out))}`"
@@ -192,7 +192,7 @@ def exists_already(out: Path) -> RunError:
 
 
 def open_run(path: str | Path) -> Run:
-    """An existing run directory.
+    """Open an existing run directory.
 
     Raises:
         RunError: there is none.
@@ -244,7 +244,7 @@ def old_config_named(run: Run, file: str = "run.json") -> Iterator[None]:
 
 
 def study_of(run: Path) -> Path | None:
-    """The study that this run directory has to go on with: it lists it, and has not ended.
+    """Return the study that this run directory has to go on with: it lists it, and has not ended.
 
     Raises:
         RunError: its ``study.json`` cannot be read.
@@ -260,7 +260,7 @@ def study_of(run: Path) -> Path | None:
 
 
 def free_name(folder: Path, stem: str) -> Path:
-    """``folder/stem``, or ``stem-2``, ``stem-3`` ... where that is taken."""
+    """Return ``folder/stem``, or ``stem-2``, ``stem-3`` ... where that is taken."""
     candidates = (folder / (stem if i == 1 else f"{stem}-{i}") for i in range(1, sys.maxsize))
     return next(path for path in candidates if not path.exists())
 
@@ -271,7 +271,7 @@ def write_json(path: Path, values: Any) -> None:
 
 
 def as_json(values: Any) -> bytes:
-    """What stands in a JSON file."""
+    """Format values as the text of a JSON file."""
     return (json.dumps(values, indent=2) + "\n").encode()
 
 
@@ -281,7 +281,7 @@ def write_json_lines(path: Path, records: list[dict[str, Any]]) -> None:
 
 
 def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """A killed process may leave half a line at the end; it is not a record."""
+    """Yield the whole lines of a file: a killed process may leave half a line at the end."""
     if not path.exists():
         return
     try:
@@ -307,14 +307,14 @@ _NUMBERS |= {
 
 
 def _is_record(record: Any) -> bool:
-    """Whether a line is what was written, as far as that can be seen: damage loses a point."""
+    """Return whether a line is a record as written, as far as can be seen."""
     if not isinstance(record, dict) or record.get("kind") not in _NUMBERS:
         return False
     return all(isinstance(record.get(key), (int, float)) for key in _NUMBERS[record["kind"]])
 
 
 def circumstances() -> dict[str, Any]:
-    """What may matter when the run is looked at in a year."""
+    """Return what may matter when the run is looked at in a year."""
     packages = ("convax", "jax", "jaxlib", "numpy", "optax")
     return {
         "command": sys.argv,
@@ -326,7 +326,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def _git_revision() -> str | None:
-    """The revision of the current directory's repository; "+" marks uncommitted changes."""
+    """Return the revision of the current directory's repository; "+" marks uncommitted changes."""
     try:
         revision = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
         done = subprocess.run(revision, capture_output=True, text=True, timeout=5, check=False)

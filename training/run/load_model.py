@@ -29,7 +29,7 @@ def build_network(config: Config, card: DatasetCard) -> Layer:
 
 
 def load_model(run: str | Path, checkpoint: str = "best", *, use_ema: bool = True) -> LoadedModel:
-    """The network of a run and what it has learned.
+    """Load the network of a run with its parameters.
 
     Args:
         run: the run directory.

@@ -22,7 +22,7 @@ class MetricsLog:
         self._digest = hashlib.sha256()
 
     def size(self) -> int:
-        """How many bytes there are by now."""
+        """Return the size in bytes."""
         return self._path.stat().st_size if self._path.exists() else 0
 
     def digest(self, size: int) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def truncate(path: Path, mark: dict[str, Any] | None) -> bool:
 
 
 def _told(line: bytes) -> bytes:
-    """What a line says, timings left out; of one that cannot be read, all of it."""
+    """Return a line without its timings; one that cannot be read as it is."""
     try:
         record = json.loads(line)
         said = {key: value for key, value in record.items() if key not in TIMINGS}

@@ -54,7 +54,7 @@ _SETTINGS = (
 
 
 def provenance(config: Config, fingerprint: str) -> dict[str, Any]:
-    """All of the above as JSON, for ``run.json``."""
+    """Collect all of the above as JSON, for ``run.json``."""
     streamed = getattr(config.data, "stream", False)
     packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
     return {
@@ -69,7 +69,7 @@ def provenance(config: Config, fingerprint: str) -> dict[str, Any]:
 
 
 def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
-    """`now`, without what an earlier convax did not write down in `then`."""
+    """Return `now`, without what an earlier convax did not write down in `then`."""
     kept = {key: value for key, value in now.items() if key in then or key != "settings"}
     old = then.get("versions", {})
     versions = {k: v for k, v in now["versions"].items() if k in old or k != "pillow"}
@@ -77,7 +77,7 @@ def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
 
 
 def summarized(whole: dict[str, Any]) -> dict[str, Any]:
-    """The provenance with the SHA-256 of the config in place of it, for a checkpoint's manifest."""
+    """Replace the config by its SHA-256, for a checkpoint's manifest."""
     versions = {"convax": version("convax"), "python": platform.python_version()}
     return whole | {
         "config": json_digest(relevant_config(whole.get("config", {}))),
@@ -86,7 +86,7 @@ def summarized(whole: dict[str, Any]) -> dict[str, Any]:
 
 
 def relevant_config(config: dict[str, Any]) -> dict[str, Any]:
-    """The keys of a config that decide the result."""
+    """Return the keys of a config that decide the result."""
     kept = {k: dict(v) if isinstance(v, dict) else v for k, v in config.items()}
     for *tables, key in _FREE:
         table = kept.get(tables[0], {}) if tables else kept
@@ -95,7 +95,7 @@ def relevant_config(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What is not as it was, one line each: ``key: old -> new``.
+    """List what is not as it was, one line each: ``key: old -> new``.
 
     Example:
         >>> differences({"seed": 0, "data": {"test": 0.1}}, {"seed": 1, "data": {"test": 0.1}})
@@ -111,7 +111,7 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 @cache
 def code_hash() -> str:
-    """The SHA-256 of the sources that decide what a step computes."""
+    """Compute the SHA-256 of the sources that decide what a step computes."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
         for path, file in _sources(resources.files(package), package):
@@ -120,7 +120,7 @@ def code_hash() -> str:
 
 
 def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
-    """Every file of Python in a folder and those in it, with its path, in order."""
+    """Yield every file of Python in a folder and those in it, with its path, in order."""
     for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if entry.is_dir():
             yield from _sources(entry, f"{path}/{entry.name}")
@@ -135,7 +135,7 @@ def _device() -> str:
 
 
 def _processor() -> str:
-    """The model of this machine's processor, and how many cores this process may use."""
+    """Return the model of this machine's processor, and how many cores this process may use."""
     available = getattr(os, "sched_getaffinity", None)
     return f"{_model()}, cores: {len(available(0)) if available else os.cpu_count()}"
 
@@ -151,7 +151,7 @@ def _model() -> str:
 
 
 def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every leaf of a tree of dicts and lists, by its path."""
+    """Yield every leaf of a tree of dicts and lists, by its path."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _flat(inner, f"{path}.{key}" if path else str(key))

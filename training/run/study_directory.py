@@ -23,7 +23,7 @@ class Study(NamedTuple):
 
     @property
     def members(self) -> dict[str, Keys]:
-        """The keys of the config that are each member's own, by its name."""
+        """Return the keys of the config that are each member's own, by its name."""
         return self.info()["members"]
 
     def config(self) -> Config:
@@ -32,14 +32,14 @@ class Study(NamedTuple):
             return load_config(self.path / "study.toml")
 
     def info(self) -> dict[str, Any]:
-        """What ``study.json`` says."""
+        """Read ``study.json``."""
         return Run(self.path).read_json(FILE)
 
     def run(self, name: str) -> Run:
-        """The run directory of a member."""
+        """Return the run directory of a member."""
         return Run(self.path / name)
 
 
 def is_study(path: str | Path) -> bool:
-    """Whether there is a study in this directory."""
+    """Return whether there is a study in this directory."""
     return (Path(path) / FILE).is_file()

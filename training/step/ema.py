@@ -36,14 +36,14 @@ class EmaSpec(NamedTuple):
 
 
 def init_ema(params: Any, state: Any) -> Ema:
-    """The averages before the first step: copies, as a step takes its arguments' memory."""
+    """Initialize the averages: copies, as a step takes its arguments' memory."""
     return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), Ema(params, state))
 
 
 def update_ema(
     old: Ema | None, params: Any, state: Any, *, step: Array, spec: EmaSpec | None
 ) -> Ema | None:
-    """The averages after a step.
+    """Update the averages after a step.
 
     Args:
         old: those before it; None: there are none.
@@ -73,7 +73,7 @@ def update_ema(
 
 
 def decay_at(step: Array, spec: EmaSpec) -> Array:
-    """The decay of step t, a float32 scalar."""
+    """Compute the decay of step t, a float32 scalar."""
     decay = jnp.float32(spec.decay)
     if not spec.warmup:
         return decay

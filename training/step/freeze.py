@@ -17,7 +17,7 @@ Frozen: TypeAlias = Callable[[str], bool]
 
 
 def stop_gradient_on(params: Any, frozen: Frozen) -> Any:
-    """`params`, of which the frozen ones have no gradient: it is zero, and costs nothing.
+    """Return `params`, of which the frozen ones have no gradient: it is zero, and costs nothing.
 
     Use it inside the function that is differentiated.
     """
@@ -27,7 +27,7 @@ def stop_gradient_on(params: Any, frozen: Frozen) -> Any:
 
 
 def mark(state: Any, frozen: Frozen, prefix: str = "") -> Any:
-    """`state` with a key ``frozen`` in each layer's dict of arrays that are all frozen.
+    """Add a key ``frozen`` to each layer's dict in `state` whose arrays are all frozen.
 
     To `batch_norm` it says: normalise as in evaluation. It holds no array.
     """
@@ -42,14 +42,14 @@ def mark(state: Any, frozen: Frozen, prefix: str = "") -> Any:
 
 
 def freeze_statistics(new: Any, old: Any, frozen: Frozen) -> Any:
-    """The `new` state after a step, in which what is frozen is as in the `old`."""
+    """Return the `new` state after a step, with frozen entries as in the `old`."""
     return map_named(
         lambda path, before, after: before if frozen(path) else after, old, _unmarked(new, old)
     )
 
 
 def _unmarked(new: Any, old: Any) -> Any:
-    """`new` without the marks: the keys that `old` has."""
+    """Return `new` without the marks: the keys that `old` has."""
     if not isinstance(old, dict):
         return new
     return {name: _unmarked(new[name], part) for name, part in old.items()}

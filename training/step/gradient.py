@@ -30,7 +30,7 @@ def make_gradient(
     measures: Callable[[Array, Any], Metrics],
     frozen: Frozen | None = None,
 ) -> Gradient:
-    """``gradient(params, state, x, targets, key, scale=None) -> Found``.
+    """Make ``gradient(params, state, x, targets, key, scale=None) -> BatchGradient``.
 
     With a `scale` it is the loss times this scale that is differentiated, and the gradients are
     divided by it: the same gradients, but that what lies between loss and parameters is larger.

@@ -29,7 +29,7 @@ from .gradient import BatchGradient, Gradient
 
 
 def accumulated(gradient: Gradient, parts: int) -> Gradient:
-    """`gradient`, of as many equal parts of a batch one after the other, averaged.
+    """Average `gradient` over as many equal parts of a batch, one after the other.
 
     Part j has the examples j, j + n, j + 2n ...: where a batch is divided over devices, each device
     has its share of every part. The state goes from part to part.
@@ -69,5 +69,5 @@ def accumulated(gradient: Gradient, parts: int) -> Gradient:
 
 
 def _parts(whole: Array, parts: int) -> Array:
-    """``(N, ...)`` as ``(n, N / n, ...)``, the examples dealt out like cards."""
+    """Reshape ``(N, ...)`` to ``(n, N / n, ...)``, the examples dealt out like cards."""
     return whole.reshape(len(whole) // parts, parts, *whole.shape[1:]).swapaxes(0, 1)

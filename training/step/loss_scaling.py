@@ -43,7 +43,7 @@ class LossScaling(NamedTuple):
 
 
 def init_loss_scale(spec: LossScaling | None) -> LossScale | None:
-    """The scale of the first step; None where nothing is scaled."""
+    """Initialize the scale of the first step; None where nothing is scaled."""
     if spec is None:
         return None
     calm, overflows = jnp.zeros((), jnp.int32), jnp.zeros((), jnp.int32)  # two: each is donated
@@ -51,7 +51,7 @@ def init_loss_scale(spec: LossScaling | None) -> LossScale | None:
 
 
 def is_taken(old: LossScale | None, grads: Any) -> Array | None:
-    """Whether a step with these gradients is to be taken, or left out; None: nothing is scaled."""
+    """Return whether a step with these gradients is taken, or left out; None: no scaling."""
     if old is None:
         return None
     finite = [jnp.isfinite(g).all() for g in jax.tree.leaves(grads)]
@@ -59,12 +59,12 @@ def is_taken(old: LossScale | None, grads: Any) -> Array | None:
 
 
 def never(old: LossScale | None) -> LossScale | None:
-    """The same scale, under which no step is left out, to look at one that overflows."""
+    """Return the same scale, under which no step is left out, to look at one that overflows."""
     return None if old is None else old._replace(overflows=jnp.full((), MOST, jnp.int32))
 
 
 def only_if(taken: Array | None, new: Any, otherwise: Any = None) -> Any:
-    """`new`, or where the step is left out `otherwise`: by default, zeros."""
+    """Return `new`, or `otherwise` where the step is left out: by default, zeros."""
     if taken is None:
         return new
     if otherwise is None:
@@ -73,7 +73,7 @@ def only_if(taken: Array | None, new: Any, otherwise: Any = None) -> Any:
 
 
 def scale_metrics(old: LossScale | None, taken: Array | None) -> dict[str, Array]:
-    """What is reported of a step."""
+    """Return the metrics of the scale that are reported of a step."""
     if old is None or taken is None:
         return {}
     return {"overflow": 1 - taken.astype(jnp.float32), "loss_scale": old.scale}
@@ -82,7 +82,7 @@ def scale_metrics(old: LossScale | None, taken: Array | None) -> dict[str, Array
 def update_loss_scale(
     old: LossScale | None, taken: Array | None, spec: LossScaling | None
 ) -> LossScale | None:
-    """The scale of the next step, after one that was `taken` or left out.
+    """Update the scale, after a step that was `taken` or left out.
 
     Example:
         >>> spec = LossScaling(initial=8.0, growth_interval=2)

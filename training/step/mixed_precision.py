@@ -49,7 +49,7 @@ def computing_in(net: Layer, dtype: str) -> Layer:
 
 
 def _cast(tree: Any, dtype: jnp.dtype) -> Any:
-    """`tree` with its floating-point arrays in `dtype`."""
+    """Cast the floating-point arrays of `tree` to `dtype`."""
 
     def cast(leaf: Array) -> Array:
         return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf

@@ -105,7 +105,7 @@ def init_train_state(
 
 
 def make_train_step(recipe: StepSpec) -> Step:
-    """``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
+    """Make ``train_step(train_state, images, labels) -> (train_state, metrics)``, jitted.
 
     The buffers of the old state are donated to the new one. The metrics are scalars: the mean
     loss and the measures of the batch before the update, the global l2 norms of gradients, updates
@@ -115,7 +115,7 @@ def make_train_step(recipe: StepSpec) -> Step:
 
 
 def make_train_steps(recipe: StepSpec, *, out_shardings: Any = None) -> jax.stages.Wrapped:
-    """``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
+    """Make ``train_steps(train_state, images, labels, count) -> (train_state, metrics)``, jitted.
 
     The step of `make_train_step`, `count` times in one call, on the first `count` of K batches:
     images ``(K, N, H, W, C)``, labels ``(K, N, ...)``, metrics ``(K,)`` each,
@@ -168,7 +168,7 @@ def make_eval_step(
     *,
     targets: Callable[[Array], Array] = lambda labels: labels,
 ) -> Callable[..., tuple[Metrics, Array]]:
-    """``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
+    """Make ``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
 
     `weights` is 1 for an example and 0 for padding; the sums, ``totals(outputs, targets,
     weights > 0)``, are over examples, so that batches of any size add up to the exact figure.
@@ -182,7 +182,7 @@ def make_eval_step(
 
 
 def _train_step(recipe: StepSpec) -> Step:
-    """What `make_train_step` promises, not yet jitted."""
+    """Make the step of `make_train_step`, not yet jitted."""
     net, optimizer = computing_in(recipe.net, recipe.compute), recipe.optimizer
     of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen)
     gradient = accumulated(of_part, recipe.accumulate)
@@ -217,17 +217,17 @@ def _train_step(recipe: StepSpec) -> Step:
 
 
 def step_key(key: Array, step: Array | int) -> Array:
-    """The key of all that is random in a step, of the run's."""
+    """Derive the key of all that is random in a step from the run's."""
     return jax.random.fold_in(key, step)
 
 
 def augment_key(key: Array) -> Array:
-    """The key of a step's augmentation, of the step's; layers fold it with their paths."""
+    """Derive the key of a step's augmentation from the step's; layers fold it with their paths."""
     return jax.random.fold_in(key, 2**31 - 1)
 
 
 def _at(t: Array | int, batches: Any) -> Any:
-    """Batch t of several."""
+    """Return batch t of several."""
     return jax.tree.map(lambda leaf: leaf[t], batches)
 
 

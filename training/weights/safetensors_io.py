@@ -18,7 +18,7 @@ class WeightsError(ConvaxError, ValueError):
 
 
 def read_safetensors(path: Path) -> dict[str, np.ndarray]:
-    """Every array of a safetensors file by name.
+    """Read every array of a safetensors file by name.
 
     Raises:
         WeightsError: it cannot be read, or is no such file.
@@ -43,12 +43,12 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
 
 
 def parse(content: bytes) -> dict[str, np.ndarray]:
-    """The arrays in the content of a safetensors file."""
+    """Parse the content of a safetensors file: its arrays by name."""
     return {name: _as_array(tensor) for name, tensor in safetensors.deserialize(content)}
 
 
 def to_numpy(leaf: Any) -> np.ndarray:
-    """An array of ours, or a PRNG key, as safetensors takes it."""
+    """Convert an array, or a PRNG key, to what safetensors takes."""
     if jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         leaf = jax.random.key_data(leaf)
     return np.ascontiguousarray(jax.device_get(leaf)).reshape(leaf.shape)

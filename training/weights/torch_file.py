@@ -13,7 +13,7 @@ _WITHIN = ("state_dict", "model_state_dict", "model")
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
-    """Every tensor by its name in PyTorch.
+    """Read every tensor by its name in PyTorch.
 
     Args:
         path: a file with a state dict; one under "state_dict", "model_state_dict" or "model" is

@@ -19,7 +19,7 @@ COUNTER = "num_batches_tracked"  # of PyTorch's batch norms; an int64 that nothi
 def load_torch(
     path: str | Path, net: Layer, in_shape: Shape, *, names: Rules | None = None
 ) -> tuple[Any, Any]:
-    """Parameters and state of a network from a file of PyTorch's.
+    """Load parameters and state of a network from a file of PyTorch's.
 
     Args:
         path: a state dict as .safetensors, read without PyTorch, or as .pt or .pth.
@@ -73,7 +73,7 @@ class TorchMapping(NamedTuple):
     layouts: dict[str, Layout]  # by the path of the layer
 
     def to_ours(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Under our paths and in our layouts; what is none of ours keeps its name."""
+        """Convert to our paths and layouts; what is none of ours keeps its name."""
         of = {name: path for path, name in self.called.items()}
         found = {}
         for name, tensor in tensors.items():
@@ -86,7 +86,7 @@ class TorchMapping(NamedTuple):
         return found
 
     def to_torch(self, arrays: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Under PyTorch's names and in its layouts."""
+        """Convert to PyTorch's names and layouts."""
         found = {}
         for path, name in self.called.items():
             layer, leaf = _split(path)
@@ -98,7 +98,7 @@ class TorchMapping(NamedTuple):
 
 
 def torch_mapping(net: Layer, in_shape: Shape, names: Rules | None = None) -> TorchMapping:
-    """What PyTorch calls every array of `net`, and how it lays it out.
+    """Map every array of `net` to PyTorch's name and memory layout.
 
     Raises:
         WeightsError: nobody said what a layer is called.

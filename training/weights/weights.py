@@ -44,7 +44,7 @@ def load_weights(path: str | Path, like: tuple[Any, Any]) -> tuple[Any, Any]:
 
 
 def by_name(params: Any, state: Any) -> dict[str, Any]:
-    """The arrays of parameters and state by their paths."""
+    """Return the arrays of parameters and state by their paths."""
     tensors, of_state = dict(named_leaves(params)), dict(named_leaves(state))
     if both := sorted(tensors.keys() & of_state.keys()):
         raise WeightsError(
@@ -61,7 +61,7 @@ class Mismatch(NamedTuple):
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # path: its shape, the network's
 
     def lines(self, called: Mapping[str, str] | None = None) -> Iterable[str]:
-        """In words; `called` says what else a path is called in the file."""
+        """Format line by line; `called` says what else a path is called in the file."""
         names = {path: f"{path} ({other})" for path, other in (called or {}).items()}
         for path in self.missing:
             yield f"{names.get(path, path)}: missing"
@@ -72,7 +72,7 @@ class Mismatch(NamedTuple):
 
 
 def mismatch(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mismatch:
-    """How the arrays of a file differ from those of a network, in names and shapes."""
+    """Compare the arrays of a file with those of a network, in names and shapes."""
     return Mismatch(
         missing=[path for path in wanted if path not in tensors],
         extra=[name for name in tensors if name not in wanted],
@@ -90,7 +90,7 @@ def restore(
     where: str,
     called: Mapping[str, str] | None = None,
 ) -> tuple[Any, Any]:
-    """``(params, state)`` like `like`, of the arrays in `tensors`; all of them, and no others.
+    """Fill ``(params, state)`` like `like` with the arrays in `tensors`; all of them, no others.
 
     Raises:
         WeightsError: they do not fit; a line for each that does not.
@@ -106,7 +106,7 @@ def restore(
 
 
 def cast_like(array: Any, leaf: Any, where: str) -> jax.Array:
-    """`array` in the dtype of `leaf`, from one floating point to another.
+    """Cast `array` to the dtype of `leaf`, from one floating point to another.
 
     Raises:
         WeightsError: one is floating point and the other is not.

@@ -19,7 +19,7 @@ def affine(
     scale: Sequence[float],
     shear: Sequence[float],
 ) -> tuple[Array, Array | None]:
-    """A random affine map of each image, every number of it drawn uniformly.
+    """Warp each image by a random affine map, every number of it drawn uniformly.
 
     Args:
         key: a PRNG key.
@@ -47,7 +47,7 @@ def affine(
 
 
 def matrices(angle: Array, scale: Array, shear_x: Array, shear_y: Array) -> Array:
-    r"""What a point (x, y), seen from the middle of the image, is multiplied by; y points down.
+    r"""Compute the matrices that points (x, y) about the middle are multiplied by; y is down.
 
     .. math:: s \begin{pmatrix} \cos a & -\sin a \\ \sin a & \cos a \end{pmatrix}
         \begin{pmatrix} 1 & 0 \\ -\tan v & 1 \end{pmatrix}
@@ -74,7 +74,7 @@ def matrices(angle: Array, scale: Array, shear_x: Array, shear_y: Array) -> Arra
 def warp(
     x: Array, masks: Array | None, forward: Array, move: Array, fill: Array | float = 0.0
 ) -> tuple[Array, Array | None]:
-    """Every point p, seen from the middle of its image, goes to ``forward @ p + move``.
+    """Move every point p, seen from the middle of its image, to ``forward @ p + move``.
 
     Each new pixel is read where it came from, by the inverse.
 

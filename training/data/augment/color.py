@@ -8,9 +8,10 @@ from jax import Array
 def color(
     key: Array, x: Array, *, brightness: float, contrast: float, saturation: float, hue: float
 ) -> Array:
-    """In this order, each by a factor uniform in ``[max(0, 1 - strength), 1 + strength]``.
+    """Change brightness, contrast, saturation and hue, in this order, at random.
 
-    The hue is turned by a share of the circle in ``[-hue, hue]``. A strength of 0 leaves out.
+    Each factor is uniform in ``[max(0, 1 - strength), 1 + strength]``, and the hue is turned by a
+    share of the circle in ``[-hue, hue]``. A strength of 0 leaves out.
 
     Args:
         key: a PRNG key.
@@ -30,27 +31,27 @@ def color(
 
 
 def blend(one: Array, other: Array, factor: Array) -> Array:
-    """``factor * one + (1 - factor) * other``, not beyond [0, 1]."""
+    """Compute ``factor * one + (1 - factor) * other``, clipped to [0, 1]."""
     return jnp.clip(factor * one + (1 - factor) * other, 0, 1)
 
 
 def brightened(x: Array, factor: Array) -> Array:
-    """Blended with black; `factor` is ``(N, 1, 1, 1)``, here and below."""
+    """Blend with black; `factor` is ``(N, 1, 1, 1)``, here and below."""
     return blend(x, jnp.zeros_like(x), factor)
 
 
 def contrasted(x: Array, factor: Array) -> Array:
-    """Blended with the mean of its grey."""
+    """Blend with the mean of the image's gray."""
     return blend(x, grey(x).mean(axis=(1, 2, 3), keepdims=True), factor)
 
 
 def saturated(x: Array, factor: Array) -> Array:
-    """Blended with its grey."""
+    """Blend with the image's gray."""
     return blend(x, grey(x), factor)
 
 
 def grey(x: Array) -> Array:
-    """The luma of ITU-R BT.601, ``(N, H, W, 1)``: 0.2989 R + 0.587 G + 0.114 B."""
+    """Compute the luma of ITU-R BT.601, ``(N, H, W, 1)``: 0.2989 R + 0.587 G + 0.114 B."""
     if x.shape[-1] == 1:
         return x
     red, green, blue = (x[..., c : c + 1] for c in range(3))
@@ -58,7 +59,7 @@ def grey(x: Array) -> Array:
 
 
 def hue_turned(x: Array, share: Array) -> Array:
-    r"""The hue, an angle, moved on by a share of the circle: in the HSV model.
+    r"""Turn the hue, an angle, by a share of the circle: in the HSV model.
 
     With the value V, the greatest of the channels, the chroma C, V minus the least, and the hue h
     in [0, 6), red, green and blue are, for n = 5, 3, 1,

@@ -12,7 +12,7 @@ from .interpolate import sample, sample_masks
 def crop(
     key: Array, x: Array, masks: Array | None, *, scale: Sequence[float], ratio: Sequence[float]
 ) -> tuple[Array, Array | None]:
-    """A box of random area, shape and place, brought to the size of the image, bilinear.
+    """Crop a box of random area, shape and place, and resize it to the image's size.
 
     Args:
         key: a PRNG key.
@@ -38,7 +38,7 @@ def crop(
 def _boxes(
     key: Array, x: Array, scale: Sequence[float], ratio: Sequence[float]
 ) -> tuple[Array, Array, Array, Array]:
-    """Top, left, height and width of each box, ``(N,)``, in pixels."""
+    """Draw top, left, height and width of each box, ``(N,)``, in pixels."""
     N, H, W, _ = x.shape
     draws = jax.random.uniform(key, (4, N))
     area = (scale[0] + (scale[1] - scale[0]) * draws[0]) * (H * W)
@@ -50,7 +50,7 @@ def _boxes(
 
 
 def _places(start: Array, length: Array, size: int) -> Array:
-    """Where the pixels of each enlarged side are read, ``(N, size)``: not outside the box."""
+    """Return the places at which pixels are read, ``(N, size)``: not outside the box."""
     middles = (jnp.arange(size, dtype=jnp.float32) + 0.5)[None] * (length / size)[:, None]
     within = jnp.clip(middles, 0.5, length[:, None] - 0.5)
     return jnp.clip(start[:, None] + within - 0.5, 0, size - 1)

@@ -8,7 +8,7 @@ from .. import IGNORED
 
 
 def cutout(key: Array, x: Array, masks: Array | None, *, size: int) -> tuple[Array, Array | None]:
-    """A square of each image becomes 0, its middle anywhere on the image: it may reach beyond.
+    """Set a square of each image to 0, its middle anywhere: it may reach beyond.
 
     Args:
         key: a PRNG key.
@@ -32,7 +32,7 @@ def cutout(key: Array, x: Array, masks: Array | None, *, size: int) -> tuple[Arr
 def boxes(
     size: tuple[int, int], top: Array, left: Array, height: Array | int, width: Array | int
 ) -> Array:
-    """``(N, H, W)`` truth values: whether a pixel is in the box of its image.
+    """Return a mask of each image's box, ``(N, H, W)`` truth values.
 
     Args:
         size: H and W.

@@ -5,7 +5,7 @@ from jax import Array, lax
 
 
 def flip(x: Array, masks: Array | None, turned: Array) -> tuple[Array, Array | None]:
-    """The images, and their masks, that are to be turned, turned left to right.
+    """Flip some of the images, and their masks, left to right.
 
     Args:
         x: ``(N, H, W, C)``.
@@ -19,7 +19,7 @@ def flip(x: Array, masks: Array | None, turned: Array) -> tuple[Array, Array | N
 
 
 def alternating(images: Array, step: Array, examples: int) -> Array:
-    r"""Which images are turned, so that each is in every other epoch.
+    r"""Choose the images to flip such that each is flipped in every other epoch.
 
     .. math:: \text{turned}_{i,e} = \bigl(h_i + e\bigr) \bmod 2
 
@@ -51,7 +51,7 @@ def alternating(images: Array, step: Array, examples: int) -> Array:
 
 
 def hashed(images: Array) -> Array:
-    """``(N,)`` uint32: a hash of each image, the same on every machine.
+    """Hash each image to a uint32, ``(N,)``, the same on every machine.
 
     The sum of its values, each times a number of its place, mixed (MurmurHash3's last step).
     """
@@ -69,7 +69,7 @@ def _mixed(h: Array) -> Array:
 
 
 def _times(a: Array, b: int, modulus: Array) -> Array:
-    """``a * b mod modulus`` for factors below a modulus of 2**31: bit by bit of b, doubling a."""
+    """Compute ``a * b mod modulus`` for factors below a modulus of 2**31: bit by bit of b."""
     total = jnp.zeros_like(a)
     for bit in range(b.bit_length()):
         if b >> bit & 1:

@@ -7,7 +7,7 @@ from .. import IGNORED
 
 
 def sample(x: Array, rows: Array, columns: Array, fill: Array | float = 0.0) -> Array:
-    r"""Bilinear interpolation of each image at places of its own.
+    r"""Interpolate each image bilinearly at places of its own.
 
     .. math:: y_p = \sum_{i,j} (1 - |r_p - i|)_+\, (1 - |c_p - j|)_+\; x_{i,j}
 
@@ -45,7 +45,7 @@ def sample(x: Array, rows: Array, columns: Array, fill: Array | float = 0.0) -> 
 
 
 def sample_masks(masks: Array, rows: Array, columns: Array) -> Array:
-    """The class at the pixel nearest to each place, `IGNORED` outside; arguments as for `sample`.
+    """Read the class at the pixel nearest to each place; `IGNORED` outside. See `sample`.
 
     Args:
         masks: ``(N, H, W)``.

@@ -15,7 +15,7 @@ from .cutout import boxes
 def mix(
     key: Array, x: Array, masks: Array | None, *, mixup: Mixup | None, cutmix: Cutmix | None
 ) -> tuple[Array, Array | None, Array]:
-    r"""Mixed images, and how much each is still itself.
+    r"""Mix images in pairs, and return how much each is still itself.
 
     .. math:: x' = \lambda x + (1 - \lambda) \tilde x, \qquad
         x' = M \odot x + (1 - M) \odot \tilde x
@@ -58,7 +58,7 @@ def mix(
 
 
 def mixed_targets(labels: Array, share: Array, classes: int) -> Array:
-    """The classes of mixed images, as probabilities ``(N, K)``.
+    """Compute the class probabilities of mixed images, ``(N, K)``.
 
     Args:
         labels: ``(N,)``, of the images as they were.
@@ -70,12 +70,12 @@ def mixed_targets(labels: Array, share: Array, classes: int) -> Array:
 
 
 def _before(batch: Array) -> Array:
-    """For each example, the one before it."""
+    """Return for each example the one before it."""
     return jnp.roll(batch, 1, axis=0)
 
 
 def symmetric_beta(key: Array, alpha: float, N: int) -> Array:
-    r"""N numbers from Beta(alpha, alpha), float32, of three uniform ones each and no rejection:
+    r"""Draw N numbers from Beta(alpha, alpha), float32, from three uniform ones each, unrejected:
 
     .. math:: \tfrac12 \pm \tfrac12 \Bigl(1 + \frac{1}{(U^{-1/\alpha} - 1) \cos^2(2 \pi V)}
         \Bigr)^{-1/2}
@@ -94,7 +94,7 @@ def symmetric_beta(key: Array, alpha: float, N: int) -> Array:
 
 
 def _boxes(key: Array, x: Array, alpha: float) -> Array:
-    """``(N, H, W)``: the pixels that another image gives."""
+    """Draw the pixels that another image gives, ``(N, H, W)`` truth values."""
     for_share, for_middle = jax.random.split(key)
     N, H, W, _ = x.shape
     side = jnp.sqrt(1 - symmetric_beta(for_share, alpha, N))

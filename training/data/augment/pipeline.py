@@ -26,7 +26,7 @@ Augmentation: TypeAlias = Callable[..., tuple[Array, Array]]
 def make_augmentation(
     spec: Augment | None, preprocessing: Preprocessing, *, classes: int, examples: int
 ) -> Augmentation | None:
-    """``augment(key, x, targets, *, images, step) -> (x, targets)``; None where a config has none.
+    """Make ``augment(key, x, targets, *, images, step) -> (x, targets)``; None if there is none.
 
     Args:
         spec: the table ``[augment]``.
@@ -109,7 +109,7 @@ def augment(
 
 
 def _check(spec: Augment, channels: int, examples: int) -> None:
-    """What the config cannot see without the data."""
+    """Raise where the config asks for what these data cannot give."""
     for name in ("saturation", "hue") if spec.color and channels == 1 else ():
         if getattr(spec.color, name):
             raise ConfigError(

@@ -10,7 +10,7 @@ from .color import blend
 
 
 def sharpened(x: Array, factor: Array) -> Array:
-    """Blended with its smoothed self, which keeps its outermost pixels.
+    """Blend with the smoothed image, which keeps its outermost pixels.
 
     Args:
         x: ``(N, H, W, C)``, at least 3 pixels each way.
@@ -23,25 +23,25 @@ def sharpened(x: Array, factor: Array) -> Array:
 
 
 def posterized(x: Array, bits: Array) -> Array:
-    """The leading `bits`, ``(N, 1, 1, 1)``, of the byte that a value is."""
+    """Keep the leading `bits`, ``(N, 1, 1, 1)``, of the byte that a value is."""
     step = jnp.exp2(8 - bits)
     return jnp.floor(jnp.round(255 * x) / step) * step / 255
 
 
 def solarized(x: Array, threshold: Array) -> Array:
-    """Values from the threshold, ``(N, 1, 1, 1)``, on are inverted."""
+    """Invert values from the threshold, ``(N, 1, 1, 1)``, on."""
     return jnp.where(x >= threshold, 1 - x, x)
 
 
 def stretched(x: Array) -> Array:
-    """Each channel from 0 to 1; one that is all the same stays."""
+    """Stretch each channel to 0 to 1; one that is all the same stays."""
     low, high = x.min(axis=(1, 2), keepdims=True), x.max(axis=(1, 2), keepdims=True)
     flat = low == high
     return jnp.where(flat, x, (x - low) / jnp.where(flat, 1, high - low))
 
 
 def equalized(x: Array) -> Array:
-    r"""Each channel with a histogram as flat as may be.
+    r"""Equalize the histogram of each channel, as far as may be.
 
     .. math:: b' = \Bigl\lfloor \frac{\lfloor s/2 \rfloor + \sum_{a < b} h_a}{s} \Bigr\rfloor,
         \qquad s = \Bigl\lfloor \frac{n - h_{\max}}{255} \Bigr\rfloor

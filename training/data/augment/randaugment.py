@@ -28,7 +28,7 @@ def randaugment(
     magnitude: int | Literal["random"],
     operations: Sequence[str],
 ) -> tuple[Array, Array | None]:
-    """`num_ops` operations, one after the other, each drawn uniformly from a list, for each image.
+    """Apply `num_ops` operations to each image, each drawn uniformly from a list.
 
     Args:
         key: a PRNG key.
@@ -64,7 +64,7 @@ def randaugment(
 def one_each(
     x: Array, masks: Array | None, fill: Array, chosen: Array, m: Array, operations: Sequence[str]
 ) -> tuple[Array, Array | None]:
-    """One operation on each image: ``operations[chosen]`` ``(N,)``, of magnitude `m` ``(N,)``."""
+    """Apply ``operations[chosen]`` ``(N,)`` of magnitude `m` ``(N,)``, one to each image."""
     is_chosen: dict[str, Array] = {}
     for i, name in enumerate(operations):  # one that is named twice is drawn twice as often
         is_chosen[name] = is_chosen.get(name, False) | (chosen == i)
@@ -82,7 +82,7 @@ def one_each(
 def _moved(
     x: Array, masks: Array | None, fill: Array, is_chosen: dict[str, Array], m: Array
 ) -> tuple[Array, Array | None]:
-    """All that move, in one warp; the others stay where they are, to the bit."""
+    """Apply all that move in one warp; the others stay where they are, to the bit."""
     H, W = x.shape[1:3]
     by = {name: jnp.where(is_chosen.get(name, False), m * most, 0) for name, most in _MOVES.items()}
     angle = jnp.deg2rad(by["rotate"])

@@ -17,7 +17,7 @@ def translate(
     furthest: int,
     padding_mode: Literal["zero", "reflect"] = "zero",
 ) -> tuple[Array, Array | None]:
-    """Each image at another place, up to `furthest` pixels along each axis, uniformly.
+    """Move each image by up to `furthest` pixels along each axis, uniformly.
 
     Args:
         key: a PRNG key.
@@ -40,7 +40,7 @@ def translate(
 def _translated(
     images: Array, offsets: Array, furthest: int, padding_mode: str, fill: int
 ) -> Array:
-    """Windows of the padded images, each at its own offset."""
+    """Cut windows of the padded images, each at its own offset."""
     padding = [(furthest, furthest) if axis in (1, 2) else (0, 0) for axis in range(images.ndim)]
     if padding_mode == "reflect":
         padded = jnp.pad(images, padding, mode="reflect")

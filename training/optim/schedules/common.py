@@ -16,12 +16,12 @@ Part = Annotated[float, PART]
 
 
 def rise_of(warmup: float, steps: int) -> int:
-    """Updates of warmup: at least one update is left to fall."""
+    """Count the updates of a warmup: at least one update is left to fall."""
     return min(round(warmup * steps), steps - 1)
 
 
 def with_rise(schedule: Schedule, top: Any, rise: int) -> Schedule:
-    """A straight rise to `top` over `rise` updates, then the schedule; see `warmed`."""
+    """Put a straight rise to `top` over `rise` updates before a schedule; see `warmed`."""
     import optax
 
     if rise:
@@ -31,7 +31,7 @@ def with_rise(schedule: Schedule, top: Any, rise: int) -> Schedule:
 
 
 def under_any_promotion(schedule: Schedule) -> Schedule:
-    """optax's arithmetic mixes integer counts and floats, an error under strict promotion."""
+    """Run optax under standard promotion: its arithmetic mixes integer counts and floats."""
 
     def value(count):
         with jax.numpy_dtype_promotion("standard"):
@@ -41,7 +41,7 @@ def under_any_promotion(schedule: Schedule) -> Schedule:
 
 
 def check_run(function: str, peak, steps) -> None:
-    """Refuse a learning rate or a length that is none."""
+    """Raise unless learning rate and length are such."""
     if not isinstance(peak, Tracer):  # a traced peak, under vmap, cannot be read
         check(function, "peak", peak, 0 <= peak < math.inf, "a finite learning rate >= 0")
     whole = isinstance(steps, int | np.integer) and steps >= 1
@@ -49,17 +49,17 @@ def check_run(function: str, peak, steps) -> None:
 
 
 def check_warmup(function: str, warmup: float) -> None:
-    """Refuse a rise that is no part of the run, or all of it."""
+    """Raise unless a rise is a part of the run, and not all of it."""
     check(function, "warmup", warmup, 0 <= warmup < 1, "a fraction of the run in [0, 1)")
 
 
 def check_divisors(function: str, **divisors: float) -> None:
-    """Refuse to divide the peak by less than 1, or by infinity."""
+    """Raise unless the peak is divided by 1 or more, and not by infinity."""
     for name, value in divisors.items():
         check(function, name, value, 1 <= value < math.inf, "a number >= 1")
 
 
 def check(function: str, name: str, value, within: bool | np.bool_, need: str) -> None:
-    """Refuse what is not `within` its range."""
+    """Raise unless a value is `within` its range."""
     if not within:
         raise ValueError(f"{function}: {name} is out of range: got {value}, need {need}")

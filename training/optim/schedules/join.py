@@ -16,7 +16,7 @@ from .common import PART, Schedule, check, rise_of, under_any_promotion, with_ri
 def warmed(
     build: Callable[..., Schedule], peak: float, steps: int, rise: int, **keywords: Any
 ) -> Schedule:
-    r"""A straight rise over `rise` updates, then ``build(peak, steps - rise, **keywords)``.
+    r"""Rise straight over `rise` updates, then follow ``build(peak, steps - rise, **keywords)``.
 
     .. math:: \eta_t = \begin{cases} s_0 (t + 1) / (W + 1) & t < W \\ s_{t - W} \end{cases}
 
@@ -43,7 +43,7 @@ def warmed(
 
 
 def joined(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
-    """Schedules one after the other, each of so many updates, as it would be by itself."""
+    """Join schedules, each of so many updates, one after the other."""
     import optax
 
     starts = [sum(lengths[:i]) for i in range(1, len(lengths))]
@@ -51,20 +51,20 @@ def joined(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
 
 
 def parts_of(build: Callable[..., Any]) -> set[str]:
-    """The keywords of a builder that are parts of the run, or lists of them."""
+    """Return the keywords of a builder that are parts of the run, or lists of them."""
     hints = typing.get_type_hints(build, include_extras=True)
     return {name for name, hint in hints.items() if is_part(hint)}
 
 
 def is_part(hint: Any) -> bool:
-    """Whether a type is `Part`, or a list of such."""
+    """Return whether a type is `Part`, or a list of such."""
     if PART in getattr(hint, "__metadata__", ()):
         return True
     return any(is_part(arm) for arm in typing.get_args(hint))
 
 
 def as_part(written: Any, run: RunLength) -> Any:
-    """What a config says of a part, or of several, as fractions of the run.
+    """Convert a part of the run as a config writes it, or several, to fractions of the run.
 
     Example:
         >>> as_part([0.1, "20%", "3 epochs"], RunLength(examples=100, batch_size=10, total=120))
@@ -83,7 +83,7 @@ def schedule_of(
     peak: float,
     run: RunLength,
 ) -> Schedule:
-    """The schedule that a table of a config describes.
+    """Build the schedule that a table of a config describes.
 
     Args:
         builders: by name.

@@ -32,7 +32,7 @@ from .shapes import cosine_restarts, linear_onecycle, piecewise, polynomial
 
 
 def constant(peak: float, steps: int) -> Schedule:
-    """`peak` throughout.
+    """Stay at `peak` throughout.
 
     Args:
         peak: the learning rate.
@@ -53,7 +53,7 @@ def constant(peak: float, steps: int) -> Schedule:
 
 
 def linear(peak: float, steps: int, *, end: float = 0.0) -> Schedule:
-    r"""A straight line from `peak` to ``end * peak``.
+    r"""Fall along a straight line from `peak` to ``end * peak``.
 
     .. math:: \eta_t = \eta \,(1 - (1 - e)\, t / T)
 
@@ -79,7 +79,7 @@ def linear(peak: float, steps: int, *, end: float = 0.0) -> Schedule:
 
 
 def cosine(peak: float, steps: int, *, warmup: Part = 0.0, end: float = 0.0) -> Schedule:
-    r"""A straight rise over `warmup`, then half a cosine from `peak` to ``end * peak``.
+    r"""Rise straight over `warmup`, then fall by half a cosine from `peak` to ``end * peak``.
 
     .. math::
         \eta_t = \begin{cases}
@@ -125,7 +125,7 @@ def onecycle(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> Schedule:
-    r"""Half a cosine up to `peak`, then half a cosine down to almost nothing.
+    r"""Rise to `peak` by half a cosine, then fall by another to almost nothing.
 
     .. math::
         \frac{\eta}{d} \;\longrightarrow\; \eta \;\text{ at }\; t = W

@@ -19,7 +19,7 @@ from .common import (
 
 
 def polynomial(peak: float, steps: int, *, power: float = 2.0, end: float = 0.0) -> Schedule:
-    r"""A power of what is left of the run, from `peak` to ``end * peak``.
+    r"""Fall with a power of what is left of the run, from `peak` to ``end * peak``.
 
     .. math:: \eta_t = \eta \left(e + (1 - e) (1 - t / T)^p\right)
 
@@ -53,7 +53,7 @@ def polynomial(peak: float, steps: int, *, power: float = 2.0, end: float = 0.0)
 def cosine_restarts(
     peak: float, steps: int, *, cycles: int = 3, t_mult: float = 2.0, end: float = 0.0
 ) -> Schedule:
-    r"""Half a cosine from `peak` to ``end * peak``, `cycles` times, each `t_mult` times as long.
+    r"""Fall by half a cosine to ``end * peak``, `cycles` times, each `t_mult` times as long.
 
     .. math:: \eta_t = \eta \left(e + (1 - e)\, \tfrac12 \bigl(1 + \cos \pi \tfrac{t - t_i}{T_i}
         \bigr)\right), \qquad T_i \approx T \frac{m^i}{1 + m + \dots + m^{n-1}}
@@ -110,7 +110,7 @@ def linear_onecycle(
     div_factor: float = 25.0,
     final_div_factor: float = 1e4,
 ) -> Schedule:
-    r"""A straight line up to `peak`, one back down, and one on to almost nothing.
+    r"""Rise straight to `peak`, fall straight back, then on to almost nothing.
 
     .. math:: \frac{\eta}{d} \;\longrightarrow\; \eta \;\text{ at }\; t = W
         \;\longrightarrow\; \frac{\eta}{d} \;\text{ at }\; t = B
@@ -155,7 +155,7 @@ def piecewise(
     at: Sequence[Part] = (0.0, 0.2, 1.0),
     factors: Sequence[float] = (0.0, 1.0, 0.0),
 ) -> Schedule:
-    r"""Straight lines through points of one's own: ``factors[i] * peak`` at ``at[i]``.
+    r"""Follow straight lines through given points: ``factors[i] * peak`` at ``at[i]``.
 
     .. math:: \eta_t = \eta \left(f_i + (f_{i+1} - f_i) \frac{t - a_i}{a_{i+1} - a_i}\right),
         \qquad a_i \le t < a_{i+1}
@@ -189,7 +189,7 @@ def piecewise(
 
 
 def _through(peak: float, at: list[int], factors: list[float]) -> Schedule:
-    """Straight lines from point to point, flat on either side."""
+    """Follow straight lines from point to point, flat on either side."""
     import optax
 
     points = [(a, f * peak) for a, f in zip(at, factors, strict=True)]
