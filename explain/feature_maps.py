@@ -2,7 +2,7 @@
 
 from jax import Array
 
-from ..model import Layer, tap
+from ..model import Layer, capture_intermediates
 from ..model.layer import Params, State
 
 
@@ -21,7 +21,7 @@ def feature_maps(net: Layer, params: Params, state: State, x: Array, layer: str)
     Raises:
         ValueError: no such layer, or its output is no map.
     """
-    (_, found), _ = tap(net, [layer]).apply(params, state, x, train=False)
+    (_, found), _ = capture_intermediates(net, [layer]).apply(params, state, x, train=False)
     maps = found[layer]
     if maps.ndim != x.ndim:
         raise ValueError(

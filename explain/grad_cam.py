@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..model import Layer, replace, tap
+from ..model import Layer, capture_intermediates, replace
 from ..model.layer import Params, State
 from .layer_selection import last_map_layer
 from .target import Target, scores
@@ -48,12 +48,16 @@ def grad_cam(
     path = last_map_layer(net, x.shape) if layer is None else layer
 
     def total(shift: Array) -> tuple[Array, Array]:
-        shifted = tap(replace(net, {path: lambda part: _plus(part, shift)}), [path])
+        shifted = capture_intermediates(
+            replace(net, {path: lambda part: _plus(part, shift)}), [path]
+        )
         (y, found), _ = shifted.apply(params, state, x, train=False)
         return scores(y, target).sum(), found[path]
 
     # The derivative by what is added to the layer's output, at zero, is that by the output itself.
-    shape = jax.eval_shape(lambda: tap(net, [path]).apply(params, state, x)[0][1][path])
+    shape = jax.eval_shape(
+        lambda: capture_intermediates(net, [path]).apply(params, state, x)[0][1][path]
+    )
     if shape.ndim != x.ndim:
         raise ValueError(
             f"grad_cam: layer {path!r} has no map: got output {shape.shape}, need {x.ndim} axes; "

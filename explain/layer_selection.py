@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
-from ..model import INLINE, POINTWISE, Layer, init_shapes, tap
+from ..model import INLINE, POINTWISE, Layer, capture_intermediates, init_shapes
 from ..model.layer import Shape
 
 MAX_LAYERS = 8
@@ -95,9 +95,9 @@ def _representatives(level: list[tuple[str, Layer, Shape]]) -> list[str]:
         # A serial layer's output is that of its last part; activations and norms end what a
         # layer with a kernel began.
         if not (
-            here.startswith(f"{path}/") and layer.about.kind == "serial"
-            if layer.about.parts
-            else layer.about.window == POINTWISE and layer.about.kind not in KERNELS
+            here.startswith(f"{path}/") and layer.info.kind == "serial"
+            if layer.info.parts
+            else layer.info.window == POINTWISE and layer.info.kind not in KERNELS
         )
     ]
     return [*stands, level[-1][0]] if level else []
@@ -106,7 +106,7 @@ def _representatives(level: list[tuple[str, Layer, Shape]]) -> list[str]:
 def _map_layers(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
     """Layers with maps, pools left out, with their paths and the shapes of their outputs."""
     layers = dict(_serial_layers(net, "", branches))
-    given: Any = init_shapes(tap(net, list(layers)), in_shape)[0]
+    given: Any = init_shapes(capture_intermediates(net, list(layers)), in_shape)[0]
     _, shapes = given
     found = [
         (path, layer, shapes[path])
@@ -131,11 +131,11 @@ def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str,
 
     With `branches` also those within layers whose parts do not follow each other.
     """
-    if layer.about.remake is None:  # nobody can look into it
+    if layer.info.rebuild is None:  # nobody can look into it
         return
-    for name, part in layer.about.parts.items():
+    for name, part in layer.info.parts.items():
         path = at if name == INLINE else f"{at}/{name}".strip("/")
-        if branches or part.about.flow == "serial":
+        if branches or part.info.topology == "serial":
             yield from _serial_layers(part, path, branches)
         if name != INLINE and not _last_kind(part).endswith("pool"):
             yield path, part
@@ -143,6 +143,6 @@ def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str,
 
 def _last_kind(layer: Layer) -> str:
     """The kind of the layer whose output is that of `layer`."""
-    while layer.about.kind == "serial" and layer.about.parts:
-        layer = list(layer.about.parts.values())[-1]
-    return layer.about.kind
+    while layer.info.kind == "serial" and layer.info.parts:
+        layer = list(layer.info.parts.values())[-1]
+    return layer.info.kind

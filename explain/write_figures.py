@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import tap
+from ..model import capture_intermediates
 from ..training.config.errors import did_you_mean
 from ..training.data.preprocess import preprocess
 from ..training.gallery import gallery_images
@@ -114,7 +114,9 @@ def _class_number(predictor: Any, wanted: str | None) -> int | None:
 def _maps(predictor: Any, image: np.ndarray, layer: str | None, file: Path, name: str) -> Any:
     net, x = predictor.net, preprocess(jnp.asarray(image)[None], predictor.preprocessing)
     paths = select_layers(net, x.shape) if layer is None else [layer]
-    outputs = jax.jit(tap(net, paths).apply)(predictor.params, predictor.state, x)[0][1]
+    outputs = jax.jit(capture_intermediates(net, paths).apply)(
+        predictor.params, predictor.state, x
+    )[0][1]
     maps = {path: np.asarray(outputs[path][0]) for path in paths}
     title = f"{shortened(file.name, 40)}: what the layers of {name} make of it"
     subtitle = "the channels that answer most; each from its least value (dark) to its largest"

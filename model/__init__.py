@@ -1,4 +1,21 @@
-"""Networks as pairs of pure functions: the layer contract, layers, combinators, architectures."""
+"""Networks as pairs of pure functions: the layer contract, layers, combinators, architectures.
+
+    layer.py          the contract: `Layer`, `LayerInfo`, modes, shapes, errors with a path
+    combinators.py    layers made of layers: serial, parallel, residual
+    kernels.py        the kernels of a network by path
+    output_checks.py  first parameters, where the output fits the task
+    intermediates.py  activations by path, backbones, layers replaced
+    summary.py        shapes, parameters, FLOPs, memory and receptive fields
+    layers/           the layers: ops with parameters and state
+    architectures/    networks, one file for each family
+    registry.py       what a config may name
+    torch/            the same networks' names and layouts in PyTorch
+
+A new layer or architecture is a file of its folder and a line of the registry. The names of parts
+are paths of checkpoints and seeds of parameters: to rename one changes every network that has it.
+The room imports `convax.ops`; files here stand below `layers` and `architectures`, but for the
+registry and this page.
+"""
 
 from .architectures.alexnet import alexnet, alexnet_2012
 from .architectures.convnext import convnext
@@ -9,20 +26,21 @@ from .architectures.lenet_1998 import lenet5_1998
 from .architectures.mlp import mlp
 from .architectures.mobilenet import mobilenet_v1, mobilenet_v2
 from .architectures.resnet import resnet, resnet_cifar, wide_resnet
-from .architectures.siamese import siamese, unit_length
+from .architectures.siamese import l2_normalize, siamese
 from .architectures.spp_net import spp_net, zf5
 from .architectures.unet import unet
 from .architectures.vgg import vgg
 from .combinators import identity, parallel, residual, residual_block, serial
-from .intermediates import backbone, replace, tap
+from .intermediates import backbone, capture_intermediates, replace
 from .kernels import kernels
 from .layer import (
-    EVERYWHERE,
+    GLOBAL,
     INLINE,
     POINTWISE,
-    About,
+    FrozenStatistics,
     Layer,
     LayerError,
+    LayerInfo,
     LayerTypeError,
     LayerValueError,
     Window,
@@ -44,7 +62,7 @@ from .layers.activation import (
     tanh,
 )
 from .layers.conv import conv, conv_transpose, depthwise_conv
-from .layers.crop_or_pad import as_large_as_input
+from .layers.crop_or_pad import match_input_size
 from .layers.dense import dense, flatten
 from .layers.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
 from .layers.pool import (
@@ -67,13 +85,14 @@ from .summary import Summary, summarize
 
 __all__ = [
     "ARCHITECTURES",
-    "EVERYWHERE",
+    "GLOBAL",
     "INLINE",
     "LAYERS",
     "POINTWISE",
-    "About",
+    "FrozenStatistics",
     "Layer",
     "LayerError",
+    "LayerInfo",
     "LayerTypeError",
     "LayerValueError",
     "Summary",
@@ -83,11 +102,11 @@ __all__ = [
     "adaptive_max_pool",
     "alexnet",
     "alexnet_2012",
-    "as_large_as_input",
     "avg_pool",
     "backbone",
     "batch_norm",
     "build",
+    "capture_intermediates",
     "context_module",
     "conv",
     "conv_transpose",
@@ -113,6 +132,7 @@ __all__ = [
     "init_shapes",
     "instance_norm",
     "kernels",
+    "l2_normalize",
     "layer_norm",
     "layer_scale",
     "leaky_relu",
@@ -120,6 +140,7 @@ __all__ = [
     "lenet5_1998",
     "local_response_norm",
     "lp_pool",
+    "match_input_size",
     "max_pool",
     "maxout",
     "mixed_pool",
@@ -147,9 +168,7 @@ __all__ = [
     "stochastic_pool",
     "summarize",
     "tanh",
-    "tap",
     "unet",
-    "unit_length",
     "upsample",
     "vgg",
     "wide_resnet",

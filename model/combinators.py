@@ -11,19 +11,20 @@ from jax import Array
 from .layer import (
     INLINE,
     POINTWISE,
-    About,
+    FrozenStatistics,
     Layer,
+    LayerInfo,
     Params,
     Shape,
     State,
     infer_shape,
-    inside,
+    layer_scope,
     stateless,
 )
 
 
 def serial(*layers: Layer, **named: Layer) -> Layer:
-    """One layer after the other.
+    """Apply one layer after the other.
 
     Layers given by keyword have that name; the others are named after their kind and counted:
     ``conv1``, ``relu1``, ``conv2``. A layer's initial parameters depend on the key and on its
@@ -45,11 +46,11 @@ def _serial(parts: Mapping[str, Layer]) -> Layer:
             x = apply_part(name, part, params, state, new_state, x, train, key)
         return x, new_state
 
-    return Layer(init, apply, About("serial", POINTWISE, parts, remake=_serial))
+    return Layer(init, apply, LayerInfo("serial", POINTWISE, parts, rebuild=_serial))
 
 
 def parallel(*layers: Layer, **named: Layer) -> Layer:
-    """Branches that see the same input; their outputs are joined along the channels."""
+    """Apply branches to the same input, and join their outputs along the channels."""
     return _parallel(_named("parallel", layers, named))
 
 
@@ -75,11 +76,11 @@ def _parallel(parts: Mapping[str, Layer]) -> Layer:
         ]
         return join(*branches), new_state
 
-    return Layer(init, apply, About("parallel", POINTWISE, parts, "parallel", _parallel))
+    return Layer(init, apply, LayerInfo("parallel", POINTWISE, parts, "parallel", _parallel))
 
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
-    """``y = branch(x) + shortcut(x)``, with the identity as the default shortcut.
+    """Compute ``y = branch(x) + shortcut(x)``, with the identity as the default shortcut.
 
     References:
         He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385, equation 2.
@@ -88,16 +89,16 @@ def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:
 
 
 def residual_block(
-    *, shortcut: Layer | None = None, then: Layer | None = None, **branch: Layer
+    *, shortcut: Layer | None = None, activation: Layer | None = None, **branch: Layer
 ) -> Layer:
-    """`residual` as a block of a network: ``y = then(branch(x) + shortcut(x))``.
+    """Compute ``y = activation(branch(x) + shortcut(x))``: `residual` as a block of a network.
 
     The layers of the branch stand under their names in the block itself (``block1/conv1``, not
     ``block1/branch/conv1``), beside those of the shortcut (``block1/shortcut/conv``).
 
     Args:
         shortcut: the identity if left out.
-        then: an activation behind the sum; ``block1/then``.
+        activation: behind the sum, under the name ``then`` (``block1/then``); none if left out.
         branch: layers by name, one after the other.
 
     Example:
@@ -107,7 +108,7 @@ def residual_block(
         ['fc1', 'fc2']
     """
     block = _residual({INLINE: _serial(branch), "shortcut": shortcut or identity()})
-    return block if then is None else _serial({INLINE: block, "then": then})
+    return block if activation is None else _serial({INLINE: block, "then": activation})
 
 
 def _residual(parts: Mapping[str, Layer]) -> Layer:
@@ -131,22 +132,22 @@ def _residual(parts: Mapping[str, Layer]) -> Layer:
         )
         return add(y, shortcut_x), new_state
 
-    return Layer(init, apply, About("residual", POINTWISE, parts, "parallel", _residual))
+    return Layer(init, apply, LayerInfo("residual", POINTWISE, parts, "parallel", _residual))
 
 
 def identity() -> Layer:
-    """Returns its input."""
+    """Return the input."""
     return stateless("identity", lambda x: x, POINTWISE)
 
 
 def _named(
     combinator: str, layers: tuple[Layer, ...], named: Mapping[str, Layer]
 ) -> dict[str, Layer]:
-    """Every layer under a name: its keyword, or its kind and a count."""
+    """Put every layer under a name: its keyword, or its kind and a count."""
     parts: dict[str, Layer] = {}
     counts: dict[str, int] = {}
     for layer in layers:
-        kind = layer.about.kind
+        kind = layer.info.kind
         counts[kind] = counts.get(kind, 0) + 1
         parts[f"{kind}{counts[kind]}"] = layer
     for name, layer in named.items():
@@ -160,7 +161,7 @@ def init_part(
     name: str, part: Layer, key: Array, in_shape: Shape, params: Params, state: State
 ) -> Shape:
     """Initialize `part`, put what it has under its name, and return its output shape."""
-    with inside(name):
+    with layer_scope(name):
         out_shape, part_params, part_state = part.init(_key_for(key, name), in_shape)
     _put(params, name, part_params)
     _put(state, name, part_state)
@@ -168,18 +169,19 @@ def init_part(
 
 
 def apply_part(name, part, params, state, new_state, x, train, key) -> Array:
-    """Apply `part` to its own parameters and state; its new state goes into `new_state`."""
+    """Apply `part` to its own parameters, state, key and mode; put its state in `new_state`."""
     key = None if key is None else _key_for(key, name)
     if name != INLINE:
         params, state = params.get(name, {}), state.get(name, {})
-    with inside(name):
+    train = train.within(name) if isinstance(train, FrozenStatistics) else train
+    with layer_scope(name):
         y, part_state = part.apply(params, state, x, train=train, key=key)
     _put(new_state, name, part_state)
     return y
 
 
 def _put(tree: dict[str, Any], name: str, part: dict[str, Any]) -> None:
-    """`part` under its name, or among what is there already; nothing where it has nothing."""
+    """Put `part` under its name, or among what is there already; nothing where it has nothing."""
     if name != INLINE:
         part = {name: part} if part else {}
     if twice := part.keys() & tree.keys():

@@ -1,4 +1,4 @@
-"""What a network has learned to look for: its kernels."""
+"""The kernels of a network, by the paths of its layers."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from .layer import INLINE, Layer, Params
 
 
 def kernels(net: Layer, params: Params) -> dict[str, Array]:
-    """Every kernel of a network by the path of its layer, in the order of the network.
+    """Return every kernel of a network by the path of its layer, in the order of the network.
 
     Args:
         net: the network.
@@ -31,8 +31,8 @@ def kernels(net: Layer, params: Params) -> dict[str, Array]:
 
 
 def _kernels(layer: Layer, params: Params, path: str) -> Iterator[tuple[str, Array]]:
-    if "kernel" in params and not layer.about.parts:
-        yield path or layer.about.kind, params["kernel"]
-    for name, part in layer.about.parts.items():
+    if "kernel" in params and not layer.info.parts:
+        yield path or layer.info.kind, params["kernel"]
+    for name, part in layer.info.parts.items():
         inner = params if name == INLINE else params.get(name, {})
         yield from _kernels(part, inner, f"{path}/{name}".strip("/"))

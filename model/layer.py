@@ -32,8 +32,10 @@ class Window(NamedTuple):
     dilation: int | Shape = 1
 
 
-def larger_by(scale: int | Shape, window: int | Shape, dilation: int | Shape = 1) -> Window | None:
-    """What an output of a transposed convolution sees: at most 1 + floor(d (k - 1) / s) inputs.
+def upsampled_window(
+    scale: int | Shape, window: int | Shape, dilation: int | Shape = 1
+) -> Window | None:
+    """Return the window of a transposed convolution: 1 + floor(d (k - 1) / s) inputs at most.
 
     None where they are of several ranks: the operation refuses that.
 
@@ -53,33 +55,58 @@ def larger_by(scale: int | Shape, window: int | Shape, dilation: int | Shape = 1
 
 
 POINTWISE = Window()
-EVERYWHERE = "everywhere"
+GLOBAL = "global"
 
 
 INLINE = ""  # the name of a part without one: what it has stands among the whole's own
 
 
-class About(NamedTuple):
-    """What a reader may know of a layer without running it; summaries and taps depend on it.
+class LayerInfo(NamedTuple):
+    """What a reader may know of a layer without running it, for summaries and intermediates.
 
     Attributes:
         kind: the layer's name in a config and the stem of its automatic name.
-        window: its receptive field; `EVERYWHERE` for a layer that sees the whole image;
+        window: its receptive field; `GLOBAL` for a layer that sees the whole image;
             None where nobody said.
         parts: for a combinator, its layers by name.
-        flow: whether the parts follow each other or all see the same input; "own" where it is
-            neither.
-        remake: for a combinator, the same of other parts under the same names; None where nobody
-            said, and its parts cannot be tapped.
-        grids: of a pool whose output is several grids, one behind the other: bins along each axis.
+        topology: whether the parts follow each other or all see the same input; "custom" where
+            it is neither.
+        rebuild: for a combinator, the same of other parts under the same names; None where nobody
+            said, and its parts cannot be captured.
+        pyramid_levels: of a pool whose output is several grids, one behind the other: bins along
+            each axis.
     """
 
     kind: str = "layer"
-    window: Window | Literal["everywhere"] | None = None
+    window: Window | Literal["global"] | None = None
     parts: Mapping[str, "Layer"] = {}
-    flow: Literal["serial", "parallel", "own"] = "serial"
-    remake: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
-    grids: tuple[int, ...] = ()
+    topology: Literal["serial", "parallel", "custom"] = "serial"
+    rebuild: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
+    pyramid_levels: tuple[int, ...] = ()
+
+
+class FrozenStatistics(NamedTuple):
+    """Training in which the statistics of some layers stay: a third value of `train`.
+
+    It counts as true: layers draw random numbers as ever. A layer with statistics that are frozen
+    works with them as in evaluation. Combinators give each part the mode ``within`` its name.
+
+    Attributes:
+        frozen: ``frozen(path)``, of an array in the state: ``"stem/bn/mean"``.
+        path: of the layer that is given this mode, with a slash behind it.
+    """
+
+    frozen: Callable[[str], bool]
+    path: str = ""
+
+    def within(self, name: str) -> "FrozenStatistics":
+        """Return the mode for the part of this name; a part that is `INLINE` has the same."""
+        return self if name == INLINE else self._replace(path=f"{self.path}{name}/")
+
+    def freezes(self, state: State) -> bool:
+        """Return whether all arrays of this layer's own state are frozen, and there are some."""
+        arrays = [name for name, part in state.items() if not isinstance(part, dict)]
+        return bool(arrays) and all(self.frozen(self.path + name) for name in arrays)
 
 
 class Layer(NamedTuple):
@@ -88,9 +115,9 @@ class Layer(NamedTuple):
     Attributes:
         init: ``init(key, in_shape) -> (out_shape, params, state)``. Shapes include the batch.
         apply: ``apply(params, state, x, *, train=False, key=None) -> (y, state)``. `params` is
-            what is differentiated, `state` what is not; both are nested dicts. `key` is needed
-            by layers that draw random numbers in training.
-        about: for summaries and taps.
+            what is differentiated, `state` what is not; both are nested dicts. `train` is False,
+            True or `FrozenStatistics`; `key` is needed by layers that draw in training.
+        info: for summaries and intermediates.
 
     Example:
         >>> from convax import model
@@ -107,7 +134,7 @@ class Layer(NamedTuple):
 
     init: Callable[[Array, Shape], tuple[Shape, Params, State]]
     apply: Callable[..., tuple[Array, State]]
-    about: About = About()
+    info: LayerInfo = LayerInfo()
 
 
 class LayerError(Exception):
@@ -131,9 +158,15 @@ class LayerTypeError(LayerError, TypeError):
 
 
 def stateless(
-    kind: str, function: Callable[[Array], Array], window: Window | Literal["everywhere"] | None
+    kind: str, function: Callable[[Array], Array], window: Window | Literal["global"] | None
 ) -> Layer:
-    """A layer without parameters: `function` applied to its input; its shape is inferred."""
+    """Make a layer without parameters: `function` applied to its input; its shape is inferred.
+
+    Args:
+        kind: the layer's name in a config and the stem of its automatic name.
+        function: of one array.
+        window: its receptive field, `GLOBAL`, or None where nobody said.
+    """
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
@@ -143,11 +176,17 @@ def stateless(
         del params, train, key
         return function(x), state
 
-    return Layer(init, apply, About(kind, window))
+    return Layer(init, apply, LayerInfo(kind, window))
 
 
-def drawing(kind: str, function: Callable[..., Array], window: Window) -> Layer:
-    """A layer without parameters that draws in training: ``function(x, train=..., key=...)``."""
+def stochastic(kind: str, function: Callable[..., Array], window: Window) -> Layer:
+    """Make a layer without parameters that draws in training: ``function(x, train=..., key=...)``.
+
+    Args:
+        kind: the layer's name in a config and the stem of its automatic name.
+        function: of one array, the mode and a random key.
+        window: its receptive field.
+    """
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
@@ -157,16 +196,16 @@ def drawing(kind: str, function: Callable[..., Array], window: Window) -> Layer:
         del params
         return function(x, train=train, key=key), state
 
-    return Layer(init, apply, About(kind, window))
+    return Layer(init, apply, LayerInfo(kind, window))
 
 
 def infer_shape(function: Callable[..., Array], *shapes: Shape) -> Shape:
-    """The shape of ``function(*arrays)`` for float32 arrays of these shapes; computes nothing."""
+    """Return the shape of ``function(*arrays)`` for float32 arrays; compute nothing."""
     return tuple(jax.eval_shape(function, *map(as_arrays, shapes)).shape)
 
 
 def as_arrays(shape: Any) -> Any:
-    """A shape, or a tree of them, as float32 arrays that have no content."""
+    """Return a shape, or a tree of them, as float32 arrays that have no content."""
     if isinstance(shape, dict):
         return {name: as_arrays(inner) for name, inner in shape.items()}
     if any(isinstance(inner, (tuple, dict)) for inner in shape):
@@ -175,7 +214,7 @@ def as_arrays(shape: Any) -> Any:
 
 
 def init_shapes(layer: Layer, in_shape: Shape) -> tuple[Shape, Params, State]:
-    """What ``layer.init`` returns, with shapes and dtypes in place of arrays."""
+    """Return what ``layer.init`` returns, with shapes and dtypes in place of arrays."""
     out_shape: Shape = ()
 
     def init(key):
@@ -188,25 +227,27 @@ def init_shapes(layer: Layer, in_shape: Shape) -> tuple[Shape, Params, State]:
 
 
 def part_shapes(layer: Layer, in_shape: Shape) -> dict[str, Shape]:
-    """The shape of what each part of a layer is given; the layer has `About.remake`."""
+    """Return the shape of what each part of a layer is given; it has `LayerInfo.rebuild`."""
     shapes: dict[str, Shape] = {}
 
-    def noting(name: str, part: Layer) -> Layer:
+    def recording(name: str, part: Layer) -> Layer:
         def init(key: Array, given: Shape) -> tuple[Shape, Params, State]:
             shapes[name] = given
             return part.init(key, given)
 
         return part._replace(init=init)
 
-    if layer.about.remake is None:
-        raise ValueError(f"{layer.about.kind}: About.remake: got None, need it where flow is 'own'")
-    parts = layer.about.parts.items()
-    init_shapes(layer.about.remake({name: noting(name, part) for name, part in parts}), in_shape)
+    if layer.info.rebuild is None:
+        raise ValueError(
+            f"{layer.info.kind}: LayerInfo.rebuild: got None, need it where topology is 'custom'"
+        )
+    parts = layer.info.parts.items()
+    init_shapes(layer.info.rebuild({name: recording(name, part) for name, part in parts}), in_shape)
     return shapes
 
 
 @contextmanager
-def inside(name: str) -> Iterator[None]:
+def layer_scope(name: str) -> Iterator[None]:
     """Name the layer: in the compiled program, and in the message of an error raised within."""
     if name == INLINE:
         yield

@@ -1,4 +1,4 @@
-"""First parameters, with the check that a network gives what its task needs."""
+"""The first parameters of a network, with the check that it gives what its task needs."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from .layer import Layer, LayerValueError, Params, Shape, State
 
 
 def init_classifier(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
-    """``net.init`` of what gives one logit for each class.
+    """Initialize a network that gives one logit for each class.
 
     Raises:
         LayerValueError: it gives something else.
@@ -40,7 +40,7 @@ def init_regressor(net: Layer, key: Array, in_shape: Shape, values: int) -> tupl
 
 
 def init_segmenter(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
-    """``net.init`` of what gives each pixel one logit for each class.
+    """Initialize a network that gives each pixel one logit for each class.
 
     Raises:
         LayerValueError: it gives something else.
@@ -57,7 +57,7 @@ def init_segmenter(net: Layer, key: Array, in_shape: Shape, classes: int) -> tup
 
 
 def init_embedder(net: Layer, key: Array, in_shape: Shape, classes: int) -> tuple[Params, State]:
-    """``net.init`` of what gives one vector, of any length; `classes` is no concern of it.
+    """Initialize a network that gives one vector, of any length; `classes` is not used.
 
     Raises:
         LayerValueError: it gives something else.

@@ -86,7 +86,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
 
 
 def build(spec: Mapping[str, Any], classes: int) -> Layer:
-    """The network that a config's ``[model]`` table describes.
+    """Build the network that a config's ``[model]`` table describes.
 
     Args:
         spec: ``{"name": ARCHITECTURE, **its keywords}``, or ``{"layers": [...]}`` where each
@@ -100,7 +100,7 @@ def build(spec: Mapping[str, Any], classes: int) -> Layer:
 
 
 def from_layers(specs: Sequence[Mapping[str, Any]]) -> Layer:
-    """A network spelled out layer by layer, named as `serial` names them."""
+    """Build a network spelled out layer by layer, named as `serial` names them."""
     parts = []
     for spec in specs:
         keywords = {key: value for key, value in spec.items() if key != "type"}

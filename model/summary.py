@@ -23,40 +23,40 @@ import jax
 from ..ops.common.jax_compat import ClosedJaxpr, Jaxpr
 from ..ops.conv.cpu.dispatch import rule_name
 from ..ops.conv.primitive import conv_p, input_grad_p
-from .layer import EVERYWHERE, Layer, Shape, Window, as_arrays, init_shapes, inside, part_shapes
+from .layer import GLOBAL, Layer, Shape, Window, as_arrays, init_shapes, layer_scope, part_shapes
 
 
-class Reach(NamedTuple):
+class ReceptiveField(NamedTuple):
     """A receptive field along one axis."""
 
     size: int | Fraction
     jump: int | Fraction  # between neighbors
     # Of each enlargement on the way: the jump of what was enlarged, and what is seen from there on
     # beside one element of it. Whole elements of it are seen, so that is rounded up.
-    finer: tuple[tuple[int | Fraction, int | Fraction], ...] = ()
+    upsampled: tuple[tuple[int | Fraction, int | Fraction], ...] = ()
 
     @property
     def pixels(self) -> int:
-        """The size, at most."""
+        """Return the size, at most."""
         beside: int | Fraction = 0
-        for coarse, seen in reversed(self.finer):
+        for coarse, seen in reversed(self.upsampled):
             beside = math.ceil((beside + seen) / coarse) * coarse
         return math.ceil(self.size + beside)
 
-    def through(self, k: int, s: int | Fraction, d: int) -> "Reach":
-        """Behind one more layer, of window k, stride s and dilation d."""
-        more, size, finer = (k - 1) * d * self.jump, self.size, self.finer
-        if finer:
-            *before, (coarse, seen) = finer
-            finer = (*before, (coarse, seen + more))
+    def through(self, k: int, s: int | Fraction, d: int) -> "ReceptiveField":
+        """Return the field behind one more layer, of window k, stride s and dilation d."""
+        more, size, upsampled = (k - 1) * d * self.jump, self.size, self.upsampled
+        if upsampled:
+            *before, (coarse, seen) = upsampled
+            upsampled = (*before, (coarse, seen + more))
         else:
             size += more
         if 0 < s < 1 and self.jump:
-            finer = (*finer, (self.jump, 0))
-        return Reach(size, self.jump * s, finer)
+            upsampled = (*upsampled, (self.jump, 0))
+        return ReceptiveField(size, self.jump * s, upsampled)
 
 
-Field: TypeAlias = tuple[Reach, ...]  # along each spatial axis
+Field: TypeAlias = tuple[ReceptiveField, ...]  # along each spatial axis
 
 
 class Lowerings(NamedTuple):
@@ -91,12 +91,12 @@ class Summary(NamedTuple):
     receptive_field: Shape | None
 
     def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """Return the summary for JSON."""
         totals = {k: v for k, v in self._asdict().items() if k != "rows"}
         return totals | {"layers": [row._asdict() for row in self.rows]}
 
     def as_table(self, *, lowering: bool = False) -> str:
-        """For people; if wanted with the forms of convolutions on CPU."""
+        """Return the summary as a table; with implementations of convolutions on CPU if wanted."""
         total = Row(
             "total",
             "",
@@ -118,7 +118,7 @@ class Summary(NamedTuple):
 
 
 def summarize(net: Layer, image_shape: Shape) -> Summary:
-    """Every layer's output shape, parameters, FLOPs, activation memory and receptive field.
+    """Summarize each layer: output shape, parameters, FLOPs, activation memory, receptive field.
 
     Args:
         net: the network.
@@ -128,7 +128,7 @@ def summarize(net: Layer, image_shape: Shape) -> Summary:
         LayerError: the network does not fit the image; names the layer.
     """
     spatial = len(image_shape) - 1
-    _, field, rows = _walk(net, "", (1, *image_shape), (Reach(1, 1),) * spatial)
+    _, field, rows = _walk(net, "", (1, *image_shape), (ReceptiveField(1, 1),) * spatial)
     return Summary(
         rows=tuple(rows),
         in_shape=image_shape,
@@ -153,7 +153,7 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _aligned(cells: tuple[str, ...], widths: list[int]) -> list[str]:
-    """Words to the left, numbers to the right."""
+    """Align words to the left, numbers to the right."""
     pairs = enumerate(zip(cells, widths, strict=True))
     return [cell.rjust(width) if 3 <= i < 7 else cell.ljust(width) for i, (cell, width) in pairs]
 
@@ -163,7 +163,7 @@ def _times(shape: Shape) -> str:
 
 
 def group_counts(layer: Layer, in_shape: Shape) -> set[int]:
-    """The numbers of groups of a network's convolutions.
+    """Return the numbers of groups of a network's convolutions.
 
     Example:
         >>> from convax import model
@@ -178,14 +178,14 @@ def group_counts(layer: Layer, in_shape: Shape) -> set[int]:
 def _walk(
     layer: Layer, path: str, in_shape: Shape, field: Field | None
 ) -> tuple[Shape, Field | None, list[Row]]:
-    """The shape and field that `layer` leaves, and the rows of all leaves under it."""
-    if not layer.about.parts:
+    """Return the shape and field that `layer` leaves, and the rows of all leaves under it."""
+    if not layer.info.parts:
         out_shape, params, state = init_shapes(layer, in_shape)
-        field = _look(layer, in_shape, field)
+        field = _field_behind(layer, in_shape, field)
         program = _program(layer, params, state, in_shape)
         row = Row(
             path=path,
-            kind=layer.about.kind,
+            kind=layer.info.kind,
             out_shape=out_shape[1:],
             parameters=sum(leaf.size for leaf in jax.tree.leaves(params)),
             flops=2 * _multiply_adds(program),
@@ -196,46 +196,46 @@ def _walk(
         return out_shape, field, [row]
 
     rows, fields, shape, seen = [], [], in_shape, field
-    own = part_shapes(layer, in_shape) if layer.about.flow == "own" else {}
-    for name, part in layer.about.parts.items():
-        if layer.about.flow == "parallel":
+    own = part_shapes(layer, in_shape) if layer.info.topology == "custom" else {}
+    for name, part in layer.info.parts.items():
+        if layer.info.topology == "parallel":
             shape, seen = in_shape, field
         elif own:
             shape, seen = own[name], None  # what it sees nobody said
-        with inside(name):
+        with layer_scope(name):
             shape, seen, part_rows = _walk(part, f"{path}/{name}".strip("/"), shape, seen)
         fields.append(seen)
         rows += part_rows
-    if layer.about.flow == "parallel":
+    if layer.info.topology == "parallel":
         seen = _widest([f for f in fields if f is not None]) if None not in fields else None
-    if layer.about.kind != "serial":  # whose output is the last part's; tracing it again takes time
+    if layer.info.kind != "serial":  # whose output is the last part's; tracing it again takes time
         shape = init_shapes(layer, in_shape)[0]
     return shape, seen, rows
 
 
 def _pixels(field: Field | None) -> Shape | None:
-    return None if field is None else tuple(reach.pixels for reach in field)
+    return None if field is None else tuple(extent.pixels for extent in field)
 
 
 def _widest(fields: list[Field]) -> Field:
-    """Where branches meet: along each axis, the larger, and the larger jump."""
+    """Return the field where branches meet: along each axis, the larger, and the larger jump."""
     return tuple(
-        max(along, key=lambda reach: reach.pixels)._replace(jump=max(r.jump for r in along))
+        max(along, key=lambda extent: extent.pixels)._replace(jump=max(r.jump for r in along))
         for along in zip(*fields, strict=True)
     )
 
 
-def _look(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
-    """The field behind one leaf layer."""
-    window = layer.about.window
+def _field_behind(layer: Layer, in_shape: Shape, field: Field | None) -> Field | None:
+    """Return the field behind one leaf layer."""
+    window = layer.info.window
     if field is None or window is None or isinstance(in_shape, dict):
         return None
     spatial = len(field)
-    if window == EVERYWHERE:
+    if window == GLOBAL:
         # A stride of 0: each output sees all there is, and what follows sees no more.
         window = Window(in_shape[1:-1] if len(in_shape) == spatial + 2 else 1, 0)
     axes = zip(*(_per_axis(value, spatial) for value in window), strict=True)
-    return tuple(reach.through(*axis) for reach, axis in zip(field, axes, strict=True))
+    return tuple(extent.through(*axis) for extent, axis in zip(field, axes, strict=True))
 
 
 def _per_axis(value: Any, spatial: int) -> tuple[Any, ...]:
@@ -250,7 +250,7 @@ def _program(layer: Layer, params, state, in_shape: Shape) -> Jaxpr:
 
 
 def _multiply_adds(jaxpr: Jaxpr) -> int:
-    """Multiply-adds of the convolutions and matrix products in a program and those it calls."""
+    """Count the multiply-adds of convolutions and matrix products in a program."""
     total = 0
     for eqn in jaxpr.eqns:
         out, ins = _array(eqn.outvars[0]), [_array(v) for v in eqn.invars]
@@ -271,7 +271,7 @@ def _multiply_adds(jaxpr: Jaxpr) -> int:
 
 
 def _lowerings(jaxpr: Jaxpr) -> Iterator[Lowerings]:
-    """Of every convolution in a program and those it calls."""
+    """Yield the implementations of every convolution in a program and those it calls."""
     for eqn in jaxpr.eqns:
         if eqn.primitive in (conv_p, input_grad_p):
             geometry, kernel = eqn.params["geometry"], _array(eqn.invars[1]).shape
@@ -285,7 +285,7 @@ def _lowerings(jaxpr: Jaxpr) -> Iterator[Lowerings]:
 
 
 def _groups(jaxpr: Jaxpr) -> Iterator[int]:
-    """Of every convolution in a program and those it calls."""
+    """Yield the groups of every convolution in a program and those it calls."""
     for eqn in jaxpr.eqns:
         if eqn.primitive is conv_p:
             yield eqn.params["geometry"].groups
@@ -298,7 +298,7 @@ def _array(variable: Any) -> jax.ShapeDtypeStruct:
 
 
 def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """The programs that an equation calls: jit, custom derivatives, scan, cond ..."""
+    """Yield the programs that an equation calls: jit, custom derivatives, scan, cond ..."""
     for value in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
         if isinstance(value, ClosedJaxpr):
             yield value.jaxpr

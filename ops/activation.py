@@ -98,7 +98,7 @@ def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
     return jnp.where(x > 0, x, below.astype(x.dtype))
 
 
-def maxout(x: jax.Array, pieces: int) -> jax.Array:
+def maxout(x: jax.Array, num_pieces: int) -> jax.Array:
     r"""Take the largest of each `num_pieces` neighboring channels.
 
     .. math:: y_{\ldots,k} = \max_{0 \le j < p} x_{\ldots,\,pk+j}
@@ -108,13 +108,13 @@ def maxout(x: jax.Array, pieces: int) -> jax.Array:
 
     Args:
         x: input, ``(..., C)``, floating point.
-        pieces: p, a divisor of C.
+        num_pieces: p, a divisor of C.
 
     Returns:
-        ``(..., C // pieces)``, dtype of `x`. The largest of channels with a NaN is NaN.
+        ``(..., C // num_pieces)``, dtype of `x`. The largest of channels with a NaN is NaN.
 
     Raises:
-        ValueError: `pieces` does not divide C.
+        ValueError: `num_pieces` does not divide C.
         TypeError: `x` is not floating point.
 
     Example:
@@ -125,13 +125,20 @@ def maxout(x: jax.Array, pieces: int) -> jax.Array:
         Goodfellow et al., arXiv:1302.4389.
     """
     x = _floating("maxout", x)
-    if x.ndim == 0 or not x.shape[-1] or not is_int(pieces) or pieces < 1 or x.shape[-1] % pieces:
+    if (
+        x.ndim == 0
+        or not x.shape[-1]
+        or not is_int(num_pieces)
+        or num_pieces < 1
+        or x.shape[-1] % num_pieces
+    ):
         raise ValueError(
-            f"maxout: bad pieces: got pieces={pieces!r} with x {x.shape}, need a positive int that "
-            f"divides x.shape[-1]; give the layer before pieces times as many features"
+            f"maxout: bad num_pieces: got num_pieces={num_pieces!r} with x {x.shape}, need a "
+            f"positive int that divides x.shape[-1]; give the layer before num_pieces times as "
+            f"many features"
         )
     columns = x.reshape(x.size // x.shape[-1], x.shape[-1], 1)
-    return max_pool(columns, int(pieces)).reshape(*x.shape[:-1], x.shape[-1] // pieces)
+    return max_pool(columns, int(num_pieces)).reshape(*x.shape[:-1], x.shape[-1] // num_pieces)
 
 
 def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:

@@ -14,7 +14,7 @@ from ..layers.regularization import dropout
 
 
 def alexnet_2012(classes: int) -> Layer:
-    """AlexNet as published: two towers that meet in the third layer and in the dense ones.
+    """Make AlexNet as published: two towers that meet in the third layer and in the dense ones.
 
     60,965,224 parameters for 1000 classes and 227x227x3 images.
 
@@ -63,7 +63,7 @@ def alexnet_2012(classes: int) -> Layer:
 
 
 def alexnet(classes: int) -> Layer:
-    """AlexNet with one tower and without normalization, for images of about 224x224.
+    """Make AlexNet with one tower and without normalization, for images of about 224x224.
 
     61,100,840 parameters for 1000 classes.
 

@@ -29,7 +29,7 @@ def convnext(
     stochastic_depth: float = 0.1,
     layer_scale: float = 1e-6,
 ) -> Layer:
-    """ConvNeXt for images of about 224x224.
+    """Make ConvNeXt for images of about 224x224.
 
     Its blocks: a 7x7 depthwise convolution, then a perceptron with one hidden layer at each pixel.
 

@@ -26,7 +26,7 @@ _LARGE = (2, 2, 4, 8, 16, 32, 32)  # times the channels, in the large form
 
 
 def dilated(classes: int, *, features: int, dilations: list[int]) -> Layer:
-    """A classifier on a stack of dilated convolutions: a global mean and a dense layer behind it.
+    """Make a classifier of a stack of dilated convolutions, a global mean and a dense layer.
 
     With dilations 1, 2 and 4 a pixel of its layers sees 3x3, 7x7 and 15x15 of the image.
 
@@ -45,7 +45,7 @@ def dilated(classes: int, *, features: int, dilations: list[int]) -> Layer:
 def dilated_stack(
     features: Sequence[int], dilations: Sequence[int], *, kernel_init: Initializer = "he_normal"
 ) -> Layer:
-    """3x3 convolutions of one resolution, each followed by ReLU.
+    """Stack 3x3 convolutions of one resolution, each followed by ReLU.
 
     Args:
         features: channels of each convolution.
@@ -61,7 +61,7 @@ def dilated_stack(
 
 
 def context_module(channels: int, *, large: bool = False) -> Layer:
-    """The paper's module for dense prediction: maps of class scores in, better ones out.
+    """Make the paper's module for dense prediction: maps of class scores in, better ones out.
 
     Seven 3x3 convolutions with dilations 1, 1, 2, 4, 8, 16 and 1, each followed by ReLU, and one of
     1x1: each output sees 67x67. The basic form has 64 C^2 + 8 C parameters; 28,392 for the 21
@@ -86,12 +86,7 @@ def context_module(channels: int, *, large: bool = False) -> Layer:
 
 
 def _passing_on(C: int, *, noise: float):
-    r"""Kernels that hand on what they get: equation 5, which is 4 where all have C channels.
-
-    .. math:: k^b(t, a) = \frac{C}{c_{i+1}} \Big[ t = 0 \wedge
-        \Big\lfloor \frac{aC}{c_i} \Big\rfloor = \Big\lfloor \frac{bC}{c_{i+1}} \Big\rfloor \Big]
-        \text{ or else noise}
-    """
+    r"""Make kernels that hand on what they get: equation 5, or 4 where all have C channels."""
 
     def draw(key: jax.Array, shape: tuple[int, ...], dtype) -> jax.Array:
         *window, Ci, Co = shape

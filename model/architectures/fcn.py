@@ -9,11 +9,11 @@ from jax import Array
 from ... import ops
 from ..combinators import apply_part, init_part, serial
 from ..intermediates import backbone as trunk_of
-from ..layer import About, Layer, Params, Shape, State
+from ..layer import Layer, LayerInfo, Params, Shape, State
 from ..layers.activation import relu
 from ..layers.arguments import check_choice
 from ..layers.conv import conv, conv_transpose
-from ..layers.crop_or_pad import as_large_as_input, fit
+from ..layers.crop_or_pad import crop_or_pad, match_input_size
 from ..layers.regularization import dropout
 from .resnet import resnet
 from .vgg import vgg
@@ -43,7 +43,7 @@ def fcn(
     stride: Literal[32, 16, 8],
     hidden: int,
 ) -> Layer:
-    """A classifier turned into a segmenter: it scores a coarse map, which is then made larger.
+    """Turn a classifier into a segmenter: it scores a coarse map, which is then made larger.
 
     FCN-32s enlarges the scores of the coarsest map at once; FCN-16s doubles them, adds scores of
     the map of twice its resolution, and enlarges those; FCN-8s does so twice.
@@ -80,7 +80,7 @@ def fcn(
     paths = _TAPS[kind][{8: 0, 16: 1, 32: 2}[stride] :]
     trunk = trunk_of(whole, paths)
     head = _head(_head_parts(classes, paths, stride, hidden), paths=paths)
-    return as_large_as_input(serial(backbone=trunk, head=head))
+    return match_input_size(serial(backbone=trunk, head=head))
 
 
 def _head_parts(classes: int, paths: tuple[str, ...], stride: int, hidden: int) -> dict[str, Layer]:
@@ -95,7 +95,7 @@ def _head_parts(classes: int, paths: tuple[str, ...], stride: int, hidden: int) 
 
 
 def _head(parts: Mapping[str, Layer], paths: tuple[str, ...]) -> Layer:
-    """From maps by path to logits at full resolution: coarse to fine."""
+    """Make logits at full resolution from maps by path: coarse to fine."""
     *skips, top = paths
 
     def init(key: Array, in_shape: Mapping[str, Shape]) -> tuple[Shape, Params, State]:
@@ -118,12 +118,12 @@ def _head(parts: Mapping[str, Layer], paths: tuple[str, ...]) -> Layer:
 
         y = value(f"score_{top}", x[top])
         for path in reversed(skips):
-            twice = fit(value(f"twice_{path}", y), x[path].shape[1:-1])
+            twice = crop_or_pad(value(f"twice_{path}", y), x[path].shape[1:-1])
             y = twice + value(f"score_{path}", x[path])
         return value("enlarge", y), new_state
 
-    about = About("fcn_head", None, parts, "own", partial(_head, paths=paths))
-    return Layer(init, apply, about)  # type: ignore[arg-type] -- takes several maps
+    info = LayerInfo("fcn_head", None, parts, "custom", partial(_head, paths=paths))
+    return Layer(init, apply, info)  # type: ignore[arg-type] -- takes several maps
 
 
 def _score(classes: int, hidden: int) -> Layer:

@@ -13,7 +13,7 @@ from ..layers.pool import avg_pool, max_pool
 
 
 def lenet5(classes: int, *, activation: ActivationName, pool: Literal["max", "avg"]) -> Layer:
-    """LeNet-5 in its modern reading: full connections in C3, plain pooling, a linear output.
+    """Make LeNet-5 in its modern reading: full connections in C3, plain pooling, a linear output.
 
     61,706 parameters for 10 classes and 32x32x1 images. The names in brackets are the paper's.
 

@@ -25,7 +25,7 @@ from jax import Array
 
 from ... import ops
 from ..combinators import serial
-from ..layer import EVERYWHERE, POINTWISE, About, Layer, Params, Shape, State, Window, stateless
+from ..layer import GLOBAL, POINTWISE, Layer, LayerInfo, Params, Shape, State, Window, stateless
 from ..layers.arguments import check_positive
 from ..layers.conv import conv
 from ..layers.dense import dense, flatten
@@ -40,7 +40,7 @@ C3 = (
 
 
 def lenet5_1998(classes: int) -> Layer:
-    r"""LeNet-5 with all that later readings leave out.
+    r"""Make LeNet-5 with all that later readings leave out.
 
     60,000 trainable parameters for 10 classes and 32x32x1 images: 156 + 12 + 1,516 + 32 + 48,120 +
     10,164, layer by layer as the paper counts them. C3 connects each of its maps to some of S2's
@@ -79,7 +79,7 @@ def lenet5_1998(classes: int) -> Layer:
 
 
 def subsample() -> Layer:
-    r"""The sum of each 2x2 window, times a coefficient, plus a bias: one of each for a map.
+    r"""Sum each 2x2 window, times a coefficient, plus a bias: one of each for a map.
 
     .. math:: y_{i,j,c} = w_c \sum_{u,v < 2} x_{2i+u,\,2j+v,\,c} + b_c
     """
@@ -95,11 +95,11 @@ def subsample() -> Layer:
         scale, bias = (params[name].reshape(1, 1, 1, -1) for name in ("scale", "bias"))
         return 4 * ops.avg_pool(x, 2) * scale + bias, state
 
-    return Layer(init, apply, About("subsample", Window(2, 2)))
+    return Layer(init, apply, LayerInfo("subsample", Window(2, 2)))
 
 
 def connected_conv(table: tuple[tuple[int, ...], ...], window: int) -> Layer:
-    """A 2-D convolution in which output map o sees the input maps ``table[o]`` alone.
+    """Convolve in two dimensions, output map o of the input maps ``table[o]`` alone.
 
     Its kernel ``(window, window, connections)`` has a slice for each connection, in the order of
     the table.
@@ -132,11 +132,11 @@ def connected_conv(table: tuple[tuple[int, ...], ...], window: int) -> Layer:
         kernel = kernel.at[:, :, ins, outs].set(packed)
         return ops.conv(x, kernel, params["bias"], padding="VALID"), state
 
-    return Layer(init, apply, About("connected_conv", Window(window)))
+    return Layer(init, apply, LayerInfo("connected_conv", Window(window)))
 
 
 def rbf(classes: int) -> Layer:
-    r"""Minus the squared distance to each class's code: logits of radial basis functions.
+    r"""Give minus the squared distance to each class's code: logits of radial basis functions.
 
     .. math:: z_i = -\sum_j (x_j - w_{ij})^2
 
@@ -156,7 +156,7 @@ def rbf(classes: int) -> Layer:
         difference = x[:, None, :] - state["codes"].astype(x.dtype)[None]
         return -jnp.sum(difference**2, axis=-1), state
 
-    return Layer(init, apply, About("rbf", EVERYWHERE))
+    return Layer(init, apply, LayerInfo("rbf", GLOBAL))
 
 
 def _image_shape(function: str, shape: Shape) -> Shape:
@@ -166,7 +166,7 @@ def _image_shape(function: str, shape: Shape) -> Shape:
 
 
 def _squash() -> Layer:
-    """A tanh(S x), A = 1.7159 and S = 2/3, so that f(1) = 1 and f(-1) = -1 (appendix A)."""
+    """Apply A tanh(S x), A = 1.7159, S = 2/3, so that f(1) = 1 and f(-1) = -1 (appendix A)."""
     return stateless("squash", lambda x: 1.7159 * ops.tanh(x * (2 / 3)), POINTWISE)
 
 

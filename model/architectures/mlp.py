@@ -9,7 +9,7 @@ from ..layers.dense import dense, flatten
 
 
 def mlp(classes: int, *, hidden: list[int], activation: ActivationName) -> Layer:
-    """A multi-layer perceptron of any depth on the flattened image.
+    """Make a multi-layer perceptron of any depth on the flattened image.
 
     .. math:: h_0 = x, \\quad h_l = \\sigma(h_{l-1} W_l + b_l), \\quad y = h_L W_{L+1} + b_{L+1}
 

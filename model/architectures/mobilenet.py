@@ -28,7 +28,7 @@ V2 = [
 
 
 def mobilenet_v1(classes: int, *, width: float = 1.0) -> Layer:
-    """MobileNet: depthwise convolutions, each followed by a 1x1 convolution.
+    """Make MobileNet: depthwise convolutions, each followed by a 1x1 convolution.
 
     4,231,976 parameters for 1000 classes.
 
@@ -52,7 +52,7 @@ def mobilenet_v1(classes: int, *, width: float = 1.0) -> Layer:
 
 
 def mobilenet_v2(classes: int, *, width: float = 1.0) -> Layer:
-    """MobileNetV2: residual blocks that are narrow at their ends and wide, but depthwise, between.
+    """Make MobileNetV2: residual blocks, narrow at their ends and wide, but depthwise, between.
 
     3,504,872 parameters for 1000 classes.
 
@@ -114,7 +114,7 @@ def _inverted(Ci: int, expansion: int, Co: int, stride: int) -> Layer:
 
 
 def _multiple_of_8(features: float) -> int:
-    """The nearest, 8 at least, and never less than nine tenths."""
+    """Return the nearest multiple of 8, 8 at least, and never less than nine tenths."""
     nearest = max(8, int(features + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * features else nearest
 

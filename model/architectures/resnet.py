@@ -33,7 +33,7 @@ _DEPTHS = {
 def resnet(
     classes: int, *, depth: Literal[18, 34, 50, 101], zero_init_residual: bool = False
 ) -> Layer:
-    """ResNet for images of about 224x224.
+    """Make ResNet for images of about 224x224.
 
     A 7x7 convolution and a pool, then four stages of blocks, each stage with half the resolution
     and twice the channels of the one before; a global mean and a dense layer.
@@ -81,7 +81,7 @@ def resnet(
 def resnet_cifar(
     classes: int, *, depth: int, shortcut: Literal["A", "B"] = "A", zero_init_residual: bool = False
 ) -> Layer:
-    """ResNet for images of about 32x32: section 4.2 of the paper.
+    """Make ResNet for images of about 32x32: section 4.2 of the paper.
 
     A 3x3 convolution, three stages of n basic blocks with 16, 32 and 64 channels; a global mean
     and a dense layer. 6n + 2 layers have kernels, those of shortcuts not counted.
@@ -107,7 +107,7 @@ def resnet_cifar(
             f"stages; write depth={6 * n + 2}"
         )
     check_choice("resnet_cifar", "shortcut", shortcut, ["A", "B"])
-    past = {"A": _subsampled, "B": _projection}[shortcut]
+    shortcut_fn = {"A": _subsampled, "B": _projection}[shortcut]
 
     def stage(features: int, stride: int) -> Layer:
         blocks = {}
@@ -116,7 +116,7 @@ def resnet_cifar(
             blocks[f"block{n + 1}"] = _basic(
                 features,
                 stride if first else 1,
-                past(features, stride) if first else None,
+                shortcut_fn(features, stride) if first else None,
                 0.0 if zero_init_residual else 1.0,
             )
         return serial(**blocks)
@@ -133,8 +133,10 @@ def resnet_cifar(
     )
 
 
-def wide_resnet(classes: int, *, depth: int = 28, widen: int = 10, dropout: float = 0.0) -> Layer:
-    """Wide ResNet for images of about 32x32: WRN-28-10 by default.
+def wide_resnet(
+    classes: int, *, depth: int = 28, widen_factor: int = 10, dropout: float = 0.0
+) -> Layer:
+    """Make Wide ResNet for images of about 32x32: WRN-28-10 by default.
 
     Blocks as in He et al., arXiv:1603.05027, norm and ReLU before each convolution, k times as
     wide: 16k, 32k and 64k channels.
@@ -147,7 +149,7 @@ def wide_resnet(classes: int, *, depth: int = 28, widen: int = 10, dropout: floa
         widen: k.
         dropout: its rate, between the convolutions of a block; 0.3 in the paper where it has some.
     """
-    check_positive("wide_resnet", depth=depth, widen=widen)
+    check_positive("wide_resnet", depth=depth, widen_factor=widen_factor)
     if depth < 10 or depth % 6 != 4:
         n = max(1, round((depth - 4) / 6))
         raise ValueError(
@@ -163,9 +165,9 @@ def wide_resnet(classes: int, *, depth: int = 28, widen: int = 10, dropout: floa
 
     return serial(
         conv1=conv(16, 3, padding=1, bias=False),
-        stage1=stage(16 * widen, 1),
-        stage2=stage(32 * widen, 2),
-        stage3=stage(64 * widen, 2),
+        stage1=stage(16 * widen_factor, 1),
+        stage2=stage(32 * widen_factor, 2),
+        stage3=stage(64 * widen_factor, 2),
         bn=batch_norm(),
         relu=relu(),
         avgpool=global_avg_pool(),
@@ -174,7 +176,7 @@ def wide_resnet(classes: int, *, depth: int = 28, widen: int = 10, dropout: floa
 
 
 def _basic(features: int, stride: int, shortcut: Layer | None, last_scale: float) -> Layer:
-    """Two 3x3 convolutions."""
+    """Make the branch of two 3x3 convolutions."""
     return residual_block(
         conv1=conv(features, 3, stride=stride, padding=1, bias=False),
         bn1=batch_norm(),
@@ -182,12 +184,12 @@ def _basic(features: int, stride: int, shortcut: Layer | None, last_scale: float
         conv2=conv(features, 3, padding=1, bias=False),
         bn2=batch_norm(scale_init=last_scale),
         shortcut=shortcut,
-        then=relu(),
+        activation=relu(),
     )
 
 
 def _bottleneck(features: int, stride: int, shortcut: Layer | None, last_scale: float) -> Layer:
-    """To a quarter of the channels, 3x3, and back."""
+    """Make the branch that goes to a quarter of the channels, 3x3, and back."""
     return residual_block(
         conv1=conv(features, 1, bias=False),
         bn1=batch_norm(),
@@ -198,12 +200,12 @@ def _bottleneck(features: int, stride: int, shortcut: Layer | None, last_scale: 
         conv3=conv(4 * features, 1, bias=False),
         bn3=batch_norm(scale_init=last_scale),
         shortcut=shortcut,
-        then=relu(),
+        activation=relu(),
     )
 
 
 def _preactivated(features: int, stride: int, project: bool, rate: float) -> Layer:
-    """Norm and ReLU first; where the shape changes, the shortcut starts behind them too."""
+    """Make a block of norm and ReLU first, before the shortcut too where the shape changes."""
     before = {"bn1": batch_norm(), "relu1": relu()}
     rest = {
         "conv1": conv(features, 3, stride=stride, padding=1, bias=False),
@@ -219,12 +221,12 @@ def _preactivated(features: int, stride: int, project: bool, rate: float) -> Lay
 
 
 def _projection(features: int, stride: int) -> Layer:
-    """Option B: a 1x1 convolution."""
+    """Make shortcut B: a 1x1 convolution."""
     return serial(conv=conv(features, 1, stride=stride, bias=False), bn=batch_norm())
 
 
 def _subsampled(features: int, stride: int) -> Layer:
-    """Option A: every other pixel, and zeros for the channels that are new."""
+    """Make shortcut A: every other pixel, and zeros for the channels that are new."""
 
     def shortcut(x):
         x = x[(slice(None), *[slice(None, None, stride)] * (x.ndim - 2))]

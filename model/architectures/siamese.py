@@ -19,7 +19,7 @@ from ..layers.pool import max_pool
 
 
 def siamese(classes: int, *, features: int, normalize: bool) -> Layer:
-    """The trunk of a Siamese network: an image's embedding, after LeNet-5.
+    """Make the branch of a Siamese network: an image's embedding, after LeNet-5.
 
     Args:
         classes: not used: an embedding has as many elements whatever the classes are.
@@ -39,12 +39,12 @@ def siamese(classes: int, *, features: int, normalize: bool) -> Layer:
         dense1=dense(256),
         act3=relu(),
         embedding=dense(features),
-        **({"normalize": unit_length()} if normalize else {}),
+        **({"normalize": l2_normalize()} if normalize else {}),
     )
 
 
-def unit_length(*, eps: float = 1e-12) -> Layer:
-    """Divides each vector along the last axis by its length, or by ``sqrt(eps)`` if that is more.
+def l2_normalize(*, eps: float = 1e-12) -> Layer:
+    """Divide each vector along the last axis by its length, or by ``sqrt(eps)`` if that is more.
 
     Args:
         eps: the least squared length; below, the derivative is that of a division by a constant.
@@ -54,4 +54,4 @@ def unit_length(*, eps: float = 1e-12) -> Layer:
         squared = jnp.sum(jnp.square(x), axis=-1, keepdims=True)
         return x / jnp.sqrt(jnp.maximum(squared, eps))
 
-    return stateless("unit_length", normalize, POINTWISE)
+    return stateless("l2_normalize", normalize, POINTWISE)

@@ -15,7 +15,7 @@ from ..layers.regularization import dropout
 
 
 def spp_net(classes: int, *, levels: list[int] | None = None) -> Layer:
-    """A classifier of images of any size: convolutions, a pyramid of pools, dense layers.
+    """Make a classifier of images of any size: convolutions, a pyramid of pools, dense layers.
 
     The pyramid gives as many numbers whatever the size of the image, so the same parameters take
     them all: 77,037,672 for 1000 classes and the paper's four levels, 50 bins in all.
@@ -45,7 +45,7 @@ def spp_net(classes: int, *, levels: list[int] | None = None) -> Layer:
 
 
 def zf5() -> Layer:
-    """The convolutions of Zeiler & Fergus, ZF-5 in table 1 of the paper: 224x224x3 to 13x13x256.
+    """Make the convolutions of Zeiler & Fergus, ZF-5 in table 1: 224x224x3 to 13x13x256.
 
     Behind SPP-Net, and behind the detectors that share its convolutions between regions. Kernels
     start by He's rule.

@@ -7,7 +7,7 @@ from ..layer import Layer
 from ..layers.activation import relu
 from ..layers.arguments import check_choice, check_positive
 from ..layers.conv import conv, conv_transpose
-from ..layers.crop_or_pad import as_large_as_input
+from ..layers.crop_or_pad import match_input_size
 from ..layers.norm import batch_norm as batch_norm_layer
 from ..layers.pool import max_pool, upsample
 
@@ -19,7 +19,7 @@ def unet(
     batch_norm: bool,
     upsampling: Literal["transposed", "bilinear"],
 ) -> Layer:
-    """U-Net: halve the image again and again, double it as often, and keep the details at hand.
+    """Make U-Net: halve the image again and again, double it as often, keep details at hand.
 
     Each level joins what it has computed itself with what the level below, at half its
     resolution, makes of it:
@@ -55,7 +55,7 @@ def unet(
 
 
 def _level(features: list[int], norm: bool, upsampling: str) -> Layer:
-    """This level and all below."""
+    """Make this level and all below."""
     here, *deeper = features
     if not deeper:
         return _convolutions(here, norm)
@@ -66,7 +66,7 @@ def _level(features: list[int], norm: bool, upsampling: str) -> Layer:
     )
     return serial(
         down=_convolutions(here, norm),
-        join=parallel(skip=identity(), below=as_large_as_input(below)),
+        join=parallel(skip=identity(), below=match_input_size(below)),
         up=_convolutions(here, norm),
     )
 

@@ -25,7 +25,7 @@ DEPTHS = {
 
 
 def vgg(classes: int, *, depth: Literal[11, 13, 16, 19], batch_norm: bool) -> Layer:
-    """VGG for images of about 224x224: nothing but 3x3 convolutions and 2x2 pools.
+    """Make VGG for images of about 224x224: nothing but 3x3 convolutions and 2x2 pools.
 
     Parameters for 1000 classes: 132,863,336 (11), 133,047,848 (13), 138,357,544 (16) and
     143,667,240 (19); with batch norm 132,868,840, 133,053,736, 138,365,992 and 143,678,248.

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ... import ops
-from ..layer import POINTWISE, About, Layer, Params, Shape, State, stateless
+from ..layer import POINTWISE, Layer, LayerInfo, Params, Shape, State, stateless
 from .arguments import check_choice, check_positive
 
 ActivationName: TypeAlias = Literal[
@@ -15,22 +15,22 @@ ActivationName: TypeAlias = Literal[
 
 
 def relu() -> Layer:
-    """See `ops.relu`."""
+    """Make the layer of `ops.relu`."""
     return activation("relu")
 
 
 def relu6() -> Layer:
-    """See `ops.relu6`."""
+    """Make the layer of `ops.relu6`."""
     return activation("relu6")
 
 
 def leaky_relu(*, negative_slope: float = 0.01) -> Layer:
-    """See `ops.leaky_relu`."""
+    """Make the layer of `ops.leaky_relu`."""
     return stateless("leaky_relu", lambda x: ops.leaky_relu(x, negative_slope), POINTWISE)
 
 
 def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
-    """A leaky_relu that learns its slope; see `ops.prelu`.
+    """Make a leaky_relu that learns its slope; see `ops.prelu`.
 
     Args:
         slope: where it starts; He et al., arXiv:1502.01852, and PyTorch start at 0.25.
@@ -45,46 +45,46 @@ def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
         del train, key
         return ops.prelu(x, params["slope"]), state
 
-    return Layer(init, apply, About("prelu", POINTWISE))
+    return Layer(init, apply, LayerInfo("prelu", POINTWISE))
 
 
-def maxout(pieces: int) -> Layer:
-    """The largest of each `pieces` neighboring channels; see `ops.maxout`."""
-    check_positive("maxout", pieces=pieces)
-    return stateless("maxout", lambda x: ops.maxout(x, pieces), POINTWISE)
+def maxout(num_pieces: int) -> Layer:
+    """Take the largest of each `num_pieces` neighboring channels; see `ops.maxout`."""
+    check_positive("maxout", num_pieces=num_pieces)
+    return stateless("maxout", lambda x: ops.maxout(x, num_pieces), POINTWISE)
 
 
 def elu(*, alpha: float = 1.0) -> Layer:
-    """See `ops.elu`."""
+    """Make the layer of `ops.elu`."""
     return stateless("elu", lambda x: ops.elu(x, alpha), POINTWISE)
 
 
 def sigmoid() -> Layer:
-    """See `ops.sigmoid`."""
+    """Make the layer of `ops.sigmoid`."""
     return activation("sigmoid")
 
 
 def tanh() -> Layer:
-    """See `ops.tanh`."""
+    """Make the layer of `ops.tanh`."""
     return activation("tanh")
 
 
 def softmax() -> Layer:
-    """See `ops.softmax`. Not the last layer of a classifier: the loss takes logits."""
+    """Make the layer of `ops.softmax`, not the last of a classifier: the loss takes logits."""
     return activation("softmax")
 
 
 def gelu() -> Layer:
-    """See `ops.gelu`."""
+    """Make the layer of `ops.gelu`."""
     return activation("gelu")
 
 
 def silu() -> Layer:
-    """See `ops.silu`."""
+    """Make the layer of `ops.silu`."""
     return activation("silu")
 
 
 def activation(name: ActivationName) -> Layer:
-    """The activation of that name, with its default settings."""
+    """Make the activation of that name, with its default settings."""
     check_choice("activation", "name", name, get_args(ActivationName))
     return stateless(name, getattr(ops, name), POINTWISE)

@@ -7,7 +7,7 @@ Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int] | list[list[int]
 
 
 def check_positive(function: str, **values: int | list[int]) -> None:
-    """Sizes and strides are positive integers, one or several.
+    """Raise unless sizes and strides are positive integers, one or several.
 
     Raises:
         ValueError: names the first that is not.
@@ -22,7 +22,7 @@ def check_positive(function: str, **values: int | list[int]) -> None:
 
 
 def check_choice(function: str, what: str, value: Any, choices: Iterable[Any]) -> None:
-    """`value` is one of `choices`.
+    """Raise unless `value` is one of `choices`.
 
     Raises:
         ValueError: names the choices.
@@ -33,6 +33,6 @@ def check_choice(function: str, what: str, value: Any, choices: Iterable[Any]) -
         raise ValueError(f"{function}: unknown {what}: got {value!r}, need one of {named}")
 
 
-def plain(value: Any) -> Any:
-    """Lists as tuples: a config writes lists where Python writes tuples."""
-    return tuple(map(plain, value)) if isinstance(value, list) else value
+def to_tuple(value: Any) -> Any:
+    """Return lists as tuples: a config writes lists where Python writes tuples."""
+    return tuple(map(to_tuple, value)) if isinstance(value, list) else value

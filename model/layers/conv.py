@@ -6,8 +6,8 @@ from functools import partial
 from jax import Array
 
 from ... import ops
-from ..layer import About, Layer, Params, Shape, State, Window, infer_shape, larger_by
-from .arguments import Padding, check_positive, plain
+from ..layer import Layer, LayerInfo, Params, Shape, State, Window, infer_shape, upsampled_window
+from .arguments import Padding, check_positive, to_tuple
 from .initialization import (
     BiasInitializer,
     Initializer,
@@ -27,7 +27,7 @@ def conv(
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
 ) -> Layer:
-    """Convolution, 1-D to 3-D by the rank of its input; see `ops.conv`.
+    """Convolve, in 1-D to 3-D by the rank of the input; see `ops.conv`.
 
     Args:
         features: output channels Co.
@@ -40,9 +40,9 @@ def conv(
     check_positive(
         "conv", features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
-    options = dict(stride=plain(stride), padding=plain(padding), dilation=plain(dilation))
+    options = dict(stride=to_tuple(stride), padding=to_tuple(padding), dilation=to_tuple(dilation))
     convolve = partial(ops.conv, groups=groups, **options)
-    seen = Window(plain(window), plain(stride), plain(dilation))
+    seen = Window(to_tuple(window), to_tuple(stride), to_tuple(dilation))
     init_params = params_initializer(kernel_init, groups, bias_init if bias else None)
     return _convolution("conv", convolve, features, window, groups, init_params, seen)
 
@@ -60,7 +60,7 @@ def conv_transpose(
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
 ) -> Layer:
-    """Transposed convolution, 1-D to 3-D by the rank of its input; see `ops.conv_transpose`.
+    """Convolve transposed, in 1-D to 3-D by the rank of the input; see `ops.conv_transpose`.
 
     Args:
         features: output channels Co.
@@ -76,11 +76,11 @@ def conv_transpose(
     check_positive(
         name, features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
-    options = dict(stride=plain(stride), padding=plain(padding), dilation=plain(dilation))
-    options["output_padding"] = plain(output_padding)
+    options = dict(stride=to_tuple(stride), padding=to_tuple(padding), dilation=to_tuple(dilation))
+    options["output_padding"] = to_tuple(output_padding)
     convolve = partial(ops.conv_transpose, groups=groups, **options)
     init_params = params_initializer(kernel_init, groups, bias_init if bias else None)
-    seen = larger_by(plain(stride), plain(window), plain(dilation))
+    seen = upsampled_window(to_tuple(stride), to_tuple(window), to_tuple(dilation))
     return _convolution(name, convolve, features, window, groups, init_params, seen)
 
 
@@ -95,7 +95,7 @@ def depthwise_conv(
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
 ) -> Layer:
-    """Each channel convolved by itself; see `ops.depthwise_conv`.
+    """Convolve each channel by itself; see `ops.depthwise_conv`.
 
     Args:
         window: kernel size; an int stands for every spatial axis.
@@ -107,9 +107,9 @@ def depthwise_conv(
     """
     name = "depthwise_conv"
     check_positive(name, window=window, multiplier=multiplier, stride=stride, dilation=dilation)
-    options = dict(stride=plain(stride), padding=plain(padding), dilation=plain(dilation))
+    options = dict(stride=to_tuple(stride), padding=to_tuple(padding), dilation=to_tuple(dilation))
     convolve = partial(ops.depthwise_conv, **options)
-    seen = Window(plain(window), plain(stride), plain(dilation))
+    seen = Window(to_tuple(window), to_tuple(stride), to_tuple(dilation))
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         C = in_shape[-1]
@@ -117,13 +117,13 @@ def depthwise_conv(
         one = _convolution(name, convolve, C * multiplier, window, C, init_params, seen)
         return one.init(key, in_shape)
 
-    return Layer(init, _apply_kernel(convolve), About(name, seen))
+    return Layer(init, _apply_kernel(convolve), LayerInfo(name, seen))
 
 
 def _convolution(
     kind, convolve, features, window, groups, init_params, seen: Window | None
 ) -> Layer:
-    """The layer of an op that takes a kernel ``(*window, Ci // groups, features)``."""
+    """Make the layer of an op that takes a kernel ``(*window, Ci // groups, features)``."""
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         if len(in_shape) not in (3, 4, 5):
@@ -137,7 +137,7 @@ def _convolution(
         out_shape = infer_shape(convolve, in_shape, shape)
         return out_shape, init_params(key, shape), {}
 
-    return Layer(init, _apply_kernel(convolve), About(kind, seen))
+    return Layer(init, _apply_kernel(convolve), LayerInfo(kind, seen))
 
 
 def _apply_kernel(convolve: Callable[..., Array]) -> Callable[..., tuple[Array, State]]:

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import jax.numpy as jnp
 from jax import Array
 
-from ..layer import INLINE, About, Layer, Params, Shape, State
+from ..layer import INLINE, Layer, LayerInfo, Params, Shape, State
 
 
-def fit(x: Array, size: Sequence[int]) -> Array:
-    """Cut at the high end of each spatial axis, or continued there by its last element.
+def crop_or_pad(x: Array, size: Sequence[int]) -> Array:
+    """Cut at the high end of each spatial axis, or continue there with the last element.
 
     Args:
         x: ``(N, *spatial, C)``.
@@ -29,12 +29,12 @@ def fit(x: Array, size: Sequence[int]) -> Array:
     return x
 
 
-def as_large_as_input(layer: Layer) -> Layer:
-    """`layer`, its output brought to the spatial size of its input by `fit`."""
-    return _fitted({INLINE: layer})
+def match_input_size(layer: Layer) -> Layer:
+    """Bring the output of `layer` to the spatial size of its input by `crop_or_pad`."""
+    return _matching({INLINE: layer})
 
 
-def _fitted(parts: Mapping[str, Layer]) -> Layer:
+def _matching(parts: Mapping[str, Layer]) -> Layer:
     (inner,) = parts.values()
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
@@ -43,6 +43,6 @@ def _fitted(parts: Mapping[str, Layer]) -> Layer:
 
     def apply(params, state, x, *, train=False, key=None):
         y, state = inner.apply(params, state, x, train=train, key=key)
-        return fit(y, x.shape[1:-1]), state
+        return crop_or_pad(y, x.shape[1:-1]), state
 
-    return Layer(init, apply, About("fitted", None, parts, remake=_fitted))
+    return Layer(init, apply, LayerInfo("fitted", None, parts, rebuild=_matching))

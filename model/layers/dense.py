@@ -3,7 +3,7 @@
 from jax import Array
 
 from ... import ops
-from ..layer import EVERYWHERE, POINTWISE, About, Layer, Params, Shape, State, stateless
+from ..layer import GLOBAL, POINTWISE, Layer, LayerInfo, Params, Shape, State, stateless
 from .arguments import check_positive
 from .initialization import (
     BiasInitializer,
@@ -19,7 +19,7 @@ def dense(
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
 ) -> Layer:
-    """Fully connected layer on the last axis; see `ops.dense`.
+    """Connect fully along the last axis; see `ops.dense`.
 
     Args:
         features: output features.
@@ -39,9 +39,9 @@ def dense(
         del train, key
         return ops.dense(x, params["kernel"], params.get("bias")), state
 
-    return Layer(init, apply, About("dense", POINTWISE))
+    return Layer(init, apply, LayerInfo("dense", POINTWISE))
 
 
 def flatten() -> Layer:
-    """``(N, *spatial, C) -> (N, spatial * C)``, channels fastest."""
-    return stateless("flatten", lambda x: x.reshape(x.shape[0], -1), EVERYWHERE)
+    """Reshape ``(N, *spatial, C)`` to ``(N, spatial * C)``, channels fastest."""
+    return stateless("flatten", lambda x: x.reshape(x.shape[0], -1), GLOBAL)

@@ -12,7 +12,17 @@ import jax.numpy as jnp
 from jax import Array
 
 from ... import ops
-from ..layer import POINTWISE, About, Layer, Params, Shape, State, infer_shape, stateless
+from ..layer import (
+    POINTWISE,
+    FrozenStatistics,
+    Layer,
+    LayerInfo,
+    Params,
+    Shape,
+    State,
+    infer_shape,
+    stateless,
+)
 from .arguments import check_positive
 
 
@@ -24,7 +34,7 @@ def batch_norm(
     bias: bool = True,
     scale_init: float = 1.0,
 ) -> Layer:
-    """Normalization over the batch, with running statistics for evaluation; see `ops.batch_norm`.
+    """Normalize over the batch, with running statistics for evaluation; see `ops.batch_norm`.
 
     Args:
         momentum: the weight of the new batch in the running statistics, PyTorch's convention.
@@ -34,8 +44,8 @@ def batch_norm(
         scale_init: what each scale is at first; 0 at the end of a residual branch makes the block
             the identity to begin with (Goyal et al., arXiv:1706.02677, section 5.1).
 
-    A state with a key ``frozen`` beside mean and var is normalized with as in evaluation, also in
-    training, and stays as it is.
+    Where `model.FrozenStatistics` freezes mean and var, they normalize as in evaluation, also in
+    training, and stay as they are.
     """
     normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
 
@@ -57,17 +67,18 @@ def batch_norm(
                 f"batch_norm: no running statistics: got a state of {sorted(state)}, need mean and "
                 f"var; pass the state that init returned, and after each step the one from apply"
             )
-        train = train and "frozen" not in state
+        if isinstance(train, FrozenStatistics):
+            train = not train.freezes(state)
         y, (mean, var) = normalize(x, state["mean"], state["var"], **params, train=train)
         return y, {"mean": mean, "var": var}
 
-    return Layer(init, apply, About("batch_norm", POINTWISE))
+    return Layer(init, apply, LayerInfo("batch_norm", POINTWISE))
 
 
 def layer_norm(
     *, axes: int | list[int] = -1, eps: float = 1e-5, scale: bool = True, bias: bool = True
 ) -> Layer:
-    """Normalization over the last axes, at each place; see `ops.layer_norm`.
+    """Normalize over the last axes, at each place; see `ops.layer_norm`.
 
     Args:
         axes: the axis or axes, the channels by default.
@@ -91,7 +102,7 @@ def layer_norm(
 
 
 def group_norm(groups: int, *, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
-    """Normalization of groups of channels in each example; see `ops.group_norm`.
+    """Normalize groups of channels in each example; see `ops.group_norm`.
 
     Args:
         groups: a divisor of the channels.
@@ -105,7 +116,7 @@ def group_norm(groups: int, *, eps: float = 1e-5, scale: bool = True, bias: bool
 
 
 def instance_norm(*, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
-    """Normalization of each channel in each example; see `ops.instance_norm`.
+    """Normalize each channel in each example; see `ops.instance_norm`.
 
     Args:
         eps: added to the variance.
@@ -118,7 +129,7 @@ def instance_norm(*, eps: float = 1e-5, scale: bool = True, bias: bool = True) -
 def local_response_norm(
     *, size: int = 5, alpha: float = 1e-4, beta: float = 0.75, k: float = 2.0
 ) -> Layer:
-    """Neighboring channels compete; see `ops.local_response_norm`, whose alpha is AlexNet's."""
+    """Let neighboring channels compete; see `ops.local_response_norm`, whose alpha is AlexNet's."""
     check_positive("local_response_norm", size=size)
     function = partial(ops.local_response_norm, size=size, alpha=alpha, beta=beta, k=k)
     infer_shape(function, (1, 1))
@@ -134,7 +145,7 @@ def _normalizing(
     axes: int = 1,
     try_on: Shape = (1, 2, 1),
 ) -> Layer:
-    """A layer without running statistics, of a scale and a bias over the last `axes` axes."""
+    """Make a layer without running statistics, of a scale and a bias over the last `axes` axes."""
     infer_shape(function, try_on)  # refuses wrong numbers here and now
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
@@ -146,7 +157,7 @@ def _normalizing(
         del train, key
         return function(x, **params), state
 
-    return Layer(init, apply, About(kind, POINTWISE))
+    return Layer(init, apply, LayerInfo(kind, POINTWISE))
 
 
 def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float = 1.0) -> Params:

@@ -7,8 +7,8 @@ from typing import Literal
 from jax import Array
 
 from ... import ops
-from ..layer import EVERYWHERE, Layer, Window, drawing, infer_shape, larger_by, stateless
-from .arguments import Padding, check_positive, plain
+from ..layer import GLOBAL, Layer, Window, infer_shape, stateless, stochastic, upsampled_window
+from .arguments import Padding, check_positive, to_tuple
 
 _MOST_BINS = 1024
 
@@ -16,7 +16,7 @@ _MOST_BINS = 1024
 def max_pool(
     window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
-    """Maximum over windows; see `ops.max_pool`."""
+    """Take the maximum over windows; see `ops.max_pool`."""
     return _pool("max_pool", ops.max_pool, window, stride, padding)
 
 
@@ -27,7 +27,7 @@ def avg_pool(
     padding: Padding = "VALID",
     count_include_pad: bool = True,
 ) -> Layer:
-    """Average over windows; see `ops.avg_pool`."""
+    """Take the average over windows; see `ops.avg_pool`."""
     pool = partial(ops.avg_pool, count_include_pad=count_include_pad)
     return _pool("avg_pool", pool, window, stride, padding)
 
@@ -39,46 +39,46 @@ def lp_pool(
     stride: int | list[int] | None = None,
     padding: Padding = "VALID",
 ) -> Layer:
-    """p-norm of windows; see `ops.lp_pool`."""
+    """Take the p-norm of windows; see `ops.lp_pool`."""
     return _pool("lp_pool", partial(ops.lp_pool, p=p), window, stride, padding)
 
 
 def mixed_pool(
     window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
-    """Maximum or mean, as a coin falls; in training `apply` needs a key; see `ops.mixed_pool`."""
-    return _pool("mixed_pool", ops.mixed_pool, window, stride, padding, drawing)
+    """Take maximum or mean, as a coin falls; training needs a key; see `ops.mixed_pool`."""
+    return _pool("mixed_pool", ops.mixed_pool, window, stride, padding, stochastic)
 
 
 def stochastic_pool(
     window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
 ) -> Layer:
-    """A random element of each window; training needs a key; see `ops.stochastic_pool`."""
-    return _pool("stochastic_pool", ops.stochastic_pool, window, stride, padding, drawing)
+    """Draw an element of each window; training needs a key; see `ops.stochastic_pool`."""
+    return _pool("stochastic_pool", ops.stochastic_pool, window, stride, padding, stochastic)
 
 
 def global_max_pool() -> Layer:
-    """``(N, *spatial, C) -> (N, C)``; see `ops.global_max_pool`."""
-    return stateless("global_max_pool", ops.global_max_pool, EVERYWHERE)
+    """Take the maximum, ``(N, *spatial, C) -> (N, C)``; see `ops.global_max_pool`."""
+    return stateless("global_max_pool", ops.global_max_pool, GLOBAL)
 
 
 def global_avg_pool() -> Layer:
-    """``(N, *spatial, C) -> (N, C)``; see `ops.global_avg_pool`."""
-    return stateless("global_avg_pool", ops.global_avg_pool, EVERYWHERE)
+    """Take the mean, ``(N, *spatial, C) -> (N, C)``; see `ops.global_avg_pool`."""
+    return stateless("global_avg_pool", ops.global_avg_pool, GLOBAL)
 
 
 def adaptive_max_pool(output_size: int | list[int]) -> Layer:
-    """Maximum over as many bins as wanted; see `ops.adaptive_max_pool`."""
+    """Take the maximum over as many bins as wanted; see `ops.adaptive_max_pool`."""
     return _adaptive_pool("adaptive_max_pool", ops.adaptive_max_pool, output_size)
 
 
 def adaptive_avg_pool(output_size: int | list[int]) -> Layer:
-    """Mean over as many bins as wanted; see `ops.adaptive_avg_pool`."""
+    """Take the mean over as many bins as wanted; see `ops.adaptive_avg_pool`."""
     return _adaptive_pool("adaptive_avg_pool", ops.adaptive_avg_pool, output_size)
 
 
 def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
-    """One vector for images of any size; see `ops.spatial_pyramid_pool`.
+    """Make one vector of images of any size; see `ops.spatial_pyramid_pool`.
 
     Args:
         levels: bins along each axis, level by level; 4, 2 and 1 if left out.
@@ -87,8 +87,8 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
     check_positive("spatial_pyramid_pool", levels=levels)
     _check_bins("spatial_pyramid_pool", "levels", levels)
     function = partial(ops.spatial_pyramid_pool, levels=tuple(levels))
-    pool = stateless("spatial_pyramid_pool", function, EVERYWHERE)
-    return pool._replace(about=pool.about._replace(grids=tuple(levels)))
+    pool = stateless("spatial_pyramid_pool", function, GLOBAL)
+    return pool._replace(info=pool.info._replace(pyramid_levels=tuple(levels)))
 
 
 def upsample(
@@ -97,12 +97,12 @@ def upsample(
     method: Literal["nearest", "bilinear"] = "nearest",
     align_corners: bool = False,
 ) -> Layer:
-    """`scale` times larger along each axis; see `ops.upsample`."""
+    """Make images `scale` times larger along each axis; see `ops.upsample`."""
     check_positive("upsample", scale=scale)
     options = {"method": method, "align_corners": align_corners}
-    function = partial(ops.upsample, scale=plain(scale), **options)
+    function = partial(ops.upsample, scale=to_tuple(scale), **options)
     infer_shape(function, (1, *(1,) * (len(scale) if isinstance(scale, list) else 1), 1))
-    seen = larger_by(plain(scale), 1)
+    seen = upsampled_window(to_tuple(scale), 1)
     if seen is not None and method == "bilinear":
         seen = seen._replace(size=2)  # neighbors
     return stateless("upsample", function, seen)
@@ -111,19 +111,19 @@ def upsample(
 def _pool(kind: str, op: Callable[..., Array], window, stride, padding, make=stateless) -> Layer:
     stride = window if stride is None else stride
     check_positive(kind, window=window, stride=stride)
-    window, stride = plain(window), plain(stride)
-    pool = partial(op, window=window, stride=stride, padding=plain(padding))
+    window, stride = to_tuple(window), to_tuple(stride)
+    pool = partial(op, window=window, stride=stride, padding=to_tuple(padding))
     return make(kind, pool, Window(window, stride))
 
 
 def _adaptive_pool(kind: str, op: Callable[..., Array], output_size) -> Layer:
     check_positive(kind, output_size=output_size)
     _check_bins(kind, "output_size", output_size)
-    return stateless(kind, partial(op, output_size=plain(output_size)), EVERYWHERE)
+    return stateless(kind, partial(op, output_size=to_tuple(output_size)), GLOBAL)
 
 
 def _check_bins(kind: str, name: str, bins: int | list[int]) -> None:
-    """Each bin is a piece of the program: millions would take hours to compile."""
+    """Raise ValueError for more bins than a program can have: each is a piece of it."""
     if max([bins] if isinstance(bins, int) else bins) > _MOST_BINS:
         raise ValueError(
             f"{kind}: bad {name}: got {bins}, need {_MOST_BINS} bins along an axis at most"

@@ -6,11 +6,11 @@ import jax.numpy as jnp
 from jax import Array
 
 from ... import ops
-from ..layer import POINTWISE, About, Layer, Params, Shape, State, drawing, infer_shape
+from ..layer import POINTWISE, Layer, LayerInfo, Params, Shape, State, infer_shape, stochastic
 
 
 def dropout(rate: float, *, per_channel: bool = False) -> Layer:
-    """Drops values at random in training, for which `apply` needs a key; see `ops.dropout`.
+    """Drop values at random in training, for which `apply` needs a key; see `ops.dropout`.
 
     Args:
         rate: the probability of dropping a value, 0 <= rate < 1.
@@ -18,11 +18,11 @@ def dropout(rate: float, *, per_channel: bool = False) -> Layer:
     """
     drop = partial(ops.dropout, rate=rate, per_channel=per_channel)
     infer_shape(partial(drop, train=False), (1, 1))  # refuses a wrong rate here and now
-    return drawing("dropout", drop, POINTWISE)
+    return stochastic("dropout", drop, POINTWISE)
 
 
 def stochastic_depth(rate: float) -> Layer:
-    """Drops whole examples in training, for which `apply` needs a key; see `ops.stochastic_depth`.
+    """Drop whole examples in training, which needs a key; see `ops.stochastic_depth`.
 
     At the end of a residual branch.
 
@@ -31,11 +31,11 @@ def stochastic_depth(rate: float) -> Layer:
     """
     drop = partial(ops.stochastic_depth, rate=rate)
     infer_shape(partial(drop, train=False), (1, 1))
-    return drawing("stochastic_depth", drop, POINTWISE)
+    return stochastic("stochastic_depth", drop, POINTWISE)
 
 
 def layer_scale(*, initial: float = 1e-6) -> Layer:
-    r"""Each channel times a learned factor, small at first: at the end of a residual branch.
+    r"""Scale each channel by a learned factor, small at first: at the end of a residual branch.
 
     .. math:: y_{\ldots,c} = \gamma_c\, x_{\ldots,c}
 
@@ -54,4 +54,4 @@ def layer_scale(*, initial: float = 1e-6) -> Layer:
         del train, key
         return x * params["scale"].reshape((1,) * (x.ndim - 1) + (-1,)), state
 
-    return Layer(init, apply, About("layer_scale", POINTWISE))
+    return Layer(init, apply, LayerInfo("layer_scale", POINTWISE))

@@ -28,13 +28,13 @@ Shape = tuple[int, ...]
 class Layout(NamedTuple):
     """What has to be known of a layer to convert its arrays."""
 
-    kind: str = ""  # as in `About`; "" where nobody said: shapes decide
+    kind: str = ""  # as in `LayerInfo`; "" where nobody said: shapes decide
     groups: int = 1  # of a transposed convolution
     flattened: tuple[Shape, ...] = ()  # (*spatial, C) of the images flattened to be its input
 
 
 def layouts(net: Layer, in_shape: Shape) -> dict[str, Layout]:
-    """The layout of every layer of a network, by path.
+    """Return the layout of every layer of a network, by path.
 
     Args:
         net: the network.
@@ -46,7 +46,7 @@ def layouts(net: Layer, in_shape: Shape) -> dict[str, Layout]:
 
 
 def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.ndarray:
-    """PyTorch's `tensor` as our array `leaf`; where it has not the rank of `shape`, as it is."""
+    """Return PyTorch's `tensor` as our array `leaf`, as it is if of another rank than `shape`."""
     if leaf == "kernel" and tensor.ndim != len(shape):
         return tensor
     if leaf != "kernel":
@@ -65,7 +65,7 @@ def to_ours(tensor: np.ndarray, leaf: str, shape: Shape, layout: Layout) -> np.n
 
 
 def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
-    """Our array `leaf` as PyTorch has it."""
+    """Return our array `leaf` as PyTorch has it."""
     if leaf != "kernel":
         if layout.kind == "layer_norm" and array.ndim > 1:
             return np.moveaxis(array, -1, 0)
@@ -81,7 +81,7 @@ def to_torch(array: np.ndarray, leaf: str, layout: Layout) -> np.ndarray:
 
 
 def _spatial_last(array: np.ndarray, layout: Layout, *, inwards: bool) -> np.ndarray:
-    """The first axis, flattened images, from channels first to last; or outwards, back."""
+    """Move the first axis, flattened images, from channels first to last; or back."""
     sizes = [math.prod(shape) for shape in layout.flattened]
     if not sizes or (layout.kind == "dense" and array.ndim == 1):
         return array
@@ -116,27 +116,27 @@ def _walk(
     layer: Layer, path: str, in_shape: Any, flattened: tuple[Shape, ...], found: dict[str, Layout]
 ) -> tuple[Any, tuple[Shape, ...]]:
     """Put the layout of every leaf into `found`; the output's shape, and the images flattened."""
-    about = layer.about
-    if about.parts:
+    info = layer.info
+    if info.parts:
         shape, seen = in_shape, flattened
-        own = part_shapes(layer, in_shape) if about.flow == "own" else {}
-        for name, part in about.parts.items():
-            if about.flow == "parallel":
+        own = part_shapes(layer, in_shape) if info.topology == "custom" else {}
+        for name, part in info.parts.items():
+            if info.topology == "parallel":
                 shape, seen = in_shape, flattened
             elif own:
                 shape, seen = own[name], ()
             shape, seen = _walk(part, f"{path}/{name}".strip("/"), shape, seen, found)
-        if about.kind == "serial":
+        if info.kind == "serial":
             return shape, seen
         return init_shapes(layer, in_shape)[0], ()
     out_shape, params, _ = init_shapes(layer, in_shape)
     groups = 1
-    if about.kind == "conv_transpose":
+    if info.kind == "conv_transpose":
         groups = in_shape[-1] // params["kernel"].shape[-2]
-    found[path] = Layout(about.kind, groups, flattened)
-    if about.kind == "flatten":
+    found[path] = Layout(info.kind, groups, flattened)
+    if info.kind == "flatten":
         return out_shape, (tuple(in_shape[1:]),)
-    if about.grids:
+    if info.pyramid_levels:
         *spatial, C = in_shape[1:]
-        return out_shape, tuple((*[bins] * len(spatial), C) for bins in about.grids)
-    return out_shape, () if about.kind == "dense" else flattened
+        return out_shape, tuple((*[bins] * len(spatial), C) for bins in info.pyramid_levels)
+    return out_shape, () if info.kind == "dense" else flattened

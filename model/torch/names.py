@@ -39,7 +39,7 @@ LEAVES = {
 
 
 def array_name(path: str, rules: Rules) -> str | None:
-    """PyTorch's name of our array at `path`, by the first rule that matches; None without one."""
+    """Return PyTorch's name of our array at `path`, by the first rule that matches, or None."""
     rule, leaf = rule_of(path, rules), path.rpartition("/")[2]
     if rule is None:
         return None
@@ -50,7 +50,7 @@ def array_name(path: str, rules: Rules) -> str | None:
 
 
 def rule_of(path: str, rules: Rules) -> Rule | None:
-    """The first rule that matches our array at `path`."""
+    """Return the first rule that matches our array at `path`."""
     return next((rule for rule in rules if _match(path, rule)), None)
 
 
@@ -67,20 +67,20 @@ def _fill(found: re.Match[str], place: re.Match[str]) -> str:
 
 
 def sequential(net: Layer) -> Rules | None:
-    """The names in a `torch.nn.Sequential` of the same layers: their places, counted from 0.
+    """Name layers as a `torch.nn.Sequential` of the same does: by place, counted from 0.
 
     None where the network is more than layers one after the other, or PyTorch has no such layer.
     """
     rules: list[Rule] = []
 
     def walk(layer: Layer, path: str, name: str) -> bool:
-        about = layer.about
+        about = layer.info
         if not about.parts:
             rules.append(Rule(re.escape(path), name))
             return about.kind in _WITHOUT_TENSORS or (
                 about.kind in LAYERS and about.kind not in _OURS_ALONE
             )
-        return about.flow == "serial" and all(
+        return about.topology == "serial" and all(
             walk(part, f"{path}/{key}".strip("/"), f"{name}.{i}".strip("."))
             for i, (key, part) in enumerate(about.parts.items())
         )
@@ -89,11 +89,11 @@ def sequential(net: Layer) -> Rules | None:
 
 
 _OURS_ALONE = ("spatial_pyramid_pool", "layer_scale")
-_WITHOUT_TENSORS = ("unit_length",)  # a module of one's own there, around `normalize`
+_WITHOUT_TENSORS = ("l2_normalize",)  # a module of one's own there, around `normalize`
 
 
 def alexnet() -> Rules:
-    """Torchvision's AlexNet."""
+    """Name arrays as torchvision's AlexNet does."""
     convs = zip(range(1, 6), (0, 3, 6, 8, 10), strict=True)
     fcs = zip((6, 7, 8), (1, 4, 6), strict=True)
     return [Rule(f"conv{i}", f"features.{n}") for i, n in convs] + [
@@ -102,7 +102,7 @@ def alexnet() -> Rules:
 
 
 def vgg(*, depth: int, batch_norm: bool) -> Rules:
-    """Torchvision's VGG: layers, activations and pools are counted through all stages."""
+    """Name arrays as torchvision's VGG: layers are counted through all stages."""
     rules, place = [], 0
     for stage, convs in enumerate(VGG_DEPTHS[depth], 1):
         for i in range(1, convs + 1):
@@ -115,7 +115,7 @@ def vgg(*, depth: int, batch_norm: bool) -> Rules:
 
 
 def spp_net(**_: Any) -> Rules:
-    """In the frame of torchvision's AlexNet: `features`, the pyramid, `classifier`."""
+    """Name arrays in the frame of torchvision's AlexNet: `features`, the pyramid, `classifier`."""
     convs = zip(range(1, 6), (0, 4, 8, 10, 12), strict=True)
     fcs = zip((6, 7, 8), (0, 3, 6), strict=True)
     return [Rule(f"trunk/conv{i}", f"features.{n}") for i, n in convs] + [
@@ -124,7 +124,7 @@ def spp_net(**_: Any) -> Rules:
 
 
 def resnet(**_: Any) -> Rules:
-    """Torchvision's ResNet of any depth."""
+    """Name arrays as torchvision's ResNet of any depth does."""
     block = r"stage(?P<s>\d+)/block(?P<b>\d+)"
     return [
         Rule("(?P<layer>conv1|bn1|fc)", "{layer}"),
@@ -135,7 +135,7 @@ def resnet(**_: Any) -> Rules:
 
 
 def wide_resnet(**_: Any) -> Rules:
-    """The names of https://github.com/xternalz/WideResNet-pytorch, which others took over."""
+    """Name arrays as https://github.com/xternalz/WideResNet-pytorch does, and others after it."""
     block = r"stage(?P<s>\d+)/block(?P<b>\d+)"
     return [
         Rule("(?P<layer>conv1|fc)", "{layer}"),
@@ -146,7 +146,7 @@ def wide_resnet(**_: Any) -> Rules:
 
 
 def mobilenet_v1(**_: Any) -> Rules:
-    """The names of timm's `mobilenetv1_100`, which counts blocks anew wherever channels grow."""
+    """Name arrays as timm's `mobilenetv1_100`, which counts blocks anew wherever channels grow."""
     rules = [Rule("stem/conv", "conv_stem"), Rule("stem/bn", "bn1"), Rule("fc", "classifier")]
     starts = (1, 2, 4, 6, 12)  # the first block of 64, 128, 256, 512 and 1024 channels
     for block in range(1, 14):
@@ -161,7 +161,7 @@ def mobilenet_v1(**_: Any) -> Rules:
 
 
 def mobilenet_v2(**_: Any) -> Rules:
-    """Torchvision's MobileNetV2: blocks are counted through all stages behind the stem."""
+    """Name arrays as torchvision's MobileNetV2: blocks are counted through all stages."""
     rules, place = [*_conv_bn("stem", "features.0")], 1
     for stage, (_expansion, _features, repeats, _stride) in enumerate(MOBILENET_V2, 1):
         for i in range(1, repeats + 1):
@@ -183,7 +183,7 @@ def mobilenet_v2(**_: Any) -> Rules:
 
 
 def convnext(**_: Any) -> Rules:
-    """Torchvision's ConvNeXt: stages and what stands in front of each are counted together."""
+    """Name arrays as torchvision's ConvNeXt: stages and what precedes each are counted together."""
     rules = [Rule("stem/conv", "features.0.0"), Rule("stem/norm", "features.0.1")]
     for stage in (1, 2, 3, 4):
         ours, theirs = f"stage{stage}/block(?P<b>\\d+)", f"features.{2 * stage - 1}.{{b-1}}"
@@ -200,7 +200,7 @@ def convnext(**_: Any) -> Rules:
 
 
 def unet(*, features: Sequence[int], batch_norm: bool, upsampling: str) -> Rules:
-    """The names of https://github.com/milesial/Pytorch-UNet, for any number of levels.
+    """Name arrays as https://github.com/milesial/Pytorch-UNet does, for any number of levels.
 
     Without batch norm its double convolutions have no place for one; behind bilinear upsampling
     stands a 1x1 convolution in ours: ``up1.up`` is a `Sequential` of the two.
@@ -265,7 +265,7 @@ ARCHITECTURES: dict[str, Callable[..., Rules]] = {
 
 
 def names_of(spec: Mapping[str, Any], net: Layer) -> Rules | None:
-    """The rules for the network of a config's ``[model]`` table; None where there are none."""
+    """Return the rules for the network of a config's ``[model]`` table, or None without any."""
     keywords = {key: value for key, value in spec.items() if key != "name"}
     make = ARCHITECTURES.get(spec.get("name", ""))
     return make(**keywords) if make else sequential(net)

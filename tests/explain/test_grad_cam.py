@@ -123,7 +123,7 @@ def test_grad_cam_of_any_layer_each_image_by_itself_jitted(trained):
     ("net", "shape", "expected"),
     [
         (model.resnet_cifar(10, depth=8), (1, 32, 32, 3), "stage3"),
-        (model.wide_resnet(10, depth=10, widen=1), (1, 32, 32, 3), "relu"),
+        (model.wide_resnet(10, depth=10, widen_factor=1), (1, 32, 32, 3), "relu"),
         (model.dilated(10, features=4, dilations=[1, 2]), (1, 8, 8, 1), "stack"),
         (model.vgg(10, depth=11, batch_norm=False), (1, 64, 64, 3), "stage5/act2"),
         (model.mobilenet_v2(10), (1, 64, 64, 3), "last"),

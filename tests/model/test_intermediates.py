@@ -15,7 +15,7 @@ X = jax.random.normal(KEY, (3, 6, 6, 2))
 def network():
     """Every way in which layers nest, with state and with random numbers."""
     block = model.residual_block(
-        conv1=model.conv(4, 3, padding=1), bn1=model.batch_norm(), then=model.relu()
+        conv1=model.conv(4, 3, padding=1), bn1=model.batch_norm(), activation=model.relu()
     )
     return model.serial(
         stem=model.conv(4, 3, padding=1),
@@ -51,7 +51,7 @@ def close(actual, expected):
 
 def test_activations_are_those_of_the_layers(initialized):
     net, params, state = initialized
-    (y, found), _ = model.tap(net, PATHS).apply(params, state, X)
+    (y, found), _ = model.capture_intermediates(net, PATHS).apply(params, state, X)
     assert list(found) == PATHS
     stem, _ = model.conv(4, 3, padding=1).apply(params["stem"], {}, X)
     inside = params["stage1"]["block1"]
@@ -69,12 +69,12 @@ def test_activations_are_those_of_the_layers(initialized):
 def test_the_network_is_not_changed(initialized, train):
     """The same parameters, state, random numbers, output."""
     net, params, state = initialized
-    tapped = model.tap(net, PATHS)
-    (out_shape, shapes), params_too, state_too = tapped.init(KEY, X.shape)
+    captured = model.capture_intermediates(net, PATHS)
+    (out_shape, shapes), params_too, state_too = captured.init(KEY, X.shape)
     jax.tree.map(np.testing.assert_array_equal, (params_too, state_too), (params, state))
     assert out_shape == (3, 5) and shapes["stage1"] == (3, 6, 6, 4)
     y, after = net.apply(params, state, X, train=train, key=KEY)
-    (y_too, found), after_too = tapped.apply(params, state, X, train=train, key=KEY)
+    (y_too, found), after_too = captured.apply(params, state, X, train=train, key=KEY)
     jax.tree.map(np.testing.assert_array_equal, (y_too, after_too), (y, after))
     assert jax.tree.structure(after_too) == jax.tree.structure(state)
     assert {path: a.shape for path, a in found.items()} == shapes
@@ -82,14 +82,14 @@ def test_the_network_is_not_changed(initialized, train):
 
 def test_under_jit_grad_and_vmap(initialized):
     net, params, state = initialized
-    tapped = model.tap(net, ["stage1/block1", "both"])
+    captured = model.capture_intermediates(net, ["stage1/block1", "both"])
 
     def score(params, x):
-        (_, found), _ = tapped.apply(params, state, x)
+        (_, found), _ = captured.apply(params, state, x)
         return jnp.sum(found["stage1/block1"] ** 2) + jnp.sum(found["both"])
 
     def run(x):
-        return tapped.apply(params, state, x)[0]
+        return captured.apply(params, state, x)[0]
 
     close(jax.jit(run)(X), run(X))
     grads = jax.jit(jax.grad(score))(params, X)
@@ -111,7 +111,7 @@ def test_nothing_is_computed_twice(initialized):
     def multiply_adds(layer):
         return _multiply_adds(jax.make_jaxpr(lambda x: layer.apply(params, state, x))(X).jaxpr)
 
-    assert multiply_adds(model.tap(net, PATHS)) == multiply_adds(net)
+    assert multiply_adds(model.capture_intermediates(net, PATHS)) == multiply_adds(net)
     pixels = 3 * 36  # stem, conv1, a, fc
     assert multiply_adds(net) == pixels * (9 * 2 * 4 + 9 * 4 * 4 + 4 * 2) + 3 * 6 * 5
 
@@ -123,7 +123,7 @@ def test_a_backbone_ends_with_its_last_path(initialized):
     assert shapes == {"stage1/block1": (3, 6, 6, 4), "stage1": (3, 6, 6, 4)}
     assert list(own) == ["stem", "stage1"] and list(own_state) == ["stage1"]
     found, after = trunk.apply(params, state, X)  # the whole network's parameters fit
-    (_, expected), _ = model.tap(net, list(shapes)).apply(params, state, X)
+    (_, expected), _ = model.capture_intermediates(net, list(shapes)).apply(params, state, X)
     close(found, expected)
     assert jax.tree.structure(after) == jax.tree.structure(state)
     inner = model.backbone(net, ["stage1/block1/bn1"])
@@ -174,15 +174,15 @@ def test_stages_of_a_resnet():
 
 
 def opaque():
-    return network()._replace(about=network().about._replace(remake=None))
+    return network()._replace(info=network().info._replace(rebuild=None))
 
 
 @pytest.mark.parametrize(
     "make, message",
     [
         (
-            lambda: model.tap(network(), ["stage1/blok1"]),
-            r"tap: no layer at 'stage1/blok1': need the path of a layer of this network; near it: "
+            lambda: model.capture_intermediates(network(), ["stage1/blok1"]),
+            r"capture_intermediates: no layer at 'stage1/blok1': need the path of a layer of this network; near it: "
             r"stage1/block\d",
         ),
         (
@@ -191,9 +191,9 @@ def opaque():
         ),
         (lambda: model.backbone(network(), []), r"backbone: no paths: got \[\], need at least one"),
         (
-            lambda: model.tap(model.serial(trunk=opaque()), ["trunk/stem"]),
-            r"tap: a layer that cannot be looked into: got a serial at 'trunk', need one with "
-            r"About\.remake; take it as a whole",
+            lambda: model.capture_intermediates(model.serial(trunk=opaque()), ["trunk/stem"]),
+            r"capture_intermediates: a layer that cannot be looked into: got a serial at 'trunk', need one with "
+            r"LayerInfo\.rebuild; take it as a whole",
         ),
     ],
 )
@@ -202,23 +202,23 @@ def test_errors(make, message):
         make()
 
 
-def test_what_cannot_be_looked_into_can_be_tapped_as_a_whole():
+def test_what_cannot_be_looked_into_can_be_captured_as_a_whole():
     net = model.serial(trunk=opaque())
     _, params, state = net.init(KEY, X.shape)
-    (y, found), _ = model.tap(net, ["trunk"]).apply(params, state, X)
+    (y, found), _ = model.capture_intermediates(net, ["trunk"]).apply(params, state, X)
     np.testing.assert_array_equal(found["trunk"], y)
 
 
-def test_what_is_tapped_already_can_be_tapped_inside(initialized):
+def test_what_is_captured_already_can_be_captured_inside(initialized):
     net, params, state = initialized
     inside = ["stem", "stage1/block1"]
-    (_, expected), _ = model.tap(net, inside).apply(params, state, X)
+    (_, expected), _ = model.capture_intermediates(net, inside).apply(params, state, X)
     trunk = model.backbone(net, ["stage1/block1", "stage1"])
-    (maps, found), after = model.tap(trunk, inside).apply(params, state, X)
+    (maps, found), after = model.capture_intermediates(trunk, inside).apply(params, state, X)
     close(found, expected)
     close(maps["stage1/block1"], expected["stage1/block1"])
     jax.tree.map(np.testing.assert_array_equal, after, trunk.apply(params, state, X)[1])
-    twice = model.tap(model.tap(net, inside), inside)
+    twice = model.capture_intermediates(model.capture_intermediates(net, inside), inside)
     ((_, inner), outer), _ = twice.apply(params, state, X)
     close((inner, outer), (expected, expected))
 
@@ -227,10 +227,10 @@ def test_a_fully_convolutional_network_inside():
     net, x = model.fcn(3, backbone="resnet18", stride=16, hidden=0), jnp.ones((1, 32, 40, 3))
     _, params, state = net.init(KEY, x.shape)
     paths = ["backbone/stage3/block1/conv1", "head/score_stage4", "head/twice_stage3"]
-    (shape, shapes), _, _ = model.init_shapes(model.tap(net, paths), x.shape)
+    (shape, shapes), _, _ = model.init_shapes(model.capture_intermediates(net, paths), x.shape)
     assert shape == (1, 32, 40, 3)
     assert list(shapes.values()) == [(1, 2, 3, 256), (1, 1, 2, 3), (1, 2, 4, 3)]
-    (y, found), _ = model.tap(net, paths).apply(params, state, x)
+    (y, found), _ = model.capture_intermediates(net, paths).apply(params, state, x)
     close(y, net.apply(params, state, x)[0])
     up = model.conv_transpose(3, 4, stride=2, padding="SAME", bias=False)
     twice, _ = up.apply(params["head"]["twice_stage3"], {}, found["head/score_stage4"])

@@ -188,7 +188,7 @@ def test_a_network_can_be_vmapped_over_its_parameters():
 def test_the_layers_of_a_block_stand_under_its_own_name():
     net = model.serial(
         block=model.residual_block(
-            a=scale(2.0), b=scale(3.0), shortcut=model.serial(c=scale(10.0)), then=scale(0.5)
+            a=scale(2.0), b=scale(3.0), shortcut=model.serial(c=scale(10.0)), activation=scale(0.5)
         )
     )
     _, params, state = net.init(KEY, (1, 1))

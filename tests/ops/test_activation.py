@@ -223,12 +223,16 @@ ERRORS = {
         f"{pieces} pieces": (
             lambda pieces=pieces: ops.maxout(jnp.zeros((2, 6)), pieces),
             ValueError,
-            rf"maxout: bad pieces: got pieces={pieces} with x \(2, 6\), need a positive int that "
-            r"divides x\.shape\[-1\]; give the layer before pieces times as many features",
+            rf"maxout: bad num_pieces: got num_pieces={pieces} with x \(2, 6\), need a positive int that "
+            r"divides x\.shape\[-1\]; give the layer before num_pieces times as many features",
         )
         for pieces in (4, 0, -2, 2.0)
     },
-    "pieces of a scalar": (lambda: ops.maxout(jnp.zeros(()), 1), ValueError, r"maxout: bad pieces"),
+    "pieces of a scalar": (
+        lambda: ops.maxout(jnp.zeros(()), 1),
+        ValueError,
+        r"maxout: bad num_pieces",
+    ),
 }
 
 

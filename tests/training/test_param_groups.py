@@ -186,19 +186,32 @@ def test_a_frozen_stem_costs_no_gradient(rng):
     assert frozen < 0.5 * flops(adam(0.1), None)
 
 
-def test_only_a_layer_frozen_as_a_whole_is_marked():
-    state = {"a": {"norm": {"mean": 0, "var": 1}}, "b": {"mean": 0, "other": {"mean": 0}}}
-    marked = freeze.mark(state, lambda path: path.startswith("a/") or path == "b/mean")
-    assert marked == {
-        "a": {"norm": {"mean": 0, "var": 1, "frozen": ()}},
-        "b": {"mean": 0, "other": {"mean": 0}, "frozen": ()},
-    }
-    assert freeze.mark(state, lambda path: path.endswith("var")) == state
+def test_statistics_are_frozen_where_all_arrays_of_the_layer_are():
+    mode = model.FrozenStatistics(lambda path: path.startswith("a/") or path == "b/mean")
+    statistics = {"mean": 0, "var": 1}
+    assert mode.within("a").within("norm").freezes(statistics)
+    assert mode.within("b").freezes({"mean": 0, "other": {"var": 0}})  # "other" is another layer
+    assert not mode.within("b").freezes(statistics)
+    assert not mode.within("a").freezes({"norm": statistics})  # it has no array of its own
+    assert mode.within("").path == "" and mode.within("a").within("").path == "a/"
 
 
-def test_state_is_kept_leaf_by_leaf_and_without_the_mark():
+def test_frozen_statistics_train_all_layers_but_those():
+    net = model.serial(a=model.batch_norm(), drop=model.dropout(0.5), b=model.batch_norm())
+    _, params, state = net.init(jax.random.key(0), (4, 3))
+    x, key = jnp.arange(12.0).reshape(4, 3), jax.random.key(1)
+    mode = model.FrozenStatistics(lambda path: path.startswith("a/"))
+    y, new = net.apply(params, state, x, train=mode, key=key)
+    np.testing.assert_array_equal(new["a"]["mean"], state["a"]["mean"])
+    assert not np.array_equal(new["b"]["mean"], state["b"]["mean"])
+    assert jax.tree.structure(new) == jax.tree.structure(state)
+    y_too, _ = net.apply(params, state, x, train=True, key=key)
+    assert not np.allclose(y, y_too)
+
+
+def test_frozen_state_is_kept_leaf_by_leaf():
     old = {"norm": {"mean": jnp.zeros(2), "var": jnp.ones(2)}}
-    new = {"norm": {"mean": jnp.ones(2), "var": jnp.zeros(2), "frozen": ()}}
+    new = {"norm": {"mean": jnp.ones(2), "var": jnp.zeros(2)}}
     both = freeze.freeze_statistics(new, old, lambda path: path.endswith("var"))
     assert both["norm"].keys() == {"mean", "var"}
     assert both["norm"]["mean"][0] == both["norm"]["var"][0] == 1.0

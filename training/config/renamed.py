@@ -16,6 +16,8 @@ KEYS = {
     "init_from.into": "init_from.target",
     "loss.dice": "loss.dice_weight",
     "mesh.towers": "mesh.model",
+    "model.layers.pieces": "model.layers.num_pieces",
+    "model.widen": "model.widen_factor",
     "records": "logging",
     "schedule.at": "schedule.milestones",
     "schedule.back": "schedule.pct_final",

@@ -20,7 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ...model import INLINE, Layer, tap
+from ...model import INLINE, Layer, capture_intermediates
 from ..common.errors import ConvaxError
 from ..common.pytree_paths import named_leaves
 from ..common.train_state import TrainState
@@ -135,7 +135,7 @@ def _activations(experiment: Experiment, train_state: TrainState, images: Any) -
     parts = list(_named_parts(experiment.net))
     if not parts:
         return {}
-    finite = jax.jit(partial(_finite_activations, tap(experiment.net, parts)))
+    finite = jax.jit(partial(_finite_activations, capture_intermediates(experiment.net, parts)))
     x = preprocess(jnp.asarray(images), experiment.card.preprocessing)
     found = finite(train_state, x)
     return {path: all(map(bool, jax.tree.leaves(found[path]))) for path in parts}
@@ -143,9 +143,9 @@ def _activations(experiment: Experiment, train_state: TrainState, images: Any) -
 
 def _named_parts(layer: Layer) -> Iterator[str]:
     """The names of its parts; those of what stands inline in place of that."""
-    if layer.about.remake is None:
+    if layer.info.rebuild is None:
         return
-    for name, part in layer.about.parts.items():
+    for name, part in layer.info.parts.items():
         if name == INLINE:
             yield from _named_parts(part)
         else:

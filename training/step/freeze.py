@@ -26,30 +26,6 @@ def stop_gradient_on(params: Any, frozen: Frozen) -> Any:
     )
 
 
-def mark(state: Any, frozen: Frozen, prefix: str = "") -> Any:
-    """Add a key ``frozen`` to each layer's dict in `state` whose arrays are all frozen.
-
-    To `batch_norm` it says: normalise as in evaluation. It holds no array.
-    """
-    marked = {
-        name: mark(part, frozen, f"{prefix}{name}/") if isinstance(part, dict) else part
-        for name, part in state.items()
-    }
-    arrays = [name for name, part in state.items() if not isinstance(part, dict)]
-    if arrays and all(frozen(prefix + name) for name in arrays):
-        marked["frozen"] = ()
-    return marked
-
-
 def freeze_statistics(new: Any, old: Any, frozen: Frozen) -> Any:
-    """Return the `new` state after a step, with frozen entries as in the `old`."""
-    return map_named(
-        lambda path, before, after: before if frozen(path) else after, old, _unmarked(new, old)
-    )
-
-
-def _unmarked(new: Any, old: Any) -> Any:
-    """Return `new` without the marks: the keys that `old` has."""
-    if not isinstance(old, dict):
-        return new
-    return {name: _unmarked(new[name], part) for name, part in old.items()}
+    """Return the `new` state after a step, in which what is frozen is as in the `old`."""
+    return map_named(lambda path, before, after: before if frozen(path) else after, old, new)

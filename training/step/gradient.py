@@ -6,8 +6,8 @@ from typing import Any, NamedTuple, TypeAlias
 import jax
 from jax import Array
 
-from ...model import Layer
-from .freeze import Frozen, freeze_statistics, mark, stop_gradient_on
+from ...model import FrozenStatistics, Layer
+from .freeze import Frozen, freeze_statistics, stop_gradient_on
 
 Metrics: TypeAlias = dict[str, Array]
 
@@ -45,11 +45,11 @@ def make_gradient(
     def gradient(
         params: Any, state: Any, x: Array, targets: Any, key: Array, scale: Array | None = None
     ) -> BatchGradient:
-        before = state if frozen is None else mark(state, frozen)
+        train = True if frozen is None else FrozenStatistics(frozen)
 
         def objective(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             params = params if frozen is None else stop_gradient_on(params, frozen)
-            outputs, after = net.apply(params, before, x, train=True, key=key)
+            outputs, after = net.apply(params, state, x, train=train, key=key)
             value = loss(outputs, targets).mean()
             return value if scale is None else value * scale, (value, outputs, after)
 

@@ -66,7 +66,7 @@ def test_every_registered_layer_can_be_built_and_run():
     needed |= {name: {"window": 2} for name in windows}
     needed |= {name: {"output_size": 4} for name in ("adaptive_max_pool", "adaptive_avg_pool")}
     needed |= {"upsample": {"scale": 2}}
-    needed |= {"maxout": {"pieces": 3}, "group_norm": {"groups": 3}, "dropout": {"rate": 0.5}}
+    needed |= {"maxout": {"num_pieces": 3}, "group_norm": {"groups": 3}, "dropout": {"rate": 0.5}}
     needed |= {"stochastic_depth": {"rate": 0.5}}
     for name in model.LAYERS:
         net = model.from_layers([{"type": name, **needed.get(name, {})}])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from convax import model, ops
-from convax.model.layers.crop_or_pad import fit
+from convax.model.layers.crop_or_pad import crop_or_pad
 
 KEY = jax.random.key(0)
 
@@ -51,7 +51,7 @@ def test_a_unet_takes_images_of_any_size(size, upsampling):
 
 def test_a_unet_can_be_tapped():
     net = model.unet(3, features=[4, 6, 8], batch_norm=True, upsampling="transposed")
-    tapped = model.tap(net, ["levels/join/below/level"])
+    tapped = model.capture_intermediates(net, ["levels/join/below/level"])
     (_, shapes), params, state = model.init_shapes(tapped, (1, 13, 13, 1))
     assert shapes == {"levels/join/below/level": (1, 7, 7, 6)}
     x = jax.ShapeDtypeStruct((1, 13, 13, 1), jnp.float32)
@@ -61,7 +61,7 @@ def test_a_unet_can_be_tapped():
 
 def test_fit_cuts_and_continues():
     x = jnp.arange(1.0, 7.0).reshape(1, 2, 3, 1)
-    np.testing.assert_array_equal(fit(x, [3, 2])[0, :, :, 0], [[1, 2], [4, 5], [4, 5]])
+    np.testing.assert_array_equal(crop_or_pad(x, [3, 2])[0, :, :, 0], [[1, 2], [4, 5], [4, 5]])
 
 
 @pytest.mark.parametrize("backbone", ["vgg11", "vgg11_bn", "resnet18"])
@@ -148,6 +148,6 @@ def test_embeddings(normalize):
 
 
 def test_unit_length_of_nothing():
-    layer = model.unit_length()
+    layer = model.l2_normalize()
     y, grad = jax.value_and_grad(lambda x: layer.apply({}, {}, x)[0].sum())(jnp.zeros((1, 3)))
     assert y == 0 and np.isfinite(grad).all()

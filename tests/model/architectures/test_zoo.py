@@ -65,10 +65,10 @@ ZOO = {
     },
     "wide_resnet28_10": (model.wide_resnet, 10, NET32, 36_479_194, 5243.3),
     "wide_resnet16_8": (
-        partial(model.wide_resnet, depth=16, widen=8), 10, NET32, 10_961_370, 1548.1
+        partial(model.wide_resnet, depth=16, widen_factor=8), 10, NET32, 10_961_370, 1548.1
     ),
     "wide_resnet40_4": (
-        partial(model.wide_resnet, depth=40, widen=4, dropout=0.3), 10, NET32, 8_949_210, 1298.6
+        partial(model.wide_resnet, depth=40, widen_factor=4, dropout=0.3), 10, NET32, 8_949_210, 1298.6
     ),
     "mobilenet_v1": (model.mobilenet_v1, 1000, NET224, 4_231_976, 568.7),
     "mobilenet_v2": (model.mobilenet_v2, 1000, NET224, 3_504_872, 300.8),
@@ -103,7 +103,7 @@ SMALL = {
     "dilated": ({"features": 8, "dilations": [1, 2]}, (8, 8, 3)),
     "resnet": ({"depth": 50}, (32, 32, 3)),
     "resnet_cifar": ({"depth": 8}, (8, 8, 3)),
-    "wide_resnet": ({"depth": 10, "widen": 1, "dropout": 0.3}, (8, 8, 3)),
+    "wide_resnet": ({"depth": 10, "widen_factor": 1, "dropout": 0.3}, (8, 8, 3)),
     "mobilenet_v1": ({"width": 0.25}, (32, 32, 3)),
     "mobilenet_v2": ({"width": 0.35}, (32, 32, 3)),
     "convnext": ({}, (32, 32, 3)),
@@ -153,7 +153,7 @@ def test_receptive_fields_of_the_literature(network, path, size):
     [
         model.resnet(3, depth=18),
         model.resnet_cifar(3, depth=8, shortcut="A"),
-        model.wide_resnet(3, depth=10, widen=1),
+        model.wide_resnet(3, depth=10, widen_factor=1),
         model.mobilenet_v2(3),
         model.convnext(3),
         model.serial(model.context_module(2), model.global_avg_pool(), model.dense(3)),
@@ -196,7 +196,7 @@ def test_parameters_have_readable_paths(network, expected):
         (lambda: model.resnet_cifar(10, depth=20, shortcut="C"), "resnet_cifar: unknown shortcut: got 'C', need one of 'A', 'B'"),
         (lambda: model.wide_resnet(10, depth=27), r"wide_resnet: bad depth: got 27, need 6n \+ 4, .*; write depth=28"),
         (lambda: model.wide_resnet(10, depth=4), "wide_resnet: bad depth: got 4, .*; write depth=10"),
-        (lambda: model.wide_resnet(10, widen=0), "wide_resnet: bad widen: got 0"),
+        (lambda: model.wide_resnet(10, widen_factor=0), "wide_resnet: bad widen_factor: got 0"),
         (lambda: model.wide_resnet(10, dropout=1.0), "dropout: bad rate: got 1.0"),
         (lambda: model.mobilenet_v1(10, width=0.0), "mobilenet_v1: bad width: got 0.0, need 0 < width"),
         (lambda: model.mobilenet_v2(10, width=float("nan")), "mobilenet_v2: bad width: got nan"),
@@ -337,7 +337,9 @@ def test_a_residual_network_of_zero_scales_passes_its_shortcuts_on(shortcut):
     assert not params["stage2"]["block1"]["bn2"]["scale"].any()
     assert params["stage2"]["block1"]["bn1"]["scale"].all()
     x = jax.random.normal(KEY, (2, 8, 8, 3))
-    (_, found), _ = model.tap(net, ["relu", "stage1", "stage2"]).apply(params, state, x)
+    (_, found), _ = model.capture_intermediates(net, ["relu", "stage1", "stage2"]).apply(
+        params, state, x
+    )
     np.testing.assert_array_equal(found["stage1"], found["relu"])
     if shortcut == "A":
         np.testing.assert_array_equal(found["stage2"][..., :16], found["relu"][:, ::2, ::2])

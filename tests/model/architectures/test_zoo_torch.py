@@ -101,7 +101,7 @@ def convnext(f, x):
 
 CASES = {
     "resnet_cifar": (model.resnet_cifar(5, depth=8, shortcut="B"), None, resnet_cifar),
-    "wide_resnet": (model.wide_resnet(5, depth=10, widen=2), None, wide_resnet),
+    "wide_resnet": (model.wide_resnet(5, depth=10, widen_factor=2), None, wide_resnet),
     "resnet50": (model.resnet(5, depth=50), "stage1/block1", bottleneck),
     "mobilenet_v2": (model.mobilenet_v2(5), "stage2/block2", inverted),
     "convnext": (model.convnext(5), "stage1/block1", convnext),

@@ -301,7 +301,7 @@ def test_dropout_of_whole_channels():
         (lambda: model.instance_norm(eps=0.0), "instance_norm: bad eps: got 0.0"),
         (lambda: model.local_response_norm(k=0.0), "local_response_norm: a divisor can be zero"),
         (lambda: model.local_response_norm(size=0), "local_response_norm: bad size: got 0"),
-        (lambda: model.maxout(0), "maxout: bad pieces: got 0"),
+        (lambda: model.maxout(0), "maxout: bad num_pieces: got 0"),
     ],
 )
 def test_wrong_numbers_are_refused_before_any_image_is_seen(make, message):
@@ -316,7 +316,7 @@ def test_wrong_numbers_are_refused_before_any_image_is_seen(make, message):
         (model.group_norm(2), (1, 4, 4, 3), r"^net: group_norm: bad groups: got groups=2"),
         (model.instance_norm(), (1, 1, 1, 3), r"^net: instance_norm: nothing to normalize over"),
         (model.layer_norm(), (1, 4, 4, 1), r"^net: layer_norm: nothing to normalize over"),
-        (model.maxout(2), (1, 3), r"^net: maxout: bad pieces"),
+        (model.maxout(2), (1, 3), r"^net: maxout: bad num_pieces"),
         (model.dropout(0.5, per_channel=True), (3,), r"^net: dropout: no channels"),
     ],
 )
@@ -333,7 +333,7 @@ SPELLED_OUT = [
     {"type": "local_response_norm"},
     {"type": "conv", "features": 8, "window": 3},
     {"type": "group_norm", "groups": 4},
-    {"type": "maxout", "pieces": 2},
+    {"type": "maxout", "num_pieces": 2},
     {"type": "instance_norm"},
     {"type": "dropout", "rate": 0.25, "per_channel": True},
     {"type": "flatten"},

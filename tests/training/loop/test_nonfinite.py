@@ -176,5 +176,5 @@ def test_the_parts_of_a_network_that_stands_inline():
     net = model.fcn(3, backbone="resnet18", stride=16, hidden=0)
     parts = list(nonfinite._named_parts(net))
     assert parts == ["backbone", "head"]
-    (_, shapes), _, _ = model.init_shapes(model.tap(net, parts), (1, 32, 32, 3))
+    (_, shapes), _, _ = model.init_shapes(model.capture_intermediates(net, parts), (1, 32, 32, 3))
     assert list(shapes["backbone"]) == ["stage3", "stage4"]

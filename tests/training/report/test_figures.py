@@ -155,7 +155,7 @@ def test_first_kernels_are_the_networks_first_however_the_tree_is_sorted():
 
 
 def test_first_kernels_of_a_network_that_stands_inline():
-    net = model.as_large_as_input(model.serial(stem=model.conv(2, 3), up=model.upsample(2)))
+    net = model.match_input_size(model.serial(stem=model.conv(2, 3), up=model.upsample(2)))
     path, kernels = report.first_kernels(net, params_of(net, (8, 8, 1)), (8, 8, 1))
     assert (path, kernels.shape) == ("stem", (2, 3, 3, 1))
 

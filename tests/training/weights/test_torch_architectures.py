@@ -113,7 +113,11 @@ def test_spp_net(size, torch, nets, narrow, tmp_path):
 
 @pytest.mark.parametrize("train", [False, SLOWLY])
 def test_wide_resnet(train, torch, nets, tmp_path):
-    spec = {"name": "wide_resnet", "depth": 16, "widen": 1}  # whose first stage has no shortcut
+    spec = {
+        "name": "wide_resnet",
+        "depth": 16,
+        "widen_factor": 1,
+    }  # whose first stage has no shortcut
     compare(torch, nets.WideResNet(10, 16, 1), spec, 10, (16, 16, 3), tmp_path, train=train)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ....model import init_embedder, unit_length
+from ....model import init_embedder, l2_normalize
 from ...common.text import plain_line
 from ...plots.figures import shortened
 from ..spec import bind_loss
@@ -62,7 +62,7 @@ def embedding(config: Any, classes: int) -> Task:
 def aggregate(vectors: Array, *, normalize: bool) -> Array:
     """The mean of several views' vectors ``(V, N, D)``; of length 1, where theirs are."""
     mean = vectors.mean(axis=0)
-    return unit_length().apply({}, {}, mean)[0] if normalize else mean
+    return l2_normalize().apply({}, {}, mean)[0] if normalize else mean
 
 
 def batch_metrics(embeddings: Array, labels: Array) -> dict[str, Array]:
