@@ -21,7 +21,7 @@ OLDEST_TESTS = tests/conformance/test_conformance.py $(addprefix tests/training/
 # and XLA's own gradient of max pooling, which does not follow a NaN as PyTorch's does.
 XLA_TESTS = tests/model tests/conformance tests/ops/conv tests/ops/pool \
 	$(addprefix tests/ops/, common/test_sparse_linear.py test_norm.py test_resize.py)
-CPU_ONLY = tests/model/test_summary.py::test_the_forms_of_convolutions_on_cpu \
+CPU_ONLY = tests/model/test_summary.py::test_summary_names_the_implementations_on_cpu \
 	tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 

@@ -1,6 +1,6 @@
 """The networks in convax, from its own collection where that has them, and its steps;
-`CONVAX_LOWERING=xla` in the environment is the switch that turns its fast forms on CPU back to
-plain `lax`.
+`CONVAX_LOWERING=xla` in the environment chooses XLA's own operations in place
+of its implementations for CPU.
 """
 
 from functools import partial

@@ -146,7 +146,7 @@ def wide_resnet(
     Args:
         classes: K, the number of outputs (logits).
         depth: 6n + 4: n blocks in each of three stages, the stem and the shortcuts.
-        widen: k.
+        widen_factor: k.
         dropout: its rate, between the convolutions of a block; 0.3 in the paper where it has some.
     """
     check_positive("wide_resnet", depth=depth, widen_factor=widen_factor)

@@ -26,7 +26,7 @@ FAMILIES = {
 }
 
 ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in family.ENTRIES]
-# The families with operations that `ops.implementation` chooses the form of.
+# The families with operations that `ops.implementation` chooses the implementation of.
 SWITCHED = ("convolution", "pooling", "resampling", "normalization")
 
 PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMILIES.items()}
@@ -37,12 +37,12 @@ WITHOUT: dict[str, str] = {
     "conv_transpose_output_shape": "arithmetic on shapes",
     "pool_output_shape": "arithmetic on shapes",
     "INITIALIZERS": "a table of functions",
-    "implementation": "computes nothing: chooses the form in which the others are compiled",
+    "implementation": "computes nothing: chooses the implementation of the others",
     **dict.fromkeys(
         (
             *("xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal"),
             *("lecun_uniform", "normal", "truncated_normal", "bilinear", "zeros", "ones"),
         ),
-        "makes numbers, of which none is differentiated: moments and shapes are tested in tests/ops/test_init.py",
+        "makes numbers, of which none is differentiated: moments and shapes are tested in tests/ops/test_initializers.py",
     ),
 }

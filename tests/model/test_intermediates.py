@@ -49,7 +49,7 @@ def close(actual, expected):
     )
 
 
-def test_activations_are_those_of_the_layers(initialized):
+def test_intermediates_are_the_outputs_of_the_layers(initialized):
     net, params, state = initialized
     (y, found), _ = model.capture_intermediates(net, PATHS).apply(params, state, X)
     assert list(found) == PATHS
@@ -66,7 +66,7 @@ def test_activations_are_those_of_the_layers(initialized):
 
 
 @pytest.mark.parametrize("train", [False, True])
-def test_the_network_is_not_changed(initialized, train):
+def test_capture_changes_no_parameter_state_or_output(initialized, train):
     """The same parameters, state, random numbers, output."""
     net, params, state = initialized
     captured = model.capture_intermediates(net, PATHS)
@@ -80,7 +80,7 @@ def test_the_network_is_not_changed(initialized, train):
     assert {path: a.shape for path, a in found.items()} == shapes
 
 
-def test_under_jit_grad_and_vmap(initialized):
+def test_capture_goes_through_jit_grad_vmap_and_remat(initialized):
     net, params, state = initialized
     captured = model.capture_intermediates(net, ["stage1/block1", "both"])
 
@@ -105,7 +105,7 @@ def test_under_jit_grad_and_vmap(initialized):
     close(jax.jit(jax.checkpoint(run))(X), run(X))
 
 
-def test_nothing_is_computed_twice(initialized):
+def test_capture_computes_nothing_twice(initialized):
     net, params, state = initialized
 
     def multiply_adds(layer):
@@ -164,7 +164,7 @@ def test_a_head_on_several_stages():
     assert summary.receptive_field is None
 
 
-def test_stages_of_a_resnet():
+def test_backbone_of_a_resnet_has_its_stages():
     trunk = model.backbone(model.resnet(10, depth=50), ["stage2", "stage3", "stage4/block1"])
     shapes, params, state = model.init_shapes(trunk, (1, 64, 64, 3))
     assert shapes == {
@@ -197,19 +197,19 @@ def opaque():
         ),
     ],
 )
-def test_errors(make, message):
+def test_capture_and_backbone_refuse_unknown_paths(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
-def test_what_cannot_be_looked_into_can_be_captured_as_a_whole():
+def test_layer_without_rebuild_is_captured_as_a_whole():
     net = model.serial(trunk=opaque())
     _, params, state = net.init(KEY, X.shape)
     (y, found), _ = model.capture_intermediates(net, ["trunk"]).apply(params, state, X)
     np.testing.assert_array_equal(found["trunk"], y)
 
 
-def test_what_is_captured_already_can_be_captured_inside(initialized):
+def test_capture_within_a_capture(initialized):
     net, params, state = initialized
     inside = ["stem", "stage1/block1"]
     (_, expected), _ = model.capture_intermediates(net, inside).apply(params, state, X)
@@ -223,7 +223,7 @@ def test_what_is_captured_already_can_be_captured_inside(initialized):
     close((inner, outer), (expected, expected))
 
 
-def test_a_fully_convolutional_network_inside():
+def test_capture_inside_a_fully_convolutional_network():
     net, x = model.fcn(3, backbone="resnet18", stride=16, hidden=0), jnp.ones((1, 32, 40, 3))
     _, params, state = net.init(KEY, x.shape)
     paths = ["backbone/stage3/block1/conv1", "head/score_stage4", "head/twice_stage3"]
@@ -237,7 +237,7 @@ def test_a_fully_convolutional_network_inside():
     close(found["head/twice_stage3"], twice)
 
 
-def test_the_trunk_of_a_network_that_has_one():
+def test_backbone_of_a_network_that_has_one():
     """Only what follows in a `serial` is left out: the rest is made of all of its parts."""
     net = model.fcn(3, backbone="resnet18", stride=16, hidden=0)
     for path in ("backbone/stage3", "backbone"):

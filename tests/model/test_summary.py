@@ -12,7 +12,7 @@ def by_path(summary):
     return {row.path: row for row in summary.rows}
 
 
-def test_lenet5():
+def test_summary_of_lenet5_has_the_published_figures():
     summary = model.summarize(model.lenet5(10, activation="relu", pool="max"), (32, 32, 1))
     assert summary.parameters == 61706
     # Multiply-adds, LeCun et al. 1998's layers with full C3: 28*28*6*25 + 10*10*16*150 + ...
@@ -34,7 +34,7 @@ def test_dilated_stack_of_yu_and_koltun():
     assert [row.receptive_field for row in rows] == [(3, 3), (7, 7), (15, 15)]
 
 
-def test_strides_dilations_and_groups_by_hand():
+def test_summary_of_strides_dilations_and_groups_equals_hand_arithmetic():
     net = model.serial(
         model.conv(4, [7, 3], stride=[2, 1], padding="SAME"),  # sees 7x3, jumps 2x1
         model.avg_pool(3, stride=2),  # 7+2*2=11, 3+2*1=5; jumps 4x2
@@ -58,7 +58,7 @@ def test_where_branches_meet_the_larger_counts_along_each_axis():
     assert model.summarize(net, (16, 16, 3)).receptive_field == (9, 9)
 
 
-def test_one_and_three_dimensions():
+def test_summary_in_one_and_three_dimensions():
     assert model.summarize(model.conv(2, 5), (20, 3)).receptive_field == (5,)
     assert model.summarize(model.conv(2, 2), (6, 6, 6, 3)).receptive_field == (2, 2, 2)
 
@@ -97,7 +97,7 @@ def test_what_is_made_larger_sees_what_its_gradient_reaches(layers):
 
 
 @pytest.mark.parametrize(("upsampling", "size"), [("transposed", 100), ("bilinear", 116)])
-def test_a_unet_sees(upsampling, size):
+def test_receptive_field_of_a_unet(upsampling, size):
     """Along one axis, its pools averages: the gradient of a maximum reaches one element alone."""
     net = model.unet(2, features=[1, 1, 1, 1], batch_norm=False, upsampling=upsampling)
     pools = [r.path for r in model.summarize(net, (256, 1)).rows if r.kind == "max_pool"]
@@ -106,7 +106,7 @@ def test_a_unet_sees(upsampling, size):
     assert model.summarize(net, (256, 1)).receptive_field == (size,)
 
 
-def test_a_transposed_convolution_sees():
+def test_receptive_field_of_a_transposed_convolution():
     net = model.serial(model.conv(1, 3), model.conv_transpose(1, 4, stride=2), model.conv(1, 3))
     rows = model.summarize(net, (12, 12, 1)).rows
     assert [row.receptive_field for row in rows] == [(3, 3), (4, 4), (5, 5)]
@@ -127,7 +127,7 @@ def test_a_users_layer_is_counted_and_what_it_sees_is_unknown():
     assert " ?\n" in summary.as_table() + "\n"
 
 
-def test_plain_lax_convolutions_are_counted():
+def test_summary_counts_convolutions_of_lax():
     def apply(params, state, x, *, train=False, key=None):
         dimensions = ("NHWC", "HWIO", "NHWC")
         kernel = jnp.zeros((3, 3, 2, 4))
@@ -140,7 +140,7 @@ def test_plain_lax_convolutions_are_counted():
     assert model.summarize(own, (5, 5, 4)).flops == 2 * (3 * 3 * 4) * (3 * 3 * 2)
 
 
-def test_table_and_json():
+def test_summary_as_table_and_json():
     summary = model.summarize(model.mlp(10, hidden=[20], activation="relu"), (8, 8, 1))
     values = summary.as_dict()
     assert values["parameters"] == 65 * 20 + 21 * 10
@@ -169,7 +169,7 @@ def test_an_image_that_does_not_fit_names_the_layer():
         model.summarize(net, (10, 10, 1))
 
 
-def test_the_forms_of_convolutions_on_cpu():
+def test_summary_names_the_implementations_on_cpu():
     separable = model.serial(model.depthwise_conv(3), model.conv(32, 1))
     up = model.conv_transpose(16, 4, stride=2)
     summary = model.summarize(model.serial(separable=separable, up=up), (16, 16, 8))

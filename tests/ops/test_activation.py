@@ -56,7 +56,7 @@ SOFTMAXES = {"softmax": ops.softmax, "log_softmax": ops.log_softmax}
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_at_zero(name):
+def test_derivatives_at_zero(name):
     f, (value, slope) = ELEMENTWISE[name], AT_ZERO[name]
     for zero in (0.0, -0.0):
         np.testing.assert_allclose(jax.value_and_grad(f)(jnp.array(zero)), (value, slope))
@@ -87,7 +87,7 @@ def test_prelu_at_its_kink_as_pytorch(torch):
 
 
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_what_is_not_finite(name):
+def test_activations_of_nan_and_infinity(name):
     f = ELEMENTWISE[name]
     np.testing.assert_array_equal(f(jnp.array([-jnp.inf, jnp.inf])), LIMITS[name])
     assert np.isnan(f(jnp.array(jnp.nan)))
@@ -140,7 +140,7 @@ def test_softmaxes_of_minus_infinity():
     np.testing.assert_allclose(ops.log_softmax(x), [-np.inf, -log(2), -log(2)], rtol=1e-6)
 
 
-def test_the_tanh_form_of_gelu_is_off_by_less_than_a_thousandth():
+def test_gelu_by_tanh_is_off_by_less_than_a_thousandth():
     x = jnp.linspace(-6, 6, 1000)
     error = np.abs(ops.gelu(x, approximate=True) - ops.gelu(x)).max()
     assert 1e-4 < error < 5e-4
@@ -237,6 +237,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_activations_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

@@ -8,13 +8,13 @@ import pytest
 from convax import ops
 
 
-def test_by_hand():
+def test_dense_equals_hand_arithmetic():
     y = ops.dense(jnp.array([1.0, 2.0]), jnp.array([[3.0], [4.0]]), jnp.array([5.0]))
     np.testing.assert_allclose(y, [1 * 3 + 2 * 4 + 5])
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_is_added_up_in_float32(dtype):
+def test_dense_accumulates_low_precision_in_float32(dtype):
     """A running sum of ones would stop at 256 in bfloat16 and at 2048 in float16."""
     one, many = jnp.ones((1, 1), dtype), jnp.ones((3000, 1), dtype)
     y = ops.dense(many.T, many)
@@ -34,7 +34,7 @@ def test_the_bias_is_added_before_rounding(dtype):
     assert y.item() == eps**2
 
 
-def test_empty_batch():
+def test_dense_of_an_empty_batch():
     assert ops.dense(jnp.zeros((0, 3)), jnp.zeros((3, 5)), jnp.zeros(5)).shape == (0, 5)
 
 
@@ -74,6 +74,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_dense_says_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

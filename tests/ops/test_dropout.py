@@ -13,7 +13,7 @@ KEY = jax.random.key(0)
 
 
 @pytest.mark.parametrize("rate", [0.1, 0.5, 0.9])
-def test_moments(rate):
+def test_dropout_keeps_mean_and_rate(rate):
     """Of a constant c the mean is c and the variance c^2 p / (1 - p)."""
     c, n = 3.0, 100_000
     y = np.asarray(ops.dropout(jnp.full(n, c), rate, train=True, key=KEY), np.float64)
@@ -50,7 +50,7 @@ def test_the_gradient_uses_the_same_mask():
     np.testing.assert_allclose(vjp(x)[0], y, rtol=1e-6)
 
 
-def test_the_key_decides():
+def test_dropout_of_one_key_is_the_same():
     x = jnp.ones(100)
     first, again, other = (
         ops.dropout(x, 0.5, train=True, key=key) for key in (KEY, KEY, jax.random.key(1))
@@ -74,7 +74,7 @@ def test_what_is_dropped_is_zero_whatever_it_was():
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_dtype_and_empty_batch(dtype):
+def test_dropout_keeps_dtype_and_empty_batches(dtype):
     y = ops.dropout(jnp.ones((0, 4, 3), dtype), 0.5, train=True, per_channel=True, key=KEY)
     assert (y.shape, y.dtype) == ((0, 4, 3), dtype)
 
@@ -131,7 +131,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_dropouts_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()
 

@@ -36,7 +36,7 @@ def test_every_initializer_has_its_name():
 
 
 @pytest.mark.parametrize("shape, groups, fan_in, fan_out", KERNELS.values(), ids=KERNELS.keys())
-def test_distributions(shape, groups, fan_in, fan_out):
+def test_initializers_have_their_moments(shape, groups, fan_in, fan_out):
     @jax.jit
     def draw(key):
         return {name: ops.INITIALIZERS[name](key, shape, groups=groups) for name in VARIANCES}
@@ -86,7 +86,7 @@ def test_pytorch_leaves_groups_out_of_fan_out(name, torch):
     np.testing.assert_allclose(std, sqrt(variance), rtol=0.03)
 
 
-def test_by_hand():
+def test_fan_in_and_fan_out_equal_hand_arithmetic():
     """A dense kernel (2, 4): fans 2 and 4, so that xavier_uniform covers (-1, 1)."""
     w = ops.xavier_uniform(jax.random.key(0), (2, 4))
     u = jax.random.uniform(jax.random.key(0), (2, 4), minval=-1, maxval=1)
@@ -109,7 +109,7 @@ def test_dtype_and_same_key_same_values(dtype):
 @pytest.mark.parametrize(
     "name, std, shape", [("normal", 0.01, (40, 500)), ("truncated_normal", 0.3, (20_000,))]
 )
-def test_given_deviations(name, std, shape):
+def test_normal_has_the_deviation_given(name, std, shape):
     w = np.asarray(getattr(ops, name)(jax.random.key(0), shape, std=std, groups=2))
     assert w.shape == shape and w.dtype == np.float32
     kept = {"normal": 1.0, "truncated_normal": 0.8796}[name]  # of the deviation, within +-2 of it
@@ -160,7 +160,7 @@ def test_constants_take_any_shape():
 @pytest.mark.parametrize(
     "shape, groups", [((3,), 1), ((3, 3, 2, 5), 2), ((3, 4), 0), ((3, 0, 4), 1)], ids=str
 )
-def test_errors(name, shape, groups):
+def test_initializers_say_what_to_write_instead(name, shape, groups):
     message = rf"{name}: no fans: got shape \({shape[0]},.* with groups={groups}.*zeros or ones"
     with pytest.raises(ValueError, match=message):
         ops.INITIALIZERS[name](jax.random.key(0), shape, groups=groups)

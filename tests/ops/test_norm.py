@@ -149,7 +149,7 @@ def test_a_window_wider_than_the_channels():
     np.testing.assert_allclose(y, [[3 / 6, 4 / 6]], rtol=1e-6)
 
 
-def test_empty_batch():
+def test_norms_of_an_empty_batch():
     x = zeros(0, 4, 4, 6)
     for name, norm in NORMS.items():
         if name != "batch":
@@ -449,6 +449,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_norms_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

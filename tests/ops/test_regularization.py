@@ -13,7 +13,7 @@ PARAMS = {
 }
 
 
-def test_by_hand():
+def test_l2_equals_hand_arithmetic():
     total = 0.1 / 2 * (1 + 4 + 9 + 25)
     np.testing.assert_allclose(ops.l2(PARAMS, 0.1), total, rtol=1e-6)
     np.testing.assert_allclose(jax.jit(ops.l2)(PARAMS, 0.1), total, rtol=1e-6)
@@ -29,7 +29,7 @@ def test_by_hand():
         (r"head/kernel|.*/bias", 25 + 9),
     ],
 )
-def test_pattern(pattern, squares):
+def test_l2_of_the_paths_that_match(pattern, squares):
     np.testing.assert_allclose(ops.l2(PARAMS, 2.0, pattern=pattern), squares)
 
 
@@ -50,7 +50,7 @@ def test_gradient_matches_torch_weight_decay(torch, rng):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_adds_up_in_float32(dtype):
+def test_l2_accumulates_in_float32(dtype):
     """Also across leaves of different dtypes, which must not mix silently."""
     params = [jnp.ones(5000, dtype), jnp.ones(3)]
     total = ops.l2(params, 2.0)
@@ -59,17 +59,17 @@ def test_adds_up_in_float32(dtype):
     assert jax.grad(ops.l2)(params, 2.0)[0].dtype == dtype
 
 
-def test_float64_leaves():
+def test_l2_of_float64_is_float64():
     with jax.enable_x64(True):
         total = ops.l2([jnp.ones(2, jnp.float32), jnp.ones(2, jnp.float64)], 2.0)
         assert total.dtype == jnp.float64
 
 
-def test_no_parameters():
+def test_l2_of_no_parameters_is_zero():
     np.testing.assert_array_equal(ops.l2({}, 0.1), 0)
 
 
-def test_a_nan_is_not_hidden():
+def test_l2_of_nan_is_nan():
     assert np.isnan(ops.l2([jnp.array([1.0, jnp.nan])], 0.1))
 
 
@@ -115,6 +115,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_l2_says_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

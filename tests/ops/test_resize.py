@@ -24,7 +24,7 @@ def row(*numbers):
     return jnp.asarray(numbers, jnp.float32)[None, :, None]
 
 
-def test_by_hand():
+def test_resize_equals_hand_arithmetic():
     x = row(0, 3, 9)
     y = ops.resize(x, 6)[0, :, 0]  # read at -1/4 (held at 0), 1/4, 3/4, 5/4, 7/4, 9/4 (held at 2)
     np.testing.assert_allclose(y, [0, 3 / 4, 9 / 4, 3 + 6 / 4, 3 + 6 * 3 / 4, 9])
@@ -36,13 +36,13 @@ def test_by_hand():
     np.testing.assert_allclose(y, [3 / 4, 3 + 6 * 3 / 4])
 
 
-def test_in_two_axes_by_hand():
+def test_resize_of_two_axes_equals_hand_arithmetic():
     x = jnp.array([[0.0, 1.0], [2.0, 3.0]])[None, :, :, None]
     y = ops.resize(x, 3, align_corners=True)[0, :, :, 0]
     np.testing.assert_allclose(y, [[0, 0.5, 1], [1, 1.5, 2], [2, 2.5, 3]])
 
 
-def test_the_gradient_by_hand():
+def test_resize_gradient_equals_hand_arithmetic():
     """Each element collects the weights with which it was read."""
     gx = jax.grad(lambda x: jnp.sum(ops.resize(x, 4)))(row(5, 7))
     np.testing.assert_allclose(gx[0, :, 0], [1 + 3 / 4 + 1 / 4, 1 / 4 + 3 / 4 + 1])
@@ -51,13 +51,13 @@ def test_the_gradient_by_hand():
     np.testing.assert_array_equal(gx[0, :, 0], [11, 1100])
 
 
-def test_the_same_size_is_the_same_image(way, rng):
+def test_resize_to_the_same_size_is_the_same_image(way, rng):
     x = jnp.asarray(rng.standard_normal((2, 3, 4, 2)), jnp.float32)
     np.testing.assert_array_equal(ops.resize(x, (3, 4), **way), x)
     np.testing.assert_array_equal(ops.upsample(x, 1, **way), x)
 
 
-def test_a_constant_stays_constant(way):
+def test_resize_of_a_constant_is_constant(way):
     for size in (1, 5, 11):
         y = ops.resize(jnp.full((1, 4, 7, 1), 3.0), size, **way)
         np.testing.assert_allclose(y, 3, rtol=1e-6)
@@ -109,7 +109,7 @@ def test_infinity_times_a_weight_of_zero_is_left_out():
     assert np.isinf(gx[0, 0, 0]) and np.isfinite(gx[0, 1, 0])
 
 
-def test_from_and_to_one_element(way):
+def test_resize_from_and_to_one_element(way):
     x = jnp.full((1, 1, 1, 2), 3.0)
     np.testing.assert_array_equal(ops.resize(x, (3, 300), **way), 3)
     y, vjp = jax.vjp(lambda x: ops.resize(x, (3, 300), **way), x)
@@ -117,7 +117,7 @@ def test_from_and_to_one_element(way):
     assert ops.resize(jnp.zeros((1, 300, 3, 2)), 1, **way).shape == (1, 1, 1, 2)
 
 
-def test_empty_batch(way):
+def test_resize_of_an_empty_batch(way):
     y, vjp = jax.vjp(lambda x: ops.resize(x, 5, **way), jnp.zeros((0, 3, 3, 2)))
     assert y.shape == (0, 5, 5, 2)
     assert vjp(y)[0].shape == (0, 3, 3, 2)
@@ -130,7 +130,7 @@ def test_sums_of_the_gradient_are_made_in_float32():
     assert abs(vjp(jnp.ones_like(y))[0].astype(jnp.float32) - 1000) <= 2  # bfloat16 has 8 bits
 
 
-def test_second_call_compiles_nothing(way, rng, caplog):
+def test_resize_second_call_compiles_nothing(way, rng, caplog):
     first, second = jnp.asarray(rng.standard_normal((2, 1, 3, 7, 2)), jnp.float32)
     ops.resize(first, 5, **way)
     with jax.log_compiles():
@@ -138,7 +138,7 @@ def test_second_call_compiles_nothing(way, rng, caplog):
         assert not [r for r in caplog.records if "ompiling" in r.getMessage()]
 
 
-def test_exports_with_a_symbolic_batch(way, rng):
+def test_resize_exports_with_a_symbolic_batch(way, rng):
     f = jax.value_and_grad(lambda x: jnp.sum(jnp.sin(ops.resize(x, (9, 5), **way))))
     x_type = jax.ShapeDtypeStruct((*export.symbolic_shape("n"), 4, 8, 2), jnp.float32)
     exported = export.export(jax.jit(f))(x_type)
@@ -195,13 +195,13 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, message):
+def test_resize_says_what_to_write_instead(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 
 
 @pytest.mark.parametrize("function", [ops.resize, ops.upsample])
-def test_integers(function):
+def test_resize_refuses_integers(function):
     with pytest.raises(
         TypeError, match=rf"{function.__name__}: x is not floating point: got int32"
     ):

@@ -27,7 +27,7 @@ def parameters_of_unet(features, channels, classes):
     return total + features[0] * classes + classes
 
 
-def test_the_unet_of_the_paper():
+def test_unet_has_the_parameters_of_the_paper():
     features = [64, 128, 256, 512, 1024]
     net = model.unet(2, features=features, batch_norm=False, upsampling="transposed")
     out_shape, params, _ = model.init_shapes(net, (1, 64, 64, 1))
@@ -49,7 +49,7 @@ def test_a_unet_takes_images_of_any_size(size, upsampling):
     assert model.summarize(net, (*size, 2)).parameters == count(params)
 
 
-def test_a_unet_can_be_tapped():
+def test_unet_intermediates_can_be_captured():
     net = model.unet(3, features=[4, 6, 8], batch_norm=True, upsampling="transposed")
     tapped = model.capture_intermediates(net, ["levels/join/below/level"])
     (_, shapes), params, state = model.init_shapes(tapped, (1, 13, 13, 1))
@@ -59,7 +59,7 @@ def test_a_unet_can_be_tapped():
     assert y.shape == (1, 13, 13, 3) and found["levels/join/below/level"].shape == (1, 7, 7, 6)
 
 
-def test_fit_cuts_and_continues():
+def test_crop_or_pad_cuts_and_continues():
     x = jnp.arange(1.0, 7.0).reshape(1, 2, 3, 1)
     np.testing.assert_array_equal(crop_or_pad(x, [3, 2])[0, :, :, 0], [[1, 2], [4, 5], [4, 5]])
 
@@ -97,7 +97,7 @@ def test_an_fcn_starts_as_an_interpolation_of_its_coarsest_scores():
     np.testing.assert_allclose(found, y, rtol=1e-4, atol=1e-4)
 
 
-def test_the_hidden_layers_of_the_paper():
+def test_fcn_has_the_hidden_layers_of_the_paper():
     net = model.fcn(21, backbone="vgg16", stride=32, hidden=4096)
     _, params, _ = model.init_shapes(net, (1, 224, 224, 3))
     top = params["head"]["score_stage5"]
@@ -132,13 +132,13 @@ def test_the_hidden_layers_of_the_paper():
         (lambda: model.siamese(2, features=0, normalize=True), "siamese: bad features: got 0"),
     ],
 )
-def test_errors(make, message):
+def test_segmenters_refuse_wrong_arguments(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
 
 @pytest.mark.parametrize("normalize", [True, False])
-def test_embeddings(normalize):
+def test_siamese_embeddings_have_length_one_if_normalized(normalize):
     net = model.siamese(10, features=7, normalize=normalize)
     out_shape, params, state = net.init(KEY, (1, 28, 28, 1))
     assert out_shape == (1, 7)
@@ -147,7 +147,7 @@ def test_embeddings(normalize):
     assert np.allclose(lengths, 1, rtol=1e-5) == normalize
 
 
-def test_unit_length_of_nothing():
+def test_l2_normalize_of_zeros_is_zeros():
     layer = model.l2_normalize()
     y, grad = jax.value_and_grad(lambda x: layer.apply({}, {}, x)[0].sum())(jnp.zeros((1, 3)))
     assert y == 0 and np.isfinite(grad).all()

@@ -159,7 +159,7 @@ def test_receptive_fields_of_the_literature(network, path, size):
         model.serial(model.context_module(2), model.global_avg_pool(), model.dense(3)),
     ],
 )
-def test_of_signals_and_volumes_too(network):
+def test_architectures_take_signals_and_volumes(network):
     for image in ((32,), (32, 32, 32)):
         assert model.init_shapes(network, (2, *image, 2))[0] == (2, 3)
 
@@ -210,7 +210,7 @@ def test_parameters_have_readable_paths(network, expected):
         (lambda: model.context_module(0), "context_module: bad channels: got 0"),
     ],
 )  # fmt: skip
-def test_what_does_not_exist_is_refused(make, message):
+def test_architectures_refuse_what_does_not_exist(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -246,7 +246,7 @@ def test_maps_of_c3_see_the_maps_of_table_1_alone():
         layer.init(KEY, (1, 3, 3, 5))
 
 
-def test_subsampling_by_hand():
+def test_subsample_equals_hand_arithmetic():
     x = jnp.arange(8.0).reshape(1, 2, 4, 1)  # windows 0 1 4 5 and 2 3 6 7
     params = {"scale": jnp.array([0.5]), "bias": jnp.array([1.0])}
     y, _ = subsample().apply(params, {}, x)

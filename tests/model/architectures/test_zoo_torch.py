@@ -109,7 +109,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("net, upto, theirs", CASES.values(), ids=CASES)
-def test_against_pytorch(net, upto, theirs, torch):
+def test_architectures_equal_pytorch(net, upto, theirs, torch):
     layer = net if upto is None else model.backbone(net, [upto])
     image = (2, 16, 16, 3)
     _, params, state = model.init_shapes(layer, image)

@@ -53,7 +53,7 @@ def test_bias_can_be_left_out_and_starts_at_zero():
 
 
 @pytest.mark.parametrize("padding", ["SAME", [1, 2]])
-def test_pools(padding):
+def test_pools_equal_their_ops(padding):
     x = jax.random.normal(KEY, (2, 9, 9, 3))
     _, y = run(model.max_pool([2, 3], stride=2, padding=[1, 1]), x)
     np.testing.assert_array_equal(y, ops.max_pool(x, (2, 3), stride=2, padding=1))
@@ -63,7 +63,7 @@ def test_pools(padding):
     np.testing.assert_array_equal(y, ops.avg_pool(x, 5, padding=padding, count_include_pad=False))
 
 
-def test_conv_transpose():
+def test_conv_transpose_equals_its_op():
     x = jax.random.normal(KEY, (2, 3, 4, 4))
     layer = model.conv_transpose(6, [3, 2], stride=2, padding=[1, 0], output_padding=1, groups=2)
     params, y = run(layer, x)
@@ -75,7 +75,7 @@ def test_conv_transpose():
     assert flops == 2 * (3 * 4 * 4) * (3 * 2) * (6 // 2)  # each input element, tap and output
 
 
-def test_depthwise_conv():
+def test_depthwise_conv_equals_its_op():
     x = jax.random.normal(KEY, (2, 5, 4, 3))
     params, y = run(model.depthwise_conv(3, multiplier=2, stride=2, padding="SAME"), x)
     assert params["kernel"].shape == (3, 3, 1, 6)
@@ -113,14 +113,14 @@ def test_pools_of_the_whole_image():
 @pytest.mark.parametrize(
     "name", ["relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"]
 )
-def test_activations(name):
+def test_activations_equal_their_ops(name):
     x = jax.random.normal(KEY, (2, 5))
     expected = getattr(ops, name)(x)
     np.testing.assert_array_equal(run(model.activation(name), x)[1], expected)
     np.testing.assert_array_equal(run(model.LAYERS[name](), x)[1], expected)
 
 
-def test_activation_settings():
+def test_activation_settings_reach_the_op():
     x = jnp.array([[-1.0, 2.0]])
     np.testing.assert_allclose(run(model.leaky_relu(negative_slope=0.5), x)[1], [[-0.5, 2.0]])
     np.testing.assert_allclose(
@@ -175,7 +175,7 @@ def test_stochastic_depth_drops_examples_in_training_alone():
         layer.apply({}, {}, x, train=True)
 
 
-def test_unknown_activation():
+def test_activation_refuses_an_unknown_name():
     with pytest.raises(
         ValueError, match=r"activation: unknown name: got 'rely', need one of 'relu'"
     ):
@@ -253,7 +253,7 @@ def test_layer_norm_over_all_but_the_batch():
         model.layer_norm(axes=[-2, -1]).init(KEY, (2, 3))
 
 
-def test_local_response_norm_and_maxout():
+def test_local_response_norm_and_maxout_equal_their_ops():
     x = jax.random.normal(KEY, (2, 3, 3, 6))
     options = dict(size=3, alpha=0.1, beta=0.5, k=1.0)
     close(run(model.local_response_norm(**options), x)[1], ops.local_response_norm(x, **options))
@@ -280,7 +280,7 @@ def test_dropout_needs_a_key_in_training():
     assert 50 < np.count_nonzero(y) < 150, "each layer draws its own"
 
 
-def test_dropout_of_whole_channels():
+def test_dropout_drops_whole_channels():
     x = jnp.ones((8, 5, 5, 16))
     y, _ = model.dropout(0.5, per_channel=True).apply({}, {}, x, train=True, key=KEY)
     np.testing.assert_array_equal(y, jnp.broadcast_to(y[:, :1, :1], y.shape))
@@ -343,7 +343,7 @@ SPELLED_OUT = [
 ]
 
 
-def test_a_network_of_them_trains():
+def test_network_of_all_layers_trains():
     """The state moves with each step and not in evaluation; the dropout's key does as well."""
     net = model.from_layers(SPELLED_OUT)
     params, state = model.init_classifier(net, KEY, (1, 8, 8, 2), 3)
@@ -372,7 +372,7 @@ def test_a_network_of_them_trains():
     np.testing.assert_array_equal(first, again)
 
 
-def test_a_summary_of_them():
+def test_summary_has_all_layers():
     summary = model.summarize(model.from_layers(SPELLED_OUT), (8, 8, 2))
     rows = {row.path: row for row in summary.rows}
     assert rows["batch_norm1"].parameters == rows["group_norm1"].parameters == 2 * 8

@@ -73,11 +73,11 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_checks_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call(jnp.asarray(X, jnp.float32))
 
 
-def test_old_keys_are_keys():
+def test_check_key_takes_raw_keys():
     x = jnp.asarray(X, jnp.float32)
     assert ops.dropout(x, 0.5, train=True, key=jax.random.PRNGKey(0)).shape == x.shape

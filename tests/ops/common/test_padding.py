@@ -22,7 +22,7 @@ CASES = {  # size, window, hyper-parameters; then the padding and the output, pe
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_padding_and_output(case):
+def test_padding_and_output_size_equal_hand_arithmetic(case):
     size, window, options, padding, output = case
     options = {"stride": 1, "padding": "SAME", "dilation": 1, **options}
     windows = resolve_windows("test", size, window, **options)

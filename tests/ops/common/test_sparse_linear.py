@@ -33,7 +33,7 @@ def test_the_table_merges_pairs_and_drops_zeros():
 
 @pytest.mark.parametrize("rows, size", [(4, 3), (3, 50), (50, 3)])  # written out, and reduced
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_it_is_the_matrix_and_its_transpose(rows, size, axis, rng):
+def test_linear_map_is_the_matrix_and_its_gradient_the_transpose(rows, size, axis, rng):
     t = drawn(rng, rows, size, 0.9)
     shape = [2, 3, 2]
     shape[axis] = size
@@ -46,7 +46,7 @@ def test_it_is_the_matrix_and_its_transpose(rows, size, axis, rng):
 
 
 @pytest.mark.parametrize("batch_axis", [0, 1, 2, -1])
-def test_vmap_over_any_axis(batch_axis, rng):
+def test_linear_map_under_vmap_over_any_axis(batch_axis, rng):
     t = drawn(rng, 4, 3)
     x = jnp.asarray(rng.standard_normal((2, 3, 2)), jnp.float32)
     batch = jnp.stack([x, 2 * x, -x], axis=batch_axis)
@@ -56,7 +56,7 @@ def test_vmap_over_any_axis(batch_axis, rng):
 
 
 @pytest.mark.skipif(uses_xla(), reason="JAX's own derivative of a gather")
-def test_the_gradient_has_no_scatter(rng):
+def test_linear_map_gradient_has_no_scatter(rng):
     t = drawn(rng, 6, 5)
     f = lambda x: jnp.sum(jnp.sin(linear_map(x, t, 1)))  # noqa: E731
     text = jax.jit(jax.grad(f)).lower(jnp.ones((2, 5, 3))).as_text()
@@ -64,7 +64,7 @@ def test_the_gradient_has_no_scatter(rng):
     assert "gather" in text
 
 
-def test_without_jit(rng):
+def test_linear_map_without_jit(rng):
     t = drawn(rng, 4, 3)
     x = jnp.asarray(rng.standard_normal((3, 2)), jnp.float32)
     with jax.disable_jit():

@@ -36,7 +36,7 @@ def draw(rng, *shape, dtype: Any = jnp.float32):
 # ------------------------------------------------------------------------------------- values
 
 
-def test_by_hand():
+def test_conv_equals_hand_arithmetic():
     x = jnp.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1)
     k = jnp.array([1.0, 10.0, 100.0]).reshape(3, 1, 1)
     y = ops.conv(x, k, jnp.array([0.5]))
@@ -100,7 +100,7 @@ BATCHES = {
 @pytest.mark.parametrize("axes", BATCHES.values(), ids=BATCHES.keys())
 @pytest.mark.parametrize("primitive", PRIMITIVES.values(), ids=PRIMITIVES.keys())
 @pytest.mark.parametrize("name", ["2d groups, all at once", "1d"])
-def test_vmap_equals_a_loop(name, primitive, axes, rng):
+def test_conv_under_vmap_equals_a_loop(name, primitive, axes, rng):
     case, B = CASES[name], 3
     *roles, function = primitive
     output = ops.conv_output_shape(case.x, case.kernel, **case.options)
@@ -119,7 +119,7 @@ def test_vmap_equals_a_loop(name, primitive, axes, rng):
 
 @pytest.mark.parametrize("primitive", PRIMITIVES.values(), ids=PRIMITIVES.keys())
 @pytest.mark.parametrize("name", ["2d groups, all at once", "2d stride", "2d dilation"])
-def test_lowers_to_channels_last(name, primitive, rng):
+def test_conv_lowers_to_channels_last(name, primitive, rng):
     """Permuted convolutions are what XLA runs a hundred times slower inside loops on CPU."""
     case = CASES[name]
     *roles, function = primitive
@@ -135,7 +135,7 @@ def test_lowers_to_channels_last(name, primitive, rng):
         assert text.count("batch_group_count = 1") == count
 
 
-def test_second_call_compiles_nothing(rng, caplog):
+def test_conv_second_call_compiles_nothing(rng, caplog):
     def everything():
         x, k = draw(rng, 2, 5, 5, 2), draw(rng, 3, 3, 2, 2)
         y = ops.conv(x, k, stride=2)
@@ -152,7 +152,7 @@ def test_second_call_compiles_nothing(rng, caplog):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_output_shape(name):
+def test_conv_output_shape_is_the_shape_of_the_output(name):
     case = CASES[name]
     x, k = jnp.zeros(case.x), jnp.zeros(case.kernel)
     assert ops.conv(x, k, **case.options).shape == ops.conv_output_shape(
@@ -160,7 +160,7 @@ def test_output_shape(name):
     )
 
 
-def test_without_jit(rng):
+def test_conv_without_jit(rng):
     x, k = draw(rng, 2, 5, 5, 2), draw(rng, 3, 3, 2, 2)
     with jax.disable_jit():
         y = ops.conv(x, k)
@@ -168,7 +168,7 @@ def test_without_jit(rng):
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_exports_with_a_symbolic_batch(groups, rng):
+def test_conv_exports_with_a_symbolic_batch(groups, rng):
     k = draw(rng, 3, 3, 4 // groups, 4)
 
     def f(x, k):
@@ -227,7 +227,7 @@ for (form, shape), kind in product(kernels.items(), (AxisType.Auto, AxisType.Exp
 
 
 @pytest.mark.slow
-def test_gradients_over_four_devices(run_on_four_devices):
+def test_conv_gradients_over_four_devices(run_on_four_devices):
     """The kernel's gradient is summed over the devices that share the batch."""
     run_on_four_devices(SHARDED)
 
@@ -236,7 +236,7 @@ def test_gradients_over_four_devices(run_on_four_devices):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
-def test_low_precision_is_added_up_in_float32(dtype):
+def test_conv_accumulates_low_precision_in_float32(dtype):
     """A running sum of ones would stop at 256 in bfloat16 and at 2048 in float16."""
     n = 3000
     many, one = jnp.ones((n, 1, 1), dtype), jnp.ones((1, 1, 1), dtype)
@@ -252,7 +252,7 @@ def test_low_precision_is_added_up_in_float32(dtype):
         np.testing.assert_allclose(total.astype(jnp.float32).item(), n, rtol=4e-3)
 
 
-def test_empty_batch():
+def test_conv_of_an_empty_batch():
     x, k = jnp.zeros((0, 5, 5, 4)), jnp.ones((3, 3, 2, 6))
     y, vjp = jax.vjp(lambda x, k: ops.conv(x, k, groups=2), x, k)
     gx, gk = vjp(y)
@@ -260,7 +260,7 @@ def test_empty_batch():
     np.testing.assert_array_equal(gk, np.zeros(k.shape))
 
 
-def test_numpy_operands(rng):
+def test_conv_takes_numpy_operands(rng):
     x, k = (rng.standard_normal(shape).astype(np.float32) for shape in ((1, 4, 4, 2), (3, 3, 2, 2)))
     assert isinstance(ops.conv(x, k), jax.Array)
 
@@ -433,6 +433,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_convolutions_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

@@ -102,7 +102,7 @@ def test_values_and_gradients_are_those_of_one_device(run_on_four_devices):
     run_on_four_devices(CUT_UP)
 
 
-def test_the_rows_that_a_device_fetches():
+def test_halo_rows_by_hand():
     """16 rows on 4 devices, 3 taps: one from above and one from below, by hand."""
     same = resolve_conv("conv", (1, 16, 8, 2), (3, 3, 2, 4), 1, "SAME", 1, 1)
     above, below, part = _partition_rows(same, 4)

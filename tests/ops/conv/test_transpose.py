@@ -16,7 +16,7 @@ def zeros(*shape, dtype=jnp.float32):
     return jnp.zeros(shape, dtype)
 
 
-def test_by_hand():
+def test_conv_transpose_equals_hand_arithmetic():
     """Two copies of the kernel, two apart, over the bias."""
     x = jnp.array([1.0, 10.0]).reshape(1, 2, 1)
     k = jnp.array([1.0, 2.0, 3.0]).reshape(3, 1, 1)
@@ -51,7 +51,7 @@ def test_full_undoes_the_growth_of_valid(rng):
     assert ops.conv_transpose(x, k, padding="FULL").shape == (1, 3, 2)
 
 
-def test_empty_batch():
+def test_conv_transpose_of_an_empty_batch():
     x, k = zeros(0, 4, 4, 2), jnp.ones((3, 3, 2, 5))
     y, vjp = jax.vjp(lambda x, k: ops.conv_transpose(x, k, stride=2), x, k)
     gx, gk = vjp(y)
@@ -131,6 +131,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_conv_transpose_says_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

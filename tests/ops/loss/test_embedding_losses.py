@@ -89,7 +89,7 @@ LACKING = {
 
 @pytest.mark.parametrize("name", OF_A_BATCH)
 @pytest.mark.parametrize("what", LACKING)
-def test_batches_without_what_to_compare(name, what):
+def test_batches_without_pairs_or_triplets(name, what):
     """Loss and gradient are 0; LDA does without positives."""
     x, labels, weights = LACKING[what]
     f = lambda x: OF_A_BATCH[name](x, labels, weights=weights)  # noqa: E731
@@ -160,7 +160,7 @@ def test_hyper_parameters_do_not_change_the_dtype(f, value):
                 assert g(x, given).dtype == jnp.float32
 
 
-def test_integers_of_numpy():
+def test_counts_may_be_integers_of_numpy():
     with jax.enable_x64(True), jax.numpy_dtype_promotion("strict"):
         x = jnp.asarray(np.asarray(X))
         histogram = ops.histogram_loss(x, LABELS, bins=np.int64(7))
@@ -171,7 +171,7 @@ def test_integers_of_numpy():
 
 
 @pytest.mark.parametrize("name", OF_A_BATCH)
-def test_exports_with_a_symbolic_batch(name):
+def test_embedding_losses_export_with_a_symbolic_batch(name):
     f = jax.value_and_grad(OF_A_BATCH[name])
     (n,) = export.symbolic_shape("n")
     types = jax.ShapeDtypeStruct((n, 2), jnp.float32), jax.ShapeDtypeStruct((n,), jnp.int32)
@@ -506,6 +506,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_embedding_losses_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

@@ -89,7 +89,7 @@ def test_what_is_not_masked_is_not_hidden(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_reductions(name):
+def test_reductions_mean_sum_and_none(name):
     """Weights of the examples, though some losses have one number per element."""
     f, w = LOSSES[name], jnp.array([1.0, 0.5, 0.0, 2.0])
     each = np.asarray(f(LOGITS, reduction="none"))
@@ -104,7 +104,7 @@ def test_reductions(name):
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_nothing_weighs_anything(name):
+def test_mean_where_all_weights_are_zero(name):
     assert np.isnan(LOSSES[name](LOGITS, weights=jnp.zeros(4)))
     assert LOSSES[name](LOGITS, weights=jnp.zeros(4), reduction="sum") == 0
 
@@ -119,7 +119,7 @@ def test_losses_are_at_least_float32(name, dtype):
         assert gradient.dtype == dtype
 
 
-def test_empty_batches():
+def test_losses_of_empty_batches():
     """The sum of nothing is 0, the mean NaN."""
     z, t, labels = jnp.zeros((0, 3)), jnp.zeros((0, 3)), jnp.zeros(0, jnp.int32)
     calls = [
@@ -234,7 +234,7 @@ def test_cross_entropy_is_exact_for_large_logits(label_smoothing, form):
 
 
 @pytest.mark.parametrize("label", [jnp.array([0]), jnp.array([[1.0, 0.0, 0.0]])], ids=str)
-def test_masked_logits(label):
+def test_cross_entropy_of_masked_logits(label):
     """A logit of -inf is a class that cannot be."""
     logits = jnp.array([[0.0, -jnp.inf, 0.0]])
     value, gradient = jax.value_and_grad(CE)(logits, label)
@@ -243,7 +243,7 @@ def test_masked_logits(label):
 
 
 @pytest.mark.parametrize("f", [CE, ops.multiclass_hinge_loss, ops.multi_margin_loss])
-def test_labels_out_of_range(f):
+def test_labels_out_of_range_give_nan(f):
     """NaN, which is loud; unless their weight is zero, which leaves them out, gradient too."""
     logits, labels = jnp.array([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0]]), jnp.array([0, -1, 255])
     each = f(logits, labels, reduction="none")
@@ -396,14 +396,14 @@ OF = jnp.array([1.0, 1.0, 0.0, 0.0, 1.0])
         ),
     ],
 )
-def test_large_logits_exactly(f, values, slopes):
+def test_losses_of_large_logits_are_exact(f, values, slopes):
     np.testing.assert_allclose(f(LARGE, OF, reduction="none"), values, rtol=1e-6)
     gradient = jax.grad(lambda z: f(z, OF, reduction="sum"))(LARGE)
     np.testing.assert_allclose(gradient, slopes, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_large_logits(name):
+def test_losses_of_large_logits_are_finite(name):
     """Nothing but finite numbers, to the third derivative."""
     f = LOSSES[name]
     derivatives = [f, jax.grad(f), jax.hessian(f), jax.jacfwd(jax.hessian(f))]
@@ -738,6 +738,6 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(call, kind, message):
+def test_losses_say_what_to_write_instead(call, kind, message):
     with pytest.raises(kind, match=message):
         call()

@@ -26,7 +26,7 @@ def row(*numbers):
     return jnp.asarray(numbers, jnp.float32)[None, :, None]
 
 
-def test_by_hand():
+def test_adaptive_pools_equal_hand_arithmetic():
     x = row(1, 9, 2, 8, 3)  # bins of 3: [0, 2), [1, 4), [3, 5)
     np.testing.assert_array_equal(ops.adaptive_max_pool(x, 3)[0, :, 0], [9, 9, 8])
     y = ops.adaptive_avg_pool(x, 3)[0, :, 0]
@@ -35,7 +35,7 @@ def test_by_hand():
     np.testing.assert_allclose(ops.adaptive_avg_pool(row(1, 5), 3)[0, :, 0], [1, 3, 5])
 
 
-def test_keepdims(rng):
+def test_global_pools_keep_axes_of_size_one(rng):
     x = jnp.asarray(rng.standard_normal((2, 3, 4, 5)), jnp.float32)
     for function, numpy in (ops.global_max_pool, np.max), (ops.global_avg_pool, np.mean):
         expected = numpy(np.asarray(x), axis=(1, 2))
@@ -92,7 +92,7 @@ def test_infinity_stays_in_its_bins():
     np.testing.assert_allclose(y, [jnp.inf, 1, 1])
 
 
-def test_minus_infinity():
+def test_adaptive_max_pool_of_minus_infinity():
     x = jnp.full((1, 5, 5, 1), -jnp.inf)
     np.testing.assert_array_equal(ops.adaptive_max_pool(x, 3), -np.inf)
     gx = jax.grad(lambda x: jnp.sum(ops.global_max_pool(x)))(x)
@@ -106,18 +106,18 @@ def test_means_are_added_up_in_float32():
         np.testing.assert_array_equal(y.astype(jnp.float32), 1)
 
 
-def test_empty_batch(function):
+def test_adaptive_pools_of_an_empty_batch(function):
     y, vjp = jax.vjp(function, jnp.zeros((0, 7, 7, 2)))
     assert y.shape[0] == 0
     assert vjp(y)[0].shape == (0, 7, 7, 2)
 
 
-def test_one_element(function):
+def test_adaptive_pools_of_one_element(function):
     x = jnp.full((2, 1, 1, 3), 5.0)
     np.testing.assert_array_equal(function(x), 5)
 
 
-def test_second_call_compiles_nothing(function, rng, caplog):
+def test_adaptive_pool_second_call_compiles_nothing(function, rng, caplog):
     first, second = jnp.asarray(rng.standard_normal((2, 1, 6, 7, 2)), jnp.float32)
     function(first)
     with jax.log_compiles():
@@ -125,7 +125,7 @@ def test_second_call_compiles_nothing(function, rng, caplog):
         assert not [r for r in caplog.records if "ompiling" in r.getMessage()]
 
 
-def test_exports_with_a_symbolic_batch(function, rng):
+def test_adaptive_pools_export_with_a_symbolic_batch(function, rng):
     f = jax.value_and_grad(lambda x: jnp.sum(jnp.sin(function(x))))
     x_type = jax.ShapeDtypeStruct((*export.symbolic_shape("n"), 10, 9, 2), jnp.float32)
     exported = export.export(jax.jit(f))(x_type)
@@ -135,7 +135,7 @@ def test_exports_with_a_symbolic_batch(function, rng):
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_errors_of_the_input(name):
+def test_adaptive_pools_refuse_a_wrong_input(name):
     message = rf"^{name}: wrong rank: got x \(4, 4\), need \(N, \*spatial, C\).*write x\[None\]"
     with pytest.raises(ValueError, match=message):
         FUNCTIONS[name](jnp.zeros((4, 4)))
@@ -148,14 +148,14 @@ def test_errors_of_the_input(name):
 
 @pytest.mark.parametrize("function", [ops.adaptive_max_pool, ops.adaptive_avg_pool])
 @pytest.mark.parametrize("size", [0, (3,), (3, 3, 3), 2.0])
-def test_errors_of_the_output_size(function, size):
+def test_adaptive_pools_refuse_a_wrong_output_size(function, size):
     message = rf"{function.__name__}: bad output_size: got .*, need a positive int, or 2 of them"
     with pytest.raises(ValueError, match=message):
         function(jnp.zeros((1, 4, 4, 1)), size)
 
 
 @pytest.mark.parametrize("levels", [(), 3, (2, 0), (2.0,), "21"])
-def test_errors_of_the_levels(levels):
+def test_spatial_pyramid_pool_refuses_wrong_levels(levels):
     message = (
         r"spatial_pyramid_pool: bad levels: got .*, need one or more.*write levels=\(4, 2, 1\)"
     )

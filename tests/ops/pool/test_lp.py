@@ -19,7 +19,7 @@ def norm(x, **options):
     return ops.lp_pool(x, x.shape[1], **options)[0, 0, 0]
 
 
-def test_by_hand():
+def test_lp_pool_equals_hand_arithmetic():
     x = jnp.array([[3.0, -4.0], [0.0, 12.0]])[None, :, :, None]
     np.testing.assert_allclose(norm(row(3, -4, 0, 12)), 13, rtol=1e-6)
     np.testing.assert_allclose(ops.lp_pool(x, 2), [[[[13]]]], rtol=1e-6)
@@ -29,7 +29,7 @@ def test_by_hand():
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, 10, inf])
-def test_between_sum_and_maximum(p, rng):
+def test_lp_pool_lies_between_sum_and_maximum(p, rng):
     x = jnp.asarray(rng.standard_normal((2, 6, 6, 3)), jnp.float32)
     y = ops.lp_pool(x, 3, p=p)
     largest, total = ops.max_pool(jnp.abs(x), 3), 9 * ops.avg_pool(jnp.abs(x), 3)
@@ -39,7 +39,7 @@ def test_between_sum_and_maximum(p, rng):
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, 7.5, 100, inf])
 @pytest.mark.parametrize("size", [1e-30, 1e30])
 @pytest.mark.parametrize("windows", [{"window": 2}, {"window": 3, "stride": 2, "padding": 1}])
-def test_far_from_one(p, size, windows, rng):
+def test_lp_pool_of_values_far_from_one(p, size, windows, rng):
     """Neither squares nor their sums leave the range of float32, in value or in gradient."""
     x = jnp.asarray(rng.standard_normal((1, 6, 6, 2)), jnp.float32)
     f = lambda x: ops.lp_pool(x, **windows, p=p)  # noqa: E731
@@ -57,7 +57,7 @@ def test_a_large_window_of_float16():
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, inf])
 @pytest.mark.parametrize("windows", [{"window": 2}, {"window": 3, "stride": 1, "padding": 1}])
-def test_a_window_of_zeros(p, windows):
+def test_lp_pool_of_a_window_of_zeros(p, windows):
     """The kink: its gradient is zero, and so is every further derivative."""
     f = lambda x: jnp.sum(ops.lp_pool(x, **windows, p=p))  # noqa: E731
     for x in jnp.zeros((1, 2, 2, 1)), jnp.zeros((1, 2, 1)):  # in the second, after one norm alone
@@ -67,7 +67,7 @@ def test_a_window_of_zeros(p, windows):
 
 
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, 4])
-def test_a_zero_among_others(p):
+def test_lp_pool_of_a_zero_among_others(p):
     """The gradient is zero there; the second derivative that of |x|^p, 0 where it is infinite."""
     gradient = jax.grad(lambda x: norm(x, p=p))(row(0, 2))
     np.testing.assert_allclose(gradient[0, :, 0], [0, 1], atol=1e-6)
@@ -82,7 +82,7 @@ def test_pytorch_has_the_same_zero(torch):
 
 
 @pytest.mark.parametrize("p", [1, 2, 2.5, inf])
-def test_nan_and_infinity(p):
+def test_lp_pool_of_nan_and_infinity(p):
     y = ops.lp_pool(row(nan, 1, -inf, 1, 3, 0), 2, p=p)[0, :, 0]
     np.testing.assert_array_equal(y, [nan, inf, 3])
     np.testing.assert_array_equal(ops.lp_pool(row(inf, nan), 2, p=p), nan)
@@ -93,13 +93,13 @@ def test_the_gradient_at_an_infinity():
     np.testing.assert_array_equal(gradient[0, :, 0], [nan, 0])
 
 
-def test_the_gradient_by_hand():
+def test_lp_pool_gradient_equals_hand_arithmetic():
     gradient = jax.grad(lambda x: norm(x))(row(1, -1, 0))
     np.testing.assert_allclose(gradient[0, :, 0], [1 / sqrt(2), -1 / sqrt(2), 0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("p", [0.5, 0, -1, nan])
-def test_errors(p):
+def test_lp_pool_says_what_to_write_instead(p):
     message = rf"lp_pool: bad p: got {p}, need a number of at least 1; write p=2\.0, or p=math\.inf"
     with pytest.raises(ValueError, match=message):
         ops.lp_pool(jnp.zeros((1, 4, 4, 1)), 2, p=p)

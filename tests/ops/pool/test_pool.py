@@ -36,7 +36,7 @@ def image(*rows):
     return jnp.asarray(rows, jnp.float32)[None, :, :, None]
 
 
-def test_by_hand():
+def test_pools_equal_hand_arithmetic():
     x = image([1, 5, 2], [4, 3, 5], [0, 8, 6])
     y = ops.max_pool(x, 2, stride=1)
     np.testing.assert_array_equal(y[0, :, :, 0], [[5, 5], [8, 8]])
@@ -48,7 +48,7 @@ def test_by_hand():
     np.testing.assert_allclose(y[0, :, :, 0], expected)
 
 
-def test_the_divisor_by_hand():
+def test_avg_pool_divisor_equals_hand_arithmetic():
     """Windows of two at the ends of 3, 5, with one element of padding each."""
     x = jnp.array([3.0, 5.0]).reshape(1, 2, 1)
     y = ops.avg_pool(x, 2, padding=1)
@@ -138,7 +138,7 @@ def test_the_program_does_not_grow_with_the_window(pool, stride):
     assert len(f.lower(x).as_text().splitlines()) < 1200
 
 
-def test_empty_batch(pool):
+def test_pools_of_an_empty_batch(pool):
     y, vjp = jax.vjp(lambda x: pool(x, 3, stride=2), jnp.zeros((0, 7, 7, 2)))
     assert y.shape == (0, 3, 3, 2)
     assert vjp(y)[0].shape == (0, 7, 7, 2)
@@ -161,7 +161,7 @@ def test_no_padding_is_the_default(pool):
     "window, options",
     [(2, {}), ((3, 2), {"stride": (1, 2), "padding": ((2, 0), (1, 1))}), (9, {"padding": "SAME"})],
 )
-def test_output_shape(window, options, pool):
+def test_pool_output_shape_is_the_shape_of_the_output(window, options, pool):
     x = jnp.ones((2, 11, 12, 3))
     y = pool(x, window, **options)
     assert ops.pool_output_shape(x.shape, window, **options) == y.shape
@@ -170,7 +170,7 @@ def test_output_shape(window, options, pool):
 # ------------------------------------------------------------------- compilation and many devices
 
 
-def test_second_call_compiles_nothing(pool, rng, caplog):
+def test_pool_second_call_compiles_nothing(pool, rng, caplog):
     def everything():
         x = jnp.asarray(rng.standard_normal((1, 6, 7, 2)), jnp.float32)
         pool(x, 3, stride=2)
@@ -184,7 +184,7 @@ def test_second_call_compiles_nothing(pool, rng, caplog):
 
 
 @pytest.mark.parametrize("window", [2, 3, 9])
-def test_exports_with_a_symbolic_batch(window, pool, rng):
+def test_pools_export_with_a_symbolic_batch(window, pool, rng):
     def loss(x):
         return jnp.sum(jnp.sin(pool(x, window, stride=2)))
 
@@ -234,7 +234,7 @@ for function, f in functions.items():
 
 
 @pytest.mark.slow
-def test_over_devices(run_on_four_devices):
+def test_pools_over_four_devices(run_on_four_devices):
     """Pooling and resampling, with the batch over four devices."""
     run_on_four_devices(SHARDED)
 
@@ -288,11 +288,11 @@ ERRORS = {
 
 @pytest.mark.parametrize("name", POOLS)
 @pytest.mark.parametrize("call, kind, message", ERRORS.values(), ids=ERRORS.keys())
-def test_errors(name, call, kind, message):
+def test_pools_say_what_to_write_instead(name, call, kind, message):
     with pytest.raises(kind, match="^" + name.split()[0].strip(",") + message):
         call(POOLS[name])
 
 
-def test_output_shape_errors():
+def test_pool_output_shape_says_what_to_write_instead():
     with pytest.raises(ValueError, match="pool_output_shape: wrong rank"):
         ops.pool_output_shape((4, 4), 2)

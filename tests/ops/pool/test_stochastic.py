@@ -77,7 +77,7 @@ def test_stochastic_gives_the_gradient_to_the_one_drawn():
 @pytest.mark.parametrize("options", [{"train": True, "key": jax.random.key(0)}, {"train": False}])
 @pytest.mark.parametrize("windows", [{"window": 2}, {"window": 3, "stride": 1, "padding": 1}])
 class TestStochasticLimits:
-    def test_nothing_positive(self, options, windows):
+    def test_window_without_a_positive_element_gives_zero(self, options, windows):
         """0, and no gradient."""
         x = jnp.array([[-1.0, 0.0], [0.0, -3.0]])[None, :, :, None]
         y, vjp = jax.vjp(lambda x: ops.stochastic_pool(x, **windows, **options), x)
@@ -85,7 +85,7 @@ class TestStochasticLimits:
         np.testing.assert_array_equal(vjp(jnp.ones_like(y))[0], 0)
 
     @pytest.mark.parametrize("size", [1e-30, 1e37])
-    def test_far_from_one(self, options, windows, size, rng):
+    def test_values_far_from_one(self, options, windows, size, rng):
         x = jnp.asarray(rng.standard_normal((1, 6, 6, 2)), jnp.float32)
         f = lambda x: ops.stochastic_pool(x, **windows, **options)  # noqa: E731
         (y, vjp), (y_far, vjp_far) = jax.vjp(f, x), jax.vjp(f, size * x)
@@ -93,7 +93,7 @@ class TestStochasticLimits:
         np.testing.assert_allclose(vjp_far(y)[0], vjp(y)[0], rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("bad", [nan, inf])
-    def test_nan_and_infinity(self, options, windows, bad):
+    def test_nan_and_infinity_give_nan(self, options, windows, bad):
         x = jnp.ones((1, 2, 2, 1)).at[0, 1, 1, 0].set(bad)
         assert jnp.all(jnp.isnan(ops.stochastic_pool(x, **windows, **options)))
         x = jnp.ones((1, 2, 2, 1)).at[0, 1, 1, 0].set(-inf)  # counts as zero
@@ -101,7 +101,7 @@ class TestStochasticLimits:
 
 
 @pytest.mark.parametrize("function", [ops.mixed_pool, ops.stochastic_pool])
-def test_errors(function):
+def test_random_pools_say_what_to_write_instead(function):
     name = function.__name__
     message = rf"{name}: no random key: got key=None with train=True, need a jax.random key, .*write key=jax"
     with pytest.raises(ValueError, match=message):

@@ -69,7 +69,7 @@ def operands(kind, a):
 
 @settings(max_examples=25)
 @given(problems(), st.integers(0, 99))
-def test_every_form_gives_the_same(problem, seed):
+def test_every_implementation_gives_the_same(problem, seed):
     geometry, shapes = problem
     arrays = integers(shapes, seed)
     for kind, (plain, cpu) in KINDS.items():
@@ -81,7 +81,7 @@ def test_every_form_gives_the_same(problem, seed):
 
 @settings(max_examples=15)
 @given(problems(), st.integers(0, 99))
-def test_phases_and_rows_wherever_they_fit(problem, seed):
+def test_polyphase_and_toeplitz_row_equal_xla_wherever_they_fit(problem, seed):
     geometry, shapes = problem
     arrays = integers(shapes, seed)
     g, k = arrays["g"], arrays["k"]
@@ -95,7 +95,7 @@ def test_phases_and_rows_wherever_they_fit(problem, seed):
 @pytest.mark.slow
 @settings(max_examples=15)
 @given(problems(), st.integers(0, 99), st.sampled_from([1, 20]))
-def test_band_and_patches_wherever_they_fit(problem, seed, places):
+def test_block_toeplitz_and_im2col_equal_xla_wherever_they_fit(problem, seed, places):
     """However little is written down at once: blocks of examples, of rows, and the whole."""
     geometry, shapes = problem
     if geometry.groups > 1:
@@ -120,7 +120,7 @@ def test_band_and_patches_wherever_they_fit(problem, seed, places):
             np.testing.assert_array_equal(got, xla_input_grad(g, k, geometry=geometry))
 
 
-def test_windows_as_large_as_the_image_are_tiles():
+def test_window_as_large_as_the_image_takes_space_to_depth():
     geometry = resolve_conv("test", (4, 7, 7, 32), (7, 7, 32, 64), 1, "VALID", 1, 1)
     names = [rule_name(kind, geometry, 32, 64) for kind in KINDS]
     assert names == ["space_to_depth", "space_to_depth", "im2col"]
@@ -133,7 +133,7 @@ def test_windows_as_large_as_the_image_are_tiles():
 
 
 @pytest.mark.parametrize("budget", [1, 2000])
-def test_depthwise_sums_in_parts(budget, monkeypatch):
+def test_depthwise_kernel_grad_in_parts_of_the_rows(budget, monkeypatch):
     monkeypatch.setattr(depthwise, "_ACCUMULATORS", budget)
     geometry = resolve_conv("test", (3, 8, 8, 4), (3, 3, 1, 4), 1, 1, 1, 4)
     a = integers({"x": (3, 8, 8, 4), "g": (3, 8, 8, 4)}, 0)
@@ -151,7 +151,7 @@ def test_microbatches_are_added_up_in_float32():
 
 
 @pytest.mark.parametrize("places", [3, 14])
-def test_the_last_block_of_patches_is_not_full(places, monkeypatch):
+def test_im2col_kernel_grad_with_a_last_block_that_is_not_full(places, monkeypatch):
     """Three blocks of 3 rows for 7 rows, and two of 2 examples for 3."""
     monkeypatch.setattr(im2col, "_POSITIONS", places)
     geometry = resolve_conv("test", (3, 15, 2), (3, 2, 4), 2, "VALID", 1, 1)
@@ -204,7 +204,7 @@ def of_rule(x, window, Ci, Co, stride, groups):
 
 
 @pytest.mark.parametrize("case", RULES, ids=str)
-def test_the_rules(case):
+def test_rules_choose_the_implementation(case):
     *shape, names = case
     geometry, _, _ = of_rule(*shape)
     found = (rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS)
@@ -218,7 +218,7 @@ def test_the_rules(case):
     [*((c, "float32") for c in RULES), *((c, "bfloat16") for c in RULES[-4:])],
     ids=str,
 )
-def test_real_channels_and_types(case, dtype):
+def test_implementations_equal_xla_in_real_channels_and_dtypes(case, dtype):
     """The same in the channels that the rules are for, one or two examples of small images."""
     (_, *_), *shape, _ = case
     geometry, x, k = of_rule((2, 12, 10), *shape)
@@ -251,7 +251,7 @@ def test_other_platforms_keep_the_native_convolution(case, platform):
         assert "dot_general" not in text
 
 
-def test_a_symbolic_batch_goes_through():
+def test_cpu_implementations_take_a_symbolic_batch():
     (batch,) = jax.export.symbolic_shape("b")
 
     def gradients(x, k, depthwise):
@@ -270,7 +270,7 @@ def test_a_symbolic_batch_goes_through():
         np.testing.assert_allclose(got, want, rtol=1e-5)
 
 
-def test_a_band_by_hand():
+def test_block_toeplitz_matrix_by_hand():
     """One row, kernel (a, b): gx_j = a g_j + b g_{j-1}."""
     g = jnp.array([1.0, 10.0, 100.0]).reshape(1, 1, 3, 1)
     k = jnp.array([2.0, 3.0]).reshape(1, 2, 1, 1)
@@ -279,7 +279,7 @@ def test_a_band_by_hand():
     np.testing.assert_array_equal(gx.ravel(), [2.0, 23.0, 230.0, 300.0])
 
 
-def test_two_phases_by_hand():
+def test_polyphase_of_two_phases_by_hand():
     """Stride 2, taps a b c: the even elements meet a and c, the odd ones b."""
     g = jnp.array([1.0, 10.0, 100.0]).reshape(1, 3, 1)
     k = jnp.array([2.0, 3.0, 4.0]).reshape(3, 1, 1)
