@@ -77,15 +77,12 @@ def _batch(primitive, roles, sole_batch_axes, args, dims, *, geometry, stacked, 
     B = next(a.shape[dim] for a, dim in zip(args, dims, strict=True) if dim is not None)
     if None in dims:
         axis = sole_batch_axes[dims[0] is None]
+        fold = partial(fold_batch_axis, axis=axis, geometry=geometry, stacked=stacked)
         args = [
-            a
-            if dim is None
-            else fold_batch_axis(jnp.moveaxis(a, dim, 0), role, axis, geometry, stacked)
+            a if dim is None else fold(jnp.moveaxis(a, dim, 0), role)
             for a, dim, role in zip(args, dims, roles[:2], strict=True)
         ]
-        out = primitive.bind(
-            *args, geometry=geometry, stacked=stacked, implementation=implementation
-        )
+        out = bind(*args, stacked=stacked)
         return unfold_batch_axis(out, B, roles[2], axis, geometry, stacked), 0
     args = [jnp.moveaxis(a, dim, 0) for a, dim in zip(args, dims, strict=True)]
     if stacked:  # a stack of stacks
@@ -97,9 +94,7 @@ def _batch(primitive, roles, sole_batch_axes, args, dims, *, geometry, stacked, 
 def _define(
     primitive: Primitive,
     roles: str,  # of the operands and the result
-    sole_batch_axes: tuple[
-        str, str
-    ],  # the axis for a batch that only the first, only the second operand has
+    sole_batch_axes: tuple[str, str],  # for a batch of the first, of the second operand alone
     shape: Callable,
     xla: Callable,
     cpu: Callable,

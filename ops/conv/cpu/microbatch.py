@@ -40,10 +40,8 @@ def microbatched_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) 
         return gk + xla_kernel_grad(*(a.astype(dtype) for a in microbatch), geometry=geometry), None
 
     zeros = jnp.zeros((*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1]), dtype)
-    microbatches = (
-        _split_batch(x, _BATCH_SIZE),
-        _split_batch(g, _BATCH_SIZE),
-    )  # examples of zeros add nothing
+    # Examples of zeros, which fill up the last microbatch, add nothing.
+    microbatches = (_split_batch(x, _BATCH_SIZE), _split_batch(g, _BATCH_SIZE))
     gk, _ = lax.scan(add_microbatch, match_varying_axes(zeros, x), microbatches)
     return gk.astype(x.dtype)
 

@@ -66,20 +66,18 @@ def _block_toeplitz_matrix(k, geometry: Geometry) -> jax.Array:
     *window, K, Ci, Co = k.shape
     s, width = geometry.stride[-1], _width(geometry)
     others = ((0, 0),) * len(window)
-    moved = [
+    shifted = [
         jnp.pad(k, (*others, (s * t, width - K - s * t), (0, 0), (0, 0))) for t in range(BLOCK)
     ]
-    return jnp.stack(moved, -2).reshape(prod(window) * width * Ci, BLOCK * Co)
+    return jnp.stack(shifted, -2).reshape(prod(window) * width * Ci, BLOCK * Co)
 
 
 def _segments(x, geometry: Geometry) -> jax.Array:
     """Return the segments, ``(N, *output[:-1], blocks, elements of a segment)``."""
     N, C, s = x.shape[0], x.shape[-1], geometry.stride[-1]
     blocks = -(-geometry.output[-1] // BLOCK)
-    own, beyond = (
-        BLOCK * s,
-        _width(geometry) - BLOCK * s,
-    )  # columns of a block, and of those behind it
+    own = BLOCK * s  # columns of a block
+    beyond = _width(geometry) - own  # of those after it
     more = -(-beyond // own)
     low, size = geometry.padding[-1][0], geometry.size[-1]
     columns = (low, (blocks + more) * own - size - low, 0)  # a negative number crops
