@@ -1,4 +1,4 @@
-"""What a trained network has learned, and why it answers as it does: functions, and figures.
+"""What a trained network has learned, and why it predicts what it does: functions, and figures.
 
     from convax import explain
 
@@ -9,6 +9,24 @@
 `x` is what the network sees: preprocessed images ``(N, *spatial, C)``. `target` is a class, one for
 each image, or any function of the outputs: `explain.target`. All of them are pure functions of
 arrays, for `jax.jit`, with `net` and a layer's path bound by `functools.partial`.
+
+target                 the number that is explained: a class, pixels, a distance, any function
+saliency               gradients by the image
+grad_cam               where a layer's maps speak for a class
+integrated_gradients   attributions that add up to the score
+occlusion              what of the score a patch covers
+feature_maps           the output of a layer
+receptive_field        what an element of a map depends on
+nearest_neighbors      the images that lie nearest in an embedding
+layer_selection        which layers have maps worth looking at
+classic_kernels        blur, Sobel and others, by hand
+heatmap                Grad-CAM of one image, compiled once a predictor
+explanation            everything that is shown of one image
+panels                 the same as figures
+write_figures          what `convax explain` writes
+
+A new method is one file with a pure function, exported here; `explanation` and `panels` show it.
+Imports `model`, and of `training` data, plots, tasks, run and report; never the loop or the step.
 """
 
 from ..model import kernels

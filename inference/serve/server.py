@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...training.common.errors import ConvaxError
+from ..ensemble import list_runs
+from ..predictor import load
 from .admission import Limits
 from .app import Service, make_app
 
@@ -49,9 +51,6 @@ def serve(
         RunError, CheckpointError, EnsembleError, CalibrationError: as `predictor.load`.
     """
     check_installed()
-    from ..ensemble import list_runs
-    from ..predictor import load
-
     with listen(host, port) as listener:
         service = Service(load(run, **loading), limits or Limits(), list_runs(run)[0])
         bound = listener.getsockname()[1]
