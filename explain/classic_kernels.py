@@ -32,7 +32,7 @@ CLASSIC: Mapping[str, np.ndarray] = MappingProxyType(
 
 
 def apply_kernel(images: Array, kernel: Array | np.ndarray) -> Array:
-    """Each channel of each image with one kernel, as large as before; edges are continued.
+    """Convolve each channel of each image with one kernel, as large as before; edges are continued.
 
     .. math:: y_{n,i,j,c} = \\sum_{u,v} k_{uv}\\, x_{n,\\,i+u-(KH-1)/2,\\,j+v-(KW-1)/2,\\,c}
 

@@ -58,7 +58,7 @@ class Explanation(NamedTuple):
 def explain_image(
     predictor: Any, image: np.ndarray, target: Target, *, layer: str | None = None
 ) -> Explanation:
-    """Why an image has its score: all that `convax explain` draws.
+    """Compute why an image has its score: all that `convax explain` draws.
 
     Args:
         predictor: what `convax.load` gives.
@@ -97,19 +97,19 @@ def explain_image(
 
 
 def make_target(
-    predictor: Any, image: np.ndarray, k: int, place: np.ndarray | None = None
+    predictor: Any, image: np.ndarray, k: int, embedding: np.ndarray | None = None
 ) -> Target:
-    """What is to be explained of an image, by the predictor's task.
+    """Return what is to be explained of an image, by the predictor's task.
 
     Args:
         predictor: what `convax.load` gives.
         image: ``(H, W, C)`` uint8, of the predictor's size.
         k: the class. Of a segmentation its logit at the pixels where it was found, or at all
             where it was nowhere.
-        place: of an embedding, what it is near to.
+        embedding: of a network that embeds, the embedding whose distance is explained.
     """
-    if place is not None:
-        return neg_distance(place)
+    if embedding is not None:
+        return neg_distance(embedding)
     if not predictor.task.spec.per_pixel:
         return k
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
@@ -138,7 +138,7 @@ def _maps(
 
 
 def _baseline(spec: Preprocessing) -> Array:
-    """The mean color of the training images; of gray ones black, which strokes stand out from."""
+    """Return the mean color of the training images; of gray ones black, on which strokes show."""
     black = -np.divide(spec.mean, spec.std).astype(np.float32)
     return jnp.asarray(black if len(black) == 1 else 0 * black)
 
@@ -159,7 +159,7 @@ def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
 
 
 def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> EffectiveField:
-    """Of the hottest element, on average over noise around the image."""
+    """Compute the field of the hottest element, on average over noise around the image."""
     i, j = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
     deviation = NOISE / jnp.float32(predictor.preprocessing.std).reshape(1, 1, 1, -1)
     noise = deviation * jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]))

@@ -7,7 +7,7 @@ from ..model.layer import Params, State
 
 
 def feature_maps(net: Layer, params: Params, state: State, x: Array, layer: str) -> Array:
-    """The output of a layer, by its path.
+    """Return the output of a layer, by its path.
 
     Args:
         net: the network; it runs as in evaluation.

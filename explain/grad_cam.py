@@ -20,7 +20,7 @@ def grad_cam(
     layer: str | None = None,
     resize: bool = True,
 ) -> Array:
-    r"""The maps A of a layer, each weighted by how much the class gains from it.
+    r"""Sum the maps A of a layer, each weighted by how much the class gains from it.
 
     .. math:: L = \mathrm{ReLU}\Big(\sum_c \alpha_c A_{\cdot\cdot c}\Big), \qquad
         \alpha_c = \frac{1}{HW} \sum_{i,j} \frac{\partial S_k}{\partial A_{ijc}}

@@ -21,7 +21,7 @@ _COMPILED: WeakKeyDictionary[Any, Callable[..., Array]] = WeakKeyDictionary()
 
 
 def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
-    """Where in an image the network saw a class: 1 is where most.
+    """Compute where in an image the network saw a class: 1 is where most.
 
     Compiled at the first call of a predictor, for all classes.
 
@@ -56,7 +56,7 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
 
 
 def _make(net: Layer, spec: Preprocessing) -> Callable[..., Array]:
-    """``(params, state, image, k) -> heat``."""
+    """Return ``(params, state, image, k) -> heat``."""
 
     def heat_of(params: Params, state: State, image: Array, k: Array) -> Array:
         x = preprocess(image[None], spec)

@@ -22,7 +22,7 @@ def integrated_gradients(
     baseline: Any = 0.0,
     steps: int = 64,
 ) -> Array:
-    r"""The gradient, gathered on the way from a baseline to the image.
+    r"""Integrate the gradient on the way from a baseline to the image.
 
     .. math:: I(x) = (x - b) \odot \int_0^1 \nabla S_k\big(b + t\,(x - b)\big)\, dt
         \approx (x - b) \odot \frac{1}{m} \sum_{i=1}^{m}

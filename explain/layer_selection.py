@@ -12,7 +12,7 @@ KERNELS = ("conv", "dense", "depthwise_conv")  # pointwise they may be, yet begi
 
 
 def last_map_layer(net: Layer, in_shape: Shape) -> str:
-    """The path of the last layer that has maps, before they are pooled or flattened.
+    """Return the path of the last layer that has maps, before they are pooled or flattened.
 
     Of layers whose output is the same the outermost: ``"stage4"``, not ``"stage4/block2/then"``.
     Layers whose kind ends in "pool" do not count: what they leave is a coarser image of the maps
@@ -34,7 +34,7 @@ def last_map_layer(net: Layer, in_shape: Shape) -> str:
 
 
 def coarsest_map_layer(net: Layer, in_shape: Shape) -> str:
-    """The path of the last of the layers with the smallest maps, branches looked into.
+    """Return the path of the last of the layers with the smallest maps, branches looked into.
 
     Of a network that gives an answer for each pixel: where it knows what, and no longer where.
 
@@ -57,7 +57,7 @@ def coarsest_map_layer(net: Layer, in_shape: Shape) -> str:
 
 
 def select_layers(net: Layer, in_shape: Shape, most: int = MAX_LAYERS) -> list[str]:
-    """Up to `most` layers with maps, from the first to the last: large parts rather than their own.
+    """Return up to `most` layers with maps, in order: large parts rather than their own.
 
     Where norms and activations follow a layer, the last of them stands for it.
 
@@ -88,7 +88,7 @@ def select_layers(net: Layer, in_shape: Shape, most: int = MAX_LAYERS) -> list[s
 
 
 def _representatives(level: list[tuple[str, Layer, Shape]]) -> list[str]:
-    """The layers that are worth a look beside those whose outputs come next."""
+    """Return the layers that are worth a look beside those whose outputs come next."""
     stands = [
         here
         for (here, *_), (path, layer, _) in pairwise(level)
@@ -104,7 +104,7 @@ def _representatives(level: list[tuple[str, Layer, Shape]]) -> list[str]:
 
 
 def _map_layers(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
-    """Layers with maps, pools left out, with their paths and the shapes of their outputs."""
+    """Return layers with maps, but no pools, with their paths and the shapes of their outputs."""
     layers = dict(_serial_layers(net, "", branches))
     given: Any = init_shapes(capture_intermediates(net, list(layers)), in_shape)[0]
     _, shapes = given
@@ -127,7 +127,7 @@ def _is_map(shape: Shape, in_shape: Shape) -> bool:
 
 
 def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str, Layer]]:
-    """Layers that follow each other, pools left out, outer ones behind their inner.
+    """Yield layers that follow each other, pools left out, outer ones behind their inner.
 
     With `branches` also those within layers whose parts do not follow each other.
     """
@@ -142,7 +142,7 @@ def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str,
 
 
 def _last_kind(layer: Layer) -> str:
-    """The kind of the layer whose output is that of `layer`."""
+    """Return the kind of the layer whose output is that of `layer`."""
     while layer.info.kind == "serial" and layer.info.parts:
         layer = list(layer.info.parts.values())[-1]
     return layer.info.kind

@@ -26,7 +26,7 @@ def occlusion(
     fill: Any = 0.0,
     at_once: int = 16,
 ) -> Array:
-    r"""The loss of score at each pixel: the mean over the patches P that cover it.
+    r"""Compute the loss of score at each pixel: the mean over the patches P that cover it.
 
     .. math:: M_{ij} = \frac{1}{|\{P \ni (i, j)\}|} \sum_{P \ni (i, j)}
         \big(S_k(x) - S_k(x \text{ with } P \text{ covered})\big)
@@ -80,14 +80,14 @@ def occlusion(
 
 
 def _covers(pixels: int, window: int, stride: int) -> np.ndarray:
-    """``(patches, pixels)``: 1 where a patch covers a pixel."""
+    """Return ``(patches, pixels)``: 1 where a patch covers a pixel."""
     starts = np.unique([*range(0, pixels - window, stride), pixels - window])[:, None]
     at = np.arange(pixels)
     return ((at >= starts) & (at < starts + window)).astype(np.float32)
 
 
 def _spread(drops: Array, covers: list[np.ndarray]) -> Array:
-    """``(*patches, N) -> (N, *pixels)``: the mean over the patches at each pixel."""
+    """Average over the patches at each pixel: ``(*patches, N) -> (N, *pixels)``."""
     for cover in covers:  # one axis after the other: first in, last out
         mean = cover / cover.sum(axis=0)
         drops = jnp.tensordot(drops, jnp.asarray(mean, drops.dtype), ((0,), (0,)))

@@ -21,7 +21,7 @@ Panel = Callable[["Axes", Explanation], str]
 
 
 def explanation_figure(found: Explanation, *, title: str, subtitle: str) -> "Figure":
-    """The image and everything that was found about it.
+    """Draw the image and everything that was found about it.
 
     To be called within `figures.style`.
     """
@@ -47,7 +47,7 @@ def explanation_figure(found: Explanation, *, title: str, subtitle: str) -> "Fig
 
 
 def feature_map_figure(maps: dict[str, np.ndarray], *, title: str, subtitle: str) -> "Figure":
-    """The maps of some layers, a row for each: the channels that answer most come first.
+    """Draw the maps of some layers, a row for each: the channels that respond most come first.
 
     To be called within `figures.style`.
 
@@ -97,7 +97,7 @@ def neighbors_figure(
     title: str,
     subtitle: str,
 ) -> "Figure":
-    """An image, and those that lie nearest to it.
+    """Draw an image, and those that lie nearest to it.
 
     To be called within `figures.style`.
 
@@ -185,20 +185,20 @@ def _draw_field(ax: "Axes", found: Explanation) -> str:
 
 
 def _tail(path: str | None, width: int) -> str:
-    """The end of a long path."""
+    """Return the end of a long path."""
     path = path or ""
     return path if len(path) <= width else "…" + path[1 - width :]
 
 
 def _signed(ax: "Axes", values: np.ndarray, found: Explanation) -> None:
-    """Red above zero, blue below, white at it."""
+    """Draw values red above zero, blue below, white at it."""
     top = _top(np.abs(values))
     _show(ax, values, cmap="RdBu_r", vmin=-top, vmax=top, **_nearest(found))
     _outline(ax)
 
 
 def _outline(ax: "Axes") -> None:
-    """White at the edge of a map would run into the page."""
+    """Frame a map, whose white edge would run into the page."""
     from matplotlib.patches import Rectangle
 
     frame = Rectangle((0, 0), 1, 1, transform=ax.transAxes, fill=False, edgecolor="#D0D0D0")
@@ -210,7 +210,7 @@ def _show(ax: "Axes", values: np.ndarray, **look: Any) -> None:
 
 
 def _top(values: np.ndarray) -> float:
-    """Where the colors end: above all but one pixel in 200, which would darken the others."""
+    """Return where colors end: above all but one pixel in 200, which would darken the others."""
     top = float(np.quantile(values, 0.995)) if values.size > 400 else float(values.max())
     return top or float(values.max()) or 1.0
 
@@ -229,12 +229,12 @@ def _nearest(found: Explanation) -> dict[str, Any]:
 
 
 def _colors(image: np.ndarray) -> np.ndarray:
-    """``(H, W, 3)`` of one channel, too."""
+    """Return ``(H, W, 3)``, of one channel, too."""
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image
 
 
 def _gray(image: np.ndarray) -> np.ndarray:
-    """The same without colors."""
+    """Return an image without its colors."""
     gray = _colors(image) @ np.array([0.299, 0.587, 0.114], np.float32)
     return np.repeat(np.clip(gray, 0, 1)[..., None], 3, axis=-1)
 

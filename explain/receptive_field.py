@@ -20,7 +20,7 @@ def effective_receptive_field(
     *,
     key: Array,
 ) -> Array:
-    r"""How much each pixel moves the channels A of one element of a map: root mean square.
+    r"""Compute how much each pixel moves the channels A of one element of a map: root mean square.
 
     .. math:: R_{uv} = \sqrt{\frac{1}{N} \sum_n \sum_d
         \Big(\sum_c s_{nc} \frac{\partial A_{n,i,j,c}}{\partial x_{n,u,v,d}}\Big)^2},
@@ -67,7 +67,7 @@ def _inside(at, spatial: Shape) -> bool:
 
 
 def receptive_field_size(net: Layer, image_shape: Shape, layer: str) -> Shape | None:
-    """How many pixels an element of a layer can depend on, along each axis: see `model.summarize`.
+    """Return how many pixels an element of a layer can depend on, by axis: see `model.summarize`.
 
     Args:
         net: the network.
@@ -92,7 +92,7 @@ def receptive_field_size(net: Layer, image_shape: Shape, layer: str) -> Shape | 
 
 
 def extent(field: Array) -> tuple[tuple[int, int], ...]:
-    """The first and the last pixel along each axis where a field is not zero; needs its values.
+    """Return the first and the last pixel of each axis where a field is not zero; needs its values.
 
     Example:
         >>> extent(jnp.zeros((5, 5)).at[1:3, 2].set(1.0))

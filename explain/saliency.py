@@ -10,7 +10,7 @@ from .target import Target, scores
 
 
 def input_gradient(net: Layer, params: Params, state: State, x: Array, target: Target) -> Array:
-    r"""The derivative of a class's score by the image, of each image by itself.
+    r"""Compute the derivative of a class's score by the image, of each image by itself.
 
     .. math:: g_n = \frac{\partial S_k(x_n)}{\partial x_n}
 
@@ -34,7 +34,7 @@ def input_gradient(net: Layer, params: Params, state: State, x: Array, target: T
 
 
 def saliency(net: Layer, params: Params, state: State, x: Array, target: Target) -> Array:
-    r"""How much each pixel matters to a class: the largest derivative of its channels.
+    r"""Compute how much each pixel matters to a class: the largest derivative of its channels.
 
     .. math:: M_{n,i,j} = \max_c \left| \frac{\partial S_k(x_n)}{\partial x_{n,i,j,c}} \right|
 

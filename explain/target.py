@@ -13,7 +13,7 @@ Target: TypeAlias = int | np.ndarray | Array | Callable[[Array], Array]
 
 
 def scores(outputs: Array, target: Target) -> Array:
-    """One number for each image: what saliency, Grad-CAM and the others are the reasons of.
+    """Return a number for each image: what saliency, Grad-CAM and the others are the reasons of.
 
     Args:
         outputs: the network's, before softmax: ``(N, K)``, or ``(N, *spatial, K)``.
@@ -57,7 +57,7 @@ def scores(outputs: Array, target: Target) -> Array:
 
 
 def pixels(mask: Array | np.ndarray, k: int) -> Callable[[Array], Array]:
-    r"""Of a segmentation: the mean logit of class k over some pixels, the same whatever changes.
+    r"""Make the target of a segmentation: the mean logit of class k over fixed pixels.
 
     .. math:: S = \frac{1}{|M|} \sum_{(i,j) \in M} y_{ijk}
 
@@ -78,12 +78,12 @@ def pixels(mask: Array | np.ndarray, k: int) -> Callable[[Array], Array]:
     return score
 
 
-def neg_distance(place: Array | np.ndarray) -> Callable[[Array], Array]:
-    r"""Of an embedding: how near it comes to a place, such as another image's embedding.
+def neg_distance(embedding: Array | np.ndarray) -> Callable[[Array], Array]:
+    r"""Make the target of an embedding: how near it comes to another, such as that of an image.
 
     .. math:: S = -\lVert y - v \rVert^2
 
     Args:
-        place: v, ``(D,)``.
+        embedding: v, ``(D,)``.
     """
-    return lambda outputs: -jnp.square(outputs - jnp.asarray(place)[None]).sum(axis=-1)
+    return lambda outputs: -jnp.square(outputs - jnp.asarray(embedding)[None]).sum(axis=-1)

@@ -67,7 +67,7 @@ def _cache_root() -> Path:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether nobody else can put a program there."""
+    """Return whether nobody else can put a program there."""
     if not hasattr(os, "getuid"):  # Windows, where such folders are the user's
         return True
     about = folder.stat()
@@ -75,7 +75,7 @@ def _is_private(folder: Path) -> bool:
 
 
 def _processor_digest() -> str:
-    """A name for the kind of processor and what it can do."""
+    """Return a name for the kind of processor and what it can do."""
     said = [platform.machine(), platform.processor()]
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()

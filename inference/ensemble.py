@@ -22,7 +22,7 @@ class EnsembleError(ConvaxError, ValueError):
 
 
 def list_runs(runs: Runs) -> list[Path]:
-    """The run directories that are named: each study of several seeds replaced by its runs.
+    """Return the run directories that are named, each study of several seeds replaced by its runs.
 
     Those that diverged are left out.
 
@@ -63,7 +63,7 @@ def _status(study: Study, name: str) -> Any:
 
 
 def check_compatible(paths: Sequence[Path], members: Sequence[LoadedModel]) -> None:
-    """That networks can answer as one program.
+    """Raise unless networks can predict as one program.
 
     They may differ in their weights, and in the mean and deviation of the images they have learned
     from: data that is split by the seed gives each its own.
@@ -84,7 +84,7 @@ def check_compatible(paths: Sequence[Path], members: Sequence[LoadedModel]) -> N
 
 
 def _comparable_fields(member: LoadedModel) -> list[tuple[str, Any]]:
-    """What has to be alike, the telling ones first."""
+    """Return what has to be alike, the telling ones first."""
     card, config = member.card, member.config
     arrays = {"params": member.params, "state": member.state}
     shapes = {path: (leaf.shape, str(leaf.dtype)) for path, leaf in named_leaves(arrays)}
@@ -101,7 +101,7 @@ def _comparable_fields(member: LoadedModel) -> list[tuple[str, Any]]:
 
 
 def _short(ours: Any, theirs: Any) -> str:
-    """What differs, of values with several parts."""
+    """Return what differs, of values with several parts."""
     if isinstance(ours, dict) and isinstance(theirs, dict):
         keys = [k for k in {**ours, **theirs} if ours.get(k) != theirs.get(k)]
         return ", ".join(f"{k} = {ours.get(k)}" for k in keys[:3])

@@ -32,7 +32,7 @@ class TemperatureFit(NamedTuple):
     splits: dict[str, tuple[CalibrationMetrics, CalibrationMetrics]]
 
     def as_record(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Return the same for JSON."""
         splits = {
             name: {"before": before._asdict(), "after": after._asdict()}
             for name, (before, after) in self.splits.items()
@@ -99,7 +99,7 @@ def _measure(probabilities: np.ndarray, labels: np.ndarray) -> CalibrationMetric
 
 
 def _predictions(predictor: Predictor, split: Split) -> np.ndarray:
-    """In parts: the images may be files."""
+    """Predict in parts: the images may be files."""
     most = predictor.task.batches.inference[-1]
     starts = range(0, split.count, most)
     return np.concatenate([predictor(np.asarray(split.images[i : i + most])) for i in starts])

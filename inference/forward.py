@@ -31,7 +31,7 @@ def make_program(
     tta: bool = False,
     temperatures: Sequence[float] | None = None,
 ) -> Program:
-    """The program of networks that are alike (`ensemble.check_compatible`).
+    """Make the program of networks that are alike (`ensemble.check_compatible`).
 
     Args:
         members: one, or several: then their arrays are stacked, one `jax.vmap` computes the
@@ -67,7 +67,7 @@ def make_program(
 
 
 def apply_temperature(probabilities: Array, temperature: Any) -> Array:
-    r"""`calibration.with_temperature` within JAX: :math:`p_k^{1/T} / \sum_j p_j^{1/T}`.
+    r"""Apply `calibration.with_temperature` within JAX: :math:`p_k^{1/T} / \sum_j p_j^{1/T}`.
 
     Args:
         probabilities: ``(..., K)`` float32.
@@ -77,7 +77,7 @@ def apply_temperature(probabilities: Array, temperature: Any) -> Array:
 
 
 def _make_predict(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., Array]:
-    """``predict(params, state, images, preprocessing)`` of one network."""
+    """Return ``predict(params, state, images, preprocessing)`` of one network."""
     net, image_shape = trained.net, trained.card.image_shape
 
     def predict(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:

@@ -67,7 +67,7 @@ def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
 
 
 def check_pixels(array: np.ndarray) -> np.ndarray:
-    """An array of uint8 as it is; of floating point in [0, 1], as float32.
+    """Return an array of uint8 as it is; of floating point in [0, 1], as float32.
 
     Raises:
         TypeError: any other dtype.
@@ -86,7 +86,7 @@ def check_pixels(array: np.ndarray) -> np.ndarray:
 
 
 def iter_files(sources: Iterable[Any]) -> Iterator[Any]:
-    """The sources, each folder replaced by the images in it; paths as `Path`.
+    """Yield the sources, each folder replaced by the images in it; paths as `Path`.
 
     Raises:
         OSError: a folder cannot be read. One without images comes as itself: `to_image` says so.
@@ -147,7 +147,7 @@ def decoded(
 def _gathered(
     futures: list[tuple[Any, "Future[np.ndarray]"]], broken: list[Exception]
 ) -> list[tuple[Any, Any]]:
-    """Each source with its image, or its error; up to one that is not to be passed over."""
+    """Return each source with its image, or its error; up to one that is not to be passed over."""
     found: list[tuple[Any, Any]] = []
     for source, future in futures:
         try:
@@ -161,7 +161,7 @@ def _gathered(
 
 
 def _images_in(folder: Path) -> Iterator[Path]:
-    """In the order of their names, files before the folders beside them; links are not followed."""
+    """Yield images by name, files before the folders beside them; links are not followed."""
 
     def fail(error: OSError) -> None:  # by default what is in there would be left out in silence
         raise error

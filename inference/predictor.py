@@ -69,7 +69,7 @@ class Predictor:
         self.networks = networks
 
     def __call__(self, images: Any) -> np.ndarray:
-        """The probability of each class for each image, or pixel; or each image's embedding.
+        """Predict each class's probability for each image, or pixel; or each image's embedding.
 
         Args:
             images: ``(N, H, W, C)``, or ``(N, H, W)`` where C is 1: uint8 in 0..255, or floating
@@ -101,7 +101,7 @@ class Predictor:
         return np.concatenate([self._predict_padded(part) for part in parts])
 
     def top_k(self, images: Any, k: int) -> TopK:
-        """The k most probable classes of each image; of equal ones the first comes first.
+        """Return the k most probable classes of each image; of equal ones the first comes first.
 
         Args:
             images: as a call takes; one image is taken as N = 1.
@@ -129,7 +129,7 @@ class Predictor:
         invert: bool = False,
         on_error: Callable[[Any, data.DataError], None] | None = None,
     ) -> Iterator[Prediction]:
-        """Answers for any number of images, in their order, in the memory of two batches.
+        """Yield predictions for any number of images, in their order, in the memory of two batches.
 
         The images of the next batch are decoded on a few threads while the network answers this
         one. No more than that is read ahead of what is asked for.
@@ -249,7 +249,7 @@ def load(
     calibrated: bool = False,
     tta: bool = False,
 ) -> Predictor:
-    """The inference function of a run, or of several together.
+    """Load the inference function of a run, or of several together.
 
     Args:
         run: the run directory. A list of them, or a study of several seeds, is an ensemble: all
@@ -292,7 +292,7 @@ def make_predictor(
     tta: bool = False,
     temperatures: Sequence[float] | None = None,
 ) -> Predictor:
-    """The inference function of networks that are there already: see `program.make_program`."""
+    """Make the inference function of loaded networks: see `forward.make_program`."""
     card = members[0].card
     task = make_task(members[0].config, len(card.classes))
     program = make_program(members, task, tta=tta, temperatures=temperatures)

@@ -18,7 +18,7 @@ class Finding(NamedTuple):
 
 
 def examine() -> Iterator[Finding]:
-    """Every check in turn; one that fails in an unforeseen way is a finding too."""
+    """Run every check in turn; one that fails in an unforeseen way is a finding too."""
     checks = {
         "python": _python,
         "packages": _packages,
@@ -47,7 +47,7 @@ def _packages() -> tuple[bool, str]:
 
 
 def _wrong_jax(jaxlib: str) -> str | None:
-    """What is known to be wrong with this version of the compiler, and what to do."""
+    """Return what is known to be wrong with this version of the compiler, and what to do."""
     release = tuple(int(part) for part in re.findall(r"\d+", jaxlib)[:3])
     if release <= (0, 10, 2):
         wrong = "adds up vmapped matrix-vector products wrongly on CPU, in silence (jax#39103)"
@@ -66,7 +66,7 @@ def _devices() -> tuple[bool, str]:
 
 
 def _gradients() -> tuple[bool, str]:
-    """LeNet-5's convolutions and their hand-derived gradients, on this machine, against lax."""
+    """Compare LeNet-5's convolutions and their hand-derived gradients with lax, on this machine."""
     import jax
     import jax.numpy as jnp
 
@@ -102,7 +102,7 @@ HUGE_PAGES = "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
 
 
 def _memory() -> tuple[bool, str]:
-    """On CPU: how often a call faults for the 64 MiB and more that it allocates."""
+    """Count, on CPU, how often a call faults for the 64 MiB and more that it allocates."""
     import jax
     import jax.numpy as jnp
 

@@ -37,7 +37,7 @@ def evaluate(
     no_ema: NoEmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Loss, accuracy (or what else the task measures) and the count of examples on a split."""
+    """Measure loss, accuracy (or what else the task has) and the count of examples on a split."""
     from convax.inference.compile_cache import enable_compile_cache
     from convax.training.evaluation import evaluate as evaluate_run
     from convax.training.tasks.metric_names import format_metrics
@@ -294,7 +294,7 @@ def serve(
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
 ) -> None:
-    """The network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
+    """Run the network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.serve.admission import Limits
     from convax.inference.serve.server import serve as serve_run

@@ -40,7 +40,7 @@ def write_results(results: Iterable["PredictionResult"], form: str) -> Iterator[
 
 
 def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
-    """The items, with a bar on standard error where a person sees nothing else of them.
+    """Yield the items, with a bar on standard error where a person sees nothing else of them.
 
     That is where it is a terminal and standard output is none.
     """
@@ -55,5 +55,5 @@ def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
 
 
 def _shown(value: object) -> object:
-    """A file's name may hold bytes that are no text."""
+    """Return a value as text: a file's name may hold bytes that are none."""
     return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value

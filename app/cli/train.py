@@ -163,7 +163,7 @@ def _trained(
 
 
 def _announce(done: "Run | Study") -> None:
-    """What was made, and what to do with it."""
+    """Print what was made, and what to do with it."""
     from convax.training.run.directory import Run
 
     path = shlex.quote(str(done.path))
@@ -185,7 +185,7 @@ def summary(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Each layer's output shape, parameters, FLOPs, activation memory and receptive field."""
+    """Show each layer's output shape, parameters, FLOPs, activation memory and receptive field."""
     from convax.training.config.schema import load_config
     from convax.training.experiment import summarize_config
 
@@ -255,7 +255,7 @@ def configs(
     name: Annotated[str | None, typer.Argument(help="Print this one, to copy and edit.")] = None,
     schema: Annotated[bool, typer.Option(help="Print the JSON Schema, for editors.")] = False,
 ) -> None:
-    """The configs that ship with convax."""
+    """List the configs that ship with convax."""
     from convax.training.config.schema import json_schema, read_source, shipped_configs
 
     if schema:
@@ -322,7 +322,7 @@ def doctor() -> None:
 
 @contextmanager
 def _final_interrupt() -> Iterator[None]:
-    """A second Ctrl-C, which does not wait for the state to be saved, is a line too."""
+    """Print a line for a second Ctrl-C, too, which does not wait for the state to be saved."""
     from convax.training.distributed.processes import must_abort
 
     try:

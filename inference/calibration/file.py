@@ -23,7 +23,7 @@ class CalibrationError(ConvaxError, ValueError):
 def load_temperature(
     run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool = False
 ) -> float:
-    """The temperature of a run.
+    """Read the temperature of a run.
 
     Args:
         run: the run.
@@ -57,7 +57,7 @@ def load_temperature(
 
 
 def weights_digest(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
-    """A SHA-256 of all arrays that a checkpoint gives to a network in use.
+    """Return a SHA-256 of all arrays that a checkpoint gives to a network in use.
 
     Args:
         run: the run.
@@ -72,7 +72,7 @@ def weights_digest(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
 
 
 def _cli_options(checkpoint: str, use_ema: bool, tta: bool) -> str:
-    """What has to be written to get the same network calibrated."""
+    """Return the options that calibrate the same network."""
     last = f" --checkpoint {checkpoint}" if checkpoint != "best" else ""
     return last + " --no-ema" * (not use_ema) + " --tta" * tta
 

@@ -107,7 +107,7 @@ def export(
 def _program(
     predictor: Predictor, platforms: tuple[str, ...]
 ) -> tuple[bytes, dict[str, np.ndarray]]:
-    """``program(weights, images)`` serialized, and the weights by name."""
+    """Return ``program(weights, images)`` serialized, and the weights by name."""
     tree = {"params": predictor.params, "state": predictor.state}
     named = named_leaves(tree)
     structure = jax.tree.structure(tree)
@@ -137,7 +137,7 @@ class ExportSource(NamedTuple):
 
 
 def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
-    """The network of a run; `loading` and errors are those of `predictor.load`."""
+    """Load the network of a run; `loading` and errors are those of `predictor.load`."""
     opened, predictor = open_run(run), load(run, **loading)
     images, origin = sample_images(opened.config(), predictor.image_shape)
     expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
@@ -154,7 +154,7 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
 
 
 def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
-    """Images of the test split; made-up ones where the data are gone, or are other data."""
+    """Return images of the test split; made-up ones where the data are gone, or are other data."""
     try:
         images = np.asarray(load_data(config).test.images[:SELF_TEST_IMAGES])
         if images.shape[1:] == shape and images.dtype == np.uint8 and len(images):

@@ -27,7 +27,7 @@ def predict(images):
 
 
 def readme(about: dict[str, Any], made: dict[str, Any]) -> str:
-    """How to run a bundle, by what stands in its about.json and its manifest."""
+    """Return how to run a bundle, by what stands in its about.json and its manifest."""
     shape = ", ".join(map(str, about["image_shape"]))
     return f"""# A trained network
 

@@ -113,7 +113,7 @@ def _packages() -> _Packages:
 def _converted(
     packages: _Packages, function, image_shape: tuple[int, ...], predictions: str
 ) -> Any:
-    """The model, its batch an axis named N."""
+    """Convert to a model with an axis N for the batch."""
     images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
     # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
     with (

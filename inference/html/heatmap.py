@@ -9,7 +9,7 @@ from ...training.plots.page_parts import Heatmap
 
 
 def make_heatmap(predictor: Any) -> Heatmap | None:
-    """``heatmap(image, class number) -> (H, W) in [0, 1]`` of an image ``(H, W, C)`` uint8.
+    """Return ``heatmap(image, k) -> (H, W) in [0, 1]`` of an image ``(H, W, C)`` uint8 and a class.
 
     None for a task that has no classes of images, or for several networks that answer together.
     """

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def template(name: str) -> "Template":
-    """A page of this package. What it is given is escaped; what it is not given is an error."""
+    """Load a page of this package. What it is given is escaped; what it lacks is an error."""
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(

@@ -21,7 +21,7 @@ def curve(
     best_step: int | None,
     unit: str = "",
 ) -> Chart:
-    """A figure of training, validation and test over the steps.
+    """Draw a metric of training, validation and test over the steps.
 
     Args:
         series: as `figures.curves` takes them.
@@ -47,7 +47,7 @@ def curve(
 
 
 def learning_rate(train: Mapping[str, np.ndarray]) -> Chart:
-    """The learning rate over the steps."""
+    """Draw the learning rate over the steps."""
 
     def draw(ax: "Axes") -> None:
         marker = "o" if len(train["step"]) == 1 else None
@@ -69,7 +69,7 @@ def _over_steps(ax: "Axes") -> None:
 
 
 def _course(kind: str, values: np.ndarray, unit: str) -> str:
-    """How a curve goes, in words."""
+    """Return how a curve goes, in words."""
     values = values[np.isfinite(values)]
     if not len(values):
         return f"{kind}: nothing"

@@ -81,7 +81,7 @@ class Page(NamedTuple):
 
 
 def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
-    """`training.report.figures.report`, and ``report.html`` in the run.
+    """Write what `training.report.figures.report` does, and ``report.html``, into the run.
 
     Args:
         path: the run directory.
@@ -109,7 +109,7 @@ def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
 def make_page(
     run: Run, found: Evaluated | None, checkpoint: str = "best", heatmap: Heatmap | None = None
 ) -> Page:
-    """What the page of a run says.
+    """Collect what the page of a run says.
 
     Args:
         run: the run.
@@ -152,7 +152,7 @@ def make_page(
 
 
 def render_page(page: Page) -> str:
-    """The page as HTML."""
+    """Return the page as HTML."""
     return template("report_page.html").render(page._asdict())
 
 
@@ -164,13 +164,13 @@ def _heatmap_of(found: Evaluated) -> Heatmap | None:
 
 
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
-    """Each figure of an evaluation, with its name for people."""
+    """Return each metric of an evaluation, with its name for people."""
     named = [(name, written(key, figures[key])) for key, name in NAMES.items() if key in figures]
     return [*named, ("loss", f"{figures['loss']:.4f}")]
 
 
 def _curves(run: Run) -> tuple[list[str], list[Chart]]:
-    """The kinds of curves that there are, and the charts of them."""
+    """Return the kinds of curves that there are, and the charts of them."""
     spec = spec_of(run.config().task)
     records, best = run.metrics(), best_validation(run)
     columns = {kind: series(records, kind, spec.metric) for kind in ("train", "validation", "test")}
@@ -204,7 +204,7 @@ def _kernels(found: Evaluated) -> Kernels | None:
 
 
 def _timing(run: Run, found: Evaluated | None) -> list[tuple[str, str]]:
-    """Speed, time, memory and where all that was, as label and value."""
+    """Return speed, time, memory and where all that was, as label and value."""
     info, rows = run.info(), []
     rates = [r["images_per_second"] for r in run.metrics() if r["kind"] == "train"]
     if rates:

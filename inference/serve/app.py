@@ -73,7 +73,7 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Threads, the warm-up, and their end."""
+        """Start threads and the warm-up, and end them."""
         self.batcher = Batcher(
             self.predictor, self.limits, lambda: self.in_flight.decoding, self.metrics.observe_batch
         )
@@ -125,7 +125,7 @@ class Service:
             return None
 
     async def predict(self, request: "Request") -> "Response":
-        """POST /predict: images in, answers out, in the same order."""
+        """Handle POST /predict: images in, predictions out, in the same order."""
         from starlette.responses import Response
 
         options = parse_query(request.query_params.multi_items())
@@ -147,7 +147,7 @@ class Service:
     async def _predict_one(
         self, upload: Upload, options: PredictOptions, slot: Slot
     ) -> tuple[int, dict[str, Any]]:
-        """The status and the record of one image."""
+        """Return the status and the record of one image."""
         loop = asyncio.get_running_loop()
         try:
             decoded = await self._decoded(upload, options.invert, slot)
@@ -177,7 +177,7 @@ class Service:
             slot.image_decoded()
 
     async def heat(self, request: "Request") -> "Response":
-        """POST /heatmap?class=NAME: where one image looks like the class."""
+        """Handle POST /heatmap?class=NAME: where one image looks like the class."""
         pairs = request.query_params.multi_items()
         names = [value for key, value in pairs if key == "class"]
         if self.heatmap is None:
@@ -207,7 +207,7 @@ class Service:
             raise RequestRejected(503, f"predict: not ready: {what}; see /health", close=True)
 
     async def health(self, request: "Request") -> "Response":
-        """GET /health: 200 once every program is compiled."""
+        """Handle GET /health: 200 once every program is compiled."""
         record = {
             "status": "ready" if self.ready else "broken" if self.broken else "warming up",
             "task": self.predictor.task.name,
@@ -218,13 +218,13 @@ class Service:
         return _json(200 if self.ready else 503, record)
 
     async def show_metrics(self, request: "Request") -> "Response":
-        """GET /metrics, for Prometheus."""
+        """Handle GET /metrics, for Prometheus."""
         from starlette.responses import Response
 
         return Response(self.metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
     async def show_page(self, request: "Request") -> "Response":
-        """GET /: a page to try it."""
+        """Handle GET /: a page to try it."""
         from starlette.responses import HTMLResponse
 
         return HTMLResponse(PAGE, headers={"Content-Security-Policy": POLICY})
@@ -240,7 +240,7 @@ async def _gather_all(tasks: Iterable[Awaitable[Any]]) -> list[Any]:
 
 
 def parse_query(pairs: Sequence[tuple[str, str]]) -> PredictOptions:
-    """The options in a query string.
+    """Read the options in a query string.
 
     Raises:
         RequestRejected: an unknown key, one twice, or a value that is none.
@@ -266,7 +266,7 @@ def parse_query(pairs: Sequence[tuple[str, str]]) -> PredictOptions:
 
 
 def make_app(service: Service, hosts: Sequence[str]) -> "Starlette":
-    """The ASGI application.
+    """Make the ASGI application.
 
     Args:
         service: what answers.
@@ -317,7 +317,7 @@ class Guard:
         self.app, self.service = app, service
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """ASGI."""
+        """Handle an ASGI call."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         from starlette.datastructures import MutableHeaders

@@ -45,18 +45,18 @@ class Batcher:
         self.thread = ThreadPoolExecutor(1, "network")
 
     async def ask(self, image: np.ndarray) -> np.ndarray:
-        """The network's answer to one image."""
+        """Return the network's prediction for one image."""
         answer = asyncio.get_running_loop().create_future()
         self.waiting.append(Pending(image, answer))
         self.arrived.set()
         return await answer
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Anything else that is the network's work, between two batches."""
+        """Run anything else that is the network's work, between two batches."""
         return await asyncio.get_running_loop().run_in_executor(self.thread, function, *arguments)
 
     async def work(self) -> None:
-        """Batch after batch, until cancelled."""
+        """Predict batch after batch, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             await self._gather()
@@ -89,7 +89,7 @@ class Batcher:
 
 
 def sizes_to_compile(sizes: tuple[int, ...], batch: int) -> tuple[int, ...]:
-    """The sizes that a predictor pads batches of up to `batch` images to.
+    """Return the sizes that a predictor pads batches of up to `batch` images to.
 
     Example:
         >>> sizes_to_compile((1, 8, 64, 512), 20)

@@ -37,18 +37,18 @@ class Metrics:
         )
 
     def observe_batch(self, size: int, seconds: float) -> None:
-        """One call of the network."""
+        """Record one call of the network."""
         self.batches.observe(size)
         self.network.observe(seconds)
 
     def observe_request(self, path: str, status: int, seconds: float) -> None:
-        """One request; paths that do not exist count as one route, for anybody can make them up."""
+        """Record a request; paths that do not exist are one route, for anybody can make them up."""
         route = path if path in ROUTES else "other"
         self.requests.labels(route, str(status)).inc()
         self.seconds.labels(route).observe(seconds)
 
     def text(self) -> bytes:
-        """All of it."""
+        """Return all of it."""
         from prometheus_client import generate_latest
 
         return generate_latest(self.registry)

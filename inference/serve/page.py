@@ -9,7 +9,7 @@ PAGE = resources.files("convax.inference.serve").joinpath("page.html").read_text
 
 
 def _hashes(tag: str) -> str:
-    """The digests of the page's own scripts or styles, as a policy names them."""
+    """Return the digests of the page's own scripts or styles, as a policy names them."""
     contents = re.findall(rf"<{tag}>(.*?)</{tag}>", PAGE, flags=re.DOTALL)
     digests = [base64.b64encode(hashlib.sha256(c.encode()).digest()).decode() for c in contents]
     return " ".join(f"'sha256-{digest}'" for digest in digests)

@@ -70,7 +70,7 @@ def check_installed() -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A listening socket, had before anything slow is done."""
+    """Open a listening socket, before anything slow is done."""
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=2048)
@@ -86,19 +86,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def allowed_hosts(host: str, more: Sequence[str]) -> list[str]:
-    """The names of the service in the Host header of requests."""
+    """Return the names of the service in the Host header of requests."""
     if not (more or is_loopback(host)):
         return ["*"]
     return [*dict.fromkeys(["localhost", "127.0.0.1", "[::1]", url_host(host), *more])]
 
 
 def url_host(host: str) -> str:
-    """A host as it stands in an address."""
+    """Return a host as it stands in an address."""
     return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach it.
+    """Return whether only this machine can reach a host.
 
     Example:
         >>> is_loopback("127.0.0.1"), is_loopback("localhost"), is_loopback("0.0.0.0")
@@ -132,7 +132,7 @@ def _run_server(service: Service, listener: socket.socket, hosts: Sequence[str])
 
 
 def timeout_protocol(seconds: float) -> Any:
-    """uvicorn's HTTP protocol, which leaves a client that is too slow.
+    """Return uvicorn's HTTP protocol, which leaves a client that is too slow.
 
     Args:
         seconds: in which the headers of a request have to be there, and in which its answer has to

@@ -18,7 +18,7 @@ class Upload(NamedTuple):
 
 
 async def read_uploads(request: "Request", limits: Limits, slot: Slot) -> list[Upload]:
-    """The files of a multipart form; any other body is one image, whatever it calls itself.
+    """Read the files of a multipart form; any other body is one image, whatever it calls itself.
 
     Raises:
         RequestRejected: too large, too slow, too many, or not a form.
@@ -33,7 +33,7 @@ async def read_uploads(request: "Request", limits: Limits, slot: Slot) -> list[U
 
 
 async def read_body(request: "Request", limits: Limits, slot: Slot) -> bytes:
-    """The body; reading stops where it is too long or takes too long."""
+    """Read the body; stop where it is too long or takes too long."""
     too_long = RequestRejected(
         413,
         f"predict: body too large: need at most {limits.max_bytes:,} bytes; send a smaller "

@@ -108,7 +108,5 @@ def test_neighbors_are_the_nearest_in_order(rng):
     for k in (0, 31):
         with pytest.raises(ValueError, match=f"nearest_neighbors: k: got {k}, need 1 to 30"):
             explain.nearest_neighbors(place, gallery, k)
-    with pytest.raises(
-        ValueError, match=r"got a place \(3,\) and a gallery \(30, 4\), need \(D,\)"
-    ):
+    with pytest.raises(ValueError, match=r"got \(3,\) and a gallery \(30, 4\), need \(D,\)"):
         explain.nearest_neighbors(place[:3], gallery, 1)
