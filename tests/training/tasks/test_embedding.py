@@ -162,10 +162,10 @@ def test_contrastive_pairs_by_hand():
     assert loss(X[:1], LABELS[:1]) == 0  # no pairs
 
 
-@pytest.mark.parametrize("name", ["triplet_batch_hard", "triplet_semi_hard"])
-def test_the_triplet_losses_are_the_ops(name):
-    loss = loss_of(name, margin=0.5)
-    assert loss(X, LABELS) == getattr(ops, name)(X, LABELS, margin=0.5)
+@pytest.mark.parametrize("mined", ["batch_hard", "semi_hard"])
+def test_the_triplet_losses_are_the_ops(mined):
+    loss = loss_of(f"triplet_{mined}", margin=0.5)
+    assert loss(X, LABELS) == getattr(ops, f"{mined}_triplet_loss")(X, LABELS, margin=0.5)
 
 
 def test_all_triplets_of_a_batch_by_hand():
