@@ -1,0 +1,142 @@
+"""A task is one folder and one line of the registry; every loss of ops has a name in a config."""
+
+import ast
+import inspect
+from importlib import import_module
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from convax import ops
+from convax.training.config.loss import loss_tables
+from convax.training.config.schema import ConfigError, load_config
+from convax.training.experiment import COMPILE_QUICKLY
+from convax.training.tasks.registry import TASKS
+from convax.training.tasks.spec import keywords_of
+
+ROOT = Path(__file__).parents[3]
+ROOMS = ("ops", "model", "training", "explain", "inference", "app")
+
+
+def named_tasks(source: str) -> list[str]:
+    """Where a text compares with a task's name, or has one as a key or a case: its lines."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        parts = []
+        if isinstance(node, ast.Compare):
+            parts = [node.left, *node.comparators]
+        elif isinstance(node, ast.Dict):
+            parts = [key for key in node.keys if key is not None]
+        elif isinstance(node, (ast.MatchValue, ast.Subscript)):
+            parts = [node.value if isinstance(node, ast.MatchValue) else node.slice]
+        inside = [c for part in parts for c in ast.walk(part) if isinstance(c, ast.Constant)]
+        found += [f"{c.lineno}: {c.value}" for c in inside if c.value in TASKS]
+    return found
+
+
+def test_nothing_outside_a_task_s_folder_compares_its_name():
+    files = [f for room in ROOMS for f in (ROOT / room).rglob("*.py")]
+    assert len(files) > 200
+    for file in files:
+        folder = file.relative_to(ROOT).parts[:3]
+        if folder[:2] == ("training", "tasks") and folder[2] in TASKS:
+            continue
+        assert not named_tasks(file.read_text()), file
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'if task.name == "embedding": pass',
+        'if name in ("multilabel", "x"): pass',
+        'kinds = {"segmentation": 1}',
+        'kinds["regression"]',
+        'match name:\n    case "classification": pass',
+    ],
+)
+def test_a_comparison_would_be_found(text):
+    assert named_tasks(text)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_is_made_by_its_folder(name):
+    spec = TASKS[name]
+    assert spec.name == name and isinstance(spec.make, str)
+    module, _, function = spec.make.partition(":")
+    made = import_module(f"convax.training.tasks{module}")
+    assert Path(made.__file__ or "").parent.name == name and callable(getattr(made, function))
+    assert spec.metrics[-1] == "loss" and spec.summary.format(share=0.5, images="1 image")
+
+
+def test_every_loss_of_ops_has_a_name_in_a_config():
+    reachable = {entry.signature for spec in TASKS.values() for entry in spec.losses.values()}
+    losses = {
+        getattr(ops, name)
+        for name in ops.__all__
+        if getattr(getattr(ops, name), "__module__", "").startswith("convax.ops.loss")
+    } - {ops.smooth_labels}
+    assert len(losses) >= 14 and losses <= reachable
+
+
+def test_tables_of_losses_have_the_keywords_of_the_functions():
+    tables = {t.model_fields["name"].annotation.__args__[0]: t for t in loss_tables()}  # type: ignore[union-attr]
+    for spec in TASKS.values():
+        for name, entry in spec.losses.items():
+            assert keywords_of(entry.signature).keys() <= tables[name].model_fields.keys()
+    margin = tables["contrastive"].model_fields["margin"]
+    default = inspect.signature(ops.contrastive_loss).parameters["margin"].default
+    assert margin.is_required() and margin.examples == [default]
+    assert tables["focal"].model_fields["alpha"].annotation == float | None
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ('{name="softmax_cross_entropy",label_smoothing=1.5}', "label_smoothing.*1.5"),
+        ('{name="huber",delta=-1.0}', "delta"),
+        ('{name="multi_margin",power=0,margin=1.0}', "power"),
+        ('{name="focal",gamma=2.0}', "loss.alpha: missing; write loss.alpha = 0.25, say"),
+        ('{name="hinge"}', "loss.name: should be one of"),
+    ],
+)
+def test_a_loss_checks_its_own_numbers(loss, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config("lenet5-digits", [f"loss={loss}"])
+
+
+def test_a_loss_of_one_class_an_image_takes_no_mixtures():
+    loss = 'loss={name="multi_margin",power=1,margin=1.0}'
+    assert load_config("lenet5-digits", [loss]).loss.name == "multi_margin"
+    with pytest.raises(ConfigError, match=r"takes one class for each image, and augment.mixup"):
+        load_config("lenet5-digits", [loss, "augment.mixup.alpha=0.2"])
+
+
+@pytest.mark.parametrize(("task", "name"), [(t, n) for t in TASKS for n in TASKS[t].losses])
+def test_a_loss_falls_along_its_gradient(task, name):
+    """As a config without its keywords' values would have it: with their defaults."""
+    spec, rng = TASKS[task], np.random.default_rng(0)
+    entry = spec.losses[name]
+    keywords = {k: p.default for k, p in keywords_of(entry.signature).items()}
+    keywords = {k: v for k, v in keywords.items() if v is not inspect.Parameter.empty}
+    if "num_classes" in inspect.signature(entry.loss).parameters:
+        keywords["num_classes"] = 2
+    outputs, *others = (
+        rng.normal(size=(8 * N, *rest)).astype(np.float32)
+        if dtype == np.float32
+        else np.resize([0, 1], (8 * N, *rest)).astype(dtype)
+        for (N, *rest), dtype in ((a.shape, a.dtype) for a in spec.example)
+    )
+
+    def value(outputs):
+        found = entry.loss(outputs, *others, **keywords)
+        parts = [part for part in jax.tree.leaves(found) if isinstance(part, jax.Array)]
+        return sum(jnp.mean(part) for part in parts)
+
+    step = jax.jit(jax.value_and_grad(value), compiler_options=COMPILE_QUICKLY)
+    before, slope = step(outputs)
+    assert np.isfinite(before) and float(np.abs(slope).max()) > 0
+    after, _ = step(outputs - np.float32(1e-2) * np.asarray(slope) / np.abs(slope).max())
+    assert after < before
