@@ -7,6 +7,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -241,6 +242,29 @@ def test_every_module_says_what_it_is(module):
 def test_no_file_grew_a_second_idea():
     longest = {m: len(source_of(m).read_text().splitlines()) for m in MODULES}
     assert not {m: n for m, n in longest.items() if n > 550}
+
+
+def test_every_folder_with_a_first_page_is_an_installed_package():
+    root = Path(__file__).parents[1]
+    listed = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["setuptools"]
+    folders = {
+        page.parent.relative_to(root).as_posix()
+        for top in ("app", *FOLDERS)
+        for page in (root / top).rglob("__init__.py")
+    }
+    assert set(listed["package-dir"].values()) == folders | {"configs"}
+    assert set(listed["package-dir"]) == set(listed["packages"])
+
+
+def test_the_first_page_of_a_room_names_its_files():
+    for module in MODULES:
+        page = source_of(module)
+        if page.name != "__init__.py" or module in ("convax", "convax.configs"):
+            continue
+        text = importlib.import_module(module).__doc__ or ""
+        files = {file.stem for file in page.parent.glob("*.py")} - {"__init__", "__main__"}
+        unnamed = {file for file in files if not re.search(rf"\b{file}\b", text)}
+        assert not unnamed, f"{module}: its first page does not name {sorted(unnamed)}"
 
 
 def test_configs_and_the_type_marker_are_installed():

@@ -6,6 +6,7 @@ renamed          keys and values under the names of earlier versions
 errors           what is wrong, in lines with key, complaint and remedy
 table            what every table is made of: strictness, numbers, durations
 groups           ``[[optimizer.groups]]``
+loss             ``[loss]``
 augment          ``[augment]``
 precision        ``[precision]`` and ``[ema]``
 choices          the tables of all that a config names

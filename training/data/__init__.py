@@ -3,7 +3,8 @@
 load         the data of a config, by its source; where its files lie
 dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
 batches      the batches of a training, read ahead
-digits, idx, cifar, folder, npz, masks   one file for each source
+digits, idx, cifar, folder, npz, masks, csv_table   one file for each source
+tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
 archive      .zip and .tar files, read in place
 streaming    images that are decoded while training goes on
@@ -19,6 +20,7 @@ NumPy alone is imported here; what a source needs besides is imported when it is
 
 from .batches import read_batches
 from .cifar import load_cifar
+from .csv_table import load_table
 from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split, spread
 from .digits import load_digits
 from .errors import DataError
@@ -40,7 +42,6 @@ from .load import PACKED, load, locate
 from .masks import IGNORED, load_masks
 from .npz import load_npz
 from .streaming import Streamed
-from .table import load_table
 
 __all__ = [
     "DATASETS",

@@ -6,6 +6,7 @@ from pathlib import Path
 from ..common.text import plain_line
 from .archive import ARCHIVES
 from .cifar import load_cifar
+from .csv_table import load_table
 from .dataset import Dataset, split
 from .digits import load_digits
 from .errors import DataError
@@ -14,7 +15,6 @@ from .folder import load_folder
 from .idx import load_idx
 from .masks import MaskKind, load_masks
 from .npz import load_npz
-from .table import load_table
 
 PACKED = ("folder", "masks")  # the sources that read archives in place of folders
 

@@ -3,7 +3,7 @@
 A call has a price, and so has the memory that it allocates: on CPU a step of LeNet-5 takes 18.8 ms
 of the processor alone and 17.3 ms among sixteen; a VGG-like one takes 30,000 page faults alone and
 7,600 among four (batch 64, jax 0.12, `python benchmarks/allocator.py`; `benchmarks/steps.py` has
-more networks). How many steps a chunk has changes no bit of the result (`step.make_train_steps`),
+more networks). How many steps a chunk has changes no bit of the result (`step.train_step`),
 so it may depend on the clock: a chunk ends where the loop has something to do, and otherwise after
 about `SECONDS`, so that Ctrl-C acts soon.
 """

@@ -31,7 +31,7 @@ class ResumePoint(NamedTuple):
 
     train_state: TrainState
     memory: LoopState
-    metrics: dict[str, Any]  # how far the metrics go: `logbook.truncate`
+    metrics: dict[str, Any]  # how far the metrics go: `metrics_log.truncate`
 
 
 def repair(run: Run) -> None:

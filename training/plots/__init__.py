@@ -1,7 +1,10 @@
 """How figures are drawn: numbers in, matplotlib figures out.
 
-figures     the style, and the figures that all tasks have in common
-lr_finder   the loss over the learning rate
+figures         the style, and the figures that all tasks have in common
+lr_finder       the loss over the learning rate
+svg             charts for a page, in its colors
+page_parts      tables, images and examples of an HTML page, as tuples of text
+image_encoding  images as the bytes of a file
 
 What is drawn, and of which numbers, is found by `training.report` and by each task. Matplotlib is
 imported when the first figure is drawn. Imports `training.common`.

@@ -64,7 +64,7 @@ def save_run_weights(
         run: the run directory.
         path: the file to make.
         checkpoint: "best" or "last".
-        torch: as a state dict of PyTorch's, see `torch_weights.save_torch`.
+        torch: as a state dict of PyTorch's, see `torch_state_dict.save_torch`.
         use_ema: as `load_model`.
 
     Raises:

@@ -15,13 +15,13 @@ PART = "a part of the run"  # marks a keyword for which a config may write a dur
 Part = Annotated[float, PART]
 
 
-def rise_of(warmup: float, steps: int) -> int:
+def warmup_steps(warmup: float, steps: int) -> int:
     """Count the updates of a warmup: at least one update is left to fall."""
     return min(round(warmup * steps), steps - 1)
 
 
-def with_rise(schedule: Schedule, top: Any, rise: int) -> Schedule:
-    """Put a straight rise to `top` over `rise` updates before a schedule; see `warmed`."""
+def with_warmup(schedule: Schedule, top: Any, rise: int) -> Schedule:
+    """Put a straight rise to `top` over `rise` updates before a schedule."""
     import optax
 
     if rise:

@@ -10,10 +10,10 @@ from itertools import pairwise
 from typing import Any
 
 from ...common.duration import RunLength, duration_in_steps
-from .common import PART, Schedule, check, rise_of, under_any_promotion, with_rise
+from .common import PART, Schedule, check, under_any_promotion, warmup_steps, with_warmup
 
 
-def warmed(
+def build_with_warmup(
     build: Callable[..., Schedule], peak: float, steps: int, rise: int, **keywords: Any
 ) -> Schedule:
     r"""Rise straight over `rise` updates, then follow ``build(peak, steps - rise, **keywords)``.
@@ -31,7 +31,7 @@ def warmed(
 
     Example:
         >>> from convax.training.optim.schedules.schedules import linear
-        >>> schedule = warmed(linear, 1.0, 7, 3)
+        >>> schedule = build_with_warmup(linear, 1.0, 7, 3)
         >>> [float(schedule(count)) for count in range(8)]
         [0.25, 0.5, 0.75, 1.0, 0.75, 0.5, 0.25, 0.0]
 
@@ -39,7 +39,7 @@ def warmed(
         Goyal et al., arXiv:1706.02677, section 2.2.
     """
     schedule = build(peak, steps - rise, **keywords)
-    return with_rise(schedule, schedule(0), rise) if rise else schedule
+    return with_warmup(schedule, schedule(0), rise) if rise else schedule
 
 
 def joined(schedules: Sequence[Schedule], lengths: Sequence[int]) -> Schedule:
@@ -104,10 +104,10 @@ def schedule_of(
     if "warmup" not in parts:
         warmup = as_part(keywords.pop("warmup", 0.0), run)
         check(table["name"], "warmup", warmup, 0 <= warmup < 1, "a part of the run below all of it")
-        rise = rise_of(warmup, total)
+        rise = warmup_steps(warmup, total)
     rest = run._replace(total=total - rise)
     own = {k: as_part(v, rest) if k in parts else v for k, v in keywords.items()}
-    return warmed(build, peak, total, rise, **own)
+    return build_with_warmup(build, peak, total, rise, **own)
 
 
 def _join(builders, tables, peak, run):

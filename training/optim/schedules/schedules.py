@@ -24,9 +24,9 @@ from .common import (
     check_divisors,
     check_run,
     check_warmup,
-    rise_of,
     under_any_promotion,
-    with_rise,
+    warmup_steps,
+    with_warmup,
 )
 from .shapes import cosine_restarts, linear_onecycle, piecewise, polynomial
 
@@ -113,8 +113,8 @@ def cosine(peak: float, steps: int, *, warmup: Part = 0.0, end: float = 0.0) -> 
     check("cosine", "end", end, 0 <= end <= 1, "a fraction of peak in [0, 1]")
     import optax
 
-    rise = rise_of(warmup, steps)
-    return with_rise(optax.cosine_decay_schedule(peak, steps - rise, alpha=end), peak, rise)
+    rise = warmup_steps(warmup, steps)
+    return with_warmup(optax.cosine_decay_schedule(peak, steps - rise, alpha=end), peak, rise)
 
 
 def onecycle(
@@ -162,7 +162,7 @@ def onecycle(
     check_divisors("onecycle", div_factor=div_factor, final_div_factor=final_div_factor)
     import optax
 
-    factors = {rise_of(warmup, steps): div_factor, steps: 1 / (div_factor * final_div_factor)}
+    factors = {warmup_steps(warmup, steps): div_factor, steps: 1 / (div_factor * final_div_factor)}
     return under_any_promotion(
         optax.piecewise_interpolate_schedule("cosine", peak / div_factor, factors)
     )

@@ -13,8 +13,8 @@ from .common import (
     check_divisors,
     check_run,
     check_warmup,
-    rise_of,
     under_any_promotion,
+    warmup_steps,
 )
 
 
@@ -144,7 +144,7 @@ def linear_onecycle(
     check(name, "pct_final", pct_final, within, "a fraction of the run above warmup, at most 1")
     check_divisors(name, div_factor=div_factor, final_div_factor=final_div_factor)
     low, least = 1 / div_factor, 1 / (div_factor * final_div_factor)
-    at = [0, rise_of(warmup, steps), round(pct_final * steps), steps]
+    at = [0, warmup_steps(warmup, steps), round(pct_final * steps), steps]
     return _through(peak, at, [low, 1.0, low, least])
 
 

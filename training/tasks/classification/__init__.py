@@ -1,1 +1,9 @@
-"""Which class an image is of: logits ``(N, K)``, accuracy, the confusion matrix."""
+"""Which class an image is of: logits ``(N, K)``, accuracy, the confusion matrix.
+
+spec      what a config must know of it
+losses    the losses that a config may name
+calibration   reliability, calibration error, the temperature
+task      loss, metrics, what `predict` and `explain` say
+figures   the figures of an evaluation
+page      its part of the HTML report
+"""
