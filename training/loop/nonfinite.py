@@ -3,7 +3,7 @@
 The state before such a step is what `step.train_step` returns. It is saved, so that "last" is
 the state just before, and ``nonfinite.json`` says what there is to know of the step itself:
 
-    step, metric, value     which step, and which of `train_step.WATCHED` was odd first, and what it was
+    step, metric, value     the step, which of `train_step.WATCHED` was not finite, its value
     learning_rate           the schedule's
     examples                the batch: indices into the training images, as the seed split them
     parameters              for each path whether parameter, gradient and update are finite
