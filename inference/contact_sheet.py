@@ -9,7 +9,7 @@ from ..training import data
 from ..training.common import atomic_io
 from ..training.data import DataError
 from ..training.plots.image_encoding import data_uri, encoded
-from ..training.tasks.segmentation.figures import mask_picture
+from ..training.tasks.segmentation.figures import mask_image
 from ..training.tasks.task import Line
 from .html.template import template
 from .predict_files import PredictionResult
@@ -79,7 +79,7 @@ def _card(result: PredictionResult, invert: bool) -> Card:
         image = ImageOps.invert(image)
     record, mask = result.output.record, None
     if "mask" in record:
-        shown = mask_picture(data.decode_mask(record["mask"]).astype("uint8"))
+        shown = mask_image(data.decode_mask(record["mask"]).astype("uint8"))
         mask = data_uri(encoded(shown.resize(image.size, Image.Resampling.NEAREST)))
     kind = "PNG" if small else "JPEG"
     return Card(

@@ -61,7 +61,7 @@ def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     planes = np.moveaxis(image.reshape(*image.shape[:2], depth), -1, 0)
     if depth == 3 and channels == 1:
         planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
-    resized = [data.resize_picture(np.ascontiguousarray(plane), size) for plane in planes]
+    resized = [data.resize_image(np.ascontiguousarray(plane), size) for plane in planes]
     stacked = np.stack(resized * (channels // len(resized)), axis=-1)
     return np.clip(stacked, 0, 1)  # which rounding may leave by a little
 
@@ -168,4 +168,4 @@ def _images_in(folder: Path) -> Iterator[Path]:
 
     for where, folders, names in os.walk(folder, onerror=fail):
         folders.sort()
-        yield from (file for name in sorted(names) if data.is_picture(file := Path(where, name)))
+        yield from (file for name in sorted(names) if data.is_image_file(file := Path(where, name)))

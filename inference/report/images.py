@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from ...training.plots.page_parts import Picture, picture
+from ...training.plots.page_parts import HtmlImage, html_image
 
 
-def kernel_images(weights: np.ndarray) -> list[Picture]:
+def kernel_images(weights: np.ndarray) -> list[HtmlImage]:
     """Kernels ``(N, KH, KW, C)`` on one common scale; mid-gray is zero.
 
     In color where C is 3; of any other number of channels the mean: blue below zero, red above.
@@ -19,4 +19,4 @@ def kernel_images(weights: np.ndarray) -> list[Picture]:
     scaled = 0.5 + tiles / (2 * largest)
     colors: Any = scaled if weights.shape[-1] == 3 else colormaps["RdBu_r"](scaled)[..., :3]
     pixels = np.round(255 * colors).astype(np.uint8)
-    return [picture(tile, f"kernel {i + 1}") for i, tile in enumerate(pixels)]
+    return [html_image(tile, f"kernel {i + 1}") for i, tile in enumerate(pixels)]

@@ -18,8 +18,8 @@ from ...training.plots.page_parts import (
     Confusion,
     Examples,
     Heatmap,
+    HtmlImage,
     PageParts,
-    Picture,
     Table,
 )
 from ...training.plots.svg import Chart
@@ -54,7 +54,7 @@ class Kernels(NamedTuple):
     """What the first layer looks for."""
 
     sentence: str
-    pictures: list[Picture]
+    images: list[HtmlImage]
 
 
 class Page(NamedTuple):

@@ -70,8 +70,8 @@ def test_a_search_ends_where_the_loss_breaks(tiny, tmp_path):
     values = json.loads((tmp_path / "lr" / "lr-find.json").read_text())
     assert values["suggestion"] == ramp.suggestion
     assert len(values["learning_rate"]) == len(values["loss"]) == len(ramp.loss)
-    with Image.open(tmp_path / "lr" / "lr-find.png") as picture:
-        assert picture.size[0] > 600
+    with Image.open(tmp_path / "lr" / "lr-find.png") as image:
+        assert image.size[0] > 600
     again = find_learning_rate(config, tmp_path / "again", low=1e-4, high=1e3, steps=60)
     np.testing.assert_array_equal(again.loss, ramp.loss)
 

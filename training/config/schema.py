@@ -74,21 +74,21 @@ class Cifar(Table):
     validation: Share
 
 
-class _Pictures(Table):
-    """What the sources have in common whose pictures are files, in memory or streamed."""
+class _ImageFiles(Table):
+    """What the sources have in common whose images are files, in memory or streamed."""
 
     @model_validator(mode="after")
     def _streamed_in_whole(self):
         size, stream, workers = (getattr(self, k) for k in ("size", "stream", "num_workers"))
         if stream and size is None:
-            raise ValueError("stream = true needs the size of all pictures, e.g. size = [224, 224]")
+            raise ValueError("stream = true needs the size of all images, e.g. size = [224, 224]")
         if workers is not None and not stream:
             raise ValueError("num_workers decode where stream = true; write that, or leave it out")
         return self
 
 
-class Folder(_Pictures):
-    """Pictures in one folder a class, with or without train/ and test/ above; or an archive."""
+class Folder(_ImageFiles):
+    """Images in one folder a class, with or without train/ and test/ above; or an archive."""
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("class", "classes")
     source: Literal["folder"]
@@ -101,8 +101,8 @@ class Folder(_Pictures):
     num_workers: PositiveInt | None = None
 
 
-class Csv(_Pictures):
-    """Pictures that a CSV file lists, with the numbers in its other columns."""
+class Csv(_ImageFiles):
+    """Images that a CSV file lists, with the numbers in its other columns."""
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("values", "classes")
     source: Literal["csv"]
@@ -128,7 +128,7 @@ class Npz(Table):
 
 
 class Masks(Table):
-    """Pictures in one folder, a mask of each in another; see `data.load_masks`."""
+    """Images in one folder, a mask of each in another; see `data.load_masks`."""
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("mask",)
     source: Literal["masks"]

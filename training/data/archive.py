@@ -13,7 +13,7 @@ from .errors import DataError
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
-_LARGEST = 2**28  # bytes of one file; a picture of more has too many pixels, too
+_LARGEST = 2**28  # bytes of one file; an image of more has too many pixels, too
 _BLOCK = 512  # bytes; a tar file is made of them, and ends with some that are zero
 _ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),

@@ -37,7 +37,7 @@ def read_batches(
         rows: the part of each batch to read; all of it by default.
 
     Raises:
-        DataError: a picture cannot be read, or Grain is not installed.
+        DataError: an image cannot be read, or Grain is not installed.
     """
     size = split.count
 

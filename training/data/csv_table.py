@@ -1,4 +1,4 @@
-"""Pictures that are listed in a CSV file, each with numbers: values, or 0 and 1 for classes."""
+"""Images that are listed in a CSV file, each with numbers: values, or 0 and 1 for classes."""
 
 import csv
 import math
@@ -25,15 +25,15 @@ def load_table(
     stream: bool = False,
     num_workers: int | None = None,
 ) -> Dataset:
-    """Read a CSV file with a line of column names, and the pictures that its lines name.
+    """Read a CSV file with a line of column names, and the images that its lines name.
 
     Args:
-        path: the file; the pictures' names are relative to its folder.
+        path: the file; the images' names are relative to its folder.
         columns: the names of the columns that are to be learned.
-        file_column: the name of that with the pictures' files.
+        file_column: the name of that with the images' files.
         kind: what the columns hold: "values", any finite numbers; or "classes", 1 where the
-            picture is of the class that the column is named for, and 0 where it is not.
-        size: ``(H, W)`` that every picture is resized to; None where all have the same.
+            image is of the class that the column is named for, and 0 where it is not.
+        size: ``(H, W)`` that every image is resized to; None where all have the same.
         channels: 1 for grey, 3 for color.
         stream, num_workers: see `load_folder`.
 
@@ -102,7 +102,7 @@ def _place(path: Path, names: Sequence[str], column: str) -> int:
 def _file(folder: Path, name: str, where: str) -> Path:
     file = folder / name
     if not name.lower().endswith(EXTENSIONS) or not file.is_file():
-        what = "no such picture" if name else "no picture named"
+        what = "no such image" if name else "no image named"
         raise DataError(f"{where}: {what}: got {plain_line(name, 200)!r}; correct its name")
     return file
 
@@ -120,7 +120,7 @@ def _value(cell: str, where: str) -> float:
 def _class(cell: str, where: str) -> float:
     if cell not in ("0", "1"):
         raise DataError(
-            f"{where}: got {plain_line(cell, 80)!r}, need 1 where the picture is of that class, "
+            f"{where}: got {plain_line(cell, 80)!r}, need 1 where the image is of that class, "
             "and 0 where it is not"
         )
     return float(cell)

@@ -1,4 +1,4 @@
-"""Pictures in folders, one folder for each class; the folders may be packed in an archive."""
+"""Images in folders, one folder for each class; the folders may be packed in an archive."""
 
 import os
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
 from .errors import DataError
-from .image import EXTENSIONS, by, decode, is_picture, quiet_pillow
+from .image import EXTENSIONS, by, decode, is_image_file, quiet_pillow
 from .streaming import Streamed, as_files
 
 _KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
@@ -31,40 +31,40 @@ def load_folder(
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
     A ``validation`` (or ``val``) folder is read like ``test``; both may be absent. The classes are
-    the folders of the training part, sorted by name, and so are the pictures in each. Names that
+    the folders of the training part, sorted by name, and so are the images in each. Names that
     start with a dot are passed over, and so are files that do not end in png, jpg, jpeg, bmp,
     webp, gif, tif or tiff, in either case. In an archive all of it may be in one more folder.
 
     Args:
         root: the folder, or an archive of it: .zip, .tar, .tar.gz or .tgz.
-        size: ``(H, W)`` that every picture is resized to (see `read_image`); None where all have
+        size: ``(H, W)`` that every image is resized to (see `read_image`); None where all have
             the same.
         channels: 1 for grey, 3 for colour.
-        stream: leave the pictures in their files until they are needed: images are `Streamed`.
+        stream: leave the images in their files until they are needed: images are `Streamed`.
         num_workers: how many processes then decode those of training; by default one a core.
-        several: pictures of one name in several folders are one picture, of several classes.
+        several: images of one name in several folders are one image, of several classes.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N,)`` int32; or, of `several`, ``(N, K)``
-        uint8, 1 for each class that the picture is of, in the order of their names. Without a
+        uint8, 1 for each class that the image is of, in the order of their names. Without a
         ``train`` folder everything is the training part.
 
     Raises:
-        DataError: no pictures where they should be, a class that only a part other than the
-            training part has, a picture that cannot be read, pictures of different sizes, or a
-            damaged archive. Where they are streamed, a picture is looked at when it is needed.
+        DataError: no images where they should be, a class that only a part other than the
+            training part has, an image that cannot be read, images of different sizes, or a
+            damaged archive. Where they are streamed, an image is looked at when it is needed.
     """
-    parts = {part: _pictures(folder) for part, folder in _parts(Path(root)).items()}
+    parts = {part: _images_by_class(folder) for part, folder in _parts(Path(root)).items()}
     classes = tuple(parts["train"])
-    for part, pictures in parts.items():
-        unknown = sorted(set(pictures) - set(classes))
+    for part, images in parts.items():
+        unknown = sorted(set(images) - set(classes))
         if unknown:
             raise DataError(
                 f"{root}: class {unknown[0]!r} is in {part} but not in train; "
-                "put pictures of it into both, or take it away"
+                "put images of it into both, or take it away"
             )
     listed = {
-        part: (_once if several else _each)(pictures, classes) for part, pictures in parts.items()
+        part: (_once if several else _each)(images, classes) for part, images in parts.items()
     }
     files = [file for found, _ in listed.values() for file in found]
     if stream:
@@ -80,22 +80,18 @@ def load_folder(
     return Dataset(train, validation, test, classes)
 
 
-def _each(
-    pictures: dict[str, list[Place]], classes: Sequence[str]
-) -> tuple[list[Place], np.ndarray]:
+def _each(images: dict[str, list[Place]], classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
     """Return every file, with its class ``(N,)``."""
-    counts = [len(pictures.get(name, ())) for name in classes]
+    counts = [len(images.get(name, ())) for name in classes]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    return list(chain(*pictures.values())), labels
+    return list(chain(*images.values())), labels
 
 
-def _once(
-    pictures: dict[str, list[Place]], classes: Sequence[str]
-) -> tuple[list[Place], np.ndarray]:
+def _once(images: dict[str, list[Place]], classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
     """Return one file of each name, with its classes ``(N, K)``."""
     found: dict[str, list[tuple[int, Place]]] = {}
     for k, name in enumerate(classes):
-        for file in pictures.get(name, ()):
+        for file in images.get(name, ()):
             found.setdefault(file.name, []).append((k, file))
     labels = np.zeros((len(found), len(classes)), np.uint8)
     files = []
@@ -104,7 +100,7 @@ def _once(
         for _, other in others:
             if other.read_bytes() != first.read_bytes():
                 raise DataError(
-                    f"{first} and {other}: two pictures of one name, which should be one of two "
+                    f"{first} and {other}: two images of one name, which should be one of two "
                     "classes; give one another name"
                 )
         labels[i, [k for k, _ in found[name]]] = 1
@@ -116,9 +112,9 @@ def folder_classes(root: str | Path) -> tuple[str, ...]:
     """Return the classes of `load_folder`, without decoding any image.
 
     Raises:
-        DataError: no pictures where they should be, or a damaged archive.
+        DataError: no images where they should be, or a damaged archive.
     """
-    return tuple(_pictures(_parts(Path(root))["train"]))
+    return tuple(_images_by_class(_parts(Path(root))["train"]))
 
 
 def _parts(path: Path) -> dict[str, Place]:
@@ -132,7 +128,7 @@ def _parts(path: Path) -> dict[str, Place]:
         names = [path.name for path in _folders(root)]
         if names and set(names) <= set(_PARTS):
             raise DataError(
-                f"{root}: has {', '.join(names)} but no class folders in train; put the pictures "
+                f"{root}: has {', '.join(names)} but no class folders in train; put the images "
                 "into train/CLASS/ and test/CLASS/, or all into CLASS/"
             )
         return {"train": root}
@@ -161,20 +157,20 @@ def _root(path: Path) -> Place:
     return root
 
 
-def _pictures(folder: Place) -> dict[str, list[Place]]:
-    """Return the picture files of each class."""
-    stray = next((path for path in visible(folder) if is_picture(path)), None)
+def _images_by_class(folder: Place) -> dict[str, list[Place]]:
+    """Return the image files of each class."""
+    stray = next((path for path in visible(folder) if is_image_file(path)), None)
     if stray:
-        raise DataError(f"{stray}: a picture outside the class folders; put it into one")
-    pictures = {c.name: [p for p in visible(c) if is_picture(p)] for c in _folders(folder)}
-    if not pictures:
-        raise DataError(f"{folder}: no class folders in it; put each class's pictures into one")
-    empty = next((name for name, files in pictures.items() if not files), None)
+        raise DataError(f"{stray}: an image outside the class folders; put it into one")
+    images = {c.name: [p for p in visible(c) if is_image_file(p)] for c in _folders(folder)}
+    if not images:
+        raise DataError(f"{folder}: no class folders in it; put each class's images into one")
+    empty = next((name for name, files in images.items() if not files), None)
     if empty is not None:
         raise DataError(
-            f"{folder / empty}: a class folder without pictures ({_KINDS}); add some or remove it"
+            f"{folder / empty}: a class folder without images ({_KINDS}); add some or remove it"
         )
-    return pictures
+    return images
 
 
 def streamed_files(
@@ -196,7 +192,7 @@ def streamed_files(
         )
     if size is None:
         raise DataError(
-            "data.size: missing; data.stream = true needs the size that every picture is resized "
+            "data.size: missing; data.stream = true needs the size that every image is resized "
             "to, e.g. size = [224, 224]"
         )
     return Streamed(as_files(paths), size, channels, num_workers or os.cpu_count() or 1)
@@ -213,7 +209,7 @@ def read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: in
             if image.shape != first.shape:
                 raise DataError(
                     f"{files[i]} is {by(image)} but {files[0]} is {by(first)}; "
-                    "set data.size = [height, width] to resize every picture"
+                    "set data.size = [height, width] to resize every image"
                 )
             images[i] = image
 

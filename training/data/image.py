@@ -1,4 +1,4 @@
-"""One picture file as an array."""
+"""One image file as an array."""
 
 import io
 import warnings
@@ -34,14 +34,14 @@ def read_image(
     Args:
         source: a file, or its content.
         size: ``(H, W)`` to resize to, bilinear and antialiased, aspect not kept; None keeps the
-            picture's own.
+            image's own.
         channels: 1 for grey, 3 for red, green, blue.
 
     Returns:
         ``(H, W, channels)``, uint8.
 
     Raises:
-        DataError: not a picture, damaged, or of more than Pillow's limit of about 89 million
+        DataError: not an image, damaged, or of more than Pillow's limit of about 89 million
             pixels.
     """
     with quiet_pillow():
@@ -86,23 +86,23 @@ def decode_with_size(
 
     _check_channels(channels)
     try:
-        with _opened(source) as picture:
-            ImageOps.exif_transpose(picture, in_place=True)
-            return _as_array(picture, size, channels), (picture.height, picture.width)
+        with _opened(source) as image:
+            ImageOps.exif_transpose(image, in_place=True)
+            return _as_array(image, size, channels), (image.height, image.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(
             f"{_name(source, name)}: cannot be read as an image: {_reason(error)}"
         ) from None
 
 
-def convert(picture: "Image", *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+def convert(image: "Image", *, size: Sequence[int] | None, channels: int) -> np.ndarray:
     """Convert an image that Pillow has opened or made, as `decode`; it stays as it is."""
     from PIL import ImageOps
 
     _check_channels(channels)
     try:
-        upright = ImageOps.exif_transpose(picture)
-        upright.format = picture.format  # which a copy forgets, and 16-bit grey is known by
+        upright = ImageOps.exif_transpose(image)
+        upright.format = image.format  # which a copy forgets, and 16-bit grey is known by
         return _as_array(upright, size, channels)
     except Exception as error:  # an opened file is read only now
         raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
@@ -112,7 +112,7 @@ def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
     """Return ``(H, W)`` of an image file as `read_image` reads it.
 
     Raises:
-        DataError: not a picture.
+        DataError: not an image.
     """
     with quiet_pillow():  # whose size in the head may lie on its side or not, as the format has it
         return decode_with_size(source, size=(1, 1), channels=1)[1]
@@ -133,8 +133,8 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
     """
     called = _name(source, name)
     try:
-        with _opened(source) as picture:
-            mode, numbers = picture.mode, np.array(picture)
+        with _opened(source) as image:
+            mode, numbers = image.mode, np.array(image)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
@@ -145,15 +145,15 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
     return numbers.astype(np.int32)
 
 
-def resize_picture(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
+def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resize bytes or floats ``(H, W)`` or ``(H, W, 3)``, bilinear and antialiased."""
     from PIL import Image
 
     return np.array(_resized(Image.fromarray(image), size))
 
 
-def _as_array(picture: "Image", size: Sequence[int] | None, channels: int) -> np.ndarray:
-    plain = _opaque(_eight_bits(picture)).convert("L" if channels == 1 else "RGB")
+def _as_array(image: "Image", size: Sequence[int] | None, channels: int) -> np.ndarray:
+    plain = _opaque(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
     array = np.array(plain if size is None else _resized(plain, size))
     return array.reshape(*array.shape[:2], channels)
 
@@ -163,25 +163,25 @@ def _check_channels(channels: int) -> None:
         raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
 
 
-def _resized(picture: "Image", size: Sequence[int]) -> "Image":
+def _resized(image: "Image", size: Sequence[int]) -> "Image":
     from PIL import Image
 
-    if picture.size == (size[1], size[0]):
-        return picture
-    return picture.resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    if image.size == (size[1], size[0]):
+        return image
+    return image.resize((size[1], size[0]), Image.Resampling.BILINEAR)
 
 
-def pixels_of(picture: "Image") -> int:
-    """Return how many pixels are decoded at once, by the head of a picture that Pillow has opened.
+def pixels_of(image: "Image") -> int:
+    """Return how many pixels are decoded at once, by the head of an image that Pillow has opened.
 
-    Of a TIFF in tiles at least one tile, however small the picture in it is.
+    Of a TIFF in tiles at least one tile, however small the image in it is.
     """
-    tags = getattr(picture, "tag_v2", {})
+    tags = getattr(image, "tag_v2", {})
     tile = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
-    return max(picture.width * picture.height, tile)
+    return max(image.width * image.height, tile)
 
 
-def is_picture(file: Place) -> bool:
+def is_image_file(file: Place) -> bool:
     """Return whether it is an image file, by its ending."""
     return file.suffix.lower() in EXTENSIONS and file.is_file()
 
@@ -200,39 +200,39 @@ def _opened(source: str | PathLike[str] | bytes) -> "Image":
 
     content = source if isinstance(source, bytes) else Path(source).read_bytes()
     if content.startswith(b"\x89PNG"):
-        with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
-            picture.verify()
-    picture = Image.open(io.BytesIO(content), formats=FORMATS)
-    if Image.MAX_IMAGE_PIXELS is not None and pixels_of(picture) > Image.MAX_IMAGE_PIXELS:
+        with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
+            image.verify()
+    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    if Image.MAX_IMAGE_PIXELS is not None and pixels_of(image) > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
-    return picture
+    return image
 
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
     return name or ("image" if isinstance(source, bytes) else str(source))
 
 
-def _eight_bits(picture: "Image") -> "Image":
+def _eight_bits(image: "Image") -> "Image":
     """Scale 16-bit gray to 8 bits; Pillow's own conversion would clip it."""
     from PIL import Image
 
-    sixteen = picture.mode.startswith("I;16") or (picture.mode, picture.format) == ("I", "PNG")
+    sixteen = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
     if sixteen:
-        wide = np.asarray(picture).astype(np.uint32)
+        wide = np.asarray(image).astype(np.uint32)
         return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
-    if picture.mode in ("I", "F"):
+    if image.mode in ("I", "F"):
         raise ValueError("32 bits a pixel, whose range is unknown; save it with 8 or 16")
-    return picture
+    return image
 
 
-def _opaque(picture: "Image") -> "Image":
+def _opaque(image: "Image") -> "Image":
     """Lay an image on white, where it is transparent."""
     from PIL import Image
 
-    if picture.mode not in ("RGBA", "RGBa", "LA", "PA") and "transparency" not in picture.info:
-        return picture
-    white = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(white, picture.convert("RGBA"))
+    if image.mode not in ("RGBA", "RGBa", "LA", "PA") and "transparency" not in image.info:
+        return image
+    white = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(white, image.convert("RGBA"))
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Pictures with a mask each: for every pixel, which class it belongs to."""
+"""Images with a mask each: for every pixel, which class it belongs to."""
 
 import os
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from ..common.text import plain_line
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
 from .dataset import Dataset, Split
 from .errors import DataError
-from .image import EXTENSIONS, by, decode, decode_mask, is_picture, quiet_pillow, resize_picture
+from .image import EXTENSIONS, by, decode, decode_mask, is_image_file, quiet_pillow, resize_image
 
 IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
 MaskKind: TypeAlias = Literal["classes", "instances"]
@@ -31,7 +31,7 @@ def load_masks(
     """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*`` or ``root/MASKS/x_mask.*``.
 
     Photograph and mask are resized together: bilinear and antialiased the one, to the nearest
-    pixel the other. The examples are sorted by name. Files that are no pictures are passed over.
+    pixel the other. The examples are sorted by name. Files that are no images are passed over.
 
     Args:
         root: a folder, or an archive (.zip, .tar, .tar.gz) that has the two folders anywhere in it.
@@ -47,8 +47,8 @@ def load_masks(
         images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.
 
     Raises:
-        DataError: no pictures, a picture without a mask or with two, one whose mask has another
-            size, a mask that is no picture of whole numbers, or one with a class out of range.
+        DataError: no images, an image without a mask or with two, one whose mask has another
+            size, a mask that is no image of whole numbers, or one with a class out of range.
     """
     if mask_kind == "instances" and len(classes) != 2:
         raise DataError(
@@ -62,16 +62,16 @@ def load_masks(
 
     def read(i: int) -> None:
         photograph, mask = pairs[i]
-        picture = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
+        photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         numbers = decode_mask(source_of(mask), name=str(mask))
-        if numbers.shape != picture.shape[:2]:
+        if numbers.shape != photo.shape[:2]:
             raise DataError(
-                f"{mask} is {by(numbers)} but {photograph} is {by(picture)}; "
+                f"{mask} is {by(numbers)} but {photograph} is {by(photo)}; "
                 "a mask needs one number for each pixel of its image"
             )
         labels[i] = _nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
-        picture = picture[..., 0] if channels == 1 else picture
-        photographs[i] = resize_picture(picture, size).reshape(height, width, channels)
+        photo = photo[..., 0] if channels == 1 else photo
+        photographs[i] = resize_image(photo, size).reshape(height, width, channels)
 
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(read, range(len(pairs))))  # the first bad one in order is reported
@@ -105,7 +105,7 @@ def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
 
 def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
     """Return every photograph with its mask, sorted by name."""
-    found = _pictures(root, (images, masks))
+    found = _image_files(root, (images, masks))
     by_stem: dict[str, list[Place]] = {}
     for file in found[masks]:
         by_stem.setdefault(PurePosixPath(file.name).stem, []).append(file)
@@ -127,8 +127,8 @@ def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
     return pairs
 
 
-def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
-    """Return the pictures in each of two folders, sorted by name."""
+def _image_files(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
+    """Return the images in each of two folders, sorted by name."""
     if root.is_dir():
         found = {folder: _in_folder(root / folder) for folder in folders}
     elif is_archive(root):
@@ -142,7 +142,7 @@ def _pictures(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
     for folder, files in found.items():
         if not files:
             raise DataError(
-                f"{root}: no pictures in a folder {plain_line(folder, 80)}; data.images and "
+                f"{root}: no images in a folder {plain_line(folder, 80)}; data.images and "
                 "data.masks should name the two folders in data.path"
             )
     return {folder: sorted(files, key=str) for folder, files in found.items()}
@@ -153,7 +153,7 @@ def _in_folder(folder: Path) -> list[Place]:
         there = folder.is_dir()
     except OSError:  # a name that the system refuses
         return []
-    return [file for file in visible(folder) if is_picture(file)] if there else []
+    return [file for file in visible(folder) if is_image_file(file)] if there else []
 
 
 def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
@@ -164,7 +164,7 @@ def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
         for place in visible(folder):
             if place.is_dir():
                 look(place)
-            elif folder.name in found and is_picture(place):
+            elif folder.name in found and is_image_file(place):
                 found[folder.name].append(place)
 
     look(read_archive(root, EXTENSIONS))

@@ -1,4 +1,4 @@
-"""From stored pictures to what the network sees: inside the jitted step, the same everywhere."""
+"""From stored images to what the network sees: inside the jitted step, the same everywhere."""
 
 import math
 from typing import Any, Literal, NamedTuple

@@ -1,4 +1,4 @@
-"""Pictures too many for memory: files that are decoded when they are looked at."""
+"""Images too many for memory: files that are decoded when they are looked at."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ class Streamed:
     another `Streamed`, a number one image, and `np.asarray` reads them all, on several threads.
 
     Args:
-        files: the picture files, see `as_files`.
+        files: the image files, see `as_files`.
         size: ``(H, W)`` that each is resized to, see `read_image`.
         channels: 1 or 3.
         num_workers: how many processes `read_batches` decodes in.

@@ -1,4 +1,4 @@
-"""What several runs have come to: means and standard deviations, a table, and a picture.
+"""What several runs have come to: means and standard deviations, a table, and a figure.
 
 The standard deviation is that of a sample, with n - 1 below the root. Runs that diverged count in
 neither, and are named.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from ..plots import figures as pictures
+from ..plots import figures
 from ..report.figures import series
 from ..run.directory import Run
 from ..tasks.metric_names import NAMES, PERCENT_METRICS
@@ -163,8 +163,8 @@ def _cells(row: Mapping[str, Any], metric: str, keys: Sequence[str]) -> list[str
     if status == "diverged":
         status = f"diverged at step {row['diverged_at_step']}"
     validation, test = row["validation"] or {}, row["test"] or {}
-    figures = [_number(v) for v in (validation.get(metric), test.get(metric), test.get("loss"))]
-    return [row["name"], *(_number(row["keys"].get(k)) for k in keys), status, *figures]
+    numbers = [_number(v) for v in (validation.get(metric), test.get(metric), test.get("loss"))]
+    return [row["name"], *(_number(row["keys"].get(k)) for k in keys), status, *numbers]
 
 
 def _number(value: Any) -> str:
@@ -188,13 +188,13 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 def spread_lines(results: Mapping[str, Any]) -> list[str]:
     """Mean and standard deviation of the last evaluation and of the test."""
     lines = []
-    for part, figures in (
+    for part, spreads in (
         ("last validation", (results["validation"] or [{}])[-1]),
         ("test", results["test"]),
     ):
-        found = [_spread_text(name, s) for name, s in figures.items() if name != "step"]
+        found = [_spread_text(name, s) for name, s in spreads.items() if name != "step"]
         if found:
-            n = next(s["n"] for name, s in figures.items() if name != "step")
+            n = next(s["n"] for name, s in spreads.items() if name != "step")
             lines.append(f"{part}:  {', '.join(found)}  (mean and standard deviation of {n})")
     if results["diverged"]:
         lines.append(f"diverged, and not counted: {', '.join(results['diverged'])}")
@@ -216,12 +216,12 @@ def band_figure(runs: Sequence[Run], *, title: str, subtitle: str) -> "Figure":
     The band is one standard deviation to each side, where at least two runs have that step.
     """
     task = spec_of(runs[0].config().task)
-    figure = pictures.titled_figure(8.5, 5.6, title, subtitle)
+    figure = figures.titled_figure(8.5, 5.6, title, subtitle)
     panels = figure.subplots(2, 1, sharex=True)
     for ax, name, label in zip(panels, ("loss", "error"), ("loss", task.error), strict=True):
         ax.set_title(label)
         ax.grid(axis="y")
-        for kind, colour in (("train", pictures.BLUE), ("validation", pictures.ORANGE)):
+        for kind, colour in (("train", figures.BLUE), ("validation", figures.ORANGE)):
             each = [series(run.metrics(), kind, task.metric) for run in runs]
             _draw_band(ax, [(s["step"], s[name]) for s in each], colour, kind)
     panels[0].legend(loc="upper right", ncols=2)

@@ -209,7 +209,7 @@ def _member(study: Study, name: str, experiment: Experiment) -> Member:
 
 
 def write_results(study: Study) -> dict[str, Any]:
-    """The figures and pictures of a study, as they stand."""
+    """The results and figures of a study, as they stand."""
     members = {name: (study.run(name), keys) for name, keys in study.members.items()}
     results = results_of(members, sweep=study.config().sweep is not None)
     write_json(study.path / "results.json", results)

@@ -1,4 +1,4 @@
-"""The picture of a sweep: the metric of each run against one of the swept keys."""
+"""The figure of a sweep: the metric of each run against one of the swept keys."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any

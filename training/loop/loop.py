@@ -301,7 +301,7 @@ def _compile(
 
 
 def finish(run, experiment, plan, eval_step, train_state, reason, display, *, draw=True) -> None:
-    """Test the best parameters, write down the result, and draw the pictures."""
+    """Test the best parameters, write down the result, and draw the figures."""
     with processes.barrier("save"):
         pass  # until the best is on the disk
     best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state

@@ -1,6 +1,6 @@
-"""How a run's pictures are drawn: numbers in, matplotlib figures out; see `report.figures`.
+"""How the figures of a run are drawn: numbers in, matplotlib figures out; see `report.figures`.
 
-Matplotlib is imported when the first picture is drawn, is used through its objects alone, and
+Matplotlib is imported when the first figure is drawn, is used through its objects alone, and
 leaves no trace in the caller's settings.
 """
 
@@ -208,11 +208,11 @@ def mistakes(
         title, subtitle: what stands above.
         columns: how many stand in a row; so many that they fill a square, if left out.
     """
-    pictures = images if images.shape[-1] == 3 else images.mean(axis=-1) / 255
+    images = images if images.shape[-1] == 3 else images.mean(axis=-1) / 255
     cell, lines = 1.45, 1 + max(caption.count("\n") for caption in captions)
     room = (0.15 * lines + 0.12) / cell
     columns = columns or min(6, max(4, math.ceil(math.sqrt(len(images)))))
-    figure, ax = tiled(pictures, columns, cell, (0.14, room), title, subtitle)
+    figure, ax = tiled(images, columns, cell, (0.14, room), title, subtitle)
     aspect = images.shape[1] / images.shape[2]
     for index, caption in enumerate(captions):
         x, y = place(index, columns, aspect, (0.14, room))

@@ -1,14 +1,14 @@
-"""Pictures as the bytes of a file, and within a page or an answer."""
+"""Images as the bytes of a file, and within a page or an answer."""
 
 import base64
 import io
 from typing import Any
 
 
-def encoded(picture: Any, kind: str = "PNG") -> bytes:
+def encoded(image: Any, kind: str = "PNG") -> bytes:
     """Encode a Pillow image as the bytes of a PNG file, or of a JPEG file."""
     content = io.BytesIO()
-    picture.save(content, format=kind, quality=82)  # which PNG, without loss, has none of
+    image.save(content, format=kind, quality=82)  # which PNG, without loss, has none of
     return content.getvalue()
 
 

@@ -1,4 +1,4 @@
-"""The picture of a search for a learning rate: the loss against it."""
+"""The figure of a search for a learning rate: the loss against it."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def draw(
         losses, smoothed: at each of them; what is not finite is left out.
         suggestion: a learning rate.
         rule: what it is.
-        folder: where the picture goes.
+        folder: where the figure goes.
     """
     with figures.style():
         title = f"suggested learning rate: {suggestion:.2g} ({rule})"

@@ -1,4 +1,4 @@
-"""What the pages of a run are made of: tables, pictures and examples, each a tuple of text."""
+"""What the pages of a run are made of: tables, images and examples, each a tuple of text."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -10,7 +10,7 @@ from .image_encoding import data_uri, encoded
 from .svg import Chart
 
 NOTHING = "\N{EN DASH}"  # where a share has no meaning
-LARGEST = 320  # pixels of a side; beyond, a picture is made smaller
+LARGEST = 320  # pixels of a side; beyond, an image is made smaller
 SMALL = 96  # pixels of a side; below, they are shown as squares
 
 Heatmap: TypeAlias = Callable[[np.ndarray, int], np.ndarray]
@@ -36,7 +36,7 @@ class Table(NamedTuple):
     names: int = 1  # how many columns hold names, not numbers
 
 
-class Picture(NamedTuple):
+class HtmlImage(NamedTuple):
     """An <img>."""
 
     source: str  # a data: URI
@@ -52,9 +52,9 @@ class Picture(NamedTuple):
 
 
 class Example(NamedTuple):
-    """Pictures that belong together, each under its name, and a line on them."""
+    """Images that belong together, each under its name, and a line on them."""
 
-    pictures: list[tuple[str, Picture]]
+    images: list[tuple[str, HtmlImage]]
     caption: str
 
 
@@ -93,7 +93,7 @@ class PageParts(NamedTuple):
     examples: Examples | None = None
 
 
-def picture(image: np.ndarray, alt: str, over: bytes | None = None) -> Picture:
+def html_image(image: np.ndarray, alt: str, over: bytes | None = None) -> HtmlImage:
     """Encode an image ``(H, W)`` or ``(H, W, C)`` uint8; of other than 1 or 3 channels the mean."""
     from PIL import Image
 
@@ -101,7 +101,7 @@ def picture(image: np.ndarray, alt: str, over: bytes | None = None) -> Picture:
         image = np.round(image.mean(axis=-1)).astype(np.uint8)
     shown = Image.fromarray(image)
     shown.thumbnail((LARGEST, LARGEST))
-    return Picture(data_uri(encoded(shown)), alt, *shown.size, data_uri(over) if over else None)
+    return HtmlImage(data_uri(encoded(shown)), alt, *shown.size, data_uri(over) if over else None)
 
 
 def overlay(heat: np.ndarray) -> bytes:

@@ -1,4 +1,4 @@
-"""A picture of what ``[augment]`` makes of training images, to be looked at before a training."""
+"""A figure of what ``[augment]`` makes of training images, to be looked at before a training."""
 
 from pathlib import Path
 from typing import Any
@@ -83,14 +83,14 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
     steps = [jnp.int32(-(-epoch * size // batch_size)) for epoch in range(EPOCHS)]
     found = [(x, targets), *map(seen, steps)]
     masked = task.spec.per_pixel
-    shown = [_pictures(x, spec, y if masked else None, len(card.classes)) for x, y in found]
+    shown = [_viewable(x, spec, y if masked else None, len(card.classes)) for x, y in found]
     names = [_names(task, y, card.classes, i) for i, (_, y) in enumerate(found)]
     N = min(IMAGES, batch_size)
     captions = [column[n] for n in range(N) for column in names]
     return shown[0][:N], np.stack([column[:N] for column in shown[1:]], axis=1), captions
 
 
-def _pictures(x: Array, spec: Preprocessing, masks: Array | None, classes: int) -> np.ndarray:
+def _viewable(x: Array, spec: Preprocessing, masks: Array | None, classes: int) -> np.ndarray:
     """Return the network's input as images to look at, uint8, with the masks over them."""
     mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (spec.mean, spec.std))
     bytes_ = np.round(255 * np.clip(np.asarray(x) * std + mean, 0, 1)).astype(np.uint8)

@@ -1,9 +1,9 @@
-"""What a run learned and where it still errs: its pictures, and a table of its figures.
+"""What a run learned and where it still errs: its figures, and a table of its results.
 
     curves.png      loss, error rate and learning rate over the steps
     kernels.png     what its first layer looks for
 
-and those of its task, see `Task.draw`. The numbers behind each picture are found by small pure
+and those of its task, see `Task.draw`. The numbers behind each figure are found by small pure
 functions; `training.plots.figures` draws.
 """
 
@@ -18,7 +18,7 @@ from ...model import Layer, kernels
 from .. import data
 from ..evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
 from ..experiment import Experiment
-from ..plots import figures as pictures
+from ..plots import figures
 from ..plots.figures import shortened
 from ..run import checkpoint as checkpoints
 from ..run.directory import DatasetCard, Run, open_run
@@ -33,17 +33,17 @@ MOST_KERNELS = 96
 
 
 def report(path: str | Path, checkpoint: str = "best") -> list[Path]:
-    """Evaluate a run and draw its pictures anew; of an unfinished run, what there is to draw.
+    """Evaluate a run and draw its figures anew; of an unfinished run, what there is to draw.
 
     The examples are those of the test split, or of the validation split where there is no test
-    split, or else those it was trained on; the pictures say which.
+    split, or else those it was trained on; the figures say which.
 
     Args:
         path: the run directory.
         checkpoint: "best" or "last".
 
     Returns:
-        The pictures that were drawn.
+        The figures that were drawn.
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
@@ -112,10 +112,10 @@ def draw(
     examples: data.Split,
     card: DatasetCard,
 ) -> list[Path]:
-    """Draw the pictures of a run into its ``plots/``.
+    """Draw the figures of a run into its ``plots/``.
 
     Args:
-        run: where the metrics are, and where the pictures go.
+        run: where the metrics are, and where the figures go.
         task: what the network was to learn.
         net: the network.
         params: its trained parameters.
@@ -124,7 +124,7 @@ def draw(
         card: of the data: the names of its classes, and how the network sees it.
 
     Returns:
-        The pictures drawn, each replaced in one go. There are no curves without metrics, and no
+        The figures drawn, each replaced in one go. There are no curves without metrics, and no
         kernels where the first layer's are not images.
     """
     findings = findings_of(run, task, evaluation, examples, card)
@@ -133,9 +133,9 @@ def draw(
     written = _draw_curves(run, title) + task.draw(findings)
     first = first_kernels(net, params, input_shape)
     if first is not None:
-        with pictures.style():
+        with figures.style():
             figure = kernels_figure(*first, title)
-            written.append(pictures.write(figure, run.plots / "kernels.png"))
+            written.append(figures.write(figure, run.plots / "kernels.png"))
     return written
 
 
@@ -169,11 +169,11 @@ def results_table(run: Run) -> list[tuple[str, str]]:
         rows.append(("steps", f"{train[-1]['step']:,} (epoch {train[-1]['epoch']:.4g})"))
         rows.append(("training time", duration(training_seconds(run))))
     if best := best_validation(run):
-        figures = ", ".join([*named_metrics(best), f"loss {best['loss']:.4f}"])
-        rows.append(("best validation", f"{figures}, at step {best['step']:,}"))
+        metrics = ", ".join([*named_metrics(best), f"loss {best['loss']:.4f}"])
+        rows.append(("best validation", f"{metrics}, at step {best['step']:,}"))
     for test in [r for r in records if r["kind"] == "test"][-1:]:
-        figures = ", ".join([*named_metrics(test), f"loss {test['loss']:.4f}"])
-        rows.append(("test", f"{figures}, {test['count']:,} images"))
+        metrics = ", ".join([*named_metrics(test), f"loss {test['loss']:.4f}"])
+        rows.append(("test", f"{metrics}, {test['count']:,} images"))
     for pointer in ("best", "last"):
         if name := checkpoints.named(run.checkpoints, pointer):
             rows.append((f"{pointer} checkpoint", str(run.checkpoints / name)))
@@ -250,12 +250,12 @@ def _draw_curves(run: Run, title: str) -> list[Path]:
     if best:
         found = spec.summary.format(share=best[spec.metric], images="the validation images")
         subtitle = f"best checkpoint: step {best['step']:,}, with {found}"
-    with pictures.style():
+    with figures.style():
         step = best["step"] if best else None
-        figure = pictures.curves(
+        figure = figures.curves(
             columns, error=spec.error, best_step=step, title=title, subtitle=subtitle
         )
-        return [pictures.write(figure, run.plots / "curves.png")]
+        return [figures.write(figure, run.plots / "curves.png")]
 
 
 def kernels_figure(path: str, kernels: np.ndarray, title: str) -> "Figure":
@@ -266,7 +266,7 @@ def kernels_figure(path: str, kernels: np.ndarray, title: str) -> "Figure":
     subtitle = f"{shown} kernels of {path}, {height}x{width}; {zero}"
     if channels not in (1, 3):
         subtitle += f", averaged over {channels} input channels"
-    return pictures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
+    return figures.kernels(kernels[:MOST_KERNELS], title=title, subtitle=subtitle)
 
 
 def _name(run: Run) -> str:

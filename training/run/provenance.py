@@ -8,7 +8,7 @@ A resumed run ends with the bytes of one that was never stopped only where these
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
-                  pictures are streamed, as the fingerprint is then of files, and not of pixels
+                  images are streamed, as the fingerprint is then of files, and not of pixels
     device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
                   for its instructions, and divides sums among threads
     environment   CONVAX_LOWERING and XLA_FLAGS

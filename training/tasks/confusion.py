@@ -79,10 +79,10 @@ def confusion_chart(counts: np.ndarray, classes: Sequence[str]) -> Chart:
     def draw(ax: "Axes") -> None:
         from matplotlib.colors import to_rgba
 
-        picture = np.full((K, K, 4), to_rgba(ORANGE))  # over the page: right for light and dark
-        picture[..., 3] = heat
+        image = np.full((K, K, 4), to_rgba(ORANGE))  # over the page: right for light and dark
+        image[..., 3] = heat
         ax.imshow(
-            picture, interpolation="none"
+            image, interpolation="none"
         )  # the pixels themselves, however large they are drawn
         ax.plot([0, K - 1], [0, K - 1], color=LIGHT, linewidth=0.8, zorder=0)  # right answers
         ax.set_xticks(shown, names, rotation=90)

@@ -62,21 +62,21 @@ class Task(NamedTuple):
         metric_sums: ``metric_sums(outputs, targets, counted) -> {name: array}``: sums over the
             examples of a batch that are counted ``(N,)``; "count" is how many they are.
         collect: ``collect(outputs, spec=preprocessing)``: what an evaluation keeps of the outputs
-            for `metrics` and pictures.
+            for `metrics` and figures.
         metrics: ``metrics(sums, collected, labels) -> {name: number}`` of a whole split, "loss" and
             `TaskSpec.metrics` among them; `sums` are those of all its batches.
         postprocess: ``postprocess(outputs, preprocessing, image_shape)``: what a trained network
             says to its user.
-        draw: the pictures of an evaluation, written into a folder.
+        draw: the figures of an evaluation, written into a folder.
         page: ``page(report, heatmap)``: what the page of a run shows of an evaluation.
         predict: ``predict(predictor, examples) -> say``, where ``say(question)`` is what the
-            command line says of one picture after the other, their predictions given in batches.
+            command line says of one image after the other, their predictions given in batches.
         explain: ``explain(predictor, examples, image, k) -> Explained``: which number is to be
             explained of an image ``(H, W, C)``; of class `k`, or of what was found where it is
             None.
         respond: ``respond(classes, references) -> respond_to``, where
             ``respond_to(prediction, size, top)`` is the JSON that the service gives of an image,
-            whose picture had `size`. `references` is what `refer` has made, or None.
+            whose image had `size`. `references` is what `refer` has made, or None.
         refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
             stand for themselves.
         captions: ``captions(targets, classes)``: what each image is, in a line or two.
@@ -135,7 +135,7 @@ class Findings(NamedTuple):
 
 
 class Question(NamedTuple):
-    """A picture that was answered, and how its user wants to know, for `Task.predict`."""
+    """An image that was answered, and how its user wants to know, for `Task.predict`."""
 
     source: Path | bytes  # its file, or what is in it
     name: str  # what it is called
@@ -150,16 +150,16 @@ class Question(NamedTuple):
 
 
 class Saying(NamedTuple):
-    """What is said of a picture: to machines and to people."""
+    """What is said of an image: to machines and to people."""
 
     record: dict[str, Any]
     text: str
-    columns: dict[str, Any]  # a row of a table, the same columns for each picture
-    lines: list["Line"]  # what stands below the picture
+    columns: dict[str, Any]  # a row of a table, the same columns for each image
+    lines: list["Line"]  # what stands below the image
 
 
 class Line(NamedTuple):
-    """One thing that is said of a picture, a class as a rule."""
+    """One thing that is said of an image, a class as a rule."""
 
     label: str
     value: str

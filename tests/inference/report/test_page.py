@@ -12,7 +12,7 @@ from convax.inference.report.images import kernel_images
 from convax.training.config.schema import load_config
 from convax.training.evaluation import Evaluation
 from convax.training.experiment import prepare
-from convax.training.plots.page_parts import picture
+from convax.training.plots.page_parts import html_image
 from convax.training.report import figures as reports
 from convax.training.run.directory import RunError, create_run
 from convax.training.tasks.classification import page as classified_page
@@ -187,7 +187,7 @@ def test_a_class_may_be_called_anything(whole):
         assert name in said
     assert "49" not in re.sub(r"\d+\.\d+%?", "", " ".join(w for w in page.words if "猫" in w))
     alts = {attrs["alt"] for attrs in page.attributes("img")}
-    assert f"A picture of {EVIL[0]}" in alts
+    assert f"An image of {EVIL[0]}" in alts
 
 
 def test_many_classes_have_colors_for_counts_and_a_list(whole):
@@ -219,8 +219,8 @@ def test_a_heat_map_beside_each_mistake(whole):
     page = report_page.make_page(whole, found, heatmap=heatmap)
     assert page.examples is not None
     first, *_ = page.examples.examples
-    assert [name for name, _ in first.pictures] == ["picture", "heat map"]
-    assert first.pictures[0][1].over is None and first.pictures[1][1].over
+    assert [name for name, _ in first.images] == ["image", "heat map"]
+    assert first.images[0][1].over is None and first.images[1][1].over
     assert len(asked) == len(page.examples.examples) == classified_page.MOST_MISTAKES
     assert asked[0][0] == found.experiment.card.image_shape
     words = re.fullmatch(r"(.), taken for (.), \d+% sure", first.caption)
@@ -244,7 +244,7 @@ def test_kernels_in_gray_and_color():
         (1, 2, True, "kernel 1"),
         (1, 2, True, "kernel 2"),
     ]
-    large = picture(np.zeros((400, 800, 2), np.uint8), "")
+    large = html_image(np.zeros((400, 800, 2), np.uint8), "")
     assert (large.width, large.height, large.small) == (320, 160, False)
 
 
@@ -306,7 +306,7 @@ def test_the_page_of_an_embedding(embedded):
         "the plane in which they differ most",
     ]
     assert page.examples is not None
-    assert [name for name, _ in page.examples.examples[0].pictures] == ["picture", "nearest"]
+    assert [name for name, _ in page.examples.examples[0].images] == ["image", "nearest"]
     headings = outline(text).headings
     assert headings == ["Summary", "Embeddings", "Wrong neighbors", "First layer", *ALWAYS]
 

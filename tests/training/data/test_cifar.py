@@ -18,7 +18,7 @@ def record(label, image, coarse=None):
 
 
 def write_cifar10(folder, rng):
-    """Two pictures in each file; returns them all, in order."""
+    """Two images in each file; returns them all, in order."""
     folder.mkdir(parents=True, exist_ok=True)
     images = rng.integers(0, 256, (12, 32, 32, 3)).astype(np.uint8)
     files = [*(f"data_batch_{i}.bin" for i in range(1, 6)), "test_batch.bin"]

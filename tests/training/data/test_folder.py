@@ -10,7 +10,7 @@ from convax.training.data import DataError, folder_classes, load_folder
 
 
 def put(root, *names, size=(4, 3)):
-    """Write pictures; their shades 10, 20, ... tell which is which."""
+    """Write images; their shades 10, 20, ... tell which is which."""
     for i, name in enumerate(names):
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,10 +38,10 @@ def test_class_folders(tmp_path):
     assert dataset.test.images.shape == (0, 3, 4, 3)
 
 
-def test_the_classes_alone_decode_no_picture(tmp_path):
+def test_folder_classes_decodes_no_image(tmp_path):
     put(tmp_path, "train/dog/b.png", "train/cat/z.png", "test/cat/z.png")
     for file in tmp_path.rglob("*.png"):
-        file.write_bytes(b"no picture")
+        file.write_bytes(b"no image")
     assert folder_classes(tmp_path) == ("cat", "dog")
     with pytest.raises(DataError, match="missing: no such folder"):
         folder_classes(tmp_path / "missing")
@@ -84,7 +84,7 @@ def test_grey(tmp_path):
     assert load_folder(put(tmp_path, "a/1.png"), channels=1).train.images.shape == (1, 3, 4, 1)
 
 
-def test_size_brings_pictures_to_one_size(tmp_path):
+def test_size_resizes_all_images(tmp_path):
     put(tmp_path, "train/a/1.png")
     put(tmp_path, "train/b/1.png", size=(9, 9))
     put(tmp_path, "test/b/1.png", size=(2, 1))
@@ -101,16 +101,16 @@ def test_different_sizes_are_named(tmp_path, odd):
         load_folder(tmp_path)
 
 
-def test_many_pictures_keep_their_order(tmp_path):
+def test_load_folder_keeps_the_order_of_many_images(tmp_path):
     names = [f"{label}/{i:03}.png" for label in "abc" for i in range(40)]
     dataset = load_folder(put(tmp_path, *names))
     assert shades(dataset.train) == [10 * (i + 1) % 256 for i in range(120)]
 
 
 @pytest.mark.parametrize("where", ["a/1.png", "a/3.png", "b/2.png"])
-def test_an_unreadable_picture_is_named(tmp_path, where):
+def test_unreadable_image_is_named(tmp_path, where):
     put(tmp_path, *(f"{label}/{i}.png" for label in "ab" for i in range(1, 5)))
-    (tmp_path / where).write_bytes(b"not a picture")
+    (tmp_path / where).write_bytes(b"not an image")
     with pytest.raises(DataError, match=rf"{where}: cannot be read as an image: not an image"):
         load_folder(tmp_path)
 
@@ -140,22 +140,22 @@ def _empty_test(root):
 
 
 WRONG = {
-    "no classes": (lambda root: None, r": no class folders in it; put each class's pictures"),
-    "empty class": (_empty_class, r"train/b: a class folder without pictures \(png, .*add some"),
+    "no classes": (lambda root: None, r": no class folders in it; put each class's images"),
+    "empty class": (_empty_class, r"train/b: a class folder without images \(png, .*add some"),
     "empty test": (_empty_test, r"test: no class folders in it"),
     "file as part": (_file_as_part, r"test: a file where a folder of class folders should be"),
     "stray": (
         lambda root: put(root, "train/a/1.png", "train/2.png"),
-        r"train/2\.png: a picture outside the class folders; put it into one",
+        r"train/2\.png: an image outside the class folders; put it into one",
     ),
-    "loose": (lambda root: put(root, "1.png"), r"/1\.png: a picture outside the class folders"),
+    "loose": (lambda root: put(root, "1.png"), r"/1\.png: an image outside the class folders"),
     "new class in test": (
         lambda root: put(root, "train/a/1.png", "test/a/1.png", "test/b/1.png"),
-        r"class 'b' is in test but not in train; put pictures of it into both",
+        r"class 'b' is in test but not in train; put images of it into both",
     ),
     "parts without classes": (
         lambda root: put(root, "train/1.png", "test/1.png"),
-        r": has test, train but no class folders in train; put the pictures into train/CLASS/",
+        r": has test, train but no class folders in train; put the images into train/CLASS/",
     ),
     "no train": (lambda root: put(root, "test/a/1.png"), r": has test but no class folders"),
     "val twice": (
@@ -189,7 +189,7 @@ def pack(folder, kind="gztar"):
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
-@pytest.mark.parametrize("above", ["", "pictures"], ids=["as it is", "in a folder"])
+@pytest.mark.parametrize("above", ["", "images"], ids=["as it is", "in a folder"])
 def test_an_archive_is_the_folder(tmp_path, kind, above):
     folder = tmp_path / "pets" / above
     names = [f"train/{label}/{i:02}.png" for i in (3, 1, 2) for label in "ba"]
@@ -219,9 +219,9 @@ def test_refuses_in_an_archive(tmp_path, build, message):
     assert str(caught.value).startswith(f"{tmp_path}/pets.tar.gz: ")
 
 
-def test_an_unreadable_picture_in_an_archive_is_named(tmp_path):
+def test_unreadable_image_in_an_archive_is_named(tmp_path):
     put(tmp_path / "pets", "a/1.png", "a/2.png", "b/1.png")
-    (tmp_path / "pets/a/2.png").write_bytes(b"not a picture")
+    (tmp_path / "pets/a/2.png").write_bytes(b"not an image")
     message = r"pets\.zip: a/2\.png: cannot be read as an image: not an image"
     with pytest.raises(DataError, match=message):
         load_folder(pack(tmp_path / "pets", "zip"))
@@ -235,7 +235,7 @@ def test_a_damaged_archive(tmp_path):
 
 @pytest.mark.slow
 def test_cifar10(data_dir):
-    """All 60,000 pictures, out of the real archive."""
+    """All 60,000 images, out of the real archive."""
     archive = data_dir / "cifar10-jpeg.tar.gz"
     if not archive.is_file():
         pytest.skip("no cifar10-jpeg.tar.gz in CONVAX_DATA")

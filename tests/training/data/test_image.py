@@ -1,4 +1,4 @@
-"""Picture files: every mode and format becomes (H, W, C) bytes, or one line of complaint."""
+"""Image files: every mode and format becomes (H, W, C) bytes, or one line of complaint."""
 
 import io
 import zlib
@@ -14,14 +14,14 @@ COLOR = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
 GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 
 
-def encoded(picture, format="PNG", **options):
+def encoded(image, format="PNG", **options):
     file = io.BytesIO()
-    picture.save(file, format, **options)
+    image.save(file, format, **options)
     return file.getvalue()
 
 
-def read(picture, channels, size=None, **options):
-    return read_image(encoded(picture, **options), size=size, channels=channels)
+def read(image, channels, size=None, **options):
+    return read_image(encoded(image, **options), size=size, channels=channels)
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
@@ -42,7 +42,7 @@ def test_other_formats(format, options):
 
 @pytest.mark.parametrize("source", [str, lambda path: path, lambda path: path.read_bytes()])
 def test_paths_and_bytes(tmp_path, source):
-    path = tmp_path / "picture.jpg"  # the content counts, not the name
+    path = tmp_path / "image.jpg"  # the content counts, not the name
     path.write_bytes(encoded(Image.fromarray(COLOR)))
     np.testing.assert_array_equal(read_image(source(path), size=None, channels=3), COLOR)
 
@@ -56,10 +56,10 @@ def test_grey_as_colour_and_colour_as_grey():
 
 
 def palette():
-    picture = Image.new("P", (2, 1))
-    picture.putpalette([10, 20, 30, 200, 100, 50])
-    picture.putpixel((1, 0), 1)
-    return picture
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 200, 100, 50])
+    image.putpixel((1, 0), 1)
+    return image
 
 
 def test_palette():
@@ -68,26 +68,26 @@ def test_palette():
 
 
 def test_black_and_white():
-    picture = Image.fromarray(GREY > 100)
-    assert picture.mode == "1"
-    np.testing.assert_array_equal(read(picture, 1)[..., 0], np.where(GREY > 100, 255, 0))
+    image = Image.fromarray(GREY > 100)
+    assert image.mode == "1"
+    np.testing.assert_array_equal(read(image, 1)[..., 0], np.where(GREY > 100, 255, 0))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
 def test_transparency_is_laid_on_white(mode):
     ink = {"RGBA": (100, 100, 100), "LA": (100,)}[mode]
-    picture = Image.new(mode, (3, 1))
+    image = Image.new(mode, (3, 1))
     for x, alpha in enumerate((0, 255, 51)):
-        picture.putpixel((x, 0), (*ink, alpha))
+        image.putpixel((x, 0), (*ink, alpha))
     # none of the ink; all of it; a fifth: 255 + (100 - 255) / 5 = 224
-    assert read(picture, 1).tolist() == [[[255], [100], [224]]]
-    assert read(picture, 3).tolist() == [[[255] * 3, [100] * 3, [224] * 3]]
+    assert read(image, 1).tolist() == [[[255], [100], [224]]]
+    assert read(image, 3).tolist() == [[[255] * 3, [100] * 3, [224] * 3]]
 
 
 def test_one_transparent_colour():
-    picture = Image.new("RGB", (2, 1), (1, 2, 3))
-    picture.putpixel((1, 0), (4, 5, 6))
-    assert read(picture, 3, transparency=(1, 2, 3)).tolist() == [[[255] * 3, [4, 5, 6]]]
+    image = Image.new("RGB", (2, 1), (1, 2, 3))
+    image.putpixel((1, 0), (4, 5, 6))
+    assert read(image, 3, transparency=(1, 2, 3)).tolist() == [[[255] * 3, [4, 5, 6]]]
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
@@ -162,14 +162,14 @@ def test_resizing_is_antialiased():
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"%!PS-Adobe-3.0"])
-def test_not_a_picture(content):
+def test_read_image_rejects_what_is_no_image(content):
     message = r"^image: cannot be read as an image: not an image, or damaged; need one of PNG"
     with pytest.raises(DataError, match=message):
         read_image(content, size=None, channels=3)
 
 
 def test_formats_not_in_the_list_are_refused():
-    with pytest.raises(DataError, match="not a picture"):
+    with pytest.raises(DataError, match="not an image"):
         read(Image.fromarray(COLOR), 3, format="PPM")
 
 
@@ -187,7 +187,7 @@ def test_other_channels(channels):
 
 
 @pytest.mark.parametrize("limit", [12, 7], ids=["Pillow warns", "Pillow refuses"])
-def test_a_picture_too_large(monkeypatch, limit):
+def test_image_too_large_is_rejected_by_its_header(monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # of 20 pixels
     with pytest.raises(DataError, match=rf"more than {limit} pixels; make it smaller"):
         read(Image.fromarray(GREY), 1)
@@ -217,7 +217,7 @@ def test_truncation_is_found(format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_damage_raises_nothing_else_and_warns_of_nothing(format):
-    # Some damage only changes colours; what is not noticed must still be a picture.
+    # Some damage only changes colours; what is not noticed must still be an image.
     rng = np.random.default_rng(1)
     exif = Image.Exif()
     exif[0x0112] = 6

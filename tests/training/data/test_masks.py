@@ -1,4 +1,4 @@
-"""Pictures with masks: both layouts, folders and archives, and every way to get them wrong."""
+"""Images with masks: both layouts, folders and archives, and every way to get them wrong."""
 
 import shutil
 import tarfile
@@ -85,8 +85,8 @@ def test_a_written_mask_is_read_as_it_was(tmp_path):
     mask = np.arange(256, dtype=np.uint8).reshape(16, 16)
     write_mask(mask, tmp_path / "new" / "mask.png")
     np.testing.assert_array_equal(decode_mask(tmp_path / "new" / "mask.png"), mask)
-    with Image.open(tmp_path / "new" / "mask.png") as picture:
-        np.testing.assert_array_equal(np.asarray(picture.convert("RGB"))[0, :3], palette(3))
+    with Image.open(tmp_path / "new" / "mask.png") as image:
+        np.testing.assert_array_equal(np.asarray(image.convert("RGB"))[0, :3], palette(3))
 
 
 def broken_mask(root):
@@ -124,11 +124,11 @@ def coloured_mask(root):
         ),
         (
             lambda root: None, {"images": "photos"},
-            "no pictures in a folder photos; data.images and data.masks should name the two folders",
+            "no images in a folder photos; data.images and data.masks should name the two folders",
         ),
         (
             lambda root: (root / "masks" / "x.png").unlink(), {},
-            "no pictures in a folder masks; data.images and",
+            "no images in a folder masks; data.images and",
         ),
         (
             lambda root: None, {"mask_kind": "instances", "classes": ["a", "b", "c"]},
@@ -156,7 +156,7 @@ def test_no_folder_and_no_archive(tmp_path):
             read(tmp_path / name)
     with tarfile.open(tmp_path / "empty.tar", "w"):
         pass
-    with pytest.raises(DataError, match=r"empty.tar: no pictures in a folder images"):
+    with pytest.raises(DataError, match=r"empty.tar: no images in a folder images"):
         read(tmp_path / "empty.tar")
 
 

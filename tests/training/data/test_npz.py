@@ -89,8 +89,8 @@ def test_a_missing_key_is_named(tmp_path, key):
 
 
 def test_all_missing_keys_are_named(tmp_path):
-    with pytest.raises(DataError, match=r"no images and no labels in it, only pictures; store"):
-        load_npz(save(tmp_path, pictures=X))
+    with pytest.raises(DataError, match=r"no images and no labels in it, only photos; store"):
+        load_npz(save(tmp_path, photos=X))
 
 
 def test_nothing_is_unpickled(tmp_path):

@@ -1,4 +1,4 @@
-"""Pictures left in their files: the same images and batches as in memory, and what can go wrong."""
+"""Images left in their files: the same images and batches as in memory, and what can go wrong."""
 
 import contextlib
 import os
@@ -19,7 +19,7 @@ from convax.training.data.preprocess import LOOKED_AT, measure
 
 @pytest.fixture
 def folder(tmp_path, rng):
-    """Seven noisy pictures of two classes for training, two for testing, of two sizes."""
+    """Seven noisy images of two classes for training, two for testing, of two sizes."""
     for name in ("train/a/0", "train/a/1", "train/a/2", "train/b/0", "train/b/1", "train/b/2"):
         write(tmp_path / f"{name}.png", rng, (9, 7, 3))
     write(tmp_path / "train/b/3.png", rng, (5, 5, 3))
@@ -68,10 +68,10 @@ def test_the_statistics_of_many_images_are_of_a_part(folder, monkeypatch):
 def test_the_fingerprint_is_of_names_and_lengths(folder):
     first = fingerprint(both(folder)[1])
     assert fingerprint(both(folder)[1]) == first
-    picture = folder / "train/a/1.png"
-    picture.write_bytes(picture.read_bytes() + b"\0")
+    image = folder / "train/a/1.png"
+    image.write_bytes(image.read_bytes() + b"\0")
     second = fingerprint(both(folder)[1])
-    picture.rename(folder / "train/a/1b.png")
+    image.rename(folder / "train/a/1b.png")
     assert len({first, second, fingerprint(both(folder)[1])}) == 3
 
 
@@ -86,9 +86,9 @@ def test_batches_in_memory_and_from_files(folder):
         np.testing.assert_array_equal(labels, their_labels)
 
 
-def test_a_damaged_picture_is_named_when_its_turn_comes(folder):
+def test_streaming_names_a_damaged_image_when_its_turn_comes(folder):
     pytest.importorskip("grain")
-    (folder / "train/b/1.png").write_bytes(b"not a picture")
+    (folder / "train/b/1.png").write_bytes(b"not an image")
     batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
     with pytest.raises(DataError, match=r"b/1.png: cannot be read as an image"):
         list(batches)
@@ -144,7 +144,7 @@ def test_workers_outlive_a_signal_to_all_but_not_the_first_process(folder):
     ("override", "message"),
     [
         ("num_workers=1", "num_workers decode where stream = true"),
-        ("stream=true", r"stream = true needs the size of all pictures, e.g. size = \[224, 224\]"),
+        ("stream=true", r"stream = true needs the size of all images, e.g. size = \[224, 224\]"),
     ],
 )
 def test_what_a_config_may_not_say(override, message):
@@ -161,7 +161,7 @@ def test_an_archive_is_not_streamed(folder, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_ends_with_the_same_bytes(folder, tmp_path):
-    """As with all pictures in memory."""
+    """As with all images in memory."""
     pytest.importorskip("grain")
     data = {"source": "folder", "path": str(folder), "channels": 3, "validation": 2, "size": [8, 6]}
     short = ["training.steps=6", "training.batch_size=3", 'training.evaluate_every="2 steps"']

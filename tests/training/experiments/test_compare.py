@@ -28,8 +28,8 @@ def test_a_run_and_a_study_side_by_side(whole, tiny, tmp_path, command):
     }
     assert "optimizer.learning_rate" not in rows[0].keys
 
-    picture = tmp_path / "compared.png"
-    code, out, err = command("compare", whole.path, study.path, "--out", picture)
+    image = tmp_path / "compared.png"
+    code, out, err = command("compare", whole.path, study.path, "--out", image)
     assert (code, err) == (0, "")
     lines = out.splitlines()
     assert lines[0].split()[:7] == [
@@ -42,9 +42,9 @@ def test_a_run_and_a_study_side_by_side(whole, tiny, tmp_path, command):
         "test",
     ]
     assert lines[2].split()[:4] == ["seed-0", "finished", "6", "547"]
-    assert lines[-1] == str(picture)
-    assert picture.read_bytes().startswith(b"\x89PNG")
-    code, out, _ = command("compare", study.path, "--json", "--out", picture)
+    assert lines[-1] == str(image)
+    assert image.read_bytes().startswith(b"\x89PNG")
+    code, out, _ = command("compare", study.path, "--json", "--out", image)
     assert [row["keys"] for row in json.loads(out)] == [{"seed": 0}, {"seed": 1}]
 
 

@@ -1,4 +1,4 @@
-"""A run's pictures and table: the numbers behind them by hand, and that they can be drawn."""
+"""The figures and the table of a run: the numbers behind them by hand, and that they can be drawn."""
 
 import subprocess
 import sys
@@ -14,7 +14,7 @@ from convax.training import data
 from convax.training.config.schema import load_config
 from convax.training.data.preprocess import Preprocessing
 from convax.training.evaluation import Evaluation
-from convax.training.plots import figures as pictures
+from convax.training.plots import figures
 from convax.training.report import figures as report
 from convax.training.run.checkpoint import CheckpointError
 from convax.training.run.directory import DatasetCard, RunError, create_run, write_json_lines
@@ -107,7 +107,7 @@ def test_series():
     ],
 )
 def test_log_limits(values, limits):
-    found = pictures.log_limits(np.array(values))
+    found = figures.log_limits(np.array(values))
     assert found == (limits if limits is None else pytest.approx(limits))
 
 
@@ -121,7 +121,7 @@ def test_log_limits(values, limits):
     ],
 )
 def test_log_ticks(low, high, ticks):
-    assert pictures.log_ticks(low, high) == ticks
+    assert figures.log_ticks(low, high) == ticks
 
 
 def test_captions():
@@ -131,7 +131,7 @@ def test_captions():
         "golden retriever\npuppy, asleep", "labrador retriever", 0.5
     )
     assert long == "golden retriever pupp…\n→ labrador retr…  50%"
-    assert pictures.shortened(" a\n b ", 3) == "a b"
+    assert figures.shortened(" a\n b ", 3) == "a b"
 
 
 def params_of(net, in_shape):
@@ -237,11 +237,11 @@ def test_results_table_of_a_run_that_has_only_begun(tmp_path):
     assert report.report(begun.path) == []
     begun.log(RECORDS[0])
     assert [path.name for path in report.report(begun.path)] == ["curves.png"]
-    assert_pictures(begun, ["curves"])
+    assert_figures(begun, ["curves"])
 
 
-def assert_pictures(run, names):
-    """These are the files in plots/, and each is a whole picture of a sensible size."""
+def assert_figures(run, names):
+    """These are the files in plots/, and each is a whole image of a sensible size."""
     assert sorted(p.name for p in run.plots.iterdir()) == sorted(f"{n}.png" for n in names)
     for name in names:
         with Image.open(run.plots / f"{name}.png") as image:
@@ -270,7 +270,7 @@ def draw(run, net, *, images, labels, classes, right):
     )
 
 
-def test_pictures_of_a_finished_run(run):
+def test_report_draws_all_figures_of_a_finished_run(run):
     before = dict(matplotlib.rcParams)
     images = np.arange(50 * 12 * 12, dtype=np.uint32).astype(np.uint8).reshape(50, 12, 12, 1)
     net = model.serial(model.conv(6, 5), model.flatten(), model.dense(10))
@@ -282,27 +282,27 @@ def test_pictures_of_a_finished_run(run):
         "mistakes.png",
         "kernels.png",
     ]
-    assert_pictures(run, ["curves", "confusion", "mistakes", "kernels"])
+    assert_figures(run, ["curves", "confusion", "mistakes", "kernels"])
     assert dict(matplotlib.rcParams) == before
 
 
-def test_pictures_of_two_classes_with_awkward_names_one_evaluation_and_colour(run):
+def test_figures_of_two_classes_with_awkward_names_and_one_evaluation(run):
     write_json_lines(run.path / "metrics.jsonl", RECORDS[1:2])
     images = np.zeros((4, 20, 9, 3), np.uint8)
     classes = ("$x^2 猫 " + "very " * 9, "line\nbreak")
     net = model.mlp(2, hidden=[3], activation="relu")
     draw(run, net, images=images, labels=np.array([0, 1, 0, 1]), classes=classes, right=3)
-    assert_pictures(run, ["curves", "confusion", "mistakes", "kernels"])
+    assert_figures(run, ["curves", "confusion", "mistakes", "kernels"])
 
 
-def test_pictures_of_many_classes_without_mistakes_validation_or_kernels(run):
+def test_figures_of_many_classes_without_mistakes_validation_or_kernels(run):
     write_json_lines(run.path / "metrics.jsonl", [])
     images = np.zeros((40, 8, 8, 2), np.uint8)
     net = model.serial(model.max_pool(2), model.flatten(), model.dense(40))
     classes = tuple(f"class {i}" for i in range(40))
     labels = np.arange(40, dtype=np.int32)
     draw(run, net, images=images, labels=labels, classes=classes, right=40)
-    assert_pictures(run, ["confusion", "mistakes"])
+    assert_figures(run, ["confusion", "mistakes"])
 
 
 def words(figure):
@@ -315,15 +315,15 @@ def words(figure):
 def test_the_confusion_matrix_colours_errors_and_writes_counts_while_they_fit():
     counts = report_classification.confusion_counts(ANSWERS)
     shares = report_classification.error_shares(counts)
-    with pictures.style():
-        figure = pictures.confusion(counts, shares, "abc", title="run: 43%", subtitle="worst")
+    with figures.style():
+        figure = figures.confusion(counts, shares, "abc", title="run: 43%", subtitle="worst")
     assert words(figure) == ["1", "1", "1", "3", "1", "run: 43%", "worst"]
     (image,) = figure.axes[0].images
     assert image.norm(image.get_array()).mask.diagonal().all()
     assert image.norm.vmax == 3 / 4
-    with pictures.style():
+    with figures.style():
         many = np.eye(31, dtype=int)
-        figure = pictures.confusion(
+        figure = figures.confusion(
             many, report_classification.error_shares(many), ["x"] * 31, title="", subtitle=""
         )
     assert words(figure) == ["", ""]
@@ -332,8 +332,8 @@ def test_the_confusion_matrix_colours_errors_and_writes_counts_while_they_fit():
 
 def test_curves_are_logarithmic_mark_the_best_and_show_a_zero():
     columns = {kind: report.series(RECORDS, kind) for kind in ("train", "validation", "test")}
-    with pictures.style():
-        figure = pictures.curves(columns, best_step=10, title="t", subtitle="s")
+    with figures.style():
+        figure = figures.curves(columns, best_step=10, title="t", subtitle="s")
     loss, error, rate = figure.axes
     assert loss.get_yscale() == "log"  # from 0.02 to 2
     assert error.get_yscale() == "linear"  # from 25% to 50%, and a zero
@@ -345,8 +345,8 @@ def test_curves_are_logarithmic_mark_the_best_and_show_a_zero():
     assert rate.get_xlabel() == "step  (10 make an epoch)"
 
     columns["train"]["error"] = np.array([0.02, 0.0])
-    with pictures.style():
-        _, error, _ = pictures.curves(columns, best_step=None, title="", subtitle="").axes
+    with figures.style():
+        _, error, _ = figures.curves(columns, best_step=None, title="", subtitle="").axes
     assert error.get_yscale() == "log"
     labels = [label.get_text() for label in error.get_yticklabels()]
     assert labels == ["0%", "2%", "5%", "10%", "20%", "50%"]
@@ -356,18 +356,18 @@ def test_curves_are_logarithmic_mark_the_best_and_show_a_zero():
 def test_kernels_share_one_scale_symmetric_about_zero():
     tiles = np.zeros((2, 2, 2, 1))
     tiles[0, 0, 0], tiles[1, 1, 1] = -2, 1
-    with pictures.style():
-        figure = pictures.kernels(tiles, title="", subtitle="")
+    with figures.style():
+        figure = figures.kernels(tiles, title="", subtitle="")
     assert [image.get_clim() for image in figure.axes[0].images] == [(-2, 2)] * 2
-    with pictures.style():
-        figure = pictures.kernels(np.repeat(tiles, 3, axis=-1), title="", subtitle="")
+    with figures.style():
+        figure = figures.kernels(np.repeat(tiles, 3, axis=-1), title="", subtitle="")
     first, second = (image.get_array() for image in figure.axes[0].images)
     np.testing.assert_allclose(
         [first[0, 0], first[1, 1], second[1, 1]], [[0] * 3, [0.5] * 3, [0.75] * 3]
     )
 
 
-def test_a_picture_that_fails_leaves_the_old_one(tmp_path):
+def test_write_that_fails_leaves_the_old_figure(tmp_path):
     class Failing:
         def savefig(self, path, **_):
             path.write(b"half")
@@ -376,7 +376,7 @@ def test_a_picture_that_fails_leaves_the_old_one(tmp_path):
     old = tmp_path / "curves.png"
     old.write_bytes(b"whole")
     with pytest.raises(OSError, match="disk full"):
-        pictures.write(Failing(), old)
+        figures.write(Failing(), old)
     assert [file.read_bytes() for file in tmp_path.iterdir()] == [b"whole"]
 
 
@@ -389,7 +389,7 @@ def test_report_of_a_trained_run(copied):
         "mistakes.png",
         "kernels.png",
     ]
-    assert_pictures(copied, ["curves", "confusion", "mistakes", "kernels"])
+    assert_figures(copied, ["curves", "confusion", "mistakes", "kernels"])
     table = dict(report.results_table(copied))
     assert table["status"] == "finished"
     assert table["test"].endswith(", 53 images")

@@ -1,4 +1,4 @@
-"""An embedding from its config to what lies near a picture; its losses by hand."""
+"""An embedding from its config to what lies near an image; its losses by hand."""
 
 import csv
 import json
@@ -103,9 +103,9 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(trained, config, tmp_path)
 
 def test_the_command_line(trained, tmp_path, command):
     for name, start in (("left", 0), ("right", 40)):
-        picture = np.full((60, 60), 60, np.uint8)
-        picture[:, start : start + 20] = 150
-        Image.fromarray(picture).save(tmp_path / f"{name}.png")
+        image = np.full((60, 60), 60, np.uint8)
+        image[:, start : start + 20] = 150
+        Image.fromarray(image).save(tmp_path / f"{name}.png")
     files = [tmp_path / "left.png", tmp_path / "right.png"]
     code, out, err = command("predict", trained.path, *files)
     assert (code, err) == (0, "")

@@ -23,7 +23,7 @@ NAMES = ("left", "middle", "right")
 
 
 def write_bars(folder, count=160):
-    """Pictures in which none to three thirds are bright, in a folder for each third."""
+    """Images in which none to three thirds are bright, in a folder for each third."""
     rng = np.random.default_rng(0)
     for name in NAMES:
         (folder / "bars" / name).mkdir(parents=True)
@@ -31,11 +31,11 @@ def write_bars(folder, count=160):
     for i in range(count):
         bright = rng.integers(0, 2, 3)
         image = rng.integers(0, 60, (6, 6)) + 150 * np.repeat(bright, 2)
-        picture = Image.fromarray(image.astype(np.uint8))
+        pil = Image.fromarray(image.astype(np.uint8))
         for name in np.array(NAMES)[bright > 0]:
-            picture.save(folder / "bars" / name / f"{i:03}.png")
+            pil.save(folder / "bars" / name / f"{i:03}.png")
         (folder / "all").mkdir(exist_ok=True)
-        picture.save(folder / "all" / f"{i:03}.png")
+        pil.save(folder / "all" / f"{i:03}.png")
         rows.append(f"all/{i:03}.png," + ",".join(map(str, bright)))
     (folder / "bars.csv").write_text("\n".join(rows))
     config = folder / "bars.toml"
@@ -106,11 +106,11 @@ def test_report_explain_and_the_service_take_it(trained, config, tmp_path):
     assert [one["class"] for one in record["top"]] == ["left", "right"]
 
 
-def test_pictures_of_one_name_in_several_folders_are_one_of_several_classes(config):
+def test_images_of_one_name_in_several_folders_are_one_of_several_classes(config):
     folders, table = config.parent / "bars", config.parent / "bars.csv"
     found = load_folder(folders, channels=1, several=True).train
     listed = load_table(table, columns=NAMES, kind="classes", channels=1).train
-    some = listed.labels.any(axis=1)  # a picture of no class is in no folder
+    some = listed.labels.any(axis=1)  # an image of no class is in no folder
     np.testing.assert_array_equal(found.labels, listed.labels[some])
     np.testing.assert_array_equal(found.images, listed.images[some])
     overrides = [f'data={{source="folder",path="{folders}",channels=1,validation=20}}']
@@ -118,11 +118,11 @@ def test_pictures_of_one_name_in_several_folders_are_one_of_several_classes(conf
     assert dataset.train.labels.shape[1] == 3 and dataset.classes == NAMES
 
 
-def test_two_pictures_of_one_name_are_refused(tmp_path):
+def test_two_images_of_one_name_are_rejected(tmp_path):
     for name, value in (("a", 0), ("b", 1)):
         (tmp_path / name).mkdir()
         Image.fromarray(np.full((2, 2), value, np.uint8)).save(tmp_path / name / "x.png")
-    with pytest.raises(DataError, match=r"a/x.png and .*b/x.png: two pictures of one name"):
+    with pytest.raises(DataError, match=r"a/x.png and .*b/x.png: two images of one name"):
         load_folder(tmp_path, several=True)
     assert load_folder(tmp_path).train.labels.tolist() == [0, 1]
 
@@ -130,7 +130,7 @@ def test_two_pictures_of_one_name_are_refused(tmp_path):
 def test_a_class_is_1_or_0(tmp_path):
     Image.fromarray(np.zeros((2, 2), np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "t.csv").write_text("file,x\na.png,0.5\n")
-    with pytest.raises(DataError, match=r"line 2: x: got '0.5', need 1 where the picture is"):
+    with pytest.raises(DataError, match=r"line 2: x: got '0.5', need 1 where the image is"):
         load_table(tmp_path / "t.csv", columns=["x"], kind="classes")
 
 

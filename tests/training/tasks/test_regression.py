@@ -25,7 +25,7 @@ NPZ = 'source = "npz"\npath = "{path}"\nvalidation = 20'
 
 
 def write_dots(folder, count=170):
-    """Pictures of a bright bar on noise, with its column in pixels and a size in thousands."""
+    """Images of a bright bar on noise, with its column in pixels and a size in thousands."""
     rng = np.random.default_rng(0)
     rows = [["file", "column", "note", "size"]]
     (folder / "dots").mkdir()
@@ -74,14 +74,14 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(trained, config, tmp_path)
 
 
 def test_predict_says_each_value(trained, config, command):
-    picture = config.parent / "dots" / "3.png"
-    code, out, err = command("predict", trained.path, picture)
-    assert (code, err) == (0, "") and out.startswith(f"{picture}: column ")
-    record = json.loads(command("predict", trained.path, picture, "--json")[1])
+    image = config.parent / "dots" / "3.png"
+    code, out, err = command("predict", trained.path, image)
+    assert (code, err) == (0, "") and out.startswith(f"{image}: column ")
+    record = json.loads(command("predict", trained.path, image, "--json")[1])
     rows = list(csv.DictReader((config.parent / "dots.csv").read_text().splitlines()))
     assert abs(record["values"]["column"] - float(rows[3]["column"])) < 1.2
     assert abs(record["values"]["size"] - float(rows[3]["size"])) < 600
-    out = command("predict", trained.path, picture, "--format", "csv")[1]
+    out = command("predict", trained.path, image, "--format", "csv")[1]
     row = next(csv.DictReader(out.splitlines()))
     assert float(row["size"]) == pytest.approx(record["values"]["size"])
     code, out, _ = command("evaluate", trained.path, "--split", "validation")
@@ -142,8 +142,8 @@ def test_values_are_standardized_and_come_back():
         ("file,y\na.png,1", "line 1: no column 'x': got file, y; correct data.columns"),
         ("file,x,x\na.png,1,1", "line 1: two columns 'x'"),
         ("file,x\na.png,1\na.png", "line 3: got 1 cells, need 2"),
-        ("file,x\nb.png,1", "line 2: no such picture: got 'b.png'; correct its name"),
-        ("file,x\n,1", "line 2: no picture named"),
+        ("file,x\nb.png,1", "line 2: no such image: got 'b.png'; correct its name"),
+        ("file,x\n,1", "line 2: no image named"),
         ("file,x\na.png,tall", "line 2: x: got 'tall', need a number"),
         ("file,x\na.png,nan", "line 2: x: got 'nan', need a number"),
         ('file,x\n"a.png,1', "no CSV file: unexpected end of data"),

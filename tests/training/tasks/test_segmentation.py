@@ -1,4 +1,4 @@
-"""A segmentation from its config to a picture of a mask; its figures by hand."""
+"""A segmentation from its config to an image of a mask; its figures by hand."""
 
 import csv
 import json
@@ -179,7 +179,7 @@ def test_the_command_line(trained, scenes, tmp_path, command):
     code, _, err = command("predict", trained.path, tmp_path / "bad.png")
     assert code == 2 and "bad.png: cannot be read as an image" in err
 
-    # A folder: what was written beside its pictures is none of them; names do not collide.
+    # A folder: what was written beside its images is none of them; names do not collide.
     (tmp_path / "in" / "b").mkdir(parents=True)
     lying = Image.open(photograph).transpose(Image.Transpose.ROTATE_90)
     exif = Image.Exif()
@@ -292,8 +292,8 @@ def test_augmented_images_are_drawn_with_their_masks(scenes, tmp_path):
     """Red where a mask is: in the photograph as it is, and in each of its epochs."""
     config = load_config(scenes, ["augment.cutmix.alpha=1.0", "augment.cutmix.probability=0.5"])
     path = augmentation.draw(config, tmp_path / "sheet.png", title="scenes")
-    picture = np.asarray(Image.open(path).convert("RGB")).astype(int)
-    red = picture[..., 0] - picture[..., 1] > 40
+    image = np.asarray(Image.open(path).convert("RGB")).astype(int)
+    red = image[..., 0] - image[..., 1] > 40
     columns = red.any(axis=0)
     starts = np.flatnonzero(np.diff(columns.astype(int)) == 1)
     assert len(starts) >= 1 + augmentation.EPOCHS

@@ -1,4 +1,4 @@
-"""What the Python Imaging Library does to the tones of a picture, of images in [0, 1].
+"""What the Python Imaging Library does to the tones of an image, of images in [0, 1].
 
 As in `PIL.ImageOps` and `PIL.ImageEnhance`, and in torchvision after them.
 """

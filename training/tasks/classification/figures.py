@@ -1,4 +1,4 @@
-"""The pictures of a classification.
+"""The figures of a classification.
 
 confusion.png   which classes are taken for which
 mistakes.png    the wrong answers that the network was surest of
@@ -96,7 +96,7 @@ def _draw_mistakes(findings: Findings, answers: Answers) -> Path:
 
 
 def caption(label: str, guess: str, confidence: float) -> str:
-    """What a picture was, and what it was taken for: in one line, or in two where that is long."""
+    """What an image was, and what it was taken for: in one line, or in two where that is long."""
     label, guess = shortened(label, 22), shortened(guess, 22)
     if label == guess:
         return f"{shortened(label, 17)}  {confidence:.0%}"

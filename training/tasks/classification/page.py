@@ -14,9 +14,9 @@ from ...plots.page_parts import (
     Heatmap,
     PageParts,
     Table,
+    html_image,
     overlay,
     percent,
-    picture,
 )
 from ...plots.svg import Chart, chart_of
 from ..confusion import confusion_part
@@ -140,10 +140,10 @@ def mistakes(findings: Findings, heatmap: Heatmap | None) -> tuple[str, list[Exa
         images, answers.labels[chosen], guesses, sure, strict=True
     ):
         name, said = classes[int(label)], classes[int(guess)]
-        shown = [("picture", picture(image, f"A picture of {name}"))]
+        shown = [("image", html_image(image, f"An image of {name}"))]
         if heatmap is not None:
             warm = overlay(heatmap(image, int(guess)))
-            shown.append(("heat map", picture(image, f"Warm: where it sees {said}", warm)))
+            shown.append(("heat map", html_image(image, f"Warm: where it sees {said}", warm)))
         right = label == guess
         line = (
             f"{name}, {share:.0%} sure" if right else f"{name}, taken for {said}, {share:.0%} sure"

@@ -108,7 +108,7 @@ def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[st
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
-    """The most probable classes of a picture."""
+    """The most probable classes of an image."""
     del examples
 
     def say(question: Question) -> Saying:

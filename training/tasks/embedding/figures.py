@@ -1,4 +1,4 @@
-"""The pictures of an embedding.
+"""The figures of an embedding.
 
 roc.png          how well pairs of one class are told from others, at every threshold
 projection.png   the plane in which the embeddings differ most

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...plots.page_parts import Example, Examples, Heatmap, PageParts, picture
+from ...plots.page_parts import Example, Examples, Heatmap, PageParts, html_image
 from ...plots.svg import Chart, chart_of
 from ..task import Findings
 from .figures import MOST_MISTAKES, draw_plane, draw_roc, plane_of, wrong_neighbours
@@ -75,8 +75,8 @@ def retrievals(findings: Findings) -> tuple[str, list[Example]]:
     for pair in wrong:
         pair_images, names = np.asarray(images[pair]), [classes[k] for k in labels[pair]]
         shown = [
-            (word, picture(image, f"A picture of {name}"))
-            for word, image, name in zip(("picture", "nearest"), pair_images, names, strict=True)
+            (word, html_image(image, f"An image of {name}"))
+            for word, image, name in zip(("image", "nearest"), pair_images, names, strict=True)
         ]
         examples.append(Example(shown, f"{names[0]}; nearest: {names[1]}"))
     return title, examples

@@ -30,7 +30,7 @@ from .metrics import nearest, recalls, verification
 from .page import page
 from .spec import EMBEDDING
 
-OTHERS = 10  # pictures before it, the nearest, whose distance is said
+OTHERS = 10  # images before it, the nearest, whose distance is said
 NEIGHBORS = 11  # training images beside an explained one
 
 
@@ -116,7 +116,7 @@ def make_gallery(predictor: Any, examples: Examples) -> Gallery:
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
-    """The classes whose training images lie nearest, and the nearest of the pictures before it."""
+    """The classes whose training images lie nearest, and the nearest of the images before it."""
     gallery = make_gallery(predictor, examples)
     names: list[str] = []
     places = np.zeros((0, 0), np.float32)  # with room for twice as many, once it is full

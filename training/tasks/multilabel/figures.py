@@ -1,4 +1,4 @@
-"""The pictures of several classes an image.
+"""The images of several classes an image.
 
 average_precision.png   how well each class is found
 worst.png               the images whose classes were missed, or said wrongly, most surely

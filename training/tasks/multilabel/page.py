@@ -12,9 +12,9 @@ from ...plots.page_parts import (
     Heatmap,
     PageParts,
     Table,
+    html_image,
     overlay,
     percent,
-    picture,
 )
 from ...plots.svg import Chart, chart_of
 from ..task import Findings
@@ -102,10 +102,10 @@ def worst(findings: Findings, heatmap: Heatmap | None) -> tuple[str, list[Exampl
         said = probabilities[i] >= THRESHOLD
         k = int(np.abs(labels[i] - probabilities[i].astype(np.float64)).argmax())
         true = names_of(labels[i], classes)
-        shown = [("picture", picture(image, f"An image of {true}"))]
+        shown = [("image", html_image(image, f"An image of {true}"))]
         if heatmap is not None:
             warm = overlay(heatmap(image, k))
-            shown.append(("heat map", picture(image, f"Warm: where it sees {classes[k]}", warm)))
+            shown.append(("heat map", html_image(image, f"Warm: where it sees {classes[k]}", warm)))
         line = f"{true}; said: {names_of(said, classes)} ({classes[k]} {probabilities[i, k]:.0%})"
         examples.append(Example(shown, line))
     return sentence, examples

@@ -95,7 +95,7 @@ def postprocess(logits: Array, preprocessing: Preprocessing, image_shape: tuple)
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
-    """Say the classes of a picture, and the most probable of the others."""
+    """Say the classes of an image, and the most probable of the others."""
     del examples
 
     def say(question: Question) -> Saying:

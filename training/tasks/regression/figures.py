@@ -1,4 +1,4 @@
-"""The pictures of a regression.
+"""The figures of a regression.
 
 scatter.png   what was predicted against what is true, of each value
 worst.png     the images with the largest errors

@@ -5,7 +5,7 @@ from functools import partial
 
 import numpy as np
 
-from ...plots.page_parts import NOTHING, Example, Examples, Heatmap, PageParts, Table, picture
+from ...plots.page_parts import NOTHING, Example, Examples, Heatmap, PageParts, Table, html_image
 from ...plots.svg import chart_of
 from ..task import Findings
 from .figures import MOST_VALUES, draw_scatter, worst_images
@@ -54,5 +54,5 @@ def largest_errors(findings: Findings) -> tuple[str, list[Example]]:
     for i, image in zip(chosen, np.asarray(findings.examples.images[chosen]), strict=True):
         each = zip(findings.classes, true[i], predicted[i], strict=True)
         said = "; ".join(f"{name} {is_:.4g}, predicted {was:.4g}" for name, is_, was in each)
-        examples.append(Example([("picture", picture(image, f"An image of {said}"))], said))
+        examples.append(Example([("image", html_image(image, f"An image of {said}"))], said))
     return sentence, examples

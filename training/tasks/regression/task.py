@@ -91,7 +91,7 @@ def postprocess(outputs: Array, preprocessing: Preprocessing, image_shape: tuple
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
-    """Say each value of a picture."""
+    """Say each value of an image."""
     del examples
 
     def say(question: Question) -> Saying:

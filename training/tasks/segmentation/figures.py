@@ -1,4 +1,4 @@
-"""The pictures of a segmentation.
+"""The figures of a segmentation.
 
 masks.png   photograph, truth and prediction of the images it did worst on, and best
 iou.png     how well each class is found
@@ -30,18 +30,18 @@ def draw(findings: Findings) -> list[Path]:
 
 
 def write_mask(mask: np.ndarray, path: Path) -> None:
-    """`mask_picture` as a PNG file."""
+    """`mask_image` as a PNG file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    mask_picture(mask).save(path, format="PNG")
+    mask_image(mask).save(path, format="PNG")
 
 
-def mask_picture(mask: np.ndarray) -> "Image":
+def mask_image(mask: np.ndarray) -> "Image":
     """A mask ``(H, W)`` uint8 as Pillow's image: its pixels are the classes, shown in colours."""
     from PIL.Image import fromarray
 
-    picture = fromarray(mask).convert("P")  # keeps the numbers
-    picture.putpalette(palette(256).tobytes())
-    return picture
+    image = fromarray(mask).convert("P")  # keeps the numbers
+    image.putpalette(palette(256).tobytes())
+    return image
 
 
 def palette(classes: int) -> np.ndarray:

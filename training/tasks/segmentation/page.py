@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ...plots.page_parts import Example, Examples, Heatmap, PageParts, Table, percent, picture
+from ...plots.page_parts import Example, Examples, Heatmap, PageParts, Table, html_image, percent
 from ..confusion import confusion_part
 from ..task import Findings
 from .figures import worst_images
@@ -48,6 +48,6 @@ def masks(findings: Findings) -> tuple[str, list[Example]]:
     examples = []
     for value, tiles in zip(worst.ious, worst.tiles, strict=True):
         named = zip(("photograph", "truth", "found"), tiles, strict=True)
-        shown = [(name, picture(tile, f"{name}, tinted by class")) for name, tile in named]
+        shown = [(name, html_image(tile, f"{name}, tinted by class")) for name, tile in named]
         examples.append(Example(shown, f"mean IoU {value:.0%}"))
     return title, examples

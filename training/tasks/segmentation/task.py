@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_segmenter
-from ...data import IGNORED, resize_picture, upright_size
+from ...data import IGNORED, resize_image, upright_size
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from ...plots.image_encoding import as_text, encoded
 from ..spec import bind_loss
@@ -25,7 +25,7 @@ from ..task import (
     Saying,
     Task,
 )
-from .figures import draw, mask_picture, write_mask
+from .figures import draw, mask_image, write_mask
 from .losses import Terms
 from .metrics import ious, right_and_union
 from .page import page
@@ -138,7 +138,7 @@ def postprocess(logits: Array, preprocessing: Preprocessing, image_shape: tuple[
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
-    """The class of each pixel, written as a picture of the image's own size."""
+    """The class of each pixel, written as an image of the image's own size."""
     del examples
 
     def say(question: Question) -> Saying:
@@ -156,20 +156,20 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
 
 
 def whole_mask(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The most probable class of each pixel of the picture itself.
+    """The most probable class of each pixel of the image itself.
 
     Args:
         maps: ``(H, W, K)``, of the network's image.
-        size: ``(H', W')`` of the picture.
+        size: ``(H', W')`` of the image.
 
     Returns:
-        ``(H', W')`` uint8. One class after the other, so that a large picture with many classes
+        ``(H', W')`` uint8. One class after the other, so that a large image with many classes
         takes no more memory than with two.
     """
-    best = resize_picture(maps[..., 0], size)
+    best = resize_image(maps[..., 0], size)
     mask = np.zeros(size, np.uint8)
     for k in range(1, maps.shape[-1]):
-        other = resize_picture(maps[..., k], size)
+        other = resize_image(maps[..., k], size)
         better = other > best
         mask[better] = k
         np.maximum(best, other, out=best)
@@ -190,13 +190,13 @@ def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None
 
 
 def respond(classes: tuple[str, ...], references: Any) -> Respond:
-    """The share of each class, and the mask as a picture."""
+    """The share of each class, and the mask as an image."""
     del references
 
     def respond_to(prediction: np.ndarray, size: tuple[int, int], top: int) -> dict[str, Any]:
         mask = whole_mask(prediction, size)
         counts = np.bincount(mask.ravel(), minlength=len(classes))
         shares = {name: int(n) / mask.size for name, n in zip(classes, counts, strict=False)}
-        return {"shares": shares, "mask": as_text(encoded(mask_picture(mask)))}
+        return {"shares": shares, "mask": as_text(encoded(mask_image(mask)))}
 
     return respond_to

@@ -33,7 +33,7 @@ def x(rng):
     return jnp.asarray(rng.integers(0, 256, (N, 16, 18, 3)).astype(np.float32)) / 255
 
 
-def as_pictures(x):
+def as_pil(x):
     return [Image.fromarray(image) for image in np.asarray(jnp.round(255 * x), np.uint8)]
 
 
@@ -56,8 +56,8 @@ FACTORS = (0.0, 0.4, 0.9, 1.0, 1.3, 2.0)
 )
 def test_enhancements_are_pillows_but_for_its_rounding(x, ours, pillows):
     enhanced = np.asarray(ours(x, column(*FACTORS)))
-    for image, picture, factor in zip(enhanced, as_pictures(x), FACTORS, strict=True):
-        expected = np.asarray(pillows(picture).enhance(factor), np.float32) / 255
+    for image, pil, factor in zip(enhanced, as_pil(x), FACTORS, strict=True):
+        expected = np.asarray(pillows(pil).enhance(factor), np.float32) / 255
         np.testing.assert_allclose(image, expected, atol=2.1 / 255)
     np.testing.assert_allclose(enhanced[3], x[3], atol=1e-6)  # a factor of 1
 
@@ -80,8 +80,8 @@ def test_tones_are_pillows(x, ours, pillows):
     x = (x.at[1].multiply(0.4) * 255).round() / 255  # dark
     x = x.at[2].set(0.2).at[3, :, :, 1].set(0.6)  # of one colour; one channel of one value
     x = x.at[4, :9].set(1.0)  # more than half white
-    for image, picture in zip(np.asarray(ours(x)), as_pictures(x), strict=True):
-        expected = np.asarray(pillows(picture), np.float32) / 255
+    for image, pil in zip(np.asarray(ours(x)), as_pil(x), strict=True):
+        expected = np.asarray(pillows(pil), np.float32) / 255
         np.testing.assert_allclose(image, expected, atol=1.01 / 255)
 
 
