@@ -40,7 +40,7 @@ def upsampled_window(
     None where they are of several ranks: the operation refuses that.
 
     Example:
-        >>> larger_by(2, 4)
+        >>> upsampled_window(2, 4)
         Window(size=2, stride=Fraction(1, 2), dilation=1)
     """
     if len({np.size(n) for n in (scale, window, dilation) if np.ndim(n)}) > 1:

@@ -19,7 +19,7 @@ def crop_or_pad(x: Array, size: Sequence[int]) -> Array:
         ``(N, *size, C)``.
 
     Example:
-        >>> fit(jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), [5]).ravel()
+        >>> crop_or_pad(jnp.array([1.0, 2.0, 3.0]).reshape(1, 3, 1), [5]).ravel()
         Array([1., 2., 3., 3., 3.], dtype=float32)
     """
     x = x[(slice(None), *(slice(n) for n in size))]
