@@ -25,6 +25,8 @@ from convax.inference.predictor import Predictor
 from convax.training.config.schema import load_config
 from tests.tiny import write_tiny
 from tests.training.tasks.test_embedding import write_embedding
+from tests.training.tasks.test_multilabel import write_bars
+from tests.training.tasks.test_regression import write_dots
 from tests.training.tasks.test_segmentation import write_scenes
 
 
@@ -57,10 +59,17 @@ def load_py(folder, images, python=sys.executable):
     return np.load(folder.parent / "out.npy")
 
 
+WRITERS = {
+    "classification": write_tiny,
+    "segmentation": write_scenes,
+    "embedding": write_embedding,
+    "regression": write_dots,
+    "multilabel": write_bars,
+}
+
+
 def write_task(task, folder):
-    if task == "classification":
-        return write_tiny(folder)
-    return write_embedding(folder) if task == "embedding" else write_scenes(folder)
+    return WRITERS[task](folder)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +79,8 @@ def write_task(task, folder):
         pytest.param("segmentation", "pad", marks=pytest.mark.slow),
         pytest.param("segmentation", "resize", marks=pytest.mark.slow),
         ("embedding", "resize"),
+        ("regression", "pad"),
+        ("multilabel", "pad"),
     ],
 )
 def test_every_task_says_what_the_live_network_says(task, fit, tmp_path, rng):
@@ -117,7 +128,7 @@ def test_it_runs_where_only_jax_is(tmp_path, rng):
         pytest.skip("pip cannot reach its index")
     absent = [python, "-c", "import safetensors"]
     assert subprocess.run(absent, capture_output=True, check=False).returncode
-    for task in ("classification", "segmentation", "embedding"):
+    for task in WRITERS:
         folder = tmp_path / task
         folder.mkdir()
         config = load_config(write_task(task, folder), overrides=["training.steps=2"])

@@ -17,6 +17,7 @@ from convax.training.experiment import prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.tasks.regression import task
 from convax.training.tasks.regression.metrics import errors_of, mean_r2
+from tests.inference.serve.test_app import serving
 from tests.tiny import TINY
 from tests.training.loop.test_loop import Recorder, final_bytes
 
@@ -102,6 +103,20 @@ def test_report_explain_and_the_service_take_it(trained, config, tmp_path):
     assert answer(prediction, (6, 6), 3)["values"].keys() == {"column", "size"}
     with pytest.raises(ValueError, match="top_k: got a network of regression, need classificat"):
         predictor.top_k(np.zeros((1, *predictor.image_shape), np.uint8), 1)
+
+
+def test_the_service_answers_with_the_values(trained, config):
+    predictor = convax.load(trained.path)
+    content = (config.parent / "dots" / "5.png").read_bytes()
+
+    async def talk(client, service):
+        return await client.get("/health"), await client.post("/predict", content=content)
+
+    health, said = serving(predictor, talk, run=trained.path, batch=1)
+    assert (health.json()["task"], health.json()["heatmap"]) == ("regression", False)
+    (record,) = said.json()["answers"]
+    expected = predictor(predictor.read(config.parent / "dots" / "5.png"))
+    np.testing.assert_allclose(list(record["values"].values()), expected, rtol=1e-5)
 
 
 def test_networks_of_several_seeds_predict_their_mean(trained, config, tmp_path):
