@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.inference.report.page import report
+from convax.inference.report.page import write_report
 from convax.training.config.schema import load_config
 from convax.training.data import DataError, load_folder, load_table
 from convax.training.experiment import prepare
@@ -91,14 +91,14 @@ def test_predict_says_all_classes_or_none(trained, tmp_path, command):
 
 
 def test_report_explain_and_the_service_take_it(trained, config, tmp_path):
-    from convax.explain.write_figures import draw
+    from convax.explain.write_figures import write_figures
 
-    *_, page = report(trained.path)
+    *_, page = write_report(trained.path)
     text = page.read_text()
     assert "Precision and recall" in text and "Worst images" in text and "heat map" in text
     predictor = convax.load(trained.path)
     file = config.parent / "all" / "000.png"
-    drawn = draw(predictor, trained.path, file, tmp_path / "why", wanted="middle")
+    drawn = write_figures(predictor, trained.path, file, tmp_path / "why", wanted="middle")
     assert "explained: middle" in drawn.text
     respond = predictor.task.respond(predictor.classes, None)
     record = respond(np.array([0.9, 0.2, 0.6], np.float32), (6, 6), 2)

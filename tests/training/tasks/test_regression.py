@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.inference.report.page import report
+from convax.inference.report.page import write_report
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError, load_table
 from convax.training.data.preprocess import Preprocessing, restore_values, standardize_values
@@ -90,13 +90,15 @@ def test_predict_says_each_value(trained, config, command):
 
 
 def test_report_explain_and_the_service_take_it(trained, config, tmp_path):
-    from convax.explain.write_figures import draw
+    from convax.explain.write_figures import write_figures
 
-    *_, page = report(trained.path)
+    *_, page = write_report(trained.path)
     text = page.read_text()
     assert "Predicted and true" in text and "RMSE" in text and "Largest errors" in text
     predictor = convax.load(trained.path)
-    drawn = draw(predictor, trained.path, config.parent / "dots" / "0.png", tmp_path / "why")
+    drawn = write_figures(
+        predictor, trained.path, config.parent / "dots" / "0.png", tmp_path / "why"
+    )
     assert "explained: column" in drawn.text
     answer = predictor.task.respond(predictor.classes, None)
     prediction = predictor(np.zeros(predictor.image_shape, np.uint8))
