@@ -1,4 +1,4 @@
-"""What came of the faults, as a table."""
+"""Write the outcomes of the faults as a table."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ ENDS = ("identical", "refused", "lost")
 
 
 class Outcome(NamedTuple):
-    """What came of one fault."""
+    """The outcome of one fault."""
 
     fault: str
     end: str  # one of ENDS
@@ -18,7 +18,7 @@ class Outcome(NamedTuple):
 
 
 def as_table(outcomes: Sequence[Outcome]) -> str:
-    """A row for each kind of fault, in Markdown."""
+    """Return a table in Markdown with a row for each kind of fault."""
     faults = sorted({outcome.fault for outcome in outcomes})
     lines = [
         "| fault | count | resumed identical | refused with a message | lost |",
@@ -32,7 +32,7 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -> str:
-    """docs/fault-injection.md."""
+    """Return docs/fault-injection.md."""
     faults = len(outcomes)
     damaged = ("bit flipped", "cut short", "removed", "data")  # of a run that was killed before
     killed, more = (
@@ -46,22 +46,25 @@ def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -
     )
     return f"""# What a run survives
 
-Written by `python -m tests.fault_injection --faults {faults} --seed {seed} --workers {workers}`: a tiny network trains for
-forty steps with a checkpoint every five, again and again, with one fault each time (killed up to
-three times in a row), and is then resumed. {killed + more} of the {faults} were killed with SIGKILL: {killed} of these
-had no other fault, and of {more} a file or the data was then damaged or changed.
-Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
+Written by
+`python -m tests.fault_injection --faults {faults} --seed {seed} --workers {workers}`:
+a tiny network trains for forty steps with a checkpoint every five, again and again. Each time there
+is one fault, or up to three kills in a row, and the run is then resumed. SIGKILL ended
+{killed + more} of the {faults} runs: {killed} of these had no other fault, and in {more} a file or the data was then damaged
+or changed. Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
 
 {as_table(outcomes)}
 
-*Resumed identical*: every byte of the last and the best checkpoint, every line of the metrics but for
-timings, and the test's result are those of a run that was never stopped. *Refused*: exit code 2 and a
-message that names what is wrong and the remedy; each was then resumed to the same bytes once the
-file was put back. A copy went on to its end with `--force`, or, where `config.toml` or `run.json` could
-not be used, to the same bytes without that file, which is written anew. *Lost*: anything else.
+- **Resumed identical**: every byte of the last and the best checkpoint, every line of the metrics
+  except timings, and the test result are those of a run that was never stopped.
+- **Refused**: exit code 2 and a message that names the problem and the remedy. Each of these runs was
+  resumed to the same bytes once the file was restored. A copy of the run was continued to its end
+  with `--force`; if `config.toml` or `run.json` could not be used, a copy was resumed without that
+  file, which is then rewritten, to the same bytes.
+- **Lost**: anything else.
 
-The instants of a kill are the uses of the disk (open, half a write, fsync, rename, mkdir, remove)
-and, by the clock, all others. What refusals say, one for each fault:
+A kill happens at a use of the disk (open, half a write, fsync, rename, mkdir, remove) or at a random
+time. These are the messages of refused runs, one for each fault:
 
 {quoted}
 """

@@ -279,7 +279,7 @@ def _group(label: str) -> str:
     if label.endswith((" last", " best")) or label in ("last", "best"):
         return "the pointers"
     if label.endswith(".png"):
-        return "the pictures"
+        return "the figures"
     if label.split(" ")[-1] in ("config.toml", "run.json", "dataset.json", "metrics.jsonl"):
         return label.split(" ")[-1]
     return "the folders"

@@ -154,7 +154,7 @@ class Bench:
         good = sources.classes(np.random.default_rng(0), size=8, count=1, names=["cat", "dog"])
         for file, content in odd.pictures().items():
             among = {f"train/cat/{file}": content, **good}
-            self.kinds[f"odd picture, {file}"] = Kind(among, load("folder", size=SIZE), nothing)
+            self.kinds[f"odd image, {file}"] = Kind(among, load("folder", size=SIZE), nothing)
         run = convax.train(load_config(tiny.write_tiny(folder), SHORT), folder / "run")
         stored = {str(f.relative_to(folder)): f.read_bytes() for f in files_of(run.path)}
         self.kinds["run"] = Kind(stored, load_run, unedited)
