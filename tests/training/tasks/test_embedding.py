@@ -19,7 +19,7 @@ from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
 from convax.training.loop.loop import InterruptedRun
 from convax.training.tasks.embedding import task
-from convax.training.tasks.embedding.figures import wrong_neighbours
+from convax.training.tasks.embedding.figures import wrong_neighbors
 from convax.training.tasks.embedding.losses import all_triplets, contrastive_pairs
 from convax.training.tasks.embedding.spec import EMBEDDING
 from convax.training.tasks.spec import bind_loss
@@ -75,7 +75,7 @@ def test_an_evaluation_mixes_classes_that_are_stored_apart(config):
 
 
 def test_one_image_has_no_wrong_neighbour():
-    assert wrong_neighbours(np.zeros((1, 2)), np.zeros(1, int)).shape == (0, 2)
+    assert wrong_neighbors(np.zeros((1, 2)), np.zeros(1, int)).shape == (0, 2)
 
 
 def test_its_figures_are_those_of_its_embeddings(trained):

@@ -4,49 +4,51 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from convax.training.tasks.embedding import metrics
 from convax.training.tasks.embedding.metrics import (
-    neighbours,
+    neighbors,
     principal_plane,
     recalls,
     verification,
 )
 
 
-@pytest.fixture
-def examples(rng):
-    labels = rng.integers(0, 4, 60)
-    return (rng.normal(size=(60, 5)) + labels[:, None]).astype(np.float32), labels
+def examples_of(rng, count):
+    labels = rng.integers(0, 4, count)
+    return (rng.normal(size=(count, 5)) + labels[:, None]).astype(np.float32), labels
 
 
-@pytest.mark.parametrize("chunk", [7, 1000])
-def test_recall_by_a_loop(examples, monkeypatch, chunk):
-    monkeypatch.setattr(metrics, "CHUNK", chunk)
-    x, labels = examples
+@pytest.mark.parametrize("count", [60, 600])  # within one block of scikit-learn's, and in several
+def test_recalls_are_those_of_a_loop(rng, count):
+    x, labels = examples_of(rng, count)
     hits = {1: 0, 5: 0}
-    for i in range(60):
-        distances = [np.linalg.norm(x[i] - x[j]) if j != i else np.inf for j in range(60)]
+    for i in range(count):
+        distances = np.linalg.norm(x[i].astype(float) - x, axis=1)
+        distances[i] = np.inf
         order = np.argsort(distances)
         for k in hits:
             hits[k] += labels[i] in labels[order[:k]]
-    assert recalls(x, labels, (1, 5)) == [hits[1] / 60, hits[5] / 60]
-    near = neighbours(x, 3)
-    assert near.shape == (60, 3) and (near != np.arange(60)[:, None]).all()
+    assert recalls(x, labels, (1, 5)) == [hits[1] / count, hits[5] / count]
+    near = neighbors(x, 3)
+    assert near.shape == (count, 3) and (near != np.arange(count)[:, None]).all()
 
 
-def test_recall_of_few_examples():
-    x = np.array([[0.0], [1.0], [2.0]])
+def test_recalls_leave_out_examples_alone_in_their_class():
+    x = np.array([[0.0], [1.0], [2.5]])
     assert recalls(x, np.array([0, 0, 1]), (1, 5)) == [1.0, 1.0]  # the third cannot be asked for
     assert recalls(x, np.array([0, 1, 2]), (1, 5)) == [0.0, 0.0]
 
 
-def test_verification_is_scikit_learns(examples):
-    x, labels = examples
+def test_verification_agrees_with_the_roc_curve_of_all_pairs(rng):
+    x, labels = examples_of(rng, 60)
     first, second = np.triu_indices(60, 1)
     distances = np.linalg.norm(x[first].astype(float) - x[second], axis=1)
     same = labels[first] == labels[second]
     found = verification(x, labels)
+    closer = distances[same][:, None] < distances[~same]
+    np.testing.assert_allclose(found.auc, closer.mean(), rtol=1e-9)  # no two are the same
     np.testing.assert_allclose(found.auc, roc_auc_score(same, -distances), rtol=1e-9)
+    steps = np.cumsum([same[i] for i in np.argsort(distances)])
+    np.testing.assert_allclose(found.true_positives, [0, *steps / same.sum()])
     false, true, _ = roc_curve(same, -distances, drop_intermediate=False)
     np.testing.assert_allclose(found.false_positives, false)
     np.testing.assert_allclose(found.true_positives, true)
@@ -57,13 +59,13 @@ def test_verification_is_scikit_learns(examples):
     assert found.eer == pytest.approx((1 - true + false)[at] / 2)
 
 
-def test_equal_distances_are_half_right():
+def test_verification_of_equal_distances_is_half_right():
     found = verification(np.zeros((6, 2)), np.array([0, 0, 0, 1, 1, 1]))
     assert found.auc == 0.5 and found.eer == 0.5 and found.accuracy == 0.5
     assert verification(np.zeros((3, 2)), np.zeros(3, int)).auc == 0.5  # no pair of two classes
 
 
-def test_the_plane_of_most_variance(rng):
+def test_principal_plane_holds_the_most_variance(rng):
     x = np.zeros((50, 4))
     x[:, 1], x[:, 3] = rng.normal(size=(2, 50)) * [[3], [1]]
     points, share = principal_plane(x + 7)
@@ -71,4 +73,12 @@ def test_the_plane_of_most_variance(rng):
     np.testing.assert_allclose(
         np.linalg.norm(points[0] - points[1]), np.linalg.norm(x[0] - x[1]), rtol=1e-9
     )
+    values, vectors = np.linalg.eigh(np.cov((x := rng.normal(size=(40, 6))).T))
+    points, share = principal_plane(x)
+    along = (x - x.mean(axis=0)) @ vectors[:, :-3:-1]
+    np.testing.assert_allclose(np.abs(points), np.abs(along), rtol=1e-7, atol=1e-9)
+    assert share == pytest.approx(values[-2:].sum() / values.sum())
     assert principal_plane(np.ones((3, 1)))[0].shape == (3, 2)
+    points, share = principal_plane(np.array([[1.0], [3.0]]))
+    np.testing.assert_allclose(np.abs(points), [[1, 0], [1, 0]])
+    assert share == pytest.approx(1)

@@ -14,7 +14,7 @@ import numpy as np
 from ...plots import figures
 from ...plots.figures import BLUE, GREY, LIGHT, ORANGE, shortened
 from ..task import Findings
-from .metrics import PAIRED, Verification, neighbours, principal_plane, verification
+from .metrics import PAIRED, Verification, neighbors, principal_plane, verification
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -119,18 +119,18 @@ def draw_plane(
     ax.spines[:].set_visible(False)
 
 
-def wrong_neighbours(kept: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def wrong_neighbors(kept: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """``(n, 2)``: the images whose nearest other image is of another class, and that one."""
     if len(kept) < 2:
         return np.empty((0, 2), np.int64)
-    nearest = neighbours(kept, 1)[:, 0]
+    nearest = neighbors(kept, 1)[:, 0]
     wrong = np.flatnonzero(labels[nearest] != labels)
     return np.stack([wrong, nearest[wrong]], axis=1)
 
 
 def _draw_mistakes(findings: Findings) -> list[Path]:
     images, labels = findings.examples
-    wrong = wrong_neighbours(findings.collected, labels)
+    wrong = wrong_neighbors(findings.collected, labels)
     if not len(wrong):
         return []
     total, wrong = len(wrong), wrong[:MOST_MISTAKES]

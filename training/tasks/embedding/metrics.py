@@ -1,10 +1,9 @@
-"""How good embeddings are, exactly: what lies nearest, and whether two are of one class."""
+"""Retrieval and verification with embeddings, exactly; by scikit-learn, on the host."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-CHUNK = 1000  # queries at once
 PAIRED = 2000  # examples whose pairs are looked at
 
 
@@ -30,14 +29,14 @@ class Verification(NamedTuple):
 
 
 def recalls(embeddings: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> list[float]:
-    """How often one of the k nearest other examples is of an example's class, for each k.
+    """Compute how often one of the k nearest other examples is of the same class, for each k.
 
     Every example that has another of its class asks, all others answer.
 
     Args:
         embeddings: ``(N, D)``.
         labels: ``(N,)``.
-        ks: how many neighbours.
+        ks: how many neighbors.
 
     Example:
         >>> x = np.array([[0.0], [0.1], [0.2], [5.0]])
@@ -47,37 +46,33 @@ def recalls(embeddings: np.ndarray, labels: np.ndarray, ks: tuple[int, ...]) -> 
     asking = np.bincount(labels)[labels] > 1
     if not asking.any():
         return [0.0 for _ in ks]
-    near = neighbours(embeddings, max(ks))[asking]
+    near = neighbors(embeddings, max(ks))[asking]
     found = labels[near] == labels[asking][:, None]
     return [float(found[:, :k].any(axis=1).mean()) for k in ks]
 
 
-def neighbours(embeddings: np.ndarray, most: int) -> np.ndarray:
-    """The nearest other examples of each, nearest first.
+def neighbors(embeddings: np.ndarray, most: int) -> np.ndarray:
+    """Find the nearest other examples of each, nearest first.
+
+    Args:
+        embeddings: ``(N, D)``, N at least 2.
+        most: how many, at least 1.
 
     Returns:
         ``(N, most)`` indices, or ``(N, N - 1)`` where there are no more.
 
     Example:
-        >>> neighbours(np.array([[0.0], [1.0], [3.0]]), 2).tolist()
+        >>> neighbors(np.array([[0.0], [1.0], [3.0]]), 2).tolist()
         [[1, 2], [0, 2], [1, 0]]
     """
-    x = embeddings.astype(np.float64)
-    N, most = len(x), min(most, len(x) - 1)
-    squared = np.square(x).sum(axis=1)
-    found = np.empty((N, most), np.int64)
-    for start in range(0, N, CHUNK):
-        rows = np.arange(start, min(start + CHUNK, N))
-        D = squared[None, :] - 2 * x[rows] @ x.T  # less the square of the row, the same for all
-        D[np.arange(len(rows)), rows] = np.inf
-        near = np.argpartition(D, most - 1, axis=1)[:, :most]
-        order = np.argsort(np.take_along_axis(D, near, axis=1), axis=1, kind="stable")
-        found[rows] = np.take_along_axis(near, order, axis=1)
-    return found
+    from sklearn.neighbors import NearestNeighbors
+
+    search = NearestNeighbors(n_neighbors=min(most, len(embeddings) - 1), algorithm="brute")
+    return search.fit(embeddings.astype(np.float64)).kneighbors(return_distance=False)
 
 
 def verification(embeddings: np.ndarray, labels: np.ndarray) -> Verification:
-    """All pairs of `PAIRED` examples, spread evenly over those given (or of all, if fewer).
+    """Verify all pairs of `PAIRED` examples, spread evenly over those given (or all, if fewer).
 
     Args:
         embeddings: ``(N, D)``.
@@ -89,6 +84,8 @@ def verification(embeddings: np.ndarray, labels: np.ndarray) -> Verification:
         >>> found.auc, found.eer, found.accuracy
         (1.0, 0.0, 1.0)
     """
+    from sklearn.metrics import auc, roc_curve
+
     N = len(labels)
     chosen = np.unique(np.linspace(0, N - 1, min(N, PAIRED)).round().astype(np.int64))
     x, y = embeddings[chosen].astype(np.float64), labels[chosen]
@@ -97,26 +94,21 @@ def verification(embeddings: np.ndarray, labels: np.ndarray) -> Verification:
     D = squared[:, None] + squared[None, :] - 2 * x @ x.T
     distances = np.sqrt(np.maximum(D[first, second], 0))
     same = y[first] == y[second]
-    positives, negatives = int(same.sum()), int((~same).sum())
-    if not positives or not negatives:
+    if same.all() or not same.any():
         nothing = np.array([0.0, 1.0])
         return Verification(nothing, nothing, 0.5, 0.5, 0.5, 0.0)
-    order = np.argsort(distances, kind="stable")
-    ends = np.flatnonzero(np.diff(distances[order], append=np.inf))  # ties move together
-    true = np.concatenate([[0], np.cumsum(same[order])[ends]]) / positives
-    false = np.concatenate([[0], np.cumsum(~same[order])[ends]]) / negatives
-    auc = float(np.trapezoid(true, false))
+    false, true, thresholds = roc_curve(same, -distances, drop_intermediate=False)
     missed = 1 - true
     at = int(np.argmin(np.abs(missed - false)))
     balanced = (true + 1 - false) / 2
     best = int(balanced.argmax())
-    threshold = 0.0 if best == 0 else float(distances[order][ends[best - 1]])
+    threshold = 0.0 if best == 0 else float(-thresholds[best])
     eer = float((missed[at] + false[at]) / 2)
-    return Verification(false, true, auc, eer, float(balanced[best]), threshold)
+    return Verification(false, true, float(auc(false, true)), eer, float(balanced[best]), threshold)
 
 
 def nearest(place: np.ndarray, gallery: np.ndarray, labels: np.ndarray) -> list[tuple[int, float]]:
-    """Each class of a gallery with the distance of its nearest example, nearest first.
+    """List each class of a gallery with the distance of its nearest example, nearest first.
 
     Example:
         >>> nearest(np.zeros(1), np.array([[3.0], [2.0], [1.0]]), np.array([0, 0, 1]))
@@ -128,16 +120,21 @@ def nearest(place: np.ndarray, gallery: np.ndarray, labels: np.ndarray) -> list[
 
 
 def principal_plane(embeddings: np.ndarray) -> tuple[np.ndarray, float]:
-    """The two directions in which embeddings differ most.
+    """Project embeddings onto the two directions in which they differ most.
+
+    Args:
+        embeddings: ``(N, D)``.
 
     Returns:
         ``(N, 2)``, each example's place in that plane, and the share of the variance it shows.
     """
+    from sklearn.decomposition import PCA
+
     x = embeddings.astype(np.float64)
-    x = x - x.mean(axis=0)
-    values, vectors = np.linalg.eigh(x.T @ x)
-    plane = vectors[:, ::-1][:, :2]
-    if plane.shape[1] < 2:
-        plane = np.concatenate([plane, np.zeros_like(plane)], axis=1)
-    total = float(values.sum())
-    return x @ plane, float(values[::-1][:2].sum() / total) if total > 0 else 1.0
+    plane = np.zeros((len(x), 2))
+    if (x == x[0]).all():
+        return plane, 1.0
+    pca = PCA(n_components=min(2, *x.shape), svd_solver="full")
+    points = pca.fit_transform(x)
+    plane[:, : points.shape[1]] = points
+    return plane, float(pca.explained_variance_ratio_.sum())

@@ -8,7 +8,7 @@ import numpy as np
 from ...plots.page_parts import Example, Examples, Heatmap, PageParts, html_image
 from ...plots.svg import Chart, chart_of
 from ..task import Findings
-from .figures import MOST_MISTAKES, draw_plane, draw_roc, plane_of, wrong_neighbours
+from .figures import MOST_MISTAKES, draw_plane, draw_roc, plane_of, wrong_neighbors
 from .metrics import Verification, verification
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def page(findings: Findings, heatmap: Heatmap | None) -> PageParts:
-    """Return how pairs are told apart, the plane of most variance, and wrong neighbours."""
+    """Return how pairs are told apart, the plane of most variance, and wrong neighbors."""
     del heatmap
     embeddings, labels = findings.collected, findings.examples.labels
     return PageParts(
@@ -66,7 +66,7 @@ def projection(embeddings: np.ndarray, labels: np.ndarray, classes: tuple[str, .
 def retrievals(findings: Findings) -> tuple[str, list[Example]]:
     """Images whose nearest other image is of another class."""
     images, labels = findings.examples
-    wrong = wrong_neighbours(findings.collected, labels)
+    wrong = wrong_neighbors(findings.collected, labels)
     total, wrong = len(wrong), wrong[:MOST_MISTAKES]
     title = f"The first {len(wrong)} of {total:,} images whose nearest is of another class."
     if not total:
