@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..training.plots import figures
-from ..training.plots.figures import GREY
+from ..training.plots.figures import GRAY
 from .explanation import STEPS, Explanation
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def explanation_figure(found: Explanation, *, title: str, subtitle: str) -> "Fig
         ax.set_xticks([])
         ax.set_yticks([])
         ax.spines[:].set_visible(False)
-        ax.set_xlabel(note, loc="left", fontsize=8.5, color=GREY)
+        ax.set_xlabel(note, loc="left", fontsize=8.5, color=GRAY)
     return figure
 
 

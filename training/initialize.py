@@ -39,7 +39,7 @@ class InitReport(NamedTuple):
         """Say in one line what was taken."""
         kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
         left = f"; left there: {_listed(self.left)}" if self.left else ""
-        return f"initialised from {self.path}: {len(self.taken)} arrays{kept}{left}"
+        return f"initialized from {self.path}: {len(self.taken)} arrays{kept}{left}"
 
 
 def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:

@@ -6,7 +6,7 @@ import sys
 from importlib.util import find_spec
 
 from .accuracy import write_accuracy
-from .catalogue import ENTRIES, WITHOUT
+from .catalog import ENTRIES, WITHOUT
 from .checks import CHECKS
 from .table import run
 

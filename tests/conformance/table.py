@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 import jax
 import numpy as np
 
-from .catalogue import ENTRIES
+from .catalog import ENTRIES
 from .checks import CHECKS
 from .entry import Entry
 

@@ -9,7 +9,7 @@ from hypothesis import given, seed, settings
 from convax import ops
 from convax.ops.common.implementation import uses_xla
 
-from .catalogue import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
+from .catalog import ENTRIES, FAMILIES, PROBLEMS, SWITCHED, WITHOUT
 from .checks import CHECKS, check_problems
 
 EACH = 50  # of each family are drawn; 300 more among the slow tests

@@ -55,7 +55,7 @@ class Bench:
             self._killed_at_the_disk,
             self._killed_at_the_disk,
             self._killed_by_the_clock,
-            self._signalled,
+            self._signaled,
             self._starved,
             self._damaged,
             self._damaged,
@@ -89,7 +89,7 @@ class Bench:
             self._resume(place, send=(self._rng.uniform(0, self._seconds), signal.SIGKILL))
         return self._outcome(place, "SIGKILL at a random instant")
 
-    def _signalled(self, place: Path) -> Outcome:
+    def _signaled(self, place: Path) -> Outcome:
         """SIGTERM or Ctrl-C at a random instant."""
         signum = self._rng.choice([signal.SIGTERM, signal.SIGINT])
         ended = self._train(place, send=(self._rng.uniform(0, self._seconds), signum))

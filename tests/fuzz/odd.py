@@ -13,35 +13,35 @@ from . import sources
 
 def pictures() -> dict[str, bytes]:
     """Odd pictures by file name."""
-    grey = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
-    colours = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
-    frames = [Image.fromarray(np.roll(colours, i, 0)) for i in range(3)]
+    gray = (np.arange(64, dtype=np.uint16) * 1000).reshape(8, 8)
+    colors = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    frames = [Image.fromarray(np.roll(colors, i, 0)) for i in range(3)]
     made = {
-        "cmyk.jpg": sources.picture(colours, "JPEG", "CMYK"),
-        "grey.jpg": sources.picture(colours, "JPEG", "L"),
-        "sixteen.png": sources.picture(grey),
-        "one-bit.png": sources.picture(colours, "PNG", "1"),
-        "palette.png": sources.picture(colours, "PNG", "P"),
-        "alpha.png": sources.picture(colours, "PNG", "RGBA"),
-        "grey-alpha.png": sources.picture(colours, "PNG", "LA"),
-        "palette.gif": sources.picture(colours, "GIF", "P"),
-        "float.tif": sources.picture(grey.astype(np.float32), "TIFF"),
-        "cmyk.tif": sources.picture(colours, "TIFF", "CMYK"),
-        "lab.tif": sources.picture(colours, "TIFF", "LAB"),
-        "really-png.jpg": sources.picture(colours),
+        "cmyk.jpg": sources.picture(colors, "JPEG", "CMYK"),
+        "gray.jpg": sources.picture(colors, "JPEG", "L"),
+        "sixteen.png": sources.picture(gray),
+        "one-bit.png": sources.picture(colors, "PNG", "1"),
+        "palette.png": sources.picture(colors, "PNG", "P"),
+        "alpha.png": sources.picture(colors, "PNG", "RGBA"),
+        "gray-alpha.png": sources.picture(colors, "PNG", "LA"),
+        "palette.gif": sources.picture(colors, "GIF", "P"),
+        "float.tif": sources.picture(gray.astype(np.float32), "TIFF"),
+        "cmyk.tif": sources.picture(colors, "TIFF", "CMYK"),
+        "lab.tif": sources.picture(colors, "TIFF", "LAB"),
+        "really-png.jpg": sources.picture(colors),
         "really-text.png": b"not a picture\n",
         "really-html.jpg": b"<!doctype html><html><body>404</body></html>",
         "really-svg.png": b'<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>',
-        "really-icon.png": sources.picture(colours, "ICO"),
+        "really-icon.png": sources.picture(colors, "ICO"),
         "really-postscript.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\nshowpage\n",
         "bomb.png": _png(60_000, 60_000),
         "wide.png": _png(2**31 - 1, 1),
         "nothing.png": _png(0, 0),
-        "bomb.bmp": _with(sources.picture(colours, "BMP"), 18, struct.pack("<ii", 60_000, 60_000)),
-        "negative.bmp": _with(sources.picture(colours, "BMP"), 18, struct.pack("<ii", -8, -8)),
-        "bomb.gif": _with(sources.picture(colours, "GIF", "P"), 6, b"\xff\xff\xff\xff"),
+        "bomb.bmp": _with(sources.picture(colors, "BMP"), 18, struct.pack("<ii", 60_000, 60_000)),
+        "negative.bmp": _with(sources.picture(colors, "BMP"), 18, struct.pack("<ii", -8, -8)),
+        "bomb.gif": _with(sources.picture(colors, "GIF", "P"), 6, b"\xff\xff\xff\xff"),
         "tile.tif": _tile(10_000),
-        "large-text.png": _text_png(colours),
+        "large-text.png": _text_png(colors),
     }
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         file = io.BytesIO()
@@ -52,8 +52,8 @@ def pictures() -> dict[str, bytes]:
 
 def archives() -> dict[str, bytes]:
     """Odd archives of pictures by file name; two classes are in each."""
-    colours = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
-    good = {f"{c}/{i}.png": sources.picture(np.roll(colours, i)) for c in "ab" for i in range(2)}
+    colors = np.arange(192, dtype=np.uint8).reshape(8, 8, 3)
+    good = {f"{c}/{i}.png": sources.picture(np.roll(colors, i)) for c in "ab" for i in range(2)}
     outside = good | dict.fromkeys(("../x.png", "/x.png", "a/../../x.png"), good["a/0.png"])
     outside |= {
         "C:\\x.png": good["a/0.png"],

@@ -95,7 +95,7 @@ def _of_channel(slope, i):
 
 
 def maxout(x, pieces):
-    """The largest of each `pieces` neighbouring channels."""
+    """The largest of each `pieces` neighboring channels."""
     y = np.zeros((*x.shape[:-1], x.shape[-1] // pieces))
     for *i, k in np.ndindex(y.shape):
         y[*i, k] = max(x[*i, pieces * k + j] for j in range(pieces))

@@ -1,4 +1,4 @@
-"""What regularises, one number at a time."""
+"""What regularizes, one number at a time."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Normalisation and its gradients, one set of values at a time.
+"""Normalization and its gradients, one set of values at a time.
 
 Of a set of n values, m = sum x / n, v = sum (x - m)^2 / n and x_hat = r (x - m), r = (v + eps)^-1/2.
 Each of the n values moves m and v, so the chain rule gives, for a gradient h of x_hat,
@@ -15,7 +15,7 @@ def batch_sets(shape):
 
 
 def group_sets(shape, groups):
-    """C / G neighbouring channels of one example."""
+    """C / G neighboring channels of one example."""
     size = shape[-1] // groups
     return [
         np.s_[n, ..., g * size : (g + 1) * size] for n in range(shape[0]) for g in range(groups)
@@ -86,7 +86,7 @@ def running_grads(g_mean, g_var, x, momentum):
 
 
 def evaluate(x, mean, var, scale, bias, eps):
-    """Batch normalisation by the running statistics: y = s (x - mean) r + b."""
+    """Batch normalization by the running statistics: y = s (x - mean) r + b."""
     y = np.zeros(x.shape)
     for *i, c in np.ndindex(x.shape):
         y[*i, c] = scale[c] * (x[*i, c] - mean[c]) / np.sqrt(var[c] + eps) + bias[c]

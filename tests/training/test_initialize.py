@@ -120,7 +120,7 @@ def test_more_in_the_file_than_in_the_network(whole, tiny, tmp_path):
     state, taken = begin(tiny, source, "init_from.skip='aux/.*'")
     assert_taken(state, whole)
     assert (
-        str(taken) == f"initialised from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
+        str(taken) == f"initialized from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
     )
 
 
@@ -275,7 +275,7 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
     config = load_config(two_classes, ["init_from.path=source"])
     display = Recorder()
     one = convax.train(config, tmp_path / "one", config_dir=tmp_path, display=display)
-    note = f"initialised from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
+    note = f"initialized from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
     assert note in display.notes
     (spec,) = filter(None, [one.config().init_from])
     assert spec.path == str(tmp_path / "source")  # wherever it is read
@@ -295,7 +295,7 @@ def test_a_study_says_it_too(whole, two_classes, tmp_path):
     display = Recorder()
     config = load_config(two_classes, [f"init_from.path={whole.path}", "training.steps=2"])
     study = train_study(config, tmp_path / "study", seeds=(0, 1), display=display)
-    said = [note for note in display.notes if note.startswith(f"initialised from {whole.path}")]
+    said = [note for note in display.notes if note.startswith(f"initialized from {whole.path}")]
     assert len(said) == 2
     assert open_run(study.path / "seed-1").info()["init_from"]["initial"] == HEAD
 

@@ -144,7 +144,7 @@ class Masks(Table):
 
 
 class Input(Table):
-    """What the network sees: images brought to `size`, then normalised per channel.
+    """What the network sees: images brought to `size`, then normalized per channel.
 
     "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts
     the mean alone, of values in 0..255, for networks whose first weights are as small as AlexNet's.

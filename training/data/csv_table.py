@@ -34,7 +34,7 @@ def load_table(
         kind: what the columns hold: "values", any finite numbers; or "classes", 1 where the
             image is of the class that the column is named for, and 0 where it is not.
         size: ``(H, W)`` that every image is resized to; None where all have the same.
-        channels: 1 for grey, 3 for color.
+        channels: 1 for gray, 3 for color.
         stream, num_workers: see `load_folder`.
 
     Returns:

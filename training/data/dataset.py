@@ -1,4 +1,4 @@
-"""Labelled images in memory: how they are split, and cut into batches.
+"""Labeled images in memory: how they are split, and cut into batches.
 
 Everything random here is a permutation that is a pure function of a seed and a stream number
 (`_permutation`), so that no generator has to be carried along or saved.

@@ -9,7 +9,7 @@ def load_digits() -> Dataset:
     """Load scikit-learn's 1,797 handwritten digits of 8x8 pixels.
 
     Returns:
-        images ``(1797, 8, 8, 1)`` uint8; scikit-learn's grey values 0 .. 16 become 0 .. 255,
+        images ``(1797, 8, 8, 1)`` uint8; scikit-learn's gray values 0 .. 16 become 0 .. 255,
         rounded. Nothing is set aside for validation or testing.
 
     References:

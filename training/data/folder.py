@@ -39,7 +39,7 @@ def load_folder(
         root: the folder, or an archive of it: .zip, .tar, .tar.gz or .tgz.
         size: ``(H, W)`` that every image is resized to (see `read_image`); None where all have
             the same.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for gray, 3 for color.
         stream: leave the images in their files until they are needed: images are `Streamed`.
         num_workers: how many processes then decode those of training; by default one a core.
         several: images of one name in several folders are one image, of several classes.

@@ -17,7 +17,7 @@ _AGAIN = "copy or download it again"
 
 
 def read_idx(path: str | Path) -> np.ndarray:
-    """Read the array in an IDX file; gzip is recognised by its content.
+    """Read the array in an IDX file; gzip is recognized by its content.
 
     Two zero bytes, one for the dtype, one for the rank r; r big-endian 32-bit lengths; the
     numbers, big-endian, the last axis fastest.

@@ -28,14 +28,14 @@ def read_image(
     """Read an image file, of any size and colors, as an array.
 
     It is turned upright as its EXIF orientation says. Transparent parts become white, as on
-    paper; 16-bit grey is scaled to 8 bits; of an animation the first frame is taken; colour
-    becomes grey as 0.299 R + 0.587 G + 0.114 B. Colour profiles are ignored.
+    paper; 16-bit gray is scaled to 8 bits; of an animation the first frame is taken; color
+    becomes gray as 0.299 R + 0.587 G + 0.114 B. Color profiles are ignored.
 
     Args:
         source: a file, or its content.
         size: ``(H, W)`` to resize to, bilinear and antialiased, aspect not kept; None keeps the
             image's own.
-        channels: 1 for grey, 3 for red, green, blue.
+        channels: 1 for gray, 3 for red, green, blue.
 
     Returns:
         ``(H, W, channels)``, uint8.
@@ -102,7 +102,7 @@ def convert(image: "Image", *, size: Sequence[int] | None, channels: int) -> np.
     _check_channels(channels)
     try:
         upright = ImageOps.exif_transpose(image)
-        upright.format = image.format  # which a copy forgets, and 16-bit grey is known by
+        upright.format = image.format  # which a copy forgets, and 16-bit gray is known by
         return _as_array(upright, size, channels)
     except Exception as error:  # an opened file is read only now
         raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
@@ -129,7 +129,7 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
         ``(H, W)``, int32.
 
     Raises:
-        DataError: it is damaged, or has colours.
+        DataError: it is damaged, or has colors.
     """
     called = _name(source, name)
     try:
@@ -139,8 +139,8 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
         raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
         raise DataError(
-            f"{called}: not a mask: its pixels are {mode} colours, need one whole number each; "
-            "save it as grey (or with a palette) in PNG"
+            f"{called}: not a mask: its pixels are {mode} colors, need one whole number each; "
+            "save it as gray (or with a palette) in PNG"
         )
     return numbers.astype(np.int32)
 
@@ -160,7 +160,7 @@ def _as_array(image: "Image", size: Sequence[int] | None, channels: int) -> np.n
 
 def _check_channels(channels: int) -> None:
     if channels not in (1, 3):
-        raise DataError(f"channels: got {channels}, need 1 (grey) or 3 (colour)")
+        raise DataError(f"channels: got {channels}, need 1 (gray) or 3 (color)")
 
 
 def _resized(image: "Image", size: Sequence[int]) -> "Image":

@@ -45,7 +45,7 @@ def load(
         source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
             (`load_folder`), "csv" (`load_table`), "npz" (`load_npz`) or "masks" (`load_masks`).
         path: where it is (see `locate`); not for "digits".
-        size, channels: how "folder" and "masks" read their images, colour by default. The other
+        size, channels: how "folder" and "masks" read their images, color by default. The other
             sources are arrays, which keep their own.
         stream, num_workers: see `load_folder`.
         images, masks, mask_kind, classes: see `load_masks`.

@@ -41,7 +41,7 @@ def load_masks(
             class, as in Penn-Fudan.
         classes: their names; the background first, for "instances".
         size: ``(H, W)`` that all are resized to.
-        channels: 1 for grey, 3 for colour.
+        channels: 1 for gray, 3 for color.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.

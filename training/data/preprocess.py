@@ -22,7 +22,7 @@ class Preprocessing(NamedTuple):
 
     Attributes:
         size: ``(H, W)`` of the network's input.
-        fit: "pad" centres the image on black (zero), "resize" interpolates bilinearly.
+        fit: "pad" centers the image on black (zero), "resize" interpolates bilinearly.
         mean, std: per channel, of images scaled to [0, 1].
         target_mean, target_std: of each value that is to be learned; None where none are.
     """
@@ -111,7 +111,7 @@ def preprocess(images: Array, spec: Preprocessing) -> Array:
         images: ``(N, H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
 
     Returns:
-        ``(N, *spec.size, C)`` float32, normalised: ``(x - mean) / std``.
+        ``(N, *spec.size, C)`` float32, normalized: ``(x - mean) / std``.
     """
     x = images.astype(jnp.float32)
     if images.dtype == jnp.uint8:

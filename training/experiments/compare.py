@@ -97,8 +97,8 @@ def overlay(rows: Sequence[Compared]) -> "Figure":
         for index, (row, task) in enumerate(zip(rows, tasks, strict=True)):
             steps, values = _curve(row.run, name, task.metric)
             marker = "o" if len(steps) < 3 else ""
-            colour = figures.colour_of(index, len(rows))
-            ax.plot(steps, values, label=row.name, color=colour, marker=marker, linewidth=1.2)
+            color = figures.color_of(index, len(rows))
+            ax.plot(steps, values, label=row.name, color=color, marker=marker, linewidth=1.2)
     if len(rows) <= MOST_IN_LEGEND:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", fontsize=8)
     panels[1].set_xlabel("step")

@@ -221,19 +221,19 @@ def band_figure(runs: Sequence[Run], *, title: str, subtitle: str) -> "Figure":
     for ax, name, label in zip(panels, ("loss", "error"), ("loss", task.error), strict=True):
         ax.set_title(label)
         ax.grid(axis="y")
-        for kind, colour in (("train", figures.BLUE), ("validation", figures.ORANGE)):
+        for kind, color in (("train", figures.BLUE), ("validation", figures.ORANGE)):
             each = [series(run.metrics(), kind, task.metric) for run in runs]
-            _draw_band(ax, [(s["step"], s[name]) for s in each], colour, kind)
+            _draw_band(ax, [(s["step"], s[name]) for s in each], color, kind)
     panels[0].legend(loc="upper right", ncols=2)
     panels[1].set_xlabel("step")
     panels[1].xaxis.set_major_formatter("{x:,.0f}")
     return figure
 
 
-def _draw_band(ax: "Axes", lines: Sequence[tuple[np.ndarray, np.ndarray]], colour, label) -> None:
+def _draw_band(ax: "Axes", lines: Sequence[tuple[np.ndarray, np.ndarray]], color, label) -> None:
     at: dict[float, list[float]] = {}
     for steps, values in lines:
-        ax.plot(steps, values, color=colour, alpha=0.2, linewidth=0.6)
+        ax.plot(steps, values, color=color, alpha=0.2, linewidth=0.6)
         for step, value in zip(steps, values, strict=True):
             at.setdefault(step, []).append(value)
     if not at:
@@ -241,5 +241,5 @@ def _draw_band(ax: "Axes", lines: Sequence[tuple[np.ndarray, np.ndarray]], colou
     steps = np.array(sorted(at))
     means = np.array([np.mean(at[s]) for s in steps])
     stds = np.array([np.std(at[s], ddof=1) if len(at[s]) > 1 else 0.0 for s in steps])
-    ax.plot(steps, means, color=colour, linewidth=1.6, label=f"{label}, mean")
-    ax.fill_between(steps, means - stds, means + stds, color=colour, alpha=0.2, linewidth=0)
+    ax.plot(steps, means, color=color, linewidth=1.6, label=f"{label}, mean")
+    ax.fill_between(steps, means - stds, means + stds, color=color, alpha=0.2, linewidth=0)

@@ -55,7 +55,7 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
                 "write '.*/bias', for example"
             ) from error
     optimizers = [*groups.values(), default]
-    labelled = partition_by_label(
+    labeled = partition_by_label(
         lambda path: next((i for i, p in enumerate(groups) if matches(p, path)), len(groups)),
         lambda i: optimizers[i],
     )
@@ -65,9 +65,9 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
         for pattern in groups:
             if problem := nothing_matches(pattern, paths):
                 raise ValueError(f"by_path: {problem}")
-        return labelled.init(params)
+        return labeled.init(params)
 
-    return Optimizer(init, labelled.update)
+    return Optimizer(init, labeled.update)
 
 
 def partition_by_label(

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: told apart by everyone
-COLOURS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
-INK, GREY, LIGHT, PALE = "#222222", "#707070", "#B0B0B0", "#E9EDF1"
-MOST_CLASSES_WITH_COUNTS = 30  # beyond, the colours of a confusion matrix must do
+COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+INK, GRAY, LIGHT, PALE = "#222222", "#707070", "#B0B0B0", "#E9EDF1"
+MOST_CLASSES_WITH_COUNTS = 30  # beyond, the colors of a confusion matrix must do
 STYLE = {
     "font.size": 9.5,
     "text.color": INK,
@@ -95,7 +95,7 @@ def curves(
 
     rate = panels[2]
     rate.set_title("learning rate")
-    rate.plot(train["step"], train["learning_rate"], color=GREY, linewidth=1.2)
+    rate.plot(train["step"], train["learning_rate"], color=GRAY, linewidth=1.2)
     rate.set_ylim(bottom=0)
     rate.set_xlim(left=0)
     rate.locator_params(axis="y", nbins=3)
@@ -169,12 +169,12 @@ def confusion(
     turned = length > 0.9 * side / K
     figure = titled_figure(side + length + 2.4, side + turned * length + 0.6, title, subtitle)
     ax = figure.subplots()
-    colours = LinearSegmentedColormap.from_list("errors", ["white", "#FDBF6F", ORANGE, "#67001F"])
+    colors = LinearSegmentedColormap.from_list("errors", ["white", "#FDBF6F", ORANGE, "#67001F"])
     # No less than 10% is the darkest, so that a good network looks like one; and the square root
     # lets an error be seen beside one a hundred times as common.
     worst = max(0.1, np.nanmax(shares, initial=0))
     norm = PowerNorm(0.5, 0, worst)
-    image = ax.imshow(shares, cmap=colours.with_extremes(bad=PALE), norm=norm)
+    image = ax.imshow(shares, cmap=colors.with_extremes(bad=PALE), norm=norm)
     ax.set_xlabel("taken for")
     ax.set_ylabel("true class")
     ax.spines[:].set_visible(False)
@@ -227,10 +227,10 @@ def kernels(images: np.ndarray, *, title: str, subtitle: str) -> "Figure":
         images: ``(N, KH, KW, C)``; other than one or three channels are averaged.
         title, subtitle: what stands above.
     """
-    colour = images.shape[-1] == 3
-    tiles = images if colour else images.mean(axis=-1)
+    color = images.shape[-1] == 3
+    tiles = images if color else images.mean(axis=-1)
     largest = float(np.abs(tiles).max()) or 1.0
-    if colour:
+    if color:
         tiles, look = 0.5 + tiles / (2 * largest), {}
     else:
         look = {"cmap": "RdBu_r", "vmin": -largest, "vmax": largest}
@@ -244,10 +244,10 @@ def kernels(images: np.ndarray, *, title: str, subtitle: str) -> "Figure":
     return figure
 
 
-def colour_of(index: int, count: int) -> Any:
+def color_of(index: int, count: int) -> Any:
     """Return the color of one of `count` lines: by name while those suffice, then by scale."""
-    if count <= len(COLOURS):
-        return COLOURS[index]
+    if count <= len(COLORS):
+        return COLORS[index]
     from matplotlib import colormaps
 
     return colormaps["viridis"](0.95 * index / (count - 1))
@@ -298,7 +298,7 @@ def titled_figure(width: float, height: float, title: str, subtitle: str) -> "Fi
     figure.set_layout_engine("constrained", rect=rect, w_pad=0.12, h_pad=0.08)
     left, top = 0.15 / width, 1 - 0.14 / height
     figure.text(left, top, "\n".join(titles), va="top", fontsize=13, weight="bold")
-    figure.text(left, 1 - below / height, "\n".join(lines), va="top", color=GREY)
+    figure.text(left, 1 - below / height, "\n".join(lines), va="top", color=GRAY)
     return figure
 
 
@@ -328,8 +328,8 @@ def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
     digits = len(str(counts.max()))
     size = min(9.5, 36 / max(digits, 1))
     for i, j in zip(*np.nonzero(counts), strict=True):
-        colour = "white" if darkness[i, j] > 0.45 else INK
-        ax.text(j, i, f"{counts[i, j]}", ha="center", va="center", size=size, color=colour)
+        color = "white" if darkness[i, j] > 0.45 else INK
+        ax.text(j, i, f"{counts[i, j]}", ha="center", va="center", size=size, color=color)
     for edge in np.arange(K + 1) - 0.5:
         ax.axhline(edge, color=PALE, linewidth=0.6)
         ax.axvline(edge, color=PALE, linewidth=0.6)
@@ -337,9 +337,9 @@ def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
     totals = counts.sum(axis=1)
     shares = [f"{c / n:.1%}" if n else "none" for c, n in zip(np.diag(counts), totals, strict=True)]
     right.set_yticks(range(K), shares)
-    right.tick_params(length=0, labelcolor=GREY)
+    right.tick_params(length=0, labelcolor=GRAY)
     right.spines[:].set_visible(False)
-    right.set_ylabel("right answers", color=GREY)
+    right.set_ylabel("right answers", color=GRAY)
 
 
 def place(index: int, columns: int, aspect: float, gap: tuple[float, float]) -> tuple[float, float]:
@@ -361,7 +361,7 @@ def tiled(
     aspect = tiles.shape[1] / tiles.shape[2]
     rows = math.ceil(len(tiles) / columns)
     wide, high = columns * (1 + gap[0]), rows * (aspect + gap[1]) + gap[1]
-    margin = 1.1 if look else 0.3  # a colour bar tells what a look of its own means
+    margin = 1.1 if look else 0.3  # a color bar tells what a look of its own means
     figure = titled_figure(cell * wide + margin, cell * high + 0.1, title, subtitle)
     ax = figure.subplots()
     look = {"cmap": "gray", "vmin": 0, "vmax": 1} | look

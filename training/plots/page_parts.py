@@ -22,7 +22,7 @@ class Cell(NamedTuple):
     count: int  # type: ignore[override] -- tuple has a method of that name
     text: str  # what stands in it
     right: bool
-    heat: float  # in [0, 1]: how much of the colour of errors it has
+    heat: float  # in [0, 1]: how much of the color of errors it has
     words: str  # for whoever cannot see the table
 
 
@@ -62,7 +62,7 @@ class Confusion(NamedTuple):
     """Which classes are taken for which."""
 
     cells: list[list[Cell]]  # none where there are too many classes,
-    chart: Chart | None  # which has colours in their place
+    chart: Chart | None  # which has colors in their place
     pairs: Table
 
 
@@ -110,9 +110,9 @@ def overlay(heat: np.ndarray) -> bytes:
     from PIL import Image
 
     heat = np.clip(np.nan_to_num(heat), 0, 1)
-    colours = colormaps["inferno"](heat)  # (H, W, 4)
-    colours[..., 3] = 0.75 * heat
-    return encoded(Image.fromarray((255 * colours).round().astype(np.uint8)))
+    colors = colormaps["inferno"](heat)  # (H, W, 4)
+    colors[..., 3] = 0.75 * heat
+    return encoded(Image.fromarray((255 * colors).round().astype(np.uint8)))
 
 
 def percent(share: float) -> str:

@@ -1,4 +1,4 @@
-"""Charts as SVG that takes its colours from the page it stands on, for light and dark."""
+"""Charts as SVG that takes its colors from the page it stands on, for light and dark."""
 
 import io
 import re
@@ -6,18 +6,18 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import figures
-from .figures import BLUE, GREEN, GREY, INK, LIGHT, ORANGE
+from .figures import BLUE, GRAY, GREEN, INK, LIGHT, ORANGE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# What a colour of a figure is called in the page's stylesheet.
+# What a color of a figure is called in the page's stylesheet.
 NAMES = {
     BLUE: "--blue",
     ORANGE: "--orange",
     GREEN: "--green",
     INK: "--ink",
-    GREY: "--quiet",
+    GRAY: "--quiet",
     LIGHT: "--edge",
     figures.STYLE["grid.color"]: "--line",
     "#ffffff": "--card",
@@ -67,6 +67,6 @@ def _inline(svg: str) -> str:
         r"<svg[^>]*>", f'<svg {box[0]} aria-hidden="true" focusable="false">', svg, count=1
     )
     svg = svg.replace("xlink:href", "href")
-    for colour, name in NAMES.items():
-        svg = re.sub(rf"(?<=: ){colour}\b", f"var({name})", svg, flags=re.IGNORECASE)
+    for color, name in NAMES.items():
+        svg = re.sub(rf"(?<=: ){color}\b", f"var({name})", svg, flags=re.IGNORECASE)
     return svg.strip()

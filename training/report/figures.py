@@ -262,7 +262,7 @@ def kernels_figure(path: str, kernels: np.ndarray, title: str) -> "Figure":
     """Plot the kernels of `first_kernels`, the first `MOST_KERNELS` of them."""
     count, height, width, channels = kernels.shape
     shown = f"the first {MOST_KERNELS} of {count:,}" if count > MOST_KERNELS else f"all {count}"
-    zero = "mid-grey is zero" if channels == 3 else "white is zero"
+    zero = "mid-gray is zero" if channels == 3 else "white is zero"
     subtitle = f"{shown} kernels of {path}, {height}x{width}; {zero}"
     if channels not in (1, 3):
         subtitle += f", averaged over {channels} input channels"

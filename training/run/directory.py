@@ -3,7 +3,7 @@
 config.toml      the config with every default written out
 run.json         command, versions, devices, git revision, provenance (see
                  `training.run.provenance`); the result once it is finished
-dataset.json     classes, image shape, counts, normalisation, fingerprint of the data
+dataset.json     classes, image shape, counts, normalization, fingerprint of the data
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
 checkpoints/     see `training.run.checkpoint`
 plots/           see `training.report.figures`

@@ -6,7 +6,7 @@ r"""Exponential moving averages of the weights: what evaluation and inference us
 with :math:`\bar w_0 = w_0` the first weights, t = 1 at the first step. Without warm-up the first
 weights still have a share of :math:`d^t`: a decay of 0.999 wants some thousands of steps.
 
-The state is averaged by the same formula: of batch normalisation the running means and variances.
+The state is averaged by the same formula: of batch normalization the running means and variances.
 These are means over the last 1 / momentum batches already; their average is over the same steps as
 that of the weights. It is what the layers saw on their way while the weights were those that went
 into the average, and not what the averaged network itself would see, for which the training images

@@ -8,7 +8,7 @@ The mean over a batch of N examples is the mean of the means over n equal parts 
 So where the loss is a mean over examples, and each example passes through the network by itself,
 the gradient is that of the whole batch, but for rounding. What is different:
 
-- batch normalisation takes the statistics of each part, and moves the running ones n times a step;
+- batch normalization takes the statistics of each part, and moves the running ones n times a step;
 - dropout and stochastic depth draw for each part with a key of its own: as they should, but not
   what they would draw for the whole batch;
 - a loss of pixels is a mean over those that count: parts in which fewer count than in others (by

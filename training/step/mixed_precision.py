@@ -4,7 +4,7 @@ The parameters, their averages, the optimizer's memory and the running statistic
 training step images and parameters are rounded to the short type, the network computes in it,
 forward and backward, and what comes out is float32 again: the loss, what is measured, and the
 gradients, for which the rounding counts as the identity. Within the network each operation adds up
-in float32 and rounds once at its end (`ops`); normalisation takes its statistics in float32.
+in float32 and rounds once at its end (`ops`); normalization takes its statistics in float32.
 
     bfloat16   8 bits of precision, the exponents of float32: nothing else is needed
     float16    11 bits, but nothing below 6e-8 or above 65504: gradients want a scaled loss,

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: a confusion matrix ``(K, K)``, in words and in colours.
+"""Which classes are taken for which: a confusion matrix ``(K, K)``, in words and in colors.
 
 ``counts[i, j]`` is how often class i was taken for class j, in images or in pixels.
 """
@@ -71,7 +71,7 @@ def error_heat(counts: np.ndarray) -> np.ndarray:
 
 
 def confusion_chart(counts: np.ndarray, classes: Sequence[str]) -> Chart:
-    """A confusion matrix ``(K, K)`` of many classes: colours alone, a name here and there."""
+    """A confusion matrix ``(K, K)`` of many classes: colors alone, a name here and there."""
     heat, K = error_heat(counts), len(classes)
     shown = range(0, K, math.ceil(K / MOST_NAMES))
     names = [figures.shortened(classes[i], 18) for i in shown]

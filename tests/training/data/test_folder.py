@@ -80,7 +80,7 @@ def test_every_format_in_either_case(tmp_path):
     np.testing.assert_allclose(shades(dataset.train), np.arange(10, 90, 10), atol=3)
 
 
-def test_grey(tmp_path):
+def test_gray(tmp_path):
     assert load_folder(put(tmp_path, "a/1.png"), channels=1).train.images.shape == (1, 3, 4, 1)
 
 

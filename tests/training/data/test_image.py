@@ -11,7 +11,7 @@ from convax.training.data import DataError, read_image
 from convax.training.data.image import FORMATS
 
 COLOR = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3) * 4
-GREY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
+GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5) * 12
 
 
 def encoded(image, format="PNG", **options):
@@ -27,7 +27,7 @@ def read(image, channels, size=None, **options):
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
 def test_lossless_formats(format):
     np.testing.assert_array_equal(read(Image.fromarray(COLOR), 3, format=format), COLOR)
-    np.testing.assert_array_equal(read(Image.fromarray(GREY), 1, format=format), GREY[..., None])
+    np.testing.assert_array_equal(read(Image.fromarray(GRAY), 1, format=format), GRAY[..., None])
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def test_paths_and_bytes(tmp_path, source):
     np.testing.assert_array_equal(read_image(source(path), size=None, channels=3), COLOR)
 
 
-def test_grey_as_colour_and_colour_as_grey():
-    three = read(Image.fromarray(GREY), 3)
-    np.testing.assert_array_equal(three, np.repeat(GREY[..., None], 3, axis=2))
+def test_gray_as_color_and_color_as_gray():
+    three = read(Image.fromarray(GRAY), 3)
+    np.testing.assert_array_equal(three, np.repeat(GRAY[..., None], 3, axis=2))
     one = read(Image.new("RGB", (1, 1), (100, 200, 50)), 1)
     # 0.299 * 100 + 0.587 * 200 + 0.114 * 50 = 153
     assert one.tolist() == [[[153]]]
@@ -68,9 +68,9 @@ def test_palette():
 
 
 def test_black_and_white():
-    image = Image.fromarray(GREY > 100)
+    image = Image.fromarray(GRAY > 100)
     assert image.mode == "1"
-    np.testing.assert_array_equal(read(image, 1)[..., 0], np.where(GREY > 100, 255, 0))
+    np.testing.assert_array_equal(read(image, 1)[..., 0], np.where(GRAY > 100, 255, 0))
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA"])
@@ -84,14 +84,14 @@ def test_transparency_is_laid_on_white(mode):
     assert read(image, 3).tolist() == [[[255] * 3, [100] * 3, [224] * 3]]
 
 
-def test_one_transparent_colour():
+def test_one_transparent_color():
     image = Image.new("RGB", (2, 1), (1, 2, 3))
     image.putpixel((1, 0), (4, 5, 6))
     assert read(image, 3, transparency=(1, 2, 3)).tolist() == [[[255] * 3, [4, 5, 6]]]
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_16_bit_grey_is_scaled(format):
+def test_16_bit_gray_is_scaled(format):
     wide = np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16)
     # v * 255 / 65535 = v / 257: 0, 0.498, 0.502, 1, 128, 255
     found = read(Image.fromarray(wide), 1, format=format)
@@ -147,7 +147,7 @@ def test_resizing_takes_height_before_width():
 
 
 def test_resizing_interpolates():
-    # Twice as wide: centres at 0, 0.25, 0.75, 1 (clamped) of the way from 0 to 200.
+    # Twice as wide: centers at 0, 0.25, 0.75, 1 (clamped) of the way from 0 to 200.
     found = read(Image.fromarray(np.array([[0, 200]], np.uint8)), 1, size=(1, 4))
     assert found[0, :, 0].tolist() == [0, 50, 150, 200]
 
@@ -182,7 +182,7 @@ def test_files_that_cannot_be_opened(tmp_path):
 
 @pytest.mark.parametrize("channels", [0, 2, 4])
 def test_other_channels(channels):
-    with pytest.raises(DataError, match=rf"channels: got {channels}, need 1 \(grey\) or 3"):
+    with pytest.raises(DataError, match=rf"channels: got {channels}, need 1 \(gray\) or 3"):
         read(Image.fromarray(COLOR), channels)
 
 
@@ -190,12 +190,12 @@ def test_other_channels(channels):
 def test_image_too_large_is_rejected_by_its_header(monkeypatch, limit):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)  # of 20 pixels
     with pytest.raises(DataError, match=rf"more than {limit} pixels; make it smaller"):
-        read(Image.fromarray(GREY), 1)
+        read(Image.fromarray(GRAY), 1)
 
 
 def test_a_bomb_is_not_decompressed():
     # A PNG whose header claims 40,000 x 40,000 pixels.
-    small = encoded(Image.fromarray(GREY))
+    small = encoded(Image.fromarray(GRAY))
     header = b"IHDR" + (40_000).to_bytes(4, "big") * 2 + small[24:29]
     crc = zlib.crc32(header).to_bytes(4, "big")
     with pytest.raises(DataError, match=r"more than 89,478,485 pixels"):
@@ -217,7 +217,7 @@ def test_truncation_is_found(format):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_damage_raises_nothing_else_and_warns_of_nothing(format):
-    # Some damage only changes colours; what is not noticed must still be an image.
+    # Some damage only changes colors; what is not noticed must still be an image.
     rng = np.random.default_rng(1)
     exif = Image.Exif()
     exif[0x0112] = 6

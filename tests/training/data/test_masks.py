@@ -93,7 +93,7 @@ def broken_mask(root):
     (root / "masks" / "x.png").write_bytes(b"none")
 
 
-def coloured_mask(root):
+def colored_mask(root):
     Image.new("RGB", (6, 4)).save(root / "masks" / "x.png")
 
 
@@ -117,7 +117,7 @@ def coloured_mask(root):
             "masks/x.png: class 2 where data.classes names 2, 0 to 1 .and 255 for no class.; name",
         ),
         (broken_mask, {}, "masks/x.png: cannot be read as a mask: not an image, or damaged; need"),
-        (coloured_mask, {}, "masks/x.png: not a mask: its pixels are RGB colours, need one whole nu"),
+        (colored_mask, {}, "masks/x.png: not a mask: its pixels are RGB colors, need one whole nu"),
         (
             lambda root: (root / "images" / "x.png").write_bytes(b""), {},
             "images/x.png: cannot be read as an image",

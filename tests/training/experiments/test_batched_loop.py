@@ -143,7 +143,7 @@ def test_members_are_ordinary_runs(studies, command):
     assert (run / "plots" / "curves.png").is_file()
 
 
-class SignalledAgain(Saver):
+class SignaledAgain(Saver):
     """A second SIGTERM comes while what the first one asked for is being saved."""
 
     def _write(self, taken, memory, logged):
@@ -158,7 +158,7 @@ def test_an_interrupted_study_resumes_to_the_same_bytes(
     studies, tiny, tmp_path, monkeypatch, batching, interrupt_at
 ):
     out, fatal = tmp_path / "study", []
-    monkeypatch.setattr(batched_loop, "Saver", SignalledAgain)
+    monkeypatch.setattr(batched_loop, "Saver", SignaledAgain)
     before = signal.signal(signal.SIGTERM, lambda *_: fatal.append("would have ended the process"))
     try:
         with pytest.raises(InterruptedRun, match=r"--resume .*study"):

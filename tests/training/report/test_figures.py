@@ -312,7 +312,7 @@ def words(figure):
     ]
 
 
-def test_the_confusion_matrix_colours_errors_and_writes_counts_while_they_fit():
+def test_the_confusion_matrix_colors_errors_and_writes_counts_while_they_fit():
     counts = report_classification.confusion_counts(ANSWERS)
     shares = report_classification.error_shares(counts)
     with figures.style():

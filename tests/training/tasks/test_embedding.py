@@ -74,7 +74,7 @@ def test_an_evaluation_mixes_classes_that_are_stored_apart(config):
     np.testing.assert_array_equal(found.collected, images[order][:, 0].mean(1))
 
 
-def test_one_image_has_no_wrong_neighbour():
+def test_one_image_has_no_wrong_neighbor():
     assert wrong_neighbors(np.zeros((1, 2)), np.zeros(1, int)).shape == (0, 2)
 
 

@@ -14,7 +14,7 @@ from convax.training.weights.torch_state_dict import load_torch, save_torch, tor
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 
-def randomise(torch, module, seed=0):
+def randomize(torch, module, seed=0):
     """Random weights, and random statistics as after a training."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -37,7 +37,7 @@ def assert_same_network(torch, module, net, image_shape, tmp_path, *, names=None
     """
     import safetensors.torch  # which needs PyTorch, an optional oracle
 
-    randomise(torch, module)
+    randomize(torch, module)
     before = {name: t.clone() for name, t in module.state_dict().items()}
     file = tmp_path / "torch.safetensors"
     safetensors.torch.save_file(before, file)

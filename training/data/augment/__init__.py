@@ -4,9 +4,9 @@ One file for each kind: `flip`, `translate`, `crop`, `affine`, `randaugment`, `c
 `mixup`; `pixelwise` has what changes values alone, `interpolate` reads images between their pixels,
 `pipeline` puts them in order as a config asks.
 
-Images come as the network would see them: normalised, so that 0 is the mean of the training
+Images come as the network would see them: normalized, so that 0 is the mean of the training
 images. That is also what comes in from outside, wherever something moves. Moving, erasing and
-mixing give the same before the normalisation as after it, because their weights sum to 1; only
+mixing give the same before the normalization as after it, because their weights sum to 1; only
 `color` and `randaugment` mean values in [0, 1], and are given those.
 
 Masks ``(N, H, W)``, where there are some, go the way of their images, to the nearest pixel; what

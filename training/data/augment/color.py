@@ -42,15 +42,15 @@ def brightened(x: Array, factor: Array) -> Array:
 
 def contrasted(x: Array, factor: Array) -> Array:
     """Blend with the mean of the image's gray."""
-    return blend(x, grey(x).mean(axis=(1, 2, 3), keepdims=True), factor)
+    return blend(x, gray(x).mean(axis=(1, 2, 3), keepdims=True), factor)
 
 
 def saturated(x: Array, factor: Array) -> Array:
     """Blend with the image's gray."""
-    return blend(x, grey(x), factor)
+    return blend(x, gray(x), factor)
 
 
-def grey(x: Array) -> Array:
+def gray(x: Array) -> Array:
     """Compute the luma of ITU-R BT.601, ``(N, H, W, 1)``: 0.2989 R + 0.587 G + 0.114 B."""
     if x.shape[-1] == 1:
         return x

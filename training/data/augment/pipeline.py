@@ -35,7 +35,7 @@ def make_augmentation(
         examples: how many training images there are: of which epoch a step is.
 
     Raises:
-        ConfigError: the saturation or hue of grey images, or more images than can be counted.
+        ConfigError: the saturation or hue of gray images, or more images than can be counted.
     """
     if spec is None:
         return None

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ...plots.figures import BLUE, GREY, LIGHT
+from ...plots.figures import BLUE, GRAY, LIGHT
 from ...plots.page_parts import (
     Calibration,
     Example,
@@ -88,7 +88,7 @@ def calibration(found: Reliability) -> Chart:
 
     def draw(ax: "Axes") -> None:
         middles = (np.arange(bins) + 0.5) * 100 / bins
-        ax.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+        ax.plot([0, 100], [0, 100], color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
         heights = 100 * found.counts / max(int(found.counts.sum()), 1)
         ax.bar(middles, heights, width=90 / bins, color=LIGHT, linewidth=0)
         # The area of a dot grows with its share: one of a few examples says little.

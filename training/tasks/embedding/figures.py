@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...plots import figures
-from ...plots.figures import BLUE, GREY, LIGHT, ORANGE, shortened
+from ...plots.figures import BLUE, GRAY, LIGHT, ORANGE, shortened
 from ..task import Findings
 from .metrics import PAIRED, Verification, neighbors, principal_plane, verification
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_POINTS = 3000
-MOST_NAMED = 20  # classes with a colour of their own
+MOST_NAMED = 20  # classes with a color of their own
 MOST_MISTAKES = 12
 
 
@@ -56,7 +56,7 @@ def draw_roc(ax: "Axes", found: Verification) -> None:
         (10, -4),
         textcoords="offset points",
         va="top",
-        color=GREY,
+        color=GRAY,
     )
     ax.set_xscale("log")
     ax.set_xlim(lowest, 100)
@@ -102,16 +102,16 @@ def plane_of(embeddings: np.ndarray) -> Plane:
 def draw_plane(
     ax: "Axes", points: np.ndarray, labels: np.ndarray, classes: Sequence[str], **look: Any
 ) -> None:
-    """The points ``(n, 2)`` in their classes' colours; names go to the legend."""
+    """The points ``(n, 2)`` in their classes' colors; names go to the legend."""
     from matplotlib import colormaps
 
-    colours = colormaps["tab10" if len(classes) <= 10 else "tab20"]
+    colors = colormaps["tab10" if len(classes) <= 10 else "tab20"]
     for k, name in enumerate(classes):
         at = points[labels == k]
         if k >= MOST_NAMED:
             ax.plot(*at.T, ".", color=LIGHT, markersize=4, zorder=1, **look)
             continue
-        dots = {"color": colours(k), "markersize": 4, "alpha": 0.7, "markeredgewidth": 0, **look}
+        dots = {"color": colors(k), "markersize": 4, "alpha": 0.7, "markeredgewidth": 0, **look}
         ax.plot(*at.T, ".", label=shortened(name, 18), **dots)
     ax.set_aspect("equal", adjustable="datalim")
     ax.set_xticks([])

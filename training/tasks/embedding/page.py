@@ -58,7 +58,7 @@ def projection(embeddings: np.ndarray, labels: np.ndarray, classes: tuple[str, .
 
     alt = (
         f"{len(plane.chosen):,} embeddings in the plane of most variance ({plane.share:.0%} of "
-        "it), a colour for each class."
+        "it), a color for each class."
     )
     return chart_of("the plane in which they differ most", draw, alt, height=4.2)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...plots import figures
-from ...plots.figures import BLUE, GREY, shortened
+from ...plots.figures import BLUE, GRAY, shortened
 from ..task import Findings
 from .metrics import THRESHOLD, mean_of, per_class
 
@@ -47,7 +47,7 @@ def _draw_precisions(findings: Findings) -> Path:
         for row, k in enumerate(worst):
             value = found.average_precision[k]
             text = "none" if np.isnan(value) else f"{value:.1%}"
-            ax.text(101, row, f"{text}   ({found.images[k]:,} images)", va="center", color=GREY)
+            ax.text(101, row, f"{text}   ({found.images[k]:,} images)", va="center", color=GRAY)
         ax.set_yticks(rows, names)
         ax.set_xlim(0, 100)
         ax.invert_yaxis()

@@ -69,7 +69,7 @@ def precision_recall(
     def draw(ax: "Axes") -> None:
         for i, k in enumerate(shown):
             precision, recall, _ = precision_recall_curve(labels[:, k], probabilities[:, k])
-            look = {"color": figures.colour_of(i, len(shown)), "linewidth": 1.4}
+            look = {"color": figures.color_of(i, len(shown)), "linewidth": 1.4}
             name = figures.shortened(classes[k], 18)
             ax.step(100 * recall, 100 * precision, where="post", label=name, **look)
         ax.set_xlim(0, 100)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...plots import figures
-from ...plots.figures import BLUE, GREY, shortened
+from ...plots.figures import BLUE, GRAY, shortened
 from ..task import Findings
 from .metrics import errors_of
 
@@ -34,7 +34,7 @@ def draw_scatter(ax: "Axes", predicted: np.ndarray, true: np.ndarray, name: str)
     low, high = (float(end(np.concatenate([true, predicted]))) for end in (np.min, np.max))
     room = 0.03 * (high - low) or 1.0
     ends = [low - room, high + room]
-    ax.plot(ends, ends, color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    ax.plot(ends, ends, color=GRAY, linewidth=1, linestyle=(0, (4, 3)))
     look = {"color": BLUE, "markersize": 4, "alpha": 0.5, "markeredgewidth": 0}
     ax.plot(true[chosen], predicted[chosen], ".", rasterized=True, **look)
     ax.set_xlim(*ends)

@@ -13,7 +13,7 @@ import numpy as np
 from ...data import Split
 from ...data.preprocess import Preprocessing, preprocess, preprocess_masks
 from ...plots import figures
-from ...plots.figures import BLUE, GREY, shortened
+from ...plots.figures import BLUE, GRAY, shortened
 from ..task import Findings
 from .metrics import image_ious, ious
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 MOST_SHOWN = 8
-TINT = 0.5  # of the classes' colours over the photograph
+TINT = 0.5  # of the classes' colors over the photograph
 
 
 def draw(findings: Findings) -> list[Path]:
@@ -36,7 +36,7 @@ def write_mask(mask: np.ndarray, path: Path) -> None:
 
 
 def mask_image(mask: np.ndarray) -> "Image":
-    """A mask ``(H, W)`` uint8 as Pillow's image: its pixels are the classes, shown in colours."""
+    """A mask ``(H, W)`` uint8 as Pillow's image: its pixels are the classes, shown in colors."""
     from PIL.Image import fromarray
 
     image = fromarray(mask).convert("P")  # keeps the numbers
@@ -45,7 +45,7 @@ def mask_image(mask: np.ndarray) -> "Image":
 
 
 def palette(classes: int) -> np.ndarray:
-    """``(classes, 3)`` uint8, a colour for each class: black for the first, and told apart.
+    """``(classes, 3)`` uint8, a color for each class: black for the first, and told apart.
 
     The bits of the number are dealt out to red, green and blue from the highest down, as the
     masks of Pascal VOC have it.
@@ -54,19 +54,19 @@ def palette(classes: int) -> np.ndarray:
         >>> palette(3).tolist()
         [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
     """
-    colours = np.zeros((classes, 3), np.uint8)
+    colors = np.zeros((classes, 3), np.uint8)
     for k in range(classes):
         for bit in range(8):
-            colours[k, bit % 3] |= ((k >> bit) & 1) << (7 - bit // 3)
-    return colours
+            colors[k, bit % 3] |= ((k >> bit) & 1) << (7 - bit // 3)
+    return colors
 
 
 def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
-    """``(N, H, W, 3)`` in [0, 1]: every class but the first tints the photograph in its colour."""
-    grey = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-    colours = palette(256)[masks] / 255
+    """``(N, H, W, 3)`` in [0, 1]: every class but the first tints the photograph in its color."""
+    gray = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
+    colors = palette(256)[masks] / 255
     share = np.where((masks > 0) & (masks < classes), TINT, 0.0)[..., None]
-    return (1 - share) * (grey / 255) + share * colours
+    return (1 - share) * (gray / 255) + share * colors
 
 
 class Worst(NamedTuple):
@@ -120,7 +120,7 @@ def _draw_masks(findings: Findings) -> Path:
 
 
 def _as_seen(images: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Images at the size of the network's input, uint8, as they are before normalisation."""
+    """Images at the size of the network's input, uint8, as they are before normalization."""
     channels = images.shape[-1]
     plain = spec._replace(mean=(0.0,) * channels, std=(1.0,) * channels)
     return np.round(255 * np.asarray(preprocess(jnp.asarray(images), plain))).astype(np.uint8)
@@ -142,7 +142,7 @@ def _draw_ious(findings: Findings) -> Path:
         for row, (value, count) in enumerate(zip(values, pixels, strict=True)):
             text = "none" if np.isnan(value) else f"{value:.1%}"
             share = count / max(int(pixels.sum()), 1)
-            ax.text(101, row, f"{text}   ({share:.1%} of pixels)", va="center", color=GREY)
+            ax.text(101, row, f"{text}   ({share:.1%} of pixels)", va="center", color=GRAY)
         ax.set_yticks(rows, names)
         ax.set_xlim(0, 100)
         ax.invert_yaxis()

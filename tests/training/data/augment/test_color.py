@@ -1,4 +1,4 @@
-"""What changes colours: against the standard library, Pillow and formulas."""
+"""What changes colors: against the standard library, Pillow and formulas."""
 
 import colorsys
 
@@ -15,7 +15,7 @@ from convax.training.data.augment.color import (
     brightened,
     color,
     contrasted,
-    grey,
+    gray,
     hue_turned,
     saturated,
 )
@@ -78,7 +78,7 @@ def test_enhancements_are_pillows_but_for_its_rounding(x, ours, pillows):
 )
 def test_tones_are_pillows(x, ours, pillows):
     x = (x.at[1].multiply(0.4) * 255).round() / 255  # dark
-    x = x.at[2].set(0.2).at[3, :, :, 1].set(0.6)  # of one colour; one channel of one value
+    x = x.at[2].set(0.2).at[3, :, :, 1].set(0.6)  # of one color; one channel of one value
     x = x.at[4, :9].set(1.0)  # more than half white
     for image, pil in zip(np.asarray(ours(x)), as_pil(x), strict=True):
         expected = np.asarray(pillows(pil), np.float32) / 255
@@ -115,7 +115,7 @@ def test_the_four_in_their_order_with_factors_of_their_ranges(x):
     ratio = np.asarray(bright).ravel() / 0.25  # contrast leaves one pixel as it is
     assert 0.599 < ratio.min() < 0.61 and 1.39 < ratio.max() < 1.401
     assert abs(ratio.mean() - 1) < 0.02
-    assert grey(bright) is bright
+    assert gray(bright) is bright
 
 
 def test_every_operation_of_randaugment_by_itself(x):

@@ -24,7 +24,7 @@ def x(rng):
 
 
 @pytest.fixture
-def labelled():
+def labeled():
     """Masks of large patches, and images that hold the same numbers."""
     masks = np.zeros((N, H, W), np.uint8)
     masks[:, 2:7, 3:8] = 1
@@ -118,9 +118,9 @@ MOVES = {
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_masks_move_with_their_images(name, labelled):
+def test_masks_move_with_their_images(name, labeled):
     """Where a pixel is not blended of several, it still is its own class, or comes from outside."""
-    x, masks = labelled
+    x, masks = labeled
     moved, moved_masks = MOVES[name](KEY, x, masks)
     values, classes = np.asarray(moved)[..., 0], np.asarray(moved_masks)
     assert moved_masks is not None and moved_masks.dtype == np.uint8 and moved.dtype == np.float32
@@ -136,8 +136,8 @@ def test_masks_move_with_their_images(name, labelled):
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_move_is_a_function_of_its_key(name, labelled):
-    x, masks = labelled
+def test_a_move_is_a_function_of_its_key(name, labeled):
+    x, masks = labeled
     move = MOVES[name]
     first = move(KEY, x, masks)
     for one, other in zip(first, jax.jit(move)(KEY, x, masks), strict=True):

@@ -149,7 +149,7 @@ def test_masks_go_with_their_images_through_everything():
 
 
 def test_colors_are_changed_between_0_and_1(rng):
-    """And what is normalised goes back to what it was, where the strengths are nothing."""
+    """And what is normalized goes back to what it was, where the strengths are nothing."""
     x = jnp.asarray(rng.uniform(-1.6, 2.4, (N, 5, 6, 3)).astype(np.float32))  # 0 to 1 before
     none = dict.fromkeys(("brightness", "contrast", "saturation", "hue"), 0.0)
     same, _ = made({"color": none}, channels=3)(KEY, x, jnp.zeros(N, jnp.int32))
@@ -176,7 +176,7 @@ def test_the_data_may_not_allow_for_it(tiny):
 
 
 def everything_in(tiny):
-    """The tiny experiment with all that is possible on grey images."""
+    """The tiny experiment with all that is possible on gray images."""
     with tiny.open("a") as file:
         file.write(
             """
