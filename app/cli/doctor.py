@@ -1,4 +1,4 @@
-"""What ``convax doctor`` looks at."""
+"""The checks of ``convax doctor``."""
 
 import os
 import platform
@@ -50,7 +50,7 @@ def _wrong_jax(jaxlib: str) -> str | None:
     """Return what is known to be wrong with this version of the compiler, and what to do."""
     release = tuple(int(part) for part in re.findall(r"\d+", jaxlib)[:3])
     if release <= (0, 10, 2):
-        wrong = "adds up vmapped matrix-vector products wrongly on CPU, in silence (jax#39103)"
+        wrong = "silently computes wrong vmapped matrix-vector products on CPU (jax#39103)"
     elif release == (0, 11, 0):
         wrong = "crashes in fusions on CPU (jax#39257)"
     else:
@@ -109,9 +109,9 @@ def _memory() -> tuple[bool, str]:
     device = jax.devices()[0]
     if device.platform != "cpu":
         limit = (device.memory_stats() or {}).get("bytes_limit")
-        return True, "the device's own" + (f", {limit / 2**30:.1f} GiB" if limit else "")
+        return True, "device memory" + (f", {limit / 2**30:.1f} GiB" if limit else "")
     if platform.libc_ver()[0] != "glibc":
-        return True, "as the C library has it; there is no setting to advise"
+        return True, "managed by the C library; convax has no setting to recommend"
     import resource
 
     @jax.jit
@@ -139,5 +139,5 @@ def _data() -> tuple[bool, str]:
     try:
         count = len(load_idx(directory / "mnist").train.labels)
     except DataError:
-        return True, f"{directory}: no MNIST there; `convax fetch mnist` gets it"
+        return True, f"{directory}: MNIST is not there; `convax fetch mnist` downloads it"
     return True, f"{directory}: MNIST is there, {count:,} training images"

@@ -12,32 +12,41 @@ from .options import CheckpointOption, NoEmaOption, RunArgument, app, validate_c
 def explain(
     run: RunArgument,
     image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="An image file, any size or color.")
+        Path, typer.Argument(metavar="IMAGE", help="An image file of any size and color.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for the figures, where they replace those of an earlier call; "
-            "RUN/explain/NAME OF THE IMAGE by default."
+            help="The folder for the figures; replaces those of an earlier call. By default "
+            "RUN/explain/NAME, with the name of the image."
         ),
     ] = None,
     name: Annotated[
         str | None,
         typer.Option(
-            "--class", metavar="NAME", help="The class to explain; the answer's by default."
+            "--class", metavar="NAME", help="The class to explain; by default the predicted class."
         ),
     ] = None,
     layer: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="Whose maps to look at: a path that `summary` shows."),
+        typer.Option(
+            metavar="PATH",
+            help="The layer for Grad-CAM and feature maps: a path that `summary` shows.",
+        ),
     ] = None,
     invert: Annotated[
-        bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
+        bool,
+        typer.Option(
+            help="Swap black and white, e.g. for ink on paper and a network trained on MNIST."
+        ),
     ] = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
 ) -> None:
-    """Draw why a network predicts what it does, for one image."""
+    """Explain the prediction for one image.
+
+    Draws Grad-CAM, saliency and others, kernels and feature maps.
+    """
     from convax.explain.write_figures import write_figures
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.predictor import load

@@ -22,22 +22,25 @@ RunOrStudy = Annotated[
     Path, typer.Argument(metavar="RUN", help="A run directory, or a study of several seeds.")
 ]
 CalibratedOption = Annotated[
-    bool, typer.Option("--calibrated", help="At the temperature that `calibrate` has found.")
+    bool, typer.Option("--calibrated", help="Use the temperature that `calibrate` has fitted.")
 ]
 TtaOption = Annotated[
-    bool, typer.Option("--tta", help="The mean over each image and its mirror image.")
+    bool, typer.Option("--tta", help="Average the predictions for each image and its mirror image.")
 ]
 
 
 @app.command()
 def evaluate(
     run: RunArgument,
-    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
+    split: Annotated[str, typer.Option(help="The split: train, validation or test.")] = "test",
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure loss, accuracy (or what else the task has) and the count of examples on a split."""
+    """Measure loss and metrics on a split.
+
+    Prints the loss, the metrics of the task and the number of examples.
+    """
     from convax.inference.compile_cache import enable_compile_cache
     from convax.training.evaluation import evaluate as evaluate_run
     from convax.training.tasks.metric_names import format_metrics
@@ -59,36 +62,47 @@ def predict(
         list[Path],
         typer.Argument(
             metavar="IMAGE...",
-            help="Images of any size and color; folders of them; - for standard input.",
+            help="Images of any size and color, folders of images, or - for standard input.",
         ),
     ],
     invert: Annotated[
-        bool, typer.Option(help="Swap black and white, e.g. for ink on paper given to MNIST.")
+        bool,
+        typer.Option(
+            help="Swap black and white, e.g. for ink on paper and a network trained on MNIST."
+        ),
     ] = False,
-    top: Annotated[int, typer.Option(min=1, help="How many classes to name.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="The number of classes to print.")] = 3,
     form: Annotated[
-        str, typer.Option("--format", help="table (a line each), json (likewise) or csv.")
+        str,
+        typer.Option(
+            "--format", help="table (a line for each image), json (an object a line) or csv."
+        ),
     ] = "table",
     html: Annotated[
-        Path | None, typer.Option(help="A page to make of the images and their predictions.")
+        Path | None,
+        typer.Option(help="An HTML page to write, with the images and their predictions."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option(help="The folder for masks; beside each image by default.")
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="How many images at once.")] = 64,
+    batch: Annotated[int, typer.Option(min=1, help="The number of images in a batch.")] = 64,
     ensemble: Annotated[
         list[Path] | None,
         typer.Option(
-            "--ensemble", metavar="RUN", help="Another run, to predict together; repeatable."
+            "--ensemble", metavar="RUN", help="Another run for an ensemble with RUN; repeatable."
         ),
     ] = None,
     calibrated: CalibratedOption = False,
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
-    as_json: Annotated[bool, typer.Option("--json", help="--format json.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Predict the class of each image, with its probability; its mask; or what lies nearest."""
+    """Predict images: classes, masks or neighbors.
+
+    Prints the class of each image with its probability; writes its mask; or prints the classes and
+    images that lie nearest to it.
+    """
     from collections import deque
 
     from convax.inference.compile_cache import enable_compile_cache
@@ -147,7 +161,10 @@ def calibrate(
     no_ema: NoEmaOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fit the temperature at which a run's probabilities are true, on its validation split."""
+    """Calibrate the probabilities of a run.
+
+    Fits a temperature on the validation split and stores it in the run.
+    """
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.ensemble import list_runs
     from convax.inference.fit_temperature import calibrate as calibrate_run
@@ -169,7 +186,10 @@ def calibrate(
 
 @app.command()
 def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
-    """Print the figures of a run; draw its plots anew, and its page, report.html."""
+    """Write a report of a run: report.html.
+
+    Prints the metrics and redraws the plots, too.
+    """
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.report.page import write_report
     from convax.training.report.figures import results_table
@@ -188,15 +208,20 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
 @app.command("export-weights")
 def export_weights(
     run: RunArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .safetensors file to write.")],
     torch: Annotated[
         bool,
-        typer.Option("--torch", help="As a state dict of PyTorch's, in its names and layouts."),
+        typer.Option(
+            "--torch", help="Write a PyTorch state dict, with PyTorch's names and layouts."
+        ),
     ] = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
 ) -> None:
-    """Write the weights of a run to one safetensors file."""
+    """Write the weights of a run to one file.
+
+    The file is in safetensors format.
+    """
     from convax.training.run.load_model import save_run_weights
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
@@ -207,15 +232,15 @@ def export_weights(
 @app.command()
 def export(
     run: RunArgument,
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder, or ONNX file, to make.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder, or ONNX file, to write.")],
     platforms: Annotated[
         str | None,
-        typer.Option(help="What it is to run on, with commas between; cpu,cuda,tpu by default."),
+        typer.Option(help="The target platforms, separated by commas; cpu,cuda,tpu by default."),
     ] = None,
     onnx: Annotated[
         bool,
         typer.Option(
-            "--onnx", help="One ONNX file instead, for any platform (pip install 'convax[onnx]')."
+            "--onnx", help="Write one ONNX file, for any platform (pip install 'convax[onnx]')."
         ),
     ] = False,
     calibrated: CalibratedOption = False,
@@ -223,7 +248,10 @@ def export(
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
 ) -> None:
-    """Write the network as a folder that runs without convax: on jax, numpy and flatbuffers."""
+    """Export the network to run without convax.
+
+    The bundle is a folder that needs jax, numpy and flatbuffers only.
+    """
     from convax.inference.export.bundle import export as export_run
     from convax.inference.export.manifest import PLATFORMS, runs_here
     from convax.inference.export.onnx import export_onnx
@@ -234,7 +262,7 @@ def export(
     }  # fmt: skip
     if onnx:
         if platforms is not None:
-            fail("--platforms: an ONNX file is for any; leave it out with --onnx")
+            fail("--platforms: an ONNX file is for any platform; leave out --platforms with --onnx")
         results = export_onnx(run, out, **loading)
         print(
             f"{out}\nONNX Runtime: {results.images} images ({results.origin}) answered within "
@@ -250,9 +278,9 @@ def export(
 
 @app.command("verify-bundle")
 def verify(
-    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What `export` made.")],
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that `export` wrote.")],
 ) -> None:
-    """Check the files of an exported network, and run its self-test."""
+    """Check the files of a bundle; run its self-test."""
     from convax.inference.export.verify import verify as verify_bundle
 
     said = verify_bundle(bundle)
@@ -267,34 +295,48 @@ def verify(
 def serve(
     run: RunOrStudy,
     host: Annotated[
-        str, typer.Option(help="The address to listen at; 0.0.0.0 for other machines too.")
+        str, typer.Option(help="The address to listen on; 0.0.0.0 to accept other machines.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")
+    ] = 8000,
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="A name by which it may be called, beside its own."),
+        typer.Option(
+            metavar="NAME", help="A host name to accept in addition to --host; repeatable."
+        ),
     ] = None,
     max_in_flight: Annotated[
-        int, typer.Option(min=1, help="Images inside at once; for one more it answers 429.")
+        int, typer.Option(min=1, help="Images in flight; beyond that the status is 429.")
     ] = 256,
-    batch: Annotated[int, typer.Option(min=1, help="Images in one call of the network.")] = 64,
+    batch: Annotated[
+        int, typer.Option(min=1, help="The largest number of images in a batch.")
+    ] = 64,
     wait_ms: Annotated[
-        float, typer.Option(min=0, max=1000, help="How long the first of a batch waits for others.")
+        float,
+        typer.Option(min=0, max=1000, help="How long the first image of a batch waits for others."),
     ] = 2.0,
     max_bytes: Annotated[
-        int, typer.Option(min=1, help="Of a request's body; eight times that of all together.")
+        int,
+        typer.Option(
+            min=1, help="Bytes in a request body; all bodies together may have eight times as many."
+        ),
     ] = 10_000_000,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Of an image.")] = 25_000_000,
-    max_files: Annotated[int, typer.Option(min=1, help="Images in one request.")] = 64,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels in an image.")] = 25_000_000,
+    max_files: Annotated[int, typer.Option(min=1, help="Images in a request.")] = 64,
     upload_seconds: Annotated[
-        float, typer.Option(min=0.1, help="How long a request's headers and its body may take.")
+        float,
+        typer.Option(min=0.1, help="The time limit for the headers and the body of a request."),
     ] = 30.0,
     calibrated: CalibratedOption = False,
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
 ) -> None:
-    """Run the network as an HTTP service, with a page to try it (pip install 'convax[serve]')."""
+    """Serve the network over HTTP.
+
+    Has a page on which to try the network (pip install 'convax[serve]').
+    """
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.serve.admission import Limits
     from convax.inference.serve.server import serve as serve_run

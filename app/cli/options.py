@@ -27,12 +27,12 @@ RENAMED_OPTIONS = {
 
 
 class Commands(TyperGroup):
-    """The commands; one line says what an old name of a command or an option is called."""
+    """The commands; an error for an old name of a command or option gives the new name."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the first argument names."""
         if args[0] in RENAMED_COMMANDS:
-            fail(f"{args[0]}: is called {RENAMED_COMMANDS[args[0]]}")
+            fail(f"{args[0]}: unknown command; write {RENAMED_COMMANDS[args[0]]}")
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -42,7 +42,7 @@ class Commands(TyperGroup):
         except Exception as error:
             name = getattr(error, "option_name", None)  # of an option that there is not
             if name in RENAMED_OPTIONS:
-                fail(f"{name}: is called {RENAMED_OPTIONS[name]}")
+                fail(f"{name}: unknown option; write {RENAMED_OPTIONS[name]}")
             raise
 
 
@@ -68,11 +68,13 @@ SetOption = Annotated[
         help="""Override a key, e.g. training.epochs=2, or a table, e.g. 'loss={name="mse"}'.""",
     ),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="For machines: JSON instead of text.")]
-CheckpointOption = Annotated[str, typer.Option(help='"best" (by the validation metric) or "last".')]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+CheckpointOption = Annotated[
+    str, typer.Option(help='The checkpoint: "best" (by the validation metric) or "last".')
+]
 NoEmaOption = Annotated[
     bool,
-    typer.Option("--no-ema", help="The weights themselves, where the run averages them ([ema])."),
+    typer.Option("--no-ema", help="Use the weights themselves, not their moving averages ([ema])."),
 ]
 DEFAULT_CONFIG = "lenet5-digits"
 

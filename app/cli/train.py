@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 def train(
     config: ConfigArgument = DEFAULT_CONFIG,
     out: Annotated[
-        Path | None, typer.Option(help="The run directory to make; runs/NAME by default.")
+        Path | None, typer.Option(help="The run directory to write; runs/NAME by default.")
     ] = None,
     resume: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Continue this run, or study, instead.")
+        Path | None, typer.Option(metavar="RUN", help="Continue this run, or study.")
     ] = None,
     overrides: SetOption = None,
     skip_nonfinite: Annotated[
@@ -43,50 +43,60 @@ def train(
         typer.Option(
             min=0,
             metavar="N",
-            help="Leave out up to N steps that are not finite; with --resume, N from there on.",
+            help="Skip up to N steps that are not finite; with --resume, N more from there on.",
         ),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="With --resume: go on although something has changed.")
+        bool,
+        typer.Option("--force", help="With --resume: continue although something has changed."),
     ] = False,
     seeds: Annotated[
         str | None,
         typer.Option(
-            metavar="K|LIST", help="Train several seeds in one program: how many, or 0,1,5."
+            metavar="K|LIST",
+            help="Train several seeds in one program: their number, or a list such as 0,1,5.",
         ),
     ] = None,
     batching: Annotated[
-        str, typer.Option(help="With several networks: auto, map (in turn) or vmap (side by side).")
+        str,
+        typer.Option(help="How to run several networks: auto, map (in turn) or vmap (at once)."),
     ] = "auto",
     tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write TensorBoard's event files, too.")
+        bool, typer.Option("--tensorboard", help="Write TensorBoard event files, too.")
     ] = False,
     distributed: Annotated[
         bool,
-        typer.Option(help="One of several processes that SLURM, MPI or Kubernetes started."),
+        typer.Option(help="Run as one of several processes started by SLURM, MPI or Kubernetes."),
     ] = False,
     coordinator: Annotated[
         str | None,
         typer.Option(
             metavar="HOST:PORT",
             envvar="JAX_COORDINATOR_ADDRESS",
-            help="One of several processes, number 0 of which is there.",
+            help="Run as one of several processes; the address of process 0.",
         ),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(min=1, envvar="JAX_NUM_PROCESSES", help="How many they are.")
+        int | None, typer.Option(min=1, envvar="JAX_NUM_PROCESSES", help="The number of processes.")
     ] = None,
     process_id: Annotated[
-        int | None, typer.Option(min=0, envvar="JAX_PROCESS_ID", help="Which one this is, from 0.")
+        int | None,
+        typer.Option(min=0, envvar="JAX_PROCESS_ID", help="The index of this process, from 0."),
     ] = None,
     heartbeat_timeout: Annotated[
-        int, typer.Option(min=1, help="Seconds of silence after which a process counts as dead.")
+        int,
+        typer.Option(
+            min=1, help="Seconds without a heartbeat after which a process counts as dead."
+        ),
     ] = 100,
     startup_timeout: Annotated[
-        int, typer.Option(min=1, help="Seconds to wait for all processes at the beginning.")
+        int, typer.Option(min=1, help="Seconds to wait for all processes to start.")
     ] = 300,
 ) -> None:
-    """Train the network of a config; without one, LeNet-5 on scikit-learn's digits."""
+    """Train the network of a config.
+
+    Without a config: LeNet-5 on scikit-learn's digits.
+    """
     from convax.training.distributed import processes as several
 
     validate_choice("--batching", batching, ("auto", "map", "vmap"))
@@ -98,12 +108,12 @@ def train(
         if out or others or config != DEFAULT_CONFIG or seeds or batching != "auto" or tensorboard:
             fail(
                 "--resume takes the run's own config: leave out CONFIG, --out, --seeds, "
-                "--batching, --tensorboard, and every --set but those of mesh"
+                "--batching, --tensorboard, and every --set except those of mesh"
             )
         done = _resumed(resume, overrides, skip_nonfinite, force)
     else:
         if force:
-            fail("--force goes with --resume: a new run has nothing that could have changed")
+            fail("--force: is for --resume only; leave it out for a new run")
         overrides = list(overrides or [])
         if skip_nonfinite is not None:
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
@@ -126,7 +136,7 @@ def _resumed(
     display = display_for_process()
     if is_study(path):
         if skip_nonfinite is not None or overrides:
-            fail("--skip-nonfinite, --set: are for single runs; a study has its config")
+            fail("--skip-nonfinite, --set: are for single runs; leave them out to resume a study")
         with _final_interrupt():
             return resume_study(path, display=display, force=force)
     mesh = load_mesh(overrides) if overrides else None
@@ -148,7 +158,7 @@ def _trained(
     out = out or free_name(Path("runs"), Path(config).stem)
     if seeds is None and experiment.sweep is None:
         if batching != "auto":
-            fail("--batching: is for several networks: give --seeds, or a config with a [sweep]")
+            fail("--batching: is for several networks; add --seeds, or a [sweep] to the config")
         with _final_interrupt():
             return train(experiment, out, config_dir=config_dir(config), display=display)
     with _final_interrupt():
@@ -173,7 +183,7 @@ def _announce(done: "Run | Study") -> None:
     else:
         plots = done.path / "plots"
         print(f"study: {done.path}  (results.json, results.csv, figures in {plots})")
-        print(f"next: convax compare {path}   and with each run in it what a run is for")
+        print(f"next: convax compare {path}   and evaluate, predict, report for each run in it")
 
 
 @app.command()
@@ -181,11 +191,14 @@ def summary(
     config: ConfigArgument = DEFAULT_CONFIG,
     overrides: SetOption = None,
     lowering: Annotated[
-        bool, typer.Option(help="Show which form each convolution takes on CPU.")
+        bool, typer.Option(help="Show the implementation of each convolution on CPU.")
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show each layer's output shape, parameters, FLOPs, activation memory and receptive field."""
+    """Summarize a network layer by layer.
+
+    Shows output shapes, parameters, FLOPs, activation memory and receptive fields.
+    """
     from convax.training.config.schema import load_config
     from convax.training.experiment import summarize_config
 
@@ -199,14 +212,17 @@ def summary(
 def lr_find(
     config: ConfigArgument = DEFAULT_CONFIG,
     out: Annotated[
-        Path | None, typer.Option(help="The folder for two files; runs/NAME-lr by default.")
+        Path | None, typer.Option(help="The folder for the results; runs/NAME-lr by default.")
     ] = None,
     low: Annotated[float, typer.Option("--from", help="The first learning rate.")] = 1e-6,
     high: Annotated[float, typer.Option("--to", help="The last learning rate.")] = 10.0,
-    steps: Annotated[int, typer.Option(help="How many steps, at most.")] = 200,
+    steps: Annotated[int, typer.Option(help="The largest number of steps.")] = 200,
     overrides: SetOption = None,
 ) -> None:
-    """Search a learning rate: raise it at every step until the loss breaks."""
+    """Search for a learning rate.
+
+    Raises the learning rate at every step until the loss diverges.
+    """
     from convax.training.config.schema import load_config
     from convax.training.loop.progress import display_for_stdout
     from convax.training.lr_finder import find_learning_rate
@@ -237,7 +253,10 @@ def preview_augment(
     ] = None,
     overrides: SetOption = None,
 ) -> None:
-    """Draw training images as [augment] changes them from epoch to epoch; masks over them."""
+    """Draw augmented training images.
+
+    Shows them as [augment] changes them from epoch to epoch, with masks over them.
+    """
     from convax.training.config.schema import load_config
     from convax.training.report.augmentation import draw
 
@@ -252,8 +271,10 @@ def preview_augment(
 
 @app.command()
 def configs(
-    name: Annotated[str | None, typer.Argument(help="Print this one, to copy and edit.")] = None,
-    schema: Annotated[bool, typer.Option(help="Print the JSON Schema, for editors.")] = False,
+    name: Annotated[str | None, typer.Argument(help="Print this config, to copy and edit.")] = None,
+    schema: Annotated[
+        bool, typer.Option(help="Print the JSON Schema of configs, for editors.")
+    ] = False,
 ) -> None:
     """List the configs that ship with convax."""
     from convax.training.config.schema import json_schema, read_source, shipped_configs
@@ -272,12 +293,15 @@ def configs(
 @app.command()
 def compare(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="Run directories, and studies.")
+        list[Path], typer.Argument(metavar="RUN...", help="Run directories and studies.")
     ],
-    out: Annotated[Path, typer.Option(help="The figure to make.")] = Path("compare.png"),
+    out: Annotated[Path, typer.Option(help="The figure to write.")] = Path("compare.png"),
     as_json: JsonOption = False,
 ) -> None:
-    """Runs side by side: figures, steps, time, the config keys in which they differ, curves."""
+    """Compare runs side by side.
+
+    Prints status, metrics, steps, time and the config keys that differ; draws the curves.
+    """
     from convax.training.experiments.compare import compare as compare_runs
     from convax.training.experiments.compare import draw, table
 
@@ -293,15 +317,21 @@ def compare(
 
 @app.command()
 def fetch(
-    dataset: Annotated[str, typer.Argument(help="Which data to download: mnist or cifar10.")],
+    dataset: Annotated[str, typer.Argument(help="The dataset: mnist or cifar10.")],
     directory: Annotated[
-        Path | None, typer.Option(help="Where to; by default where `train` looks.")
+        Path | None,
+        typer.Option(
+            help="The folder to download into; by default the data folder that `train` reads."
+        ),
     ] = None,
     mirror: Annotated[
-        list[str] | None, typer.Option(help="A URL to try before the known ones.")
+        list[str] | None, typer.Option(help="A URL to try before the known ones; repeatable.")
     ] = None,
 ) -> None:
-    """Download a dataset, with its checksums verified."""
+    """Download a dataset.
+
+    Verifies the checksums.
+    """
     from convax.training.data import fetch as download
 
     print(download(dataset, directory, mirrors=mirror))
@@ -309,7 +339,10 @@ def fetch(
 
 @app.command()
 def doctor() -> None:
-    """Check this installation: versions, devices, data, and one gradient."""
+    """Check this installation.
+
+    Checks versions, devices, data, and one gradient.
+    """
     from convax.cli.doctor import examine
 
     healthy = True
@@ -328,7 +361,10 @@ def _final_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        warn("stopped at once by Ctrl-C; `convax train --resume RUN` goes on from what is saved")
+        warn(
+            "stopped at once by Ctrl-C; `convax train --resume RUN` continues from the last "
+            "checkpoint"
+        )
         if must_abort(stop):
             exit_now(130)
         raise typer.Exit(130) from None

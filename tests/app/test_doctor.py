@@ -35,14 +35,17 @@ def test_the_advice_helps_where_it_is_followed():
 def test_another_c_library_has_no_such_setting(monkeypatch):
     monkeypatch.setattr("platform.libc_ver", lambda: ("", ""))
     monkeypatch.setattr("jax.devices", lambda: [Device("cpu")])
-    assert doctor._memory() == (True, "as the C library has it; there is no setting to advise")
+    assert doctor._memory() == (
+        True,
+        "managed by the C library; convax has no setting to recommend",
+    )
 
 
 def test_a_device_has_memory_of_its_own(monkeypatch):
     monkeypatch.setattr("jax.devices", lambda: [Device("gpu", {"bytes_limit": 3 * 2**29})])
-    assert doctor._memory() == (True, "the device's own, 1.5 GiB")
+    assert doctor._memory() == (True, "device memory, 1.5 GiB")
     monkeypatch.setattr("jax.devices", lambda: [Device("tpu")])
-    assert doctor._memory() == (True, "the device's own")
+    assert doctor._memory() == (True, "device memory")
 
 
 @pytest.mark.parametrize(

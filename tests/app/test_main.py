@@ -201,7 +201,7 @@ def test_what_was_typed_wrong_gets_a_line(convax, tmp_path, monkeypatch, argumen
 
 @pytest.mark.parametrize(("old", "new"), RENAMED_COMMANDS.items())
 def test_an_old_command_gets_a_line_that_names_the_new_one(convax, old, new):
-    refused(convax(old, "x"), f"error: {old}: is called {new}")
+    refused(convax(old, "x"), f"error: {old}: unknown command; write {new}")
     assert convax(new, "--help")[0] == 0
 
 
@@ -215,7 +215,7 @@ def test_an_old_command_gets_a_line_that_names_the_new_one(convax, old, new):
 )
 def test_an_old_option_gets_a_line_that_names_the_new_one(convax, name, old):
     new = RENAMED_OPTIONS[old]
-    refused(convax(name, f"{old}=1"), f"error: {old}: is called {new}")
+    refused(convax(name, f"{old}=1"), f"error: {old}: unknown option; write {new}")
     assert new in convax(name, "--help")[1]
 
 
@@ -337,4 +337,7 @@ def test_a_second_ctrl_c_is_a_line(convax, tiny, tmp_path, monkeypatch):
 
 
 def test_force_is_of_resuming(convax, tiny):
-    refused(convax("train", tiny, "--force"), "--force goes with --resume")
+    refused(
+        convax("train", tiny, "--force"),
+        "--force: is for --resume only; leave it out for a new run",
+    )

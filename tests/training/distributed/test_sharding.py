@@ -173,6 +173,6 @@ def test_resume_takes_another_mesh_and_nothing_else(command, tiny, tmp_path):
     out = tmp_path / "run"
     assert command("train", tiny, "--out", out, "--set", "mesh.data=1")[0] == 0
     code, _, err = command("train", "--resume", out, "--set", "training.steps=9")
-    assert (code, "every --set but those of mesh" in err) == (2, True)
+    assert (code, "every --set except those of mesh" in err) == (2, True)
     code, _, err = command("train", "--resume", out, "--set", "mesh.data=1")
     assert (code, "this run is finished" in err) == (2, True)
