@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from ..ops.common.jax_compat import ClosedJaxpr, Jaxpr
+from ..ops.common.jax_compat import ClosedJaxpr, Jaxpr  # pyright: ignore
 from ..ops.conv.cpu.dispatch import rule_name
 from ..ops.conv.primitive import conv_p, input_grad_p
 from .layer import GLOBAL, Layer, Shape, Window, as_arrays, init_shapes, layer_scope, part_shapes

@@ -241,10 +241,10 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     keywords = spec.model_dump(exclude=common, exclude_none=True, warnings=False)  # or traced
     make = OPTIMIZERS[spec.name]
     if spec.groups:
-        optimizer = grouped(spec.groups, make, schedule, **keywords)
+        optimizer: Any = grouped(spec.groups, make, schedule, **keywords)
     else:
         optimizer = make(schedule, **keywords)
-    clips = [] if spec.clip_value is None else [optax.clip(spec.clip_value)]
+    clips: list[Any] = [] if spec.clip_value is None else [optax.clip(spec.clip_value)]
     clips += [] if spec.clip_norm is None else [clip_by_global_norm(spec.clip_norm)]
     return optax.chain(*clips, optimizer) if clips else optimizer
 

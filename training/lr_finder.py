@@ -83,7 +83,7 @@ def find_learning_rate(
     config = resolve_weights_path(resolve_data_path(config, folder), folder)
     with closing(display or Silent()) as display:
         losses = _losses(
-            config, exponential(low, steps - 1, rate=high / low, every=1.0), steps, display
+            config, exponential(low, steps - 1, rate=high / low, decay_steps=1.0), steps, display
         )
     ramp = read_ramp(low * (high / low) ** (np.arange(len(losses)) / (steps - 1)), losses, steps)
     out.mkdir(parents=True, exist_ok=True)

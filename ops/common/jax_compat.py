@@ -7,11 +7,7 @@ project needs is named here once, so that a new JAX asks for changes in this fil
 import jax
 from jax import lax
 from jax.core import Tracer
-from jax.extend.core import (  # pyright: ignore[reportPrivateImportUsage]
-    ClosedJaxpr,
-    Jaxpr,
-    Primitive,
-)
+from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive  # pyright: ignore
 from jax.interpreters import ad, batching, mlir
 
 __all__ = [

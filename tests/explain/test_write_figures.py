@@ -69,7 +69,7 @@ def test_the_sheet_shows_what_the_functions_say():
     np.testing.assert_allclose(found.saliency, explain.saliency(*of, x, 1)[0], **close)
     np.testing.assert_allclose(found.heat, explain.grad_cam(*of, x, 1)[0], **close)
     np.testing.assert_allclose(found.attribution.sum(), found.difference, rtol=0.02, atol=2e-3)
-    assert found.field is not None
+    assert found.field is not None and found.heat is not None
     assert (found.window, found.layer, found.field.size) == (1, "act", (3, 3))
     i, j = found.field.at
     assert found.heat[i, j] == found.heat.max()  # the map is as large as the image

@@ -124,22 +124,16 @@ def _schedule(name: str, part: bool = False) -> type[Table]:
 
 def _layers(names: tuple[str, ...]) -> type[Table]:
     kinds = choice("type", map(_layer, names))
-    return create_model(
-        "Layers",
-        __base__=Table,
-        __doc__="A network spelled out layer by layer.",
-        layers=(Annotated[list[kinds], Field(min_length=1)], ...),
-    )
+    layers: Any = (Annotated[list[kinds], Field(min_length=1)], ...)
+    text = "A network spelled out layer by layer."
+    return create_model("Layers", __base__=Table, __doc__=text, layers=layers)
 
 
 def _sequence(names: tuple[str, ...]) -> type[Table]:
     kinds = choice("name", (_schedule(name, part=True) for name in names))
-    return create_model(
-        "Sequence",
-        __base__=_Sequence,
-        __doc__="Schedules one after the other; see `training.optim.schedules.join`.",
-        parts=(Annotated[list[kinds], Field(min_length=2)], ...),
-    )
+    parts: Any = (Annotated[list[kinds], Field(min_length=2)], ...)
+    text = "Schedules one after the other; see `training.optim.schedules.join`."
+    return create_model("Sequence", __base__=_Sequence, __doc__=text, parts=parts)
 
 
 class _Sequence(Table):

@@ -51,7 +51,7 @@ def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel])
         kind = item["type"]
         if kind == "extra_forbidden":
             known, new = list(table.model_fields), renamed_key(path)
-            if new in known:
+            if new is not None and new in known:
                 old = True
                 lines[key] = f"{key}: is called {new}; write {_dotted([*path[:-1], new])}"
                 misspelled.add(_dotted([*path[:-1], new]))
@@ -194,7 +194,7 @@ def _named_in(item: ErrorDetails) -> list[str]:
     It begins with the name of the function that complains, which may be that of a key, too.
     """
     table = item["input"]
-    message = str(item["ctx"]["error"])
+    message = str(item.get("ctx", {})["error"])
     words = re.findall(r"\w+", message.removeprefix(f"{table.get('name', table.get('type'))}: "))
     return [word for word in words if word in table][:1]
 

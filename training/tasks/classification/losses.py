@@ -4,6 +4,7 @@ Labels are classes ``(N,)``, or probabilities ``(N, K)`` where images were mixed
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 from jax import Array
@@ -30,7 +31,7 @@ def one_hot_mse(logits: Array, labels: Array, *, label_smoothing: float = 0.0) -
     return ops.mse_loss(logits, target, reduction="none").mean(axis=-1)
 
 
-def one_hot_huber(logits: Array, labels: Array, **keywords: float) -> Array:
+def one_hot_huber(logits: Array, labels: Array, **keywords: Any) -> Array:
     """Return the mean of `ops.huber_loss` over the classes, of the one-hot label."""
     return ops.huber_loss(logits, one_hot(logits, labels), reduction="none", **keywords).mean(
         axis=-1
@@ -42,13 +43,13 @@ def one_hot_divergence(logits: Array, labels: Array) -> Array:
     return ops.kl_divergence(logits, one_hot(logits, labels), reduction="none")
 
 
-def one_against_rest(logits: Array, labels: Array, **keywords: float) -> Array:
+def one_against_rest(logits: Array, labels: Array, **keywords: Any) -> Array:
     """Return the mean of `ops.binary_cross_entropy` over the classes: each is a yes or a no."""
     target = one_hot(logits, labels)
     return ops.binary_cross_entropy(logits, target, reduction="none", **keywords).mean(axis=-1)
 
 
-def focal_against_rest(logits: Array, labels: Array, **keywords: float) -> Array:
+def focal_against_rest(logits: Array, labels: Array, **keywords: Any) -> Array:
     """Return the mean of `ops.focal_loss` over the classes: each is a yes or a no."""
     return ops.focal_loss(logits, one_hot(logits, labels), reduction="none", **keywords).mean(
         axis=-1
