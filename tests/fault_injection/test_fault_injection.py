@@ -11,6 +11,7 @@ from tests.fault_injection.table import Outcome, as_table
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.slow  # every kind of fault has a test of its own
 @pytest.mark.skipif(sys.platform != "linux", reason="it forks, and looks into /proc")
 def test_no_run_is_lost():
     """One fault of each kind, another set than the long round's."""

@@ -99,6 +99,7 @@ def test_two_processes_come_to_what_one_does(setting, tmp_path):
     assert steps == [100, 200, 300, 400, 500, 600]  # one process writes
 
 
+@pytest.mark.slow  # two more starts of two processes, and the heartbeat of a dead one
 def test_a_process_dies_and_the_run_resumes_to_the_same_bytes(setting, tmp_path):
     _, arguments, whole, _ = setting
     run = tmp_path / "run"

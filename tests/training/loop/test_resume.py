@@ -107,7 +107,7 @@ def test_what_a_run_may_change_freely(whole, stopped):
         ("code", r'convax: "other" -> "[0-9a-f]{11}\.\.\.'),
         ("device", 'device: "other" -> "cpu: '),
         ("versions", r'versions.jax: "0.1" -> "'),
-        ("environment", r'environment.CONVAX_LOWERING: "plain" -> ""'),
+        ("environment", r'environment.CONVAX_LOWERING: "xla" -> ""'),
         ("settings", r"settings.jax_enable_x64: true -> false"),
     ],
 )
