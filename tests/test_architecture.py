@@ -261,10 +261,10 @@ def first_words(source: str) -> dict[str, str]:
     return {name: words[0].rstrip(",:;.") for name, words in docs if words}
 
 
-@pytest.mark.parametrize("module", MODULES)
+@pytest.mark.parametrize(
+    "module", [m for m in MODULES if not _within(m.removeprefix("convax."), UNWORDED)]
+)
 def test_docstrings_of_public_functions_begin_with_a_verb(module):
-    if _within(module.removeprefix("convax."), UNWORDED):
-        pytest.skip("still to be reworded")
     words = first_words(source_of(module).read_text())
     assert {name: word for name, word in words.items() if word in NO_VERBS} == {}
 

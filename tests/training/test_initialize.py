@@ -53,7 +53,7 @@ def two_classes(tiny):
 
 
 @pytest.mark.parametrize("kind", ["run", "ours", "torch", "pt"])
-def test_everything_is_taken_from_anywhere(kind, whole, tiny, tmp_path, request):
+def test_init_from_takes_everything_from_any_source(kind, whole, tiny, tmp_path, request):
     path = tmp_path / {"ours": "w.safetensors", "torch": "t.safetensors", "pt": "t.pt"}.get(
         kind, ""
     )
@@ -73,7 +73,7 @@ def test_everything_is_taken_from_anywhere(kind, whole, tiny, tmp_path, request)
     assert int(state.step) == 0
 
 
-def test_the_last_checkpoint_of_a_run(whole, tiny, monkeypatch):
+def test_init_from_takes_the_last_checkpoint(whole, tiny, monkeypatch):
     asked = []
     real = checkpoint.restore_network
     monkeypatch.setattr(
@@ -98,7 +98,7 @@ def test_another_number_of_classes_starts_the_head_anew(whole, two_classes):
         np.testing.assert_array_equal(a, e)
 
 
-def test_what_is_skipped_and_what_is_matched(whole, tiny):
+def test_init_from_takes_what_match_and_skip_leave(whole, tiny):
     source = f"init_from.path={whole.path}"
     state, taken = begin(tiny, source, "init_from.skip='dense2/.*'")
     assert_taken(state, whole, but=HEAD)
@@ -108,7 +108,7 @@ def test_what_is_skipped_and_what_is_matched(whole, tiny):
     assert_taken(state, whole, but=[*HEAD, "dense1/bias"])
 
 
-def test_more_in_the_file_than_in_the_network(whole, tiny, tmp_path):
+def test_init_from_lists_arrays_that_the_network_lacks(whole, tiny, tmp_path):
     save_run_weights(whole.path, tmp_path / "w.safetensors")
     arrays = safetensors.numpy.load_file(tmp_path / "w.safetensors")
     safetensors.numpy.save_file(
@@ -147,7 +147,7 @@ def test_every_misfit_is_listed_with_the_remedy(whole, tiny):
         )
 
 
-def test_what_is_skipped_is_not_looked_at_for_the_head(whole, two_classes):
+def test_init_from_ignores_skipped_arrays_in_finding_the_head(whole, two_classes):
     """Another width, left out by hand, and another number of classes beside it."""
     source = [f"init_from.path={whole.path}", "model.hidden=[16, 16]"]
     _, taken = begin(two_classes, *source, "init_from.skip='dense[23]/.*'")
@@ -156,7 +156,7 @@ def test_what_is_skipped_is_not_looked_at_for_the_head(whole, two_classes):
         begin(two_classes, *source, "init_from.skip='dense1/bias'")
 
 
-def test_names_of_pytorch_stand_beside_ours(whole, tiny, tmp_path):
+def test_mismatch_names_pytorch_arrays_beside_ours(whole, tiny, tmp_path):
     file = tmp_path / "t.safetensors"
     save_run_weights(whole.path, file, torch=True)
     tensors = safetensors.numpy.load_file(file)
@@ -255,7 +255,7 @@ def test_an_expression_that_matches_nothing_is_an_error(key, whole, tiny):
         load_config(tiny, ["init_from.path=x", f"init_from.{key}=("])
 
 
-def test_what_there_is_nothing_to_read_from(tiny, tmp_path, torch):
+def test_init_from_rejects_unreadable_sources(tiny, tmp_path, torch):
     with pytest.raises(
         ConfigError, match=r"^init_from\.path: none is not there: tried .*; correct"
     ):
@@ -270,7 +270,7 @@ def test_what_there_is_nothing_to_read_from(tiny, tmp_path, torch):
     assert not (tmp_path / "r").exists()
 
 
-def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_path):
+def test_run_reports_init_from_and_resumes_without_the_source(whole, two_classes, tmp_path):
     shutil.copytree(whole.path, tmp_path / "source")
     config = load_config(two_classes, ["init_from.path=source"])
     display = Recorder()
@@ -291,7 +291,7 @@ def test_a_run_says_it_and_resumes_without_the_source(whole, two_classes, tmp_pa
     assert final_bytes(convax.resume(tmp_path / "two")) == final_bytes(one)
 
 
-def test_a_study_says_it_too(whole, two_classes, tmp_path):
+def test_study_reports_init_from(whole, two_classes, tmp_path):
     display = Recorder()
     config = load_config(two_classes, [f"init_from.path={whole.path}", "training.steps=2"])
     study = train_study(config, tmp_path / "study", seeds=(0, 1), display=display)

@@ -26,7 +26,7 @@ def test_smoothing_is_a_weighted_mean():
     np.testing.assert_allclose(smooth([2.0] * 9), 2.0)
 
 
-def test_the_steepest_place_of_a_known_curve(monkeypatch):
+def test_read_ramp_finds_the_steepest_place(monkeypatch):
     monkeypatch.setattr("convax.training.lr_finder.smooth", np.array)  # which would shift it
     ramp = read_ramp(RATES, curve(RATES), 200)
     assert ramp.rule == "steepest"
@@ -40,7 +40,7 @@ def test_a_loss_that_only_rises_gives_a_tenth_of_the_lowest():
     assert not ramp.diverged
 
 
-def test_a_curve_that_falls_until_it_breaks(monkeypatch):
+def test_read_ramp_of_a_curve_that_falls_until_it_breaks(monkeypatch):
     """It is steepest at its very end: a tenth of that is safe."""
     monkeypatch.setattr("convax.training.lr_finder.smooth", np.array)
     losses = np.where(RATES < 0.1, 2 - RATES, 50)
@@ -53,7 +53,7 @@ def test_a_curve_that_falls_until_it_breaks(monkeypatch):
     ("smoothed", "diverged"),
     [([1.0, 0.5, 1.9], False), ([1.0, 0.5, 2.1], True), ([1.0, math.nan], True), ([1.0], False)],
 )
-def test_when_it_ends(smoothed, diverged):
+def test_has_diverged_at_four_times_the_smallest_loss(smoothed, diverged):
     assert has_diverged(np.array(smoothed)) == diverged
 
 
@@ -76,7 +76,7 @@ def test_a_search_ends_where_the_loss_breaks(tiny, tmp_path):
     np.testing.assert_array_equal(again.loss, ramp.loss)
 
 
-def test_the_suggestion_trains(tiny, tmp_path):
+def test_suggested_learning_rate_trains(tiny, tmp_path):
     import convax
 
     ramp = find_learning_rate(load_config(tiny), tmp_path / "lr", low=1e-5, high=10, steps=80)
@@ -85,7 +85,7 @@ def test_the_suggestion_trains(tiny, tmp_path):
     assert run.info()["result"]["test"]["accuracy"] > 0.8
 
 
-def test_the_command_says_what_to_set(tiny, tmp_path, command):
+def test_lr_find_command_says_what_to_set(tiny, tmp_path, command):
     code, out, _ = command(
         *("lr-find", tiny, "--out", tmp_path / "lr"),
         *("--from", "1e-4", "--to", "1", "--steps", "20"),
@@ -103,7 +103,7 @@ def test_the_command_says_what_to_set(tiny, tmp_path, command):
         ({"steps": 3}, r"lr-find: got 3 steps, need 10 or more"),
     ],
 )
-def test_errors(tiny, tmp_path, options, message):
+def test_lr_find_rejects_wrong_ramps(tiny, tmp_path, options, message):
     with pytest.raises(ConfigError, match=message):
         find_learning_rate(load_config(tiny), tmp_path / "lr", **options)
     assert not (tmp_path / "lr").exists()

@@ -71,7 +71,7 @@ def test_each_key_is_decided_by_the_first_group_that_states_it():
     assert settings_of([spare], "head/kernel") == (None, None, False)
 
 
-def test_the_first_update_is_as_stated(normed):
+def test_groups_decide_the_first_update(normed):
     """Under Adam the first update has the length of the learning rate, decay aside."""
     config = load_config(
         normed,
@@ -99,7 +99,7 @@ def test_the_first_update_is_as_stated(normed):
 FROZEN = groups('match="(conv1|batch_norm1)/.*", frozen=true', 'match=".*/bias", weight_decay=0.1')
 
 
-def test_what_is_frozen_stays_to_the_bit_and_the_rest_learns(normed, tmp_path):
+def test_frozen_parameters_stay_to_the_bit_and_the_rest_learns(normed, tmp_path):
     display = Recorder()
     run = convax.train(load_config(normed, [FROZEN]), tmp_path / "run", display=display)
     before, after = prepare(run.config()).init(), arrays(run)
@@ -243,7 +243,7 @@ def test_frozen_state_is_kept_leaf_by_leaf():
         ),
     ],
 )
-def test_what_is_said_of_a_wrong_group(tiny, tables, message):
+def test_group_that_is_wrong_is_rejected(tiny, tables, message):
     with pytest.raises(ConfigError, match=message):
         load_config(tiny, [groups(*tables)])
 
@@ -264,6 +264,6 @@ def test_a_group_that_matches_nothing_is_an_error_that_names_paths_near(tiny):
     assert second.startswith("optimizer.groups.2.match: matches nothing: got 'x'")
 
 
-def test_nothing_left_to_train_is_an_error(tiny):
+def test_freezing_all_parameters_is_an_error(tiny):
     with pytest.raises(ConfigError, match=r"groups: all parameters are frozen: nothing is left"):
         prepare(load_config(tiny, [groups('match=".*", frozen=true')]))

@@ -25,17 +25,17 @@ RUN = RunLength(examples=100, batch_size=8, total=200)
         ("0.5 %", 1),
     ],
 )
-def test_in_steps(duration, steps):
+def test_duration_converts_to_steps(duration, steps):
     assert duration_in_steps(duration, RUN) == steps
 
 
 @pytest.mark.parametrize("text", ["often", "3", "0 steps", "-1 step", "3 stepss", "% 3", "1 e", ""])
-def test_what_is_no_duration(text):
+def test_parse_duration_rejects_other_text(text):
     with pytest.raises(ValueError, match=r'should be a duration such as "1 epoch", "500 steps"'):
         parse_duration(text)
 
 
-def test_a_share_of_nothing_known():
+def test_percent_needs_a_known_total():
     with pytest.raises(ValueError, match=r"'10%' of what\? write steps, epochs or examples"):
         duration_in_steps("10%", RUN._replace(total=None))
 
@@ -43,7 +43,7 @@ def test_a_share_of_nothing_known():
 @pytest.mark.parametrize(
     ("length", "steps"), [("30 steps", 30), ("2 epochs", 14), ("100 examples", 7)]
 )
-def test_the_length_of_a_run(tiny, length, steps):
+def test_count_steps_takes_the_length_that_ends_first(tiny, length, steps):
     """Of several lengths what ends first; 110 images in batches of 16."""
     config = load_config(tiny, [f"training.length={length}"])
     assert (
@@ -57,7 +57,7 @@ def test_the_length_of_a_run(tiny, length, steps):
 @pytest.mark.parametrize(
     ("warmup", "rise"), [("0.1", 6), ("10%", 6), ("6 steps", 6), ("96 examples", 6), ("1 epoch", 7)]
 )
-def test_the_warm_up_of_a_schedule(tiny, warmup, rise):
+def test_schedule_takes_its_warmup_in_any_unit(tiny, warmup, rise):
     rates = [float(prepare(load_config(tiny, [f"schedule.warmup={warmup}"])).schedule(6))]
     expected = 0.01 if rise == 6 else 0.01 * 7 / 8
     np.testing.assert_allclose(rates[0], expected, 1e-6)
@@ -72,6 +72,6 @@ def test_the_warm_up_of_a_schedule(tiny, warmup, rise):
         ("schedule.warmup=70 steps", r"schedule: cosine: warmup .* got 1\.1\d*, .* of 60 steps"),
     ],
 )
-def test_errors(tiny, override, message):
+def test_config_with_a_wrong_duration_is_rejected(tiny, override, message):
     with pytest.raises(ConfigError, match=message):
         prepare(load_config(tiny, [override]))

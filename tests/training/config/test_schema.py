@@ -354,7 +354,7 @@ def test_all_problems_are_reported_at_once():
         ),
     ],
 )
-def test_what_is_said(change, expected):
+def test_config_error_names_key_complaint_and_remedy(change, expected):
     lines = complaint(raw("lenet5-digits") | change)
     assert re.match(expected, lines[0]), lines
 
@@ -388,12 +388,12 @@ def test_an_override_makes_a_table_that_was_not_there_and_reaches_into_lists(tmp
         ("input.size.\u00b2=3", r"'\u00b2' is not an index below 2"),
     ],
 )
-def test_bad_overrides(override, message):
+def test_override_that_is_wrong_is_rejected(override, message):
     with pytest.raises(ConfigError, match=message):
         load_config("lenet5-digits", [override])
 
 
-def test_unreadable_sources(tmp_path):
+def test_source_that_cannot_be_read_is_rejected(tmp_path):
     with pytest.raises(ConfigError, match=r"lenet5-mnst: no such .*did you mean 'lenet5-mnist'"):
         load_config("lenet5-mnst")
     with pytest.raises(ConfigError, match=r"cannot be read as a config: Is a directory"):

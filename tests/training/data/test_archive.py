@@ -30,7 +30,7 @@ def write(path, files):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.TGZ"])
-def test_what_is_inside(tmp_path, name):
+def test_read_archive_lists_files_and_reads_the_wanted_ones(tmp_path, name):
     root = read_archive(write(tmp_path / name, FILES), (".png",))
     (a,) = root.iterdir()
     assert (root.name, a.name, str(a)) == (name, "a", f"{tmp_path / name}: a")
@@ -44,7 +44,7 @@ def test_what_is_inside(tmp_path, name):
 
 
 @pytest.mark.parametrize("ending", [".zip", ".tar"])
-def test_names_in_any_manner(tmp_path, ending):
+def test_read_archive_takes_paths_in_any_form(tmp_path, ending):
     files = {"./a/1.png": b"old", "/b/1.png": b"b", "a//1.png": b"new"}
     root = read_archive(write(tmp_path / f"x{ending}", files), (".png",))
     assert sorted(place.name for place in root.iterdir()) == ["a", "b"]
@@ -52,7 +52,7 @@ def test_names_in_any_manner(tmp_path, ending):
     assert (root / "b" / "1.png").read_bytes() == b"b"
 
 
-def test_empty_folders_are_there_and_links_are_not(tmp_path):
+def test_read_archive_keeps_empty_folders_and_skips_links(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as packed:
         for name, kind in (("empty", tarfile.DIRTYPE), ("link.png", tarfile.SYMTYPE)):
             member = tarfile.TarInfo(name)
@@ -66,7 +66,7 @@ def test_empty_folders_are_there_and_links_are_not(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
-def test_one_that_is_cut_short_is_noticed(tmp_path, name):
+def test_truncated_archive_is_rejected(tmp_path, name):
     path = write(tmp_path / name, {f"a/{i}.png": NOISE[1536 * i :][:1536] for i in range(6)})
     content = path.read_bytes()
     end = len(content) - (10_240 if name == "x.tar" else 1)  # Python pads a tar file with zeros
@@ -78,7 +78,7 @@ def test_one_that_is_cut_short_is_noticed(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
-def test_a_changed_byte_is_noticed(tmp_path, name):
+def test_archive_with_a_changed_byte_is_rejected(tmp_path, name):
     path = write(tmp_path / name, {"a/1.png": NOISE})
     content = bytearray(path.read_bytes())
     content[25_000] ^= 1
@@ -87,7 +87,7 @@ def test_a_changed_byte_is_noticed(tmp_path, name):
         read_archive(path, (".png",))
 
 
-def test_a_header_that_is_none_is_not_taken_for_the_end(tmp_path):
+def test_tar_with_a_broken_header_is_rejected(tmp_path):
     path = write(tmp_path / "x.tar", {"a/1.png": b"first", "a/2.png": b"second"})
     content = bytearray(path.read_bytes())
     content[1024:1124] = bytes(range(100))
@@ -96,7 +96,7 @@ def test_a_header_that_is_none_is_not_taken_for_the_end(tmp_path):
         read_archive(path, (".png",))
 
 
-def test_a_password(tmp_path):
+def test_zip_with_a_password_is_rejected(tmp_path):
     path = write(tmp_path / "x.zip", {"a/1.png": b"first"})
     content = bytearray(path.read_bytes())
     for signature, flags in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
@@ -107,7 +107,7 @@ def test_a_password(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
-def test_no_archive_at_all(tmp_path, name):
+def test_file_that_is_no_archive_is_rejected(tmp_path, name):
     (tmp_path / name).write_bytes(b"none")
     with pytest.raises(DataError, match=rf"{name}: damaged archive: .*; copy or download it again"):
         read_archive(tmp_path / name, (".png",))

@@ -49,7 +49,7 @@ def fetched(folder, rng):
 
 
 @pytest.mark.parametrize("lay_out", [unpacked, above, packed, fetched])
-def test_cifar10(tmp_path, rng, lay_out):
+def test_load_cifar_reads_cifar10(tmp_path, rng, lay_out):
     path, images = lay_out(tmp_path, rng)
     dataset = load_cifar(path)
     np.testing.assert_array_equal(dataset.train.images, images[:10])
@@ -60,7 +60,7 @@ def test_cifar10(tmp_path, rng, lay_out):
     assert dataset.train.images.dtype == np.uint8 and dataset.train.labels.dtype == np.int32
 
 
-def test_a_pixel_by_hand(tmp_path, rng):
+def test_load_cifar_puts_a_pixel_in_its_place(tmp_path, rng):
     """Red, green and blue of row 1, column 2 are bytes 1 + 34, 1 + 1024 + 34, 1 + 2048 + 34."""
     write_cifar10(tmp_path, rng)
     content = bytearray(3073)
@@ -70,7 +70,7 @@ def test_a_pixel_by_hand(tmp_path, rng):
     assert image[1, 2].tolist() == [7, 8, 9] and image.sum() == 7 + 8 + 9
 
 
-def test_cifar100(tmp_path, rng):
+def test_load_cifar_reads_cifar100(tmp_path, rng):
     images = rng.integers(0, 256, (3, 32, 32, 3)).astype(np.uint8)
     write = lambda name, *records: (tmp_path / name).write_bytes(b"".join(records))  # noqa: E731
     write("train.bin", record(99, images[0], coarse=1), record(0, images[1], coarse=2))
@@ -82,7 +82,7 @@ def test_cifar100(tmp_path, rng):
     assert dataset.classes[99] == "fine99"
 
 
-def test_as_a_config_names_it(tmp_path, rng, monkeypatch):
+def test_load_reads_cifar_by_its_source_name(tmp_path, rng, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(tmp_path))
     fetched(tmp_path / "cifar10", rng)
     dataset = load("cifar", path="cifar10", validation=3, seed=0)
@@ -119,7 +119,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("wrong", "message"), WRONG.values(), ids=WRONG)
-def test_refuses(tmp_path, rng, wrong, message):
+def test_load_cifar_rejects_damaged_files(tmp_path, rng, wrong, message):
     write_cifar10(tmp_path, rng)
     wrong(tmp_path)
     with pytest.raises(DataError, match=message) as caught:
@@ -127,7 +127,7 @@ def test_refuses(tmp_path, rng, wrong, message):
     assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
 
 
-def test_a_file_that_cannot_be_read(tmp_path, rng, monkeypatch):
+def test_load_cifar_names_a_file_it_cannot_read(tmp_path, rng, monkeypatch):
     write_cifar10(tmp_path, rng)
 
     def refuse(path):
@@ -141,7 +141,7 @@ def test_a_file_that_cannot_be_read(tmp_path, rng, monkeypatch):
         load_cifar(tmp_path)
 
 
-def test_no_folder(tmp_path):
+def test_load_cifar_rejects_a_path_that_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: a file; data\.path should be the folder of CIFAR"):
         load_cifar(tmp_path / "file")
@@ -149,7 +149,7 @@ def test_no_folder(tmp_path):
         load_cifar(tmp_path / "gone")
 
 
-def test_an_archive_of_something_else(tmp_path):
+def test_load_cifar_rejects_an_archive_of_something_else(tmp_path):
     (tmp_path / "made").mkdir()
     made = shutil.make_archive(str(tmp_path / "other"), "gztar", tmp_path / "made")
     with pytest.raises(DataError, match=r"other\.tar\.gz: no batches\.meta\.txt here; put CIFAR"):

@@ -107,12 +107,12 @@ def test_the_permutation_is_the_same_on_every_numpy():
         ({"validation": 0.01, "test": 0}, r"data\.validation: 0\.01 of 10 images is none"),
     ],
 )
-def test_split_refuses(shares, message):
+def test_split_rejects_parts_that_do_not_fit(shares, message):
     with pytest.raises(DataError, match=message):
         split(numbered(10), **shares, seed=0)
 
 
-def test_split_refuses_to_draw_a_part_twice():
+def test_split_rejects_drawing_a_part_twice():
     with pytest.raises(DataError, match=r"data\.test: .* own \(4 images\).*write test = 0"):
         split(numbered(10, test=4), validation=0, test=0.1, seed=0)
     with pytest.raises(DataError, match=r"data\.validation: .* own \(2 images\)"):
@@ -155,7 +155,7 @@ def test_epochs_and_seeds_have_their_own_permutations():
     assert len(drawn) == 30
 
 
-def test_a_far_step_is_as_good_as_a_near_one():
+def test_batch_indices_of_a_far_step_are_fast_and_valid():
     # Step 10**9 of 128 from 60,000: positions 128e9 .. 128e9 + 127, of epoch 2,133,333.
     far = batch_indices(10**9, size=60_000, batch_size=128, seed=0)
     assert len(set(far.tolist())) == 128 and set(far.tolist()) <= set(range(60_000))
@@ -169,14 +169,14 @@ def test_a_caller_may_change_the_batch():
 
 
 @pytest.mark.parametrize(("step", "size", "batch_size"), [(-1, 5, 1), (0, 0, 1), (0, 5, 0)])
-def test_batch_indices_refuses(step, size, batch_size):
+def test_batch_indices_rejects_wrong_arguments(step, size, batch_size):
     message = rf"batch_indices: .* step {step}, size {size}, batch_size {batch_size}, need"
     with pytest.raises(ValueError, match=message):
         batch_indices(step, size=size, batch_size=batch_size, seed=0)
 
 
 @pytest.mark.parametrize("seed", [-1, 2**64])
-def test_seeds_out_of_range_are_refused(seed):
+def test_seeds_out_of_range_are_rejected(seed):
     with pytest.raises(ValueError, match=rf"seed: out of range: got {seed}, need 0 <= seed"):
         batch_indices(0, size=5, batch_size=5, seed=seed)
 
@@ -208,7 +208,7 @@ def test_eval_batches_in_another_order():
     assert drawn == [[2, 0], [3, 1]]
 
 
-def test_eval_batches_refuses_empty_batches():
+def test_eval_batches_rejects_empty_batches():
     with pytest.raises(ValueError, match=r"eval_batches: .* got batch_size 0, need at least 1"):
         list(eval_batches(numbered(3).train, 0))
 

@@ -105,7 +105,7 @@ def part(target):
     return target.with_name(f"{NAME}.part")
 
 
-def test_downloads_once(get, server, target, part):
+def test_fetch_downloads_once(get, server, target, part):
     assert get("good") == target.parent
     assert target.read_bytes() == PACKED and not part.exists()
     get("good")
@@ -120,13 +120,13 @@ def test_known_mirrors_come_after_those_named(get, server, target, monkeypatch):
 
 
 @pytest.mark.parametrize("bad", ["missing", "wrong", "dies"])
-def test_the_next_mirror_helps(get, server, target, part, bad):
+def test_fetch_turns_to_the_next_mirror(get, server, target, part, bad):
     get(bad, "good")
     assert target.read_bytes() == PACKED and not part.exists()
     assert server.log[-1][0] == "good"
 
 
-def test_goes_on_where_the_connection_broke(get, server, target):
+def test_fetch_continues_where_the_connection_broke(get, server, target):
     get("cut")
     assert target.read_bytes() == PACKED
     assert server.log == [("cut", 0), ("cut", 5 * CHUNK), ("cut", 10 * CHUNK)]
@@ -154,20 +154,20 @@ def test_a_server_without_ranges_that_breaks_off_is_given_up(get, server, part):
     assert part.read_bytes() == PACKED[: 4 * CHUNK]
 
 
-def test_a_part_that_is_complete_is_used(get, server, target, part):
+def test_fetch_uses_a_part_that_is_complete(get, server, target, part):
     part.write_bytes(PACKED)
     get("good")
     assert server.log == [("good", len(PACKED))] and target.read_bytes() == PACKED
 
 
 @pytest.mark.parametrize("left", [b"x" * 1_000, PACKED + b"x"], ids=["other bytes", "too long"])
-def test_a_bad_part_is_thrown_away(get, server, target, part, left):
+def test_fetch_discards_a_bad_part(get, server, target, part, left):
     part.write_bytes(left)
     get("good")
     assert server.log == [("good", len(left)), ("good", 0)] and target.read_bytes() == PACKED
 
 
-def test_packed_anew_is_right_too(get, server, target):
+def test_fetch_accepts_the_same_content_packed_anew(get, server, target):
     get("repacked")
     assert target.read_bytes() == REPACKED != PACKED
     get("good")
@@ -175,7 +175,7 @@ def test_packed_anew_is_right_too(get, server, target):
 
 
 @pytest.mark.parametrize("kind", ["md5", "sha256"])
-def test_a_checksum_of_the_file_alone(get, server, target, monkeypatch, kind):
+def test_fetch_checks_a_file_without_a_content_checksum(get, server, target, monkeypatch, kind):
     file = MODULE.RemoteFile(NAME, hashlib.new(kind, PACKED).hexdigest())
     monkeypatch.setitem(DATASETS, "numbers", DATASETS["numbers"]._replace(files=(file,)))
     get("wrong", "repacked", "good")
@@ -215,7 +215,7 @@ def test_a_wrong_file_stays_until_there_is_a_right_one(get, target, part):
     assert target.read_bytes() == b"mine" and not part.exists()
 
 
-def test_every_reason_is_given(get, server, target, monkeypatch):
+def test_fetch_gives_the_reason_of_every_mirror(get, server, target, monkeypatch):
     monkeypatch.setattr(MODULE, "_TIMEOUT", 0.2)
     nowhere = "http://127.0.0.1:1", "nonsense"
     known = DATASETS["numbers"]._replace(mirrors=nowhere)
@@ -235,25 +235,25 @@ def test_every_reason_is_given(get, server, target, monkeypatch):
     assert lines[-1] == f"put it into {target.parent} by hand, or name another --mirror"
 
 
-def test_unknown_datasets():
+def test_fetch_rejects_unknown_datasets():
     with pytest.raises(DataError, match=r"fetch: unknown dataset: got 'mnits', need one of mnist"):
         fetch("mnits")
 
 
-def test_a_folder_that_cannot_be_written_to(get, tmp_path):
+def test_fetch_names_a_folder_it_cannot_write(get, tmp_path):
     (tmp_path / "numbers").touch()
     with pytest.raises(DataError, match=r"numbers: File exists; name another --directory"):
         get("good")
 
 
-def test_the_default_is_where_data_is_looked_for(get, target, monkeypatch):
+def test_fetch_defaults_to_where_data_is_looked_for(get, target, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(target.parent.parent))
     target.write_bytes(PACKED)
     assert fetch("numbers") == target.parent
 
 
 @pytest.mark.parametrize("progress", [True, False])
-def test_progress_in_plain_lines(get, server, progress, capsys):
+def test_fetch_shows_progress_in_plain_lines(get, server, progress, capsys):
     get("missing", "good", progress=progress)
     lines = [
         f"fetching http://127.0.0.1:{server.server_port}/{how}/{NAME}"
@@ -263,7 +263,7 @@ def test_progress_in_plain_lines(get, server, progress, capsys):
     assert out == "" and err.splitlines() == (lines if progress else [])
 
 
-def test_progress_on_a_terminal(get, target, monkeypatch):
+def test_fetch_shows_progress_on_a_terminal(get, target, monkeypatch):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -277,7 +277,7 @@ def test_progress_on_a_terminal(get, target, monkeypatch):
 
 
 @pytest.mark.parametrize("file", DATASETS["mnist"].files, ids=lambda file: file.name)
-def test_the_table_against_the_real_files(data_dir, file):
+def test_dataset_table_matches_the_real_files(data_dir, file):
     path = data_dir / "mnist" / file.name
     if not path.is_file():
         pytest.skip(f"no {path.name} in CONVAX_DATA")

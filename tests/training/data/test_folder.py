@@ -24,7 +24,7 @@ def shades(part):
     return part.images[:, 0, 0, 0].tolist()
 
 
-def test_class_folders(tmp_path):
+def test_load_folder_takes_a_class_from_each_folder(tmp_path):
     put(tmp_path, "dog/b.png", "cat/z.png", "dog/a.PNG", "cat/.hidden.png", ".git/x.png")
     (tmp_path / "README.md").write_text("about")
     (tmp_path / "dog" / "notes.txt").write_text("about")
@@ -48,7 +48,7 @@ def test_folder_classes_decodes_no_image(tmp_path):
 
 
 @pytest.mark.parametrize("val", ["validation", "val"])
-def test_parts(tmp_path, val):
+def test_load_folder_reads_train_and_test_parts(tmp_path, val):
     put(
         tmp_path,
         "train/a/1.png",
@@ -64,7 +64,7 @@ def test_parts(tmp_path, val):
     assert (shades(dataset.validation), dataset.validation.labels.tolist()) == ([50, 40], [0, 1])
 
 
-def test_train_alone(tmp_path):
+def test_load_folder_reads_a_train_part_alone(tmp_path):
     dataset = load_folder(put(tmp_path, "train/a/1.png", "train/b/1.png"))
     assert dataset.classes == ("a", "b") and len(dataset.test.labels) == 0
 
@@ -80,7 +80,7 @@ def test_every_format_in_either_case(tmp_path):
     np.testing.assert_allclose(shades(dataset.train), np.arange(10, 90, 10), atol=3)
 
 
-def test_gray(tmp_path):
+def test_load_folder_reads_gray_images(tmp_path):
     assert load_folder(put(tmp_path, "a/1.png"), channels=1).train.images.shape == (1, 3, 4, 1)
 
 
@@ -93,7 +93,7 @@ def test_size_resizes_all_images(tmp_path):
 
 
 @pytest.mark.parametrize("odd", ["train/b/1.png", "test/a/1.png"])
-def test_different_sizes_are_named(tmp_path, odd):
+def test_load_folder_names_images_of_different_sizes(tmp_path, odd):
     put(tmp_path, "train/a/1.png", "train/b/1.png", "test/a/1.png")
     put(tmp_path, odd, size=(5, 2))
     message = rf"{odd} is 2x5 but \S*train/a/1\.png is 3x4; set data\.size = \[height, width\]"
@@ -166,14 +166,14 @@ WRONG = {
 
 
 @pytest.mark.parametrize(("build", "message"), WRONG.values(), ids=WRONG)
-def test_refuses(tmp_path, build, message):
+def test_load_folder_rejects_a_wrong_layout(tmp_path, build, message):
     build(tmp_path)
     with pytest.raises(DataError, match=message) as caught:
         load_folder(tmp_path)
     assert str(caught.value).startswith(str(tmp_path)) and "\n" not in str(caught.value)
 
 
-def test_a_root_that_is_no_folder(tmp_path):
+def test_load_folder_rejects_a_root_that_is_no_folder(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match=r"file: a file; data\.path should be a folder of class"):
         load_folder(tmp_path / "file")
@@ -190,7 +190,7 @@ def pack(folder, kind="gztar"):
 
 @pytest.mark.parametrize("kind", ["zip", "tar", "gztar"])
 @pytest.mark.parametrize("above", ["", "images"], ids=["as it is", "in a folder"])
-def test_an_archive_is_the_folder(tmp_path, kind, above):
+def test_load_folder_reads_an_archive_as_the_folder(tmp_path, kind, above):
     folder = tmp_path / "pets" / above
     names = [f"train/{label}/{i:02}.png" for i in (3, 1, 2) for label in "ba"]
     put(folder, *names, "train/a/.x.png", "test/b/9.png")
@@ -211,7 +211,7 @@ def test_an_archive_of_a_training_part_alone(tmp_path):
 
 
 @pytest.mark.parametrize(("build", "message"), WRONG.values(), ids=WRONG)
-def test_refuses_in_an_archive(tmp_path, build, message):
+def test_load_folder_rejects_a_wrong_layout_in_an_archive(tmp_path, build, message):
     (tmp_path / "pets").mkdir()
     build(tmp_path / "pets")
     with pytest.raises(DataError, match=message.replace("/1", "1")) as caught:
@@ -227,14 +227,14 @@ def test_unreadable_image_in_an_archive_is_named(tmp_path):
         load_folder(pack(tmp_path / "pets", "zip"))
 
 
-def test_a_damaged_archive(tmp_path):
+def test_load_folder_rejects_a_damaged_archive(tmp_path):
     (tmp_path / "pets.tar.gz").write_bytes(b"none")
     with pytest.raises(DataError, match=r"pets\.tar\.gz: damaged archive: .*; copy or download"):
         load_folder(tmp_path / "pets.tar.gz")
 
 
 @pytest.mark.slow
-def test_cifar10(data_dir):
+def test_load_folder_reads_cifar10_from_its_archive(data_dir):
     """All 60,000 images, out of the real archive."""
     archive = data_dir / "cifar10-jpeg.tar.gz"
     if not archive.is_file():

@@ -28,7 +28,7 @@ def write(path, content):
 
 @pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gz"])
 @pytest.mark.parametrize("dtype", CODES)
-def test_reads_every_dtype(tmp_path, dtype, pack):
+def test_read_idx_reads_every_dtype(tmp_path, dtype, pack):
     array = np.array([[1, 2, 3], [100, 50, 0]], dtype)
     found = read_idx(write(tmp_path / "a", pack(idx(array))))
     assert found.dtype == array.dtype and found.dtype.isnative
@@ -36,12 +36,12 @@ def test_reads_every_dtype(tmp_path, dtype, pack):
 
 
 @pytest.mark.parametrize("shape", [(0,), (5,), (2, 0, 3), (1, 2, 3, 4)])
-def test_reads_every_rank(tmp_path, shape):
+def test_read_idx_reads_every_rank(tmp_path, shape):
     found = read_idx(write(tmp_path / "a", idx(np.zeros(shape, np.uint8))))
     assert found.shape == shape
 
 
-def test_a_header_by_hand(tmp_path):
+def test_read_idx_reads_a_header_written_by_hand(tmp_path):
     content = bytes([0, 0, 0x0B, 1]) + bytes([0, 0, 0, 2]) + bytes([0x01, 0x02, 0xFF, 0xFF])
     np.testing.assert_array_equal(read_idx(write(tmp_path / "a", content)), [0x0102, -1])
 
@@ -95,20 +95,20 @@ def test_every_flipped_bit_of_a_gz_is_found_or_harmless(tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_refuses(tmp_path, content, message):
+def test_read_idx_rejects_broken_files(tmp_path, content, message):
     path = write(tmp_path / "a", content)
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}: {message}"):
         read_idx(path)
 
 
-def test_a_lying_header_asks_for_no_memory(tmp_path):
+def test_read_idx_allocates_nothing_for_a_lying_header(tmp_path):
     huge = struct.pack(">BBBB3I", 0, 0, 8, 3, *[2**32 - 1] * 3)  # 79 octillion bytes
     for content in (huge + b"\1", gzip.compress(huge)):
         with pytest.raises(DataError, match="cut short"):
             read_idx(write(tmp_path / "a", content))
 
 
-def test_a_file_that_cannot_be_opened(tmp_path):
+def test_read_idx_names_a_file_it_cannot_open(tmp_path):
     with pytest.raises(DataError, match=r"nothing: cannot be read: No such file"):
         read_idx(tmp_path / "nothing")
     with pytest.raises(DataError, match=r"cannot be read: Is a directory"):
@@ -135,7 +135,7 @@ def four_files(folder, *, ending="", dot=False, **replaced):
 
 @pytest.mark.parametrize("ending", ["", ".gz"])
 @pytest.mark.parametrize("dot", [False, True])
-def test_loads_four_files(tmp_path, ending, dot):
+def test_load_idx_reads_four_files(tmp_path, ending, dot):
     dataset = load_idx(four_files(tmp_path, ending=ending, dot=dot))
     np.testing.assert_array_equal(dataset.train.images, PIXELS[..., None])
     np.testing.assert_array_equal(dataset.test.images, PIXELS[:1, ..., None])
@@ -169,7 +169,7 @@ def test_loads_four_files(tmp_path, ending, dot):
         ),
     ],
 )
-def test_files_that_do_not_fit(tmp_path, replaced, message):
+def test_load_idx_rejects_files_that_do_not_fit(tmp_path, replaced, message):
     with pytest.raises(DataError, match=message):
         load_idx(four_files(tmp_path, **replaced))
 
@@ -190,7 +190,7 @@ def test_a_file_in_place_of_the_folder(tmp_path):
         load_idx(tmp_path / "b")
 
 
-def test_mnist(data_dir):
+def test_load_idx_reads_mnist(data_dir):
     if not (data_dir / "mnist").is_dir():
         pytest.skip("no mnist in CONVAX_DATA")
     dataset = load_idx(data_dir / "mnist")

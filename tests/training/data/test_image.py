@@ -25,7 +25,7 @@ def read(image, channels, size=None, **options):
 
 
 @pytest.mark.parametrize("format", ["PNG", "BMP", "TIFF"])
-def test_lossless_formats(format):
+def test_read_image_is_exact_for_lossless_formats(format):
     np.testing.assert_array_equal(read(Image.fromarray(COLOR), 3, format=format), COLOR)
     np.testing.assert_array_equal(read(Image.fromarray(GRAY), 1, format=format), GRAY[..., None])
 
@@ -33,7 +33,7 @@ def test_lossless_formats(format):
 @pytest.mark.parametrize(
     ("format", "options"), [("JPEG", {"quality": 95}), ("WEBP", {}), ("GIF", {})]
 )
-def test_other_formats(format, options):
+def test_read_image_is_close_for_lossy_formats(format, options):
     flat = Image.new("RGB", (16, 8), (200, 100, 50))
     found = read(flat, 3, format=format).astype(int)
     assert found.shape == (8, 16, 3)
@@ -41,13 +41,13 @@ def test_other_formats(format, options):
 
 
 @pytest.mark.parametrize("source", [str, lambda path: path, lambda path: path.read_bytes()])
-def test_paths_and_bytes(tmp_path, source):
+def test_read_image_takes_paths_and_bytes(tmp_path, source):
     path = tmp_path / "image.jpg"  # the content counts, not the name
     path.write_bytes(encoded(Image.fromarray(COLOR)))
     np.testing.assert_array_equal(read_image(source(path), size=None, channels=3), COLOR)
 
 
-def test_gray_as_color_and_color_as_gray():
+def test_read_image_converts_between_gray_and_color():
     three = read(Image.fromarray(GRAY), 3)
     np.testing.assert_array_equal(three, np.repeat(GRAY[..., None], 3, axis=2))
     one = read(Image.new("RGB", (1, 1), (100, 200, 50)), 1)
@@ -62,12 +62,12 @@ def palette():
     return image
 
 
-def test_palette():
+def test_read_image_resolves_palettes():
     assert read(palette(), 3).tolist() == [[[10, 20, 30], [200, 100, 50]]]
     assert read(palette(), 3, transparency=0).tolist() == [[[255, 255, 255], [200, 100, 50]]]
 
 
-def test_black_and_white():
+def test_read_image_reads_black_and_white():
     image = Image.fromarray(GRAY > 100)
     assert image.mode == "1"
     np.testing.assert_array_equal(read(image, 1)[..., 0], np.where(GRAY > 100, 255, 0))
@@ -84,14 +84,14 @@ def test_transparency_is_laid_on_white(mode):
     assert read(image, 3).tolist() == [[[255] * 3, [100] * 3, [224] * 3]]
 
 
-def test_one_transparent_color():
+def test_one_transparent_color_is_laid_on_white():
     image = Image.new("RGB", (2, 1), (1, 2, 3))
     image.putpixel((1, 0), (4, 5, 6))
     assert read(image, 3, transparency=(1, 2, 3)).tolist() == [[[255] * 3, [4, 5, 6]]]
 
 
 @pytest.mark.parametrize("format", ["PNG", "TIFF"])
-def test_16_bit_gray_is_scaled(format):
+def test_read_image_scales_16_bit_gray(format):
     wide = np.array([[0, 128, 129, 257, 32896, 65535]], np.uint16)
     # v * 255 / 65535 = v / 257: 0, 0.498, 0.502, 1, 128, 255
     found = read(Image.fromarray(wide), 1, format=format)
@@ -100,12 +100,12 @@ def test_16_bit_gray_is_scaled(format):
 
 
 @pytest.mark.parametrize("dtype", [np.int32, np.float32])
-def test_32_bit_pixels_are_refused(dtype):
+def test_32_bit_pixels_are_rejected(dtype):
     with pytest.raises(DataError, match=r"32 bits a pixel, .*; save it with 8 or 16"):
         read(Image.fromarray(np.ones((2, 2), dtype)), 1, format="TIFF")
 
 
-def test_cmyk():
+def test_read_image_reads_cmyk():
     found = read(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), 3, format="TIFF")
     assert found[0, 0].tolist() == [255, 0, 0]
 
@@ -123,7 +123,7 @@ UPRIGHT = {
 
 
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_exif_orientation(orientation):
+def test_read_image_applies_exif_orientation(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     found = read(Image.fromarray(COLOR), 3, exif=exif)
@@ -131,7 +131,7 @@ def test_exif_orientation(orientation):
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])
-def test_the_first_frame_of_an_animation(format):
+def test_read_image_takes_the_first_frame_of_an_animation(format):
     frames = [Image.new("RGB", (8, 8), color) for color in ("white", "black")]
     options = {"lossless": True} if format == "WEBP" else {}
     found = read(frames[0], 1, format=format, save_all=True, append_images=frames[1:], **options)
@@ -168,12 +168,12 @@ def test_read_image_rejects_what_is_no_image(content):
         read_image(content, size=None, channels=3)
 
 
-def test_formats_not_in_the_list_are_refused():
+def test_formats_not_in_the_list_are_rejected():
     with pytest.raises(DataError, match="not an image"):
         read(Image.fromarray(COLOR), 3, format="PPM")
 
 
-def test_files_that_cannot_be_opened(tmp_path):
+def test_read_image_names_files_it_cannot_open(tmp_path):
     with pytest.raises(DataError, match=r"a\.png: cannot be read as an image: no such file"):
         read_image(tmp_path / "a.png", size=None, channels=3)
     with pytest.raises(DataError, match=r": cannot be read as an image: is a directory"):
@@ -181,7 +181,7 @@ def test_files_that_cannot_be_opened(tmp_path):
 
 
 @pytest.mark.parametrize("channels", [0, 2, 4])
-def test_other_channels(channels):
+def test_read_image_rejects_other_numbers_of_channels(channels):
     with pytest.raises(DataError, match=rf"channels: got {channels}, need 1 \(gray\) or 3"):
         read(Image.fromarray(COLOR), channels)
 
@@ -193,7 +193,7 @@ def test_image_too_large_is_rejected_by_its_header(monkeypatch, limit):
         read(Image.fromarray(GRAY), 1)
 
 
-def test_a_bomb_is_not_decompressed():
+def test_decompression_bomb_is_not_decompressed():
     # A PNG whose header claims 40,000 x 40,000 pixels.
     small = encoded(Image.fromarray(GRAY))
     header = b"IHDR" + (40_000).to_bytes(4, "big") * 2 + small[24:29]
@@ -207,7 +207,7 @@ def noise():
 
 
 @pytest.mark.parametrize("format", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
-def test_truncation_is_found(format):
+def test_truncated_images_are_rejected(format):
     content = encoded(noise(), format)
     for length in range(0, int(len(content) * 0.9), 7):
         with pytest.raises(DataError, match=r"^image: cannot be read as an image: .") as caught:
@@ -216,7 +216,7 @@ def test_truncation_is_found(format):
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_damage_raises_nothing_else_and_warns_of_nothing(format):
+def test_damaged_images_raise_data_error_alone_without_warnings(format):
     # Some damage only changes colors; what is not noticed must still be an image.
     rng = np.random.default_rng(1)
     exif = Image.Exif()

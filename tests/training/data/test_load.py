@@ -27,14 +27,14 @@ def places(tmp_path, monkeypatch):
 # locate
 
 
-def test_a_relative_path_is_looked_for_in_order(places):
+def test_locate_tries_places_for_a_relative_path_in_order(places):
     for name in ("data", "here", "beside"):  # each before the ones already there
         (places[name] / "pets").mkdir()
         assert locate("pets", config_dir=places["beside"]) == places[name] / "pets"
     assert locate("pets", config_dir=None) == places["here"] / "pets"
 
 
-def test_an_absolute_path_is_itself(places, monkeypatch):
+def test_locate_returns_an_absolute_path(places, monkeypatch):
     (places["data"] / "pets").mkdir()
     path = places["data"] / "pets"
     assert locate(str(path), config_dir=places["beside"]) == path
@@ -44,14 +44,14 @@ def test_an_absolute_path_is_itself(places, monkeypatch):
     assert locate("~/pets", config_dir=None) == path
 
 
-def test_an_archive_does_where_it_can_be_read(places):
+def test_locate_takes_an_archive_where_one_can_be_read(places):
     (places["here"] / "pets.tar.gz").touch()
     assert locate("pets", config_dir=None, packed=True) == places["here"] / "pets.tar.gz"
     with pytest.raises(DataError, match="pets is not there"):
         locate("pets", config_dir=None)
 
 
-def test_nothing_there(places):
+def test_locate_lists_the_places_where_nothing_is(places):
     with pytest.raises(DataError) as caught:
         locate("a/pets", config_dir=places["beside"])
     tried = ", ".join(str(places[name] / "a/pets") for name in ("beside", "here", "data"))
@@ -61,7 +61,7 @@ def test_nothing_there(places):
 
 
 @pytest.mark.usefixtures("places")
-def test_nothing_there_but_it_can_be_fetched():
+def test_locate_suggests_fetch_for_a_known_name():
     with pytest.raises(DataError, match=r"mnist is not there: .*; `convax fetch mnist` downloads"):
         locate("mnist", config_dir=None)
 
@@ -78,7 +78,7 @@ def test_default_directory(monkeypatch, tmp_path):
     assert default_directory() == Path(pooch.os_cache("convax"))
 
 
-def test_the_import_is_light():
+def test_import_of_data_is_light():
     program = (
         "import os, sys; os.environ['CONVAX_DATA'] = '/data'\n"
         "from convax.training import data; data.default_directory()\n"
@@ -92,7 +92,7 @@ def test_the_import_is_light():
 # load
 
 
-def test_digits():
+def test_load_reads_digits():
     digits = load_digits()
     assert digits.train.images.shape == (1797, 8, 8, 1) and digits.train.images.dtype == np.uint8
     assert digits.train.labels.dtype == np.int32 and digits.classes == tuple("0123456789")
@@ -147,7 +147,7 @@ def test_load_idx(places):
         load("idx", path="pets", seed=0)
 
 
-def test_load_refuses():
+def test_load_rejects_wrong_arguments():
     with pytest.raises(DataError, match=r"data\.source: got 'csv', need one of digits, idx, cif"):
         load("csv", path="a", seed=0)
     with pytest.raises(DataError, match=r"data\.path: missing; source = 'idx' needs one"):

@@ -32,7 +32,7 @@ def read(root, **changes):
 
 
 @pytest.mark.parametrize("suffix", ["", "_mask"])
-def test_a_folder_of_images_and_one_of_masks(tmp_path, suffix):
+def test_load_masks_pairs_images_with_masks(tmp_path, suffix):
     for stem in ("y", "x"):
         put(tmp_path, stem, suffix=suffix)
     put(tmp_path, "z", image=(8, 12), mask=(8, 12), suffix=suffix)
@@ -48,7 +48,7 @@ def test_a_folder_of_images_and_one_of_masks(tmp_path, suffix):
 
 
 @pytest.mark.parametrize("ending", ["zip", "tar.gz", "tar"])
-def test_an_archive_is_the_folder(tmp_path, ending, monkeypatch):
+def test_load_masks_reads_an_archive_as_the_folder(tmp_path, ending, monkeypatch):
     for stem in ("y", "x"):
         put(tmp_path / "data" / "Photos", stem)
     kind = {"zip": "zip", "tar.gz": "gztar", "tar": "tar"}[ending]
@@ -70,7 +70,7 @@ def test_instances_are_one_class_and_255_is_no_class(tmp_path):
     assert set(read(tmp_path, mask_kind="instances").train.labels.ravel()) == {0, 1}
 
 
-def test_masks_keep_their_numbers_at_another_size(tmp_path):
+def test_masks_keep_their_classes_at_another_size(tmp_path):
     """The middle of each new pixel falls into the old one whose number it takes."""
     mask = np.array([[0, 1, 2, 3]], np.uint8)
     np.testing.assert_array_equal(_nearest(mask, (2, 8)), [[0, 0, 1, 1, 2, 2, 3, 3]] * 2)
@@ -136,7 +136,7 @@ def colored_mask(root):
         ),
     ],
 )  # fmt: skip
-def test_what_is_wrong_names_the_culprit(tmp_path, spoil, changes, message):
+def test_load_masks_names_the_file_that_is_wrong(tmp_path, spoil, changes, message):
     put(tmp_path, "x")
     spoil(tmp_path)
     with pytest.raises(DataError, match=message) as caught:
@@ -144,7 +144,7 @@ def test_what_is_wrong_names_the_culprit(tmp_path, spoil, changes, message):
     assert "\n" not in str(caught.value)
 
 
-def test_no_folder_and_no_archive(tmp_path):
+def test_load_masks_rejects_what_is_no_folder_and_no_archive(tmp_path):
     with pytest.raises(DataError, match=r"gone: no such folder; data.path should be a folder, or"):
         read(tmp_path / "gone")
     (tmp_path / "file.txt").write_text("")
@@ -160,7 +160,7 @@ def test_no_folder_and_no_archive(tmp_path):
         read(tmp_path / "empty.tar")
 
 
-def test_penn_fudan(data_dir):
+def test_load_masks_reads_penn_fudan(data_dir):
     archive = data_dir / "PennFudanPed.tar.gz"
     if not archive.exists():
         pytest.skip(f"no PennFudanPed.tar.gz in {data_dir}")

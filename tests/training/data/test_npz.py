@@ -20,7 +20,7 @@ def save(folder, save=np.savez, **arrays):
 
 
 @pytest.mark.parametrize("saver", [np.savez, np.savez_compressed])
-def test_keras_layout(tmp_path, saver):
+def test_load_npz_reads_the_keras_layout(tmp_path, saver):
     dataset = load_npz(save(tmp_path, saver, **KERAS))
     np.testing.assert_array_equal(dataset.train.images, X[..., None])
     np.testing.assert_array_equal(dataset.test.images, X[:1, ..., None])
@@ -31,7 +31,7 @@ def test_keras_layout(tmp_path, saver):
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int64, np.uint64])
 @pytest.mark.parametrize("shape", [(2,), (2, 1)])
-def test_plain_layout(tmp_path, dtype, shape):
+def test_load_npz_reads_the_plain_layout(tmp_path, dtype, shape):
     labels = np.array([1, 0], dtype).reshape(shape)
     dataset = load_npz(
         save(tmp_path, images=COLOR, labels=labels, classes=["cat", "dog", "cow"], more=X)
@@ -67,7 +67,7 @@ CHANGED = [
 
 
 @pytest.mark.parametrize(("changed", "message"), CHANGED)
-def test_refuses(tmp_path, changed, message):
+def test_load_npz_rejects_wrong_arrays(tmp_path, changed, message):
     path = save(tmp_path, **(PLAIN | changed))
     with pytest.raises(DataError, match=f"^{re.escape(str(path))}: {message}") as caught:
         load_npz(path)
@@ -93,7 +93,7 @@ def test_all_missing_keys_are_named(tmp_path):
         load_npz(save(tmp_path, photos=X))
 
 
-def test_nothing_is_unpickled(tmp_path):
+def test_load_npz_unpickles_nothing(tmp_path):
     class Trap:
         def __reduce__(self):
             return pytest.fail, ("unpickled",)
@@ -105,20 +105,20 @@ def test_nothing_is_unpickled(tmp_path):
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04junk"])
-def test_not_an_npz_file(tmp_path, content):
+def test_load_npz_rejects_what_is_no_npz_file(tmp_path, content):
     path = tmp_path / "a.npz"
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"a\.npz: not an \.npz file, or cut short; data\.path"):
         load_npz(path)
 
 
-def test_a_file_that_is_not_there(tmp_path):
+def test_load_npz_names_a_missing_file(tmp_path):
     for path in (tmp_path, tmp_path / "a.npz"):
         with pytest.raises(DataError, match=r": no such file; data\.path should be a file"):
             load_npz(path)
 
 
-def test_a_zip_of_other_files(tmp_path):
+def test_load_npz_rejects_a_zip_of_other_files(tmp_path):
     path = tmp_path / "a.npz"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("images", "hello")
@@ -128,7 +128,7 @@ def test_a_zip_of_other_files(tmp_path):
 
 
 @pytest.mark.parametrize("saver", [np.savez, np.savez_compressed])
-def test_damage_is_found_or_harmless(tmp_path, saver):
+def test_damaged_npz_is_rejected_or_harmless(tmp_path, saver):
     whole = save(tmp_path, saver, **PLAIN).read_bytes()
     path = tmp_path / "damaged.npz"
     for i in range(0, len(whole), 3):

@@ -38,7 +38,7 @@ def both(folder):
     return load_folder(folder, **read), load_folder(folder, **read, stream=True, num_workers=2)
 
 
-def test_it_is_an_array_in_all_but_memory(folder):
+def test_streamed_behaves_as_an_array(folder):
     held, streamed = (dataset.train.images for dataset in both(folder))
     assert isinstance(streamed, Streamed)
     assert (streamed.shape, streamed.dtype, len(streamed)) == (held.shape, held.dtype, len(held))
@@ -50,13 +50,13 @@ def test_it_is_an_array_in_all_but_memory(folder):
     assert streamed[:0].shape == (0, 8, 6, 3)
 
 
-def test_the_statistics_are_those_of_all_images_where_they_are_few(folder):
+def test_statistics_of_few_streamed_images_are_of_all(folder):
     held, streamed = (dataset.train for dataset in both(folder))
     spec = load_config("lenet5-digits").input
     assert measure(streamed, spec) == measure(held, spec)
 
 
-def test_the_statistics_of_many_images_are_of_a_part(folder, monkeypatch):
+def test_statistics_of_many_streamed_images_are_of_a_part(folder, monkeypatch):
     monkeypatch.setattr("convax.training.data.preprocess.LOOKED_AT", 3)
     held, streamed = (dataset.train for dataset in both(folder))
     assert LOOKED_AT >= 1000
@@ -65,7 +65,7 @@ def test_the_statistics_of_many_images_are_of_a_part(folder, monkeypatch):
     assert measure(streamed, spec) == measure(few, spec)
 
 
-def test_the_fingerprint_is_of_names_and_lengths(folder):
+def test_fingerprint_of_streamed_images_is_of_names_and_lengths(folder):
     first = fingerprint(both(folder)[1])
     assert fingerprint(both(folder)[1]) == first
     image = folder / "train/a/1.png"
@@ -75,7 +75,7 @@ def test_the_fingerprint_is_of_names_and_lengths(folder):
     assert len({first, second, fingerprint(both(folder)[1])}) == 3
 
 
-def test_batches_in_memory_and_from_files(folder):
+def test_batches_from_files_equal_those_in_memory(folder):
     pytest.importorskip("grain")
     held, streamed = (dataset.train for dataset in both(folder))
     wanted = list(read_batches(held, seed=1, batch_size=3, start=2, stop=7))
@@ -98,7 +98,7 @@ def both_streamed(folder):
     return load_folder(folder, size=[8, 6], channels=3, stream=True, num_workers=1).train
 
 
-def test_without_grain(folder, monkeypatch):
+def test_streaming_without_grain_says_what_to_install(folder, monkeypatch):
     monkeypatch.setitem(sys.modules, "grain", None)
     batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
     with pytest.raises(DataError, match=r'needs Grain.*pip install "convax\[stream\]"'):
@@ -147,7 +147,7 @@ def test_workers_outlive_a_signal_to_all_but_not_the_first_process(folder):
         ("stream=true", r"stream = true needs the size of all images, e.g. size = \[224, 224\]"),
     ],
 )
-def test_what_a_config_may_not_say(override, message):
+def test_config_of_streamed_data_rejects_wrong_keys(override, message):
     data = f'data={{source="folder", path="x", channels=3, validation=1, {override}}}'
     with pytest.raises(ConfigError, match=message):
         load_config("lenet5-digits", [data])
@@ -160,7 +160,7 @@ def test_an_archive_is_not_streamed(folder, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_the_same_bytes(folder, tmp_path):
+def test_streamed_run_ends_with_the_bytes_of_one_in_memory(folder, tmp_path):
     """As with all images in memory."""
     pytest.importorskip("grain")
     data = {"source": "folder", "path": str(folder), "channels": 3, "validation": 2, "size": [8, 6]}

@@ -100,7 +100,7 @@ def test_two_processes_come_to_what_one_does(setting, tmp_path):
 
 
 @pytest.mark.slow  # two more starts of two processes, and the heartbeat of a dead one
-def test_a_process_dies_and_the_run_resumes_to_the_same_bytes(setting, tmp_path):
+def test_run_resumes_to_the_same_bytes_after_a_process_dies(setting, tmp_path):
     _, arguments, whole, _ = setting
     run = tmp_path / "run"
     processes = Processes(2, tmp_path / "killed", *arguments, "--out", run)
@@ -130,7 +130,7 @@ def test_a_signal_to_one_stops_and_saves_all(setting, tmp_path, to):
 
 
 @pytest.mark.slow
-def test_the_coordinator_dies(setting, tmp_path):
+def test_loss_of_the_coordinator_ends_the_others(setting, tmp_path):
     """Either our line, or that of JAX, which ends a process without its coordinator by itself."""
     _, arguments, _, _ = setting
     processes = Processes(2, tmp_path / "killed", *arguments, "--out", tmp_path / "run")
@@ -143,7 +143,7 @@ def test_the_coordinator_dies(setting, tmp_path):
 
 
 @pytest.mark.slow
-def test_four_processes(setting, tmp_path):
+def test_four_processes_come_to_what_one_does(setting, tmp_path):
     config, arguments, _, _ = setting
     run = tmp_path / "run"
     more = ["--set", "mesh={data=2,fsdp='all'}", "--out", run]
@@ -175,13 +175,13 @@ def test_an_error_of_one_is_known_to_all(setting, tmp_path):
         ),
     ],
 )
-def test_processes_that_do_not_meet(command, tiny, arguments, message):
+def test_start_fails_when_processes_do_not_meet(command, tiny, arguments, message):
     code, _, err = command("train", tiny, *arguments)
     assert (code, message in err) == (2, True), err
     assert err.count("\n") == 1
 
 
-def test_nothing_tells_the_processes_apart(tiny):
+def test_start_fails_when_nothing_tells_processes_apart(tiny):
     """In a process of its own, as JAX has to be fresh."""
     done = subprocess.run(
         [sys.executable, "-m", "convax", "train", str(tiny), "--distributed"],
@@ -194,7 +194,7 @@ def test_nothing_tells_the_processes_apart(tiny):
     assert done.stderr.count("\n") == 1
 
 
-def test_what_has_such_words_in_a_path_is_no_lost_process(tmp_path, monkeypatch):
+def test_error_with_a_network_word_in_a_path_is_no_lost_process(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     known = ValueError("runs/gloo-test: no peer")
     known.add_note(distributed.AGREED)

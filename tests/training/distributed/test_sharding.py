@@ -86,7 +86,7 @@ def on_eight_devices(folder, *arguments):
 
 
 @pytest.mark.parametrize("mesh", ["data", "fsdp", "all three", "8 to 1", "1 to 8"])
-def test_the_trajectory_is_that_of_one_device(found, mesh):
+def test_eight_devices_follow_the_trajectory_of_one(found, mesh):
     """Parameters, batch statistics and moments after 12 steps; docs/scale.md states the bound."""
     assert found["devices"] == 8
     assert found["differences"][mesh] < 1e-4
@@ -94,27 +94,27 @@ def test_the_trajectory_is_that_of_one_device(found, mesh):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["accumulate", "ema", "skip_nonfinite", "clip"])
-def test_what_else_a_step_does_it_does_on_eight_devices(recipes, recipe):
+def test_every_option_of_a_step_works_on_eight_devices(recipes, recipe):
     assert recipes[recipe][0] < 1e-4
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["bfloat16", "float16"])
-def test_in_low_precision_eight_devices_stay_as_near_to_one_as_that_to_float32(recipes, recipe):
+def test_eight_devices_in_low_precision_stay_near_one(recipes, recipe):
     between_devices, to_float32 = recipes[recipe]
     assert between_devices < to_float32
 
 
-def test_a_mesh_of_several_devices_was_really_another_program(found):
+def test_mesh_compiles_to_another_program(found):
     hashes = found["hashes"]
     assert len({hashes[name] for name in ("one", "data", "all three")}) == 3
 
 
-def test_killed_and_resumed_gives_the_same_bytes(found):
+def test_sharded_run_resumes_after_sigkill_to_the_same_bytes(found):
     assert found["hashes"]["resumed"] == found["hashes"]["data"]
 
 
-def test_every_example_is_evaluated_once(found):
+def test_sharded_evaluation_counts_every_example_once(found):
     """53 do not divide by the devices."""
     tests = found["tests"]
     assert {each["count"] for each in tests.values()} == {53}
@@ -142,7 +142,7 @@ def test_fsdp_cuts_parameters_and_moments(found):
         ("no groups", "whose groups divide by 2, as alexnet_2012 has; this one has none; leave"),
     ],
 )
-def test_what_cannot_be_done_is_one_line(found, case, message):
+def test_mesh_that_does_not_fit_is_one_line(found, case, message):
     text = found["refusals"][case]
     assert message in text
     assert "\n" not in text
@@ -157,14 +157,14 @@ def test_what_cannot_be_done_is_one_line(found, case, message):
         ("mesh={data='all',fsdp=-1}", 'data and fsdp are "all": one alone can take the devices'),
     ],
 )
-def test_a_bad_table_is_one_line(tiny, override, message):
+def test_mesh_table_that_is_wrong_is_one_line(tiny, override, message):
     with pytest.raises(ConfigError) as caught:
         load_config(tiny, [override])
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_all_takes_what_is_left():
+def test_mesh_axis_all_takes_the_devices_left():
     sizes = axis_sizes(Mesh(fsdp=-1, spatial=2), 8)
     assert sizes == {"data": 1, "fsdp": 4, "model": 1, "spatial": 2}
 

@@ -13,7 +13,7 @@ from convax.training.optim.clip import clip_by_global_norm
 from convax.training.optim.optimizer import sgd
 
 
-def test_values_are_clipped_before_the_norm(tiny):
+def test_clip_value_acts_before_clip_norm(tiny):
     overrides = [
         "optimizer={name='sgd', learning_rate=1.0, momentum=0.0, nesterov=false, weight_decay=0.0, clip_value=3.0, clip_norm=1.0}",
         "schedule={name='constant'}",
@@ -28,11 +28,11 @@ def test_values_are_clipped_before_the_norm(tiny):
         np.testing.assert_array_equal(one, other)
 
 
-def test_a_run_with_it(tiny, tmp_path):
+def test_training_with_clipped_values_learns(tiny, tmp_path):
     run = convax.train(load_config(tiny, ["optimizer.clip_value=0.01"]), tmp_path / "run")
     assert run.info()["result"]["test"]["accuracy"] > 0.8
 
 
-def test_a_bound_of_zero_is_a_config_error(tiny):
+def test_clip_bound_of_zero_is_a_config_error(tiny):
     with pytest.raises(ConfigError, match=r"optimizer.clip_value: should be greater than 0"):
         load_config(tiny, ["optimizer.clip_value=0.0"])

@@ -193,7 +193,7 @@ def test_every_step_equals_torch(case, dtype, tolerance, rng):
     np.testing.assert_allclose(updates, np.diff(path, axis=0), 0, tolerance)
 
 
-def test_momentum_by_hand():
+def test_momentum_follows_hand_arithmetic():
     params, gradient = jnp.array(1.0), jnp.array(2.0)
     plain, nesterov = momentum(0.5), momentum(0.5, nesterov=True)
     first, state = plain.update(gradient, plain.init(params))
@@ -206,7 +206,7 @@ def test_momentum_by_hand():
     np.testing.assert_allclose(second, -0.5 * (2.0 + 0.9 * (0.9 * 2.0 + 2.0)), 1e-6)
 
 
-def test_adam_by_hand():
+def test_adam_follows_hand_arithmetic():
     """The first step has the length of the learning rate, whatever the size of the gradient."""
     params = grads = jnp.array([1e-4, -1.0, 1e4])
     optimizer = adam(0.1)
@@ -236,7 +236,7 @@ def test_decoupled_decay_shrinks_a_weight_without_gradient():
     assert not np.any(state.mu)
 
 
-def test_clipping_by_hand():
+def test_clipping_follows_hand_arithmetic():
     params = {"a": jnp.zeros(1), "b": (jnp.zeros(()), jnp.zeros((0, 2)))}
     grads = {"a": jnp.array([3.0]), "b": (jnp.array(4.0), jnp.zeros((0, 2)))}  # of length 5
     clip = lambda length, g: clip_by_global_norm(length).update(g, (), params)[0]  # noqa: E731
@@ -262,7 +262,7 @@ LEAST_SQUARES = {
 
 
 @pytest.mark.parametrize("name", LEAST_SQUARES)
-def test_finds_the_solution_of_least_squares(name, rng):
+def test_optimizer_solves_least_squares(name, rng):
     x, w = rng.normal(size=(50, 3)), np.array([1.0, -2.0, 0.5])
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(x @ w, jnp.float32)
     loss = lambda params: 0.5 * jnp.mean((x @ params["w"] + params["b"] - y) ** 2)  # noqa: E731
@@ -281,7 +281,7 @@ every = pytest.mark.parametrize("optimizer", EVERY.values(), ids=EVERY)
 
 
 @every
-def test_compiles_once_and_in_place(optimizer, rng):
+def test_update_compiles_once_and_in_place(optimizer, rng):
     """Also with donated buffers; and jit computes what eager execution does."""
     params, grads = odd_tree(rng), odd_tree(rng)
     state = optimizer.init(params)
@@ -306,7 +306,7 @@ def test_compiles_once_and_in_place(optimizer, rng):
 
 
 @every
-def test_scans(optimizer, rng):
+def test_optimizer_works_in_a_scan(optimizer, rng):
     params, gradient = valley_problem(rng, "float32")
 
     def step(carry, t):
@@ -323,7 +323,7 @@ def clipped(rate):
 
 
 @pytest.mark.parametrize("make", [momentum, adam, clipped], ids=lambda f: f.__name__)
-def test_maps_over_many_learning_rates(make, rng):
+def test_optimizer_maps_over_many_learning_rates(make, rng):
     params, gradient = valley_problem(rng, "float32")
     rates = jnp.array([0.0, 0.01, 0.3])
 
@@ -413,7 +413,7 @@ OPTAX = {
 
 @pytest.mark.parametrize("name", OPTAX)
 @pytest.mark.parametrize("wrapper", WRAPPERS)
-def test_works_inside_optax(wrapper, name, rng):
+def test_optimizer_works_inside_optax(wrapper, name, rng):
     params, gradient = valley_problem(rng, "float32")
     wrap = WRAPPERS[wrapper]
     with STANDARD():
@@ -476,7 +476,7 @@ def test_a_gradient_that_does_not_fit_is_an_error(make, misfit):
 
 
 @pytest.mark.parametrize("make", [momentum, adam])
-def test_without_parameters_the_moments_tell(make):
+def test_gradient_without_parameters_is_checked_against_moments(make):
     optimizer = make(0.1)
     for misfit in ("shape", "missing", "extra"):
         error, grads, message = MISFITS[misfit]
@@ -484,12 +484,12 @@ def test_without_parameters_the_moments_tell(make):
             optimizer.update(grads, optimizer.init(WEIGHTS))
 
 
-def test_other_containers_are_an_error():
+def test_gradient_in_other_containers_is_an_error():
     with pytest.raises(ValueError, match=r"^sgd: gradient tree and parameter tree have the same"):
         sgd(0.1).update([jnp.zeros(1)], sgd(0.1).init(()), (jnp.zeros(1),))
 
 
-def test_the_only_leaf_has_a_name():
+def test_error_names_the_only_leaf():
     message = r"^apply_updates: the only leaf: update has shape \(2,\), parameter \(3,\)"
     with pytest.raises(ValueError, match=message):
         apply_updates(jnp.zeros(3), jnp.zeros(2))
@@ -532,12 +532,12 @@ def test_only_floating_point_is_trained(make):
         ),
     ],
 )
-def test_errors(call, error, message):
+def test_optimizer_rejects_wrong_hyper_parameters(call, error, message):
     with pytest.raises(error, match=message):
         call()
 
 
-def test_a_config_can_be_derived_from_the_signatures():
+def test_optimizer_signatures_give_config_tables():
     for make in OPTIMIZERS.values():
         first, *keywords = inspect.signature(make).parameters.values()
         assert first.name == "learning_rate" and first.default is first.empty
@@ -546,13 +546,13 @@ def test_a_config_can_be_derived_from_the_signatures():
             assert type(keyword.default) is keyword.annotation
 
 
-def test_does_not_import_optax():
+def test_optimizer_does_not_import_optax():
     """The command line starts faster without."""
     code = "import convax.training.optim.optimizer, sys; sys.exit('optax' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_is_a_pair():
+def test_optimizer_is_a_pair_of_functions():
     assert isinstance(sgd(0.1), Optimizer)
     init, update = sgd(0.1)
     assert callable(init) and callable(update)

@@ -55,7 +55,7 @@ def label(path, _):
 
 @pytest.mark.parametrize("groups", [ours, theirs], ids=["ours", "optax's"])
 @pytest.mark.parametrize("clipped", [False, True], ids=["alone", "behind a clip"])
-def test_equals_optax(groups, clipped, rng):
+def test_partition_equals_optax(groups, clipped, rng):
     params, gradients = draw(rng), [draw(rng) for _ in range(5)]
     mine = partition(groups, adamw(0.05))
     parts = {
@@ -99,7 +99,7 @@ def test_frozen_parameters_stay_and_take_no_memory(rng):
     ]
 
 
-def test_the_first_expression_that_matches_counts(rng):
+def test_partition_takes_the_first_expression_that_matches(rng):
     params = draw(rng)
     grads = jax.tree.map(jnp.ones_like, params)
     optimizer = partition({"stem/.*": sgd(1.0), ".*/bias": sgd(2.0)}, sgd(3.0))
@@ -110,7 +110,7 @@ def test_the_first_expression_that_matches_counts(rng):
     assert rates["head/kernel"] == rates["body/0/kernel"] == 3.0
 
 
-def test_compiles_once_and_scans(rng):
+def test_partition_compiles_once_and_scans(rng):
     params, grads = draw(rng), draw(rng)
     optimizer = partition(ours, adam(0.1))
     traces = []
@@ -146,7 +146,7 @@ def test_compiles_once_and_scans(rng):
         ),
     ],
 )
-def test_errors(call, message, rng):
+def test_partition_rejects_wrong_arguments(call, message, rng):
     with pytest.raises(ValueError, match=message):
         call(draw(rng))
 

@@ -64,7 +64,7 @@ def test_worst_mistakes_come_surest_first_and_equals_in_order():
     assert report_classification.worst_mistakes(ANSWERS, 2).tolist() == [4, 3]
 
 
-def test_least_certain_right_answers():
+def test_least_certain_correct_predictions_come_first():
     assert report_classification.least_certain(ANSWERS, 36).tolist() == [2, 6, 0]
     assert report_classification.least_certain(ANSWERS, 1).tolist() == [2]
 
@@ -80,7 +80,7 @@ RECORDS = [
 ]
 
 
-def test_series():
+def test_series_makes_columns_with_nan_for_missing_figures():
     train = report.series(RECORDS, "train")
     assert {name: column.tolist() for name, column in train.items()} == {
         "step": [10, 15],
@@ -106,7 +106,7 @@ def test_series():
         ([0.0, 0.1, 10.0, np.inf, np.nan], (0.05, 13.0)),
     ],
 )
-def test_log_limits(values, limits):
+def test_log_limits_need_a_factor_of_ten(values, limits):
     found = figures.log_limits(np.array(values))
     assert found == (limits if limits is None else pytest.approx(limits))
 
@@ -120,11 +120,11 @@ def test_log_limits(values, limits):
         (2e-13, 3.0, [1e-11, 1e-9, 1e-7, 1e-5, 1e-3, 1e-1]),
     ],
 )
-def test_log_ticks(low, high, ticks):
+def test_log_ticks_are_round_and_few(low, high, ticks):
     assert figures.log_ticks(low, high) == ticks
 
 
-def test_captions():
+def test_captions_are_shortened():
     assert report_classification.caption("4", "9", 0.976) == "4 → 9  98%"
     assert report_classification.caption("4", "4", 0.512) == "4  51%"
     long = report_classification.caption(
@@ -176,7 +176,7 @@ def test_first_kernels_of_an_mlp_are_its_columns():
     assert kernels[1, 3, 2, 0] == 22 * 5 + 1
 
 
-def test_no_kernels_where_they_are_no_images():
+def test_first_kernels_is_none_where_they_are_no_images():
     pooled = model.serial(model.max_pool(2), model.flatten(), model.dense(3))
     assert report.first_kernels(pooled, params_of(pooled, (8, 8, 1)), (8, 8, 1)) is None
     lines = model.serial(model.conv(2, 3), model.flatten(), model.dense(3))  # 1-D
@@ -225,7 +225,7 @@ def test_results_table(run):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(64, "1 min 04 s"), (3599.7, "1 h 00 min"), (7500, "2 h 05 min")]
 )
-def test_training_time_for_people(run, seconds, text):
+def test_duration_is_rounded_for_people(run, seconds, text):
     record = RECORDS[0] | {"images_per_second": 640 / seconds}
     write_json_lines(run.path / "metrics.jsonl", [record])
     assert dict(report.results_table(run))["training time"] == text
@@ -312,7 +312,7 @@ def words(figure):
     ]
 
 
-def test_the_confusion_matrix_colors_errors_and_writes_counts_while_they_fit():
+def test_confusion_matrix_colors_errors_and_writes_counts_while_they_fit():
     counts = report_classification.confusion_counts(ANSWERS)
     shares = report_classification.error_shares(counts)
     with figures.style():
@@ -411,7 +411,7 @@ def test_report_needs_the_runs_own_data_and_whole_checkpoints(copied):
     ("absent", "split"),
     [((), "test"), (("test",), "validation"), (("test", "validation"), "train")],
 )
-def test_which_examples_are_reported_on(absent, split):
+def test_reported_split_is_the_first_with_examples(absent, split):
     some = data.Split(np.zeros((2, 4, 4, 1), np.uint8), np.zeros(2, np.int32))
     none = data.Split(some.images[:0], some.labels[:0])
     dataset = data.Dataset(some, some, some, ("a", "b"))._replace(**dict.fromkeys(absent, none))

@@ -50,7 +50,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_what_is_saved_is_restored_bit_for_bit(folder):
+def test_checkpoint_restores_bit_for_bit(folder):
     restored = checkpoint.restore(folder, "last", template(some_state()))
     assert_same(restored.train_state, some_state())
     assert restored.memory == {"stopping": {"best": 0.5}}
@@ -93,7 +93,7 @@ def test_prune_keeps_the_newest_and_what_is_for_good(tmp_path):
     assert [checkpoint.step_of(name) for name in checkpoint.names(tmp_path)] == [7, 6, 3]
 
 
-def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
+def test_checkpoint_half_written_is_never_visible(tmp_path, monkeypatch):
     """The process dies at each system call of a save in turn: nothing or all of it is there."""
     import os
 
@@ -139,7 +139,7 @@ def test_nothing_half_written_is_ever_visible(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("file", ["params", "state", "training"])
 @pytest.mark.parametrize("damage", ["flip", "truncate", "empty", "remove"])
-def test_damage_is_noticed_and_named(folder, file, damage):
+def test_damaged_checkpoint_is_named(folder, file, damage):
     path = folder / "step-00000003" / f"{file}.safetensors"
     content = bytearray(path.read_bytes())
     if damage == "flip":
@@ -166,7 +166,7 @@ def test_damage_is_noticed_and_named(folder, file, damage):
         ('{"format": 1, "sha256": {}, "memory": {}, "step": 3}', "format 1, but this convax reads"),
     ],
 )
-def test_a_bad_manifest(folder, text, message):
+def test_checkpoint_with_a_bad_manifest_is_rejected(folder, text, message):
     path = folder / "step-00000003" / "manifest.json"
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(CheckpointError, match=message):
@@ -174,18 +174,18 @@ def test_a_bad_manifest(folder, text, message):
 
 
 @pytest.mark.parametrize("content", [b"", b"elsewhere", b"\xff", b"../step-00000003"])
-def test_a_pointer_to_no_checkpoint(folder, content):
+def test_pointer_to_no_checkpoint_is_rejected(folder, content):
     (folder / "last").write_bytes(content)
     with pytest.raises(CheckpointError, match="last: damaged: it names no checkpoint"):
         checkpoint.restore(folder, "last", template(some_state()))
 
 
-def test_nothing_saved(tmp_path):
+def test_restore_says_that_nothing_was_saved(tmp_path):
     with pytest.raises(CheckpointError, match=r"no checkpoint was saved here; nothing to load"):
         checkpoint.restore(tmp_path, "last", template(some_state()))
 
 
-def test_another_networks_checkpoint_is_refused(folder):
+def test_checkpoint_of_another_network_is_rejected(folder):
     state = some_state()
     renamed = state._replace(params={"conv2": state.params["conv1"], "bias": state.params["bias"]})
     with pytest.raises(CheckpointError, match=r"of another network: conv1/kernel, conv2/kernel on"):

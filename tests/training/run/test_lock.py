@@ -21,7 +21,7 @@ with lock.held(Path(sys.argv[1])):
 """
 
 
-def test_the_second_is_told_who_holds_it_until_that_one_is_gone(tmp_path, command, whole):
+def test_lock_tells_who_holds_it_until_that_process_is_gone(tmp_path, command, whole):
     run = tmp_path / "run"
     run.mkdir()
     arguments = [sys.executable, "-c", HOLD, str(run)]

@@ -38,7 +38,7 @@ def files_of(run, pointer="last"):
     return {file.name: file.read_bytes() for file in place.iterdir()}
 
 
-def test_follows_its_formula(rng):
+def test_ema_follows_its_formula(rng):
     """0.9 of what it was and 0.1 of what is new, parameters and statistics alike; in float64."""
     weights = rng.normal(size=(6, 5))
     ema = init_ema({"w": jnp.array(weights[0], jnp.float32)}, {"n": jnp.array(0)})
@@ -52,7 +52,7 @@ def test_follows_its_formula(rng):
     assert ema.state["n"] == 5  # a count is not averaged
 
 
-def test_the_warm_up_is_that_of_tensorflow():
+def test_ema_warmup_is_that_of_tensorflow():
     decays = [
         float(decay_at(jnp.array(t), EmaSpec(decay=0.9, warmup=True))) for t in (1, 8, 80, 900)
     ]
@@ -60,7 +60,7 @@ def test_the_warm_up_is_that_of_tensorflow():
     assert decay_at(jnp.array(1), EmaSpec(decay=0.9)) == np.float32(0.9)
 
 
-def test_what_does_not_change_stays_the_same_to_the_bit(rng):
+def test_ema_of_constant_parameters_is_bit_identical(rng):
     frozen = {"w": jnp.array(rng.normal(size=1000), jnp.float32)}
     ema, update = init_ema(frozen, {}), jax.jit(update_ema, static_argnames="spec")
     for t in range(1, 20):
@@ -68,7 +68,7 @@ def test_what_does_not_change_stays_the_same_to_the_bit(rng):
     np.testing.assert_array_equal(ema.params["w"], frozen["w"])
 
 
-def test_training_goes_as_without(averaged, tmp_path, tiny):
+def test_ema_does_not_change_training(averaged, tmp_path, tiny):
     """The averages only look on."""
     run, _ = averaged
     without = convax.train(load_config(tiny, NORMED), tmp_path / "run")
@@ -78,7 +78,7 @@ def test_training_goes_as_without(averaged, tmp_path, tiny):
         assert with_them[name] == those[name]
 
 
-def test_the_checkpoint_has_both_and_everybody_uses_the_averages(averaged, tmp_path):
+def test_checkpoint_has_parameters_and_averages_and_uses_the_averages(averaged, tmp_path):
     run, config = averaged
     template = prepare(config).template
     state = checkpoint.restore(run.checkpoints, "best", template).train_state
@@ -104,7 +104,7 @@ def test_the_checkpoint_has_both_and_everybody_uses_the_averages(averaged, tmp_p
     assert figures[0] == run.info()["result"]["test"]["loss"]
 
 
-def test_weights_are_the_averages_or_raw(averaged, tmp_path, command):
+def test_exported_weights_are_averages_or_raw(averaged, tmp_path, command):
     run, _ = averaged
     for options, use_ema in ((), True), (("--no-ema",), False):
         out = tmp_path / "w.safetensors"
@@ -136,6 +136,6 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(averaged, tmp_path, tiny):
         ("ema.dekay=0.9", r"ema.dekay: unknown key; did you mean 'decay'?"),
     ],
 )
-def test_errors(tiny, written, message):
+def test_ema_table_that_is_wrong_is_rejected(tiny, written, message):
     with pytest.raises(ConfigError, match=message):
         load_config(tiny, [written])

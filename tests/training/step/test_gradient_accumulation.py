@@ -49,7 +49,7 @@ def test_the_gradient_is_that_of_the_whole_batch(parts, rng):
     close(inside, whole)
 
 
-def test_what_differs_is_rounding(rng):
+def test_accumulated_gradient_differs_by_rounding_alone(rng):
     """In float64 it is smaller."""
     net, params, state, x, labels = setting(PLAIN, rng)
     gradient, key = make_gradient(net, LOSS, lambda outputs, targets: {}), jax.random.key(1)
@@ -60,7 +60,7 @@ def test_what_differs_is_rounding(rng):
         close(found, whole, 1e-12)
 
 
-def test_one_part_is_the_function_itself():
+def test_accumulation_of_one_part_is_the_gradient_itself():
     assert accumulated(len, 1) is len
 
 
@@ -79,7 +79,7 @@ def test_batch_norm_takes_the_statistics_of_each_part(rng):
     assert np.abs(found.grads["conv1"]["kernel"] - whole.grads["conv1"]["kernel"]).max() > 1e-4
 
 
-def test_parts_draw_with_keys_of_their_own(rng):
+def test_accumulated_parts_draw_with_their_own_keys(rng):
     net, params, state, _, _ = setting(DROPPED, rng)
     x, labels = jnp.ones((N, 6, 6, 1)), jnp.zeros(N, jnp.int32)
     gradient, key = make_gradient(net, LOSS, accuracy), jax.random.key(1)
@@ -90,7 +90,7 @@ def test_parts_draw_with_keys_of_their_own(rng):
     np.testing.assert_allclose(found.loss, sum(losses) / 2, 1e-6)
 
 
-def test_a_step_needs_less_memory(rng):
+def test_accumulation_needs_less_memory(rng):
     """Eight parts: what is kept for the backward pass is an eighth."""
     net, params, state, _, _ = setting([CONV, {"type": "relu"}, CONV, *END], rng, (32, 32, 3))
     images = jax.ShapeDtypeStruct((256, 32, 32, 3), jnp.uint8)
@@ -109,14 +109,14 @@ def test_a_step_needs_less_memory(rng):
     assert eight < whole / 3
 
 
-def test_a_run_learns_the_same(tiny, tmp_path):
+def test_accumulation_learns_the_same(tiny, tmp_path):
     whole = convax.train(load_config(tiny), tmp_path / "whole")
     parts = convax.train(load_config(tiny, ["training.grad_accum_steps=4"]), tmp_path / "parts")
     losses = [[r["loss"] for r in run.metrics() if r["kind"] == "train"] for run in (whole, parts)]
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-3)
 
 
-def test_works_with_frozen_layers_and_under_vmap(rng):
+def test_accumulation_works_with_frozen_layers_and_under_vmap(rng):
     net, params, state, x, labels = setting(NORMED, rng)
     frozen = lambda path: path.startswith(("conv1", "batch_norm1"))  # noqa: E731
     gradient = accumulated(make_gradient(net, LOSS, accuracy, frozen), 4)
@@ -155,6 +155,6 @@ def test_adam_takes_one_step_a_batch(rng):
         ),
     ],
 )
-def test_errors(tiny, overrides, message):
+def test_grad_accum_steps_that_do_not_fit_are_rejected(tiny, overrides, message):
     with pytest.raises(ConfigError, match=message):
         load_config(tiny, overrides)

@@ -71,7 +71,7 @@ def test_gradients_are_those_of_float32_but_for_rounding(compute, rng):
 
 
 @pytest.mark.parametrize("compute", SHORT)
-def test_what_comes_out_is_float32_with_short_digits(compute, rng):
+def test_outputs_are_float32_with_low_precision_digits(compute, rng):
     net, params, state, x, _ = setting(rng)
     y, after = computing_in(net, compute).apply(params, state, x, train=True)
     assert dtypes_of((y, after)) == {"float32"}
@@ -82,7 +82,7 @@ def test_what_comes_out_is_float32_with_short_digits(compute, rng):
 
 @pytest.mark.parametrize("compute", SHORT)
 @pytest.mark.parametrize("name", ["lenet5", "resnet_cifar", "mobilenet_v2", "convnext", "unet"])
-def test_architectures_keep_it_and_their_statistics(name, compute):
+def test_architectures_keep_precision_and_statistics(name, compute):
     """Shapes and types alone: nothing is computed."""
     keywords = {
         "lenet5": {"activation": "relu", "pool": "max"},
@@ -150,7 +150,7 @@ def test_a_step_that_overflows_is_left_out(rng):
     assert int(calm.opt_state.count) == 5
 
 
-def test_a_scale_that_stays(rng):
+def test_constant_loss_scale_stays(rng):
     spec = LossScaling(initial=8.0, growth_interval=0)
     scale = init_loss_scale(spec)
     for taken in (True, False, True, True):
@@ -176,7 +176,7 @@ def test_a_step_that_is_left_out_is_no_small_update(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("compute", SHORT)
-def test_a_run_learns_and_reports(compute, tiny, tmp_path):
+def test_mixed_precision_run_learns_and_reports(compute, tiny, tmp_path):
     overrides = [f"precision.compute={compute}"]
     overrides += [*HALF, "precision.growth_interval=20"] if compute == "float16" else []
     run = convax.train(load_config(tiny, overrides), tmp_path / "run")
@@ -203,7 +203,7 @@ def test_lenet_reaches_the_same_accuracy(compute, tmp_path):
     assert abs(found["short"] - found["float32"]) < 0.012, found
 
 
-def test_in_parts_and_with_momentum_of_a_plain_optimizer(rng):
+def test_mixed_precision_works_with_accumulation_and_momentum(rng):
     net, params, state, x, labels = setting(rng)
     optimizer = sgd(0.1)
     step = make_train_step(StepSpec(net, LOSS, optimizer, lambda x: x, accumulate=4, **HALF_STEP))
@@ -232,6 +232,6 @@ def test_in_parts_and_with_momentum_of_a_plain_optimizer(rng):
         ),
     ],
 )
-def test_errors(tiny, written, message):
+def test_precision_table_that_is_wrong_is_rejected(tiny, written, message):
     with pytest.raises(ConfigError, match=message):
         load_config(tiny, [f"precision.{one}" for one in written])

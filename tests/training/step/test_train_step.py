@@ -19,7 +19,7 @@ EVERYTHING = [
 ]
 
 
-def test_everything_at_once_resumes_to_the_same_bytes(tiny, tmp_path):
+def test_step_with_every_option_resumes_to_the_same_bytes(tiny, tmp_path):
     config = load_config(tiny, EVERYTHING)
     whole = convax.train(config, tmp_path / "whole")
     assert whole.info()["result"]["test"]["accuracy"] > 0.8

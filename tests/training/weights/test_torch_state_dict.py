@@ -113,7 +113,7 @@ NETS = [of_whole_images, convnet, lenet, mlp, one_dimension, three_dimensions, f
 
 
 @pytest.mark.parametrize("make", NETS, ids=lambda make: make.__name__)
-def test_the_same_layers_in_a_sequential(make, torch, tmp_path):
+def test_load_torch_reads_a_sequential_of_the_same_layers(make, torch, tmp_path):
     ours, theirs, image_shape = make(torch.nn)
     assert_same_network(torch, theirs, ours, image_shape, tmp_path, train=True)
 
@@ -154,7 +154,7 @@ def test_without_pytorch_a_pt_file_is_an_error_that_says_what_to_do(tmp_path, mo
 
 
 @pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "model_state_dict", "module."])
-def test_a_state_dict_of_pytorchs_own(small, wrap, torch, tmp_path):
+def test_load_torch_reads_a_state_dict_that_pytorch_saved(small, wrap, torch, tmp_path):
     net, file = small
     tensors = {name: torch.tensor(array) for name, array in read_state_dict(file).items()}
     if wrap == "module.":
@@ -167,7 +167,7 @@ def test_a_state_dict_of_pytorchs_own(small, wrap, torch, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
-def test_other_floating_point_becomes_ours(small, torch, tmp_path):
+def test_load_torch_casts_floating_point(small, torch, tmp_path):
     net, file = small
     tensors = {name: torch.tensor(array) for name, array in read_state_dict(file).items()}
     half = {n: t.bfloat16() if t.is_floating_point() else t for n, t in tensors.items()}
@@ -178,7 +178,7 @@ def test_other_floating_point_becomes_ours(small, torch, tmp_path):
     np.testing.assert_allclose(params["dense1"]["kernel"], expected["dense1"]["kernel"], 2**-8)
 
 
-def test_all_that_does_not_fit_is_listed(small, tmp_path):
+def test_load_torch_lists_all_that_does_not_fit(small, tmp_path):
     net, file = small
     tensors = read_state_dict(file)
     del tensors["0.bias"]
@@ -216,7 +216,7 @@ def test_a_scalar_behind_a_flatten_is_said_too(tmp_path):
         load_torch(file, net, (1, 2, 2, 3))
 
 
-def test_a_file_that_is_none(tmp_path, torch):
+def test_read_state_dict_rejects_unreadable_files(tmp_path, torch):
     with pytest.raises(WeightsError, match=r"none\.pt: cannot be read: No such file"):
         read_state_dict(tmp_path / "none.pt")
     with pytest.raises(WeightsError, match=r"none\.safetensors: cannot be read: No such file"):
@@ -301,6 +301,6 @@ def test_a_transposed_kernel_inside_a_layer_of_ones_own(torch, tmp_path):
         ),
     ],
 )
-def test_names_have_to_be_known(net, names, message):
+def test_save_torch_needs_known_names(net, names, message):
     with pytest.raises(WeightsError, match=message):
         torch_mapping(net, (1, 4), names)

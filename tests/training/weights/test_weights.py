@@ -18,7 +18,7 @@ def network():
     return params, state
 
 
-def test_what_is_saved_is_loaded_to_the_bit(network, tmp_path):
+def test_save_weights_and_load_weights_are_exact(network, tmp_path):
     file = tmp_path / "weights.safetensors"
     save_weights(file, *network)
     assert sorted(safetensors.numpy.load_file(file)) == [
@@ -45,7 +45,7 @@ def test_floating_point_takes_the_networks_dtype(network, tmp_path):
     np.testing.assert_allclose(params["conv1"]["kernel"], network[0]["conv1"]["kernel"], 2**-8)
 
 
-def test_all_that_does_not_fit_is_listed(network, tmp_path):
+def test_load_weights_lists_all_that_does_not_fit(network, tmp_path):
     file = tmp_path / "weights.safetensors"
     params, state = network
     odd = {
@@ -82,7 +82,7 @@ def test_one_path_for_two_arrays_is_an_error(tmp_path):
         )
 
 
-def test_unwritable_and_unreadable_files(network, tmp_path):
+def test_unwritable_and_unreadable_files_are_named(network, tmp_path):
     with pytest.raises(WeightsError, match=r"x\.safetensors: cannot be written: No such file"):
         save_weights(tmp_path / "none" / "x.safetensors", *network)
     with pytest.raises(WeightsError, match=r"x\.safetensors: cannot be read: No such file"):

@@ -54,7 +54,7 @@ FACTORS = (0.0, 0.4, 0.9, 1.0, 1.3, 2.0)
     ],
     ids=["brightness", "contrast", "color", "sharpness"],
 )
-def test_enhancements_are_pillows_but_for_its_rounding(x, ours, pillows):
+def test_enhancements_equal_pillows_but_for_rounding(x, ours, pillows):
     enhanced = np.asarray(ours(x, column(*FACTORS)))
     for image, pil, factor in zip(enhanced, as_pil(x), FACTORS, strict=True):
         expected = np.asarray(pillows(pil).enhance(factor), np.float32) / 255
@@ -76,7 +76,7 @@ def test_enhancements_are_pillows_but_for_its_rounding(x, ours, pillows):
     ],
     ids=["posterize", "all bits", "solarize", "auto contrast", "equalize"],
 )
-def test_tones_are_pillows(x, ours, pillows):
+def test_pixelwise_operations_equal_pillows(x, ours, pillows):
     x = (x.at[1].multiply(0.4) * 255).round() / 255  # dark
     x = x.at[2].set(0.2).at[3, :, :, 1].set(0.6)  # of one color; one channel of one value
     x = x.at[4, :9].set(1.0)  # more than half white
@@ -85,7 +85,7 @@ def test_tones_are_pillows(x, ours, pillows):
         np.testing.assert_allclose(image, expected, atol=1.01 / 255)
 
 
-def test_a_hue_is_turned_as_colorsys_has_it(x):
+def test_hue_turns_as_in_colorsys(x):
     shares = np.linspace(-0.5, 0.5, N).astype(np.float32)
     turned = np.asarray(hue_turned(x, column(*shares)))
     for n, i, j in np.ndindex(N, 4, 5):
@@ -96,7 +96,7 @@ def test_a_hue_is_turned_as_colorsys_has_it(x):
     np.testing.assert_array_equal(hue_turned(plain, column(0.3)), plain)
 
 
-def test_the_four_in_their_order_with_factors_of_their_ranges(x):
+def test_color_applies_four_changes_in_order_with_factors_in_range(x):
     factors = []
     for name in ("brightness", "contrast", "saturation", "hue"):
         only = dict.fromkeys(STRENGTHS, 0.0) | {name: STRENGTHS[name]}
@@ -118,7 +118,7 @@ def test_the_four_in_their_order_with_factors_of_their_ranges(x):
     assert gray(bright) is bright
 
 
-def test_every_operation_of_randaugment_by_itself(x):
+def test_randaugment_operations_one_by_one(x):
     """Its own at full magnitude, either sign; others keep their pixels, to the bit."""
     m = jnp.array([1.0, -1.0] * 3)
     chosen = jnp.array([0, 0, 1, 1, 0, 1])

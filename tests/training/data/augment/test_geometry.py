@@ -61,7 +61,7 @@ def test_sampling_is_bilinear_and_masks_take_the_nearest(x, rng):
         assert classes[n, i, j] == (masks[n, a, b] if inside else IGNORED)
 
 
-def test_places_far_outside_or_whole_are_exact(x):
+def test_sampling_is_exact_at_whole_pixels_and_far_outside(x):
     rows, columns = np.mgrid[:H, :W].astype(np.float32)[:, None].repeat(N, axis=1)
     np.testing.assert_array_equal(sample(jnp.asarray(x), rows, columns), x)
     far = sample(jnp.asarray(x), rows + 1e9, columns - 1e9, 3.0)
@@ -71,7 +71,7 @@ def test_places_far_outside_or_whole_are_exact(x):
     np.testing.assert_array_equal(half, jnp.asarray(x, jnp.bfloat16))
 
 
-def test_a_warp_is_pytorchs(x, rng, torch):
+def test_warp_equals_pytorch_grid_sample(x, rng, torch):
     angle, u, v = rng.uniform(-0.6, 0.6, (3, N)).astype(np.float32)
     scale = rng.uniform(0.6, 1.5, N).astype(np.float32)
     move = rng.uniform(-3, 3, (N, 2)).astype(np.float32)
@@ -94,7 +94,7 @@ def test_a_warp_is_pytorchs(x, rng, torch):
     np.testing.assert_allclose(moved, expected.permute(0, 2, 3, 1), rtol=1e-3, atol=1e-4)
 
 
-def test_a_quarter_turn_and_a_move_by_hand():
+def test_warp_of_a_quarter_turn_and_a_move_is_exact():
     image = jnp.arange(9.0).reshape(1, 3, 3, 1)
     one, none = jnp.ones(1), jnp.zeros(1)
     quarter = matrices(jnp.full(1, jnp.pi / 2), one, none, none)
@@ -136,7 +136,7 @@ def test_masks_move_with_their_images(name, labeled):
 
 
 @pytest.mark.parametrize("name", MOVES)
-def test_a_move_is_a_function_of_its_key(name, labeled):
+def test_translate_is_a_function_of_its_key(name, labeled):
     x, masks = labeled
     move = MOVES[name]
     first = move(KEY, x, masks)
@@ -150,7 +150,7 @@ def test_a_move_is_a_function_of_its_key(name, labeled):
     assert move(KEY, x, None)[1] is None
 
 
-def test_what_comes_in_by_reflection():
+def test_translate_with_reflection_lets_in_mirrored_pixels():
     image = jnp.arange(5.0).reshape(1, 1, 5, 1).repeat(5, axis=1).repeat(64, axis=0)
     moved, masks = translate(
         KEY, image, image[..., 0].astype(jnp.uint8), furthest=2, padding_mode="reflect"
@@ -173,7 +173,7 @@ def test_crops_have_the_areas_and_shapes_that_are_asked_for():
     assert (left >= 0).all() and (left + width < 40.001).all()
 
 
-def test_a_crop_is_a_cut_and_a_resize(rng, torch):
+def test_crop_equals_slice_and_resize(rng, torch):
     """Boxes at whole pixels: PyTorch's interpolation of that part alone."""
     x = rng.normal(size=(1, 8, 8, 3)).astype(np.float32)
     rows = _places(jnp.array([2.0]), jnp.array([4.0]), 8)[:, :, None]
@@ -183,7 +183,7 @@ def test_a_crop_is_a_cut_and_a_resize(rng, torch):
     np.testing.assert_allclose(sample(jnp.asarray(x), rows, columns), expected, atol=1e-5)
 
 
-def test_an_affine_map_stays_within_its_numbers(x):
+def test_affine_stays_within_its_ranges(x):
     """Of nothing, nothing changes; of moves alone, no image moves further."""
     still = dict(degrees=0.0, translate=[0.0, 0.0], scale=[1.0, 1.0], shear=[0.0, 0.0])
     np.testing.assert_array_equal(affine(KEY, jnp.asarray(x), None, **still)[0], x)
@@ -219,14 +219,14 @@ def test_an_alternating_flip_shows_every_image_both_ways(rng):
 
 @pytest.mark.parametrize("step", [0, 7, 2**31 - 1, 123_456_789])
 @pytest.mark.parametrize(("batch", "size"), [(3, 7), (300, 7), (4096, 2**29 + 1)])
-def test_epochs_are_counted_without_overflow(step, batch, size):
+def test_alternating_flip_counts_epochs_without_overflow(step, batch, size):
     images = np.zeros((batch, 1), np.uint8)
     parity = int(hashed(images)[0]) & 1
     expected = [((step * batch + i) // size + parity) % 2 for i in range(batch)]
     np.testing.assert_array_equal(alternating(images, jnp.int32(step), size), expected)
 
 
-def test_hashes_are_even(rng):
+def test_image_hashes_are_evenly_distributed(rng):
     images = rng.integers(0, 256, (2000, 5, 5, 1)).astype(np.uint8)
     images[1000:] = images[:1000]
     images[1000:, 0, 0] ^= 1  # the least change of one pixel
@@ -239,7 +239,7 @@ def test_hashes_are_even(rng):
     assert len(set(np.asarray(hashed(images / np.float32(255))).tolist())) == 2000
 
 
-def test_a_flip_turns_what_it_is_told_to(x):
+def test_flip_turns_the_chosen_images(x):
     turned = np.arange(N) % 3 == 0
     masks = (100 * x[..., 0]).astype(np.uint8)
     flipped, flipped_masks = flip(jnp.asarray(x), jnp.asarray(masks), turned)

@@ -26,7 +26,7 @@ def numbered():
     return jnp.ones((N, H, W, 1)) * jnp.arange(1.0, N + 1)[:, None, None, None]
 
 
-def test_a_square_is_cut_out_anywhere(numbered):
+def test_cutout_erases_a_square_anywhere(numbered):
     masks = jnp.ones((N, H, W), jnp.uint8)
     cut, cut_masks = cutout(KEY, numbered, masks, size=4)
     hidden = np.asarray(cut)[..., 0] == 0
@@ -56,7 +56,7 @@ def test_mixup_is_a_weighted_mean_with_the_image_before(numbered):
 
 
 @pytest.mark.parametrize("alpha", [0.05, 0.2, 0.5, 1.0, 8.0])
-def test_the_shares_are_those_of_a_beta_distribution(alpha):
+def test_mixup_shares_follow_a_beta_distribution(alpha):
     drawn = np.asarray(symmetric_beta(KEY, alpha, 20_000), np.float64)
     assert (drawn >= 0).all() and (drawn <= 1).all()
     assert abs(drawn.mean() - 0.5) < 0.02
@@ -98,7 +98,7 @@ def test_images_that_cutmix_passes_over_are_mixed_up(numbered):
     np.testing.assert_allclose(values.mean(axis=(1, 2)), expected, rtol=1e-4)
 
 
-def test_targets_are_shares_and_the_losses_and_accuracy_take_them():
+def test_mixed_targets_are_shares_that_losses_and_accuracy_take():
     labels, share = jnp.array([0, 1, 1]), jnp.array([0.75, 1.0, 0.25])
     q = mixed_targets(labels, share, 3)
     by_hand = [[0.75, 0.25, 0], [0, 1, 0], [0, 1, 0]]
@@ -126,7 +126,7 @@ def test_targets_are_shares_and_the_losses_and_accuracy_take_them():
     ],
     ids=["cutout", "mix"],
 )
-def test_a_function_of_its_key_of_one_dtype(change, numbered):
+def test_mix_is_a_function_of_its_key_and_keeps_the_dtype(change, numbered):
     x = numbered[:5]
     first = change(KEY, x)
     np.testing.assert_allclose(jax.jit(change)(KEY, x), first, rtol=1e-6)

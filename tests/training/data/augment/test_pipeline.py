@@ -60,7 +60,7 @@ def test_a_flip_turns_half_of_the_images_and_their_masks_with_them(batch):
     assert N / 4 < sum(turned) < 3 * N / 4
 
 
-def test_a_shift_moves_every_way_and_what_comes_in_does_not_count(batch):
+def test_translate_moves_every_way_and_masks_ignore_the_border(batch):
     x, masks = batch
     moved, moved_masks = (np.asarray(a) for a in made({"translate": 2})(KEY, x, masks))
     new = moved[..., 0] == 0
@@ -72,7 +72,7 @@ def test_a_shift_moves_every_way_and_what_comes_in_does_not_count(batch):
     assert len({m.tobytes() for m in moved[..., 0]}) > 15  # of the 25 places
 
 
-def test_flips_and_shifts_draw_what_they_always_did(batch):
+def test_flip_and_translate_draw_fixed_values(batch):
     """The halves of the key, whatever else is asked for: old configs keep their results."""
     x, masks = batch
     for_flip, for_shift = jax.random.split(KEY)
@@ -85,7 +85,7 @@ def test_flips_and_shifts_draw_what_they_always_did(batch):
         np.testing.assert_array_equal(found[n], padded[i : i + 5, j : j + 6])
 
 
-def test_labels_stay_and_the_key_decides(batch):
+def test_augmentation_keeps_labels_and_depends_on_the_key(batch):
     x, labels = batch[0], jnp.arange(N, dtype=jnp.int32)
     go = made({"flip": True, "translate": 2})
     first, same = go(KEY, x, labels)
@@ -95,13 +95,13 @@ def test_labels_stay_and_the_key_decides(batch):
     assert (np.asarray(first) != np.asarray(other)).any()
 
 
-def test_nothing_is_asked_for(batch):
+def test_make_augmentation_without_a_table_is_none(batch):
     spec = Preprocessing((5, 6), "pad", (0.4,), (0.25,))
     assert make_augmentation(None, spec, classes=3, examples=N) is None
     np.testing.assert_array_equal(made({"flip": False, "translate": 0})(KEY, *batch)[0], batch[0])
 
 
-def test_everything_at_once(rng):
+def test_augmentation_with_every_operation_keeps_shape_and_dtype(rng):
     """Of labels become probabilities; the same under jit and vmap; another step, another flip."""
     x = jnp.asarray(rng.uniform(-1.5, 2.4, (8, 5, 6, 3)).astype(np.float32))
     labels = jnp.arange(8, dtype=jnp.int32) % 3
@@ -114,7 +114,7 @@ def test_everything_at_once(rng):
     assert (np.asarray(later) != np.asarray(changed)).any()
 
 
-def test_everything_under_vmap(rng):
+def test_augmentation_with_every_operation_works_under_vmap(rng):
     """Without what has a threshold, at which a last bit is a whole pixel."""
     x = jnp.asarray(rng.uniform(-1.5, 2.4, (8, 5, 6, 3)).astype(np.float32))
     labels = jnp.arange(8, dtype=jnp.int32) % 3
@@ -162,7 +162,7 @@ def test_colors_are_changed_between_0_and_1(rng):
     assert 0.099 < ratios.min() < 0.3 and 1.5 < ratios.max() < 1.901
 
 
-def test_the_data_may_not_allow_for_it(tiny):
+def test_augmentation_that_the_data_do_not_allow_is_rejected(tiny):
     strengths = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.0, "hue": 0.1}
     with pytest.raises(ConfigError, match=r"^augment.color.hue: images of one channel have no hue"):
         prepare(load_config(tiny, [f"augment.color.{k}={v}" for k, v in strengths.items()]))

@@ -89,7 +89,7 @@ def build(case, peak=PEAK, steps=T):
 
 
 @pytest.mark.parametrize("case", FORMULAS)
-def test_follows_its_formula(case):
+def test_schedule_follows_its_formula(case):
     _, expected = FORMULAS[case]
     np.testing.assert_allclose(values(build(case)), expected, 1e-5, 1e-7)
     with jax.enable_x64(True):
@@ -97,19 +97,19 @@ def test_follows_its_formula(case):
 
 
 @pytest.mark.parametrize("case", FORMULAS)
-def test_counts_may_be_python_numbers(case):
+def test_schedule_takes_python_numbers(case):
     schedule, expected = build(case), FORMULAS[case][1]
     np.testing.assert_allclose([schedule(0), schedule(T)], expected[[0, -1]], 1e-5, 1e-7)
 
 
 @pytest.mark.parametrize("case", FORMULAS)
-def test_no_update_of_the_run_is_wasted(case):
+def test_schedule_wastes_no_update(case):
     """A learning rate of 0 would be a step that does nothing, and end a run that watches for it."""
     assert np.all(values(build(case), T) > 0)
 
 
 @pytest.mark.parametrize("case", [c for c in FORMULAS if c != "cosine_warmup"])
-def test_twice_the_updates_are_the_same_curve(case):
+def test_schedule_over_twice_the_updates_is_the_same_curve(case):
     twice = values(build(case, steps=2 * T), 2 * T + 1)
     if "staircase" not in case and "step" not in case:
         np.testing.assert_allclose(twice[::2], FORMULAS[case][1], 1e-5, 1e-7)
@@ -162,7 +162,7 @@ def torch_values(name, keywords, steps):
 
 
 @pytest.mark.parametrize("case", TORCH)
-def test_equals_torch(case):
+def test_schedule_equals_torch(case):
     name, keywords = TORCH[case]
     np.testing.assert_allclose(values(build(case), T), torch_values(name, keywords, T), 1e-5)
 
@@ -175,7 +175,7 @@ def test_onecycle_of_torch_is_one_update_shorter():
     assert np.argmax(expected) == 11 and np.argmax(values(SCHEDULES["onecycle"](PEAK, T))) == 12
 
 
-def test_short_runs():
+def test_schedules_of_short_runs_reach_the_peak():
     for name in ("constant", "linear", "cosine", "onecycle", "exponential"):
         assert SCHEDULES[name](1.0, 1)(0) == 1.0
     for name in ("cosine", "onecycle"):  # something is left to fall
@@ -185,7 +185,7 @@ def test_short_runs():
     np.testing.assert_allclose(values(both, 4), [1, 1, 0.25, 0.25])
 
 
-def test_drives_an_optimizer_under_jit():
+def test_schedule_drives_an_optimizer_under_jit():
     optimizer = sgd(SCHEDULES["cosine"](0.1, 10, warmup=0.2), momentum=0.0)
     state, update = optimizer.init(jnp.ones(1)), jax.jit(optimizer.update)
     for rate in values(SCHEDULES["cosine"](0.1, 10, warmup=0.2), 5):
@@ -194,7 +194,7 @@ def test_drives_an_optimizer_under_jit():
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_maps_over_many_peaks(name):
+def test_schedule_maps_over_many_peaks(name):
     def update(peak):
         optimizer = adam(SCHEDULES[name](peak, 10))
         return optimizer.update(jnp.ones(()), optimizer.init(jnp.ones(())))[0]
@@ -259,12 +259,12 @@ def test_maps_over_many_peaks(name):
         ("step", (0.1, 10), {"gamma": -0.5}, r"gamma is out of range: got -0.5, need a fac"),
     ],
 )
-def test_errors(name, arguments, keywords, message):
+def test_schedule_rejects_arguments_out_of_range(name, arguments, keywords, message):
     with pytest.raises(ValueError, match=f"^{name}: {message}"):
         SCHEDULES[name](*arguments, **keywords)
 
 
-def test_a_config_can_be_derived_from_the_signatures():
+def test_schedule_signatures_give_config_tables():
     for build in SCHEDULES.values():
         peak, steps, *keywords = inspect.signature(build).parameters.values()
         assert (peak.name, peak.annotation, steps.name, steps.annotation) == (
@@ -277,7 +277,7 @@ def test_a_config_can_be_derived_from_the_signatures():
         assert all(k.kind is k.KEYWORD_ONLY and k.default is not k.empty for k in keywords)
 
 
-def test_imports_optax_only_to_build():
+def test_schedules_import_optax_only_to_build():
     code = """
 import sys
 from convax.training.optim.schedules.schedules import SCHEDULES
@@ -290,7 +290,7 @@ assert "optax" in sys.modules
 
 
 @pytest.mark.parametrize("name", [n for n in SCHEDULES if n not in ("onecycle", "linear_onecycle")])
-def test_a_warm_up_in_front_of_any(name):
+def test_warmup_goes_in_front_of_any_schedule(name):
     """Ten updates of a straight rise, then the schedule over the other thirty."""
     table = {"name": name, "warmup": "25%"}
     found = values(schedule_of(SCHEDULES, table, PEAK, RunLength(1, 1, T)))
@@ -300,7 +300,7 @@ def test_a_warm_up_in_front_of_any(name):
     np.testing.assert_allclose(found[:10], alone[0] * np.arange(1, 11) / 11, 1e-6, 1e-9)
 
 
-def test_without_a_warm_up_it_is_the_schedule_itself():
+def test_schedule_without_warmup_is_itself():
     table = {"name": "constant", "warmup": 0.0}
     assert schedule_of(SCHEDULES, table, PEAK, RunLength(1, 1, T))(3) is PEAK
 
@@ -334,7 +334,7 @@ def with_schedule(tiny, text):
     return load_config(tiny)
 
 
-def test_schedules_one_after_the_other(tiny):
+def test_sequence_runs_schedules_one_after_the_other(tiny):
     """60 steps of 16 images: to step 10, to step 30, to the end."""
     schedule = prepare(with_schedule(tiny, JOINED)).schedule
     expected = np.concatenate(
@@ -357,6 +357,6 @@ def test_schedules_one_after_the_other(tiny):
         ('"5 steps"', '"2 epochs"', r"schedule: constant: warmup is out of range: got 1.375"),
     ],
 )
-def test_what_cannot_be_joined(tiny, old, new, message):
+def test_sequence_that_does_not_fit_the_run_is_rejected(tiny, old, new, message):
     with pytest.raises(ConfigError, match=message):
         prepare(with_schedule(tiny, JOINED.replace(old, new)))
