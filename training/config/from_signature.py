@@ -45,7 +45,7 @@ def table(
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {tag: (Literal[name], ...)}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in _SUPPLIED or parameter.name in left_out:
+        if parameter.name in _EXAMPLE_ARGS or parameter.name in left_out:
             continue
         default = (defaults or {}).get(parameter.name, parameter.default)
         if default is inspect.Parameter.empty:
@@ -68,7 +68,7 @@ def _accepted_by(
     def check(self: Any) -> Any:
         written = {k: getattr(self, k) for k in type(self).model_fields if k in keywords}
         if not any(_has_text(written[key]) for key in parts):  # else once the run's length is known
-            call(**{k: v for k, v in _SUPPLIED.items() if k in keywords}, **written)
+            call(**{k: v for k, v in _EXAMPLE_ARGS.items() if k in keywords}, **written)
         return self
 
     return check
@@ -79,7 +79,7 @@ def _has_text(value: Any) -> bool:
 
 
 # Given by the program, not by the config; here with values to try a function on.
-_SUPPLIED = {"classes": 10, "peak": 1.0, "steps": 100}
+_EXAMPLE_ARGS = {"classes": 10, "peak": 1.0, "steps": 100}
 
 
 def _writable(hint: Any) -> Any:

@@ -13,8 +13,8 @@ from jax.image import resize
 from ..config.schema import ConfigError, Input
 from . import IGNORED, Split, Streamed
 
-LOOKED_AT = 2000  # of images in files, how many their mean and deviation are measured on
-AT_ONCE = 200  # and how many in one go
+STATISTICS_SAMPLE = 2000  # of images in files, how many their mean and deviation are measured on
+STATISTICS_BATCH = 200  # and how many in one go
 
 
 class Preprocessing(NamedTuple):
@@ -58,7 +58,7 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
 
     With `targets` those of their labels too, which are values ``(N, V)``.
 
-    Of `Streamed` images it is the statistics of `LOOKED_AT`, or a few less, spread evenly.
+    Of `Streamed` images it is the statistics of `STATISTICS_SAMPLE`, or a few less, spread evenly.
 
     Raises:
         ConfigError: the images do not fit into the padded size.
@@ -94,10 +94,10 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
 def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
     """Count each value in each channel, ``(C, 256)``."""
     if isinstance(images, Streamed):
-        images = images[:: math.ceil(len(images) / LOOKED_AT)]
+        images = images[:: math.ceil(len(images) / STATISTICS_SAMPLE)]
     counts = np.zeros((images.shape[-1], 256), np.int64)
-    for start in range(0, len(images), AT_ONCE):
-        part = np.asarray(images[start : start + AT_ONCE])
+    for start in range(0, len(images), STATISTICS_BATCH):
+        part = np.asarray(images[start : start + STATISTICS_BATCH])
         counts += [
             np.bincount(channel, minlength=256) for channel in part.reshape(-1, part.shape[-1]).T
         ]

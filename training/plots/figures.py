@@ -215,7 +215,7 @@ def mistakes(
     figure, ax = tiled(images, columns, cell, (0.14, room), title, subtitle)
     aspect = images.shape[1] / images.shape[2]
     for index, caption in enumerate(captions):
-        x, y = place(index, columns, aspect, (0.14, room))
+        x, y = tile_corner(index, columns, aspect, (0.14, room))
         ax.text(x, y + aspect + 0.02, caption, fontsize=8, va="bottom", linespacing=1.15)
     return figure
 
@@ -342,7 +342,9 @@ def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
     right.set_ylabel("right answers", color=GRAY)
 
 
-def place(index: int, columns: int, aspect: float, gap: tuple[float, float]) -> tuple[float, float]:
+def tile_corner(
+    index: int, columns: int, aspect: float, gap: tuple[float, float]
+) -> tuple[float, float]:
     """Return the lower left corner of a tile, in units of a tile's width, rows going down."""
     row, column = divmod(index, columns)
     return column * (1 + gap[0]), -row * (aspect + gap[1])
@@ -366,7 +368,7 @@ def tiled(
     ax = figure.subplots()
     look = {"cmap": "gray", "vmin": 0, "vmax": 1} | look
     for index, tile in enumerate(tiles):
-        x, y = place(index, columns, aspect, gap)
+        x, y = tile_corner(index, columns, aspect, gap)
         ax.imshow(tile, extent=(x, x + 1, y, y + aspect), **look)
     ax.set_xlim(0, wide - gap[0])
     ax.set_ylim(-(rows - 1) * (aspect + gap[1]), aspect + gap[1])

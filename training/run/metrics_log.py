@@ -36,7 +36,7 @@ class MetricsLog:
 
     def _take_in(self, content: bytes) -> None:
         for line in content.splitlines(keepends=True):
-            self._digest.update(_told(line))
+            self._digest.update(_without_timings(line))
             self._lines += 1
         self._read += len(content)
 
@@ -51,7 +51,7 @@ def truncate(path: Path, mark: dict[str, Any] | None) -> bool:
     lines = content.splitlines(keepends=True)[: mark["lines"] if mark else 0]
     digest = hashlib.sha256()
     for line in lines:
-        digest.update(_told(line))
+        digest.update(_without_timings(line))
     if mark and (len(lines), digest.hexdigest()) != (mark["lines"], mark["sha256"]):
         return False
     if (kept := b"".join(lines)) != content:
@@ -59,7 +59,7 @@ def truncate(path: Path, mark: dict[str, Any] | None) -> bool:
     return True
 
 
-def _told(line: bytes) -> bytes:
+def _without_timings(line: bytes) -> bytes:
     """Return a line without its timings; one that cannot be read as it is."""
     try:
         record = json.loads(line)

@@ -14,7 +14,7 @@ from PIL import Image
 import convax
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError, Streamed, fingerprint, load_folder, read_batches
-from convax.training.data.preprocess import LOOKED_AT, measure
+from convax.training.data.preprocess import STATISTICS_SAMPLE, measure
 
 
 @pytest.fixture
@@ -57,9 +57,9 @@ def test_statistics_of_few_streamed_images_are_of_all(folder):
 
 
 def test_statistics_of_many_streamed_images_are_of_a_part(folder, monkeypatch):
-    monkeypatch.setattr("convax.training.data.preprocess.LOOKED_AT", 3)
+    monkeypatch.setattr("convax.training.data.preprocess.STATISTICS_SAMPLE", 3)
     held, streamed = (dataset.train for dataset in both(folder))
-    assert LOOKED_AT >= 1000
+    assert STATISTICS_SAMPLE >= 1000
     spec = load_config("lenet5-digits").input
     few = held._replace(images=held.images[::3], labels=held.labels[::3])
     assert measure(streamed, spec) == measure(few, spec)
