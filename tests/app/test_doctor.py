@@ -51,7 +51,10 @@ def test_a_device_has_memory_of_its_own(monkeypatch):
 @pytest.mark.parametrize(
     ("jaxlib", "known"),
     [
-        *((old, "wrongly on CPU, in silence (jax#39103)") for old in ("0.4.38", "0.9.0", "0.10.2")),
+        *(
+            (old, "silently computes wrong vmapped matrix-vector products on CPU (jax#39103)")
+            for old in ("0.4.38", "0.9.0", "0.10.2")
+        ),
         ("0.11.0", "crashes in fusions on CPU (jax#39257)"),
     ],
 )
