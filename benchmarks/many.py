@@ -29,7 +29,7 @@ import numpy as np
 
 from convax.training.config.schema import load_config
 from convax.training.experiment import make_step_spec, resolve_data_path
-from convax.training.experiments.batched_loop import make_steps_together
+from convax.training.experiments.batched_program import make_batched_steps
 from convax.training.experiments.traced_hparams import hparams_of, prepare_members
 from convax.training.loop.chunks import ChunkSizer, chunks
 from convax.training.step.train_step import make_train_steps
@@ -88,7 +88,7 @@ def steps(net: str, options: argparse.Namespace) -> None:
     contestants["one after the other"] = [in_sequence, begin()]
     for form in ("map", "vmap"):
         states, arguments = stacked(begin()), (numbers, images, labels, counts)
-        program = make_steps_together(experiments[0], form, shared=False)
+        program = make_batched_steps(experiments[0], form, shared=False)
         program, compile_seconds[form] = compiled(program, states, *arguments)
         contestants[form] = [lambda s, p=program, a=arguments: p(s, *a)[0], states]
 

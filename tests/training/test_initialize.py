@@ -17,7 +17,7 @@ from convax.training.config.schema import InitFrom, load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
 from convax.training.initialize import _chosen, _read, init_from_source
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.directory import RunError, open_run
 from convax.training.run.load_model import load_model, save_run_weights

@@ -14,7 +14,7 @@ from convax.training.config.errors import ConfigError
 from convax.training.config.groups import Group
 from convax.training.config.schema import load_config
 from convax.training.experiment import make_optimizer, prepare
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.optim.optimizer import adam
 from convax.training.optim.partition import partition
 from convax.training.param_groups import settings_of

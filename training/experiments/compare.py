@@ -1,4 +1,4 @@
-"""Runs side by side: what they came to, where their configs differ, and their curves."""
+"""Runs side by side: their results, where their configs differ, and their curves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,13 @@ class Compared(NamedTuple):
 
 
 def compare(paths: Sequence[str | Path]) -> list[Compared]:
-    """Runs, and the runs of studies, side by side.
+    """Compare runs, and the runs of studies, side by side.
+
+    Args:
+        paths: directories of runs and of studies.
+
+    Returns:
+        One row for each run.
 
     Raises:
         RunError: one of them is neither a run nor a study, or there is nothing to compare.
@@ -58,7 +64,7 @@ def compare(paths: Sequence[str | Path]) -> list[Compared]:
 
 
 def differing_keys(configs: Sequence[Config]) -> list[dict[str, Any]]:
-    """Of each config the keys in which not all are the same; None where it has no such key.
+    """Return of each config the keys in which not all are the same; None where it lacks one.
 
     Example:
         >>> from convax.training.config.schema import load_config
@@ -68,12 +74,12 @@ def differing_keys(configs: Sequence[Config]) -> list[dict[str, Any]]:
     """
     flat = [_flat(config.model_dump(exclude_none=True)) for config in configs]
     names = list(dict.fromkeys(name for table in flat for name in table))
-    odd = [name for name in names if any(t.get(name) != flat[0].get(name) for t in flat)]
-    return [{name: table.get(name) for name in odd} for table in flat]
+    differing = [name for name in names if any(t.get(name) != flat[0].get(name) for t in flat)]
+    return [{name: table.get(name) for name in differing} for table in flat]
 
 
 def table(rows: Sequence[Compared]) -> list[str]:
-    """The comparison for people."""
+    """Return the comparison as lines of a table for people."""
     keys = list(rows[0].keys)
     shown = keys[:MOST_COLUMNS]
     head = ["run", "status", "steps", "parameters", "time", "validation", "test", *shown]
@@ -85,7 +91,7 @@ def table(rows: Sequence[Compared]) -> list[str]:
 
 
 def overlay(rows: Sequence[Compared]) -> "Figure":
-    """Loss and error of all runs over the steps: of the validation, or else of training."""
+    """Draw loss and error of all runs over the steps: of the validation, or else of training."""
     title = f"{len(rows)} runs"
     figure = figures.titled_figure(9.0, 6.0, title, "validation; training where there is none")
     panels = figure.subplots(2, 1, sharex=True)

@@ -1,4 +1,4 @@
-"""What several runs have come to: means and standard deviations, a table, and a figure.
+"""The results of several runs: means and standard deviations, a table, and a figure.
 
 The standard deviation is that of a sample, with n - 1 below the root. Runs that diverged count in
 neither, and are named.
@@ -32,7 +32,7 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Of values that are finite.
+    """Return the spread of values that are finite.
 
     Example:
         >>> spread([1.0, 2.0, 3.0])
@@ -46,7 +46,7 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def spread_of(values: Sequence[float]) -> str:
-    """The spread of some values for people.
+    """Return the spread of some values for people.
 
     Example:
         >>> spread_of([0.97, 0.99])
@@ -59,7 +59,7 @@ def spread_of(values: Sequence[float]) -> str:
 def results_of(
     members: Mapping[str, tuple[Run, Mapping[str, Any]]], *, sweep: bool
 ) -> dict[str, Any]:
-    """The figures of each run; and their spread at each evaluation and in the test.
+    """Return the figures of each run, and their spread at each evaluation and in the test.
 
     Args:
         members: by name, a run and the keys of the config that are its own.
@@ -70,8 +70,8 @@ def results_of(
     diverged = [row["name"] for row in rows if row["status"] == "diverged"]
     results = {"members": rows, "diverged": diverged}
     if sweep:
-        looked = [row for row in rows if row["validation"] and row["name"] not in diverged]
-        best = max(looked, key=lambda row: row["score"], default=None)
+        validated = [row for row in rows if row["validation"] and row["name"] not in diverged]
+        best = max(validated, key=lambda row: row["score"], default=None)
         return results | {"best": None if best is None else best["name"]}
     at: dict[int, list[dict[str, Any]]] = {}
     for name, (run, _) in members.items():
@@ -86,7 +86,7 @@ def results_of(
 
 
 def best_lines(results: Mapping[str, Any]) -> list[str]:
-    """Which run of a sweep is the best, and which ones diverged."""
+    """Return lines that say which run of a sweep is the best, and which ones diverged."""
     lines = []
     for row in results["members"]:
         if row["name"] == results["best"]:
@@ -101,10 +101,10 @@ def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
     info, records = run.info(), run.metrics()
     metric = run.config().early_stopping.metric
     validations = (r for r in records if r["kind"] == "validation")
-    looked = [r for r in validations if math.isfinite(r[metric])]
+    finite = [r for r in validations if math.isfinite(r[metric])]
     test = info.get("result", {}).get("test")
     sign = -1 if metric == "loss" else 1
-    best = max(looked, key=lambda r: (sign * r[metric], r["step"]), default=None)
+    best = max(finite, key=lambda r: (sign * r[metric], r["step"]), default=None)
     return {
         "name": name,
         "keys": dict(keys),
@@ -128,7 +128,7 @@ def _spreads(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
 
 
 def as_csv(results: Mapping[str, Any]) -> str:
-    """One line for each run."""
+    """Return the results as CSV, with one line for each run."""
     rows = [_flat(row) for row in results["members"]]
     names = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO()
@@ -146,7 +146,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_table(results: Mapping[str, Any], metric: str) -> list[str]:
-    """The same for people."""
+    """Return the results as lines of a table for people."""
     head = ["", *_keys(results), "status", f"validation {metric}", f"test {metric}", "test loss"]
     lines = [head, *(_cells(row, metric, _keys(results)) for row in results["members"])]
     return columns(lines)
@@ -174,7 +174,7 @@ def _number(value: Any) -> str:
 
 
 def columns(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Rows of text, set in columns.
+    """Set rows of text in columns.
 
     Example:
         >>> columns([["a", "long one"], ["bcd", "e"]])
@@ -186,7 +186,7 @@ def columns(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def spread_lines(results: Mapping[str, Any]) -> list[str]:
-    """Mean and standard deviation of the last evaluation and of the test."""
+    """Return lines with mean and standard deviation of the last evaluation and of the test."""
     lines = []
     for part, spreads in (
         ("last validation", (results["validation"] or [{}])[-1]),
@@ -211,7 +211,7 @@ def _spread_text(name: str, found: Mapping[str, Any]) -> str:
 
 
 def band_figure(runs: Sequence[Run], *, title: str, subtitle: str) -> "Figure":
-    """Loss and error of runs of one length over the steps: each run, their mean, and a band.
+    """Draw loss and error of runs of one length over the steps: each, their mean, and a band.
 
     The band is one standard deviation to each side, where at least two runs have that step.
     """

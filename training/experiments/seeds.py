@@ -1,4 +1,4 @@
-"""Which seeds are meant by ``--seeds``: so many, or these."""
+"""``--seeds`` of the command line: so many seeds, or a list of them."""
 
 from ..config.errors import ConfigError
 
@@ -7,7 +7,7 @@ MOST = 1000  # networks; each has a run directory and a place in the program
 
 
 def parse_seeds(text: str, first: int) -> list[int]:
-    """The seeds of a text.
+    """Return the seeds that a text names.
 
     Args:
         text: a count K, for the config's own seed and the K - 1 after it; or a list, "0,1,5".

@@ -1,4 +1,4 @@
-"""A study: several runs of one config, in one directory, with what they have come to together.
+"""A study: several runs of one config in one directory, and their results together.
 
 study.toml       the config, every default written out, with its [sweep] if it has one
 study.json       the members and what is each one's own; the form of the program; versions, status
@@ -21,11 +21,12 @@ from ..common import atomic_io
 from ..config.schema import Config, ConfigError, to_toml
 from ..experiment import Experiment, resolve_data_path
 from ..initialize import resolve_weights_path
-from ..loop import resume
 from ..loop.checkpointing import disk_watched
-from ..loop.loop import InterruptedRun, NonFiniteError
+from ..loop.nonfinite import NonFiniteError
 from ..loop.progress import Display, Silent
-from ..loop.tensorboard import check_records
+from ..loop.resume import repair
+from ..loop.signals import InterruptedRun
+from ..loop.tensorboard import check_logging
 from ..plots import figures
 from ..run import lock
 from ..run.directory import (
@@ -39,7 +40,8 @@ from ..run.directory import (
     write_json,
 )
 from ..run.study_directory import FILE, Keys, Study
-from .batched_loop import Batching, Member, default_batching, fit_together
+from .batched_loop import Member, fit_together
+from .batched_program import Batching, default_batching
 from .results import as_csv, as_table, band_figure, best_lines, results_of, spread_lines
 from .sweep import keys_of, member_config, points
 from .sweep_plot import draw_sweep
@@ -47,7 +49,7 @@ from .traced_hparams import prepare_members, program_of
 
 
 def seed_members(seeds: Sequence[int]) -> dict[str, Keys]:
-    """The members of a study of one config with several seeds."""
+    """Return the members of a study of one config with several seeds."""
     return {f"seed-{seed}": {"seed": seed} for seed in seeds}
 
 
@@ -67,8 +69,8 @@ def train_study(
         out: the directory to make.
         seeds: for a config without a [sweep]; each run is what it would be alone with that seed,
             its split of the data included, up to rounding.
-        batching: of the program, see `training.experiments.batched_loop`; by default the one that
-            was faster when it was measured on such a device.
+        batching: of the program, see `training.experiments.batched_program`; by default the one
+            that was faster when it was measured on such a device.
         config_dir: the folder of the config file, for a relative ``data.path``.
         display: where progress goes; nowhere by default.
 
@@ -77,7 +79,7 @@ def train_study(
         NonFiniteError: all runs diverged.
         InterruptedRun: Ctrl-C or SIGTERM; all states were saved.
     """
-    check_records(config)
+    check_logging(config)
     folder = None if config_dir is None else Path(config_dir)
     config = resolve_weights_path(resolve_data_path(config, folder), folder)
     if bool(seeds) == (config.sweep is not None):
@@ -115,7 +117,7 @@ def resume_study(path: str | Path, *, display: Display | None = None, force: boo
     with lock.held(study.path):
         if study.info()["status"] == "finished":
             raise RunError(f"{path}: this study is finished; nothing to resume")
-        check_records(study.config())
+        check_logging(study.config())
         _go_on(study, display or Silent(), force=force)
     return study
 
@@ -192,7 +194,7 @@ def _train_programs(study: Study, programs, display: Display, ready, force: bool
 
 
 def _has_ended(run: Run) -> bool:
-    resume.repair(run)
+    repair(run)
     return (run.path / "config.toml").is_file() and run.info()["status"] in (
         "finished",
         "diverged",
@@ -202,14 +204,18 @@ def _has_ended(run: Run) -> bool:
 def _member(study: Study, name: str, experiment: Experiment) -> Member:
     """A member, its run directory made where a kill came before that."""
     run = study.run(name)
-    resume.repair(run)
+    repair(run)
     if not run.path.exists():
         run = create_run(experiment.config, run.path, experiment.card)
     return Member(name, open_run(run.path), experiment)
 
 
 def write_results(study: Study) -> dict[str, Any]:
-    """The results and figures of a study, as they stand."""
+    """Write the results and figures of a study, as they stand.
+
+    Returns:
+        The results; see `results.results_of`.
+    """
     members = {name: (study.run(name), keys) for name, keys in study.members.items()}
     results = results_of(members, sweep=study.config().sweep is not None)
     write_json(study.path / "results.json", results)

@@ -32,7 +32,7 @@ DRAWS = ("uniform", "log_uniform", "choice")
 
 
 def points(config: Config) -> dict[str, dict[str, Any]]:
-    """The points of a config's sweep by name: the value of each key.
+    """Return the points of a config's sweep by name: the value of each key.
 
     Raises:
         ConfigError: a key that does not exist, a value that it cannot have; all at once.
@@ -52,12 +52,12 @@ def points(config: Config) -> dict[str, dict[str, Any]]:
 
 
 def keys_of(sweep: GridSweep | RandomSweep) -> dict[str, Any]:
-    """What each swept key may be, by the whole name of the key."""
+    """Return what each swept key may be, by the whole name of the key."""
     return dict(_flattened(sweep.keys, ""))
 
 
 def member_config(config: Config, keys: Mapping[str, Any]) -> Config:
-    """The config with other values under these keys, and without a sweep."""
+    """Return the config with other values under these keys, and without a sweep."""
     raw = config.model_dump(exclude={"sweep"}, exclude_none=True)
     for key, value in keys.items():
         put(raw, key.split("."), value, f"sweep.keys.{key}")

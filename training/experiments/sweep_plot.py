@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def draw_sweep(results: Mapping[str, Any], key: str, metric: str, *, title: str) -> "Figure":
-    """The best validation of each run, or its test where there is no validation.
+    """Draw the best validation of each run, or its test where there is no validation.
 
     A key of numbers that span a factor of ten or more has a logarithmic axis; one of words has a
     place for each. Runs that diverged stand as crosses below.

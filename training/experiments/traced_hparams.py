@@ -1,8 +1,8 @@
-"""Experiments that differ in nothing but numbers, as one: what `batched_loop` trains.
+"""Experiments that differ in nothing but numbers, as one: what `batched_program` compiles.
 
 The seed, and the hyper-parameters of `TRACED`, are no part of a program: they can be arguments of
 it. `hparams_of` takes them out of an experiment, and `bind` puts others in, which may be
-traced. So the program of one experiment, mapped over its numbers, is that of all its siblings.
+traced. So the program of one experiment, mapped over these arguments, is that of all its siblings.
 """
 
 from collections.abc import Sequence
@@ -47,12 +47,12 @@ HParams = dict[str, Any]
 
 
 def differing(configs: Sequence[Config]) -> list[str]:
-    """The keys of `TRACED` that are not the same in all configs, in which they all stand."""
+    """Return the keys of `TRACED` that are not the same in all configs, which all have them."""
     return [key for key in TRACED if len({value_at(config, key) for config in configs}) > 1]
 
 
 def program_of(config: Config) -> str:
-    """What two configs have in common where one program can train both."""
+    """Return a text that two configs have in common where one program can train both."""
     table = config.model_dump(exclude={"seed", "sweep"}, exclude_none=True)
     for key in TRACED:
         part, name = key.split(".")
@@ -62,10 +62,13 @@ def program_of(config: Config) -> str:
 
 
 def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
-    """Each config made ready to run, what they share once: the network, the data as it was read.
+    """Make each config ready to run; what they share is there once: network, data as it was read.
 
     Args:
         configs: of one program (`program_of`).
+
+    Returns:
+        Their experiments, in this order.
     """
     source = configs[0].data.model_dump(exclude_none=True)
     parts = {part: source.pop(part, 0) for part in ("validation", "test")}
@@ -99,19 +102,24 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
 
 
 def hparams_of(experiment: Experiment, keys: Sequence[str]) -> HParams:
-    """The values of these keys, and the mean and deviation of the images, which are the seed's."""
+    """Return the values of these keys, and the statistics of the images, which are the seed's."""
     return experiment.card.preprocessing.statistics | {
         key: np.float32(value_at(experiment.config, key)) for key in keys
     }
 
 
-def bind(experiment: Experiment, numbers: HParams) -> Experiment:
-    """The experiment with other numbers, which may be traced."""
+def bind(experiment: Experiment, hparams: HParams) -> Experiment:
+    """Return the experiment with other values of its hyper-parameters, which may be traced.
+
+    Args:
+        experiment: any of those that share a program.
+        hparams: see `hparams_of`.
+    """
     config, card = experiment.config, experiment.card
-    measured = {name: numbers[name] for name in card.preprocessing.statistics}
+    measured = {name: hparams[name] for name in card.preprocessing.statistics}
     spec = card.preprocessing._replace(**measured)
-    for key in numbers.keys() - measured.keys():
-        config = _put(config, key, numbers[key])
+    for key in hparams.keys() - measured.keys():
+        config = _put(config, key, hparams[key])
     schedule, card = _schedule(experiment, config), card._replace(preprocessing=spec)
     return experiment._replace(
         config=config,
@@ -130,7 +138,7 @@ def _schedule(experiment: Experiment, config: Config) -> Any:
 
 
 def value_at(config: Config, key: str) -> Any:
-    """The value of a key ``table.name``; None where that table has none of this name."""
+    """Return the value of a key ``table.name``; None where that table has none of this name."""
     part, name = key.split(".")
     return getattr(getattr(config, part), name, None)
 

@@ -1,7 +1,10 @@
 """The training loop, and how it survives being killed.
 
-loop             `train` and `resume`
+loop             `train` and `resume`: from a config or a run to a finished run
+chunk_loop       the loop itself, of one network or of many, over any `StepProgram`
+single_program   the compiled steps of one network (those of many: `experiments.batched_program`)
 chunks           several steps a call of the device, and the batches for them
+context          what the loop needs of one network, as one value, and where it begins
 recorder         what is kept behind each chunk: metrics, evaluations, checkpoints
 checkpointing    saving beside the training, and which checkpoints are kept
 resume           where a run goes on, and whether it may
@@ -9,7 +12,7 @@ metric_window    the metrics of steps, reported in windows
 early_stopping   when to stop before the last step
 nonfinite        what a step that is not finite leaves behind
 progress         what a person sees
-signals          Ctrl-C and SIGTERM
+signals          Ctrl-C and SIGTERM: noted, then `InterruptedRun`
 tensorboard      event files
 
 A resumed run ends with the same bytes as one that never stopped: nothing here may decide by the

@@ -42,12 +42,12 @@ class LoopState(NamedTuple):
     window: dict[str, list[float]] | None = None  # metrics of steps not yet reported
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values."""
+        """Return plain values."""
         return self._asdict() | {"progress": self.progress._asdict()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "LoopState":
-        """What `as_json` gave."""
+        """Return the state that `as_json` was called on."""
         known: dict[str, Any] = {name: saved[name] for name in cls._fields if name in saved}
         known["progress"] = Progress(**saved["progress"])
         return cls(**known)
@@ -63,23 +63,23 @@ class Saver:
         often = self._keep.keep_every
         stretch = math.inf if often is None else interval_in_steps(often, length)
         self._forever = partial(_first, total=total, every=every, stretch=stretch)
-        self._logbook = MetricsLog(run.metrics_file)
+        self._metrics_log = MetricsLog(run.metrics_file)
         self._thread: threading.Thread | None = None
         self._failure: tuple[int, Exception] | None = None
 
-    def save(self, train_state: TrainState, memory: LoopState) -> None:
-        """Checkpoint this state as "last", and as "best" where `memory` says that it is.
+    def save(self, train_state: TrainState, loop_state: LoopState) -> None:
+        """Checkpoint this state as "last", and as "best" where `loop_state` says that it is.
 
         Raises:
             SaveError: the save before this one failed.
         """
         self.wait()
-        work = (checkpoint.snapshot(train_state), memory, self._logbook.size())
+        work = (checkpoint.snapshot(train_state), loop_state, self._metrics_log.size())
         self._thread = threading.Thread(target=self._write, args=work, name="saver", daemon=True)
         self._thread.start()
 
     def wait(self) -> None:
-        """Until the save that is under way is on the disk.
+        """Wait until the save that is under way is on the disk.
 
         Raises:
             SaveError: it failed.
@@ -97,22 +97,28 @@ class Saver:
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         self.wait()
 
-    def _write(self, taken: checkpoint.Snapshot, memory: LoopState, logged: int) -> None:
+    def _write(self, snapshot: checkpoint.Snapshot, loop_state: LoopState, logged: int) -> None:
         try:
             folder = self._run.checkpoints
-            saved = memory.as_json() | {"metrics": self._logbook.digest(logged)}
-            name = checkpoint.write(folder, taken, saved, self._provenance)
+            saved = loop_state.as_json() | {"metrics": self._metrics_log.digest(logged)}
+            name = checkpoint.write(folder, snapshot, saved, self._provenance)
             # "best" first: killed in between, the way to this step is repeated, and finds the same.
-            if memory.best_step == taken.step:
+            if loop_state.best_step == snapshot.step:
                 checkpoint.point(folder, "best", name)
             checkpoint.point(folder, "last", name)
             checkpoint.prune(folder, self._keep.keep_last, self._forever)
         except Exception as error:  # whatever it is: a thread's own end would go unnoticed
-            self._failure = taken.step, error
+            self._failure = snapshot.step, error
 
 
 def cannot_write(run: Run, error: Exception, what: str | None = None) -> SaveError:
-    """What to say where the disk, its owner, or want of memory keeps something from being saved."""
+    """Return what to raise where the disk or want of memory keeps something from being saved.
+
+    Args:
+        run: the run, or study, that was to be written.
+        error: what happened.
+        what: names what was to be written; by default the file that the error names.
+    """
     remedy = {
         errno.ENOSPC: "make room",
         errno.EDQUOT: "make room",
@@ -159,7 +165,7 @@ def _reason(error: Exception) -> str:
 
 
 def _first(step: int, *, total: int, every: float, stretch: float) -> bool:
-    """Whether this evaluation is the first one in a stretch: by the steps alone, not by history.
+    """Return whether this evaluation is the first in a stretch: by the steps alone, not history.
 
     Example:
         >>> [step for step in range(13) if _first(step, total=12, every=2.5, stretch=5.5)]

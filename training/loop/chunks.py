@@ -42,28 +42,28 @@ class ChunkSizer:
         self.steps = 1
 
     def update(self, count: int, seconds: float) -> None:
-        """Take in the time of a chunk; one odd time may at most double the next one."""
+        """Take in the time of a chunk; one unusual time may at most double the next one."""
         self.steps = max(1, min(2 * self.steps, int(count * SECONDS / seconds)))
 
 
 def chunks(
     split: Split,
     config: Config,
-    pace: ChunkSizer,
+    sizer: ChunkSizer,
     *,
     start: int,
     total: int,
     every: float,
     rows: slice = slice(None),
 ) -> Generator[BatchChunk, None, None]:
-    """The batches of the steps from `start` to `total`, cut into chunks.
+    """Yield the batches of the steps from `start` to `total`, cut into chunks.
 
-    Each is gathered when it is asked for, as long as `pace` says at that time.
+    Each is gathered when it is asked for, as long as `sizer` says at that time.
 
     Args:
         split: the training images.
         config: the experiment.
-        pace: how many steps to take.
+        sizer: says how many steps to take.
         start: counts from 0; where a run is resumed, more.
         total: the number of steps of the whole run.
         every: the steps between evaluations, not rounded.
@@ -79,12 +79,12 @@ def chunks(
     with closing(batches):
         for stop, evaluated in windows(start, total, every=every, most=config.training.log_every):
             while position < stop:
-                count = min(most, pace.steps, stop - position)
+                count = min(most, sizer.steps, stop - position)
                 images = np.zeros((room, size, *split.images.shape[1:]), split.images.dtype)
                 labels = map_leaves(partial(_room, room, size), split.labels)
                 for i in range(count):
                     images[i], batch = next(batches)
-                    map_leaves(partial(_put, i), labels, batch)
+                    map_leaves(partial(_write, i), labels, batch)
                 position += count
                 last = position == stop
                 yield BatchChunk(
@@ -96,35 +96,35 @@ def _room(steps: int, size: int, leaf: np.ndarray) -> np.ndarray:
     return np.zeros((steps, size, *leaf.shape[1:]), leaf.dtype)
 
 
-def _put(step: int, room: np.ndarray, batch: np.ndarray) -> None:
+def _write(step: int, room: np.ndarray, batch: np.ndarray) -> None:
     room[step] = batch
 
 
 class ChunkLoader:
-    """`chunks`, one after the other, which can start again at another step."""
+    """`chunks`, one after the other; can start again at another step."""
 
-    def __init__(self, split: Split, config: Config, pace: ChunkSizer, **more: Any):
-        self._from = partial(chunks, split, config, pace, **more)
+    def __init__(self, split: Split, config: Config, sizer: ChunkSizer, **more: Any):
+        self._chunks_from = partial(chunks, split, config, sizer, **more)
         self._chunks: Generator[BatchChunk, None, None] | None = None
 
     def start(self, step: int) -> BatchChunk | None:
-        """The first chunk behind a step; None at the end."""
+        """Return the first chunk behind a step; None at the end."""
         self.close()
-        self._chunks = self._from(start=step)
+        self._chunks = self._chunks_from(start=step)
         return self.next()
 
     def next(self) -> BatchChunk | None:
-        """The next one."""
+        """Return the next one."""
         return None if self._chunks is None else next(self._chunks, None)
 
     def close(self) -> None:
-        """Stop what reads ahead."""
+        """Stop the threads that read ahead."""
         if self._chunks is not None:
             self._chunks.close()
 
 
 def most_steps(split: Split, config: Config) -> int:
-    """The most steps in a chunk: K, for which the program is compiled; 2 or more.
+    """Return the most steps in a chunk: K, for which the program is compiled; 2 or more.
 
     A report ends a chunk, and the batches have to be held twice: here and on the device. From an
     array of one batch XLA takes it without an index, and fuses and rounds otherwise than from any
@@ -144,7 +144,7 @@ def most_steps(split: Split, config: Config) -> int:
 
 
 def windows(start: int, total: int, *, every: float, most: int) -> Iterator[tuple[int, bool]]:
-    """Where a report ends: the step, and whether an evaluation is due there.
+    """Yield where a report ends: the step, and whether an evaluation is due there.
 
     That is after `most` steps, at each evaluation and at the end; where a run goes on in the
     middle, at the same steps.

@@ -1,7 +1,7 @@
 """When to stop before the last step: target reached, no more improvement, updates too small.
 
-The rules are fixed, the memory is a small tuple of numbers, and the functions are pure, so that a
-checkpoint can hold the memory as JSON and a resumed run stops where the other one would have:
+The rules are fixed, the progress is a small tuple of numbers, and the functions are pure, so that a
+checkpoint can hold it as JSON and a resumed run stops where the other one would have:
 
     progress, reason = after_evaluation(rules, progress, accuracy, step)
     json.dumps(progress._asdict())        # and back: Progress(**json.loads(text))
@@ -47,7 +47,7 @@ class Stopping:
 
 
 class Progress(NamedTuple):
-    """What the evaluations so far amount to."""
+    """The evaluations so far, as the rules see them."""
 
     best: float | None = None  # the watched metric, None before the first finite one
     best_step: int = 0  # the step of that evaluation
@@ -57,16 +57,16 @@ class Progress(NamedTuple):
 def after_evaluation(
     rules: Stopping, progress: Progress, metric: Any, step: int
 ) -> tuple[Progress, str | None]:
-    """Take in one evaluation.
+    """Return what one more evaluation amounts to.
 
     Args:
         rules: the rules.
-        progress: the memory; ``Progress()`` before the first evaluation.
+        progress: of the evaluations before; ``Progress()`` before the first one.
         metric: the watched metric, a scalar. NaN and infinities count as no improvement.
         step: the training step of this evaluation.
 
     Returns:
-        The new memory, and the reason to stop or None.
+        The new progress, and the reason to stop or None.
 
     Example:
         >>> rules = Stopping(patience=1)
@@ -95,7 +95,7 @@ def after_evaluation(
 
 
 def after_step(rules: Stopping, largest_update: Any) -> str | None:
-    """Take in the size of one update.
+    """Return the reason to stop after one update, if there is one.
 
     Args:
         rules: the rules; ask only where `rules.min_update` is set, as reading the number waits

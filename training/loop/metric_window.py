@@ -40,7 +40,7 @@ class MetricWindow:
 
     @property
     def window(self) -> dict[str, list[float]] | None:
-        """What is not yet reported: a checkpoint in the middle of a window keeps it."""
+        """The metrics not yet reported: a checkpoint in the middle of a window keeps them."""
         if not self._pending.get("loss"):
             return None
         return {name: list(values) for name, values in self._pending.items()}

@@ -47,12 +47,17 @@ class NonFiniteStep(NamedTuple):
     value: float
 
     def as_json(self) -> dict[str, Any]:
-        """Plain values; JSON has no NaN."""
+        """Return plain values; JSON has no NaN."""
         return {"step": self.step, "metric": self.metric, "value": str(self.value)}
 
 
 def find_nonfinite(step: int, metrics: Mapping[str, np.ndarray]) -> NonFiniteStep:
-    """What was odd in the step whose metrics are the last in `metrics`."""
+    """Return what was not finite in a step.
+
+    Args:
+        step: which one, counted from 1.
+        metrics: ``(count,)`` each; the last row is that step's.
+    """
     name = next(name for name in WATCHED if not math.isfinite(metrics[name][-1]))
     return NonFiniteStep(step, name, float(metrics[name][-1]))
 
@@ -60,43 +65,57 @@ def find_nonfinite(step: int, metrics: Mapping[str, np.ndarray]) -> NonFiniteSte
 def diverged(
     run: Run,
     experiment: Experiment,
-    odd: NonFiniteStep,
+    nonfinite: NonFiniteStep,
     train_state: TrainState,
     batch: tuple[Any, Any],
 ) -> NonFiniteError:
-    """Write ``nonfinite.json``, and return what to raise."""
-    config, rate = experiment.config, float(experiment.schedule(odd.step - 1))
+    """Write ``nonfinite.json``, and return what to raise.
+
+    Args:
+        run: where.
+        experiment: what is trained.
+        nonfinite: the step.
+        train_state: before that step.
+        batch: the images and labels of that step.
+    """
+    config, rate = experiment.config, float(experiment.schedule(nonfinite.step - 1))
     examples = batch_indices(
-        odd.step - 1,
+        nonfinite.step - 1,
         size=experiment.card.counts["train"],
         batch_size=config.training.batch_size,
         seed=config.seed,
     )
-    record = {**odd.as_json(), "learning_rate": rate, "examples": examples.tolist()}
+    record = {**nonfinite.as_json(), "learning_rate": rate, "examples": examples.tolist()}
     write_json(run.path / "nonfinite.json", record | examine(experiment, train_state, *batch))
-    run.update_info(status="diverged", diverged_at_step=odd.step)
+    run.update_info(status="diverged", diverged_at_step=nonfinite.step)
     lower = f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
     skip = f"; or leave out such steps: {run.again} --skip-nonfinite 10"
     skip = "" if study_of(run.path) else skip  # a study goes on with its other runs
     return NonFiniteError(
-        f"{run.path}: {odd.metric} is {odd.value} at step {odd.step}; the state before it is "
-        f"saved, nonfinite.json says more\n{lower}{skip}"
+        f"{run.path}: {nonfinite.metric} is {nonfinite.value} at step {nonfinite.step}; the state "
+        f"before it is saved, nonfinite.json says more\n{lower}{skip}"
     )
 
 
 def examine(
     experiment: Experiment, train_state: TrainState, images: Any, labels: Any
 ) -> dict[str, Any]:
-    """Which parameters, gradients, updates and activations of a step are finite."""
+    """Return which parameters, gradients, updates and activations of a step are finite.
+
+    Args:
+        experiment: what is trained.
+        train_state: before the step.
+        images, labels: the batch, ``(N, H, W, C)``, uint8, and ``(N, ...)``.
+    """
     optimizer = experiment.optimizer
-    watched = _Watched(optimizer.init, partial(_update_and_look, optimizer.update))
+    watched = _Watched(optimizer.init, partial(_update_and_watch, optimizer.update))
     train_step = make_train_step(make_step_spec(experiment)._replace(optimizer=watched))
-    looked = _Looked(train_state.opt_state, *2 * [_finite(train_state.params)])
-    unguarded = train_state._replace(opt_state=looked, loss_scale=never(train_state.loss_scale))
+    opt_state = _WatchedState(train_state.opt_state, *2 * [_finite(train_state.params)])
+    unguarded = train_state._replace(opt_state=opt_state, loss_scale=never(train_state.loss_scale))
     found = {"parameter": _finite(train_state.params)}
     activations = _activations(experiment, train_state, images)
-    look = jax.jit(lambda *step_of: train_step(*step_of)[0].opt_state)
-    seen = look(unguarded, images, labels)
+    run_step = jax.jit(lambda *arguments: train_step(*arguments)[0].opt_state)
+    seen = run_step(unguarded, images, labels)
     found |= {"gradient": seen.gradient, "update": seen.update}
     tables = {name: dict(named_leaves(tree)) for name, tree in found.items()}
     parameters = {
@@ -113,17 +132,17 @@ class _Watched(NamedTuple):
     update: Any
 
 
-class _Looked(NamedTuple):
-    """Its memory."""
+class _WatchedState(NamedTuple):
+    """The state of a `_Watched`."""
 
     own: Any  # that of the optimizer it watches
     gradient: Any  # whether each parameter's is finite
     update: Any
 
 
-def _update_and_look(update: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
+def _update_and_watch(update: Any, grads: Any, opt_state: Any, params: Any) -> tuple[Any, Any]:
     updates, own = update(grads, opt_state.own, params)
-    return updates, _Looked(own, _finite(grads), _finite(updates))
+    return updates, _WatchedState(own, _finite(grads), _finite(updates))
 
 
 def _finite(tree: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What a person sees while training: a live bar on a terminal, plain lines elsewhere."""
+"""The progress of a training for people: a live bar on a terminal, plain lines elsewhere."""
 
 import os
 import sys
@@ -43,7 +43,7 @@ class Lines:
     """One plain line for each report."""
 
     def note(self, text: str) -> None:
-        """Print it. A reader that went away, as `head` does, must not end the training."""
+        """Print it; a reader that went away, as `head` does, must not end the training."""
         try:
             print(text, flush=True)
         except BrokenPipeError:
@@ -96,10 +96,10 @@ class Bar:
 
 
 def display_for_stdout() -> Display:
-    """A bar on a terminal, lines elsewhere."""
+    """Return a bar on a terminal, lines elsewhere."""
     return Bar() if sys.stdout.isatty() else Lines()
 
 
 def display_for_process() -> Display:
-    """That of standard output; of several processes only the first reports."""
+    """Return the display of standard output; of several processes only the first reports."""
     return display_for_stdout() if jax.process_index() == 0 else Silent()

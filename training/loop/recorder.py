@@ -1,13 +1,12 @@
-"""What is kept of a run behind each chunk of its steps: metrics, evaluations and checkpoints.
+"""What is kept of one network behind each chunk of its steps: metrics, evaluations, checkpoints.
 
-The loop of one network (`training.loop.loop`) and that of many
-(`training.experiments.batched_loop`) differ in how they take steps; what they write down of them,
-and when they stop, is here.
+How steps are taken, of one network or of many, is `training.loop.chunk_loop`'s affair; what is
+written down of them, and when a network stops, is here.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,155 +14,152 @@ from ..common.train_state import TrainState
 from ..config.schema import Config
 from ..data.tree import rows
 from ..distributed import processes
-from ..distributed.sharding import ShardingPlan
 from ..evaluation import evaluate_split
-from ..experiment import Experiment
 from ..initialize import InitReport
-from ..run.directory import Run
 from ..tasks.metric_names import format_metrics
-from .checkpointing import LoopState, Saver
+from .checkpointing import LoopState
 from .chunks import BatchChunk
+from .context import LoopContext, StartPoint
 from .early_stopping import Stopping, after_evaluation, after_step
 from .metric_window import MetricWindow
 from .nonfinite import diverged, find_nonfinite
-from .progress import Display
+
+
+class ChunkResult(NamedTuple):
+    """What the steps of a chunk came to, for one network."""
+
+    chunk: BatchChunk
+    steps: int  # how many of its steps were to be taken
+    finite: int  # how many were, before the first whose numbers are not all finite
+    metrics: dict[str, np.ndarray]  # (K,) each, of every step
+    state: Callable[[], TrainState]  # gives the train state behind the last finite step
 
 
 class TrainingRecorder:
-    """The books of one run.
+    """The metrics, evaluations and checkpoints of one network in training.
 
     Args:
-        run: where they are written.
-        experiment: what it trains.
-        layout: where its train state lies.
-        eval_step: see `training.evaluation`.
-        saver: writes its checkpoints.
-        display: where progress goes.
-        step: how many steps were taken before.
-        memory: what is remembered of them.
+        context: the network.
+        start: where it begins.
 
     Attributes:
-        step, memory: as they are by now.
+        context: as given.
+        step: how many steps were taken by now.
+        loop_state: what a checkpoint remembers beside the train state, as it is by now.
+        ended: whether it takes no more steps and is not tested: it was finished, or has diverged.
         metric: the watched metric of the last validation.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        experiment: Experiment,
-        plan: ShardingPlan,
-        eval_step: Callable[..., Any],
-        saver: Saver,
-        display: Display,
-        *,
-        step: int,
-        memory: LoopState,
-    ):
-        self.step, self.memory = step, memory
+    def __init__(self, context: LoopContext, start: StartPoint):
+        self.context = context
+        self.step, self.loop_state = int(start.train_state.step), start.loop_state
+        self.ended = start.ended
         self.metric: float | None = None
-        self.run, self.experiment, self.plan = run, experiment, plan
-        self.eval_step, self.saver, self.display = eval_step, saver, display
-        self._rules = stopping_rules(experiment.config)
-        self._meter = MetricWindow(run, experiment, display, memory.window)
+        self._rules = stopping_rules(context.experiment.config)
+        self._window = MetricWindow(
+            context.run, context.experiment, context.display, start.loop_state.window
+        )
 
-    def on_start(self, taken: InitReport, train_state: TrainState) -> None:
-        """Say what was taken from elsewhere, and save it: the file need not be there to resume."""
-        self.run.update_info(init_from=taken._asdict())
-        self.display.note(str(taken))
-        self.saver.save(self.plan.gather(train_state), LoopState())
-        self.saver.wait()
+    @property
+    def is_training(self) -> bool:
+        """Whether there are steps before it."""
+        before_end = self.step < self.context.experiment.total_steps
+        return not self.ended and before_end and self.loop_state.reason is None
 
-    def on_chunk(
-        self,
-        done: BatchChunk,
-        count: int,
-        fine: int,
-        metrics: dict[str, np.ndarray],
-        state: Callable[[], TrainState],
-    ) -> None:
+    def on_start(self, report: InitReport, train_state: TrainState) -> None:
+        """Say what came from elsewhere, and save it: the file need not be there to resume."""
+        context = self.context
+        context.run.update_info(init_from=report._asdict())
+        context.display.note(str(report))
+        context.saver.save(context.plan.gather(train_state), LoopState())
+        context.saver.wait()
+
+    def on_chunk(self, result: ChunkResult) -> None:
         """Take in the steps of a chunk; one that is not finite is left out, and counts as taken.
-
-        Args:
-            done: the chunk.
-            count: how many of its steps were to be taken.
-            fine: how many of those were finite numbers throughout.
-            metrics: of each step.
-            state: gives the train state behind the last that was.
 
         Raises:
             NonFiniteError: no more steps may be left out; the state is saved.
         """
-        self.step += fine
-        self._meter.add(self.step, {k: m[:fine] for k, m in metrics.items()})
-        if fine == count:
-            self._stop_where_updates_are_small(metrics, fine - 1)
-            return
-        odd = find_nonfinite(self.step + 1, {k: m[: fine + 1] for k, m in metrics.items()})
-        if self.memory.skipped >= self.experiment.config.training.skip_nonfinite:
-            last = self.plan.gather(state())
-            self.saver.save(last, self.loop_state())
-            self.saver.wait()
-            batch = (done.images[fine], rows(done.labels, fine))
-            raise processes.give_up(diverged, self.run, self.experiment, odd, last, batch)
-        self.run.log({"kind": "skipped", **odd.as_json()})
-        self.memory = self.memory._replace(skipped=self.memory.skipped + 1)
-        self.step += 1
+        finite, metrics = result.finite, result.metrics
+        self.step += finite
+        self._window.add(self.step, {name: m[:finite] for name, m in metrics.items()})
+        if finite == result.steps:
+            self._stop_where_updates_are_small(metrics, finite - 1)
+        else:
+            self._leave_out(result)
 
-    def maybe_evaluate(self, done: BatchChunk, state: Callable[[], TrainState]) -> bool:
+    def maybe_evaluate(self, result: ChunkResult) -> bool:
         """Report and validate, as far as that is due behind a chunk.
 
-        Args:
-            done: the chunk.
-            state: gives the train state.
-
         Returns:
-            Whether it has to be saved now.
+            Whether the network has to be saved now.
         """
-        at_end = self.step == done.stop
-        due = at_end and done.evaluated
-        if self.memory.reason or (at_end and done.reported):
-            self._meter.flush(self.step)
+        chunk = result.chunk
+        at_end = self.step == chunk.stop
+        due = at_end and chunk.evaluated
+        if self.loop_state.reason or (at_end and chunk.reported):
+            self._window.flush(self.step)
         if due:
-            self._validate(state())
-        return due or bool(self.memory.reason)
+            self._validate(result.state())
+        return due or bool(self.loop_state.reason)
 
-    def save(self, train_state: TrainState) -> None:
-        """Checkpoint this state, beside the training."""
-        self.memory = self.loop_state()
-        self.saver.save(self.plan.gather(train_state), self.memory)
+    def checkpoint(self, train_state: TrainState) -> None:
+        """Save this state, beside the training."""
+        self.loop_state = self._to_save()
+        self.context.saver.save(self.context.plan.gather(train_state), self.loop_state)
+
+    def _leave_out(self, result: ChunkResult) -> None:
+        """Step over the first step that is not finite; raise where the limit has been reached."""
+        context, chunk, finite = self.context, result.chunk, result.finite
+        metrics = {name: m[: finite + 1] for name, m in result.metrics.items()}
+        nonfinite = find_nonfinite(self.step + 1, metrics)
+        if self.loop_state.skipped >= context.experiment.config.training.skip_nonfinite:
+            last = context.plan.gather(result.state())
+            context.saver.save(last, self._to_save())
+            context.saver.wait()
+            batch = (chunk.images[finite], rows(chunk.labels, finite))
+            raise processes.give_up(
+                diverged, context.run, context.experiment, nonfinite, last, batch
+            )
+        context.run.log({"kind": "skipped", **nonfinite.as_json()})
+        self.loop_state = self.loop_state._replace(skipped=self.loop_state.skipped + 1)
+        self.step += 1
 
     def _stop_where_updates_are_small(self, metrics: dict[str, np.ndarray], row: int) -> None:
         """A step left out as its gradients overflowed is no small one: `step.loss_scaling`."""
         if self._rules.min_update is None or ("overflow" in metrics and metrics["overflow"][row]):
             return
         reason = after_step(self._rules, metrics["largest_update"][row])
-        self.memory = self.memory._replace(reason=reason)
+        self.loop_state = self.loop_state._replace(reason=reason)
 
     def _validate(self, train_state: TrainState) -> None:
         """Evaluate on the validation split, if there is one, and remember what that came to."""
-        dataset, rules = self.experiment.dataset, self._rules
+        context, rules = self.context, self._rules
+        task, dataset = context.experiment.task, context.experiment.dataset
         if not dataset.validation.count:
             return
-        task, trained = self.experiment.task, train_state.trained
-        result = evaluate_split(task, self.eval_step, *trained, dataset, "validation")
+        result = evaluate_split(
+            task, context.eval_step, *train_state.trained, dataset, "validation"
+        )
         record = result.as_record()
-        self.run.log({"kind": "validation", "step": self.step, **record})
-        self.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
-        self.metric = metric = float(getattr(result, self.experiment.config.early_stopping.metric))
-        progress, why = after_evaluation(rules, self.memory.progress, metric, self.step)
-        reason = self.memory.reason or why
-        self.memory = memory = self.memory._replace(progress=progress, reason=reason)
-        if math.isfinite(metric) and (memory.best is None or _as_good(rules, metric, memory.best)):
-            self.memory = memory._replace(best=metric, best_step=self.step)
+        context.run.log({"kind": "validation", "step": self.step, **record})
+        context.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
+        metric = float(getattr(result, context.experiment.config.early_stopping.metric))
+        progress, why = after_evaluation(rules, self.loop_state.progress, metric, self.step)
+        reason = self.loop_state.reason or why
+        after = self.loop_state._replace(progress=progress, reason=reason)
+        if math.isfinite(metric) and (after.best is None or _as_good(rules, metric, after.best)):
+            after = after._replace(best=metric, best_step=self.step)
+        self.loop_state, self.metric = after, metric
 
-    def loop_state(self) -> LoopState:
+    def _to_save(self) -> LoopState:
         """What a checkpoint of this step remembers; it is the best if none was ever measured."""
-        best_step = self.step if self.memory.best is None else self.memory.best_step
-        return self.memory._replace(best_step=best_step, window=self._meter.window)
+        best_step = self.step if self.loop_state.best is None else self.loop_state.best_step
+        return self.loop_state._replace(best_step=best_step, window=self._window.window)
 
 
 def stopping_rules(config: Config) -> Stopping:
-    """When a config wants its run to stop before the end."""
+    """Return the conditions under which a run of a config stops before its last step."""
     keywords = config.early_stopping.model_dump(exclude={"metric"})
     return Stopping(**keywords, mode="min" if config.early_stopping.metric == "loss" else "max")
 

@@ -30,8 +30,32 @@ class ResumePoint(NamedTuple):
     """A whole checkpoint."""
 
     train_state: TrainState
-    memory: LoopState
+    loop_state: LoopState
     metrics: dict[str, Any]  # how far the metrics go: `metrics_log.truncate`
+
+
+def find_resume_point(
+    run: Run, experiment: Experiment, display: Display, *, force: bool
+) -> ResumePoint | None:
+    """Check that a run may go on, and bring it back to where it does.
+
+    Args:
+        run: its run directory, which this process holds the lock of.
+        experiment: what it trains.
+        display: is told of what is damaged.
+        force: see above.
+
+    Returns:
+        The checkpoint to go on from; None where none was ever saved.
+
+    Raises:
+        RunError: it has changed, or is damaged.
+        CheckpointError: its checkpoints are of another network.
+    """
+    unchanged = check_unchanged(run, experiment, force=force)
+    found = latest_valid(run, experiment.template, display, force=force, repeats=unchanged)
+    keep_metrics(run, found, force=force)
+    return found
 
 
 def repair(run: Run) -> None:
@@ -46,12 +70,12 @@ def repair(run: Run) -> None:
             with old_config_named(run):
                 run.write_config(validate(known, str(info)))
     elif config.is_file() and not info.exists() and run.checkpoints.is_dir():
-        made = _newest_manifest(run).get("provenance", {})
-        write_json(info, {"status": "running", **circumstances(), "provenance": made})
+        found = _newest_manifest(run).get("provenance", {})
+        write_json(info, {"status": "running", **circumstances(), "provenance": found})
 
 
 def lacks_dataset(run: Run) -> bool:
-    """Whether ``dataset.json`` has to be written anew."""
+    """Return whether ``dataset.json`` has to be written anew."""
     try:
         run.dataset()
     except RunError:
@@ -61,6 +85,11 @@ def lacks_dataset(run: Run) -> bool:
 
 def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     """Refuse to go on where what decides the bytes has changed; or note it.
+
+    Args:
+        run: its run directory.
+        experiment: what it trains, as config and data are by now.
+        force: note it and go on.
 
     Returns:
         Whether nothing has, so that steps taken once more come to what they came to.
@@ -88,12 +117,25 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     return not changes
 
 
-def skipping(run: Run, experiment: Experiment, found: ResumePoint | None, more: int) -> Experiment:
-    """The experiment with so many `more` steps that may be left out; the run remembers it.
+def allow_nonfinite(
+    run: Run, experiment: Experiment, found: ResumePoint | None, more: int | None
+) -> Experiment:
+    """Let so many `more` steps that are not finite be left out; the run remembers it.
 
     The config has the limit for the whole run, so those left out before `found` are added.
+
+    Args:
+        run: its run directory.
+        experiment: what it trains.
+        found: where it goes on.
+        more: how many steps; None leaves the limit as it is.
+
+    Returns:
+        The experiment with that limit.
     """
-    before = 0 if found is None else found.memory.skipped
+    if more is None:
+        return experiment
+    before = 0 if found is None else found.loop_state.skipped
     config, count = experiment.config, min(before + more, 2**31 - 1)  # what a config can say
     if config.training.skip_nonfinite == count:
         return experiment
@@ -124,7 +166,7 @@ def note(run: Run, changes: list[str], **info: Any) -> None:
 def latest_valid(
     run: Run, template: TrainState, display: Display, *, force: bool, repeats: bool = True
 ) -> ResumePoint | None:
-    """The checkpoint to go on from; None where none was ever saved.
+    """Return the newest checkpoint that is whole; bring the folder in line with it.
 
     Args:
         run: whose.
@@ -132,6 +174,9 @@ def latest_valid(
         display: is told of what is damaged.
         force: see above.
         repeats: whether a better checkpoint that was there will come again (`check_unchanged`).
+
+    Returns:
+        The checkpoint to go on from; None where none was ever saved.
 
     Raises:
         RunError: all are damaged, and it is not to begin anew.
@@ -142,18 +187,18 @@ def latest_valid(
     for name in checkpoint.names(folder):
         try:
             saved = checkpoint.read(folder, name, template)
-            memory = LoopState.from_json(saved.memory)
-            found = ResumePoint(saved.train_state, memory, saved.memory["metrics"])
+            loop_state = LoopState.from_json(saved.memory)
+            found = ResumePoint(saved.train_state, loop_state, saved.memory["metrics"])
             without_best = without_best or found
-            _check_best(run, memory, best, checkpoint.step_of(name))
+            _check_best(run, loop_state, best, checkpoint.step_of(name))
         except DamagedError as error:
             display.note(f"warning: {error}; falling back to the checkpoint before {name}")
         else:
             return _reconcile(run, found, best)
     if force:
         if without_best is not None:
-            forgetful = without_best.memory._replace(best=None, best_step=None)
-            without_best = without_best._replace(memory=forgetful)
+            loop_state = without_best.loop_state._replace(best=None, best_step=None)
+            without_best = without_best._replace(loop_state=loop_state)
         return _reconcile(run, without_best, None)
     if not checkpoint.names(folder):
         return None
@@ -164,7 +209,12 @@ def latest_valid(
 
 
 def keep_metrics(run: Run, found: ResumePoint | None, *, force: bool) -> None:
-    """The metrics up to the checkpoint, and no more.
+    """Cut the metrics back to those up to the checkpoint.
+
+    Args:
+        run: its run directory.
+        found: the checkpoint; None for the very beginning.
+        force: keep the lines that can be read where they are not what was logged.
 
     Raises:
         RunError: they are not what was logged.
@@ -185,7 +235,7 @@ def keep_metrics(run: Run, found: ResumePoint | None, *, force: bool) -> None:
 def _changes(
     run: Run, experiment: Experiment, then: dict[str, Any], now: dict[str, Any]
 ) -> list[str]:
-    """The differences between two origins, for people."""
+    """Return the differences between two origins, for people."""
     if not then:
         return ["run.json: does not say what made this run; without it, it is written anew"]
     now = comparable(now, then)
@@ -242,11 +292,11 @@ def _newest_best(run: Run) -> int | None:
     return max((step for step in steps if step is not None), default=None)
 
 
-def _check_best(run: Run, memory: LoopState, best: int | None, step: int) -> None:
+def _check_best(run: Run, loop_state: LoopState, best: int | None, step: int) -> None:
     """Raise where the best checkpoint before `step` is damaged, and will not come again."""
-    if memory.best_step is None or (best is not None and best > step):
+    if loop_state.best_step is None or (best is not None and best > step):
         return
-    checkpoint.check(run.checkpoints, checkpoint.name_of(memory.best_step))
+    checkpoint.check(run.checkpoints, checkpoint.name_of(loop_state.best_step))
 
 
 def _reconcile(run: Run, found: ResumePoint | None, best: int | None) -> ResumePoint | None:
@@ -264,7 +314,7 @@ def _reconcile(run: Run, found: ResumePoint | None, best: int | None) -> ResumeP
         if checkpoint.step_of(name) > step:
             shutil.rmtree(folder / f"damaged-{name}", ignore_errors=True)
             (folder / name).rename(folder / f"damaged-{name}")
-    best = None if found is None else found.memory.best_step
+    best = None if found is None else found.loop_state.best_step
     for pointer, at in (("best", best), ("last", step)):
         name = checkpoint.name_of(-1 if at is None else at)
         if (folder / name).is_dir():

@@ -5,10 +5,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from ..common.errors import ConvaxError
+from ..run.directory import Run
+
+
+class InterruptedRun(ConvaxError):  # noqa: N818 -- not an error: the run was saved
+    """A signal stopped the run after its state was saved."""
+
+    in_all_processes = True
+
+    def __init__(self, run: Run, step: int, total: int, signum: int):
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} at step {step} of {total}, state saved; "
+            f"continue with: {run.again}"
+        )
+        self.signum = signum
+        self.exit_code = 128 + signum  # as a shell has it
+
 
 @contextmanager
 def signals_noted() -> Iterator[list[int]]:
-    """Within the block they are noted for the loop to act on; a second Ctrl-C is final.
+    """Note signals in the block, for the loop to act on; a second Ctrl-C is final.
 
     Outside of it they end the process at once, as ever: what is on the disk is whole.
     """

@@ -21,8 +21,8 @@ from .progress import Display
 FOLDER = "tensorboard"
 
 
-def check_records(config: Config) -> None:
-    """What the config wants written can be written.
+def check_logging(config: Config) -> None:
+    """Raise unless what the config wants logged can be logged.
 
     Raises:
         ConfigError: tensorboardX is not installed.
@@ -35,7 +35,7 @@ def check_records(config: Config) -> None:
 
 @contextmanager
 def followed(run: Run, config: Config, display: Display) -> Iterator[Display]:
-    """A display that keeps the event file up with the run, where the config wants one."""
+    """Yield a display that keeps the event file up with the run, where the config wants one."""
     if not config.logging.tensorboard:
         yield display
         return
@@ -48,7 +48,7 @@ def followed(run: Run, config: Config, display: Display) -> Iterator[Display]:
 
 
 class Following:
-    """A display in front of another, that looks for new metrics whenever it is told something."""
+    """A display in front of another, which looks for new metrics at each call."""
 
     def __init__(self, run: Run, display: Display):
         from tensorboardX import SummaryWriter
@@ -89,7 +89,7 @@ class Following:
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:
-    """The figures of a record, by their names in TensorBoard.
+    """Return the figures of a record, by their names in TensorBoard.
 
     Example:
         >>> scalars({"kind": "test", "step": 3, "loss": 0.5, "count": 10, "split": "test"})

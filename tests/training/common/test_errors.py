@@ -11,8 +11,8 @@ import convax
 from convax.cli import main as cli
 from convax.training.common.errors import ConvaxError
 from convax.training.distributed import processes
-from convax.training.loop.loop import InterruptedRun
 from convax.training.loop.nonfinite import NonFiniteError
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run.directory import RunError
 
 STOPPED = InterruptedRun(SimpleNamespace(again="convax train --resume x"), 3, 9, 15)  # type: ignore[arg-type]

@@ -22,7 +22,7 @@ from convax.training.config.schema import Mesh, load_config
 from convax.training.distributed.sharding import sharding_plan
 from convax.training.experiment import prepare
 from convax.training.loop import loop
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 
 CONFIG, FOLDER = sys.argv[1], Path(sys.argv[2])

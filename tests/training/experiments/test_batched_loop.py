@@ -16,12 +16,14 @@ import safetensors.numpy
 import convax
 from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
-from convax.training.experiments import batched_loop
+from convax.training.experiments import batched_program
 from convax.training.experiments import study as study_module
 from convax.training.experiments.study import resume_study, train_study, write_results
 from convax.training.experiments.traced_hparams import TRACED, program_of
+from convax.training.loop import chunk_loop, context
 from convax.training.loop.checkpointing import SaveError, Saver, cannot_write
-from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.loop.nonfinite import NonFiniteError
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run.directory import Run, RunError, open_run
 from convax.training.run.study_directory import Study, is_study
 from tests.training.loop.test_loop import Metronome, Recorder, final_bytes
@@ -146,11 +148,11 @@ def test_members_are_ordinary_runs(studies, command):
 class SignaledAgain(Saver):
     """A second SIGTERM comes while what the first one asked for is being saved."""
 
-    def _write(self, taken, memory, logged):
-        if taken.step % 20:
+    def _write(self, snapshot, loop_state, logged):
+        if snapshot.step % 20:
             time.sleep(0.1)
             os.kill(os.getpid(), signal.SIGTERM)
-        super()._write(taken, memory, logged)
+        super()._write(snapshot, loop_state, logged)
 
 
 @pytest.mark.parametrize(("batching", "interrupt_at"), [("map", 7), ("vmap", 40)])
@@ -158,7 +160,7 @@ def test_an_interrupted_study_resumes_to_the_same_bytes(
     studies, tiny, tmp_path, monkeypatch, batching, interrupt_at
 ):
     out, fatal = tmp_path / "study", []
-    monkeypatch.setattr(batched_loop, "Saver", SignaledAgain)
+    monkeypatch.setattr(context, "Saver", SignaledAgain)
     before = signal.signal(signal.SIGTERM, lambda *_: fatal.append("would have ended the process"))
     try:
         with pytest.raises(InterruptedRun, match=r"--resume .*study"):
@@ -185,17 +187,17 @@ def test_members_at_different_steps_come_together_again(
     studies, tiny, tmp_path, monkeypatch, batching
 ):
     """A kill between the checkpoints of two members, here at step 23, in the middle of a window."""
-    monkeypatch.setattr(batched_loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
     saved = []
 
     class Dies(Saver):
-        def save(self, train_state, memory):
+        def save(self, train_state, loop_state):
             saved.append(int(train_state.step))
             if saved.count(23) == 2:
                 raise Killed
-            super().save(train_state, memory)
+            super().save(train_state, loop_state)
 
-    monkeypatch.setattr(batched_loop, "Saver", Dies)
+    monkeypatch.setattr(context, "Saver", Dies)
     with pytest.raises(Killed):
         train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching=batching)
     last = [(tmp_path / "study" / f"seed-{s}/checkpoints/last").read_text() for s in SEEDS]
@@ -347,7 +349,7 @@ def test_a_study_is_no_run(studies, command):
 
 @pytest.mark.slow
 def test_how_it_falls_into_chunks_changes_no_bit(studies, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(batched_loop, "ChunkSizer", lambda: Metronome(1))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1))
     study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="vmap")
     assert bytes_of(study) == bytes_of(studies["vmap"])
 
@@ -476,5 +478,7 @@ def test_numbers_are_traced(tiny, tmp_path, keys):
 
 
 def test_the_form_is_that_of_the_device_unless_it_is_named(studies):
-    assert batched_loop.default_batching() == ("map" if jax.default_backend() == "cpu" else "vmap")
+    assert batched_program.default_batching() == (
+        "map" if jax.default_backend() == "cpu" else "vmap"
+    )
     assert Study(studies["vmap"].path).info()["form"] == "vmap"

@@ -8,11 +8,11 @@ import pytest
 import convax
 from convax.training.config.errors import ConfigError
 from convax.training.config.schema import load_config
-from convax.training.experiments import batched_loop
+from convax.training.experiments import batched_program
 from convax.training.experiments.study import resume_study, train_study
 from convax.training.experiments.sweep import keys_of, points
 from convax.training.experiments.traced_hparams import program_of
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 FEW = ["training.steps=8", 'training.evaluate_every="4 steps"', "training.log_every=4"]
@@ -246,13 +246,13 @@ def test_seeds_beside_a_sweep_are_a_key_of_it(tiny, tmp_path):
 
 def test_the_images_are_shared_where_the_seed_is(tiny, tmp_path, monkeypatch):
     made = []
-    make = batched_loop.make_steps_together
+    make = batched_program.make_batched_steps
 
     def remember(experiment, batching, shared):
         made.append(shared)
         return make(experiment, batching, shared)
 
-    monkeypatch.setattr(batched_loop, "make_steps_together", remember)
+    monkeypatch.setattr(batched_program, "make_batched_steps", remember)
     one = '[sweep]\nmethod = "grid"\n[sweep.keys]\noptimizer.learning_rate = [0.01, 0.1]\n'
     train_study(swept(tiny, one), tmp_path / "one")
     train_study(swept(tiny, f"{one}seed = [0, 1]\n"), tmp_path / "seeds")

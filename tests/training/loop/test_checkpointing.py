@@ -9,10 +9,10 @@ import pytest
 import convax
 from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
-from convax.training.loop import loop
+from convax.training.loop import chunk_loop
 from convax.training.loop.checkpointing import LoopState, SaveError
 from convax.training.loop.early_stopping import Progress
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.checkpoint import DamagedError
 from convax.training.run.directory import open_run
@@ -94,7 +94,7 @@ def test_a_save_that_fails_otherwise_is_no_saved_state(
         return write(arrays)
 
     monkeypatch.setattr(checkpoint.safetensors.numpy, "save", fails)
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=27))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=27))
     code, _, err = command("train", tiny, "--out", tmp_path / "run")
     assert code == 2
     assert f"the checkpoint of step 27 could not be written: {said}, then: convax train" in err
@@ -114,9 +114,9 @@ def test_whatever_cannot_be_written_is_said(tiny, tmp_path):
         convax.train(load_config(tiny), tmp_path / "run", display=Full())
 
 
-def test_memory_and_back():
-    memory = LoopState(Progress(0.5, 20, 1), 0.5, 20, None, 2, {"loss": [0.1]})
-    assert LoopState.from_json(memory.as_json()) == memory
+def test_loop_state_survives_json():
+    loop_state = LoopState(Progress(0.5, 20, 1), 0.5, 20, None, 2, {"loss": [0.1]})
+    assert LoopState.from_json(loop_state.as_json()) == loop_state
     assert LoopState.from_json(LoopState().as_json()) == LoopState()
 
 

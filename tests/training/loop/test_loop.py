@@ -20,9 +20,10 @@ from convax.training.config.errors import ConfigError
 from convax.training.config.schema import load_config
 from convax.training.data import DataError
 from convax.training.experiment import count_steps, prepare
-from convax.training.loop import loop
+from convax.training.loop import chunk_loop, single_program
 from convax.training.loop.chunks import ChunkSizer
-from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.loop.nonfinite import NonFiniteError
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run.directory import RunError, open_run
 from convax.training.run.metrics_log import TIMINGS
 from convax.training.tasks.classification.losses import one_hot_mse
@@ -242,13 +243,13 @@ def test_smoothed_labels_under_the_mean_squared_error():
 
 def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
     made = []
-    make = loop.make_train_steps
+    make = single_program.make_train_steps
 
     def remember(*arguments, **more):
         made.append(make(*arguments, **more))
         return made[-1]
 
-    monkeypatch.setattr(loop, "make_train_steps", remember)
+    monkeypatch.setattr(single_program, "make_train_steps", remember)
     run = convax.train(load_config(tiny), tmp_path / "run")
     assert [steps._cache_size() for steps in made] == [0]  # only ahead of time
     assert run.info()["compile_seconds"] > 0
@@ -257,7 +258,7 @@ def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
 @pytest.mark.parametrize("size", [1, 3, 1000], ids="chunks of {}".format)
 def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
     """Whatever the clock says: with the loop's own report and evaluation in between, or not."""
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(size))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(size))
     run = convax.train(load_config(tiny), tmp_path / "run")
     assert final_bytes(run) == final_bytes(whole)
     assert without_timings(run) == without_timings(whole)
@@ -265,7 +266,7 @@ def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
 
 def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypatch):
     """Evaluations at 20, 40, 60, reports of at most 7 steps, and a stop at 23."""
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
     with pytest.raises(InterruptedRun, match="at step 23 of 60"):
         convax.train(load_config(tiny), tmp_path / "run")
     assert [r["step"] for r in open_run(tmp_path / "run").metrics()] == [7, 14, 20, 20]
@@ -298,7 +299,7 @@ def test_the_non_finite_step_is_named_exactly(tiny, tmp_path, monkeypatch):
     overrides = ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
     named = []
     for size in (1, 7):
-        monkeypatch.setattr(loop, "ChunkSizer", partial(Metronome, size))
+        monkeypatch.setattr(chunk_loop, "ChunkSizer", partial(Metronome, size))
         with pytest.raises(NonFiniteError) as caught:
             convax.train(load_config(tiny, overrides), tmp_path / f"chunks-of-{size}")
         named.append(str(caught.value).partition(": ")[2].partition(" --resume")[0])

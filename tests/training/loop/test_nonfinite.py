@@ -14,8 +14,9 @@ from convax.training import experiment
 from convax.training.config.schema import load_config
 from convax.training.data import batch_indices
 from convax.training.experiment import prepare
-from convax.training.loop import loop, nonfinite
-from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.loop import chunk_loop, nonfinite
+from convax.training.loop.nonfinite import NonFiniteError
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run.checkpoint import names, step_of
 from convax.training.run.directory import open_run
 from tests.tiny import write_tiny
@@ -57,7 +58,7 @@ def left_out(odd, tmp_path_factory):
 @pytest.mark.parametrize("size", [1, 6, 1000], ids="chunks of {}".format)
 def test_the_state_before_the_step_is_kept(odd, tmp_path, monkeypatch, size):
     """Whatever comes behind it in the chunk: it is that of a run of 14 steps."""
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(size))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(size))
     with pytest.raises(NonFiniteError, match=r"run: loss is nan at step 15; the state before it"):
         convax.train(load_config(odd), tmp_path / "run")
     run = open_run(tmp_path / "run")
@@ -65,7 +66,7 @@ def test_the_state_before_the_step_is_kept(odd, tmp_path, monkeypatch, size):
     assert (run.checkpoints / "last").read_text() == "step-00000014\n"
     monkeypatch.undo()
     with pytest.raises(InterruptedRun, match="at step 14 of 60"):
-        monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=14))
+        monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=14))
         convax.train(load_config(odd), tmp_path / "fine")
     fine = final_bytes(open_run(tmp_path / "fine"))
     here = final_bytes(run)
@@ -127,12 +128,12 @@ def test_a_run_that_leaves_steps_out_resumes_to_the_same_bytes(
     odd, left_out, tmp_path, monkeypatch, stop
 ):
     config = load_config(odd, ["training.skip_nonfinite=3"])
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=stop))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=stop))
     with pytest.raises(InterruptedRun):
         convax.train(config, tmp_path / "run")
     stopped = open_run(tmp_path / "run")
     assert step_of(names(stopped.checkpoints)[0]) == stop
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(5))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(5))
     run = convax.resume(stopped.path)
     assert final_bytes(run) == final_bytes(left_out)
     assert without_timings(run) == without_timings(left_out)
@@ -155,7 +156,7 @@ def test_one_more_than_allowed_stops(odd, left_out, tmp_path, command):
 
 def test_a_limit_below_what_was_left_out_already_is_a_limit(odd, left_out, tmp_path, monkeypatch):
     """Two were left out; with a limit of one there is no third. And resuming counts from there."""
-    monkeypatch.setattr(loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=16))
+    monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=16))
     with pytest.raises(InterruptedRun):
         convax.train(load_config(odd, ["training.skip_nonfinite=2"]), tmp_path / "run")
     run = open_run(tmp_path / "run")

@@ -11,7 +11,7 @@ from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.loop import loop, resume
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.checkpoint import CheckpointError
 from convax.training.run.directory import RunError, open_run
@@ -220,14 +220,14 @@ def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written
     experiment = prepare(stopped.config())
     monkeypatch.setattr(atomic_io, "atomic_write", killed)
     with pytest.raises(KeyboardInterrupt):
-        resume.skipping(stopped, experiment, None, 7)
+        resume.allow_nonfinite(stopped, experiment, None, 7)
     assert len(calls) == written + 1
     monkeypatch.undo()
     resume.check_unchanged(stopped, prepare(stopped.config()), force=False)
-    assert resume.skipping(stopped, experiment, None, 7).config == stopped.config()
+    assert resume.allow_nonfinite(stopped, experiment, None, 7).config == stopped.config()
     assert stopped.config().training.skip_nonfinite == 7
     assert stopped.info()["provenance"]["config"]["training"]["skip_nonfinite"] == 7
-    resume.skipping(stopped, experiment, None, 2**40)
+    resume.allow_nonfinite(stopped, experiment, None, 2**40)
     assert stopped.config().training.skip_nonfinite == 2**31 - 1
 
 

@@ -8,7 +8,7 @@ import convax
 from convax.training.config.errors import ConfigError
 from convax.training.config.schema import load_config
 from convax.training.experiments.study import train_study
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from tests.training.loop.test_loop import Recorder
 
 pytest.importorskip("tensorboardX")

@@ -10,7 +10,7 @@ from convax.training.common.train_state import Ema
 from convax.training.config.errors import ConfigError
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.load_model import load_model
 from convax.training.step.ema import EmaSpec, decay_at, init_ema, update_ema

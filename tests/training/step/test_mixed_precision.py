@@ -12,7 +12,7 @@ from convax import model, ops
 from convax.model import ARCHITECTURES
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
-from convax.training.loop.loop import NonFiniteError
+from convax.training.loop.nonfinite import NonFiniteError
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.gradient import make_gradient
 from convax.training.step.loss_scaling import MOST, LossScaling, init_loss_scale, update_loss_scale

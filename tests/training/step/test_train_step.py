@@ -4,7 +4,7 @@ import pytest
 
 import convax
 from convax.training.config.schema import load_config
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 EVERYTHING = [

@@ -17,7 +17,7 @@ from convax.training.config.schema import load_config
 from convax.training.data import Split
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.embedding import task
 from convax.training.tasks.embedding.figures import wrong_neighbors
 from convax.training.tasks.embedding.losses import all_triplets, contrastive_pairs

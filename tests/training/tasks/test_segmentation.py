@@ -18,7 +18,8 @@ from convax.training.config.schema import load_config
 from convax.training.data import IGNORED, decode_mask
 from convax.training.data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from convax.training.experiment import prepare
-from convax.training.loop.loop import InterruptedRun, NonFiniteError
+from convax.training.loop.nonfinite import NonFiniteError
+from convax.training.loop.signals import InterruptedRun
 from convax.training.report import augmentation
 from convax.training.report import figures as report
 from convax.training.run.directory import open_run

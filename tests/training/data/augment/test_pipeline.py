@@ -12,7 +12,7 @@ from convax.training.data import IGNORED
 from convax.training.data.augment import make_augmentation
 from convax.training.data.preprocess import Preprocessing
 from convax.training.experiment import prepare
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 KEY = jax.random.key(0)

@@ -1,0 +1,79 @@
+"""The training steps of one network as a program, on one device or spread over a mesh."""
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from ..common.memory import format_bytes, memory_usage
+from ..common.train_state import TrainState
+from ..experiment import make_step_spec
+from ..step.train_step import make_train_steps
+from .chunks import BatchChunk, most_steps
+from .context import LoopContext
+
+
+class SingleProgram:
+    """A `chunk_loop.StepProgram` of one network: no array has a leading axis for networks.
+
+    Args:
+        context: of the network; its display is told how long compiling took.
+        train_state: where it is; every process has all of it.
+    """
+
+    shares_batches = False
+
+    def __init__(self, context: LoopContext, train_state: TrainState):
+        self._plan = context.plan
+        self._batch_size = context.experiment.config.training.batch_size
+        self._rows = self._plan.local_rows(self._batch_size)
+        self._train_state = self._plan.device_put(train_state)
+        self._program = _compile(context, self._train_state)
+        self._metrics: dict[str, jax.Array] = {}
+
+    def dispatch(self, chunks: Sequence[BatchChunk], counts: np.ndarray) -> None:
+        """See `StepProgram`; M is 1."""
+        (chunk,), (count,) = chunks, counts
+        batches = self._plan.feed_batches(chunk.images, chunk.labels, self._batch_size, self._rows)
+        self._train_state, self._metrics = self._program(self._train_state, *batches, count)
+
+    def collect(self) -> tuple[list[dict[str, np.ndarray]], list[int]]:
+        """See `StepProgram`."""
+        step = int(self._train_state.step)
+        return [jax.device_get(self._metrics)], [step]
+
+    def state(self, index: int = 0) -> TrainState:
+        """See `StepProgram`."""
+        del index
+        return self._train_state
+
+    def count_left_out(self, index: int = 0) -> None:
+        """See `StepProgram`."""
+        del index
+        self._train_state = self._train_state._replace(step=self._train_state.step + 1)
+
+
+def _compile(context: LoopContext, train_state: TrainState) -> jax.stages.Compiled:
+    """Compile the steps; say how long that took, and the memory that they work in."""
+    began = time.perf_counter()
+    experiment, plan = context.experiment, context.plan
+    config, split = experiment.config, experiment.dataset.train
+    batches = (most_steps(split, config), config.training.batch_size)
+    spec = make_step_spec(plan.constrain(experiment))
+    train_steps = make_train_steps(spec, out_shardings=plan.out_shardings)
+
+    def type_of(array: Any) -> jax.ShapeDtypeStruct:
+        sharding = plan.batches(len(array.shape) + 1, lead=1)
+        return jax.ShapeDtypeStruct((*batches, *array.shape[1:]), array.dtype, sharding=sharding)
+
+    types = (type_of(split.images), jax.tree.map(type_of, split.labels))
+    with plan.scope():
+        count = jax.ShapeDtypeStruct((), np.int32)
+        program = train_steps.lower(train_state, *types, count).compile()
+    seconds, size = time.perf_counter() - began, memory_usage(program)
+    context.run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
+    memory = "" if size is None else f"; a training step works in {format_bytes(size)}"
+    context.display.note(f"compiled in {seconds:.1f} s{memory}")
+    return program
