@@ -12,7 +12,7 @@ from convax.inference.report.page import write_report
 from convax.training.config.schema import load_config
 from convax.training.data import DataError, load_folder, load_table
 from convax.training.experiment import prepare
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.multilabel import losses, task
 from convax.training.tasks.multilabel.metrics import mean_of, per_class
 from tests.tiny import TINY

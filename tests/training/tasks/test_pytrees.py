@@ -15,7 +15,7 @@ from convax.training.data.dataset import undivided
 from convax.training.evaluation import evaluate
 from convax.training.experiment import prepare
 from convax.training.experiments import traced_hparams
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.registry import make_task
 from tests.tiny import write_tiny
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -95,7 +95,7 @@ def test_a_run_with_two_labels_an_image_resumes_to_the_same_bytes(trained, toy, 
 
 
 def test_many_networks_in_one_program_take_two_labels_an_image(toy, tmp_path):
-    from convax.training.experiments.batched_loop import make_steps_together
+    from convax.training.experiments.batched_program import make_batched_steps
     from convax.training.experiments.traced_hparams import hparams_of
 
     found = prepare(load_config(toy))
@@ -104,7 +104,7 @@ def test_many_networks_in_one_program_take_two_labels_an_image(toy, tmp_path):
     batches = jax.tree.map(lambda leaf: jnp.asarray(leaf[batch])[None], (images, labels))
     stack = partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))
     states, numbers = stack(found.init(), found.init()), hparams_of(found, [])
-    steps = make_steps_together(found, "map", True)
+    steps = make_batched_steps(found, "map", True)
     counts = jnp.array([1, 0], jnp.int32)
     new, _ = steps(states, stack(numbers, numbers), *batches, counts)
     assert new.step.tolist() == [1, 0]

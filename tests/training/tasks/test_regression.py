@@ -14,7 +14,7 @@ from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError, load_table
 from convax.training.data.preprocess import Preprocessing, restore_values, standardize_values
 from convax.training.experiment import prepare
-from convax.training.loop.loop import InterruptedRun
+from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.regression import task
 from convax.training.tasks.regression.metrics import errors_of, mean_r2
 from tests.inference.serve.test_app import serving
