@@ -147,10 +147,10 @@ def processor_seconds() -> float:
 
 
 def first_chunk(experiment, size: int):
-    pace = ChunkSizer()
-    pace.steps = size
+    sizer = ChunkSizer()
+    sizer.steps = size
     split, config = experiment.dataset.train, experiment.config
-    return next(chunks(split, config, pace, start=0, total=10**6, every=1e9))
+    return next(chunks(split, config, sizer, start=0, total=10**6, every=1e9))
 
 
 def stacked(trees):

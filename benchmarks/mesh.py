@@ -127,11 +127,11 @@ def measured(network, layout, given):
     place, split = sharding_plan(experiment), experiment.dataset.train
     recipe = make_step_spec(place.spread(experiment))
     train_steps = make_train_steps(recipe, out_shardings=place.outputs)
-    size, pace = config.training.batch_size, ChunkSizer()
-    pace.steps = steps
+    size, sizer = config.training.batch_size, ChunkSizer()
+    sizer.steps = steps
     assert most_steps(split, config) == steps
     rows = place.local_rows(size)
-    (chunk,) = chunks(split, config, pace, start=0, total=steps, every=steps, rows=rows)
+    (chunk,) = chunks(split, config, sizer, start=0, total=steps, every=steps, rows=rows)
     batches = place.feed_batches(chunk.images, chunk.labels, size, rows)
     with place.scope():
         program = train_steps.lower(

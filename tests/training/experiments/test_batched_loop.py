@@ -1,4 +1,4 @@
-"""Many networks in one program: each is what it would be alone, whatever happens to the others."""
+"""Many networks in one program: each is trained as it would be alone."""
 
 import errno
 import json
@@ -95,7 +95,7 @@ def validations(run):
 
 
 @pytest.mark.parametrize("batching", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
-def test_each_seed_is_what_it_would_be_alone(random, tmp_path, batching):
+def test_member_equals_run_trained_alone(random, tmp_path, batching):
     """First parameters, split, batches, augmentation, dropout, statistics: up to rounding."""
     config = load_config(random, FEW)
     study = train_study(config, tmp_path / "study", seeds=SEEDS, batching=batching)
@@ -117,7 +117,7 @@ def test_each_seed_is_what_it_would_be_alone(random, tmp_path, batching):
     assert any(np.abs(arrays[0][n] - arrays[1][n]).max() > 0.01 for n in arrays[0])
 
 
-def test_results_are_means_and_deviations(studies):
+def test_results_hold_means_and_standard_deviations(studies):
     study = studies["map"]
     results = json.loads((study.path / "results.json").read_text())
     accuracies = [study.run(name).info()["result"]["test"]["accuracy"] for name in study.members]
@@ -136,7 +136,7 @@ def test_results_are_means_and_deviations(studies):
     assert (study.path / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_members_are_ordinary_runs(studies, command):
+def test_members_can_be_evaluated_and_reported(studies, command):
     run = studies["map"].path / "seed-5"
     code, out, err = command("evaluate", run)
     assert (code, err) == (0, "")
@@ -156,7 +156,7 @@ class SignaledAgain(Saver):
 
 
 @pytest.mark.parametrize(("batching", "interrupt_at"), [("map", 7), ("vmap", 40)])
-def test_an_interrupted_study_resumes_to_the_same_bytes(
+def test_resume_study_after_signals_is_bit_identical(
     studies, tiny, tmp_path, monkeypatch, batching, interrupt_at
 ):
     out, fatal = tmp_path / "study", []
@@ -183,7 +183,7 @@ class Killed(BaseException):
 
 
 @pytest.mark.parametrize("batching", ["map", "vmap"])
-def test_members_at_different_steps_come_together_again(
+def test_resume_study_with_members_apart_is_bit_identical(
     studies, tiny, tmp_path, monkeypatch, batching
 ):
     """A kill between the checkpoints of two members, here at step 23, in the middle of a window."""
@@ -206,7 +206,7 @@ def test_members_at_different_steps_come_together_again(
     assert bytes_of(resume_study(tmp_path / "study")) == bytes_of(studies[batching])
 
 
-def test_a_study_killed_while_it_is_made(studies, tiny, tmp_path):
+def test_resume_study_makes_missing_member(studies, tiny, tmp_path):
     study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="map")
     about = study.info()
     (study.path / "study.json").write_text(json.dumps(about | {"status": "running"}))
@@ -215,7 +215,7 @@ def test_a_study_killed_while_it_is_made(studies, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("at", ["circumstances", "study.toml", "study.json"])
-def test_a_study_killed_before_it_is_one_can_be_started_again(tiny, tmp_path, monkeypatch, at):
+def test_study_killed_before_it_exists_can_start_again(tiny, tmp_path, monkeypatch, at):
     def dies(*_):
         raise Killed
 
@@ -242,7 +242,7 @@ def test_a_study_killed_before_it_is_one_can_be_started_again(tiny, tmp_path, mo
         train_study(load_config(tiny), out, seeds=SEEDS)
 
 
-def test_a_study_that_cannot_be_made_is_one_line(tiny, tmp_path):
+def test_study_that_cannot_be_created_is_run_error(tiny, tmp_path):
     with pytest.raises(RunError, match=r"tiny\.toml/study: cannot be created: Not a directory"):
         train_study(load_config(tiny), tiny / "study", seeds=SEEDS)
 
@@ -256,7 +256,7 @@ def unfinished(studies, tmp_path):
     return study
 
 
-def test_a_run_of_an_unfinished_study_goes_on_with_it_alone(unfinished, command, monkeypatch):
+def test_resume_refuses_member_of_unfinished_study(unfinished, command, monkeypatch):
     """In the program of one network it would be rounded otherwise."""
     run = unfinished.run("seed-0").path
     monkeypatch.chdir(run)
@@ -275,7 +275,7 @@ def test_a_run_of_an_unfinished_study_goes_on_with_it_alone(unfinished, command,
     assert "seed-0: this run is finished" in command("train", "--resume", run)[2]
 
 
-def test_messages_about_a_run_of_a_study_name_the_study(unfinished):
+def test_messages_about_member_name_study(unfinished):
     run = unfinished.run("seed-0")
     full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     again = f"convax train --resume {unfinished.path}"
@@ -294,13 +294,13 @@ def test_messages_about_a_run_of_a_study_name_the_study(unfinished):
         resume_study(unfinished.path)
 
 
-def test_a_run_json_that_is_gone_is_written_anew(studies, unfinished):
+def test_resume_study_rewrites_missing_run_json(studies, unfinished):
     for name in unfinished.members:
         (unfinished.run(name).path / "run.json").unlink()
     assert bytes_of(resume_study(unfinished.path)) == bytes_of(studies["map"])
 
 
-def test_a_damaged_study_json_is_to_be_restored(unfinished, command):
+def test_damaged_study_json_is_to_be_restored(unfinished, command):
     run = unfinished.run("seed-0")
     (unfinished.path / "study.json").write_text("{")
     for path in (unfinished.path, run.path):
@@ -311,7 +311,7 @@ def test_a_damaged_study_json_is_to_be_restored(unfinished, command):
     assert run.again == f"convax train --resume {unfinished.path}"
 
 
-def test_a_full_disk_is_one_line(tiny, tmp_path, monkeypatch):
+def test_full_disk_in_study_is_save_error(tiny, tmp_path, monkeypatch):
     log = Run.log
 
     def full(run, record):
@@ -336,19 +336,19 @@ def test_a_full_disk_is_one_line(tiny, tmp_path, monkeypatch):
         resume_study(tmp_path / "study")
 
 
-def test_a_finished_study_is_not_resumed(studies):
+def test_resume_refuses_finished_study(studies):
     with pytest.raises(RunError, match="this study is finished; nothing to resume"):
         resume_study(studies["map"].path)
 
 
-def test_a_study_is_no_run(studies, command):
+def test_evaluate_refuses_study(studies, command):
     code, _, err = command("evaluate", studies["map"].path)
     assert code == 2
     assert "a study of several runs; name one of them" in err
 
 
 @pytest.mark.slow
-def test_how_it_falls_into_chunks_changes_no_bit(studies, tiny, tmp_path, monkeypatch):
+def test_chunk_length_changes_no_bit_of_study(studies, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1))
     study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="vmap")
     assert bytes_of(study) == bytes_of(studies["vmap"])
@@ -363,7 +363,7 @@ optimizer.learning_rate = [{rates}]
 
 
 @pytest.mark.parametrize("batching", ["vmap"])
-def test_a_network_that_diverges_does_not_stop_the_others(tiny, tmp_path, batching):
+def test_diverging_member_does_not_stop_others(tiny, tmp_path, batching):
     tiny.write_text(tiny.read_text().replace("eps = 1e-8", "eps = 1e-30"))
     file = tmp_path / "sweep.toml"
     file.write_text(tiny.read_text() + SWEEP.format(rates="0.01, 1e30"))
@@ -381,7 +381,7 @@ def test_a_network_that_diverges_does_not_stop_the_others(tiny, tmp_path, batchi
     assert results["members"][1]["diverged_at_step"] == bad.info()["diverged_at_step"]
 
 
-def test_a_seed_that_diverged_counts_in_no_mean(studies, tmp_path):
+def test_results_leave_out_diverged_member(studies, tmp_path):
     study = Study(shutil.copytree(studies["map"].path, tmp_path / "study"))
     study.run("seed-0").update_info(status="diverged", diverged_at_step=30, result={})
     results = write_results(study)
@@ -392,7 +392,7 @@ def test_a_seed_that_diverged_counts_in_no_mean(studies, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_step_left_out_of_one_network_leaves_the_others_as_they_are(tiny, tmp_path):
+def test_skipped_step_of_member_leaves_others_alone(tiny, tmp_path):
     """One steps over its first step that is not finite, and is behind from there on."""
     tiny.write_text(tiny.read_text().replace("eps = 1e-8", "eps = 1e-30"))
     file = tmp_path / "sweep.toml"
@@ -411,14 +411,14 @@ def test_a_step_left_out_of_one_network_leaves_the_others_as_they_are(tiny, tmp_
     assert steps[0] == steps[1]
 
 
-def test_where_all_diverge_the_study_has_failed(tiny, tmp_path):
+def test_study_of_diverging_members_is_nonfinite_error(tiny, tmp_path):
     config = load_config(tiny, ["optimizer.learning_rate=1e30", "optimizer.eps=1e-30"])
     with pytest.raises(NonFiniteError, match=r"all 2 networks diverged; lower optimizer\.learning"):
         train_study(config, tmp_path / "study", seeds=SEEDS)
 
 
 @pytest.mark.slow
-def test_each_network_stops_on_its_own(tiny, tmp_path):
+def test_members_stop_early_on_their_own(tiny, tmp_path):
     overrides = [
         "early_stopping.target=0.9",
         "training.steps=80",
@@ -450,7 +450,7 @@ loss.margin = { uniform = [0.5, 1.0] }
 RANDOM_SWEEP = '\n[sweep]\nmethod = "random"\ncount = 2\nseed = 1\n[sweep.keys]\n'
 
 
-def test_every_number_that_may_be_traced_has_a_test():
+def test_traced_keys_are_all_tested():
     assert {line.partition(" ")[0] for line in (ADAM + MOMENTUM).split("\n") if line} == {*TRACED}
 
 
@@ -458,7 +458,7 @@ def test_every_number_that_may_be_traced_has_a_test():
     "keys",
     [pytest.param(ADAM, id="adam"), pytest.param(MOMENTUM, id="momentum", marks=pytest.mark.slow)],
 )
-def test_numbers_are_traced(tiny, tmp_path, keys):
+def test_traced_hparams_train_as_alone(tiny, tmp_path, keys):
     """One program for two points of a sweep, each as it would be alone."""
     if keys == MOMENTUM:
         text = with_momentum(tiny).replace("seed = 3", 'seed = 3\ntask = "embedding"')
@@ -477,7 +477,7 @@ def test_numbers_are_traced(tiny, tmp_path, keys):
     assert any(np.abs(found[0][p] - found[1][p]).max() > 1e-3 for p in found[0])
 
 
-def test_the_form_is_that_of_the_device_unless_it_is_named(studies):
+def test_default_batching_is_that_of_device(studies):
     assert batched_program.default_batching() == (
         "map" if jax.default_backend() == "cpu" else "vmap"
     )

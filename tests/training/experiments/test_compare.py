@@ -12,7 +12,7 @@ from convax.training.run.directory import RunError
 FEW = ["training.steps=6", 'training.evaluate_every="3 steps"']
 
 
-def test_a_run_and_a_study_side_by_side(whole, tiny, tmp_path, command):
+def test_compare_puts_run_and_study_side_by_side(whole, tiny, tmp_path, command):
     other = load_config(tiny, [*FEW, "model.hidden=[8]", "optimizer.clip_norm=1.0"])
     study = train_study(other, tmp_path / "study", seeds=[0, 1])
     rows = compare([whole.path, study.path])
@@ -48,7 +48,7 @@ def test_a_run_and_a_study_side_by_side(whole, tiny, tmp_path, command):
     assert [row["keys"] for row in json.loads(out)] == [{"seed": 0}, {"seed": 1}]
 
 
-def test_a_run_that_has_just_begun_is_compared_too(whole, copied, tmp_path):
+def test_compare_takes_run_that_has_just_begun(whole, copied, tmp_path):
     for entry in copied.checkpoints.iterdir():
         if entry.is_file():
             entry.unlink()
@@ -60,13 +60,13 @@ def test_a_run_that_has_just_begun_is_compared_too(whole, copied, tmp_path):
     assert table([row, row])[1].split() == ["copied", "running", "0", "-", "0.0", "s", "-", "-"]
 
 
-def test_a_run_whose_weights_are_damaged_has_no_count_of_them(copied, whole):
+def test_compare_counts_no_damaged_weights(copied, whole):
     for file in copied.checkpoints.glob("*/params.safetensors"):
         file.write_bytes(b"damaged")
     assert [row.parameters for row in compare([whole.path, copied.path])][1] is None
 
 
-def test_keys_of_tables_and_lists(tiny):
+def test_differing_keys_look_into_tables_and_lists(tiny):
     groups = 'optimizer.groups=[{match=".*/bias", weight_decay=0.0}]'
     configs = [
         load_config(tiny),
@@ -91,7 +91,7 @@ def test_keys_of_tables_and_lists(tiny):
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["one", "the same twice"])
-def test_one_run_alone_is_an_error(whole, command, again):
+def test_compare_refuses_one_run(whole, command, again):
     with pytest.raises(RunError, match="one run alone; name two or more, or a study"):
         compare([whole.path] * (1 + again))
     code, _, err = command("compare", whole.path / "nothing")

@@ -42,7 +42,7 @@ def swept(tiny, text, *overrides):
     return load_config(file, [*FEW, *overrides])
 
 
-def test_a_grid_is_every_combination(tiny):
+def test_grid_points_are_every_combination(tiny):
     assert points(swept(tiny, GRID)) == {
         "point-0": {"optimizer.learning_rate": 0.01, "training.batch_size": 8},
         "point-1": {"optimizer.learning_rate": 0.01, "training.batch_size": 16},
@@ -51,7 +51,7 @@ def test_a_grid_is_every_combination(tiny):
     }
 
 
-def test_points_are_drawn_from_their_distributions(tiny):
+def test_random_points_follow_distributions(tiny):
     found = list(points(swept(tiny, DRAWN.format(count=400, seed=0))).values())
     rates = [math.log10(p["optimizer.learning_rate"]) for p in found]
     decays = [p["optimizer.weight_decay"] for p in found]
@@ -67,7 +67,7 @@ def test_points_are_drawn_from_their_distributions(tiny):
     assert 150 < sum(p["model.activation"] == "tanh" for p in found) < 250
 
 
-def test_points_are_a_function_of_the_seed_and_their_number(tiny):
+def test_random_points_depend_on_seed_and_index_alone(tiny):
     few, many, other = (
         points(swept(tiny, DRAWN.format(count=count, seed=seed)))
         for count, seed in ((3, 0), (9, 0), (3, 1))
@@ -76,7 +76,7 @@ def test_points_are_a_function_of_the_seed_and_their_number(tiny):
     assert few != other
 
 
-def test_keys_may_be_written_with_dots_or_as_tables(tiny):
+def test_sweep_keys_may_have_dots_or_be_tables(tiny):
     tables = '[sweep]\nmethod = "grid"\n[sweep.keys]\n"training.batch_size" = [8]\n'
     tables += "[sweep.keys.optimizer]\nlearning_rate = [0.1]\n"
     found = keys_of(swept(tiny, tables).sweep)
@@ -105,7 +105,7 @@ def test_keys_may_be_written_with_dots_or_as_tables(tiny):
         ("seed.x = [1]", r"sweep\.keys\.seed\.x: 'seed' is a value, not a table"),
     ],
 )
-def test_errors_of_a_grid(tiny, keys, message, command):
+def test_grid_refuses_wrong_keys_and_values(tiny, keys, message, command):
     text = f'[sweep]\nmethod = "grid"\n[sweep.keys]\n{keys}\n'
     with pytest.raises(ConfigError, match=message):
         points(swept(tiny, text))
@@ -128,7 +128,7 @@ def test_errors_of_a_grid(tiny, keys, message, command):
         ("{ choice = [] }", r"choice should be a list; got"),
     ],
 )
-def test_errors_of_a_draw(tiny, how, message):
+def test_random_sweep_refuses_wrong_distributions(tiny, how, message):
     text = '[sweep]\nmethod = "random"\ncount = 2\nseed = 0\n[sweep.keys]\n'
     with pytest.raises(ConfigError, match=rf"^sweep\.keys\.optimizer\.learning_rate: {message}"):
         points(swept(tiny, f"{text}optimizer.learning_rate = {how}\n"))
@@ -148,12 +148,12 @@ def test_errors_of_a_draw(tiny, how, message):
         ),
     ],
 )
-def test_errors_of_the_table(tiny, text, message):
+def test_sweep_table_refuses_wrong_method_or_missing_keys(tiny, text, message):
     with pytest.raises(ConfigError, match=message):
         swept(tiny, text)
 
 
-def test_what_is_no_number_makes_another_program(tiny, tmp_path):
+def test_batch_sizes_make_programs_and_study_resumes_in_second(tiny, tmp_path):
     """Two batch sizes: two programs, of two learning rates each; stopped in the second."""
     config = swept(tiny, GRID, "training.steps=12")
     whole = train_study(config, tmp_path / "whole")
@@ -189,7 +189,7 @@ def test_what_is_no_number_makes_another_program(tiny, tmp_path):
         assert (study.path / "plots" / f"{key}.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_sweep_on_the_command_line(tiny, tmp_path, command):
+def test_train_command_runs_sweep(tiny, tmp_path, command):
     swept(tiny, GRID)
     out = tmp_path / "out"
     few = [word for override in FEW for word in ("--set", override)]
@@ -203,7 +203,7 @@ def test_a_sweep_on_the_command_line(tiny, tmp_path, command):
     assert "this study is finished" in err
 
 
-def test_seeds_on_the_command_line(tiny, tmp_path, command):
+def test_train_command_runs_seeds(tiny, tmp_path, command):
     few = [word for override in FEW for word in ("--set", override)]
     code, said, err = command(
         "train", tiny, "--out", tmp_path / "out", "--seeds", "2", "--batching", "vmap", *few
@@ -227,14 +227,16 @@ def test_seeds_on_the_command_line(tiny, tmp_path, command):
         ),
     ],
 )
-def test_bad_arguments(tiny, tmp_path, command, arguments, message):
+def test_train_command_refuses_wrong_seeds_and_batching(
+    tiny, tmp_path, command, arguments, message
+):
     code, _, err = command("train", tiny, "--out", tmp_path / "out", *arguments)
     assert code == 2
     assert message in err
     assert not (tmp_path / "out").exists()
 
 
-def test_seeds_beside_a_sweep_are_a_key_of_it(tiny, tmp_path):
+def test_train_study_refuses_seeds_beside_sweep(tiny, tmp_path):
     config = swept(tiny, GRID)
     with pytest.raises(ConfigError, match=r"name the seeds in the sweep, e\.g\. keys\.seed"):
         train_study(config, tmp_path / "out", seeds=[0, 1])
@@ -244,7 +246,7 @@ def test_seeds_beside_a_sweep_are_a_key_of_it(tiny, tmp_path):
         train_study(load_config(tiny), tmp_path / "out")
 
 
-def test_the_images_are_shared_where_the_seed_is(tiny, tmp_path, monkeypatch):
+def test_members_of_one_seed_share_images(tiny, tmp_path, monkeypatch):
     made = []
     make = batched_program.make_batched_steps
 

@@ -23,7 +23,7 @@ def steps(run):
     return [checkpoint.step_of(name) for name in checkpoint.names(run.checkpoints)]
 
 
-def test_the_newest_and_one_in_each_stretch_are_kept(whole, tiny, tmp_path):
+def test_saver_keeps_newest_best_and_first_of_each_stretch(whole, tiny, tmp_path):
     overrides = [
         "training.evaluate_every=5 steps",
         "checkpoints.keep_last=1",
@@ -35,7 +35,7 @@ def test_the_newest_and_one_in_each_stretch_are_kept(whole, tiny, tmp_path):
     assert steps(whole) == [60, 40]
 
 
-def test_what_is_kept_for_good_does_not_depend_on_stops(tiny, tmp_path):
+def test_saver_keeps_same_checkpoints_after_interruption(tiny, tmp_path):
     overrides = ["training.evaluate_every=5 steps", "checkpoints.keep_every=25%"]
     config = load_config(tiny, overrides)
     with pytest.raises(InterruptedRun):
@@ -48,7 +48,7 @@ def test_what_is_kept_for_good_does_not_depend_on_stops(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("code", "remedy"), [(errno.ENOSPC, "make room"), (errno.EROFS, "make it writable")]
 )
-def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
+def test_resume_after_failed_save_is_bit_identical(
     whole, tiny, tmp_path, monkeypatch, code, remedy
 ):
     write, calls = atomic_io.write_fsync, []
@@ -82,7 +82,7 @@ def test_a_failed_save_is_said_and_the_run_goes_on_from_the_one_before(
     ],
     ids=["memory", "damage", "bug"],
 )
-def test_a_save_that_fails_otherwise_is_no_saved_state(
+def test_interrupted_run_reports_failed_save_not_saved_state(
     whole, tiny, tmp_path, monkeypatch, command, error, said
 ):
     """A thread's error is nobody's: the run would say "state saved", and go on from before."""
@@ -105,7 +105,7 @@ def test_a_save_that_fails_otherwise_is_no_saved_state(
     assert final_bytes(convax.resume(run.path)) == final_bytes(whole)
 
 
-def test_whatever_cannot_be_written_is_said(tiny, tmp_path):
+def test_full_disk_while_reporting_is_save_error(tiny, tmp_path):
     class Full(Recorder):
         def step(self, step, total, record):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -120,7 +120,7 @@ def test_loop_state_survives_json():
     assert LoopState.from_json(LoopState().as_json()) == LoopState()
 
 
-def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_atomic_write_keeps_old_file_when_fsync_fails(tmp_path, monkeypatch):
     atomic_io.atomic_write(tmp_path / "x", b"old")
 
     def fails(descriptor):

@@ -87,7 +87,7 @@ def run_loop(tiny, monkeypatch):
 
 
 @pytest.mark.parametrize("shares_batches", [False, True], ids=["own batches", "shared batches"])
-def test_networks_further_on_wait_for_those_behind(run_loop, shares_batches):
+def test_chunk_loop_lets_networks_further_on_wait(run_loop, shares_batches):
     program = CountingProgram([48, 53, 60], shares_batches=shares_batches)
     recorders = run_loop(program, 4)
     assert program.calls[:3] == [[4, 0, 0], [1, 0, 0], [1, 1, 0]]
@@ -96,14 +96,14 @@ def test_networks_further_on_wait_for_those_behind(run_loop, shares_batches):
     assert [r.saved for r in recorders] == [[60], [60], []]
 
 
-def test_a_network_that_left_a_step_out_catches_up_with_the_others(run_loop):
+def test_chunk_loop_lets_network_behind_left_out_step_catch_up(run_loop):
     program = CountingProgram([40, 40], left_out=[(1, 42)])
     recorders = run_loop(program, 5)
     assert program.calls[:3] == [[5, 5], [0, 3], [2, 2]]
     assert [r.evaluated for r in recorders] == [[60], [60]]
 
 
-def test_a_signal_saves_the_networks_that_took_steps_and_interrupts(run_loop):
+def test_chunk_loop_saves_and_interrupts_on_signal(run_loop):
     program = CountingProgram([48, 53])
     with pytest.raises(InterruptedRun, match=r"SIGTERM at step 52 of 60, .* study$"):
         run_loop(program, 4, signals=[15])
@@ -111,7 +111,7 @@ def test_a_signal_saves_the_networks_that_took_steps_and_interrupts(run_loop):
     assert [r.saved for r in run_loop.recorders] == [[52], []]
 
 
-def test_a_report_has_the_losses_of_the_networks_that_took_the_chunk(run_loop):
+def test_chunk_loop_reports_losses_of_networks_that_took_chunk(run_loop):
     reports = []
     run_loop(CountingProgram([47, 54]), 7, reports=reports)
     (first, active, losses), (last, both, all_losses) = reports

@@ -67,7 +67,7 @@ def bytes_of(tree):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_the_division_into_calls_changes_no_bit(name, rng):
+def test_train_steps_are_bit_identical_for_any_division_into_calls(name, rng):
     """One program for four steps in a call, three and one, or one at a time; and K as it likes."""
     shape, make = NETS[name]
     net, optimizer = make(), adam(1e-2)
@@ -108,18 +108,18 @@ def test_the_division_into_calls_changes_no_bit(name, rng):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
 
 
-def test_the_pace_follows_the_clock():
-    pace = ChunkSizer()
-    assert pace.steps == 1
+def test_chunk_sizer_follows_clock():
+    sizer = ChunkSizer()
+    assert sizer.steps == 1
     seen = []
     for _ in range(6):
-        pace.update(pace.steps, pace.steps * SECONDS / 10)  # ten steps fit
-        seen.append(pace.steps)
+        sizer.update(sizer.steps, sizer.steps * SECONDS / 10)  # ten steps fit
+        seen.append(sizer.steps)
     assert seen == [2, 4, 8, 10, 10, 10]
-    pace.update(10, 20 * SECONDS)  # the machine is busy
-    assert pace.steps == 1
-    pace.update(1, 5.0)  # one step is the least
-    assert pace.steps == 1
+    sizer.update(10, 20 * SECONDS)  # the machine is busy
+    assert sizer.steps == 1
+    sizer.update(1, 5.0)  # one step is the least
+    assert sizer.steps == 1
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_the_pace_follows_the_clock():
     ],
     ids=["evaluations", "reports between", "resumed", "short epochs", "nothing left"],
 )
-def test_windows(start, total, every, most, expected):
+def test_windows_end_at_reports_and_evaluations(start, total, every, most, expected):
     assert list(windows(start, total, every=every, most=most)) == expected
 
 
@@ -143,9 +143,9 @@ def test_chunks_hold_the_batches_of_every_step_once(tiny, steps, rng):
     split = Split(
         rng.integers(0, 256, (110, 6, 6, 1)).astype(np.uint8), np.arange(110, dtype=np.int32)
     )
-    pace = ChunkSizer()
-    pace.steps = steps
-    made = list(chunks(split, config, pace, start=4, total=60, every=20.0))
+    sizer = ChunkSizer()
+    sizer.steps = steps
+    made = list(chunks(split, config, sizer, start=4, total=60, every=20.0))
     position = 4
     for chunk in made:
         assert len(chunk.images) == len(chunk.labels) == config.training.log_every
@@ -162,25 +162,25 @@ def test_chunks_hold_the_batches_of_every_step_once(tiny, steps, rng):
     assert all(before.stop < after.stop for before, after in pairwise(made))
 
 
-def test_a_chunk_is_as_long_as_the_clock_says_when_it_is_gathered(tiny):
+def test_chunk_length_is_that_of_sizer_when_gathered(tiny):
     split = Split(np.zeros((110, 6, 6, 1), np.uint8), np.zeros(110, np.int32))
-    pace, counts = ChunkSizer(), []
-    for chunk in chunks(split, load_config(tiny), pace, start=0, total=20, every=20.0):
+    sizer, counts = ChunkSizer(), []
+    for chunk in chunks(split, load_config(tiny), sizer, start=0, total=20, every=20.0):
         counts.append(int(chunk.steps))
-        pace.steps *= 2
+        sizer.steps *= 2
     assert counts == [1, 2, 4, 7, 6]
 
 
-def test_every_step_is_looked_at_where_a_small_update_stops_the_run(tiny):
+def test_chunks_hold_one_step_with_min_update(tiny):
     config = load_config(tiny, ["early_stopping.min_update=0.1"])
     split = Split(np.zeros((110, 6, 6, 1), np.uint8), np.zeros(110, np.int32))
-    pace = ChunkSizer()
-    pace.steps = 1000
-    made = list(chunks(split, config, pace, start=0, total=20, every=20.0))
+    sizer = ChunkSizer()
+    sizer.steps = 1000
+    made = list(chunks(split, config, sizer, start=0, total=20, every=20.0))
     assert [c.stop for c in made] == list(range(1, 21))
 
 
-def test_the_most_steps_in_a_chunk(tiny):
+def test_most_steps_is_limited_by_log_every_and_bytes(tiny):
     split = Split(np.zeros((1, 64, 64, 3), np.uint8), np.zeros(1, np.int32))
     batch = 16 * 64 * 64 * 3
     assert most_steps(split, load_config(tiny)) == 7  # log_every

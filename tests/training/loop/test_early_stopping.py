@@ -103,20 +103,20 @@ CASES = {
 
 @pytest.mark.parametrize("resume", [False, True], ids=["straight", "resumed"])
 @pytest.mark.parametrize("case", CASES)
-def test_evaluations(case, resume):
+def test_after_evaluation_gives_progress_and_reason(case, resume):
     rules, metrics, progress, reason = CASES[case]
     assert run(rules, metrics, resume=resume) == (progress, reason)
 
 
 @pytest.mark.parametrize("number", [np.float32, np.float64, jnp.float32], ids=lambda f: f.__name__)
-def test_metrics_may_be_array_scalars(number):
+def test_after_evaluation_takes_array_scalars(number):
     """They become Python numbers, which JSON can hold."""
     progress, reason = after_evaluation(Stopping(target=0.5), Progress(), number(0.5), np.int64(7))
     assert json.dumps(progress._asdict()) == '{"best": 0.5, "best_step": 7, "stale": 0}'
     assert reason == "target reached: 0.5 is at least 0.5, at step 7"
 
 
-def test_updates_below_a_threshold():
+def test_after_step_stops_below_min_update():
     rules = Stopping(min_update=1e-3)
     assert after_step(rules, 1e-3) is None
     assert after_step(rules, NAN) is None
@@ -125,7 +125,7 @@ def test_updates_below_a_threshold():
     assert after_step(rules, jnp.array(5e-4)) == reason
 
 
-def test_gradient_descent_stops_when_it_has_arrived():
+def test_after_step_stops_gradient_descent_at_seventh_step():
     """w halves at each step, so its update is 2^-k at step k: below 0.01 first at k = 7."""
     rules, optimizer, w = Stopping(min_update=0.01), sgd(0.5), jnp.array([2.0, -1.0])
     state, reason, step = optimizer.init(w), None, -1
@@ -138,7 +138,7 @@ def test_gradient_descent_stops_when_it_has_arrived():
     assert reason == "every update is below 0.01: the largest was 0.0078125"
 
 
-def test_largest_update():
+def test_largest_update_is_maximum_over_tree():
     tree = {"a": jnp.array([[1.0, -4.0]]), "b": [jnp.array(3.0), jnp.zeros((0, 2))]}
     assert jax.jit(largest_update)(tree) == 4.0
     assert largest_update({"a": jnp.array(-2.0, jnp.bfloat16), "b": jnp.array(1.0)}) == 2.0
@@ -158,6 +158,6 @@ def test_largest_update():
         ({"mode": "best"}, r'mode is out of range: got best, need "max" or "min"'),
     ],
 )
-def test_errors(rules, message):
+def test_stopping_refuses_values_out_of_range(rules, message):
     with pytest.raises(ValueError, match=f"^stopping: {message}"):
         Stopping(**rules)

@@ -76,7 +76,7 @@ def without_timings(run):
     return [{k: v for k, v in r.items() if k not in TIMINGS} for r in run.metrics()]
 
 
-def test_a_run_learns_and_holds_everything(whole):
+def test_train_learns_and_writes_whole_run(whole):
     records = whole.metrics()
     assert [r["step"] for r in records if r["kind"] == "validation"] == [20, 40, 60]
     assert [r["step"] for r in records if r["kind"] == "train"] == [
@@ -108,7 +108,7 @@ def test_a_run_learns_and_holds_everything(whole):
     assert whole.config() == load_config(whole.path / "config.toml")
 
 
-def test_the_same_config_gives_the_same_bytes(whole, tiny, tmp_path):
+def test_train_is_bit_identical_for_same_config(whole, tiny, tmp_path):
     again = convax.train(load_config(tiny), tmp_path / "again")
     assert final_bytes(again) == final_bytes(whole)
     other = convax.train(load_config(tiny, ["seed=4"]), tmp_path / "other")
@@ -117,7 +117,7 @@ def test_the_same_config_gives_the_same_bytes(whole, tiny, tmp_path):
 
 @pytest.mark.parametrize("interrupt_at", [7, 20, 34], ids=["early", "at an evaluation", "later"])
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
-def test_an_interrupted_run_resumes_to_the_same_bytes(whole, tiny, tmp_path, interrupt_at, signum):
+def test_resume_after_signal_is_bit_identical(whole, tiny, tmp_path, interrupt_at, signum):
     out = tmp_path / "interrupted"
     handler = signal.getsignal(signum)
     with pytest.raises(InterruptedRun, match=r"--resume .*interrupted") as caught:
@@ -129,7 +129,7 @@ def test_an_interrupted_run_resumes_to_the_same_bytes(whole, tiny, tmp_path, int
     assert without_timings(resumed) == without_timings(whole)
 
 
-def test_a_run_killed_twice_resumes_to_the_same_bytes(whole, tiny, tmp_path):
+def test_resume_after_two_sigkills_is_bit_identical(whole, tiny, tmp_path):
     """SIGKILL in the middle of the run, and in the middle of its continuation."""
     out = tmp_path / "killed"
     command = [sys.executable, "-m", "convax", "train"]
@@ -149,12 +149,12 @@ def test_a_run_killed_twice_resumes_to_the_same_bytes(whole, tiny, tmp_path):
     assert final_bytes(open_run(out)) == final_bytes(whole)
 
 
-def test_a_second_resume_of_a_finished_run_is_refused(whole):
+def test_resume_refuses_finished_run(whole):
     with pytest.raises(RunError, match="this run is finished; nothing to resume"):
         convax.resume(whole.path)
 
 
-def test_resume_notices_changed_data(tiny, tmp_path):
+def test_resume_refuses_changed_data(tiny, tmp_path):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(tiny), tmp_path / "run", display=Recorder(20))
     data = tmp_path / "tiny.npz"
@@ -165,14 +165,14 @@ def test_resume_notices_changed_data(tiny, tmp_path):
         convax.resume(tmp_path / "run")
 
 
-def test_an_existing_directory_is_not_touched(whole, tiny):
+def test_train_leaves_existing_directory_alone(whole, tiny):
     before = final_bytes(whole)
     with pytest.raises(RunError, match=r"exists already; choose another --out, or continue it"):
         convax.train(load_config(tiny), whole.path)
     assert final_bytes(whole) == before
 
 
-def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(tiny, tmp_path):
+def test_diverging_run_keeps_last_finite_checkpoint(tiny, tmp_path):
     config = load_config(
         tiny, ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
     )
@@ -195,7 +195,7 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(tiny, tmp_path
         ("early_stopping.min_update=0.5", "every update is below 0.5: the largest was"),
     ],
 )
-def test_stop_conditions(tiny, tmp_path, override, reason):
+def test_early_stopping_ends_run_with_reason(tiny, tmp_path, override, reason):
     overrides = [override, "training.steps=400"]
     display = Recorder()
     run = convax.train(load_config(tiny, overrides), tmp_path / "run", display=display)
@@ -206,14 +206,14 @@ def test_stop_conditions(tiny, tmp_path, override, reason):
     assert run.info()["result"]["step"] < 400
 
 
-def test_without_validation_the_best_checkpoint_is_the_last(tiny, tmp_path):
+def test_best_checkpoint_without_validation_is_last(tiny, tmp_path):
     run = convax.train(load_config(tiny, ["data.validation=0"]), tmp_path / "run")
     best, last = ((run.checkpoints / p).read_text() for p in ("best", "last"))
     assert best == last == "step-00000060\n"
     assert not [r for r in run.metrics() if r["kind"] == "validation"]
 
 
-def test_an_optax_optimizer_can_be_used_where_ours_can(tiny, tmp_path, monkeypatch):
+def test_train_accepts_optax_optimizer(tiny, tmp_path, monkeypatch):
     ours = convax.train(load_config(tiny), tmp_path / "ours")
     monkeypatch.setattr(
         "convax.training.experiment.make_optimizer", lambda config, schedule: optax.adam(schedule)
@@ -224,7 +224,7 @@ def test_an_optax_optimizer_can_be_used_where_ours_can(tiny, tmp_path, monkeypat
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
-def test_the_mean_squared_error_trains_too(tiny, tmp_path):
+def test_train_learns_with_mean_squared_error(tiny, tmp_path):
     file = tmp_path / "mse.toml"
     text = tiny.read_text().replace('"softmax_cross_entropy"\nlabel_smoothing = 0.0', '"mse"')
     file.write_text(text)
@@ -232,7 +232,7 @@ def test_the_mean_squared_error_trains_too(tiny, tmp_path):
     assert run.info()["result"]["test"]["accuracy"] > 0.9
 
 
-def test_smoothed_labels_under_the_mean_squared_error():
+def test_one_hot_mse_smooths_labels():
     """One image of class 1 of 4: q is 0.1, 0.7, 0.1, 0.1."""
     loss = partial(one_hot_mse, label_smoothing=0.4)
     found = loss(jnp.array([[0.1, 0.7, 0.1, 0.5]]), jnp.array([1]))
@@ -241,7 +241,7 @@ def test_smoothed_labels_under_the_mean_squared_error():
     np.testing.assert_allclose(plain, [0.25 / 4], 1e-6)
 
 
-def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
+def test_train_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
     made = []
     make = single_program.make_train_steps
 
@@ -256,7 +256,7 @@ def test_the_training_steps_are_compiled_once(tiny, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [1, 3, 1000], ids="chunks of {}".format)
-def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
+def test_chunk_length_changes_no_bit(whole, tiny, tmp_path, monkeypatch, size):
     """Whatever the clock says: with the loop's own report and evaluation in between, or not."""
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(size))
     run = convax.train(load_config(tiny), tmp_path / "run")
@@ -264,7 +264,7 @@ def test_chunks_change_no_bit(whole, tiny, tmp_path, monkeypatch, size):
     assert without_timings(run) == without_timings(whole)
 
 
-def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypatch):
+def test_resume_within_metric_window_is_bit_identical(whole, tiny, tmp_path, monkeypatch):
     """Evaluations at 20, 40, 60, reports of at most 7 steps, and a stop at 23."""
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(3, interrupt_at=23))
     with pytest.raises(InterruptedRun, match="at step 23 of 60"):
@@ -276,7 +276,7 @@ def test_a_run_resumes_in_the_middle_of_a_window(whole, tiny, tmp_path, monkeypa
     assert without_timings(resumed) == without_timings(whole)
 
 
-def test_a_smaller_log_every_changes_no_bit(whole, tiny, tmp_path):
+def test_log_every_changes_no_bit(whole, tiny, tmp_path):
     run = convax.train(load_config(tiny, ["training.log_every=1"]), tmp_path / "run")
     assert (
         final_bytes(run)["last/params.safetensors"]
@@ -285,7 +285,7 @@ def test_a_smaller_log_every_changes_no_bit(whole, tiny, tmp_path):
     assert len([r for r in run.metrics() if r["kind"] == "train"]) == 60
 
 
-def test_a_small_update_stops_at_its_very_step(tiny, tmp_path, monkeypatch):
+def test_min_update_stops_at_very_step(tiny, tmp_path, monkeypatch):
     """A step later the state would be another: with this condition, each is looked at."""
     config = load_config(tiny, ["early_stopping.min_update=0.009", "training.steps=400"])
     run = convax.train(config, tmp_path / "run")
@@ -294,7 +294,7 @@ def test_a_small_update_stops_at_its_very_step(tiny, tmp_path, monkeypatch):
     assert (run.checkpoints / "last").read_text() == f"step-{last['step']:08d}\n"
 
 
-def test_the_non_finite_step_is_named_exactly(tiny, tmp_path, monkeypatch):
+def test_nonfinite_step_is_named_in_chunk_of_any_length(tiny, tmp_path, monkeypatch):
     """Also in the middle of a chunk, where later steps have been taken already."""
     overrides = ["optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30"]
     named = []
@@ -306,7 +306,7 @@ def test_the_non_finite_step_is_named_exactly(tiny, tmp_path, monkeypatch):
     assert named[0] == named[1]
 
 
-def test_a_run_says_what_memory_it_took(tiny, tmp_path):
+def test_train_reports_memory(tiny, tmp_path):
     display = Recorder()
     run = convax.train(load_config(tiny), tmp_path / "run", display=display)
     parameters = 4 * (65 * 16 + 17 * 3)
@@ -317,7 +317,7 @@ def test_a_run_says_what_memory_it_took(tiny, tmp_path):
     assert any(re.match(r"peak memory:  process [\d.]+ [MG]iB", note) for note in display.notes)
 
 
-def test_epochs_in_steps(tiny):
+def test_count_steps_takes_epochs_and_steps(tiny):
     config = load_config(tiny)
     training = config.training.model_copy(update={"epochs": 2.0, "steps": None})
     assert count_steps(config.model_copy(update={"training": training}), 110) == math.ceil(220 / 16)
@@ -326,7 +326,7 @@ def test_epochs_in_steps(tiny):
         assert count_steps(both, 110) == expected
 
 
-def test_preparing_computes_and_writes_nothing(tiny, tmp_path):
+def test_prepare_writes_nothing(tiny, tmp_path):
     before = sorted(tmp_path.iterdir())
     experiment = prepare(load_config(tiny))
     assert sorted(tmp_path.iterdir()) == before
@@ -334,7 +334,7 @@ def test_preparing_computes_and_writes_nothing(tiny, tmp_path):
     assert json.dumps(experiment.card.counts)
 
 
-def test_the_best_checkpoint_is_by_the_metric_alone(tiny, tmp_path):
+def test_best_checkpoint_ignores_min_delta(tiny, tmp_path):
     """`min_delta` is for patience: a small gain still makes a better network."""
     run = convax.train(load_config(tiny, ["early_stopping.min_delta=0.9"]), tmp_path / "run")
     looked = [(r["accuracy"], r["step"]) for r in run.metrics() if r["kind"] == "validation"]
@@ -342,7 +342,7 @@ def test_the_best_checkpoint_is_by_the_metric_alone(tiny, tmp_path):
     assert (run.checkpoints / "best").read_text() == f"step-{max(looked)[1]:08d}\n"
 
 
-def test_a_run_killed_before_its_first_checkpoint_begins_anew(whole, tiny, tmp_path):
+def test_resume_before_first_checkpoint_begins_anew(whole, tiny, tmp_path):
     class Dies(Recorder):
         def step(self, step, total, record):
             raise MemoryError
@@ -353,13 +353,13 @@ def test_a_run_killed_before_its_first_checkpoint_begins_anew(whole, tiny, tmp_p
 
 
 @pytest.mark.parametrize("key", ["target=0.5", "patience=1"])
-def test_watching_without_validation_images_is_an_error(tiny, tmp_path, key):
+def test_early_stopping_needs_validation_images(tiny, tmp_path, key):
     config = load_config(tiny, ["data.validation=0", f"early_stopping.{key}"])
     with pytest.raises(ConfigError, match=r"no validation images to watch; set data.validation"):
         convax.train(config, tmp_path / "run")
 
 
-def test_one_class_is_an_error(tiny, tmp_path):
+def test_train_refuses_data_of_one_class(tiny, tmp_path):
     arrays = dict(np.load(tmp_path / "tiny.npz"))
     arrays |= {"y_train": arrays["y_train"] * 0, "y_test": arrays["y_test"] * 0}
     np.savez(tmp_path / "tiny.npz", **arrays)
@@ -367,6 +367,6 @@ def test_one_class_is_an_error(tiny, tmp_path):
         convax.train(load_config(tiny), tmp_path / "run")
 
 
-def test_paths_may_be_strings(tiny, tmp_path):
+def test_train_takes_paths_as_strings(tiny, tmp_path):
     config = load_config(tiny, ["training.steps=1"])
     assert convax.train(config, f"{tmp_path}/run", config_dir=str(tmp_path)).path.is_dir()

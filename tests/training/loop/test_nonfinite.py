@@ -22,24 +22,28 @@ from convax.training.run.directory import open_run
 from tests.tiny import write_tiny
 from tests.training.loop.test_loop import Metronome, final_bytes, without_timings
 
-ODD = (15, 16, 40)  # the steps whose loss is not finite, counted from 1; at 40 is an evaluation
+NONFINITE = (
+    15,
+    16,
+    40,
+)  # the steps whose loss is not finite, counted from 1; at 40 is an evaluation
 
 
 @pytest.fixture(scope="module")
-def odd(tmp_path_factory):
+def spoiled(tmp_path_factory):
     """The tiny experiment, with a loss that knows the batches of these steps by their labels."""
-    config = write_tiny(tmp_path_factory.mktemp("odd"))
+    config = write_tiny(tmp_path_factory.mktemp("spoiled"))
     data = prepare(load_config(config)).dataset.train
     indices = partial(batch_indices, size=len(data.labels), batch_size=16, seed=3)
-    batches = jnp.array([data.labels[indices(step - 1)] for step in ODD])
+    batches = jnp.array([data.labels[indices(step - 1)] for step in NONFINITE])
     make = experiment.make_task
 
     def make_task(config, classes):
         task = make(config, classes)
 
         def loss(outputs, targets):
-            spoiled = (batches == targets[None]).all(axis=1).any()
-            return task.loss(outputs, targets) * jnp.where(spoiled, jnp.nan, jnp.float32(1))
+            is_spoiled = (batches == targets[None]).all(axis=1).any()
+            return task.loss(outputs, targets) * jnp.where(is_spoiled, jnp.nan, jnp.float32(1))
 
         return task._replace(loss=loss)
 
@@ -49,35 +53,35 @@ def odd(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def left_out(odd, tmp_path_factory):
+def left_out(spoiled, tmp_path_factory):
     """The run that left out all three, and was never stopped; not to be changed."""
-    config = load_config(odd, ["training.skip_nonfinite=3"])
+    config = load_config(spoiled, ["training.skip_nonfinite=3"])
     return convax.train(config, tmp_path_factory.mktemp("left out") / "run")
 
 
 @pytest.mark.parametrize("size", [1, 6, 1000], ids="chunks of {}".format)
-def test_the_state_before_the_step_is_kept(odd, tmp_path, monkeypatch, size):
+def test_nonfinite_step_leaves_state_before_it(spoiled, tmp_path, monkeypatch, size):
     """Whatever comes behind it in the chunk: it is that of a run of 14 steps."""
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(size))
     with pytest.raises(NonFiniteError, match=r"run: loss is nan at step 15; the state before it"):
-        convax.train(load_config(odd), tmp_path / "run")
+        convax.train(load_config(spoiled), tmp_path / "run")
     run = open_run(tmp_path / "run")
     assert run.info()["status"] == "diverged"
     assert (run.checkpoints / "last").read_text() == "step-00000014\n"
     monkeypatch.undo()
     with pytest.raises(InterruptedRun, match="at step 14 of 60"):
         monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=14))
-        convax.train(load_config(odd), tmp_path / "fine")
+        convax.train(load_config(spoiled), tmp_path / "fine")
     fine = final_bytes(open_run(tmp_path / "fine"))
     here = final_bytes(run)
     for part in ("params", "state", "training"):
         assert here[f"last/{part}.safetensors"] == fine[f"last/{part}.safetensors"]
 
 
-def test_what_there_is_to_know_is_written_down(odd, tmp_path):
+def test_nonfinite_json_names_step_batch_and_parameters(spoiled, tmp_path):
     """Of images that were augmented, too."""
     with pytest.raises(NonFiniteError):
-        convax.train(load_config(odd, ["augment.flip=true"]), tmp_path / "run")
+        convax.train(load_config(spoiled, ["augment.flip=true"]), tmp_path / "run")
     found = json.loads((tmp_path / "run" / "nonfinite.json").read_text())
     assert (found["step"], found["metric"], found["value"]) == (15, "loss", "nan")
     assert found["examples"] == batch_indices(14, size=110, batch_size=16, seed=3).tolist()
@@ -90,7 +94,7 @@ def test_what_there_is_to_know_is_written_down(odd, tmp_path):
     assert all(found["activations"].values())
 
 
-def test_too_large_a_learning_rate_stops_by_its_update(tiny, tmp_path, command):
+def test_learning_rate_too_large_stops_at_nonfinite_update(tiny, tmp_path, command):
     """Nothing is spoiled here; and what the command line says of it."""
     large = ("optimizer.learning_rate=1e30", "schedule.warmup=0.5", "optimizer.eps=1e-30")
     options = [text for key in large for text in ("--set", key)]
@@ -106,11 +110,11 @@ def test_too_large_a_learning_rate_stops_by_its_update(tiny, tmp_path, command):
     )
 
 
-def test_such_steps_can_be_left_out(left_out):
+def test_skip_nonfinite_leaves_steps_out(left_out):
     run = left_out
     skipped = [r for r in run.metrics() if r["kind"] == "skipped"]
     assert [(r["step"], r["metric"], r["value"]) for r in skipped] == [
-        (step, "loss", "nan") for step in ODD
+        (step, "loss", "nan") for step in NONFINITE
     ]
     assert [r["step"] for r in run.metrics() if r["kind"] == "validation"] == [20, 40, 60]
     assert not (run.path / "nonfinite.json").exists()
@@ -124,10 +128,8 @@ def test_such_steps_can_be_left_out(left_out):
 @pytest.mark.parametrize(
     "stop", [13, *(pytest.param(stop, marks=pytest.mark.slow) for stop in (16, 40))]
 )
-def test_a_run_that_leaves_steps_out_resumes_to_the_same_bytes(
-    odd, left_out, tmp_path, monkeypatch, stop
-):
-    config = load_config(odd, ["training.skip_nonfinite=3"])
+def test_resume_with_skipped_steps_is_bit_identical(spoiled, left_out, tmp_path, monkeypatch, stop):
+    config = load_config(spoiled, ["training.skip_nonfinite=3"])
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=stop))
     with pytest.raises(InterruptedRun):
         convax.train(config, tmp_path / "run")
@@ -139,8 +141,10 @@ def test_a_run_that_leaves_steps_out_resumes_to_the_same_bytes(
     assert without_timings(run) == without_timings(left_out)
 
 
-def test_one_more_than_allowed_stops(odd, left_out, tmp_path, command):
-    code, _, err = command("train", odd, "--out", tmp_path / "run", "--skip-nonfinite", 2)
+def test_skip_nonfinite_stops_behind_limit_and_resumes_with_more(
+    spoiled, left_out, tmp_path, command
+):
+    code, _, err = command("train", spoiled, "--out", tmp_path / "run", "--skip-nonfinite", 2)
     assert code == 1
     assert "loss is nan at step 40" in err
     # And it goes on when it is allowed one more: as if it had been from the beginning.
@@ -154,11 +158,11 @@ def test_one_more_than_allowed_stops(odd, left_out, tmp_path, command):
     assert without_timings(run) == without_timings(left_out)
 
 
-def test_a_limit_below_what_was_left_out_already_is_a_limit(odd, left_out, tmp_path, monkeypatch):
+def test_skip_nonfinite_below_skipped_allows_no_more(spoiled, left_out, tmp_path, monkeypatch):
     """Two were left out; with a limit of one there is no third. And resuming counts from there."""
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1, interrupt_at=16))
     with pytest.raises(InterruptedRun):
-        convax.train(load_config(odd, ["training.skip_nonfinite=2"]), tmp_path / "run")
+        convax.train(load_config(spoiled, ["training.skip_nonfinite=2"]), tmp_path / "run")
     run = open_run(tmp_path / "run")
     (run.path / "config.toml").write_text(
         (run.path / "config.toml").read_text().replace("skip_nonfinite = 2", "skip_nonfinite = 1")
@@ -172,7 +176,7 @@ def test_a_limit_below_what_was_left_out_already_is_a_limit(odd, left_out, tmp_p
     assert final_bytes(convax.resume(run.path, skip_nonfinite=1)) == final_bytes(left_out)
 
 
-def test_the_parts_of_a_network_that_stands_inline():
+def test_named_parts_look_into_inline_network():
     """An FCN is brought to the size of its input, and its trunk gives several maps by name."""
     net = model.fcn(3, backbone="resnet18", stride=16, hidden=0)
     parts = list(nonfinite._named_parts(net))

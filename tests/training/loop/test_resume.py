@@ -58,7 +58,7 @@ def names(run):
     return sorted(entry.name for entry in run.checkpoints.iterdir())
 
 
-def test_a_changed_config_is_refused_key_by_key(whole, stopped):
+def test_resume_refuses_changed_config_key_by_key(whole, stopped):
     change_config(stopped, optimizer__learning_rate=0.002, training__batch_size=8)
     with pytest.raises(RunError) as caught:
         convax.resume(stopped.path)
@@ -74,7 +74,7 @@ def test_a_changed_config_is_refused_key_by_key(whole, stopped):
     assert final_bytes(convax.resume(stopped.path)) == final_bytes(whole)
 
 
-def test_force_goes_on_under_another_learning_rate_and_says_so(whole, stopped):
+def test_resume_with_force_takes_and_records_changed_config(whole, stopped):
     change_config(stopped, optimizer__learning_rate=0.002)
     run = convax.resume(stopped.path, force=True)
     assert (
@@ -87,7 +87,7 @@ def test_force_goes_on_under_another_learning_rate_and_says_so(whole, stopped):
     assert max(rates[-2:]) < 0.002 < max(rates)
 
 
-def test_what_a_run_may_change_freely(whole, stopped):
+def test_resume_allows_other_data_path_and_keep_last(whole, stopped):
     """Where the data lies, and which checkpoints are kept."""
     data = stopped.path.parent / "elsewhere.npz"
     shutil.copy(stopped.config().data.path, data)
@@ -111,7 +111,7 @@ def test_what_a_run_may_change_freely(whole, stopped):
         ("settings", r"settings.jax_enable_x64: true -> false"),
     ],
 )
-def test_other_code_or_another_machine_is_refused(stopped, key, line):
+def test_resume_refuses_other_code_or_machine(stopped, key, line):
     provenance = stopped.info()["provenance"]
     other = {"versions": {"jax": "0.1"}, "environment": {"CONVAX_LOWERING": "xla"}}
     other["settings"] = {"jax_enable_x64": True}
@@ -121,7 +121,7 @@ def test_other_code_or_another_machine_is_refused(stopped, key, line):
         convax.resume(stopped.path)
 
 
-def test_a_run_json_that_lost_its_origin_is_one_line(stopped):
+def test_resume_refuses_run_json_without_provenance(stopped):
     info = stopped.info()
     del info["provenance"]
     (stopped.path / "run.json").write_text(json.dumps(info))
@@ -133,7 +133,7 @@ def test_a_run_json_that_lost_its_origin_is_one_line(stopped):
 
 
 @pytest.mark.parametrize("file", ["params.safetensors", "manifest.json"])
-def test_a_damaged_checkpoint_costs_a_step_back(whole, stopped, file):
+def test_resume_falls_back_from_damaged_checkpoint(whole, stopped, file):
     display = Recorder()
     last = (stopped.checkpoints / "last").read_text().strip()
     flip(stopped.checkpoints / last / file)
@@ -146,13 +146,13 @@ def test_a_damaged_checkpoint_costs_a_step_back(whole, stopped, file):
     assert f"damaged-{last}" in names(run)
 
 
-def test_pointers_come_from_the_checkpoints(whole, stopped):
+def test_resume_restores_damaged_pointers(whole, stopped):
     (stopped.checkpoints / "last").write_text("nonsense")
     (stopped.checkpoints / "best").unlink()
     assert final_bytes(convax.resume(stopped.path)) == final_bytes(whole)
 
 
-def test_when_every_checkpoint_is_damaged_only_force_begins_anew(whole, stopped):
+def test_resume_with_every_checkpoint_damaged_needs_force(whole, stopped):
     for name in checkpoint.names(stopped.checkpoints):
         flip(stopped.checkpoints / name / "training.safetensors")
     with pytest.raises(
@@ -189,13 +189,13 @@ def fallen_back(stopped, monkeypatch):
     return stopped
 
 
-def test_killed_behind_a_step_back_the_best_still_comes(whole, fallen_back):
+def test_resume_killed_after_fallback_still_finds_best(whole, fallen_back):
     run = convax.resume(fallen_back.path)
     assert final_bytes(run) == final_bytes(whole)
     assert without_timings(run) == without_timings(whole)
 
 
-def test_under_changes_the_best_does_not_come_again(fallen_back):
+def test_resume_under_changes_forgets_lost_best(fallen_back):
     """The best of those that are saved from now on is, though one that is gone was better."""
     change_config(fallen_back, optimizer__learning_rate=300.0)
     with pytest.raises(RunError, match=r"learning_rate: 0.01 -> 300\.0"):
@@ -207,7 +207,7 @@ def test_under_changes_the_best_does_not_come_again(fallen_back):
 
 
 @pytest.mark.parametrize("written", [0, 1])
-def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written):
+def test_allow_nonfinite_survives_kill_between_files(stopped, monkeypatch, written):
     """Whichever of its two files is there by then, the run goes on."""
     replace, calls = atomic_io.atomic_write, []
 
@@ -231,7 +231,7 @@ def test_killed_while_it_writes_down_another_limit(stopped, monkeypatch, written
     assert stopped.config().training.skip_nonfinite == 2**31 - 1
 
 
-def test_a_damaged_best_checkpoint(tiny, tmp_path):
+def test_resume_with_damaged_best_checkpoint_needs_force(tiny, tmp_path):
     """Which will not come again: it was behind the ones that are left."""
     raw = load_config(tiny).model_dump(exclude_none=True)
     raw["schedule"] = {"name": "constant"}
@@ -256,7 +256,7 @@ def test_a_damaged_best_checkpoint(tiny, tmp_path):
     assert checkpoint.named(run.checkpoints, "best") != best
 
 
-def test_damaged_metrics_are_refused_or_cut(whole, stopped):
+def test_resume_refuses_or_cuts_damaged_metrics(whole, stopped):
     lines = stopped.metrics_file.read_text().splitlines(keepends=True)
     stopped.metrics_file.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
     with pytest.raises(
@@ -270,7 +270,7 @@ def test_damaged_metrics_are_refused_or_cut(whole, stopped):
     assert without_timings(run) == without_timings(whole)[:1] + without_timings(whole)[2:]
 
 
-def test_files_that_are_gone_are_written_anew(whole, stopped):
+def test_resume_rewrites_missing_run_json_and_dataset_json(whole, stopped):
     for name in ("run.json", "dataset.json"):
         (stopped.path / name).unlink()
     run = convax.resume(stopped.path)
@@ -282,7 +282,7 @@ def test_files_that_are_gone_are_written_anew(whole, stopped):
 
 
 @pytest.mark.parametrize("name", ["run.json", "config.toml"])
-def test_a_file_that_cannot_be_read_is_to_be_removed(whole, stopped, name):
+def test_resume_says_to_remove_unreadable_file(whole, stopped, name):
     (stopped.path / name).write_text("{")
     with pytest.raises(RunError, match=r"remove it, and `convax train --resume .*` writes"):
         convax.resume(stopped.path)
@@ -291,7 +291,7 @@ def test_a_file_that_cannot_be_read_is_to_be_removed(whole, stopped, name):
     assert resumed["last/params.safetensors"] == final_bytes(whole)["last/params.safetensors"]
 
 
-def test_other_data_is_shown_with_its_counts(stopped, tiny, tmp_path):
+def test_resume_shows_counts_of_changed_data(stopped, tiny, tmp_path):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(tiny), tmp_path / "run", display=Recorder(20))
     import numpy as np
@@ -303,7 +303,7 @@ def test_other_data_is_shown_with_its_counts(stopped, tiny, tmp_path):
         convax.resume(tmp_path / "run")
 
 
-def test_the_manifest_says_what_made_it(whole):
+def test_manifest_holds_provenance(whole):
     name = checkpoint.named(whole.checkpoints, "last")
     manifest = checkpoint.read_manifest(whole.checkpoints / name)
     provenance = manifest["provenance"]
@@ -316,7 +316,7 @@ def test_the_manifest_says_what_made_it(whole):
     )
 
 
-def test_nothing_is_settled_where_nothing_was_saved(stopped):
+def test_latest_valid_is_none_without_checkpoints(stopped):
     shutil.rmtree(stopped.checkpoints)
     stopped.checkpoints.mkdir()
     assert resume.latest_valid(stopped, None, Recorder(), force=False) is None

@@ -35,7 +35,7 @@ def assert_as_logged(run):
     assert not any("count" in tag for tag in found)
 
 
-def test_the_events_are_the_metrics_also_after_a_resume(tiny, tmp_path):
+def test_events_equal_metrics_after_resume(tiny, tmp_path):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(tiny, [ON]), tmp_path / "run", display=Recorder(34))
     with (tmp_path / "run" / "metrics.jsonl").open("a") as file:  # a step that is to be repeated
@@ -45,22 +45,22 @@ def test_the_events_are_the_metrics_also_after_a_resume(tiny, tmp_path):
     assert len(list((run.path / "tensorboard").iterdir())) == 1
 
 
-def test_each_network_of_many_has_events(tiny, tmp_path):
+def test_events_of_each_study_member_equal_metrics(tiny, tmp_path):
     study = train_study(load_config(tiny, [ON]), tmp_path / "study", seeds=[0, 1])
     for name in study.members:
         assert_as_logged(study.run(name))
 
 
-def test_without_the_switch_there_are_none(whole):
+def test_events_are_off_by_default(whole):
     assert not (whole.path / "tensorboard").exists()
 
 
-def test_the_switch_on_the_command_line(tiny, tmp_path, command):
+def test_tensorboard_option_writes_events(tiny, tmp_path, command):
     assert command("train", tiny, "--out", tmp_path / "run", "--tensorboard")[0] == 0
     assert list((tmp_path / "run" / "tensorboard").iterdir())
 
 
-def test_without_the_library_it_is_said_before_training(tiny, tmp_path, monkeypatch):
+def test_train_without_tensorboardx_is_config_error(tiny, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
     monkeypatch.setattr("convax.training.loop.tensorboard.find_spec", lambda name: None)
     for train in (convax.train, lambda *a: train_study(*a, seeds=[0])):
@@ -69,7 +69,7 @@ def test_without_the_library_it_is_said_before_training(tiny, tmp_path, monkeypa
     assert not (tmp_path / "run").exists()
 
 
-def test_without_the_library_a_resume_says_it_too(tiny, tmp_path, monkeypatch):
+def test_resume_without_tensorboardx_is_config_error(tiny, tmp_path, monkeypatch):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(tiny, [ON]), tmp_path / "run", display=Recorder(20))
     monkeypatch.setitem(sys.modules, "tensorboardX", None)
