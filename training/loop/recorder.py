@@ -62,7 +62,7 @@ class TrainingRecorder:
 
     @property
     def is_training(self) -> bool:
-        """Whether there are steps before it."""
+        """Return whether there are steps before it."""
         before_end = self.step < self.context.experiment.total_steps
         return not self.ended and before_end and self.loop_state.reason is None
 
