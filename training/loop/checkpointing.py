@@ -32,7 +32,7 @@ class SaveError(RunError):
 
 
 class LoopState(NamedTuple):
-    """What decides the future beside the train state; in every checkpoint, as JSON."""
+    """All that decides the future beside the train state; in every checkpoint, as JSON."""
 
     progress: Progress = Progress()  # the validations so far, as the stop conditions see them
     best: float | None = None  # the watched metric of the best checkpoint

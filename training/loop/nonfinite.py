@@ -40,7 +40,7 @@ class NonFiniteError(ConvaxError, ArithmeticError):
 
 
 class NonFiniteStep(NamedTuple):
-    """What was not finite."""
+    """The first number of a step that was not finite."""
 
     step: int  # counts from 1, as in metrics
     metric: str

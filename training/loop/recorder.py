@@ -26,7 +26,7 @@ from .nonfinite import diverged, find_nonfinite
 
 
 class ChunkResult(NamedTuple):
-    """What the steps of a chunk came to, for one network."""
+    """The outcome of the steps of a chunk, for one network."""
 
     chunk: BatchChunk
     steps: int  # how many of its steps were to be taken
@@ -153,7 +153,7 @@ class TrainingRecorder:
         self.loop_state, self.metric = after, metric
 
     def _to_save(self) -> LoopState:
-        """What a checkpoint of this step remembers; it is the best if none was ever measured."""
+        """Return what a checkpoint of this step holds; it is the best if none was ever measured."""
         best_step = self.step if self.loop_state.best is None else self.loop_state.best_step
         return self.loop_state._replace(best_step=best_step, window=self._window.window)
 

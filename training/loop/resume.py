@@ -270,7 +270,7 @@ def _counts(run: Run) -> dict[str, int] | None:
 
 
 def _damaged_card(run: Run, experiment: Experiment) -> bool:
-    """Whether ``dataset.json`` is not what this data, which is the same, amounts to."""
+    """Return whether ``dataset.json`` is not what this data, which is the same, amounts to."""
     return lacks_dataset(run) or run.dataset() != experiment.card
 
 
