@@ -53,6 +53,8 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
         schedules = _known([schedule["name"]], {*SCHEDULES, SEQUENCE})
     except (KeyError, TypeError):  # not there, not a table, or not a name
         return complete(root)
+    if not (architectures or layers):  # a list of no layers
+        return complete(root)
     return _schema(root, architectures, layers, optimizers, schedules, parts)
 
 

@@ -284,7 +284,7 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"task": "segment"},
-            "task: should be 'classification', 'segmentation' or 'embedding'; go",
+            "task: should be 'classification', 'segmentation', 'embedding', 'multilabel' or 'regression'; go",
         ),
         ({"augment": {"flip": "sometimes"}}, "augment.flip: should be a valid boolean or "),
         (
