@@ -62,7 +62,7 @@ def write_figures(
         DataError, OSError: the image cannot be read, or the folder not written.
     """
     if predictor.net is None:
-        raise ExplainError("explain: got several networks that answer together, need one run")
+        raise ExplainError("explain: got an ensemble of several networks, need one run")
     image = predictor.read(file, invert=invert)
     out.mkdir(parents=True, exist_ok=True)
     k = _class_number(predictor, wanted)

@@ -48,7 +48,7 @@ def _expand_study(path: Path) -> list[Path]:
     members = study.members
     if any(set(keys) - {"seed"} for keys in members.values()):
         raise EnsembleError(
-            f"{path}: a sweep, whose runs are not alike; name those that are meant, e.g. "
+            f"{path}: a sweep, whose runs are not alike; name the runs to use, e.g. "
             f"{path / next(iter(members))}"
         )
     good = [name for name in members if _status(study, name) != "diverged"]

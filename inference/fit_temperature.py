@@ -73,7 +73,7 @@ def calibrate(
         how = {EXTREMES[0]: "the sharper the better", EXTREMES[1]: "the flatter the better"}
         hits = int((probabilities.argmax(axis=-1) == validation.labels).sum())
         raise CalibrationError(
-            f"calibrate: {run}: no temperature is best, {how[temperature]}: {hits} of "
+            f"calibrate: {run}: no temperature is optimal, {how[temperature]}: {hits} of "
             f"{len(probabilities)} validation images are right; set data.validation to more"
         )
     splits = {"validation": _before_and_after(probabilities, validation.labels, temperature)}

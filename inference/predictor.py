@@ -277,7 +277,7 @@ def load(
     if calibrated:
         if not spec_of(members[0].config.task).ranks:
             raise CalibrationError(
-                f"{paths[0]}: got a run of {members[0].config.task}, of which there are no "
+                f"{paths[0]}: got a run of {members[0].config.task}, which has no "
                 "temperatures; load it without calibrated"
             )
         temperatures = [

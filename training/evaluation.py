@@ -37,7 +37,7 @@ class Evaluation(NamedTuple):
             return self.figures[name]
         except KeyError:
             known = ", ".join(self.figures)
-            raise AttributeError(f"no figure {name!r} here; there are {known}") from None
+            raise AttributeError(f"no metric {name!r} here; there are {known}") from None
 
     def as_record(self) -> dict[str, Any]:
         """Return the figures alone, for JSON."""

@@ -117,7 +117,7 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
     watched = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
     if watched and not dataset.validation.count:
         raise ConfigError(
-            f"stop.{watched[0]}: there are no validation images to watch; set data.validation"
+            f"early_stopping.{watched[0]}: needs validation images; set data.validation"
         )
 
 

@@ -139,8 +139,8 @@ def _chosen(
         raise ConfigError("\n".join(lines))
     if not chosen:
         raise ConfigError(
-            "init_from: nothing is taken: match, skip and another number of classes leave nothing; "
-            "let match take more, or remove init_from"
+            "init_from: nothing is loaded: match, skip and the number of classes exclude all "
+            "arrays; widen match, or remove init_from"
         )
     return InitReport(
         path=spec.path,

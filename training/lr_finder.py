@@ -156,8 +156,8 @@ def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
     smoothed = smooth(losses)
     if not np.isfinite(smoothed[0]):
         raise ConfigError(
-            f"lr-find: the loss is {losses[0]} at the first learning rate, {rates[0]:.3g}: it is "
-            "not the rate that breaks it; look at the data and the loss"
+            f"lr-find: the loss is {losses[0]} at the first learning rate, {rates[0]:.3g}, so "
+            "the learning rate is not the cause; check the data and the loss"
         )
     lowest = int(np.argmin(np.where(np.isfinite(smoothed), smoothed, np.inf)))
     first = int(EDGE * steps)

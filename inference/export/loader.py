@@ -12,7 +12,7 @@ HERE, files = pathlib.Path(__file__).parent, {}
 for name, digest in json.loads((HERE / "manifest.json").read_bytes())["sha256"].items():
     files[name] = (HERE / name).read_bytes()
     if hashlib.sha256(files[name]).hexdigest() != digest:
-        raise ValueError(f"{HERE / name}: altered: its checksum is another")
+        raise ValueError(f"{HERE / name}: altered: its checksum differs")
 raw, weights = memoryview(files["weights.safetensors"]), {}
 start = 8 + int.from_bytes(raw[:8], "little")
 for name, t in json.loads(bytes(raw[8:start])).items():

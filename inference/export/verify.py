@@ -98,7 +98,7 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     except (ValueError, KeyError, TypeError, RecursionError):
         raise BundleError(f"{path}: damaged") from None
     if not whole:
-        raise BundleError(f"{path}: altered: its checksum is another")
+        raise BundleError(f"{path}: altered: its checksum differs")
     if version != FORMAT:
         raise BundleError(f"{path}: unknown format: got {version!r}, need {FORMAT}")
     try:

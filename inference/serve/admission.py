@@ -81,7 +81,7 @@ class Slot:
         if inside + count > limit:
             raise RequestRejected(
                 429,
-                f"predict: too many images at once: got {count} more than the {inside} inside, "
+                f"predict: too many images at once: got {count} beside the {inside} in flight, "
                 f"need at most {limit}; try again in a second",
                 close=self.images == 0,
             )

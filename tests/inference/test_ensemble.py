@@ -238,7 +238,7 @@ def test_a_temperature_that_is_not_this_networks(fresh, images, tmp_path, comman
 
 def test_what_cannot_be_calibrated(whole, copied, monkeypatch):
     with pytest.raises(
-        CalibrationError, match=r"no temperature is best, the sharper the better: 20 of 20 valid"
+        CalibrationError, match=r"no temperature is optimal, the sharper the better: 20 of 20 valid"
     ):
         calibrate(whole.path)
     assert not (whole.path / "calibration.json").exists()

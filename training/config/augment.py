@@ -36,7 +36,7 @@ def _ends(ends: list[float]) -> list[float]:
 
 def _share(ends: list[float]) -> list[float]:
     if ends[1] > 1:
-        raise ValueError("should be shares of the image's area, 1.0 at the most")
+        raise ValueError("should be fractions of the image's area, at most 1.0")
     return ends
 
 
@@ -120,12 +120,11 @@ class Augment(Table):
     def _of_something(self):
         if not self.model_fields_set:
             raise ValueError(
-                "says nothing; write flip = true, translate = 4 or another, or leave it out"
+                "has no effect; write flip = true, translate = 4 or another, or leave it out"
             )
         if self.padding_mode != "zero" and not self.translate:
             raise ValueError(
-                "padding_mode says what translate lets in: write translate = 4, say, or leave "
-                "it out"
+                "padding_mode has no effect without translate: write translate = 4, or leave it out"
             )
         return self
 

@@ -147,6 +147,6 @@ class _Sequence(Table):
         stated = [part.until is not None for part in self.parts]
         if stated != [True] * (len(stated) - 1) + [False]:
             raise ValueError(
-                'parts need until, e.g. until = "10%", each but the last, which ends with the run'
+                'parts need until, e.g. until = "10%", except the last, which ends with the run'
             )
         return self

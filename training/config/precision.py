@@ -31,7 +31,7 @@ class Precision(Table):
                 "growth_factor" in stated and self.growth_factor != 2.0
             ):
                 raise ValueError(
-                    f'{sorted(stated)[-1]} is for compute = "float16" alone: {self.compute} has '
+                    f'{sorted(stated)[-1]} is for compute = "float16" only: {self.compute} has '
                     "the exponents of float32; leave it out"
                 )
         elif self.loss_scale is None or self.growth_interval is None:

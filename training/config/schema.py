@@ -83,7 +83,9 @@ class _ImageFiles(Table):
         if stream and size is None:
             raise ValueError("stream = true needs the size of all images, e.g. size = [224, 224]")
         if workers is not None and not stream:
-            raise ValueError("num_workers decode where stream = true; write that, or leave it out")
+            raise ValueError(
+                "num_workers is for stream = true; write that, or leave num_workers out"
+            )
         return self
 
 
@@ -171,7 +173,7 @@ class Training(Table):
     def _one_length(self):
         if self.epochs is None and self.steps is None and self.length is None:
             raise ValueError(
-                "needs epochs, steps or length (of several, what ends first), e.g. epochs = 4"
+                "needs epochs, steps or length (of several, the shortest counts), e.g. epochs = 4"
             )
         return self
 
@@ -180,7 +182,7 @@ class Training(Table):
         if self.batch_size % self.grad_accum_steps:
             raise ValueError(
                 f"grad_accum_steps = {self.grad_accum_steps} should divide batch_size = "
-                f"{self.batch_size}: it cuts a batch into so many equal parts"
+                f"{self.batch_size}: it splits a batch into this many equal parts"
             )
         return self
 
@@ -238,7 +240,7 @@ class Mesh(Table):
         rest = [axis for axis in type(self).model_fields if getattr(self, axis) in (-1, "all")]
         if len(rest) > 1:
             raise ValueError(
-                f'{" and ".join(rest)} are "all": one alone can take the devices that are left'
+                f'{" and ".join(rest)} are "all": only one axis can take the remaining devices'
             )
         return self
 
@@ -302,8 +304,9 @@ class Config(Table):
             )
         if metric not in spec.metrics:
             raise ValueError(
-                f'early_stopping.metric is {metric!r}, which is no figure of task = "{self.task}"; '
-                f"need one of {_listed(spec.metrics)}"
+                f"early_stopping.metric is {metric!r}, which is not a metric of "
+                f'task = "{self.task}"; need'
+                f" one of {_listed(spec.metrics)}"
             )
         if self.augment and (why := self.augment.unfit_for(spec.unfit)):
             raise ValueError(f'{why}; got task = "{self.task}"')
@@ -336,7 +339,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     try:
         raw = tomllib.loads(text)
     except RecursionError:
-        raise ConfigError(f"{where}: not valid TOML: brackets within too many brackets") from None
+        raise ConfigError(f"{where}: not valid TOML: brackets are nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
         raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
     for override in overrides:

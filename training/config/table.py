@@ -18,7 +18,7 @@ class Table(BaseModel):
         for name in type(self).model_fields:
             for number in _numbers(getattr(self, name)):
                 if isinstance(number, int) and abs(number) >= 2**63:
-                    raise ValueError(f"{name} should have 64 bits at most, as TOML has it")
+                    raise ValueError(f"{name} should fit into 64 bits, as TOML integers do")
                 if number and not _LEAST <= abs(number) <= _MOST:
                     raise ValueError(
                         f"{name} should be a number that float32 holds: 0, or from {_LEAST:.1g} to "

@@ -85,7 +85,7 @@ def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]
         ) from None
     except (UnicodeDecodeError, csv.Error) as error:
         what = "not UTF-8" if isinstance(error, UnicodeDecodeError) else error
-        raise DataError(f"{path}: no CSV file: {what}; save it as CSV in UTF-8") from None
+        raise DataError(f"{path}: not a CSV file: {what}; save it as CSV in UTF-8") from None
 
 
 def _place(path: Path, names: Sequence[str], column: str) -> int:

@@ -89,7 +89,7 @@ def split(dataset: Dataset, *, validation: int | float, test: int | float, seed:
         return dataset
     if tested + held >= total:
         raise DataError(
-            f"data.validation, data.test: {held} and {tested} images are asked of {total}, "
+            f"data.validation, data.test: {held} and {tested} images are requested of {total}, "
             "which leaves none to train on; ask for fewer"
         )
     order = _permutation(seed, _SPLIT_STREAM, total)

@@ -71,11 +71,11 @@ def start(place: ProcessSpec, *, heartbeat_timeout: int, startup_timeout: int) -
         )
     except ValueError as error:
         raise ProcessError(
-            f"--distributed: {_first_line(error)}; nothing here tells the processes apart: give "
-            "--coordinator HOST:PORT --processes N --process-id I"
+            f"--distributed: {_first_line(error)}; the environment does not identify the "
+            "processes; give --coordinator HOST:PORT --processes N --process-id I"
         ) from None
     except RuntimeError as error:
-        raise ProcessError(f"the processes did not meet: {_first_line(error)}") from None
+        raise ProcessError(f"the processes did not connect: {_first_line(error)}") from None
 
 
 def _reach(coordinator: str, timeout: int) -> None:
@@ -139,7 +139,7 @@ def barrier(what: str) -> Iterator[None]:
     failed = np.flatnonzero(process_allgather(np.array(False)))
     if failed.size:
         raise ProcessError(
-            f"process {jax.process_index()}: stopped, as process {failed[0]} could not {what}; "
+            f"process {jax.process_index()}: stopped because process {failed[0]} could not {what}; "
             "its own output says why"
         )
 
@@ -152,7 +152,7 @@ def check_alike(name: str, value: str) -> None:
     """
     if broadcast_str(value) != value:
         raise RunError(
-            f"process {jax.process_index()}: its {name} is not that of process 0; give all "
+            f"process {jax.process_index()}: its {name} differs from that of process 0; give all "
             "processes the same config and the same data"
         )
 

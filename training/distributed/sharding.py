@@ -138,7 +138,7 @@ def sharding_plan(experiment: Experiment) -> ShardingPlan:
     spec, processes, count = experiment.config.mesh, jax.process_count(), jax.device_count()
     if spec is None and processes > 1:
         raise ConfigError(
-            f"mesh: missing; {processes} processes have to share in something: write [mesh] with "
+            f"mesh: missing; {processes} processes need a mesh: write [mesh] with "
             'data = "all", or --set mesh.data=all'
         )
     sizes: dict[str, int] = dict.fromkeys(AXES, 1)

@@ -57,7 +57,7 @@ def compare(paths: Sequence[str | Path]) -> list[Compared]:
     """
     runs = list(dict.fromkeys(run for path in paths for run in _runs_at(Path(path))))
     if len(runs) < 2:
-        raise RunError("compare: one run alone; name two or more, or a study")
+        raise RunError("compare: got one run; name two or more, or a study")
     names = _names([run.path for run in runs])
     keys = differing_keys([run.config() for run in runs])
     return [_compared(name, run, own) for name, run, own in zip(names, runs, keys, strict=True)]

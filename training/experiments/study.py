@@ -89,7 +89,7 @@ def train_study(
             else "sweep: missing; a study needs seeds or a [sweep]"
         )
     if config.mesh is not None:
-        raise ConfigError("mesh: several networks in one program have one device: leave out [mesh]")
+        raise ConfigError("mesh: several networks in one program use one device; leave out [mesh]")
     members = seed_members(seeds) if seeds else points(config)
     # All that can be wrong is to be said before anything is made.
     programs = _programs(config, members)

@@ -59,7 +59,8 @@ def train(
     """
     if config.sweep is not None:
         raise ConfigError(
-            "sweep: makes several runs; `convax train` or training.experiments.study trains them"
+            "sweep: this config makes several runs; `convax train` or training.experiments.study "
+            "trains them"
         )
     check_logging(config)
     folder, display = None if config_dir is None else Path(config_dir), display or Silent()
@@ -147,8 +148,8 @@ def _check_alone(path: Path) -> None:
     """
     if study_of(path) is not None:
         raise RunError(
-            f"{path}: one of the runs of a study that has not ended, and alone it would be rounded "
-            f"otherwise; continue the study: {Run(path).again}"
+            f"{path}: one of the runs of a study that has not ended; on its own it would round "
+            f"differently; continue the study: {Run(path).again}"
         )
 
 

@@ -93,7 +93,7 @@ def diverged(
     skip = "" if study_of(run.path) else skip  # a study goes on with its other runs
     return NonFiniteError(
         f"{run.path}: {nonfinite.metric} is {nonfinite.value} at step {nonfinite.step}; the state "
-        f"before it is saved, nonfinite.json says more\n{lower}{skip}"
+        f"before it is saved; see nonfinite.json\n{lower}{skip}"
     )
 
 

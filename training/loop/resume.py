@@ -105,8 +105,8 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
         anew = "(without config.toml it is written as it was) " if _of_config(changes) else ""
         again = f"{run.again} --force"
         raise RunError(
-            f"{run.path}: not what it was when this run began:\n{listed}\n"
-            f"restore it {anew}or go on to another result with: {again}"
+            f"{run.path}: changed since this run began:\n{listed}\n"
+            f"restore it {anew}or continue to a different result with: {again}"
         )
     if changes:
         note(run, changes)
@@ -223,8 +223,8 @@ def keep_metrics(run: Run, found: ResumePoint | None, *, force: bool) -> None:
         return
     if not force:
         raise RunError(
-            f"{run.metrics_file}: damaged: not what was logged, which decides nothing of "
-            "the training; restore it, or go on with the lines that can be read: "
+            f"{run.metrics_file}: damaged: not what was logged; this does not affect "
+            "the training; restore it, or continue with the lines that can be read: "
             f"{run.again} --force"
         )
     assert found is not None

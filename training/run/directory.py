@@ -149,8 +149,8 @@ class Run(NamedTuple):
         """Say what to do about a JSON file that cannot be read."""
         if name == "study.json":
             return (
-                "restore it; without it there is no study to resume, and each run in it goes on "
-                "by itself, rounded otherwise"
+                "restore it; without it the study cannot be resumed, and each of its runs "
+                "continues on its own, with other rounding"
             )
         return f"remove it, and `{self.again}` writes it anew"
 

@@ -48,7 +48,7 @@ def _load(path: Path) -> Any:
     except Exception as error:  # many kinds, none of them documented
         reason = str(error).strip().partition("\n")[0]
         raise WeightsError(
-            f"{path}: no file of PyTorch's with tensors alone, and code in files is not run: "
+            f"{path}: not a PyTorch file of tensors only, and code in files is not run: "
             f"{reason[:200]}; save model.state_dict()"
         ) from None
 

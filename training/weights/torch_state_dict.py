@@ -106,7 +106,7 @@ def torch_mapping(net: Layer, in_shape: Shape, names: Rules | None = None) -> To
     rules = sequential(net) if names is None else names
     if rules is None:
         raise WeightsError(
-            "weights: nobody said what PyTorch calls the layers of this network; pass names in "
+            "weights: no PyTorch names are known for the layers of this network; pass names in "
             "Python, see model.torch.names; docs/networks.md says which networks have some"
         )
     _, params, state = init_shapes(net, in_shape)
@@ -119,7 +119,7 @@ def torch_mapping(net: Layer, in_shape: Shape, names: Rules | None = None) -> To
         else:
             called[path] = name
     if unknown:
-        raise WeightsError(f"weights: nobody said what PyTorch calls {', '.join(unknown)}")
+        raise WeightsError(f"weights: no PyTorch names are known for {', '.join(unknown)}")
     if len(set(called.values())) < len(called):
         names_given = list(called.values())
         twice = sorted({name for name in names_given if names_given.count(name) > 1})

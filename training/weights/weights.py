@@ -48,7 +48,7 @@ def by_name(params: Any, state: Any) -> dict[str, Any]:
     tensors, of_state = dict(named_leaves(params)), dict(named_leaves(state))
     if both := sorted(tensors.keys() & of_state.keys()):
         raise WeightsError(
-            f"weights: {', '.join(both)}: both a parameter and state; call one of them otherwise"
+            f"weights: {', '.join(both)}: both a parameter and state; rename one of them"
         )
     return tensors | of_state
 

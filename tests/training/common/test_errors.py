@@ -41,7 +41,7 @@ def test_every_error_of_a_room_descends_from_convax_error(room):
     [
         (RunError("x: no such run directory"), 2),
         (NonFiniteError("the loss is not finite"), 1),
-        (processes.ProcessError("the processes did not meet"), 2),
+        (processes.ProcessError("the processes did not connect"), 2),
         (processes.LostProcessError("lost another process"), 75),
         (STOPPED, 143),
         (convax.model.LayerTypeError("conv1", "dtypes do not match"), 2),
@@ -65,7 +65,7 @@ def test_an_error_is_printed_and_gives_the_exit_code(capsys, monkeypatch, error,
     [
         (STOPPED, False),
         (NonFiniteError("the loss is not finite"), False),
-        (processes.ProcessError("stopped, as process 0 could not"), False),
+        (processes.ProcessError("stopped because process 0 could not"), False),
         (processes.LostProcessError("lost another process"), True),
         (RunError("disk full"), True),
         (KeyboardInterrupt(), True),

@@ -260,7 +260,7 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"training": {"batch_size": 3}},
-            r"training: needs epochs, steps or length \(of several, what ends first\)",
+            r"training: needs epochs, steps or length \(of several, the shortest counts\)",
         ),
         (
             {"training": {"batch_size": 3, "epochs": 1, "evaluate_every": "often"}},
@@ -280,7 +280,7 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"early_stopping": {"metric": "mean_iou"}},
-            "early_stopping: early_stopping.metric is 'mean_iou', which is no figure of task = \"classif",
+            "early_stopping: early_stopping.metric is 'mean_iou', which is not a metric of task = \"classif",
         ),
         (
             {"task": "segment"},
@@ -289,7 +289,7 @@ def test_all_problems_are_reported_at_once():
         ({"augment": {"flip": "sometimes"}}, "augment.flip: should be a valid boolean or "),
         (
             {"augment": {"crop": {"scale": [0.5, 1.5], "ratio": [1.0, 1.0]}}},
-            "augment.crop.scale: should be shares of the image's area, 1.0 at the most; got",
+            "augment.crop.scale: should be fractions of the image's area, at most 1.0; got",
         ),
         (
             {"augment": {"crop": {"scale": [0.5, 1.0], "ratio": [2.0, 1.0]}}},

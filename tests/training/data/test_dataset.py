@@ -100,7 +100,7 @@ def test_the_permutation_is_the_same_on_every_numpy():
     ("shares", "message"),
     [
         ({"validation": 10, "test": 0}, r"data\.validation, data\.test: 10 and 0 .* of 10.*fewer"),
-        ({"validation": 0.6, "test": 0.4}, r"6 and 4 images are asked of 10.*none to train on"),
+        ({"validation": 0.6, "test": 0.4}, r"6 and 4 images are requested of 10.*none to train on"),
         ({"validation": -1, "test": 0}, r"data\.validation: got -1, need a count"),
         ({"validation": 0, "test": 1.0}, r"data\.test: got 1\.0, need a count .* test = 0\.1"),
         ({"validation": float("nan"), "test": 0}, r"data\.validation: got nan"),

@@ -159,10 +159,10 @@ def test_an_error_of_one_is_known_to_all(setting, tmp_path):
     assert processes.codes() == [2, 2]
     first, second = processes.texts()
     assert "exists already" in first
-    assert "stopped, as process 0 could not make the run directory" in second
+    assert "stopped because process 0 could not make the run directory" in second
     processes = Processes(2, tmp_path / "more", *arguments[:-2], "--out", tmp_path / "run")
     assert processes.codes() == [2, 2]
-    assert "error: mesh: missing; 2 processes have to share in something" in processes.texts()[0]
+    assert "error: mesh: missing; 2 processes need a mesh" in processes.texts()[0]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +190,10 @@ def test_start_fails_when_nothing_tells_processes_apart(tiny):
         text=True,
     )
     assert done.returncode == 2
-    assert "nothing here tells the processes apart: give --coordinator HOST:PORT" in done.stderr
+    assert (
+        "the environment does not identify the processes; give --coordinator HOST:PORT"
+        in done.stderr
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -306,7 +306,7 @@ def test_damaged_study_json_is_to_be_restored(unfinished, command):
     for path in (unfinished.path, run.path):
         code, _, err = command("train", "--resume", path)
         assert code == 2
-        assert "study.json: damaged: not JSON; restore it; without it there is no study" in err
+        assert "study.json: damaged: not JSON; restore it; without it the study cannot" in err
         assert err.count("\n") == 1
     assert run.again == f"convax train --resume {unfinished.path}"
 

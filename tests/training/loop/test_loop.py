@@ -161,7 +161,7 @@ def test_resume_refuses_changed_data(tiny, tmp_path):
     arrays = dict(np.load(data))
     arrays["x_train"][0, 0, 0] ^= 1
     np.savez(data, **arrays)
-    with pytest.raises(RunError, match=r"not what it was when this run began:\n  data: .* -> "):
+    with pytest.raises(RunError, match=r"changed since this run began:\n  data: .* -> "):
         convax.resume(tmp_path / "run")
 
 
@@ -355,7 +355,7 @@ def test_resume_before_first_checkpoint_begins_anew(whole, tiny, tmp_path):
 @pytest.mark.parametrize("key", ["target=0.5", "patience=1"])
 def test_early_stopping_needs_validation_images(tiny, tmp_path, key):
     config = load_config(tiny, ["data.validation=0", f"early_stopping.{key}"])
-    with pytest.raises(ConfigError, match=r"no validation images to watch; set data.validation"):
+    with pytest.raises(ConfigError, match=r"needs validation images; set data.validation"):
         convax.train(config, tmp_path / "run")
 
 

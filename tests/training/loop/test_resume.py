@@ -63,7 +63,7 @@ def test_resume_refuses_changed_config_key_by_key(whole, stopped):
     with pytest.raises(RunError) as caught:
         convax.resume(stopped.path)
     lines = str(caught.value).splitlines()
-    assert lines[0] == f"{stopped.path}: not what it was when this run began:"
+    assert lines[0] == f"{stopped.path}: changed since this run began:"
     assert lines[1:3] == [
         "  config.toml.optimizer.learning_rate: 0.01 -> 0.002",
         "  config.toml.training.batch_size: 16 -> 8",
@@ -259,9 +259,7 @@ def test_resume_with_damaged_best_checkpoint_needs_force(tiny, tmp_path):
 def test_resume_refuses_or_cuts_damaged_metrics(whole, stopped):
     lines = stopped.metrics_file.read_text().splitlines(keepends=True)
     stopped.metrics_file.write_text("".join([lines[0], lines[1][:20] + "\n", *lines[2:]]))
-    with pytest.raises(
-        RunError, match=r"metrics.jsonl: damaged: .* decides nothing of the training"
-    ):
+    with pytest.raises(RunError, match=r"metrics.jsonl: damaged: .* does not affect the training"):
         convax.resume(stopped.path)
     run = convax.resume(stopped.path, force=True)
     assert (

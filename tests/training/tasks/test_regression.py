@@ -187,7 +187,7 @@ def test_what_does_not_fit_a_regression(config):
         'loss={name="focal",gamma=2.0,alpha=0.25}': "'focal' is no loss for task = \"regression\"",
         "task=classification": '\'csv\' is data with values: need task = "multilabel" or "regress',
         "augment.mixup.alpha=0.2": "augment.mixup would make images of two",
-        "early_stopping.metric=accuracy": 'which is no figure of task = "regression"',
+        "early_stopping.metric=accuracy": 'which is not a metric of task = "regression"',
     }.items():
         with pytest.raises(ConfigError, match=message):
             load_config(config, [override])

@@ -145,7 +145,7 @@ def test_its_figures_are_those_of_every_pixel_that_counts(trained):
     expected = (probabilities + predict(images[:, :, ::-1])[:, :, ::-1]) / 2
     flipped = convax.load(trained.path, tta=True)(images)
     np.testing.assert_allclose(flipped, expected, rtol=1e-4, atol=1e-6)
-    with pytest.raises(CalibrationError, match="a run of segmentation, of which there are no temp"):
+    with pytest.raises(CalibrationError, match="a run of segmentation, which has no temp"):
         convax.load(trained.path, calibrated=True)
 
 

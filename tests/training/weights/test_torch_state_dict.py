@@ -225,10 +225,12 @@ def test_read_state_dict_rejects_unreadable_files(tmp_path, torch):
     with pytest.raises(WeightsError, match=r"bad\.safetensors: damaged, or not a safetensors file"):
         read_state_dict(tmp_path / "bad.safetensors")
     (tmp_path / "bad.pt").write_bytes(b"bad")
-    with pytest.raises(WeightsError, match=r"bad\.pt: no file of PyTorch's with tensors alone"):
+    with pytest.raises(WeightsError, match=r"bad\.pt: not a PyTorch file of tensors only"):
         read_state_dict(tmp_path / "bad.pt")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
-    with pytest.raises(WeightsError, match=r"module\.pt: no file .* save model\.state_dict\(\)"):
+    with pytest.raises(
+        WeightsError, match=r"module\.pt: not a PyTorch file .* save model\.state_dict\(\)"
+    ):
         read_state_dict(tmp_path / "module.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     with pytest.raises(WeightsError, match=r"list\.pt: not a state dict: names with tensors"):
@@ -287,12 +289,12 @@ def test_a_transposed_kernel_inside_a_layer_of_ones_own(torch, tmp_path):
         (
             model.serial(model.residual(model.dense(4))),
             None,
-            "nobody said what PyTorch calls the layers of this network; pass names",
+            "no PyTorch names are known for the layers of this network; pass names",
         ),
         (
             model.serial(a=model.dense(4), b=model.dense(4)),
             [Rule("a", "fc")],
-            "nobody said what PyTorch calls b/bias, b/kernel",
+            "no PyTorch names are known for b/bias, b/kernel",
         ),
         (
             model.serial(a=model.dense(4), b=model.dense(4)),

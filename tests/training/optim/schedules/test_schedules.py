@@ -346,7 +346,11 @@ def test_sequence_runs_schedules_one_after_the_other(tiny):
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("until = 0.5", "", r"schedule.parts: parts need until, e.g. until = .10%., each but the"),
+        (
+            "until = 0.5",
+            "",
+            r"schedule.parts: parts need until, e.g. until = .10%., except the last",
+        ),
         (
             "until = 0.5",
             "until = 0.1",
