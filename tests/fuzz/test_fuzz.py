@@ -55,7 +55,7 @@ def test_the_table_counts():
     [
         (["optimizer.eps=1e-320"], "optimizer.eps: eps should be a number that float32 holds"),
         (["optimizer.learning_rate=1e39"], "learning_rate should be a number that float32 holds"),
-        (["data.validation=99999999999999999999"], "validation should have 64 bits at most"),
+        (["data.validation=99999999999999999999"], "validation should fit into 64 bits"),
         (["seed=" + "9" * 5000], r"seed: should be a valid integer; got '9+ \.\.\. 9+'$"),
         (["seed=0x" + "f" * 5000], "seed: "),
         (["seed=" + "[" * 5000], "seed: should be a valid integer"),

@@ -154,7 +154,7 @@ def test_mesh_that_does_not_fit_is_one_line(found, case, message):
     [
         ("mesh.date=2", "mesh.date: unknown key; did you mean 'data'?"),
         ("mesh.data=0", "mesh.data: should be greater than 0 or should be -1 or 'all'; got 0"),
-        ("mesh={data='all',fsdp=-1}", 'data and fsdp are "all": one alone can take the devices'),
+        ("mesh={data='all',fsdp=-1}", 'data and fsdp are "all": only one axis can take the'),
     ],
 )
 def test_mesh_table_that_is_wrong_is_one_line(tiny, override, message):

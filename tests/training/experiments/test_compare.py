@@ -92,7 +92,7 @@ def test_differing_keys_look_into_tables_and_lists(tiny):
 
 @pytest.mark.parametrize("again", [False, True], ids=["one", "the same twice"])
 def test_compare_refuses_one_run(whole, command, again):
-    with pytest.raises(RunError, match="one run alone; name two or more, or a study"):
+    with pytest.raises(RunError, match="got one run; name two or more, or a study"):
         compare([whole.path] * (1 + again))
     code, _, err = command("compare", whole.path / "nothing")
     assert code == 2

@@ -240,7 +240,7 @@ def test_train_study_refuses_seeds_beside_sweep(tiny, tmp_path):
     config = swept(tiny, GRID)
     with pytest.raises(ConfigError, match=r"name the seeds in the sweep, e\.g\. keys\.seed"):
         train_study(config, tmp_path / "out", seeds=[0, 1])
-    with pytest.raises(ConfigError, match=r"sweep: makes several runs"):
+    with pytest.raises(ConfigError, match=r"sweep: this config makes several runs"):
         convax.train(config, tmp_path / "out")
     with pytest.raises(ConfigError, match="a study needs seeds or a"):
         train_study(load_config(tiny), tmp_path / "out")

@@ -163,7 +163,7 @@ def test_values_are_standardized_and_come_back():
         ("file,x\n,1", "line 2: no image named"),
         ("file,x\na.png,tall", "line 2: x: got 'tall', need a number"),
         ("file,x\na.png,nan", "line 2: x: got 'nan', need a number"),
-        ('file,x\n"a.png,1', "no CSV file: unexpected end of data"),
+        ('file,x\n"a.png,1', "not a CSV file: unexpected end of data"),
     ],
 )
 def test_what_is_wrong_with_a_table_names_the_line(tmp_path, text, message):
@@ -177,7 +177,7 @@ def test_a_table_that_cannot_be_read(tmp_path):
     with pytest.raises(DataError, match=r"none.csv: cannot be read: No such file"):
         load_table(tmp_path / "none.csv", columns=["x"])
     (tmp_path / "t.csv").write_bytes(b"file,x\n\xff,1\n")
-    with pytest.raises(DataError, match="no CSV file: not UTF-8"):
+    with pytest.raises(DataError, match="not a CSV file: not UTF-8"):
         load_table(tmp_path / "t.csv", columns=["x"])
 
 
