@@ -76,7 +76,7 @@ def test_integers_are_not_taken_for_floating_point(network, tmp_path):
 
 
 def test_one_path_for_two_arrays_is_an_error(tmp_path):
-    with pytest.raises(WeightsError, match=r"a/b: both a parameter and state; call one of them"):
+    with pytest.raises(WeightsError, match=r"a/b: both a parameter and state; rename one of them"):
         save_weights(
             tmp_path / "x.safetensors", {"a": {"b": jnp.ones(1)}}, {"a": {"b": jnp.ones(1)}}
         )
