@@ -241,8 +241,6 @@ def test_every_module_says_what_it_is(module):
 
 # A docstring begins with what its function does: a verb.
 NO_VERBS = {"What", "Whether", "How", "That", "Those", "Where"}
-# Rooms whose docstrings are still to be reworded.
-UNWORDED = ("training.tasks",)
 
 
 def public_functions(tree: ast.AST):
@@ -261,9 +259,7 @@ def first_words(source: str) -> dict[str, str]:
     return {name: words[0].rstrip(",:;.") for name, words in docs if words}
 
 
-@pytest.mark.parametrize(
-    "module", [m for m in MODULES if not _within(m.removeprefix("convax."), UNWORDED)]
-)
+@pytest.mark.parametrize("module", MODULES)
 def test_docstrings_of_public_functions_begin_with_a_verb(module):
     words = first_words(source_of(module).read_text())
     assert {name: word for name, word in words.items() if word in NO_VERBS} == {}

@@ -17,7 +17,7 @@ Conventions, the same for all of them:
   dtype, where Adam's b2 = 0.999 rounds to 1 and the second moment never decays;
 - a gradient that does not match the parameters in tree, shape or dtype is an error that names the
   leaf. Without `params` the moments stand in for them, and SGD has nothing to compare with;
-- weight decay reaches every leaf, biases too, as in PyTorch. `by_path` spares some.
+- weight decay reaches every leaf, biases too, as in PyTorch. `partition` spares some.
 
 Example:
     >>> from convax.training.optim.optimizer import apply_updates, sgd

@@ -51,7 +51,7 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
             re.compile(pattern)
         except re.error as error:
             raise ValueError(
-                f"by_path: bad pattern: got {pattern!r}, need a regular expression ({error}); "
+                f"partition: bad pattern: got {pattern!r}, need a regular expression ({error}); "
                 "write '.*/bias', for example"
             ) from error
     optimizers = [*groups.values(), default]
@@ -64,7 +64,7 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
         paths = [path for path, _ in named_leaves(params)]
         for pattern in groups:
             if problem := nothing_matches(pattern, paths):
-                raise ValueError(f"by_path: {problem}")
+                raise ValueError(f"partition: {problem}")
         return labeled.init(params)
 
     return Optimizer(init, labeled.update)
@@ -95,7 +95,7 @@ def partition_by_label(
         trained = parts(grads)
         if len(state) != len(trained):
             raise ValueError(
-                f"by_path: wrong number of states: got {len(state)}, need {len(trained)}; "
+                f"partition: wrong number of states: got {len(state)}, need {len(trained)}; "
                 "pass the state that this optimizer's init or update returned"
             )
         states, updates = [], jax.tree.map(jnp.zeros_like, grads)

@@ -53,7 +53,7 @@ class StepSpec(NamedTuple):
         augment: ``augment(key, x, targets, images=images, step=step) -> (x, targets)``.
         frozen: ``frozen(path)``: parameters that are constants of the loss, and whose layer's
             statistics stay (see `training.step.freeze`). That they are not moved is the optimizer's
-            part: `by_path`.
+            part: `partition`.
         accumulate: into how many parts a batch is cut, see `training.grad_accum_steps`.
         ema: decay and warm-up of the averages, see `step.ema`; None: there are none.
         compute: the dtype that the network computes in, see `step.mixed_precision`.

@@ -65,7 +65,7 @@ def confusion_cells(
 
 
 def error_heat(counts: np.ndarray) -> np.ndarray:
-    """How warm each cell of a confusion matrix is, as in `training.plots.figures.confusion`."""
+    """Return how warm each cell of a confusion matrix is, as `plots.figures.confusion` has it."""
     shares = error_shares(counts)
     return np.sqrt(np.nan_to_num(shares) / max(0.1, float(np.nanmax(shares, initial=0))))
 

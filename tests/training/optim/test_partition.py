@@ -131,10 +131,13 @@ def test_partition_compiles_once_and_scans(rng):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda p: partition({"stem/(": None}, sgd(0.1)), r"^by_path: bad pattern: got 'stem/\('"),
+        (
+            lambda p: partition({"stem/(": None}, sgd(0.1)),
+            r"^partition: bad pattern: got 'stem/\('",
+        ),
         (
             lambda p: partition({"stem/.*": None, "hed/kernel": None}, sgd(0.1)).init(p),
-            r"^by_path: matches nothing: got 'hed/kernel', need .* such as head/kernel, .*\.\*",
+            r"^partition: matches nothing: got 'hed/kernel', need .* such as head/kernel, .*\.\*",
         ),
         (
             lambda p: partition({"x": None}, sgd(0.1)).init({}),
@@ -142,7 +145,7 @@ def test_partition_compiles_once_and_scans(rng):
         ),
         (
             lambda p: partition({"stem/.*": None}, sgd(0.1)).update(p, (), p),
-            r"^by_path: wrong number of states: got 0, need 1; pass the state",
+            r"^partition: wrong number of states: got 0, need 1; pass the state",
         ),
     ],
 )

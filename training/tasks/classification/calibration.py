@@ -47,7 +47,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
 
 
 def expected_calibration_error(found: Reliability) -> float:
-    r"""How far confidence and accuracy lie apart, in the mean over the examples.
+    r"""Compute how far confidence and accuracy lie apart, in the mean over the examples.
 
     .. math:: \sum_b \frac{n_b}{N} \left| \mathrm{accuracy}_b - \mathrm{confidence}_b \right|
 

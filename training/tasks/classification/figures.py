@@ -96,7 +96,7 @@ def _draw_mistakes(findings: Findings, answers: Answers) -> Path:
 
 
 def caption(label: str, guess: str, confidence: float) -> str:
-    """What an image was, and what it was taken for: in one line, or in two where that is long."""
+    """Say what an image is, and what it was taken for, in two lines where one is too long."""
     label, guess = shortened(label, 22), shortened(guess, 22)
     if label == guess:
         return f"{shortened(label, 17)}  {confidence:.0%}"

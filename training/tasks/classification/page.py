@@ -81,7 +81,7 @@ def per_class(answers: Answers, classes: Sequence[str]) -> Table:
 
 
 def calibration(found: Reliability) -> Chart:
-    """How often answers of each confidence are right, and how many there are of each."""
+    """Chart how often predictions of each confidence are right, and how many there are of each."""
     bins = len(found.counts)
     shown = found.counts > 0
     error = expected_calibration_error(found)

@@ -83,7 +83,7 @@ def accuracy(logits: Array, labels: Array) -> dict[str, Array]:
 
 
 def is_correct(logits: Array, labels: Array) -> Array:
-    """Whether the largest logit is the label's; of several, that of the most probable one."""
+    """Return whether the largest logit is the label's; of several, of the most probable."""
     if labels.ndim == logits.ndim:
         labels = jnp.argmax(labels, axis=-1)
     return jnp.argmax(logits, axis=-1) == labels

@@ -43,7 +43,7 @@ def _draw_roc(findings: Findings) -> Path:
 
 
 def draw_roc(ax: "Axes", found: Verification) -> None:
-    """How many pairs of one class are found, over how many of two are taken for one."""
+    """Draw how many pairs of one class are found, over how many of two are taken for one."""
     # Logarithmic: what matters is how many are found while false alarms are rare.
     rarest = found.false_positives[found.false_positives > 0].min(initial=1.0)
     lowest = 100 * min(max(1e-5, rarest), 0.1)

@@ -30,7 +30,7 @@ def page(findings: Findings, heatmap: Heatmap | None) -> PageParts:
 
 
 def roc(found: Verification) -> Chart:
-    """How well pairs of one class are told from pairs of two, at every threshold."""
+    """Chart how well pairs of one class are told from pairs of two, at every threshold."""
 
     alt = (
         f"Receiver operating characteristic: area under it {found.auc:.4f}; at the dot both errors "

@@ -152,7 +152,7 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
 
 
 def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
-    """How near it is to the nearest training image of a class, by default of the nearest class."""
+    """Explain how near it is to the nearest training image of a class, by default the nearest."""
     images, labels = examples()
     vectors, place = predictor(np.asarray(images)), predictor(image[None])[0]
     distances = np.linalg.norm(vectors.astype(np.float64) - place, axis=1)
