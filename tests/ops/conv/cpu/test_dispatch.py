@@ -70,13 +70,15 @@ def operands(kind, a):
 @settings(max_examples=25)
 @given(problems(), st.integers(0, 99))
 def test_every_implementation_gives_the_same(problem, seed):
+    """As XLA's own in float64: of float32, its grouped ones end the process now and then."""
     geometry, shapes = problem
     arrays = integers(shapes, seed)
     for kind, (plain, cpu) in KINDS.items():
-        args = operands(kind, arrays)
-        np.testing.assert_array_equal(
-            jax.jit(partial(cpu, geometry=geometry))(*args), plain(*args, geometry=geometry), kind
-        )
+        got = jax.jit(partial(cpu, geometry=geometry))(*operands(kind, arrays))
+        with jax.enable_x64(True):
+            exact = operands(kind, integers(shapes, seed, "float64"))
+            want = plain(*exact, geometry=geometry)
+        np.testing.assert_array_equal(got, want, kind)
 
 
 @settings(max_examples=15)
