@@ -125,7 +125,7 @@ def measured(network, layout, given):
     config = load_config("lenet5-digits", sets)
     experiment = prepare(config)
     place, split = sharding_plan(experiment), experiment.dataset.train
-    recipe = make_step_spec(place.spread(experiment))
+    recipe = make_step_spec(place.constrain(experiment))
     train_steps = make_train_steps(recipe, out_shardings=place.outputs)
     size, sizer = config.training.batch_size, ChunkSizer()
     sizer.steps = steps

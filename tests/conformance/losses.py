@@ -84,7 +84,8 @@ def problems(draw):
     reduction = draw(st.sampled_from(["mean", "sum", "none"]))
     w = None
     if draw(st.booleans()):
-        mined = kind.startswith("triplet_")  # without an example there are other triplets
+        # Without an example there are other triplets.
+        mined = kind in ("batch_hard_triplet_loss", "semi_hard_triplet_loss")
         least = 0.5 if mined else 0.0
         w = np.maximum(rng.uniform(-0.5, 2, leading[:1]), least).astype(np.float32)
         w.flat[0] = 1

@@ -45,7 +45,7 @@ def test_evaluate_agrees_with_predict_and_with_the_training_run(whole, predictor
     np.testing.assert_allclose(result.loss, -np.log(chosen).mean(), rtol=1e-5)
     np.testing.assert_allclose(result.probabilities, probabilities, rtol=1e-5, atol=1e-7)
     assert whole.info()["result"]["test"]["loss"] == result.loss
-    with pytest.raises(AttributeError, match="no figure 'mean_iou' here; there are loss, accuracy"):
+    with pytest.raises(AttributeError, match="no metric 'mean_iou' here; there are loss, accuracy"):
         result.mean_iou  # noqa: B018
 
 

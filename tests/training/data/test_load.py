@@ -148,7 +148,9 @@ def test_load_idx(places):
 
 
 def test_load_rejects_wrong_arguments():
-    with pytest.raises(DataError, match=r"data\.source: got 'csv', need one of digits, idx, cif"):
-        load("csv", path="a", seed=0)
+    with pytest.raises(
+        DataError, match=r"data\.source: got 'parquet', need one of digits, idx, cif"
+    ):
+        load("parquet", path="a", seed=0)
     with pytest.raises(DataError, match=r"data\.path: missing; source = 'idx' needs one"):
         load("idx", seed=0)

@@ -134,7 +134,7 @@ def main():
         found["differences"][name] = difference(result(run)[0], results["one"][0])
 
     experiment = prepare(config_of(MESHES["fsdp"]))
-    placed = sharding_plan(experiment).put(experiment.init())
+    placed = sharding_plan(experiment).device_put(experiment.init())
     kernel = placed.params["conv2"]["kernel"]
     found["kernel"] = [list(kernel.shape), list(kernel.addressable_shards[0].data.shape)]
     moments = jax.tree.leaves(placed.opt_state)

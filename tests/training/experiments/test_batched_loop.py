@@ -287,7 +287,7 @@ def test_messages_about_member_name_study(unfinished):
         f"{unfinished.path}: {text}; what its runs have saved is whole; make room, then: {again}"
     )
     run.update_info(provenance=run.info()["provenance"] | {"code": "other"})
-    with pytest.raises(RunError, match=f"another result with: {again} --force$"):
+    with pytest.raises(RunError, match=f"different result with: {again} --force$"):
         resume_study(unfinished.path)
     (run.path / "run.json").write_text("{")
     with pytest.raises(RunError, match=f"not JSON; remove it, and `{again}` writes it anew"):

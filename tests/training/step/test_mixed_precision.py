@@ -223,7 +223,7 @@ def test_mixed_precision_works_with_accumulation_and_momentum(rng):
         ),
         (
             ["compute=bfloat16", "loss_scale=8.0"],
-            r"precision.loss_scale: loss_scale is for compute = .float16. alone: bfloat16 has",
+            r"precision.loss_scale: loss_scale is for compute = .float16. only: bfloat16 has",
         ),
         (["compute=bfloat16", "growth_interval=8"], r"growth_interval is for compute"),
         (
