@@ -1,4 +1,4 @@
-"""What initialization does to a deep network of ReLUs: many seeds in one program.
+"""Show what initialization does to a deep network of ReLUs: many seeds in one program.
 
     python examples/initialization.py [--depth 24] [--seeds 8] [--steps 200] [--out FILE.png]
 

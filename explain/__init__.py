@@ -1,4 +1,4 @@
-"""What a trained network has learned, and why it predicts what it does: functions, and figures.
+"""Explain what a trained network has learned, and why it predicts what it does.
 
     from convax import explain
 

@@ -28,7 +28,7 @@ from .panels import explanation_figure, feature_map_figure, neighbors_figure
 
 
 class WrittenFigures(NamedTuple):
-    """What was found and drawn."""
+    """An explanation as it was drawn: its text and its files."""
 
     text: str  # the answer, and what of it is explained
     files: list[Path]

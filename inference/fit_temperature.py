@@ -17,7 +17,7 @@ EXTREMES = (metrics.SHARPEST, metrics.FLATTEST)
 
 
 class CalibrationMetrics(NamedTuple):
-    """How true the probabilities of a split are."""
+    """The calibration of the probabilities of a split."""
 
     count: int  # type: ignore[override] -- tuple has a method of that name
     nll: float  # the mean negative log-likelihood

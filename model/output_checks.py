@@ -24,10 +24,10 @@ def init_classifier(net: Layer, key: Array, in_shape: Shape, classes: int) -> tu
 
 
 def init_regressor(net: Layer, key: Array, in_shape: Shape, values: int) -> tuple[Params, State]:
-    """``net.init`` of what gives so many values.
+    """Initialize a network that gives so many values.
 
     Raises:
-        LayerError: it gives something else.
+        LayerValueError: it gives something else.
     """
     return _init(
         net,

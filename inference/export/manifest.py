@@ -1,4 +1,4 @@
-"""What writing a bundle and verifying one have in common: its manifest, its errors."""
+"""Share between writing a bundle and verifying one: its manifest, its errors."""
 
 from collections.abc import Collection
 

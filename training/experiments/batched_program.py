@@ -10,7 +10,6 @@ On an accelerator small networks leave most of the device idle, and "vmap" fills
 not: see docs/experiments.md for what was measured.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Literal
@@ -20,12 +19,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ..common.memory import format_bytes, memory_usage
 from ..common.train_state import TrainState
 from ..evaluation import make_eval_step_of
 from ..experiment import Experiment, make_step_spec
 from ..loop.chunks import BatchChunk, most_steps
 from ..loop.progress import Display
+from ..loop.single_program import compile_steps
 from ..run.directory import Run
 from ..step.train_step import Metrics, make_train_steps
 from .traced_hparams import HParams, bind, differing, hparams_of
@@ -147,7 +146,6 @@ class BatchedProgram:
     def _compile(
         self, experiment: Experiment, batching: Batching, runs: Sequence[Run], display: Display
     ) -> jax.stages.Compiled:
-        began = time.perf_counter()
         steps = make_batched_steps(experiment, batching, self.shares_batches)
         split, config = experiment.dataset.train, experiment.config
         M = len(runs)
@@ -159,13 +157,11 @@ class BatchedProgram:
 
         types = (type_of(split.images), jax.tree.map(type_of, split.labels))
         counts = jax.ShapeDtypeStruct((M,), np.int32)
-        program = steps.lower(self._states, self._hparams, *types, counts).compile()
-        seconds, size = time.perf_counter() - began, memory_usage(program)
-        for run in runs:
-            run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
-        memory = "" if size is None else f"; a step of all works in {format_bytes(size)}"
-        display.note(f"compiled in {seconds:.1f} s{memory}")
-        return program
+
+        def lower() -> jax.stages.Lowered:
+            return steps.lower(self._states, self._hparams, *types, counts)
+
+        return compile_steps(lower, runs, display, "a step of all")
 
 
 def _stacked(trees: Sequence[Any]) -> Any:

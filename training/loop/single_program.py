@@ -1,7 +1,7 @@
 """The training steps of one network as a program, on one device or spread over a mesh."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -10,9 +10,11 @@ import numpy as np
 from ..common.memory import format_bytes, memory_usage
 from ..common.train_state import TrainState
 from ..experiment import make_step_spec
+from ..run.directory import Run
 from ..step.train_step import make_train_steps
 from .chunks import BatchChunk, most_steps
 from .context import LoopContext
+from .progress import Display
 
 
 class SingleProgram:
@@ -56,8 +58,6 @@ class SingleProgram:
 
 
 def _compile(context: LoopContext, train_state: TrainState) -> jax.stages.Compiled:
-    """Compile the steps; say how long that took, and the memory that they work in."""
-    began = time.perf_counter()
     experiment, plan = context.experiment, context.plan
     config, split = experiment.config, experiment.dataset.train
     batches = (most_steps(split, config), config.training.batch_size)
@@ -69,11 +69,31 @@ def _compile(context: LoopContext, train_state: TrainState) -> jax.stages.Compil
         return jax.ShapeDtypeStruct((*batches, *array.shape[1:]), array.dtype, sharding=sharding)
 
     types = (type_of(split.images), jax.tree.map(type_of, split.labels))
+    count = jax.ShapeDtypeStruct((), np.int32)
+
+    def lower() -> jax.stages.Lowered:
+        return train_steps.lower(train_state, *types, count)
+
     with plan.scope():
-        count = jax.ShapeDtypeStruct((), np.int32)
-        program = train_steps.lower(train_state, *types, count).compile()
+        return compile_steps(lower, [context.run], context.display, "a training step")
+
+
+def compile_steps(
+    lower: Callable[[], jax.stages.Lowered], runs: Sequence[Run], display: Display, steps: str
+) -> jax.stages.Compiled:
+    """Compile training steps; record and say how long that took, and the memory they work in.
+
+    Args:
+        lower: traces the steps and lowers them.
+        runs: whose ``run.json`` is told.
+        display: likewise.
+        steps: what works in that memory, in a sentence.
+    """
+    began = time.perf_counter()
+    program = lower().compile()
     seconds, size = time.perf_counter() - began, memory_usage(program)
-    context.run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
-    memory = "" if size is None else f"; a training step works in {format_bytes(size)}"
-    context.display.note(f"compiled in {seconds:.1f} s{memory}")
+    for run in runs:
+        run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)
+    memory = "" if size is None else f"; {steps} works in {format_bytes(size)}"
+    display.note(f"compiled in {seconds:.1f} s{memory}")
     return program

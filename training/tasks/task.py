@@ -184,3 +184,30 @@ def unchanged(labels: Tree, spec: Preprocessing) -> Tree:
     """The `Task.targets` of labels that belong to whole images."""
     del spec
     return labels
+
+
+def sum_losses(
+    outputs: Tree, targets: Tree, counted: Array, *, loss: Callable[[Tree, Tree], Array]
+) -> dict[str, Array]:
+    """Return the sum of the losses of the examples that are counted, and how many they are.
+
+    Args:
+        outputs, targets: of a batch.
+        counted: ``(N,)`` bool.
+        loss: ``loss(outputs, targets) -> (N,)``.
+    """
+    return {
+        "loss": jnp.where(counted, loss(outputs, targets), 0).sum(),
+        "count": counted.sum(dtype=jnp.int32),
+    }
+
+
+def mean_of(values: np.ndarray, otherwise: float = 0.0) -> float:
+    """Return the mean of the values that are defined; `otherwise` where none is.
+
+    Example:
+        >>> mean_of(np.array([0.5, np.nan, 1.0]))
+        0.75
+    """
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else otherwise

@@ -14,7 +14,8 @@ from convax.training.data import DataError, load_folder, load_table
 from convax.training.experiment import prepare
 from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.multilabel import losses, task
-from convax.training.tasks.multilabel.metrics import mean_of, per_class
+from convax.training.tasks.multilabel.metrics import per_class
+from convax.training.tasks.task import mean_of
 from tests.tiny import TINY
 from tests.training.loop.test_loop import Recorder, final_bytes
 from tests.training.tasks.test_regression import LOSS, NPZ

@@ -21,6 +21,7 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    sum_losses,
     unchanged,
 )
 from .figures import draw
@@ -93,11 +94,8 @@ def correct_answers(
     logits: Array, labels: Array, counted: Array, *, loss: Callable[[Array, Array], Array]
 ) -> dict[str, Array]:
     """The sums over the examples that are counted: of their loss, right answers, and themselves."""
-    return {
-        "loss": jnp.where(counted, loss(logits, labels), 0).sum(),
-        "correct": (is_correct(logits, labels) & counted).sum(dtype=jnp.int32),
-        "count": counted.sum(dtype=jnp.int32),
-    }
+    correct = (is_correct(logits, labels) & counted).sum(dtype=jnp.int32)
+    return {**sum_losses(logits, labels, counted, loss=loss), "correct": correct}
 
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -10,8 +10,8 @@ import numpy as np
 
 from ...plots import figures
 from ...plots.figures import BLUE, GRAY, shortened
-from ..task import Findings
-from .metrics import THRESHOLD, mean_of, per_class
+from ..task import Findings, mean_of
+from .metrics import THRESHOLD, per_class
 
 MOST_CLASSES = 40
 MOST_SHOWN = 24

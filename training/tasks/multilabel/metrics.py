@@ -54,14 +54,3 @@ def per_class(probabilities: np.ndarray, labels: np.ndarray) -> PerClass:
     ]
     precision, recall, f1 = np.array(columns, float).T
     return PerClass(average, precision, recall, f1, labels.sum(axis=0, dtype=np.int64))
-
-
-def mean_of(values: np.ndarray) -> float:
-    """Return the mean of those that have a meaning; 0 where none has.
-
-    Example:
-        >>> mean_of(np.array([0.5, np.nan, 1.0]))
-        0.75
-    """
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else 0.0

@@ -17,9 +17,9 @@ from ...plots.page_parts import (
     percent,
 )
 from ...plots.svg import Chart, chart_of
-from ..task import Findings
+from ..task import Findings, mean_of
 from .figures import names_of, worst_images
-from .metrics import THRESHOLD, PerClass, mean_of, per_class
+from .metrics import THRESHOLD, PerClass, per_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -23,10 +23,12 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    mean_of,
+    sum_losses,
     unchanged,
 )
 from .figures import draw, names_of
-from .metrics import THRESHOLD, mean_of, per_class
+from .metrics import THRESHOLD, per_class
 from .page import page
 from .spec import MULTILABEL
 
@@ -40,7 +42,7 @@ def multilabel(config: Any, classes: int) -> Task:
         targets=unchanged,
         loss=loss,
         batch_metrics=batch_metrics,
-        metric_sums=partial(metric_sums, loss=loss),
+        metric_sums=partial(sum_losses, loss=loss),
         collect=probabilities,
         metrics=metrics,
         postprocess=postprocess,
@@ -66,16 +68,6 @@ def batch_metrics(logits: Array, targets: Array) -> dict[str, Array]:
     hits = (said & true).sum(dtype=jnp.int32).astype(jnp.float32)
     both = (said.sum(dtype=jnp.int32) + true.sum(dtype=jnp.int32)).astype(jnp.float32)
     return {"f1": 2 * hits / jnp.maximum(both, 1)}
-
-
-def metric_sums(
-    logits: Array, targets: Array, counted: Array, *, loss: Callable[[Array, Array], Array]
-) -> dict[str, Array]:
-    """Return the sum of the losses of the examples that are counted, and how many they are."""
-    return {
-        "loss": jnp.where(counted, loss(logits, targets), 0).sum(),
-        "count": counted.sum(dtype=jnp.int32),
-    }
 
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:

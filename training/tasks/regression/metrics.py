@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..task import mean_of
+
 
 class Errors(NamedTuple):
     """Of each value, over all examples: ``(V,)`` each, in its unit."""
@@ -41,5 +43,4 @@ def errors_of(predicted: np.ndarray, true: np.ndarray) -> Errors:
 
 def mean_r2(found: Errors) -> float:
     """Return the mean R² of the values that vary; 0 where none does."""
-    there = found.r2[np.isfinite(found.r2)]
-    return float(there.mean()) if there.size else 0.0
+    return mean_of(found.r2)

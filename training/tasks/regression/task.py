@@ -22,6 +22,7 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    sum_losses,
 )
 from .figures import draw
 from .metrics import errors_of, mean_r2
@@ -42,7 +43,7 @@ def regression(config: Any, classes: int) -> Task:
         targets=standardize_values,
         loss=loss,
         batch_metrics=batch_metrics,
-        metric_sums=partial(metric_sums, loss=loss),
+        metric_sums=partial(sum_losses, loss=loss),
         collect=restore_values,
         metrics=metrics,
         postprocess=postprocess,
@@ -61,16 +62,6 @@ def batch_metrics(outputs: Array, targets: Array) -> dict[str, Array]:
     error = jnp.square(outputs - targets).sum()
     spread = jnp.square(targets - targets.mean(axis=0, keepdims=True)).sum()
     return {"r2": 1 - error / jnp.where(spread > 0, spread, 1)}
-
-
-def metric_sums(
-    outputs: Array, targets: Array, counted: Array, *, loss: Callable[[Array, Array], Array]
-) -> dict[str, Array]:
-    """Return the sum of the losses of the examples that are counted, and how many they are."""
-    return {
-        "loss": jnp.where(counted, loss(outputs, targets), 0).sum(),
-        "count": counted.sum(dtype=jnp.int32),
-    }
 
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:

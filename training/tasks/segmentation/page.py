@@ -7,7 +7,7 @@ import numpy as np
 
 from ...plots.page_parts import Example, Examples, Heatmap, PageParts, Table, html_image, percent
 from ..confusion import confusion_part
-from ..task import Findings
+from ..task import Findings, mean_of
 from .figures import worst_images
 from .metrics import ious
 
@@ -31,9 +31,7 @@ def per_class_iou(counts: np.ndarray, values: np.ndarray, classes: Sequence[str]
         (name, percent(value), percent(int(n) / total))
         for name, value, n in zip(classes, values, pixels, strict=True)
     ]
-    there = values[np.isfinite(values)]
-    mean = float(there.mean()) if len(there) else math.nan
-    last = ("mean", percent(mean), "")
+    last = ("mean", percent(mean_of(values, otherwise=math.nan)), "")
     return Table("Intersection over union of each class", ("class", "IoU", "of pixels"), rows, last)
 
 

@@ -24,6 +24,7 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    mean_of,
 )
 from .figures import draw, mask_image, write_mask
 from .losses import Terms
@@ -115,8 +116,7 @@ def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[st
     loss = float(sums.get("loss", 0)) / pixels
     loss += float(sums.get("image_loss", 0)) / int(sums["count"])
     iou = ious(counts)
-    there = iou[~np.isnan(iou)]
-    found = {"loss": loss, "mean_iou": float(there.mean()) if there.size else 0.0}
+    found = {"loss": loss, "mean_iou": mean_of(iou)}
     if len(counts) == 2:
         found["foreground_iou"] = float(np.nan_to_num(iou[1]))
     return found | {"pixel_accuracy": int(np.trace(counts)) / pixels}
