@@ -169,6 +169,8 @@ def test_the_command(whole, photo, tmp_path, command):
 def test_several_networks_that_answer_together_are_not_explained(whole, photo, tmp_path):
     shutil.copytree(whole.path, tmp_path / "another")
     several = convax.load([whole.path, tmp_path / "another"])
-    with pytest.raises(explain.ExplainError, match=r"got several networks .*, need one run"):
+    with pytest.raises(
+        explain.ExplainError, match=r"got an ensemble of several networks, need one run"
+    ):
         write_figures(several, whole.path, photo, tmp_path / "out")
     assert not (tmp_path / "out").exists()
