@@ -143,7 +143,7 @@ def test_workers_outlive_a_signal_to_all_but_not_the_first_process(folder):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("num_workers=1", "num_workers decode where stream = true"),
+        ("num_workers=1", "num_workers is for stream = true; write that, or leave num_workers out"),
         ("stream=true", r"stream = true needs the size of all images, e.g. size = \[224, 224\]"),
     ],
 )
