@@ -70,6 +70,7 @@ from .initializers import (
     zeros,
 )
 from .local_response_norm import local_response_norm
+from .loss.angular_margin import arcface_loss, cosface_loss
 from .loss.binary import binary_cross_entropy, focal_loss
 from .loss.classification import kl_divergence, smooth_labels, softmax_cross_entropy
 from .loss.contrastive import contrastive_loss, triplet_loss
@@ -97,6 +98,7 @@ __all__ = [
     "INITIALIZERS",
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "arcface_loss",
     "avg_pool",
     "batch_hard_triplet_loss",
     "batch_norm",
@@ -110,6 +112,7 @@ __all__ = [
     "conv_transpose",
     "conv_transpose_output_shape",
     "convolve",
+    "cosface_loss",
     "dense",
     "depthwise_conv",
     "dice_loss",

@@ -93,6 +93,7 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     task, spec = experiment.task, experiment.card.preprocessing
     return make_eval_step(
         experiment.net,
+        task.loss,
         task.metric_sums,
         partial(preprocess, spec=spec),
         partial(task.collect, spec=spec),

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 from jax import Array
 
-from ..model import Layer, Summary, build, summarize
+from ..model import Layer, Summary, build, init_shapes, summarize
 from . import data
 from .common.duration import RunLength, duration_in_steps
 from .common.train_state import TrainState
@@ -27,6 +27,7 @@ from .run.directory import DatasetCard, Run, RunError, open_run
 from .run.load_model import build_network
 from .step.ema import EmaSpec
 from .step.freeze import Frozen
+from .step.loss_params import init_loss
 from .step.loss_scaling import LossScaling
 from .step.train_step import GradientTransformation, StepSpec, init_train_state
 from .tasks.registry import make_task, spec_of
@@ -149,11 +150,12 @@ def init_network(
 ) -> tuple[Any, Any, Array]:
     """Initialize a network: its parameters, its state, and the key for everything after.
 
-    The keys are those of `split_seed`.
+    The parameters of the loss are among them, where it has any. The keys are those of `split_seed`.
     """
     init_key, run_key = keys
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     params, state = task.init(net, init_key, in_shape, len(card.classes))
+    params = init_loss(task.loss, params, init_key, init_shapes(net, in_shape)[0])
     return params, state, run_key
 
 

@@ -1,8 +1,8 @@
 """``[init_from]``: the first parameters of a run out of another run, or out of a file of weights.
 
 What is not taken keeps its own first values: what `skip` matches, what `match` does not, what is
-not `into` where that is given, and the head where it is of another number of classes. All else has
-to fit, in name and shape.
+not `into` where that is given, the head where it is of another number of classes, and what belongs
+to the loss. All else has to fit, in name and shape.
 """
 
 import itertools
@@ -21,6 +21,7 @@ from .config.schema import Config, InitFrom
 from .data.load import at_home, is_there
 from .experiment import Experiment, make_train_state
 from .run.load_model import load_model
+from .step.loss_params import split_loss
 from .weights.safetensors_io import read_safetensors
 from .weights.torch_file import read_state_dict
 from .weights.torch_state_dict import torch_mapping
@@ -72,7 +73,8 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
     first, spec = experiment.init(), experiment.config.init_from
     if spec is None:
         return first, None
-    wanted = by_name(first.params, first.state)
+    of_net, _ = split_loss(experiment.task.loss, first.params)
+    wanted = by_name(of_net, first.state)
     source, called = _read(spec, experiment, wanted)
     taken = _chosen(spec, source, wanted, called, len(experiment.card.classes))
     found = {
@@ -83,7 +85,8 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
         for tree in (first.params, first.state)
     )
     start = make_train_state(experiment.config, experiment.optimizer, params, state, first.key)
-    return start, taken
+    of_loss = [path for path in by_name(first.params, {}) if path not in wanted]
+    return start, taken._replace(initial=[*taken.initial, *of_loss])
 
 
 def _read(

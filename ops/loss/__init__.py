@@ -8,6 +8,7 @@
     segmentation.py     dice_loss
     contrastive.py      contrastive_loss, triplet_loss: pairs and triplets that are given
     triplet_mining.py   triplet losses of a batch that finds its triplets
+    angular_margin.py   arcface_loss, cosface_loss: cosines with a learned direction of each class
     histogram.py        histogram_loss: overlap of the similarities of pairs
     lda.py              lda_loss: eigenvalues of linear discriminant analysis
 

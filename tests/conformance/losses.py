@@ -59,6 +59,14 @@ ENTRIES = [
     entry("batch_hard_triplet_loss", "squared", embedding.mined(False, FEW, 3, 1.0, squared=True)),
     entry("semi_hard_triplet_loss", "", embedding.mined(True, FEW, 3, 1.0, squared=False)),
     entry("semi_hard_triplet_loss", "squared", embedding.mined(True, FEW, 3, 1.0, squared=True)),
+    entry("arcface_loss", "", embedding.angular_margin(FEW, 3, 4, 4.0, 0.5, in_angle=True)),
+    weighted_mean(
+        "arcface_loss",
+        "wide margin, weighted mean",
+        embedding.angular_margin(FEW, 3, 4, 2.0, 1.4, in_angle=True),
+        (5,),
+    ),
+    entry("cosface_loss", "", embedding.angular_margin(FEW, 3, 4, 4.0, 0.35, in_angle=False)),
     embedding.histogram("", [0, 0, 1, 1, 2], 3, 6),
     embedding.histogram("weighted", [0, 0, 1, 1], 3, 4, weighted=True),
     embedding.lda("fewer dimensions than classes", CLASSES, 3, 2, epsilon=100.0),
@@ -190,6 +198,17 @@ def _drawn_mined(semi_hard):
     return drawn
 
 
+def _drawn_angular_margin(in_angle):
+    def drawn(draw, rng):
+        N, D, K = draw(st.integers(1, 4)), draw(st.integers(2, 4)), draw(st.integers(1, 4))
+        options = draw(st.sampled_from([1.0, 8.0])), draw(st.sampled_from([0.0, 0.37, 1.13]))
+        labels = rng.integers(0, K, N, np.int32)
+        loss = embedding.angular_margin(labels, D, K, *options, in_angle)
+        return loss, (N,), f"{labels} {D} {K} {options}"
+
+    return drawn
+
+
 def _drawn_smooth(draw, rng, dtype):
     shape, rate = (*_leading(draw), draw(st.integers(1, 5))), draw(st.sampled_from([0.0, 0.1, 0.9]))
     one = example.smooth(shape, rate)
@@ -234,6 +253,8 @@ DRAWN = {
     "triplet_loss": _drawn_triplet,
     "batch_hard_triplet_loss": _drawn_mined(semi_hard=False),
     "semi_hard_triplet_loss": _drawn_mined(semi_hard=True),
+    "arcface_loss": _drawn_angular_margin(in_angle=True),
+    "cosface_loss": _drawn_angular_margin(in_angle=False),
     "histogram_loss": _drawn_histogram,
     "lda_loss": _drawn_lda,
 }

@@ -127,6 +127,51 @@ def mined(semi_hard, labels, D, margin, squared) -> Loss:
     )
 
 
+def angular_margin(labels, D, K, scale, margin, in_angle) -> Loss:
+    """ArcFace's margin in the angle, or CosFace's in its cosine."""
+    function = ops.arcface_loss if in_angle else ops.cosface_loss
+    rows = np.arange(len(labels))
+
+    def torch_loss(torch, x, W):
+        F = torch.nn.functional
+        c = F.normalize(x) @ F.normalize(W, dim=0)
+        own = c[rows, labels]
+        theta = torch.arccos(own)
+        inside = theta + margin < np.pi
+        beyond = own - margin * np.sin(margin)
+        own = torch.where(inside, torch.cos(theta + margin), beyond) if in_angle else own - margin
+        hit = F.one_hot(torch.tensor(labels).long(), K).bool()
+        z = scale * torch.where(hit, own[:, None], c)
+        return F.cross_entropy(z, torch.tensor(labels).long(), reduction="none")
+
+    def plain(x, W):
+        unit = x / jnp.linalg.norm(x, axis=1, keepdims=True)
+        c = unit @ (W / jnp.linalg.norm(W, axis=0, keepdims=True))
+        own = c[rows, labels]
+        theta = jnp.arccos(own)
+        angle = jnp.where(
+            theta + margin < np.pi, jnp.cos(theta + margin), own - margin * np.sin(margin)
+        )
+        z = scale * c.at[rows, labels].set(angle if in_angle else own - margin)
+        return jnp.log(jnp.exp(z).sum(axis=1)) - z[rows, labels]
+
+    each = lambda x, W: batches.angular_margin(x, W, labels, scale, margin, in_angle)  # noqa: E731
+
+    def loops_grad(g, x, W):
+        found = each(x, W)
+        gx = np.stack([g_n * own for g_n, (_, own, _) in zip(g, found, strict=True)])
+        return gx, sum(g_n * shared for g_n, (_, _, shared) in zip(g, found, strict=True))
+
+    return Loss(
+        lambda x, W, **common: function(x, W, labels, scale=scale, margin=margin, **common),
+        normal((len(labels), D), (D, K)),
+        torch_loss,
+        plain,
+        loops=lambda x, W: np.array([loss for loss, _, _ in each(x, W)]),
+        loops_grad=loops_grad,
+    )
+
+
 # --------------------------------------------------------------- of a batch: no loss per example
 
 

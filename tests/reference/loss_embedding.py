@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .loss import distance, triplet
+from .loss import distance, one_hot, softmax_cross_entropy, triplet
 
 # ------------------------------------------------------------------------------------- triplets
 
@@ -54,6 +54,42 @@ def mined_grads(found, x, g, margin, squared):
         for i, grad in zip(roles, grads, strict=True):
             gx[i] += g[at] * grad
     return gx
+
+
+# ------------------------------------------------------------------------------- angular margin
+
+
+def angular_margin(x, W, y, s, m, in_angle):
+    """The loss of each example, and its gradients in x_n and in W.
+
+    With c_k = cos theta_k and p the softmax of s c_k, but s c' in the place of the label:
+    c' = cos(theta + m) and dc'/dc = sin(theta + m) / sin(theta) where theta + m < pi, else
+    c' = c - m sin m; or c' = c - m.
+    """
+    found = []
+    for x_n, label in zip(x, y, strict=True):
+        units = [W[:, k] / np.sqrt(np.sum(W[:, k] ** 2)) for k in range(W.shape[1])]
+        length = np.sqrt(np.sum(x_n**2))
+        unit = x_n / length
+        c = np.array([np.sum(unit * w) for w in units])
+        theta, slope = np.arccos(c[label]), np.ones(len(units))
+        z = s * c
+        if not in_angle:
+            z[label] = s * (c[label] - m)
+        elif theta + m < np.pi:
+            z[label] = s * np.cos(theta + m)
+            slope[label] = np.sin(theta + m) / np.sin(theta)
+        else:
+            z[label] = s * (c[label] - m * np.sin(m))
+        loss, (g, _) = softmax_cross_entropy(z, one_hot(label, len(units)))
+        g = s * g * slope
+        gx = sum(g[k] * (units[k] - c[k] * unit) / length for k in range(len(units)))
+        gW = [
+            g[k] * (unit - c[k] * units[k]) / np.sqrt(np.sum(W[:, k] ** 2))
+            for k in range(len(units))
+        ]
+        found.append((loss, gx, np.stack(gW, axis=1)))
+    return found
 
 
 # ------------------------------------------------------------------------------------ histogram

@@ -4,6 +4,8 @@ from typing import Any, NamedTuple
 
 from jax import Array
 
+LOSS = "loss"  # where among the parameters those of the loss stand, if it has any
+
 
 class Ema(NamedTuple):
     """Exponential moving averages, in trees like those they are of; see `training.step.ema`."""

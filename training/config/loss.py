@@ -1,7 +1,6 @@
 """The tables ``[loss]`` of a config, derived from the signatures of the losses."""
 
 import inspect
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -44,12 +43,21 @@ def _table(name: str, entry: LossSpec, example: tuple[Any, ...]) -> type[Table]:
         entry.signature,
         left_out=left_out,
         defaults=examples,
-        try_with=partial(_try, entry.loss, example),
+        try_with=partial(_try, entry, example),
     )
 
 
-def _try(loss: Callable[..., Any], example: tuple[Any, ...], **keywords: Any) -> None:
+def _try(entry: LossSpec, example: tuple[Any, ...], **keywords: Any) -> None:
     """Call a loss, for its checks; nothing is computed."""
-    known = inspect.signature(loss).parameters
+    known = inspect.signature(entry.loss).parameters
     keywords |= {"num_classes": 2} if "num_classes" in known else {}
-    jax.eval_shape(partial(loss, **keywords), *example)
+    loss = partial(entry.loss, **keywords)
+
+    def call(outputs: Any, targets: Any, *others: Any) -> Any:
+        if not entry.owns_params:
+            return loss(outputs, targets, *others)
+        layer = loss()
+        _, params, state = layer.init(jax.random.key(0), outputs.shape)
+        return layer.apply(params, state, (outputs, targets))
+
+    jax.eval_shape(call, *example)

@@ -244,11 +244,9 @@ def _constrain(experiment: Experiment, plan: ShardingPlan) -> Callable[..., Any]
     mesh, apply = plan.mesh, experiment.net.apply
     assert mesh is not None
     sizes = dict(mesh.shape) | {"fsdp": 1}
-    whole = jax.tree.map(
-        lambda leaf: NamedSharding(mesh, leaf_spec(leaf.shape, sizes)), experiment.template.params
-    )
 
     def constrain(params: Any, state: Any, x: jax.Array, **more: Any) -> Any:
+        whole = jax.tree.map(lambda leaf: NamedSharding(mesh, leaf_spec(leaf.shape, sizes)), params)
         params = jax.lax.with_sharding_constraint(params, whole)
         rest = (None,) * (x.ndim - 2)
         bands = NamedSharding(mesh, PartitionSpec(BATCH_AXES, ROW_AXIS, *rest))

@@ -22,6 +22,7 @@ from ..plots import figures
 from ..plots.figures import shortened
 from ..run import checkpoint as checkpoints
 from ..run.directory import DatasetCard, Run, open_run
+from ..step.loss_params import split_loss
 from ..tasks.metric_names import named_metrics
 from ..tasks.registry import spec_of
 from ..tasks.task import Findings, Task
@@ -75,9 +76,10 @@ def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
         return None
     _, experiment, params, state = reopen_trained(path, checkpoint)
     eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
-    trained = (params, state)
-    evaluation = evaluate_split(experiment.task, eval_step, *trained, experiment.dataset, split)
-    return Evaluated(experiment, *trained, evaluation)
+    task = experiment.task
+    evaluation = evaluate_split(task, eval_step, params, state, experiment.dataset, split)
+    of_net, _ = split_loss(task.loss, params)
+    return Evaluated(experiment, of_net, state, evaluation)
 
 
 def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:

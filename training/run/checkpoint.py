@@ -23,7 +23,7 @@ from ..common import atomic_io
 from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
 from ..common.pytree_paths import named_leaves
-from ..common.train_state import Ema, TrainState
+from ..common.train_state import LOSS, Ema, TrainState
 from ..weights.safetensors_io import parse, to_numpy
 
 FORMAT = 2
@@ -192,17 +192,17 @@ def restore_network(
 ) -> tuple[Any, Any, int]:
     """Read parameters, state and step of a checkpoint, without what only training needs.
 
-    They are the averages, where the checkpoint has any (`training.step.ema`), or,
-    unless `use_ema`, what
-    these are the averages of. Takes templates and raises as `restore` does.
+    They are the averages, where the checkpoint has any (`training.step.ema`), or, unless `use_ema`,
+    what these are the averages of. Parameters of the loss are read where the template has them.
+    Takes templates and raises as `restore` does.
     """
     place = folder / pointed(folder, pointer)
     templates: dict[str, Any] = {"params": params, "state": state}
     try:
         if use_ema and "ema.safetensors" in read_manifest(place)["sha256"]:
-            parts, manifest = _read(place, {"ema": Ema(params, state)})
+            parts, manifest = _read(place, {"ema": Ema(params, state)}, (f"params/{LOSS}/",))
             return *parts["ema"], manifest["step"]
-        parts, manifest = _read(place, templates)
+        parts, manifest = _read(place, templates, (f"{LOSS}/",))
     except DamagedError as error:
         other = {"best": "last", "last": "best"}[pointer]
         raise DamagedError(f"{error}; restore it, or try --checkpoint {other}") from None
@@ -230,11 +230,16 @@ def pointed(folder: Path, pointer: str) -> str:
     return name
 
 
-def _read(checkpoint: Path, templates: dict[str, Any]) -> tuple[Any, Any]:
-    """Read the named parts of a checkpoint, and its manifest."""
+def _read(
+    checkpoint: Path, templates: dict[str, Any], passed: tuple[str, ...] = ()
+) -> tuple[Any, Any]:
+    """Read the named parts of a checkpoint, and its manifest.
+
+    Arrays under the names in `passed` are passed over where the template has none.
+    """
     manifest = read_manifest(checkpoint)
     parts = {
-        part: _restore_part(checkpoint / f"{part}.safetensors", tree, manifest["sha256"])
+        part: _restore_part(checkpoint / f"{part}.safetensors", tree, manifest["sha256"], passed)
         for part, tree in templates.items()
     }
     return parts, manifest
@@ -282,10 +287,13 @@ def _read_file(path: Path, checksums: dict[str, str]) -> bytes:
     return content
 
 
-def _restore_part(path: Path, template: Any, checksums: dict[str, str]) -> Any:
+def _restore_part(
+    path: Path, template: Any, checksums: dict[str, str], passed: tuple[str, ...]
+) -> Any:
     arrays = parse(_read_file(path, checksums))
     wanted = named_leaves(template)
     known = {name for name, _ in wanted}
+    arrays = {k: v for k, v in arrays.items() if k in known or not k.startswith(passed)}
     if known != arrays.keys():
         odd = sorted(known ^ arrays.keys())
         raise CheckpointError(f"{path}: of another network: {', '.join(odd[:3])} on one side only")

@@ -8,6 +8,7 @@ from jax import Array
 
 from ...model import FrozenStatistics, Layer
 from .freeze import Frozen, freeze_statistics, stop_gradient_on
+from .loss_params import Loss, split_loss
 
 Metrics: TypeAlias = dict[str, Array]
 
@@ -26,7 +27,7 @@ Gradient: TypeAlias = Callable[..., BatchGradient]
 
 def make_gradient(
     net: Layer,
-    loss: Callable[[Array, Any], Array],
+    loss: Loss,
     measures: Callable[[Array, Any], Metrics],
     frozen: Frozen | None = None,
 ) -> Gradient:
@@ -37,7 +38,8 @@ def make_gradient(
 
     Args:
         net: the network.
-        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole; or a `Layer`,
+            see `training.step.loss_params`.
         measures: ``measures(outputs, targets)``.
         frozen: see `training.step.freeze`.
     """
@@ -49,8 +51,9 @@ def make_gradient(
 
         def objective(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             params = params if frozen is None else stop_gradient_on(params, frozen)
-            outputs, after = net.apply(params, state, x, train=train, key=key)
-            value = loss(outputs, targets).mean()
+            of_net, compute_loss = split_loss(loss, params)
+            outputs, after = net.apply(of_net, state, x, train=train, key=key)
+            value = compute_loss(outputs, targets).mean()
             return value if scale is None else value * scale, (value, outputs, after)
 
         (_, (value, outputs, after)), grads = jax.value_and_grad(objective, has_aux=True)(params)

@@ -13,6 +13,7 @@ from .ema import EmaSpec, init_ema, update_ema
 from .freeze import Frozen
 from .gradient import Metrics, make_gradient
 from .gradient_accumulation import accumulated
+from .loss_params import Loss, split_loss
 from .loss_scaling import (
     LossScaling,
     init_loss_scale,
@@ -24,7 +25,6 @@ from .loss_scaling import (
 from .metrics import l2_norm, largest_update
 from .mixed_precision import computing_in
 
-Loss: TypeAlias = Callable[[Array, Array], Array]
 Measures: TypeAlias = Callable[[Array, Array], Metrics]
 Step: TypeAlias = Callable[..., tuple[TrainState, Metrics]]
 
@@ -45,7 +45,8 @@ class StepSpec(NamedTuple):
 
     Attributes:
         net: the network.
-        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole; or a `Layer`,
+            see `training.step.loss_params`.
         optimizer: ours or optax's.
         preprocess: from stored images to what the network sees.
         measures: ``measures(outputs, targets) -> {name: scalar}``: what is reported of a batch.
@@ -162,7 +163,8 @@ def make_train_steps(recipe: StepSpec, *, out_shardings: Any = None) -> jax.stag
 
 def make_eval_step(
     net: Layer,
-    totals: Callable[[Array, Array, Array], Metrics],
+    loss: Loss,
+    totals: Callable[..., Metrics],
     preprocess: Callable[[Array], Array],
     keep: Callable[[Array], Array],
     *,
@@ -171,12 +173,14 @@ def make_eval_step(
     """Make ``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
 
     `weights` is 1 for an example and 0 for padding; the sums, ``totals(outputs, targets,
-    weights > 0)``, are over examples, so that batches of any size add up to the exact figure.
+    weights > 0, loss=loss)``, are over examples, so that batches of any size add up to the exact
+    figure. A loss that is a `Layer` has its parameters by then.
     """
 
     def eval_step(params, state, images, labels, weights):
-        outputs, _ = net.apply(params, state, preprocess(images), train=False)
-        return totals(outputs, targets(labels), weights > 0), keep(outputs)
+        of_net, compute_loss = split_loss(loss, params)
+        outputs, _ = net.apply(of_net, state, preprocess(images), train=False)
+        return totals(outputs, targets(labels), weights > 0, loss=compute_loss), keep(outputs)
 
     return jax.jit(eval_step)
 

@@ -24,12 +24,14 @@ class LossSpec(NamedTuple):
     Attributes:
         loss: ``loss(outputs, targets, **keywords)``, of each example or of the batch as a whole.
             Its keywords are those of `signature`, and ``num_classes`` where it takes that.
+            With `owns_params` it is ``loss(**keywords)``, a `model.Layer`: see `Task.loss`.
         signature: the function whose keywords, with their types and defaults, are the table's.
         stated: the keywords that a config must state although they have a default; by default all
             that are numbers, as it hides none that decides the result.
         compares: whether it compares the images of a batch with each other, so that the loss of a
             batch is not the mean of those of its parts.
         one_class: whether it takes nothing but one class for each image, no shares of several.
+        owns_params: whether it has parameters of its own, which are trained with the network's.
     """
 
     loss: Callable[..., Any]
@@ -37,6 +39,7 @@ class LossSpec(NamedTuple):
     stated: tuple[str, ...] | None = None
     compares: bool = False
     one_class: bool = False
+    owns_params: bool = False
 
 
 def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -110,8 +113,8 @@ class TaskSpec(NamedTuple):
         return self.metrics[0]
 
 
-def bind_loss(spec: TaskSpec, table: Any, classes: int) -> Callable[..., Any]:
-    """Return the loss that a config names, with its numbers.
+def bind_loss(spec: TaskSpec, table: Any, classes: int) -> Any:
+    """Return the loss that a config names, with its numbers: a function, or a `model.Layer`.
 
     Args:
         spec: of the task.
@@ -122,7 +125,7 @@ def bind_loss(spec: TaskSpec, table: Any, classes: int) -> Callable[..., Any]:
     keywords = {name: getattr(table, name) for name in keywords_of(entry.signature)}
     if "num_classes" in inspect.signature(entry.loss).parameters:
         keywords["num_classes"] = classes
-    return partial(entry.loss, **keywords)
+    return entry.loss(**keywords) if entry.owns_params else partial(entry.loss, **keywords)
 
 
 def example_of(shape: tuple[int, ...], dtype: str = "float32") -> jax.ShapeDtypeStruct:

@@ -24,6 +24,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ...model import Layer
 from ..common.errors import ConvaxError
 from ..common.text import plain_line
 from ..data import Split
@@ -56,11 +57,14 @@ class Task(NamedTuple):
         init: ``init(net, key, in_shape, classes) -> (params, state)``, with a check of the output.
         targets: ``targets(labels, spec=preprocessing)``: the labels as they belong to the
             preprocessed images; jitted with the step.
-        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole.
+        loss: ``loss(outputs, targets)``, of each example or of the batch as a whole; or, where it
+            has parameters of its own, a `Layer` from ``(outputs, targets)`` to losses: see
+            `training.step.loss_params`.
         batch_metrics: ``batch_metrics(outputs, targets) -> {name: scalar}``: what training reports
             of a batch beside its loss.
-        metric_sums: ``metric_sums(outputs, targets, counted) -> {name: array}``: sums over the
-            examples of a batch that are counted ``(N,)``; "count" is how many they are.
+        metric_sums: ``metric_sums(outputs, targets, counted, loss=loss) -> {name: array}``: sums
+            over the examples of a batch that are counted ``(N,)``; "count" is how many they are.
+            The loss is that of the task, with its parameters.
         collect: ``collect(outputs, spec=preprocessing)``: what an evaluation keeps of the outputs
             for `metrics` and figures.
         metrics: ``metrics(sums, collected, labels) -> {name: number}`` of a whole split, "loss" and
@@ -87,9 +91,9 @@ class Task(NamedTuple):
     spec: TaskSpec
     init: Callable[..., tuple[Any, Any]]
     targets: Callable[..., Tree]
-    loss: Callable[[Tree, Tree], Array]
+    loss: Callable[[Tree, Tree], Array] | Layer
     batch_metrics: Callable[[Tree, Tree], dict[str, Array]]
-    metric_sums: Callable[[Tree, Tree, Array], dict[str, Array]]
+    metric_sums: Callable[..., dict[str, Array]]
     collect: Callable[..., Tree]
     metrics: Callable[[Numbers, Tree, Tree], dict[str, float]]
     postprocess: Callable[[Tree, Preprocessing, tuple[int, ...]], Array]

@@ -1,6 +1,5 @@
 """Each layer against its op, and the layers' own arguments."""
 
-from functools import partial
 from itertools import pairwise
 
 import jax
@@ -350,8 +349,7 @@ def test_network_of_all_layers_trains():
     optimizer, preprocess = sgd(0.1), lambda x: x
     loss = lambda logits, labels: ops.softmax_cross_entropy(logits, labels, reduction="none")  # noqa: E731
     step = make_train_step(StepSpec(net, loss, optimizer, preprocess))
-    totals = partial(correct_answers, loss=loss)
-    evaluate = make_eval_step(net, totals, preprocess, ops.softmax)
+    evaluate = make_eval_step(net, loss, correct_answers, preprocess, ops.softmax)
     images = jax.random.normal(KEY, (16, 8, 8, 2)) + 3
     labels = jnp.arange(16, dtype=jnp.int32) % 3
     old = init_train_state(params, state, optimizer, jax.random.key(1))

@@ -21,7 +21,10 @@ OF_A_BATCH = {
     "lda_loss": lambda *a, **o: ops.lda_loss(*a, 3, epsilon=100.0, **o),
 }
 SAME = jnp.array([True, False, True, False, False, True])
+W = jnp.array([[1.0, 0.3, -0.5], [-0.2, 2.0, 0.4]])
 OF_PAIRS = {
+    "arcface": lambda x, **o: ops.arcface_loss(x, W.astype(x.dtype), LABELS, **o),
+    "cosface": lambda x, **o: ops.cosface_loss(x, W.astype(x.dtype), LABELS, **o),
     "contrastive": lambda x, **o: ops.contrastive_loss(x, X[::-1], SAME, margin=3.0, **o),
     "contrastive, double margin": lambda x, **o: ops.contrastive_loss(
         x, X[::-1], SAME, positive_margin=0.1, **o
@@ -135,6 +138,8 @@ HYPER = {
     "triplet": (lambda x, m: ops.triplet_loss(x, x[::-1], x[::-1] / 2, margin=m), 0.7),
     "triplet_batch_hard": (lambda x, m: ops.batch_hard_triplet_loss(x, LABELS, margin=m), 0.7),
     "triplet_semi_hard": (lambda x, m: ops.semi_hard_triplet_loss(x, LABELS, margin=m), 0.7),
+    "arcface": (lambda x, m: ops.arcface_loss(x, W, LABELS, scale=10 * m, margin=m), 0.5),
+    "cosface": (lambda x, m: ops.cosface_loss(x, W, LABELS, scale=10 * m, margin=m), 0.5),
     "regularization": (lambda x, r: ops.lda_loss(x, LABELS, 3, regularization=r), 0.1),
     "epsilon": (lambda x, e: ops.lda_loss(x, LABELS, 3, epsilon=e), 0.7),
 }
@@ -322,6 +327,46 @@ def test_histogram_of_any_length(size):
     np.testing.assert_allclose(gradient * size, wanted, rtol=1e-4, atol=1e-6)
 
 
+# ------------------------------------------------------------------------------- angular margin
+
+PLANE = jnp.array([[1.0, 0.0], [0.0, 2.0]])  # two classes, at a right angle
+
+
+def at(degrees):
+    """Return a vector at an angle from the direction of class 0."""
+    angle = np.deg2rad(degrees)
+    return 3 * jnp.array([[np.cos(angle), np.sin(angle)]], jnp.float32)
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 60, 110])
+def test_the_margin_of_arcface_is_added_to_the_angle(degrees):
+    """Of 60 degrees; the other class stays where it is."""
+    loss = ops.arcface_loss(at(degrees), PLANE, jnp.array([0]), scale=2.0, margin=np.pi / 3)
+    own, other = np.cos(np.deg2rad(degrees + 60)), np.sin(np.deg2rad(degrees))
+    np.testing.assert_allclose(loss, np.log1p(np.exp(2 * (other - own))), rtol=1e-5)
+
+
+def test_the_margin_of_cosface_is_taken_from_the_cosine():
+    loss = ops.cosface_loss(at(60), PLANE, jnp.array([0]), scale=2.0, margin=0.25)
+    np.testing.assert_allclose(loss, np.log1p(np.exp(2 * (np.sqrt(0.75) - 0.25))), rtol=1e-5)
+
+
+def test_arcface_grows_with_the_angle_all_the_way():
+    """The bare cosine of angle and margin falls again, past 180 degrees."""
+    angles = jnp.linspace(0, np.pi, 50)
+    x = jnp.stack([jnp.cos(angles), jnp.sin(angles), 0 * angles], axis=1)
+    W, labels = jnp.array([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]]), jnp.zeros(50, jnp.int32)
+    loss = ops.arcface_loss(x, W, labels, scale=1.0, margin=1.0, reduction="none")
+    assert np.all(np.diff(loss) > 0)
+
+
+def test_a_label_that_is_no_class_of_the_kernel_is_nan():
+    labels = jnp.array([0, 2])
+    x = jnp.concatenate([at(10), at(20)])
+    loss = ops.arcface_loss(x, PLANE, labels, reduction="none")
+    assert np.isfinite(loss[0]) and np.isnan(loss[1])
+
+
 # ----------------------------------------------------------------------------------------- LDA
 
 
@@ -378,6 +423,42 @@ def test_lda_labels_out_of_range():
 A, Y = jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32)
 YES = jnp.ones(4, bool)
 ERRORS = {
+    "arcface kernel of rows": (
+        lambda: ops.arcface_loss(A, jnp.zeros((10, 3)), Y),
+        ValueError,
+        r"arcface_loss: shapes do not match: got embeddings \(4, 3\) and kernel \(10, 3\), need "
+        r"\(N, D\) and \(D, K\); write kernel\.T if",
+    ),
+    "arcface dtypes": (
+        lambda: ops.arcface_loss(A, jnp.zeros((3, 2), jnp.bfloat16), Y),
+        TypeError,
+        r"arcface_loss: dtypes differ: got embeddings float32 and kernel bfloat16",
+    ),
+    "arcface margin": (
+        lambda: ops.arcface_loss(A, A[:3], Y, margin=28.6),
+        ValueError,
+        r"arcface_loss: bad margin: got 28\.6, need 0 <= margin < pi; write margin=0\.5",
+    ),
+    "arcface scale": (
+        lambda: ops.arcface_loss(A, A[:3], Y, scale=0.0),
+        ValueError,
+        r"arcface_loss: bad scale: got 0\.0, need scale > 0; write scale=64\.0",
+    ),
+    "cosface labels": (
+        lambda: ops.cosface_loss(A, A[:3], Y[:3]),
+        ValueError,
+        r"cosface_loss: shapes do not match: got embeddings \(4, 3\) and labels int32 \(3,\)",
+    ),
+    "cosface one-hot labels": (
+        lambda: ops.cosface_loss(A, A[:3], A),
+        ValueError,
+        r"cosface_loss: shapes do not match: .* write .* jnp\.argmax\(labels, axis=-1\) if they are",
+    ),
+    "cosface margin": (
+        lambda: ops.cosface_loss(A, A[:3], Y, margin=-0.1),
+        ValueError,
+        r"cosface_loss: bad margin: got -0\.1, need margin >= 0; write margin=0\.35",
+    ),
     "contrastive dtypes": (
         lambda: ops.contrastive_loss(A, A.astype(jnp.bfloat16), YES),
         TypeError,

@@ -6,6 +6,7 @@ import json
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from PIL import Image
 from pydantic import TypeAdapter
 
@@ -13,11 +14,15 @@ import convax
 from convax import ops
 from convax.training.config.from_signature import choice
 from convax.training.config.loss import loss_tables
-from convax.training.config.schema import load_config
+from convax.training.config.schema import InitFrom, load_config
 from convax.training.data import Split
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
+from convax.training.experiments.study import train_study
+from convax.training.initialize import init_from_source
 from convax.training.loop.signals import InterruptedRun
+from convax.training.run.checkpoint import restore
+from convax.training.run.load_model import load_model
 from convax.training.tasks.embedding import task
 from convax.training.tasks.embedding.figures import wrong_neighbors
 from convax.training.tasks.embedding.losses import all_triplets, contrastive_pairs
@@ -93,6 +98,73 @@ def test_triplets_train_too(tmp_path, loss):
     config = write_embedding(tmp_path, f'name = "{loss}"\nmargin = 0.3')
     run = convax.train(load_config(config), tmp_path / "run")
     assert run.info()["result"]["test"]["recall_at_1"] > 0.8
+
+
+ARCFACE = 'name = "arcface"\nscale = 16.0\nmargin = 0.5'
+AVERAGED = (
+    "ema={decay=0.9}",
+    "optimizer.groups=[{match='loss/.*', learning_rate_scale=0.5}]",
+    "training.steps=40",
+)
+
+
+@pytest.fixture(scope="module")
+def arcface(tmp_path_factory):
+    """A run whose loss has parameters: averaged, and learned at half the rate."""
+    config = write_embedding(tmp_path_factory.mktemp("arcface"), ARCFACE)
+    return convax.train(load_config(config, AVERAGED), config.parent / "run")
+
+
+def last_params(run):
+    name = (run.checkpoints / "last").read_text().strip()
+    return safetensors.numpy.load_file(run.checkpoints / name / "params.safetensors")
+
+
+def test_a_loss_with_parameters_trains_and_is_evaluated_with_them(arcface):
+    result = arcface.info()["result"]["test"]
+    assert result["recall_at_1"] > 0.85
+    experiment = prepare(arcface.config())
+    first = experiment.init().params["loss"]["kernel"]
+    assert first.shape == (3, 3)  # for each of three numbers, of each class
+    assert np.abs(last_params(arcface)["loss/kernel"] - first).min() > 1e-3
+    best = restore(arcface.checkpoints, "best", experiment.template).train_state
+    assert best.ema is not None
+    averaged = best.ema.params["loss"]["kernel"]
+    assert np.any(averaged != best.params["loss"]["kernel"])
+    found, labels = convax.evaluate(arcface.path), experiment.dataset.test.labels
+    expected = ops.arcface_loss(found.collected, averaged, labels, scale=16.0, margin=0.5)
+    assert found.figures["loss"] == result["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_loss_with_parameters_resumes_to_the_same_bytes(arcface, tmp_path):
+    with pytest.raises(InterruptedRun):
+        convax.train(arcface.config(), tmp_path / "run", display=Recorder(25))
+    assert final_bytes(convax.resume(tmp_path / "run")) == final_bytes(arcface)
+
+
+@pytest.mark.parametrize("use_ema", [True, False])
+def test_a_trained_network_is_without_the_parameters_of_its_loss(arcface, use_ema):
+    assert set(load_model(arcface.path, use_ema=use_ema).params) == {"dense1", "dense2"}
+
+
+def test_a_run_that_begins_with_a_network_begins_with_a_loss_of_its_own(arcface):
+    config = arcface.config().model_copy(update={"init_from": InitFrom(path=str(arcface.path))})
+    experiment = prepare(config)
+    begun, report = init_from_source(experiment)
+    assert report is not None and report.initial == ["loss/kernel"]
+    first, taken = experiment.init().params, load_model(arcface.path).params
+    np.testing.assert_array_equal(begun.params["loss"]["kernel"], first["loss"]["kernel"])
+    np.testing.assert_array_equal(begun.params["dense1"]["kernel"], taken["dense1"]["kernel"])
+
+
+def test_networks_in_one_program_have_a_loss_each(arcface, tmp_path):
+    study = train_study(arcface.config(), tmp_path / "study", seeds=(3, 4), batching="map")
+    member, expected = last_params(study.run("seed-3")), last_params(arcface)
+    assert member.keys() == expected.keys() and "loss/kernel" in member
+    for name, array in expected.items():
+        np.testing.assert_allclose(member[name], array, rtol=1e-4, atol=2e-5, err_msg=name)
+    other = last_params(study.run("seed-4"))["loss/kernel"]
+    assert np.abs(other - member["loss/kernel"]).max() > 0.01
 
 
 def test_an_interrupted_run_resumes_to_the_same_bytes(trained, config, tmp_path):
@@ -189,6 +261,6 @@ def test_the_recall_of_a_batch():
 
 def test_totals_are_a_mean_over_examples():
     loss = loss_of("triplet_batch_hard", margin=0.5)
-    sums = task.metric_sums(X, LABELS, jnp.array([True] * 4), loss=loss)
+    sums = task.batch_losses(X, LABELS, jnp.array([True] * 4), loss=loss)
     assert sums["count"] == 4
     np.testing.assert_allclose(sums["loss"], 4 * loss(X, LABELS), rtol=1e-6)

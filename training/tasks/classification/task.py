@@ -1,7 +1,6 @@
 """The task of telling which class an image is of."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -31,15 +30,14 @@ from .spec import CLASSIFICATION
 
 def classification(config: Any, classes: int) -> Task:
     """Labels ``(N,)``, logits ``(N, K)``, the share of right answers."""
-    loss = bind_loss(CLASSIFICATION, config.loss, classes)
     probabilities = make_probabilities(config.loss.name)
     return Task(
         spec=CLASSIFICATION,
         init=init_classifier,
         targets=unchanged,
-        loss=loss,
+        loss=bind_loss(CLASSIFICATION, config.loss, classes),
         batch_metrics=accuracy,
-        metric_sums=partial(correct_answers, loss=loss),
+        metric_sums=correct_answers,
         collect=lambda outputs, spec: probabilities(outputs),
         metrics=metrics,
         postprocess=lambda outputs, preprocessing, image_shape: probabilities(outputs),

@@ -1,8 +1,11 @@
-"""The losses of an embedding: of vectors ``(N, D)`` and classes ``(N,)``, the batch as a whole.
+"""The losses of an embedding: of vectors ``(N, D)`` and classes ``(N,)``.
 
-Each takes ``weights`` ``(N,)``, 0 for examples that are not there.
+Those that compare the images of a batch are of the batch as a whole, and take ``weights`` ``(N,)``,
+0 for examples that are not there. The others are of each image.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -10,6 +13,7 @@ import numpy as np
 from jax import Array
 
 from .... import ops
+from ....model import Layer, LayerInfo
 from ..spec import LossSpec
 
 
@@ -88,7 +92,39 @@ def all_triplets(
     return loss / jnp.maximum(is_triplet.sum(dtype=jnp.int32), 1).astype(loss.dtype)
 
 
+def class_directions(loss: Callable[..., Array], *, num_classes: int, **keywords: Any) -> Layer:
+    """Make a `Layer` of a loss that compares vectors with a learned direction for each class.
+
+    Args:
+        loss: ``loss(embeddings, kernel, labels, reduction="none", **keywords) -> (N,)``.
+        num_classes: K.
+        keywords: of the loss.
+
+    Returns:
+        A layer from ``(embeddings, labels)``, ``(N, D)`` and ``(N,)``, to losses ``(N,)``, with the
+        parameter ``kernel``, ``(D, K)``.
+    """
+
+    def init(key: Array, in_shape: tuple[int, ...]) -> Any:
+        shape = (in_shape[-1], num_classes)
+        return in_shape[:1], {"kernel": ops.xavier_normal(key, shape)}, {}
+
+    def apply(params, state, x, *, train=False, key=None):
+        del train, key
+        embeddings, labels = x
+        each = loss(embeddings, params["kernel"], labels, reduction="none", **keywords)
+        return each, state
+
+    return Layer(init, apply, LayerInfo("loss"))
+
+
 LOSSES = {
+    "arcface": LossSpec(
+        partial(class_directions, ops.arcface_loss), ops.arcface_loss, owns_params=True
+    ),
+    "cosface": LossSpec(
+        partial(class_directions, ops.cosface_loss), ops.cosface_loss, owns_params=True
+    ),
     "contrastive": LossSpec(contrastive_pairs, ops.contrastive_loss, ("margin",), compares=True),
     "triplet": LossSpec(all_triplets, ops.triplet_loss, compares=True),
     "triplet_batch_hard": LossSpec(

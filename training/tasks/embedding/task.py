@@ -23,6 +23,7 @@ from ..task import (
     Saying,
     Task,
     TaskError,
+    sum_losses,
     unchanged,
 )
 from .figures import draw
@@ -36,15 +37,15 @@ NEIGHBORS = 11  # training images beside an explained one
 
 def embedding(config: Any, classes: int) -> Task:
     """Labels ``(N,)``, vectors ``(N, D)``, how often the nearest other image is of the class."""
-    loss = bind_loss(EMBEDDING, config.loss, classes)
+    spec = EMBEDDING.losses[config.loss.name]
     size = config.training.batch_size
     return Task(
         spec=EMBEDDING,
         init=init_embedder,
         targets=unchanged,
-        loss=loss,
+        loss=bind_loss(EMBEDDING, config.loss, classes),
         batch_metrics=batch_metrics,
-        metric_sums=partial(metric_sums, loss=loss),
+        metric_sums=batch_losses if spec.compares else sum_losses,
         collect=lambda outputs, spec: outputs,
         metrics=metrics,
         postprocess=lambda outputs, preprocessing, image_shape: outputs,
@@ -74,17 +75,17 @@ def batch_metrics(embeddings: Array, labels: Array) -> dict[str, Array]:
     return {"recall_at_1": found.mean(dtype=jnp.float32)}
 
 
-def metric_sums(
+def batch_losses(
     embeddings: Array, labels: Array, counted: Array, *, loss: Callable[..., Array]
 ) -> dict[str, Array]:
-    """The loss of the batch, as often as it has examples; see `training.tasks.task`."""
+    """Return the loss of the batch, as often as it has examples; see `training.tasks.task`."""
     count = counted.sum(dtype=jnp.int32)
     value = loss(embeddings, labels, weights=counted)
     return {"loss": value * count.astype(value.dtype), "count": count}
 
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The mean loss of the batches, retrieval among all images, verification of pairs."""
+    """Return the mean loss, retrieval among all images, verification of pairs."""
     recall = recalls(collected, labels, (1, 5))
     pairs = verification(collected, labels)
     return {

@@ -1,7 +1,6 @@
 """The task of telling all classes that an image is of: none, one or several."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -35,14 +34,13 @@ from .spec import MULTILABEL
 
 def multilabel(config: Any, classes: int) -> Task:
     """Labels ``(N, K)`` of 0 and 1, logits ``(N, K)``, the classes' mean average precision."""
-    loss = bind_loss(MULTILABEL, config.loss, classes)
     return Task(
         spec=MULTILABEL,
         init=init_classifier,
         targets=unchanged,
-        loss=loss,
+        loss=bind_loss(MULTILABEL, config.loss, classes),
         batch_metrics=batch_metrics,
-        metric_sums=partial(sum_losses, loss=loss),
+        metric_sums=sum_losses,
         collect=probabilities,
         metrics=metrics,
         postprocess=postprocess,

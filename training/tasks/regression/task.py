@@ -1,7 +1,6 @@
 """The task of telling numbers of an image: an age, a position, a count."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
@@ -36,14 +35,13 @@ def regression(config: Any, classes: int) -> Task:
     The network learns each value less its mean in the training images, divided by its deviation
     there; predictions and figures are in the values' own units, the loss is not.
     """
-    loss = bind_loss(REGRESSION, config.loss, classes)
     return Task(
         spec=REGRESSION,
         init=init_regressor,
         targets=standardize_values,
-        loss=loss,
+        loss=bind_loss(REGRESSION, config.loss, classes),
         batch_metrics=batch_metrics,
-        metric_sums=partial(sum_losses, loss=loss),
+        metric_sums=sum_losses,
         collect=restore_values,
         metrics=metrics,
         postprocess=postprocess,

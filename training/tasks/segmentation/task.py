@@ -91,9 +91,10 @@ def batch_metrics(logits: Array, targets: Array) -> dict[str, Array]:
 
 
 def metric_sums(
-    logits: Array, targets: Array, counted: Array, *, terms: Callable[..., Terms]
+    logits: Array, targets: Array, counted: Array, *, terms: Callable[..., Terms], loss: Any = None
 ) -> dict[str, Array]:
-    """Return the sums over the examples that are counted; see `training.tasks.task`."""
+    """Return the sums over the examples that are counted, of the `terms` of the `loss`."""
+    del loss
     counts = (targets != IGNORED) & counted[:, None, None]
     found = terms(logits, targets, counts)
     sums = {
