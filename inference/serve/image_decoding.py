@@ -7,6 +7,7 @@ import numpy as np
 
 from ...training.data import DataError
 from ...training.data.image import FORMATS, decode, decode_with_size, pixels_of
+from ...training.data.metadata import without_metadata
 from .admission import RequestRejected
 
 
@@ -49,7 +50,7 @@ def _check_size(name: str, content: bytes, max_pixels: int) -> None:
     if not content:
         raise DataError(f"{name}: cannot be read as an image: empty")
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        with Image.open(io.BytesIO(without_metadata(content)), formats=FORMATS) as image:
             width, height = image.size
             if pixels_of(image) <= max_pixels:
                 return

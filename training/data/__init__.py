@@ -6,6 +6,7 @@ batches      the batches of a training, read ahead
 digits, idx, cifar, folder, npz, masks, csv_table   one file for each source
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
+metadata     the orientation in a file; all else that is no pixels is left aside
 archive      .zip and .tar files, read in place
 streaming    images that are decoded while training goes on
 fetch        downloads, with checksums

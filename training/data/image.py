@@ -12,6 +12,7 @@ import numpy as np
 
 from .archive import Place
 from .errors import DataError
+from .metadata import PNG, upright, without_metadata
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -29,7 +30,8 @@ def read_image(
 
     It is turned upright as its EXIF orientation says. Transparent parts become white, as on
     paper; 16-bit gray is scaled to 8 bits; of an animation the first frame is taken; color
-    becomes gray as 0.299 R + 0.587 G + 0.114 B. Color profiles are ignored.
+    becomes gray as 0.299 R + 0.587 G + 0.114 B. Color profiles and all other metadata are
+    ignored, however odd they are.
 
     Args:
         source: a file, or its content.
@@ -82,13 +84,11 @@ def decode_with_size(
     name: str | None = None,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode as `decode`, and return ``(H, W)`` of the upright image in the file."""
-    from PIL import ImageOps
-
     _check_channels(channels)
     try:
         with _opened(source) as image:
-            ImageOps.exif_transpose(image, in_place=True)
-            return _as_array(image, size, channels), (image.height, image.width)
+            turned = upright(image)
+            return _as_array(turned, size, channels), (turned.height, turned.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(
             f"{_name(source, name)}: cannot be read as an image: {_reason(error)}"
@@ -97,13 +97,9 @@ def decode_with_size(
 
 def convert(image: "Image", *, size: Sequence[int] | None, channels: int) -> np.ndarray:
     """Convert an image that Pillow has opened or made, as `decode`; it stays as it is."""
-    from PIL import ImageOps
-
     _check_channels(channels)
     try:
-        upright = ImageOps.exif_transpose(image)
-        upright.format = image.format  # which a copy forgets, and 16-bit gray is known by
-        return _as_array(upright, size, channels)
+        return _as_array(upright(image), size, channels)
     except Exception as error:  # an opened file is read only now
         raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
 
@@ -198,8 +194,8 @@ def _opened(source: str | PathLike[str] | bytes) -> "Image":
     """
     from PIL import Image
 
-    content = source if isinstance(source, bytes) else Path(source).read_bytes()
-    if content.startswith(b"\x89PNG"):
+    content = without_metadata(source if isinstance(source, bytes) else Path(source).read_bytes())
+    if content.startswith(PNG):
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             image.verify()
     image = Image.open(io.BytesIO(content), formats=FORMATS)
