@@ -27,6 +27,7 @@ import numpy as np
 
 from .config.errors import ConfigError
 from .config.schema import Config
+from .config.table import LEAST, MOST
 from .data import read_batches
 from .experiment import make_optimizer, make_step_spec, prepare, resolve_data_path
 from .initialize import init_from_source, resolve_weights_path
@@ -77,6 +78,11 @@ def find_learning_rate(
     """
     if not 0 < low < high < math.inf:
         raise ConfigError(f"lr-find: got a ramp from {low:g} to {high:g}, need 0 < from < to")
+    if not (low >= LEAST and high <= MOST):
+        raise ConfigError(
+            f"lr-find: got a ramp from {low:g} to {high:g}, need learning rates that float32 "
+            f"holds: from {LEAST:.1g} to {MOST:.1g}"
+        )
     if steps < 10:
         raise ConfigError(f"lr-find: got {steps} steps, need 10 or more; 200 show a curve")
     folder, out = None if config_dir is None else Path(config_dir), Path(out)

@@ -100,6 +100,8 @@ def test_lr_find_command_says_what_to_set(tiny, tmp_path, command):
     [
         ({"low": 1.0, "high": 0.1}, r"lr-find: got a ramp from 1 to 0.1, need 0 < from < to"),
         ({"low": 0.0}, r"lr-find: got a ramp from 0 to 10, need"),
+        ({"high": 1e39}, r"lr-find: got a ramp from 1e-06 to 1e\+39, need .* float32 holds: from"),
+        ({"low": 1e-40}, r"lr-find: got a ramp from 1e-40 to 10, need .* float32 holds"),
         ({"steps": 3}, r"lr-find: got 3 steps, need 10 or more"),
     ],
 )

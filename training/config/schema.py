@@ -30,7 +30,7 @@ from .groups import Expression
 from .loss import loss_tables, unfit_keyword
 from .precision import Averages, Precision
 from .sweep import GridSweep, Logging, RandomSweep
-from .table import Duration, Length, PositiveFloat, PositiveInt, Table
+from .table import Duration, Length, PositiveFloat, PositiveInt, Table, as_float32
 
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
@@ -361,10 +361,14 @@ _MOST_LINES = 20
 
 def validate(raw: dict[str, Any], where: str) -> Config:
     """Validate a config as it was read; `where` names it in errors."""
+    schema = choices.narrow(Config, raw)
     try:
-        return choices.narrow(Config, raw).model_validate(raw)
+        config = schema.model_validate(raw)
     except ValidationError:
         pass
+    else:
+        _check_as_float32(raw, schema, where)
+        return config
     schema = choices.complete(Config)  # says what else could have been written
     try:
         return schema.model_validate(raw)
@@ -374,6 +378,23 @@ def validate(raw: dict[str, Any], where: str) -> Config:
             lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
         kind = OldConfigError if old else ConfigError
         raise kind("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
+
+
+def _check_as_float32(raw: dict[str, Any], schema: type[Config], where: str) -> None:
+    """Raise where a number that is right as it is written is wrong as training computes with it."""
+    rounded = as_float32(raw)
+    if rounded == raw:
+        return
+    try:
+        schema.model_validate(rounded)
+    except ValidationError as error:
+        lines = (line.partition(": ") for line in problems(error, rounded, schema).lines)
+        raise ConfigError(
+            "\n".join(
+                plain_line(f"{where}: {key}: in float32, in which training computes: {complaint}")
+                for key, _, complaint in lines
+            )
+        ) from None
 
 
 def to_toml(config: Config) -> str:

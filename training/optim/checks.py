@@ -38,6 +38,23 @@ def check_numbers(function, **values):
             raise ValueError(f"{function}: {name} is out of range: got {value}, need {need}")
 
 
+def check_decays(function, params, **decays):
+    """Raise where a decay below 1 is 1 in the dtype that a parameter is updated in.
+
+    Python computes in double precision: 0.99999999 is below 1 there, and 1 in float32.
+    """
+    dtypes = {wide_dtype(leaf) for leaf in jax.tree.leaves(params)}
+    for name, value in decays.items():
+        if isinstance(value, Tracer):
+            continue
+        for dtype in dtypes:
+            if not np.asarray(value, dtype) < 1:
+                raise ValueError(
+                    f"{function}: {name} rounds to 1 in {dtype}: got {value}, need a number that "
+                    f"{dtype} holds below 1; write {1 - jnp.finfo(dtype).eps} or less"
+                )
+
+
 def check_floating(function, params):
     """Raise unless parameters are floating point."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):

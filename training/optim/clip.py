@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from .checks import cast_like, check_floating, check_numbers, wide_gradient
-from .optimizer import Optimizer
+from .optimizer import Optimizer, safe_sqrt
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:
@@ -40,12 +40,13 @@ def clip_by_global_norm(max_norm: float) -> Optimizer:
         check_floating("clip_by_global_norm", params)
         return ()
 
-    def update(grads, state, params=None):
+    def update(grads, state, params=None, **extra_args):
+        del extra_args
         g = wide_gradient("clip_by_global_norm", grads, params)
         # Summed in the widest dtype that a leaf has, which strict promotion wants said.
         dtype = max((x.dtype for x in jax.tree.leaves(g)), key=lambda d: d.itemsize, default=float)
         squares = [jnp.sum(x * x).astype(dtype) for x in jax.tree.leaves(g)]
-        norm = jnp.sqrt(sum(squares, jnp.zeros((), dtype)))
+        norm = safe_sqrt(sum(squares, jnp.zeros((), dtype)))
         longest = jnp.asarray(max_norm, dtype)
         factor = longest / jnp.maximum(norm, longest)
         clipped = jax.tree.map(lambda x: factor.astype(x.dtype) * x, g)

@@ -38,6 +38,7 @@ import jax.numpy as jnp
 
 from .checks import (
     cast_like,
+    check_decays,
     check_floating,
     check_match,
     check_numbers,
@@ -52,7 +53,10 @@ ScalarOrSchedule = float | jax.Array | Schedule
 
 
 class Optimizer(NamedTuple):
-    """`init(params) -> state` and `update(grads, state, params=None) -> (updates, state)`."""
+    """`init(params) -> state` and `update(grads, state, params=None) -> (updates, state)`.
+
+    `update` takes further keywords, as optax's optimizers do, and ignores them.
+    """
 
     init: Callable[[Tree], Any]
     update: Callable[..., tuple[Tree, Any]]
@@ -143,10 +147,12 @@ def sgd(
 
     def init(params):
         check_floating("sgd", params)
+        check_decays("sgd", params, momentum=momentum)
         count = jnp.zeros((), jnp.int32)
         return MomentumState(count, _moments(params)) if with_velocity else SgdState(count)
 
-    def update(grads, state, params=None):
+    def update(grads, state, params=None, **extra_args):
+        del extra_args
         velocity = (state.velocity,) if with_velocity else ()
         g = wide_gradient("sgd", grads, params, weight_decay, *velocity)
         g = _decayed(g, weight_decay, params)
@@ -260,9 +266,11 @@ def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):
 
     def init(params):
         check_floating(function, params)
+        check_decays(function, params, b1=b1, b2=b2)
         return AdamState(jnp.zeros((), jnp.int32), _moments(params), _moments(params))
 
-    def update(grads, state, params=None):
+    def update(grads, state, params=None, **extra_args):
+        del extra_args
         g = wide_gradient(function, grads, params, weight_decay, state.mu)
         if not decoupled:
             g = _decayed(g, weight_decay, params)
@@ -272,7 +280,7 @@ def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):
         mu_hat = _divide(mu, 1 - _power(b1, t))
         nu_hat = _divide(nu, 1 - _power(b2, t))
         direction = jax.tree.map(
-            lambda m, v: m / (jnp.sqrt(v) + jnp.asarray(eps, v.dtype)), mu_hat, nu_hat
+            lambda m, v: m / (safe_sqrt(v) + jnp.asarray(eps, v.dtype)), mu_hat, nu_hat
         )
         if decoupled:
             direction = _decayed(direction, weight_decay, params)
@@ -280,6 +288,22 @@ def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):
         return updates, AdamState(t, mu, nu)
 
     return Optimizer(init, update)
+
+
+@jax.custom_jvp
+def safe_sqrt(x: jax.Array) -> jax.Array:
+    """Compute the root of x >= 0 with derivatives 0 at 0, where they are infinite.
+
+    A derivative through an update, as in meta-learning, is finite where a gradient is zero.
+    """
+    return jnp.sqrt(x)
+
+
+@safe_sqrt.defjvp
+def _safe_sqrt_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    root = safe_sqrt(x)
+    return root, jnp.where(x == 0, 0, dx / (2 * jnp.where(x == 0, 1, root)))
 
 
 # Arithmetic of trees. A factor is a Python number or a traced scalar of any dtype (a schedule's

@@ -91,7 +91,7 @@ def partition_by_label(
     def init(params):
         return tuple(optimizer.init(part(one, params)) for one, optimizer in parts(params))
 
-    def update(grads, state, params=None):
+    def update(grads, state, params=None, **extra_args):
         trained = parts(grads)
         if len(state) != len(trained):
             raise ValueError(
@@ -101,12 +101,23 @@ def partition_by_label(
         states, updates = [], jax.tree.map(jnp.zeros_like, grads)
         for (one, optimizer), old in zip(trained, state, strict=True):
             its_params = None if params is None else part(one, params)
-            moved, new = optimizer.update(part(one, grads), old, its_params)
+            moved, new = _extensible(optimizer).update(
+                part(one, grads), old, its_params, **extra_args
+            )
             updates = _overlaid(updates, moved)
             states.append(new)
         return updates, tuple(states)
 
     return Optimizer(init, update)
+
+
+def _extensible(optimizer):
+    """Return an optimizer that ignores the keywords that it does not know, as ours do."""
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    import optax
+
+    return optax.with_extra_args_support(optimizer)
 
 
 def _overlaid(tree, part):

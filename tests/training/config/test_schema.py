@@ -64,6 +64,11 @@ EVERY_KEY = list(
         for path in reversed(list(key_paths(raw(name))))
     }.values()
 )
+ADAM = {
+    **{"name": "adam", "learning_rate": 1e-3, "b1": 0.9, "b2": 0.999},
+    **{"eps": 1e-8, "weight_decay": 0.0},
+}
+AFFINE = {"degrees": 1.0, "translate": [0.1, 0.1], "scale": [0.9, 1.1], "shear": [1.0, 1.0]}
 SEGMENTATION = {
     "task": "segmentation",
     "data": {
@@ -276,7 +281,7 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"task": "embedding"},
-            'loss: \'softmax_cross_entropy\' is no loss for task = "embedding"; need one of "contra',
+            'loss: \'softmax_cross_entropy\' is no loss for task = "embedding"; need one of "arcface"',
         ),
         (
             {"early_stopping": {"metric": "mean_iou"}},
@@ -302,6 +307,26 @@ def test_all_problems_are_reported_at_once():
         (
             {"augment": {"mixup": {}}},
             "augment.mixup.alpha: missing; write augment.mixup.alpha = 0.2",
+        ),
+        (
+            {"ema": {"decay": 0.99999999}},
+            "ema.decay: in float32, in which training computes: should be less than 1; got 1.0$",
+        ),
+        (
+            {"optimizer": ADAM | {"b2": 0.99999999}},
+            "optimizer.b2: in float32, .*: adam: b2 is out of range: got 1.0, need",
+        ),
+        (
+            {"data": {"source": "digits", "validation": 0.99999999, "test": 0}},
+            "data.validation: in float32, .*: should be a valid integer or .* less than 1; g",
+        ),
+        (
+            {"augment": {"affine": AFFINE | {"shear": [89.9999999999, 0.0]}}},
+            "augment.affine.shear.0: in float32, .*: should be less than 90; got 90.0",
+        ),
+        (
+            {"model": {"layers": [{"type": "dropout", "rate": 0.99999999}]}},
+            "model.layers.0.rate: in float32, .*: dropout: bad rate: got 1.0",
         ),
         ({"augment": {"mixupp": {}}}, "augment.mixupp: unknown key; did you mean 'mixup'?"),
         (

@@ -537,6 +537,49 @@ def test_optimizer_rejects_wrong_hyper_parameters(call, error, message):
         call()
 
 
+@pytest.mark.parametrize("decay", ["momentum", "b1", "b2"])
+def test_a_decay_that_rounds_to_one_is_an_error(decay):
+    """With b2 = 1 Adam divides zero by zero; with momentum = 1 a velocity never decays."""
+    optimizer = (sgd if decay == "momentum" else adam)(0.1, **{decay: 0.99999999})
+    for dtype in (jnp.float32, jnp.bfloat16):  # whose moments are float32
+        with pytest.raises(ValueError, match=f"{decay} rounds to 1 in float32: got 0.99999999, n"):
+            optimizer.init(jnp.zeros(2, dtype))
+    with jax.enable_x64(True):
+        w = jnp.array([1.0, 1.0])
+        state = optimizer.init(w)
+        updates, _ = optimizer.update(jnp.array([0.5, 0.0]), state, w)
+        assert updates.dtype == jnp.float64 and np.isfinite(updates).all()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "slope"),
+    [
+        (sgd(1.0), -1.0),
+        (sgd(1.0, momentum=0.9, nesterov=True), -1.9),
+        (adam(1.0, eps=1e-3), -1e3),
+        (adamw(1.0, eps=1e-3), -1e3),
+        (clip_by_global_norm(1.0), 1.0),
+    ],
+)
+def test_derivative_of_an_update_at_a_zero_gradient_is_finite(optimizer, slope):
+    """As meta-learning takes it; the root in Adam and in the norm is flat at zero."""
+    w = jnp.zeros(2)
+    state = optimizer.init(w)
+    of_gradient = jax.grad(lambda g: optimizer.update(g, state, w)[0].sum())
+    np.testing.assert_allclose(of_gradient(w), [slope, slope], rtol=1e-4)
+    np.testing.assert_array_equal(optimizer.update(jnp.full(2, jnp.nan), state, w)[0], jnp.nan)
+    assert np.isfinite(jax.hessian(lambda g: optimizer.update(g, state, w)[0].sum())(w)).all()
+
+
+def test_an_update_ignores_keywords_that_it_does_not_know():
+    w = jnp.ones(2)
+    for make in (sgd, momentum, adam, adamw, clip_by_global_norm):
+        optimizer = make(0.1)
+        plain = optimizer.update(w, optimizer.init(w), w)
+        extra = optimizer.update(w, optimizer.init(w), w, value=jnp.array(1.0), extra=1)
+        jax.tree.map(np.testing.assert_array_equal, extra, plain)
+
+
 def test_optimizer_signatures_give_config_tables():
     for make in OPTIMIZERS.values():
         first, *keywords = inspect.signature(make).parameters.values()

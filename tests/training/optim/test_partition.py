@@ -161,3 +161,11 @@ def test_a_gradient_that_does_not_fit_is_named(rng):
     wrong["head"]["kernel"] = jnp.zeros((3, 2))
     with pytest.raises(ValueError, match=r"^adam: head/kernel: gradient has shape \(3, 2\)"):
         optimizer.update(wrong, optimizer.init(params), params)
+
+
+def test_partition_gives_keywords_to_those_that_know_them():
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    optimizer = partition({"a": optax.polyak_sgd(), "b": optax.sgd(1.0)}, None)
+    updates, _ = optimizer.update(params, optimizer.init(params), params, value=jnp.array(1.0))
+    np.testing.assert_allclose(updates["a"], -0.5)  # value / |g|^2 = 1 / 2
+    np.testing.assert_allclose(updates["b"], -1.0)
