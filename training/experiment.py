@@ -1,7 +1,7 @@
 """A config made ready to run: data, network, optimizer, schedule."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -115,6 +115,15 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
             f"data: all images are of one class, {', '.join(dataset.classes)!r}: nothing to tell "
             "apart; data.path should name the folder above the folders of the classes"
         )
+    occurring = data.examples_of_each(dataset.train.labels, len(dataset.classes))
+    if occurring is not None and (occurring > 0).sum() < spec_of(config.task).least_classes:
+        held = dataset.validation.count + dataset.test.count
+        remedy = "ask for fewer images in data.validation and data.test" if held else "add some"
+        raise data.DataError(
+            f"data: no training example has a label other than "
+            f"{data.named(dataset.classes, np.flatnonzero(occurring)) or 'none'}, of "
+            f"{len(dataset.classes)} classes: nothing to tell apart; {remedy} of the others"
+        )
     watched = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
     if watched and not dataset.validation.count:
         raise ConfigError(
@@ -132,6 +141,29 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
             dataset.train, config.input, targets=spec_of(config.task).standardizes
         ),
         fingerprint=data.fingerprint(dataset),
+        notes=(*dataset.notes, *_untrained_classes(dataset)),
+    )
+
+
+def _untrained_classes(dataset: data.Dataset) -> Iterator[str]:
+    """Yield a line that names the classes without a training example, if there are any."""
+    counts = {
+        name: data.examples_of_each(getattr(dataset, name).labels, len(dataset.classes))
+        for name in data.SPLITS
+    }
+    if counts["train"] is None or counts["train"].all():
+        return
+    absent = np.flatnonzero(counts["train"] == 0)
+    elsewhere = [k for k in absent if any(c is not None and c[k] for c in counts.values())]
+    names = data.named(dataset.classes, absent)
+    why = (
+        "labels should be counted from 0" if absent.tolist() == [0] else "add some, or leave it out"
+    )
+    if elsewhere:
+        why = "the other splits have them; ask for fewer images in data.validation and data.test"
+    yield (
+        f"{len(absent)} of {len(dataset.classes)} classes have no training example, and cannot be "
+        f"learned: {names}; {why}"
     )
 
 

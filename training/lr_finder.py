@@ -105,6 +105,8 @@ def find_learning_rate(
 def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list[float]:
     """Run the ramp: the loss of each step, until it is four times the smallest, smoothed."""
     experiment = prepare(config)
+    for note in experiment.card.notes:
+        display.note(f"note: {note}")
     experiment = experiment._replace(schedule=schedule, optimizer=make_optimizer(config, schedule))
     train_step = make_train_step(make_step_spec(experiment))
     train_state, _ = init_from_source(experiment)

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import tomli_w
 from pydantic import (
+    AfterValidator,
     BeforeValidator,
     Field,
     ValidationError,
@@ -41,6 +42,16 @@ def _whole(value: Any) -> Any:
     return value
 
 
+def _distinct(names: list[str]) -> list[str]:
+    for i, name in enumerate(map(str.strip, names)):
+        if not name:
+            raise ValueError(f"name {i} (from 0) is empty; write a name for each")
+        if name in map(str.strip, names[:i]):
+            raise ValueError(f"{name!r} is there twice; write distinct names")
+    return names
+
+
+Names = Annotated[list[str], AfterValidator(_distinct)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
 Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
@@ -109,7 +120,7 @@ class Csv(_ImageFiles):
     labels: ClassVar[tuple[LabelKind, ...]] = ("values", "classes")
     source: Literal["csv"]
     path: str
-    columns: Annotated[list[str], Field(min_length=1, examples=[["age"]])]
+    columns: Annotated[Names, Field(min_length=1, examples=[["age"]])]
     file_column: str = "file"
     channels: Channels
     validation: Share
@@ -138,7 +149,7 @@ class Masks(Table):
     images: Annotated[str, Field(min_length=1, examples=["images"])]
     masks: Annotated[str, Field(min_length=1, examples=["masks"])]
     mask_kind: Literal["classes", "instances"]
-    classes: Annotated[list[str], Field(min_length=2, max_length=255)]
+    classes: Annotated[Names, Field(min_length=2, max_length=255)]
     size: Size
     channels: Channels
     validation: Share

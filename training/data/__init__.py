@@ -4,6 +4,7 @@ load         the data of a config, by its source; where its files lie
 dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
 batches      the batches of a training, read ahead
 digits, idx, cifar, folder, npz, masks, csv_table   one file for each source
+labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
 metadata     the orientation in a file; all else that is no pixels is left aside
@@ -39,8 +40,9 @@ from .image import (
     resize_image,
     upright_size,
 )
+from .labels import IGNORED, examples_of_each, named
 from .load import PACKED, load, locate
-from .masks import IGNORED, load_masks
+from .masks import load_masks
 from .npz import load_npz
 from .streaming import Streamed
 
@@ -60,6 +62,7 @@ __all__ = [
     "decode_mask",
     "default_directory",
     "eval_batches",
+    "examples_of_each",
     "fetch",
     "fingerprint",
     "folder_classes",
@@ -73,6 +76,7 @@ __all__ = [
     "load_npz",
     "load_table",
     "locate",
+    "named",
     "quiet_pillow",
     "read_batches",
     "read_idx",

@@ -39,6 +39,7 @@ class Dataset(NamedTuple):
     validation: Split
     test: Split
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()  # what was passed over or guessed, a line each, for people
 
 
 def unsplit(images: np.ndarray | Streamed, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:

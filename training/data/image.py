@@ -117,6 +117,8 @@ def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
 def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
     """Decode an image whose pixels are numbers, as they are: no palette, colors or scaling.
 
+    It is turned upright as `read_image` turns the image that it belongs to.
+
     Args:
         source: a file, or its content.
         name: what errors call it.
@@ -125,20 +127,29 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
         ``(H, W)``, int32.
 
     Raises:
-        DataError: it is damaged, or has colors.
+        DataError: it is damaged, has colors, or its format does not keep every pixel.
     """
+    from PIL import ImageOps
+
     called = _name(source, name)
     try:
         with _opened(source) as image:
-            mode, numbers = image.mode, np.array(image)
+            mode, lossy, step = image.mode, _lossy(image), _gray_step(image)
+            ImageOps.exif_transpose(image, in_place=True)
+            numbers = np.array(image)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
+    if lossy:
+        raise DataError(
+            f"{called}: not a mask: saved as {lossy}, which need not keep the number of each "
+            "pixel; make it again from its source, as PNG"
+        )
     if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
         raise DataError(
             f"{called}: not a mask: its pixels are {mode} colors, need one whole number each; "
             "save it as gray (or with a palette) in PNG"
         )
-    return numbers.astype(np.int32)
+    return numbers.astype(np.int32) // step
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
@@ -202,6 +213,26 @@ def _opened(source: str | PathLike[str] | bytes) -> "Image":
     if Image.MAX_IMAGE_PIXELS is not None and pixels_of(image) > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
     return image
+
+
+def _lossy(image: "Image") -> str | None:
+    """Return what an opened image is saved as, if that need not keep every pixel as it was."""
+    if image.format in ("PNG", "BMP", "GIF"):
+        return None
+    if image.format == "TIFF":
+        compression = str(image.info.get("compression", "raw"))
+        lossy = {"jpeg": "JPEG", "tiff_jpeg": "JPEG", "webp": "WebP"}.get(compression)
+        return lossy and f"TIFF with {lossy} in it"
+    return image.format
+
+
+def _gray_step(image: "Image") -> int:
+    """Return what one step of gray became: Pillow spreads 2 and 4 bits a pixel over 0 to 255."""
+    for tile in image.tile:
+        raw = tile[3][0] if isinstance(tile[3], tuple) else tile[3]
+        if image.mode == "L" and str(raw).startswith(("L;2", "L;4")):
+            return 85 if raw[2] == "2" else 17
+    return 1
 
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:

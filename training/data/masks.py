@@ -13,8 +13,8 @@ from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visib
 from .dataset import Dataset, Split
 from .errors import DataError
 from .image import EXTENSIONS, by, decode, decode_mask, is_image_file, quiet_pillow, resize_image
+from .labels import IGNORED
 
-IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
 MaskKind: TypeAlias = Literal["classes", "instances"]
 
 
@@ -48,7 +48,8 @@ def load_masks(
 
     Raises:
         DataError: no images, an image without a mask or with two, one whose mask has another
-            size, a mask that is no image of whole numbers, or one with a class out of range.
+            size, a mask that is no image of whole numbers or whose format may have changed them,
+            one with a class out of range, or no pixel of any class but the first.
     """
     if mask_kind == "instances" and len(classes) != 2:
         raise DataError(
@@ -75,6 +76,8 @@ def load_masks(
 
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(read, range(len(pairs))))  # the first bad one in order is reported
+    if mask_kind == "classes" and not np.isin(labels, np.arange(1, len(classes))).any():
+        _raise_all_of_one_class(root, labels, classes)
     everything = Split(photographs, labels)
     nothing = Split(photographs[:0], labels[:0])
     return Dataset(everything, nothing, nothing, tuple(classes))
@@ -92,6 +95,18 @@ def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> 
             'data.mask_kind = "instances" if the numbers tell objects apart'
         )
     return numbers.astype(np.uint8)
+
+
+def _raise_all_of_one_class(root: str | Path, labels: np.ndarray, classes: Sequence[str]) -> None:
+    """Raise for masks without a pixel of any class but the first: there is nothing to learn."""
+    found = " and ".join(map(str, np.unique(labels)))
+    remedy = f'write data.mask_kind = "instances" if {IGNORED} is the object'
+    if IGNORED not in labels or len(classes) != 2:
+        remedy = f"number the classes in the masks from 0 to {len(classes) - 1}"
+    raise DataError(
+        f"{root}: no mask has a pixel of {', '.join(map(repr, classes[1:4]))}: all pixels are "
+        f"{found}, where {IGNORED} is no class; {remedy}"
+    )
 
 
 def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:

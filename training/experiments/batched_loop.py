@@ -164,6 +164,8 @@ def _train(
         f"{whole.path}: {len(steps)} networks in one program ({batching}), from step {min(steps)} "
         f"to {total}; {jax.default_backend()}"
     )
+    for note in dict.fromkeys(n for context in contexts for n in context.experiment.card.notes):
+        display.note(f"note: {note}")
 
     def report(chunk: BatchChunk, active: list[int], losses: np.ndarray) -> None:
         """Show the mean over the networks that took these steps, and how far they are apart."""

@@ -192,6 +192,8 @@ def _fit(
 ) -> None:
     """Train, and test the best; what the disk refuses to take is said in one line."""
     display.note(_opening_line(run, experiment, plan, int(start.train_state.step)))
+    for note in experiment.card.notes:
+        display.note(f"note: {note}")
     with disk_watched(run):
         with closing(display):
             eval_step = plan.evaluating(make_eval_step_of(plan.constrain(experiment)))

@@ -3,7 +3,8 @@
 config.toml      the config with every default written out
 run.json         command, versions, devices, git revision, provenance (see
                  `training.run.provenance`); the result once it is finished
-dataset.json     classes, image shape, counts, normalization, fingerprint of the data
+dataset.json     classes, image shape, counts, normalization, fingerprint of the data, and notes
+                 on it: what was passed over or is missing
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
 checkpoints/     see `training.run.checkpoint`
 plots/           see `training.report.figures`
@@ -48,6 +49,7 @@ class DatasetCard(NamedTuple):
     counts: dict[str, int]  # examples in each split
     preprocessing: Preprocessing
     fingerprint: str
+    notes: tuple[str, ...] = ()  # what its reader passed over, guessed or missed, a line each
 
 
 class Run(NamedTuple):
@@ -89,6 +91,7 @@ class Run(NamedTuple):
             return card._replace(
                 classes=tuple(card.classes),
                 image_shape=tuple(card.image_shape),
+                notes=tuple(card.notes),
                 preprocessing=Preprocessing.from_json(card.preprocessing),  # type: ignore[arg-type]
             )
         except (TypeError, KeyError):

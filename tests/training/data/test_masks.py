@@ -1,7 +1,9 @@
 """Images with masks: both layouts, folders and archives, and every way to get them wrong."""
 
 import shutil
+import struct
 import tarfile
+import zlib
 
 import numpy as np
 import pytest
@@ -66,8 +68,87 @@ def test_instances_are_one_class_and_255_is_no_class(tmp_path):
     put(tmp_path, "x", value=7)
     assert set(read(tmp_path, mask_kind="instances").train.labels.ravel()) == {0, 1}
     put(tmp_path, "x", value=255)
-    assert set(read(tmp_path).train.labels.ravel()) == {0, 255}
     assert set(read(tmp_path, mask_kind="instances").train.labels.ravel()) == {0, 1}
+    put(tmp_path, "y", value=1)
+    assert set(read(tmp_path).train.labels.ravel()) == {0, 1, 255}
+
+
+def test_masks_of_the_first_class_alone_are_refused(tmp_path):
+    put(tmp_path, "x", value=255)
+    why = "no mask has a pixel of 'b': all pixels are 0 and 255, where 255 is no class; "
+    with pytest.raises(DataError, match=f'{why}write data.mask_kind = "instances" if 255 is'):
+        read(tmp_path)
+    with pytest.raises(DataError, match=r"pixel of 'b', 'c': .* number the classes .* from 0 to 2"):
+        read(tmp_path, classes=["a", "b", "c"])
+
+
+def gray(numbers, bits, kind):
+    """A gray image of 1, 2, 4 or 8 bits a pixel as the bytes of a PNG or TIFF file."""
+    height, width = numbers.shape
+    digits = (numbers[..., None] >> np.arange(bits - 1, -1, -1)) & 1
+    lines = np.packbits(digits.reshape(height, -1).astype(np.uint8), axis=1)
+    if kind == "tiff":
+        tags = {256: width, 257: height, 258: bits, 259: 1, 262: 1, 273: 8, 277: 1, 278: height}
+        tags |= {279: lines.size}
+        entries = b"".join(struct.pack("<HHIHH", tag, 3, 1, n, 0) for tag, n in tags.items())
+        head = b"II*\0" + struct.pack("<I", 8 + lines.size) + lines.tobytes()
+        return head + struct.pack("<H", len(tags)) + entries + bytes(4)
+    parts = {
+        b"IHDR": struct.pack(">IIBBBBB", width, height, bits, 0, 0, 0, 0),
+        b"IDAT": zlib.compress(b"".join(b"\0" + line.tobytes() for line in lines)),
+        b"IEND": b"",
+    }
+    chunks = (
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in parts.items()
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff"])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_masks_of_few_bits_are_the_numbers_that_are_stored(kind, bits):
+    numbers = (np.arange(64).reshape(4, 16) % 2**bits).astype(np.uint8)
+    np.testing.assert_array_equal(decode_mask(gray(numbers, bits, kind)), numbers)
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "I;16", "1"])
+def test_a_mask_is_turned_as_its_own_orientation_says(tmp_path, mode):
+    numbers = np.array([[0, 1, 1], [1, 0, 0]], np.uint16 if mode == "I;16" else np.uint8)
+    image = Image.fromarray(numbers > 0 if mode == "1" else numbers)
+    orientation = Image.Exif()
+    orientation[274] = 6  # to be turned clockwise
+    for ending in ("png", "tiff"):
+        path = tmp_path / f"mask.{ending}"
+        (image.convert("P") if mode == "P" else image).save(path, exif=orientation)
+        np.testing.assert_array_equal(decode_mask(path), np.rot90(numbers, -1))
+
+
+@pytest.mark.parametrize(
+    ("ending", "options", "called"),
+    [
+        ("jpg", {}, "JPEG"),
+        ("webp", {}, "WEBP"),
+        ("tif", {"compression": "jpeg"}, "TIFF with JPEG in it"),
+    ],
+)
+def test_masks_in_lossy_formats_are_refused(tmp_path, ending, options, called):
+    put(tmp_path, "x", mask=None)
+    path = tmp_path / "masks" / f"x.{ending}"
+    path.parent.mkdir(exist_ok=True)
+    Image.new("L", (6, 4), 1).save(path, **options)
+    why = f"not a mask: saved as {called}, which need not keep .* each pixel; make it again"
+    with pytest.raises(DataError, match=f"x.{ending}: {why}"):
+        read(tmp_path, mask_kind="instances")
+
+
+@pytest.mark.parametrize(
+    ("ending", "options"), [("gif", {}), ("bmp", {}), ("tif", {"compression": "tiff_lzw"})]
+)
+def test_masks_in_lossless_formats_are_read(tmp_path, ending, options):
+    numbers = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    Image.fromarray(numbers).save(tmp_path / f"x.{ending}", **options)
+    np.testing.assert_array_equal(decode_mask(tmp_path / f"x.{ending}"), numbers)
 
 
 def test_masks_keep_their_classes_at_another_size(tmp_path):

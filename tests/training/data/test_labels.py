@@ -1,0 +1,93 @@
+"""What labels say of classes, in each of their forms; and what is said of classes without any."""
+
+import json
+
+import numpy as np
+import pytest
+
+from convax.training.config.schema import ConfigError, load_config
+from convax.training.data import DataError
+from convax.training.data.labels import classes_of_each, examples_of_each, named
+from convax.training.experiment import prepare
+
+FORMS = {  # the first example is of class 0, the second of class 2
+    "class": np.array([0, 2], np.int32),
+    "classes": np.array([[1, 0, 0], [0, 0, 1]], np.uint8),
+    "mask": np.array([[[0, 255]], [[2, 2]]], np.uint8),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_of_labels_says_how_many_examples_a_class_has(form):
+    assert examples_of_each(FORMS[form], 3).tolist() == [1, 0, 1]
+    each = classes_of_each(FORMS[form], 3)
+    assert each.tolist() == [[True, False, False], [False, False, True]]
+    assert examples_of_each(FORMS[form][:0], 3).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("labels", [np.zeros((2, 3), np.float32), {"a": np.zeros(2, np.int32)}])
+def test_values_and_trees_say_nothing_of_classes(labels):
+    assert examples_of_each(labels, 3) is None
+
+
+def test_named_leaves_out_what_is_too_much():
+    assert named([str(k) for k in range(20)], np.arange(12)).endswith("'9' and 2 more")
+
+
+def config_of(tmp_path, labels, **more):
+    """The config of a classification of images of noise with these labels."""
+    labels = np.array(labels)
+    images = np.random.default_rng(0).integers(0, 255, (len(labels), 4, 4)).astype(np.uint8)
+    np.savez(tmp_path / "data.npz", images=images, labels=labels, **more)
+    data = f'data={{source="npz",path="{tmp_path / "data.npz"}",validation=0}}'
+    return load_config("lenet5-digits", [data, 'model={name="mlp",hidden=[2],activation="relu"}'])
+
+
+def test_labels_counted_from_1_are_noted(tmp_path):
+    experiment = prepare(config_of(tmp_path, [1, 2, 3, 1]))
+    assert experiment.card.notes == (
+        "1 of 4 classes have no training example, and cannot be learned: '0'; labels should be "
+        "counted from 0",
+    )
+
+
+def test_a_named_class_without_examples_is_noted(tmp_path):
+    notes = prepare(config_of(tmp_path, [0, 1, 0], classes=["cat", "dog", "cow"])).card.notes
+    assert notes[0].startswith("1 of 3 classes have no training example") and "'cow'" in notes[0]
+    assert prepare(config_of(tmp_path, [0, 1, 0], classes=["cat", "dog"])).card.notes == ()
+
+
+def test_labels_of_one_class_are_refused(tmp_path):
+    config = config_of(tmp_path, [1, 1, 1], classes=["cat", "dog"])
+    with pytest.raises(DataError, match="no training example has a label other than 'dog', of 2"):
+        prepare(config)
+
+
+def test_notes_stand_in_the_output_and_in_dataset_json(tmp_path, command):
+    config, path = config_of(tmp_path, [1, 2, 3, 1]), tmp_path / "run"
+    data, model = config.data, "{name='mlp',hidden=[2],activation='relu'}"
+    changes = [f'data={{source="npz",path="{data.path}",validation=0}}', f"model={model}"]
+    changes += ["training={batch_size=2,steps=1}"]
+    sets = [word for change in changes for word in ("--set", change)]
+    code, out, _ = command("train", "lenet5-digits", "--out", path, *sets)
+    assert code == 0 and "note: 1 of 4 classes have no training example" in out
+    assert "'0'" in json.loads((path / "dataset.json").read_text())["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("names", "problem"),
+    [
+        (["road", "road"], "'road' is there twice; write distinct names"),
+        (["road", "road "], "'road' is there twice; write distinct names"),
+        (["", "car"], "name 0 .from 0. is empty"),
+    ],
+)
+@pytest.mark.parametrize("key", ["classes", "columns"])
+def test_classes_and_columns_have_distinct_names(names, problem, key):
+    data = "data={source='csv',path='x.csv',channels=1,validation=0,columns=['a']}"
+    config, task = {
+        "classes": ("unet-pennfudan", []),
+        "columns": ("lenet5-digits", ["task=multilabel", data, "loss={name='focal'}"]),
+    }[key]
+    with pytest.raises(ConfigError, match=f"data.{key}: {problem}"):
+        load_config(config, [*task, f"data.{key}={names}"])

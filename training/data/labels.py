@@ -1,0 +1,60 @@
+"""What labels say of classes, whichever of their forms they have.
+
+    a class an image     (N,) integers
+    classes an image     (N, K) uint8, 0 or 1
+    a class a pixel      (N, H, W) uint8, or `IGNORED`
+
+Other labels, values and pytrees, say nothing of classes.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..common.text import plain_line
+from .tree import Tree
+
+IGNORED = 255  # the label of a pixel that counts neither in the loss nor in any figure
+MOST_NAMED = 10  # classes in a message
+
+
+def classes_of_each(labels: Tree, classes: int) -> np.ndarray | None:
+    """Return which classes each example is of, ``(N, K)`` bool; None where labels do not say.
+
+    Example:
+        >>> classes_of_each(np.array([1, 0]), 2).tolist()
+        [[False, True], [True, False]]
+    """
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
+        return None
+    if labels.ndim == 1:
+        return labels[:, None] == np.arange(classes)
+    if labels.ndim == 2:
+        return labels > 0 if labels.shape[1] == classes else None
+    each = [np.bincount(mask.ravel(), minlength=classes)[:classes] > 0 for mask in labels]
+    return np.array(each, bool).reshape(len(labels), classes)
+
+
+def examples_of_each(labels: Tree, classes: int) -> np.ndarray | None:
+    """Return how many examples each class has, ``(K,)``; None where labels do not say.
+
+    Example:
+        >>> examples_of_each(np.array([1, 1, 0]), 3).tolist()
+        [1, 2, 0]
+    """
+    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
+        return np.bincount(labels, minlength=classes)
+    found = classes_of_each(labels, classes)
+    return None if found is None else found.sum(axis=0)
+
+
+def named(classes: Sequence[str], chosen: Sequence[int] | np.ndarray) -> str:
+    """Return the names of some classes in a line, the first `MOST_NAMED` of them.
+
+    Example:
+        >>> named(("cat", "dog"), [1])
+        "'dog'"
+    """
+    shown = ", ".join(plain_line(repr(classes[k]), 60) for k in chosen[:MOST_NAMED])
+    more = len(chosen) - MOST_NAMED
+    return f"{shown} and {more} more" if more > 0 else shown
