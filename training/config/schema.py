@@ -64,6 +64,7 @@ class Digits(Table):
     source: Literal["digits"]
     validation: Share
     test: Share
+    stratify: bool = True
 
 
 class Idx(Table):
@@ -73,6 +74,7 @@ class Idx(Table):
     source: Literal["idx"]
     path: str
     validation: Share
+    stratify: bool = True
 
 
 class Cifar(Table):
@@ -83,6 +85,7 @@ class Cifar(Table):
     source: Literal["cifar"]
     path: str
     validation: Share
+    stratify: bool = True
 
 
 class _ImageFiles(Table):
@@ -109,6 +112,7 @@ class Folder(_ImageFiles):
     channels: Channels
     validation: Share
     test: Share = 0
+    stratify: bool = True
     size: Size | None = None
     stream: bool = False
     num_workers: PositiveInt | None = None
@@ -125,6 +129,7 @@ class Csv(_ImageFiles):
     channels: Channels
     validation: Share
     test: Share = 0
+    stratify: bool = True
     size: Size | None = None
     stream: bool = False
     num_workers: PositiveInt | None = None
@@ -138,6 +143,7 @@ class Npz(Table):
     path: str
     validation: Share
     test: Share = 0
+    stratify: bool = True
 
 
 class Masks(Table):
@@ -154,6 +160,7 @@ class Masks(Table):
     channels: Channels
     validation: Share
     test: Share
+    stratify: bool = True
 
 
 class Input(Table):

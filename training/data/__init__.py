@@ -4,6 +4,7 @@ load         the data of a config, by its source; where its files lie
 dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
 batches      the batches of a training, read ahead
 digits, idx, cifar, folder, npz, masks, csv_table   one file for each source
+stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from .errors import DataError
+from .labels import classes_of_each, is_class_each
+from .stratify import draw_of_classes, draw_of_sets
 from .streaming import Streamed
 from .tree import Tree, leaves, map_leaves, rows
 
@@ -59,12 +61,19 @@ def undivided(everything: Split, classes: tuple[str, ...]) -> Dataset:
     return Dataset(everything, nothing, nothing, classes)
 
 
-def split(dataset: Dataset, *, validation: int | float, test: int | float, seed: int) -> Dataset:
+def split(
+    dataset: Dataset,
+    *,
+    validation: int | float,
+    test: int | float,
+    seed: int,
+    stratify: bool = True,
+) -> Dataset:
     """Set aside a random part of the training images for validation, and one for testing.
 
-    The training images are permuted by a pure function of the seed; the first become the test
-    part, the next the validation part. So the test part stays the same whatever is asked for
-    validation. Classes are not balanced.
+    The training images are permuted by a pure function of the seed; of each class the first
+    become the test part, the next the validation part, as many as its share of the images: see
+    `training.data.stratify`. So the test part stays the same whatever is asked for validation.
 
     Args:
         dataset: what to split; only its training part is touched.
@@ -72,6 +81,8 @@ def split(dataset: Dataset, *, validation: int | float, test: int | float, seed:
             images (rounded).
         test: likewise.
         seed: chooses the permutation, ``0 <= seed < 2**64``.
+        stratify: False takes the first images of the permutation, whatever their classes; so do
+            labels that say of no classes (`training.data.labels`).
 
     Raises:
         DataError: more is asked than there is, or the dataset has that part already.
@@ -94,7 +105,8 @@ def split(dataset: Dataset, *, validation: int | float, test: int | float, seed:
             "which leaves none to train on; ask for fewer"
         )
     order = _permutation(seed, _SPLIT_STREAM, total)
-    for_test, for_validation, for_train = np.split(order, [tested, tested + held])
+    for_test, rest = _draw(dataset, order, tested, stratify)
+    for_validation, for_train = _draw(dataset, rest, held, stratify)
     return dataset._replace(
         train=_take(dataset.train, for_train),
         validation=_take(dataset.train, for_validation) if held else dataset.validation,
@@ -250,6 +262,19 @@ def _count(part: str, share: int | float, dataset: Dataset) -> int:
             f"data.{part}: {share} of {total} images is none; write a count, e.g. {part} = 1"
         )
     return count
+
+
+def _draw(
+    dataset: Dataset, order: np.ndarray, count: int, stratify: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Divide indices of training images, in their order, into `count` and the others."""
+    labels, drawn = rows(dataset.train.labels, order), np.arange(len(order)) < count
+    if stratify and count:
+        if is_class_each(labels):
+            drawn = draw_of_classes(labels, count)
+        elif (classes := classes_of_each(labels, len(dataset.classes))) is not None:
+            drawn = draw_of_sets(classes, count)
+    return order[drawn], order[~drawn]
 
 
 def _take(split: Split, indices: np.ndarray | slice) -> Split:

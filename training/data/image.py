@@ -129,14 +129,11 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
     Raises:
         DataError: it is damaged, has colors, or its format does not keep every pixel.
     """
-    from PIL import ImageOps
-
     called = _name(source, name)
     try:
         with _opened(source) as image:
             mode, lossy, step = image.mode, _lossy(image), _gray_step(image)
-            ImageOps.exif_transpose(image, in_place=True)
-            numbers = np.array(image)
+            numbers = np.array(upright(image))
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
     if lossy:

@@ -27,12 +27,17 @@ def classes_of_each(labels: Tree, classes: int) -> np.ndarray | None:
     """
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         return None
-    if labels.ndim == 1:
+    if is_class_each(labels):
         return labels[:, None] == np.arange(classes)
     if labels.ndim == 2:
         return labels > 0 if labels.shape[1] == classes else None
     each = [np.bincount(mask.ravel(), minlength=classes)[:classes] > 0 for mask in labels]
     return np.array(each, bool).reshape(len(labels), classes)
+
+
+def is_class_each(labels: Tree) -> bool:
+    """Return whether labels are a class an example."""
+    return isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
 
 
 def examples_of_each(labels: Tree, classes: int) -> np.ndarray | None:
@@ -42,7 +47,7 @@ def examples_of_each(labels: Tree, classes: int) -> np.ndarray | None:
         >>> examples_of_each(np.array([1, 1, 0]), 3).tolist()
         [1, 2, 0]
     """
-    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
+    if is_class_each(labels):
         return np.bincount(labels, minlength=classes)
     found = classes_of_each(labels, classes)
     return None if found is None else found.sum(axis=0)

@@ -36,6 +36,7 @@ def load(
     labels: str = "class",
     validation: int | float = 0,
     test: int | float = 0,
+    stratify: bool = True,
     seed: int,
     config_dir: Path | None = None,
 ) -> Dataset:
@@ -52,7 +53,7 @@ def load(
         columns, file_column: see `load_table`.
         labels: what is to be learned of an image: its "class", several "classes", "values", or a
             "mask"; for sources that can give more than one.
-        validation, test: how much to set aside, see `split`.
+        validation, test, stratify: how much to set aside, and how, see `split`.
         seed: of the split.
         config_dir: see `locate`.
 
@@ -105,7 +106,7 @@ def load(
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
         dataset = readers[source](locate(path, config_dir=config_dir, packed=source in PACKED))
-    return split(dataset, validation=validation, test=test, seed=seed)
+    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
 
 
 def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
