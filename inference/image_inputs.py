@@ -85,8 +85,12 @@ def check_pixels(array: np.ndarray) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def iter_files(sources: Iterable[Any]) -> Iterator[Any]:
-    """Yield the sources, each folder replaced by the images in it; paths as `Path`.
+def iter_files(sources: Iterable[Any], notes: data.Notes | None = None) -> Iterator[Any]:
+    """Yield the sources, each folder replaced by the images in it and below; paths as `Path`.
+
+    Args:
+        sources: files and folders, and whatever else `to_image` takes.
+        notes: where the files in folders that are passed over are counted.
 
     Raises:
         OSError: a folder cannot be read. One without images comes as itself: `to_image` says so.
@@ -97,7 +101,7 @@ def iter_files(sources: Iterable[Any]) -> Iterator[Any]:
             continue
         path, found = Path(source), False
         if path.is_dir():
-            for file in _images_in(path):
+            for _, file in data.images_below(path, data.Notes() if notes is None else notes):
                 found = True
                 yield file
         if not found:
@@ -158,14 +162,3 @@ def _gathered(
             broken.insert(0, error)  # ahead of what came while more were read
             break
     return found
-
-
-def _images_in(folder: Path) -> Iterator[Path]:
-    """Yield images by name, files before the folders beside them; links are not followed."""
-
-    def fail(error: OSError) -> None:  # by default what is in there would be left out in silence
-        raise error
-
-    for where, folders, names in os.walk(folder, onerror=fail):
-        folders.sort()
-        yield from (file for name in sorted(names) if data.is_image_file(file := Path(where, name)))

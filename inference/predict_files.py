@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeAlias
 
-from ..training.data import DataError
+from ..training.data import DataError, Notes
 from ..training.gallery import gallery_images
 from ..training.tasks.task import Question, Saying
 from .image_inputs import iter_files
@@ -33,7 +33,12 @@ OnError: TypeAlias = Callable[[str], None]
 
 
 def list_images(
-    paths: Iterable[Path], standard_input: BinaryIO, on_error: OnError, *, masks: bool = False
+    paths: Iterable[Path],
+    standard_input: BinaryIO,
+    on_error: OnError,
+    *,
+    masks: bool = False,
+    notes: Notes | None = None,
 ) -> list[ImageSource]:
     """Return the images that are named; of a folder all in it, those of its folders too, by name.
 
@@ -42,8 +47,10 @@ def list_images(
         standard_input: is read once.
         on_error: is called with a line about a folder that cannot be read; the others are found.
         masks: whether predictions are masks; those written before are left out.
+        notes: where the files in folders that are passed over are counted.
     """
     found, read = [], False
+    notes = Notes() if notes is None else notes
     for path in paths:
         if str(path) == STDIN:
             if not read:
@@ -51,9 +58,11 @@ def list_images(
             read = True
             continue
         try:
-            for file in iter_files([path]):
+            for file in iter_files([path], notes):
                 subfolder = file.parent.relative_to(path) if file != path else Path()
-                if not (masks and file != path and file.name.endswith(SUFFIX)):
+                if masks and file != path and file.name.endswith(SUFFIX):
+                    notes.pass_over("mask(s) written before")
+                else:
                     found.append(ImageSource(file, subfolder))
         except OSError as error:
             on_error(f"{error.filename}: {error.strerror}")

@@ -110,6 +110,7 @@ def predict(
     from convax.inference.ensemble import list_runs
     from convax.inference.predict_files import list_images, predict_files
     from convax.inference.predictor import load
+    from convax.training.data import Notes
 
     from .predict_output import FORMATS, with_progress, write_results
 
@@ -132,7 +133,10 @@ def predict(
         tta=tta,
     )
     masks = predictor.task.spec.writes_images
-    sources = list_images(images, sys.stdin.buffer, on_error, masks=masks)
+    notes = Notes()
+    sources = list_images(images, sys.stdin.buffer, on_error, masks=masks, notes=notes)
+    for line in notes.lines():
+        print(f"note: {line}", file=sys.stderr)
     results = predict_files(
         predictor,
         list_runs(run)[0],

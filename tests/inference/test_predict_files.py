@@ -47,9 +47,9 @@ def test_every_form_says_the_same(whole, folder, command):
     code, out, err = command("predict", whole.path, folder, "--json", "--batch", "2")
     assert code == 2
     assert (
-        err
-        == f"error: {folder / 'broken.png'}: cannot be read as an image: not an image, or "
-        + ("damaged; need one of PNG, JPEG, BMP, WEBP, GIF, TIFF\n")
+        err == "note: 1 file passed over: 1 .txt\n"
+        f"error: {folder / 'broken.png'}: cannot be read as an image: not an image, or "
+        "damaged; need one of PNG, JPEG, BMP, WEBP, GIF, TIFF\n"
     )
     records = [json.loads(line) for line in out.splitlines()]
     assert [r["file"] for r in records] == files
@@ -160,22 +160,27 @@ def test_what_cannot_be_done(whole, folder, command, monkeypatch):
     monkeypatch.setattr(os, "scandir", closed)
     (folder / "broken.png").unlink()
     code, out, err = command("predict", whole.path, folder, good)
-    assert (code, err) == (2, f"error: {folder / 'b'}: Permission denied\n")
+    assert (code, err) == (
+        2,
+        f"error: {folder / 'b'}: Permission denied\nnote: 1 file passed over: 1 .txt\n",
+    )
     assert len(out.splitlines()) == 3
 
 
 def test_names_that_are_no_text(whole, tmp_path, command):
+    folder = tmp_path / "in"
+    folder.mkdir()
     name = os.fsdecode(b"\xff\n.png")
     try:
-        third(1).save(tmp_path / name)
+        third(1).save(folder / name)
     except OSError:
         pytest.skip("this file system takes no such name")
     page = tmp_path / "page.html"
     for form in ("table", "json", "csv"):
-        code, out, err = command("predict", whole.path, tmp_path, "--format", form, "--html", page)
+        code, out, err = command("predict", whole.path, folder, "--format", form, "--html", page)
         assert (code, err) == (0, "") and "\\udcff" in out
     assert "\\udcff" in page.read_text()
-    assert json.loads(command("predict", whole.path, tmp_path, "--json")[1])["file"].endswith(name)
+    assert json.loads(command("predict", whole.path, folder, "--json")[1])["file"].endswith(name)
 
 
 def test_progress_where_nothing_else_is_seen(monkeypatch):

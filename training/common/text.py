@@ -1,5 +1,7 @@
 """What others wrote, as part of a message."""
 
+import unicodedata
+
 
 def plain_line(text: str, most: int = 600) -> str:
     r"""Put text into one line without control characters, its middle left out if long.
@@ -13,6 +15,25 @@ def plain_line(text: str, most: int = 600) -> str:
         return shown
     tail = most // 4
     return f"{shown[: most - tail - 5]} ... {shown[-tail:]}"
+
+
+def text_of_name(name: str) -> str:
+    r"""Return the name of a file as text that can be written, compared and shown.
+
+    Accents are composed, whichever way the system that packed or copied the file has them; bytes
+    that are no UTF-8 are written out.
+
+    Example:
+        >>> text_of_name("cafe\u0301") == "caf\u00e9", text_of_name("caf\udce9")
+        (True, 'caf\\xe9')
+    """
+    content = name.encode("utf-8", "surrogateescape")
+    return unicodedata.normalize("NFC", content.decode("utf-8", "backslashreplace"))
+
+
+def encodings_of_name(name: str) -> tuple[str, ...]:
+    """Return a name as it is, and with its accents composed and decomposed: one is on the disk."""
+    return tuple(dict.fromkeys((name, *(unicodedata.normalize(f, name) for f in ("NFC", "NFD")))))
 
 
 def first_line(error: Exception) -> str:

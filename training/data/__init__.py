@@ -10,6 +10,8 @@ tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
 metadata     the orientation in a file; all else that is no pixels is left aside
 archive      .zip and .tar files, read in place
+listing      which files of a folder are images, and what is passed over
+notes        what people should know of how data was read
 streaming    images that are decoded while training goes on
 fetch        downloads, with checksums
 preprocess   from stored images to what the network sees; jitted with the step
@@ -35,15 +37,16 @@ from .image import (
     convert,
     decode,
     decode_mask,
-    is_image_file,
     quiet_pillow,
     read_image,
     resize_image,
     upright_size,
 )
 from .labels import IGNORED, examples_of_each, named
+from .listing import images_below, is_image_file
 from .load import PACKED, load, locate
 from .masks import load_masks
+from .notes import Notes
 from .npz import load_npz
 from .streaming import Streamed
 
@@ -55,6 +58,7 @@ __all__ = [
     "SPLITS",
     "DataError",
     "Dataset",
+    "Notes",
     "Split",
     "Streamed",
     "batch_indices",
@@ -67,6 +71,7 @@ __all__ = [
     "fetch",
     "fingerprint",
     "folder_classes",
+    "images_below",
     "is_image_file",
     "load",
     "load_cifar",

@@ -1,6 +1,7 @@
 """Folders that are packed in one file: read in one pass, and never unpacked to disk."""
 
 import lzma
+import stat
 import tarfile
 import zipfile
 import zlib
@@ -10,6 +11,7 @@ from typing import TypeAlias
 
 from ..common.text import plain_line
 from .errors import DataError
+from .notes import Notes
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -28,6 +30,7 @@ class Packed:
         self._archive, self._inside = archive, inside
         self._children: dict[str, Packed] = {}
         self._content: bytes | None = None
+        self._link = False
 
     @property
     def name(self) -> str:
@@ -41,11 +44,15 @@ class Packed:
 
     def is_dir(self) -> bool:
         """Return whether it is a folder."""
-        return self._content is None
+        return self._content is None and not self._link
 
     def is_file(self) -> bool:
         """Return whether it is a file."""
         return self._content is not None
+
+    def is_symlink(self) -> bool:
+        """Return whether it is a link, which is not followed: neither a file nor a folder."""
+        return self._link
 
     def iterdir(self) -> Iterator["Packed"]:
         """Iterate over the entries of the folder, in no order of names."""
@@ -62,14 +69,14 @@ class Packed:
         inside = f": {plain_line(str(self._inside), 200)}" if self._inside.parts else ""
         return f"{self._archive}{inside}"
 
-    def put(self, inside: PurePosixPath, content: bytes | None) -> None:
-        """Add a file, or a folder where there is no content; of equal names the last counts."""
+    def put(self, inside: PurePosixPath, content: bytes | None, *, link: bool = False) -> None:
+        """Add a file, a folder where there is no content, or a link; the last of a name counts."""
         node = self
         for name in inside.parts:
-            node._content = None
+            node._content, node._link = None, False
             node = node._children.setdefault(name, Packed(self._archive, node._inside / name))
         if not node._children:
-            node._content = content
+            node._content, node._link = content, link
 
 
 class _Missing(Packed):
@@ -83,12 +90,6 @@ class _Missing(Packed):
 Place: TypeAlias = Path | Packed
 
 
-def visible(folder: Place) -> list[Place]:
-    """List a folder by name, without what systems hide there."""
-    found = [path for path in folder.iterdir() if not path.name.startswith((".", "__MACOSX"))]
-    return sorted(found, key=lambda path: path.name)
-
-
 def source_of(file: Place) -> Path | bytes:
     """Return a file as its path, or as its content where it is in an archive."""
     return file if isinstance(file, Path) else file.read_bytes()
@@ -99,15 +100,17 @@ def is_archive(path: Path) -> bool:
     return path.name.lower().endswith(ARCHIVES) and path.is_file()
 
 
-def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
+def read_archive(path: Path, endings: tuple[str, ...], notes: Notes) -> Packed:
     """Read an archive, .zip, .tar, .tar.gz or .tgz, and return its root folder.
 
     Every file is listed, and those that end in one of `endings`, in either case, are read. Links
-    are passed over.
+    are listed as such. A backslash in a name in a .zip, which some programs of Windows write,
+    separates folders.
 
     Args:
         path: the archive.
         endings: with their dots, in lower case.
+        notes: where it is said that backslashes were taken for separators.
 
     Raises:
         DataError: it is no archive, damaged, cut short or encrypted.
@@ -116,7 +119,7 @@ def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
     try:
         with path.open("rb") as file:
             if path.name.lower().endswith(".zip"):
-                _read_zip(file, root, endings)
+                _read_zip(file, root, endings, notes)
             else:
                 _read_tar(file, root, endings)
     except _ERRORS as error:
@@ -125,15 +128,22 @@ def read_archive(path: Path, endings: tuple[str, ...]) -> Packed:
     return root
 
 
-def _read_zip(file, root: Packed, endings: tuple[str, ...]) -> None:
+def _read_zip(file, root: Packed, endings: tuple[str, ...], notes: Notes) -> None:
     with zipfile.ZipFile(file) as packed:
         check_names(packed)
         for entry in packed.infolist():
-            wanted = entry.filename.lower().endswith(endings) and not entry.is_dir()
+            name = entry.filename.replace("\\", "/")
+            if name != entry.filename:
+                notes.add(
+                    "names in the archive have backslashes, which are taken to separate folders"
+                )
+            link = stat.S_ISLNK(entry.external_attr >> 16)
+            folder = name.endswith("/")
+            wanted = name.lower().endswith(endings) and not link
             if wanted:
-                _check_size(entry.filename, entry.file_size)
+                _check_size(name, entry.file_size)
             content = packed.read(entry) if wanted else b""
-            root.put(_inside(entry.filename), None if entry.is_dir() else content)
+            root.put(_inside(name), None if folder or link else content, link=link)
 
 
 def check_names(packed: zipfile.ZipFile) -> None:
@@ -156,6 +166,8 @@ def _read_tar(file, root: Packed, endings: tuple[str, ...]) -> None:
                     _check_size(member.name, member.size)
                 unpacked = packed.extractfile(member) if wanted else None
                 root.put(_inside(member.name), unpacked.read() if unpacked else b"")
+            elif member.islnk() or member.issym():
+                root.put(_inside(member.name), None, link=True)
         # `tarfile` takes anything that is not a header for the end; the checksum of gzip is
         # looked at only by whoever reads on to the last byte.
         stream = packed.fileobj

@@ -8,6 +8,7 @@ import numpy as np
 from .archive import Place, is_archive, read_archive
 from .dataset import Dataset, Split
 from .errors import DataError
+from .notes import Notes
 
 _PIXELS = 3 * 32 * 32  # a record's bytes behind its labels
 
@@ -68,7 +69,7 @@ def load_cifar(path: str | Path) -> Dataset:
 def _folder(path: Path) -> Place:
     """Return the folder of the files, wherever below `path` it is."""
     if is_archive(path):
-        packed = read_archive(path, (".bin", ".txt"))
+        packed = read_archive(path, (".bin", ".txt"), Notes())
         return next((packed / name for name in _UNPACKED if (packed / name).is_dir()), packed)
     if not path.is_dir():
         what = "a file" if path.exists() else "not there"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.text import plain_line
+from ..common.text import encodings_of_name, plain_line
 from .dataset import Dataset, Split, undivided
 from .errors import DataError
 from .folder import read_all, streamed_files
@@ -100,8 +100,11 @@ def _place(path: Path, names: Sequence[str], column: str) -> int:
 
 
 def _file(folder: Path, name: str, where: str) -> Path:
-    file = folder / name
-    if not name.lower().endswith(EXTENSIONS) or not file.is_file():
+    """Return the file of an image, whichever way its accents and its folders are written."""
+    tried = [folder / n for n in encodings_of_name(name)]
+    tried += [folder / n for n in encodings_of_name(name.replace("\\", "/"))]
+    file = next((file for file in tried if file.is_file()), None)
+    if not name.lower().endswith(EXTENSIONS) or file is None:
         what = "no such image" if name else "no image named"
         raise DataError(f"{where}: {what}: got {plain_line(name, 200)!r}; correct its name")
     return file

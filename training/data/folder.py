@@ -5,18 +5,29 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
-from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
+from ..common.text import plain_line, text_of_name
+from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
 from .errors import DataError
-from .image import EXTENSIONS, by, decode, is_image_file, quiet_pillow
+from .image import EXTENSIONS, by, decode, quiet_pillow
+from .listing import images_below, listed
+from .notes import Notes
 from .streaming import Streamed, as_files
 
 _KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
-# How a part's folder may be called.
-_PARTS = {"train": "train", "test": "test", "validation": "validation", "val": "validation"}
+# How a part's folder may be called, in any case.
+_NAMES = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "validation": ("validation", "val", "valid", "dev"),
+}
+_PARTS = {name: part for part, names in _NAMES.items() for name in names}
+# The images of each class, and where each is below the folder of its class.
+_Images: TypeAlias = dict[str, list[tuple[str, Place]]]
 
 
 def load_folder(
@@ -30,10 +41,12 @@ def load_folder(
 ) -> Dataset:
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
-    A ``validation`` (or ``val``) folder is read like ``test``; both may be absent. The classes are
-    the folders of the training part, sorted by name, and so are the images in each. Names that
-    start with a dot are passed over, and so are files that do not end in png, jpg, jpeg, bmp,
-    webp, gif, tif or tiff, in either case. In an archive all of it may be in one more folder.
+    A ``validation`` folder is read like ``test``; both may be absent. The parts may also be called
+    ``training``; ``val``, ``valid``, ``dev``; ``testing``; in any case. The classes are the folders
+    of the training part, sorted by name, and so are the images in each; those in folders below a
+    class's are of that class. Files that do not end in one of `EXTENSIONS`, in either case, and
+    what systems hide are passed over: the dataset's notes say how many. In an archive all of it may
+    be in one more folder.
 
     Args:
         root: the folder, or an archive of it: .zip, .tar, .tar.gz or .tgz.
@@ -54,7 +67,9 @@ def load_folder(
             training part has, an image that cannot be read, images of different sizes, or a
             damaged archive. Where they are streamed, an image is looked at when it is needed.
     """
-    parts = {part: _images_by_class(folder) for part, folder in _parts(Path(root)).items()}
+    notes = Notes()
+    folders = _parts(Path(root), notes)
+    parts = {part: _images_by_class(folder, notes) for part, folder in folders.items()}
     classes = tuple(parts["train"])
     for part, images in parts.items():
         unknown = sorted(set(images) - set(classes))
@@ -77,22 +92,22 @@ def load_folder(
         start += len(labels)
     nothing = Split(images[:0], listed["train"][1][:0])
     train, validation, test = (splits.get(p, nothing) for p in ("train", "validation", "test"))
-    return Dataset(train, validation, test, classes)
+    return Dataset(train, validation, test, classes, notes.lines())
 
 
-def _each(images: dict[str, list[Place]], classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
+def _each(images: _Images, classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
     """Return every file, with its class ``(N,)``."""
     counts = [len(images.get(name, ())) for name in classes]
     labels = np.repeat(np.arange(len(classes), dtype=np.int32), counts)
-    return list(chain(*images.values())), labels
+    return [file for _, file in chain(*images.values())], labels
 
 
-def _once(images: dict[str, list[Place]], classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
+def _once(images: _Images, classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
     """Return one file of each name, with its classes ``(N, K)``."""
     found: dict[str, list[tuple[int, Place]]] = {}
     for k, name in enumerate(classes):
-        for file in images.get(name, ()):
-            found.setdefault(file.name, []).append((k, file))
+        for where, file in images.get(name, ()):
+            found.setdefault(text_of_name(f"{where}/{file.name}"), []).append((k, file))
     labels = np.zeros((len(found), len(classes)), np.uint8)
     files = []
     for i, name in enumerate(sorted(found)):
@@ -114,33 +129,45 @@ def folder_classes(root: str | Path) -> tuple[str, ...]:
     Raises:
         DataError: no images where they should be, or a damaged archive.
     """
-    return tuple(_images_by_class(_parts(Path(root))["train"]))
+    notes = Notes()
+    return tuple(_images_by_class(_parts(Path(root), notes)["train"], notes))
 
 
-def _parts(path: Path) -> dict[str, Place]:
+def _parts(path: Path, notes: Notes) -> dict[str, Place]:
     """Return the folder of each part that is there."""
-    root = _root(path)
-    inside = {path.name: path for path in visible(root)}
-    named = {name: inside[name] for name in _PARTS if name in inside}
+    root = _root(path, notes)
+    folders = listed(root, Notes()).folders
+    named: dict[str, list[Place]] = {}
+    for folder in folders:
+        named.setdefault(_PARTS.get(folder.name.lower(), ""), []).append(folder)
     # A folder of vehicles may well have a class called "train": it has no folders inside.
-    parted = "train" in named and named["train"].is_dir() and any(_folders(named["train"]))
-    if not parted:
-        names = [path.name for path in _folders(root)]
-        if names and set(names) <= set(_PARTS):
+    if not any(_has_folders(folder) for folder in named.get("train", ())):
+        if folders and "" not in named:
+            names = ", ".join(folder.name for folder in folders)
             raise DataError(
-                f"{root}: has {', '.join(names)} but no class folders in train; put the images "
+                f"{root}: has {names} but no class folders in train; put the images "
                 "into train/CLASS/ and test/CLASS/, or all into CLASS/"
             )
         return {"train": root}
-    for part in named.values():
-        if not part.is_dir():
-            raise DataError(f"{part}: a file where a folder of class folders should be; remove it")
-    if {"val", "validation"} <= set(named):
-        raise DataError(f"{root}: has both val/ and validation/; merge them")
-    return {_PARTS[name]: path for name, path in named.items()}
+    file = next((root / name for name in _PARTS if (root / name).is_file()), None)
+    if file is not None:
+        raise DataError(f"{file}: a file where a folder of class folders should be; remove it")
+    beside = named.pop("", [])
+    for one, *others in named.values():
+        if others:
+            raise DataError(f"{root}: has both {one.name}/ and {others[0].name}/; merge them")
+    notes.pass_over("image(s) beside the splits' folders", len(listed(root, notes).images))
+    for folder in beside:
+        count = sum(1 for _ in images_below(folder, Notes()))
+        notes.pass_over(f"image(s) in {text_of_name(folder.name)}/, which is no split", count)
+    return {part: named[part][0] for part in _NAMES if part in named}
 
 
-def _root(path: Path) -> Place:
+def _has_folders(folder: Place) -> bool:
+    return bool(listed(folder, Notes()).folders)
+
+
+def _root(path: Path, notes: Notes) -> Place:
     """Return the folder; of an archive that holds one other than a part, that one."""
     if path.is_dir():
         return path
@@ -150,27 +177,69 @@ def _root(path: Path) -> Place:
             f"{path}: {what}; data.path should be a folder of class folders, "
             f"or an archive of one ({', '.join(ARCHIVES)})"
         )
-    root = read_archive(path, EXTENSIONS)
-    inside = visible(root)
-    if len(inside) == 1 and inside[0].name not in _PARTS and _folders(inside[0]):
-        return inside[0]
+    root = read_archive(path, EXTENSIONS, notes)
+    inside = listed(root, Notes())
+    if not inside.images and len(inside.folders) == 1:
+        (folder,) = inside.folders
+        if folder.name.lower() not in _PARTS and _has_folders(folder):
+            listed(root, notes)
+            return folder
     return root
 
 
-def _images_by_class(folder: Place) -> dict[str, list[Place]]:
+def _images_by_class(folder: Place, notes: Notes) -> _Images:
     """Return the image files of each class."""
-    stray = next((path for path in visible(folder) if is_image_file(path)), None)
-    if stray:
-        raise DataError(f"{stray}: an image outside the class folders; put it into one")
-    images = {c.name: [p for p in visible(c) if is_image_file(p)] for c in _folders(folder)}
-    if not images:
+    found = listed(folder, notes)
+    if found.images:
+        raise DataError(f"{found.images[0]}: an image outside the class folders; put it into one")
+    if not found.folders:
         raise DataError(f"{folder}: no class folders in it; put each class's images into one")
-    empty = next((name for name, files in images.items() if not files), None)
-    if empty is not None:
-        raise DataError(
-            f"{folder / empty}: a class folder without images ({_KINDS}); add some or remove it"
+    classes: _Images = {}
+    for of_class in found.folders:
+        name = _class_name(of_class, notes)
+        if name in classes:
+            notes.add(f"two folders are class {name!r}: their accents are encoded differently")
+        images = list(images_below(of_class, notes))
+        if not images:
+            raise DataError(
+                f"{of_class}: a class folder without images ({_KINDS}); add some or remove it"
+            )
+        _check_below(of_class, images, notes)
+        classes.setdefault(name, []).extend(images)
+    return dict(sorted(classes.items()))
+
+
+def _class_name(folder: Place, notes: Notes) -> str:
+    name = text_of_name(folder.name)
+    if not folder.name.isprintable():
+        notes.add(
+            f"class {plain_line(name, 80)}: the name of its folder is not UTF-8 text; rename it"
         )
-    return images
+    return name
+
+
+def _check_below(of_class: Place, images: Sequence[tuple[str, Place]], notes: Notes) -> None:
+    """Note the images in folders below a class's; raise where there are splits among them."""
+    below = {where.partition("/")[0]: where for where, _ in images if where}
+    if not below:
+        return
+    splits = [name for name in below if name.lower() in _PARTS]
+    if len(below) == len(splits) > 1:
+        raise DataError(
+            f"{of_class}: has the splits {', '.join(splits)} inside a class; need a folder of each "
+            "split with the class folders inside, train/CLASS/"
+        )
+    if of_class.name.lower() in _PARTS and all(where for where, _ in images):
+        raise DataError(
+            f"{of_class}: a split among class folders; put those beside it into train/, or give "
+            "this one another name if it is a class"
+        )
+    count = sum(bool(where) for where, _ in images)
+    example = text_of_name(f"{of_class.name}/{next(iter(below.values()))}")
+    notes.add(
+        f"class {plain_line(text_of_name(of_class.name), 80)}: {count:,} of its {len(images):,} "
+        f"images are in folders below, such as {plain_line(example, 200)}"
+    )
 
 
 def streamed_files(
@@ -219,7 +288,3 @@ def read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: in
 
 def _decoded(file: Place, size: Sequence[int] | None, channels: int) -> np.ndarray:
     return decode(source_of(file), size=size, channels=channels, name=str(file))
-
-
-def _folders(folder: Place) -> list[Place]:
-    return [path for path in visible(folder) if path.is_dir()]

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .archive import Place
 from .errors import DataError
 from .metadata import PNG, upright, without_metadata
 
@@ -20,7 +19,10 @@ if TYPE_CHECKING:
 # Only these: Pillow also reads formats that run other programs, such as PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
-EXTENSIONS = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff")
+EXTENSIONS = (
+    *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif"),
+    *(".bmp", ".webp", ".gif", ".tif", ".tiff"),
+)
 
 
 def read_image(
@@ -183,11 +185,6 @@ def pixels_of(image: "Image") -> int:
     tags = getattr(image, "tag_v2", {})
     tile = int(tags.get(TILE_WIDTH, 0)) * int(tags.get(TILE_LENGTH, 0))
     return max(image.width * image.height, tile)
-
-
-def is_image_file(file: Place) -> bool:
-    """Return whether it is an image file, by its ending."""
-    return file.suffix.lower() in EXTENSIONS and file.is_file()
 
 
 def by(image: np.ndarray) -> str:

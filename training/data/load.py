@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from ..common.text import plain_line
+from ..common.text import encodings_of_name, plain_line
 from .archive import ARCHIVES
 from .cifar import load_cifar
 from .csv_table import load_table
@@ -127,9 +127,10 @@ def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
     tried = []
     for candidate in _candidates(at_home(path), config_dir):
         endings = ("", *ARCHIVES) if packed and candidate.name else ("",)
-        for found in (candidate.parent / (candidate.name + ending) for ending in endings):
-            if is_there(found):
-                return found
+        for ending in endings:
+            for found in map(Path, encodings_of_name(f"{candidate}{ending}")):
+                if is_there(found):
+                    return found
         tried.append(str(candidate))
     name = Path(path).name
     remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else "correct data.path"

@@ -8,12 +8,14 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..common.text import plain_line
-from .archive import ARCHIVES, Place, is_archive, read_archive, source_of, visible
+from ..common.text import plain_line, text_of_name
+from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
 from .errors import DataError
-from .image import EXTENSIONS, by, decode, decode_mask, is_image_file, quiet_pillow, resize_image
+from .image import EXTENSIONS, by, decode, decode_mask, quiet_pillow, resize_image
 from .labels import IGNORED
+from .listing import images_below, listed
+from .notes import Notes
 
 MaskKind: TypeAlias = Literal["classes", "instances"]
 
@@ -31,7 +33,9 @@ def load_masks(
     """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*`` or ``root/MASKS/x_mask.*``.
 
     Photograph and mask are resized together: bilinear and antialiased the one, to the nearest
-    pixel the other. The examples are sorted by name. Files that are no images are passed over.
+    pixel the other. The examples are sorted by name. Folders below the two are read likewise; an
+    image and its mask are in folders of the same name. Files that are no images are passed over:
+    the dataset's notes say how many.
 
     Args:
         root: a folder, or an archive (.zip, .tar, .tar.gz) that has the two folders anywhere in it.
@@ -56,7 +60,8 @@ def load_masks(
             f"data.classes: masks of instances have two classes, the background and the object: "
             f'got {len(classes)}; write classes = ["background", "object"]'
         )
-    pairs = _pairs(Path(root), images, masks)
+    notes = Notes()
+    pairs = _pairs(Path(root), images, masks, notes)
     height, width = size
     photographs = np.empty((len(pairs), height, width, channels), np.uint8)
     labels = np.empty((len(pairs), height, width), np.uint8)
@@ -80,7 +85,7 @@ def load_masks(
         _raise_all_of_one_class(root, labels, classes)
     everything = Split(photographs, labels)
     nothing = Split(photographs[:0], labels[:0])
-    return Dataset(everything, nothing, nothing, tuple(classes))
+    return Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
 
 
 def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> np.ndarray:
@@ -118,15 +123,15 @@ def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return mask[rows[:, None], columns[None, :]]
 
 
-def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
+def _pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[Place, Place]]:
     """Return every photograph with its mask, sorted by name."""
-    found = _image_files(root, (images, masks))
+    found = _image_files(root, (images, masks), notes)
     by_stem: dict[str, list[Place]] = {}
-    for file in found[masks]:
-        by_stem.setdefault(PurePosixPath(file.name).stem, []).append(file)
-    pairs = []
-    for photograph in found[images]:
-        stem = PurePosixPath(photograph.name).stem
+    for where, file in found[masks]:
+        by_stem.setdefault(_stem(where, file), []).append(file)
+    pairs, used = [], set()
+    for where, photograph in found[images]:
+        stem = _stem(where, photograph)
         candidates = [f for name in (stem, f"{stem}_mask") for f in by_stem.get(name, [])]
         if not candidates:
             raise DataError(
@@ -139,15 +144,28 @@ def _pairs(root: Path, images: str, masks: str) -> list[tuple[Place, Place]]:
                 f"{candidates[1]}; keep one"
             )
         pairs.append((photograph, candidates[0]))
+        used.add(candidates[0])
+    notes.pass_over("mask(s) without an image", len(found[masks]) - len(used))
     return pairs
 
 
-def _image_files(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
-    """Return the images in each of two folders, sorted by name."""
+def _stem(where: str, file: Place) -> str:
+    """Return what an image and its mask have in common: the folder below, the name, no ending."""
+    return text_of_name(str(PurePosixPath(where, PurePosixPath(file.name).stem)))
+
+
+def _image_files(
+    root: Path, folders: tuple[str, str], notes: Notes
+) -> dict[str, list[tuple[str, Place]]]:
+    """Return the images in each of two folders and below, and where there; sorted by name."""
     if root.is_dir():
-        found = {folder: _in_folder(root / folder) for folder in folders}
+        places = [root / folder for folder in folders]
+        found = {
+            folder: _in_folder(place, places, notes)
+            for folder, place in zip(folders, places, strict=True)
+        }
     elif is_archive(root):
-        found = _in_archive(root, folders)
+        found = _in_archive(root, folders, notes)
     else:
         what = "a file" if root.exists() else "no such folder"
         raise DataError(
@@ -160,27 +178,28 @@ def _image_files(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]
                 f"{root}: no images in a folder {plain_line(folder, 80)}; data.images and "
                 "data.masks should name the two folders in data.path"
             )
-    return {folder: sorted(files, key=str) for folder, files in found.items()}
+    return {folder: sorted(files, key=lambda at: str(at[1])) for folder, files in found.items()}
 
 
-def _in_folder(folder: Path) -> list[Place]:
+def _in_folder(folder: Path, both: Sequence[Path], notes: Notes) -> list[tuple[str, Place]]:
     try:
         there = folder.is_dir()
     except OSError:  # a name that the system refuses
         return []
-    return [file for file in visible(folder) if is_image_file(file)] if there else []
+    return list(images_below(folder, notes, without=both)) if there else []
 
 
-def _in_archive(root: Path, folders: tuple[str, str]) -> dict[str, list[Place]]:
+def _in_archive(
+    root: Path, folders: tuple[str, str], notes: Notes
+) -> dict[str, list[tuple[str, Place]]]:
     """Return the two folders, wherever in the archive they are."""
-    found: dict[str, list[Place]] = {folder: [] for folder in folders}
-
-    def look(folder: Place) -> None:
-        for place in visible(folder):
-            if place.is_dir():
-                look(place)
-            elif folder.name in found and is_image_file(place):
-                found[folder.name].append(place)
-
-    look(read_archive(root, EXTENSIONS))
+    found: dict[str, list[tuple[str, Place]]] = {folder: [] for folder in folders}
+    places: list[Place] = []
+    waiting: list[Place] = [read_archive(root, EXTENSIONS, notes)]
+    while waiting:
+        inside = listed(waiting.pop(), Notes()).folders
+        places += [folder for folder in inside if folder.name in found]
+        waiting += inside
+    for place in places:
+        found[place.name] += images_below(place, notes, without=places)
     return found

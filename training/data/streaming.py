@@ -73,7 +73,8 @@ class Streamed:
         digest = hashlib.sha256(str(self.shape).encode())
         for file in self._files:
             try:
-                digest.update(f"{file.parent.name}/{file.name} {file.stat().st_size}\n".encode())
+                name = f"{file.parent.name}/{file.name} {file.stat().st_size}\n"
+                digest.update(name.encode(errors="surrogateescape"))
             except OSError as error:
                 raise DataError(f"{file}: cannot be read: {error.strerror}") from None
         return digest.digest()

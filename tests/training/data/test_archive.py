@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from convax.training.data import DataError
+from convax.training.data import DataError, Notes
 from convax.training.data.archive import read_archive
 
 FILES = {"a/1.png": b"first", "a/b/2.PNG": b"second", "a/notes.txt": b"text"}
@@ -31,7 +31,7 @@ def write(path, files):
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz", "x.TGZ"])
 def test_read_archive_lists_files_and_reads_the_wanted_ones(tmp_path, name):
-    root = read_archive(write(tmp_path / name, FILES), (".png",))
+    root = read_archive(write(tmp_path / name, FILES), (".png",), Notes())
     (a,) = root.iterdir()
     assert (root.name, a.name, str(a)) == (name, "a", f"{tmp_path / name}: a")
     assert sorted(place.name for place in a.iterdir()) == ["1.png", "b", "notes.txt"]
@@ -46,23 +46,49 @@ def test_read_archive_lists_files_and_reads_the_wanted_ones(tmp_path, name):
 @pytest.mark.parametrize("ending", [".zip", ".tar"])
 def test_read_archive_takes_paths_in_any_form(tmp_path, ending):
     files = {"./a/1.png": b"old", "/b/1.png": b"b", "a//1.png": b"new"}
-    root = read_archive(write(tmp_path / f"x{ending}", files), (".png",))
+    root = read_archive(write(tmp_path / f"x{ending}", files), (".png",), Notes())
     assert sorted(place.name for place in root.iterdir()) == ["a", "b"]
     assert (root / "a" / "1.png").read_bytes() == b"new", "the last of equal names"
     assert (root / "b" / "1.png").read_bytes() == b"b"
 
 
-def test_read_archive_keeps_empty_folders_and_skips_links(tmp_path):
+def test_read_archive_keeps_empty_folders_and_follows_no_links(tmp_path):
     with tarfile.open(tmp_path / "x.tar", "w") as packed:
-        for name, kind in (("empty", tarfile.DIRTYPE), ("link.png", tarfile.SYMTYPE)):
+        for name, kind in (
+            ("empty", tarfile.DIRTYPE),
+            ("link.png", tarfile.SYMTYPE),
+            ("hard.png", tarfile.LNKTYPE),
+        ):
             member = tarfile.TarInfo(name)
             member.type, member.linkname = kind, "/etc/passwd"
             packed.addfile(member)
     with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
         packed.writestr("empty/", "")
+        for name in ("link.png", "hard.png"):
+            entry = zipfile.ZipInfo(name)
+            entry.external_attr = 0o120777 << 16
+            packed.writestr(entry, "/etc/passwd")
     for name in ("x.tar", "x.zip"):
-        (only,) = read_archive(tmp_path / name, (".png",)).iterdir()
-        assert only.name == "empty" and only.is_dir() and list(only.iterdir()) == []
+        root = read_archive(tmp_path / name, (".png",), Notes())
+        assert {place.name for place in root.iterdir()} == {"empty", "link.png", "hard.png"}
+        assert (root / "empty").is_dir() and list((root / "empty").iterdir()) == []
+        for link in (root / "link.png", root / "hard.png"):
+            assert (link.is_symlink(), link.is_dir(), link.is_file()) == (True, False, False)
+            assert link.read_bytes() == b""
+
+
+def test_backslashes_in_a_zip_separate_folders(tmp_path):
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for name in ("a\\", "a\\1.png", "b\\c/2.png"):
+            entry = zipfile.ZipInfo("x")
+            entry.filename = name
+            packed.writestr(entry, name)
+    notes = Notes()
+    root = read_archive(tmp_path / "x.zip", (".png",), notes)
+    assert (root / "a" / "1.png").read_bytes() == b"a\\1.png"
+    assert (root / "b" / "c" / "2.png").is_file()
+    (line,) = notes.lines()
+    assert line == "names in the archive have backslashes, which are taken to separate folders"
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
@@ -73,7 +99,7 @@ def test_truncated_archive_is_rejected(tmp_path, name):
     for length in [0, 1, 2 * 512, *range(4, end, 509), 4 * 512]:
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"^\S+: damaged archive: .*; copy or down") as caught:
-            read_archive(path, (".png",))
+            read_archive(path, (".png",), Notes())
         assert str(caught.value).startswith(str(path)) and "\n" not in str(caught.value)
 
 
@@ -84,7 +110,7 @@ def test_archive_with_a_changed_byte_is_rejected(tmp_path, name):
     content[25_000] ^= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=rf"{name}: damaged archive: .*(CRC|crc)"):
-        read_archive(path, (".png",))
+        read_archive(path, (".png",), Notes())
 
 
 def test_tar_with_a_broken_header_is_rejected(tmp_path):
@@ -93,7 +119,7 @@ def test_tar_with_a_broken_header_is_rejected(tmp_path):
     content[1024:1124] = bytes(range(100))
     path.write_bytes(content)
     with pytest.raises(DataError, match="damaged archive: cut short, or not a tar file from some"):
-        read_archive(path, (".png",))
+        read_archive(path, (".png",), Notes())
 
 
 def test_zip_with_a_password_is_rejected(tmp_path):
@@ -103,11 +129,11 @@ def test_zip_with_a_password_is_rejected(tmp_path):
         content[content.index(signature) + flags] |= 1
     path.write_bytes(content)
     with pytest.raises(DataError, match=r"x\.zip: damaged archive: .*password required"):
-        read_archive(path, (".png",))
+        read_archive(path, (".png",), Notes())
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar.gz"])
 def test_file_that_is_no_archive_is_rejected(tmp_path, name):
     (tmp_path / name).write_bytes(b"none")
     with pytest.raises(DataError, match=rf"{name}: damaged archive: .*; copy or download it again"):
-        read_archive(tmp_path / name, (".png",))
+        read_archive(tmp_path / name, (".png",), Notes())

@@ -1,5 +1,6 @@
 """Image folders: both layouts, in a fixed order, and every way to get them wrong."""
 
+import os
 import shutil
 
 import numpy as np
@@ -47,13 +48,22 @@ def test_folder_classes_decodes_no_image(tmp_path):
         folder_classes(tmp_path / "missing")
 
 
-@pytest.mark.parametrize("val", ["validation", "val"])
-def test_load_folder_reads_train_and_test_parts(tmp_path, val):
+@pytest.mark.parametrize(
+    ("train", "test", "val"),
+    [
+        ("train", "test", "validation"),
+        ("train", "test", "val"),
+        ("Train", "Test", "Valid"),
+        ("training", "testing", "dev"),
+        ("TRAIN", "TESTING", "Validation"),
+    ],
+)
+def test_load_folder_reads_train_and_test_parts(tmp_path, train, test, val):
     put(
         tmp_path,
-        "train/a/1.png",
-        "train/b/1.png",
-        "test/b/1.png",
+        f"{train}/a/1.png",
+        f"{train}/b/1.png",
+        f"{test}/b/1.png",
         f"{val}/b/1.png",
         f"{val}/a/1.png",
     )
@@ -78,6 +88,83 @@ def test_every_format_in_either_case(tmp_path):
     endings = ["png", "JPG", "jpeg", "bmp", "WebP", "gif", "TIF", "tiff"]
     dataset = load_folder(put(tmp_path, *(f"a/{i}.{e}" for i, e in enumerate(endings))))
     np.testing.assert_allclose(shades(dataset.train), np.arange(10, 90, 10), atol=3)
+
+
+def test_folders_below_a_class_are_of_the_class(tmp_path):
+    put(tmp_path, "cat/z.png", "dog/1.png", "cat/big/y.png", "cat/big/lion/x.png", "cat/a/1.png")
+    dataset = load_folder(tmp_path)
+    assert dataset.classes == ("cat", "dog")
+    assert (shades(dataset.train), dataset.train.labels.tolist()) == (
+        [10, 50, 30, 40, 20],
+        [0, 0, 0, 0, 1],
+    )
+    assert dataset.notes == ("class cat: 3 of its 4 images are in folders below, such as cat/a",)
+    several = load_folder(tmp_path, several=True)
+    assert (several.train.count, several.train.labels.sum(axis=0).tolist()) == (5, [4, 1])
+
+
+def skipping(root):
+    """A folder in which there is something to pass over for every reason."""
+    put(root, "train/a/1.png", "train/b/1.png", "test/a/1.png", "extra/a/1.png", "extra/2.png")
+    put(root, "3.png", "train/@eaDir/a.png", "train/a/.ipynb_checkpoints/1.png", "train/a/._1.png")
+    for name in ("README.md", "train/a/notes.txt", "train/b/2.txt", "test/a/x.AVIF", "train/none"):
+        (root / name).touch()
+    (root / "train/a/gone.png").symlink_to(root / "nowhere.png")
+    (root / "train/a/around").symlink_to(root / "train", target_is_directory=True)
+    return root
+
+
+def test_what_is_passed_over_is_counted_with_its_reason(tmp_path):
+    dataset = load_folder(skipping(tmp_path))
+    assert dataset.classes == ("a", "b")
+    assert [dataset.train.count, dataset.test.count] == [2, 1]
+    (line,) = dataset.notes
+    assert line.startswith("13 files passed over: 3 hidden, or a system's, ")
+    for reason in ("2 images in extra/, which is no split", "2 .txt", "1 .md", "3 others"):
+        assert reason in line
+    (tmp_path / "README.md").unlink()
+    (tmp_path / "train/none").unlink()
+    shutil.rmtree(tmp_path / "extra")
+    (line,) = load_folder(tmp_path).notes
+    for reason in (
+        "1 link to nothing",
+        "1 link to a folder",
+        "1 image beside the splits' folders",
+        "1 .avif (a format that is not read; save as PNG or JPEG)",
+    ):
+        assert reason in line
+    streamed = load_folder(tmp_path, size=(3, 4), stream=True)
+    assert streamed.notes == (line,)
+
+
+def test_accents_and_bytes_in_names_of_classes(tmp_path):
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    put(tmp_path, f"train/{composed}/1.png", "train/tea/1.png", f"test/{decomposed}/1.png")
+    dataset = load_folder(tmp_path)
+    assert (dataset.classes, dataset.notes) == ((composed, "tea"), ())
+    assert dataset.test.labels.tolist() == [0]
+
+    put(tmp_path, f"train/{decomposed}/2.png")
+    dataset = load_folder(tmp_path)
+    assert dataset.classes == (composed, "tea") and dataset.train.labels.tolist() == [0, 0, 1]
+    assert dataset.notes == (
+        f"two folders are class '{composed}': their accents are encoded differently",
+    )
+
+
+def test_a_class_folder_that_is_no_utf_8_is_written_out(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    try:
+        put(tmp_path, f"{name}/1.png", "tea/1.png")
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    for dataset in (load_folder(tmp_path), load_folder(pack(tmp_path, "tar"))):
+        assert dataset.classes == (r"caf\xe9", "tea")
+        (line,) = dataset.notes
+        assert line == r"class caf\xe9: the name of its folder is not UTF-8 text; rename it"
+        line.encode()
+    stream = load_folder(tmp_path, size=(3, 4), stream=True).train.images
+    assert len(stream.identity()) == 32
 
 
 def test_load_folder_reads_gray_images(tmp_path):
@@ -161,6 +248,14 @@ WRONG = {
     "val twice": (
         lambda root: put(root, "train/a/1.png", "val/a/1.png", "validation/a/1.png"),
         r": has both val/ and validation/; merge them",
+    ),
+    "splits in a class": (
+        lambda root: put(root, "a/train/1.png", "a/Val/1.png", "b/1.png"),
+        r"a: has the splits (Val, train|train, Val) inside a class; need .* train/CLASS/",
+    ),
+    "split among classes": (
+        lambda root: put(root, "a/1.png", "b/1.png", "valid/a/1.png", "valid/b/1.png"),
+        r"valid: a split among class folders; put those beside it into train/",
     ),
 }
 
