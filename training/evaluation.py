@@ -14,6 +14,7 @@ from .experiment import Experiment, reopen
 from .run.checkpoint import restore_network
 from .run.directory import Run, RunError
 from .step.train_step import make_eval_step
+from .tasks.per_class import PerClass
 from .tasks.task import Numbers, Task, Tree
 
 
@@ -25,6 +26,7 @@ class Evaluation(NamedTuple):
     split: str
     collected: Tree  # what the network said of each example: see `training.tasks.task`
     sums: Numbers  # what the figures come from
+    per_class: PerClass | None = None  # the figures of each class, where `evaluate` looked at them
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -126,5 +128,9 @@ def evaluate(
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
     _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema)
-    eval_step = make_eval_step_of(experiment)
-    return evaluate_split(experiment.task, eval_step, params, state, experiment.dataset, split)
+    task, dataset = experiment.task, experiment.dataset
+    done = evaluate_split(task, make_eval_step_of(experiment), params, state, dataset, split)
+    if task.per_class is None:
+        return done
+    labels = getattr(dataset, split).labels
+    return done._replace(per_class=task.per_class(done.sums, done.collected, labels))

@@ -35,6 +35,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="The split: train, validation or test.")] = "test",
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    per_class: Annotated[
+        bool, typer.Option("--per-class", help="Add recall and other metrics of each class.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure loss and metrics on a split.
@@ -43,16 +46,23 @@ def evaluate(
     """
     from convax.inference.compile_cache import enable_compile_cache
     from convax.training.evaluation import evaluate as evaluate_run
+    from convax.training.run.directory import open_run
     from convax.training.tasks.metric_names import format_metrics
 
     validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
-    record = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema).as_record()
+    result = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema)
+    if per_class and result.per_class is None:
+        fail("--per-class: this task has no metrics of single classes; leave it out")
+    record, classes = result.as_record(), open_run(run).dataset().classes
     if as_json:
-        print(json.dumps(record))
-    else:
-        print(f"{split}: {format_metrics(record)}")
+        more = {"per_class": result.per_class.as_record(classes)} if per_class else {}
+        print(json.dumps(record | more))
+        return
+    print(f"{split}: {format_metrics(record)}")
+    if per_class:
+        print("\n".join([*result.per_class.lines(classes), *result.per_class.remarks(classes)]))
 
 
 @app.command()

@@ -124,6 +124,7 @@ def _figures(record: Mapping[str, Any]) -> dict[str, float]:
 
 def _spreads(records: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
     names = list(_figures(records[0])) if records else []
+    names = [name for name in names if all(name in record for record in records)]
     return {name: spread(r[name] for r in records)._asdict() for name in names}
 
 

@@ -6,6 +6,8 @@ from typing import Any
 # The figures that are shares, by their key in a record, and as people call them.
 PERCENT_METRICS = {
     "accuracy": "accuracy",
+    "balanced_accuracy": "balanced accuracy",
+    "macro_f1": "macro F1",
     "mean_iou": "mean IoU",
     "foreground_iou": "foreground IoU",
     "pixel_accuracy": "pixel accuracy",

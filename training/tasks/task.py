@@ -18,7 +18,7 @@ in front; an array is the pytree of one leaf.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,6 +32,9 @@ from ..data.preprocess import Preprocessing
 from ..plots.figures import shortened
 from ..plots.page_parts import Heatmap, PageParts
 from .spec import TaskSpec
+
+if TYPE_CHECKING:
+    from .per_class import PerClass
 
 Numbers: TypeAlias = dict[str, np.ndarray]
 Tree: TypeAlias = Any  # a pytree of arrays
@@ -84,6 +87,8 @@ class Task(NamedTuple):
         refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
             stand for themselves.
         captions: ``captions(targets, classes)``: what each image is, in a line or two.
+        per_class: ``per_class(sums, collected, labels) -> PerClass``: the figures of each class of
+            a whole split, from what `metrics` gets; None where classes have none.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each.
     """
@@ -104,6 +109,7 @@ class Task(NamedTuple):
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
+    per_class: Callable[[Numbers, Tree, Tree], "PerClass"] | None = None
     refer: Callable[[Any, Examples], Any] | None = None
     aggregate: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 

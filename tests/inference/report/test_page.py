@@ -120,9 +120,10 @@ def test_precision_recall_and_f1_by_hand():
     ]
     assert table.last == ("mean", "77.8%", "80.6%", "77.5%", "9")
     never = Answers(np.eye(3, dtype=np.float32)[[0, 0]], np.array([0, 1]))
-    rows = classified_page.per_class(never, ["a", "b", "c"]).rows
-    assert rows[1] == ("b", "–", "0.0%", "0.0%", "1")
-    assert rows[2] == ("c", "–", "–", "–", "0")
+    table = classified_page.per_class(never, ["a", "b", "c"])
+    assert table.rows[1] == ("b", "0.0%", "0.0%", "0.0%", "1")
+    assert table.rows[2] == ("c", "–", "–", "–", "0")
+    assert table.caption.endswith("counts as precision 0: 'b'; undefined: 'c'")
 
 
 def test_the_cells_of_a_confusion_matrix():
@@ -148,6 +149,7 @@ def test_iou_of_each_class():
         ("c", "–", "0.0%"),
     ]
     assert table.last == ("mean", "70.8%", "")
+    assert table.caption == "Intersection over union of each class; undefined: 'c'"
 
 
 def classified(config, classes, count=40):

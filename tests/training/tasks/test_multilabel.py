@@ -139,9 +139,10 @@ def test_the_figures_of_each_class_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.8, 0.2], [0.3, 0.3]])
     found = per_class(probabilities, np.array([[1, 0], [0, 0], [1, 0]], np.uint8))
     # Of the first: precision 1 at recall 1/2, and 2/3 at recall 1; nothing is of the second.
-    np.testing.assert_allclose(found.average_precision, [(1 + 2 / 3) / 2, np.nan])
-    np.testing.assert_allclose(found.f1, [0.5, np.nan])
-    assert found.images.tolist() == [2, 0] and mean_of(found.f1) == 0.5
+    average, f1 = found.figures["average_precision"], found.figures["f1"]
+    np.testing.assert_allclose(average, [(1 + 2 / 3) / 2, np.nan])
+    np.testing.assert_allclose(f1, [0.5, np.nan])
+    assert found.support.tolist() == [2, 0] and mean_of(f1) == 0.5
     logits, targets = jnp.array([[1.0, -1.0], [1.0, 1.0]]), jnp.array([[1, 0], [0, 1]])
     assert task.batch_metrics(logits, targets)["f1"] == pytest.approx(2 * 2 / (3 + 2))
 

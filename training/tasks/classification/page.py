@@ -1,6 +1,5 @@
 """What a classification shows on the page of a run."""
 
-import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -16,10 +15,10 @@ from ...plots.page_parts import (
     Table,
     html_image,
     overlay,
-    percent,
 )
 from ...plots.svg import Chart, chart_of
 from ..confusion import confusion_part
+from ..per_class import of_confusion
 from ..task import Findings
 from .calibration import (
     Reliability,
@@ -56,28 +55,11 @@ def page(findings: Findings, heatmap: Heatmap | None) -> PageParts:
 
 
 def per_class(answers: Answers, classes: Sequence[str]) -> Table:
-    """Precision, recall, F1 and support of each class, and their plain means.
-
-    A share of nothing, as the precision of a class that is never the answer, is a dash, and left
-    out of the mean.
-    """
-    from sklearn.metrics import precision_recall_fscore_support
-
-    precision, recall, f1, support = precision_recall_fscore_support(
-        answers.labels,
-        answers.predictions,
-        labels=np.arange(len(classes)),
-        zero_division=np.nan,  # pyright: ignore[reportArgumentType] -- its stub knows words alone
-    )
-    columns = [np.asarray(column, float) for column in (precision, recall, f1)]
-    rows = [
-        (name, *(percent(column[k]) for column in columns), f"{int(n):,}")
-        for k, (name, n) in enumerate(zip(classes, np.asarray(support), strict=True))
-    ]
-    means = [float(c[np.isfinite(c)].mean()) if np.isfinite(c).any() else math.nan for c in columns]
-    last = ("mean", *map(percent, means), f"{len(answers.labels):,}")
-    heads = ("class", "precision", "recall", "F1", "images")
-    return Table("Precision, recall and F1 of each class", heads, rows, last)
+    """Return precision, recall, F1 and support of each class, and their plain means."""
+    found = of_confusion(confusion_counts(answers), "images")
+    table = found.table("Precision, recall and F1 of each class", classes)
+    means = (table.last or ())[:-1]
+    return table._replace(last=(*means, f"{len(answers.labels):,}"))
 
 
 def calibration(found: Reliability) -> Chart:

@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_classifier
+from ..per_class import PerClass, of_confusion
 from ..spec import bind_loss
 from ..task import (
     Batches,
@@ -20,10 +21,11 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    mean_of,
     sum_losses,
     unchanged,
 )
-from .figures import draw
+from .figures import Answers, confusion_counts, draw
 from .page import page
 from .spec import CLASSIFICATION
 
@@ -40,6 +42,7 @@ def classification(config: Any, classes: int) -> Task:
         metric_sums=correct_answers,
         collect=lambda outputs, spec: probabilities(outputs),
         metrics=metrics,
+        per_class=per_class,
         postprocess=lambda outputs, preprocessing, image_shape: probabilities(outputs),
         draw=draw,
         page=page,
@@ -97,10 +100,23 @@ def correct_answers(
 
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """The mean loss and the share of right answers."""
-    del collected, labels
-    count = int(sums["count"])
-    return {"loss": float(sums["loss"]) / count, "accuracy": int(sums["correct"]) / count}
+    """Return the mean loss, the share of right predictions, mean recall and mean F1 of classes.
+
+    Means are over the classes that are there; of F1 also those that are predicted alone.
+    """
+    count, found = int(sums["count"]), per_class(sums, collected, labels).figures
+    return {
+        "loss": float(sums["loss"]) / count,
+        "accuracy": int(sums["correct"]) / count,
+        "balanced_accuracy": mean_of(found["recall"]),
+        "macro_f1": mean_of(found["f1"]),
+    }
+
+
+def per_class(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> PerClass:
+    """Return precision, recall and F1 of each class."""
+    del sums
+    return of_confusion(confusion_counts(Answers(collected, labels)), "images")
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:

@@ -35,19 +35,20 @@ def names_of(chosen: np.ndarray, classes: tuple[str, ...]) -> str:
 
 def _draw_precisions(findings: Findings) -> Path:
     found = per_class(findings.collected, findings.examples.labels)
-    worst = np.argsort(np.nan_to_num(found.average_precision, nan=2), kind="stable")[:MOST_CLASSES]
+    average, f1 = found.figures["average_precision"], found.figures["f1"]
+    worst = np.argsort(np.nan_to_num(average, nan=2), kind="stable")[:MOST_CLASSES]
     names = [shortened(findings.classes[k], 24) for k in worst]
-    subtitle = f"average precision of each class, the worst first; mean F1 {mean_of(found.f1):.2%}"
+    subtitle = f"average precision of each class, the worst first; mean F1 {mean_of(f1):.2%}"
     with figures.style():
         height = 0.7 + 0.32 * len(names)
         figure = figures.titled_figure(7, height, findings.title, subtitle)
         ax = figure.subplots()
         rows = np.arange(len(names))
-        ax.barh(rows, 100 * np.nan_to_num(found.average_precision[worst]), color=BLUE, height=0.6)
+        ax.barh(rows, 100 * np.nan_to_num(average[worst]), color=BLUE, height=0.6)
         for row, k in enumerate(worst):
-            value = found.average_precision[k]
+            value = average[k]
             text = "none" if np.isnan(value) else f"{value:.1%}"
-            ax.text(101, row, f"{text}   ({found.images[k]:,} images)", va="center", color=GRAY)
+            ax.text(101, row, f"{text}   ({found.support[k]:,} images)", va="center", color=GRAY)
         ax.set_yticks(rows, names)
         ax.set_xlim(0, 100)
         ax.invert_yaxis()

@@ -11,20 +11,21 @@ from ...plots.page_parts import (
     Examples,
     Heatmap,
     PageParts,
-    Table,
     html_image,
     overlay,
     percent,
 )
 from ...plots.svg import Chart, chart_of
-from ..task import Findings, mean_of
+from ..per_class import PerClass
+from ..task import Findings
 from .figures import names_of, worst_images
-from .metrics import THRESHOLD, PerClass, per_class
+from .metrics import THRESHOLD, per_class
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_EXAMPLES = 12
+CAPTION = f"Average precision of each class; the others at a probability of {THRESHOLD:g}"
 MOST_CURVES = 7  # classes with a curve of precision over recall, the most frequent
 
 
@@ -33,27 +34,10 @@ def page(findings: Findings, heatmap: Heatmap | None) -> PageParts:
     probabilities, labels = findings.collected, findings.examples.labels
     found = per_class(probabilities, labels)
     return PageParts(
-        per_class=class_table(found, findings.classes),
+        per_class=found.table(CAPTION, findings.classes),
         charts=[precision_recall(probabilities, labels, found, findings.classes)],
         charts_title="Precision and recall",
         examples=Examples("Worst images", *worst(findings, heatmap)),
-    )
-
-
-def class_table(found: PerClass, classes: Sequence[str]) -> Table:
-    """Return average precision, precision, recall, F1 and count of each class, and their means."""
-    columns = found[:4]
-    rows = [
-        (name, *(percent(column[k]) for column in columns), f"{found.images[k]:,}")
-        for k, name in enumerate(classes)
-    ]
-    last = ("mean", *(percent(mean_of(column)) for column in columns), "")
-    heads = ("class", "AP", "precision", "recall", "F1", "images")
-    return Table(
-        f"Average precision of each class; the others at a probability of {THRESHOLD:g}",
-        heads,
-        rows,
-        last,
     )
 
 
@@ -63,8 +47,8 @@ def precision_recall(
     """Return the precision at each recall, of the most frequent classes."""
     from sklearn.metrics import precision_recall_curve
 
-    most = np.argsort(-found.images, kind="stable")[:MOST_CURVES]
-    shown = [int(k) for k in most if found.images[k]]
+    most = np.argsort(-found.support, kind="stable")[:MOST_CURVES]
+    shown = [int(k) for k in most if found.support[k]]
 
     def draw(ax: "Axes") -> None:
         for i, k in enumerate(shown):
@@ -82,7 +66,9 @@ def precision_recall(
         if shown:
             ax.legend(loc="lower left", fontsize=8.5)
 
-    said = "; ".join(f"{classes[k]} {percent(found.average_precision[k])}" for k in shown)
+    said = "; ".join(
+        f"{classes[k]} {percent(found.figures['average_precision'][k])}" for k in shown
+    )
     return chart_of("precision over recall", draw, f"Average precision: {said or 'none'}.")
 
 

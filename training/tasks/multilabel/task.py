@@ -43,6 +43,7 @@ def multilabel(config: Any, classes: int) -> Task:
         metric_sums=sum_losses,
         collect=probabilities,
         metrics=metrics,
+        per_class=lambda sums, collected, labels: per_class(collected, labels),
         postprocess=postprocess,
         draw=draw,
         page=page,
@@ -70,11 +71,11 @@ def batch_metrics(logits: Array, targets: Array) -> dict[str, Array]:
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Return the mean loss, and the means of average precision and F1 over the classes."""
-    found = per_class(collected, labels)
+    found = per_class(collected, labels).figures
     return {
         "loss": float(sums["loss"]) / int(sums["count"]),
-        "mean_average_precision": mean_of(found.average_precision),
-        "f1": mean_of(found.f1),
+        "mean_average_precision": mean_of(found["average_precision"]),
+        "f1": mean_of(found["f1"]),
     }
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from ...plots.page_parts import Example, Examples, Heatmap, PageParts, Table, html_image, percent
 from ..confusion import confusion_part
+from ..per_class import of_confusion
 from ..task import Findings, mean_of
 from .figures import worst_images
 from .metrics import ious
@@ -32,7 +33,9 @@ def per_class_iou(counts: np.ndarray, values: np.ndarray, classes: Sequence[str]
         for name, value, n in zip(classes, values, pixels, strict=True)
     ]
     last = ("mean", percent(mean_of(values, otherwise=math.nan)), "")
-    return Table("Intersection over union of each class", ("class", "IoU", "of pixels"), rows, last)
+    remarks = of_confusion(counts, "pixels").remarks(classes)
+    caption = "; ".join(["Intersection over union of each class", *remarks])
+    return Table(caption, ("class", "IoU", "of pixels"), rows, last)
 
 
 def masks(findings: Findings) -> tuple[str, list[Example]]:

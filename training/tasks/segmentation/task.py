@@ -13,6 +13,7 @@ from ....model import init_segmenter
 from ...data import IGNORED, resize_image, upright_size
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from ...plots.image_encoding import as_text, encoded
+from ..per_class import PerClass, of_confusion
 from ..spec import bind_loss
 from ..task import (
     Batches,
@@ -50,6 +51,7 @@ def segmentation(config: Any, classes: int) -> Task:
         metric_sums=partial(metric_sums, terms=terms),
         collect=lambda logits, spec: jnp.argmax(logits, axis=-1).astype(jnp.uint8),
         metrics=metrics,
+        per_class=per_class,
         postprocess=postprocess,
         draw=draw,
         page=page,
@@ -110,7 +112,10 @@ def metric_sums(
 
 
 def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """Return loss, mean IoU, foreground IoU (of two classes) and pixel accuracy of a split."""
+    """Return loss, mean IoU, foreground IoU (of two classes) and pixel accuracy of a split.
+
+    A class that is neither there nor found counts in no mean; such a foreground has no IoU.
+    """
     del collected, labels
     counts = sums["confusion"]
     pixels = max(int(counts.sum()), 1)
@@ -118,9 +123,15 @@ def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[st
     loss += float(sums.get("image_loss", 0)) / int(sums["count"])
     iou = ious(counts)
     found = {"loss": loss, "mean_iou": mean_of(iou)}
-    if len(counts) == 2:
-        found["foreground_iou"] = float(np.nan_to_num(iou[1]))
+    if len(counts) == 2 and np.isfinite(iou[1]):
+        found["foreground_iou"] = float(iou[1])
     return found | {"pixel_accuracy": int(np.trace(counts)) / pixels}
+
+
+def per_class(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> PerClass:
+    """Return intersection over union, precision and recall of each class, in pixels."""
+    del collected, labels
+    return of_confusion(sums["confusion"], "pixels", iou=True)
 
 
 def confusion(logits: Array, targets: Array, counts: Array) -> Array:
