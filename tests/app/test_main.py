@@ -46,7 +46,8 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     code, out, _ = convax("evaluate", "runs/tiny", "--json")
     assert code == 0
     record = json.loads(out)
-    assert record.keys() == {"loss", "accuracy", "count", "split"}
+    metrics = {"accuracy", "balanced_accuracy", "macro_f1"}
+    assert record.keys() == {"loss", "count", "split"} | metrics
     assert (record["count"], record["split"]) == (53, "test")
     code, out, _ = convax("evaluate", "runs/tiny", "--split", "validation")
     assert "(20 images)" in out
