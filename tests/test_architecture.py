@@ -48,7 +48,7 @@ training.optim
 training.config
 training.data
 training.data.augment
-training.tasks: metric_names confusion task per_class
+training.tasks: metric_names confusion per_class task
 training.tasks.classification
 training.tasks.segmentation
 training.tasks.embedding

@@ -13,7 +13,6 @@ import numpy as np
 from ..common.text import plain_line
 from ..data import named
 from ..plots.page_parts import Table, percent
-from .task import mean_of
 
 HEADS = {"average_precision": "AP", "f1": "F1", "iou": "IoU"}  # of a table; else the name itself
 
@@ -122,3 +121,14 @@ def precision_recall_f1(
 def share(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     """Return ``part / whole``, NaN where that is nothing of nothing."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)
+
+
+def mean_of(values: np.ndarray, otherwise: float = 0.0) -> float:
+    """Return the mean of the values that are defined; `otherwise` where none is.
+
+    Example:
+        >>> mean_of(np.array([0.5, np.nan, 1.0]))
+        0.75
+    """
+    there = values[np.isfinite(values)]
+    return float(there.mean()) if there.size else otherwise

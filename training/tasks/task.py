@@ -18,7 +18,7 @@ in front; an array is the pytree of one leaf.
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 import numpy as np
@@ -31,10 +31,8 @@ from ..data import Split
 from ..data.preprocess import Preprocessing
 from ..plots.figures import shortened
 from ..plots.page_parts import Heatmap, PageParts
+from .per_class import PerClass
 from .spec import TaskSpec
-
-if TYPE_CHECKING:
-    from .per_class import PerClass
 
 Numbers: TypeAlias = dict[str, np.ndarray]
 Tree: TypeAlias = Any  # a pytree of arrays
@@ -109,7 +107,7 @@ class Task(NamedTuple):
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
-    per_class: Callable[[Numbers, Tree, Tree], "PerClass"] | None = None
+    per_class: Callable[[Numbers, Tree, Tree], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None
     aggregate: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 
@@ -210,14 +208,3 @@ def sum_losses(
         "loss": jnp.where(counted, loss(outputs, targets), 0).sum(),
         "count": counted.sum(dtype=jnp.int32),
     }
-
-
-def mean_of(values: np.ndarray, otherwise: float = 0.0) -> float:
-    """Return the mean of the values that are defined; `otherwise` where none is.
-
-    Example:
-        >>> mean_of(np.array([0.5, np.nan, 1.0]))
-        0.75
-    """
-    there = values[np.isfinite(values)]
-    return float(there.mean()) if there.size else otherwise

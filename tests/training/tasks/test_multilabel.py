@@ -15,7 +15,7 @@ from convax.training.experiment import prepare
 from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.multilabel import losses, task
 from convax.training.tasks.multilabel.metrics import per_class
-from convax.training.tasks.task import mean_of
+from convax.training.tasks.per_class import mean_of
 from tests.tiny import TINY
 from tests.training.loop.test_loop import Recorder, final_bytes
 from tests.training.tasks.test_regression import LOSS, NPZ

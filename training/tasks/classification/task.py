@@ -9,7 +9,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_classifier
-from ..per_class import PerClass, of_confusion
+from ..per_class import PerClass, mean_of, of_confusion
 from ..spec import bind_loss
 from ..task import (
     Batches,
@@ -21,7 +21,6 @@ from ..task import (
     Respond,
     Saying,
     Task,
-    mean_of,
     sum_losses,
     unchanged,
 )

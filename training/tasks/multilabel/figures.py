@@ -10,7 +10,8 @@ import numpy as np
 
 from ...plots import figures
 from ...plots.figures import BLUE, GRAY, shortened
-from ..task import Findings, mean_of
+from ..per_class import mean_of
+from ..task import Findings
 from .metrics import THRESHOLD, per_class
 
 MOST_CLASSES = 40

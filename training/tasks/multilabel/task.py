@@ -11,6 +11,7 @@ from jax import Array
 from ....model import init_classifier
 from ...data.preprocess import Preprocessing
 from ...plots.figures import shortened
+from ..per_class import mean_of
 from ..spec import bind_loss
 from ..task import (
     Batches,
@@ -22,7 +23,6 @@ from ..task import (
     Respond,
     Saying,
     Task,
-    mean_of,
     sum_losses,
     unchanged,
 )

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..task import mean_of
+from ..per_class import mean_of
 
 
 class Errors(NamedTuple):

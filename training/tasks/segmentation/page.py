@@ -7,8 +7,8 @@ import numpy as np
 
 from ...plots.page_parts import Example, Examples, Heatmap, PageParts, Table, html_image, percent
 from ..confusion import confusion_part
-from ..per_class import of_confusion
-from ..task import Findings, mean_of
+from ..per_class import mean_of, of_confusion
+from ..task import Findings
 from .figures import worst_images
 from .metrics import ious
 

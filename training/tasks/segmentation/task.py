@@ -13,7 +13,7 @@ from ....model import init_segmenter
 from ...data import IGNORED, resize_image, upright_size
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from ...plots.image_encoding import as_text, encoded
-from ..per_class import PerClass, of_confusion
+from ..per_class import PerClass, mean_of, of_confusion
 from ..spec import bind_loss
 from ..task import (
     Batches,
@@ -25,7 +25,6 @@ from ..task import (
     Respond,
     Saying,
     Task,
-    mean_of,
 )
 from .figures import draw, mask_image, write_mask
 from .losses import Terms
