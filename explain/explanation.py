@@ -162,7 +162,7 @@ def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> EffectiveF
     """Compute the field of the hottest element, on average over noise around the image."""
     i, j = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
     deviation = NOISE / jnp.float32(predictor.preprocessing.std).reshape(1, 1, 1, -1)
-    noise = deviation * jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]))
+    noise = deviation * jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]), jnp.float32)
     strength = jax.jit(partial(effective_receptive_field, predictor.net, layer=layer))(
         predictor.params, predictor.state, x + noise, at=jnp.array([i, j]), key=jax.random.key(1)
     )

@@ -16,6 +16,7 @@ gives. What the extra term adds: distances of wrong classes that are beyond j ar
 """
 
 from collections.abc import Callable
+from functools import partial
 from math import prod
 
 import jax
@@ -117,10 +118,11 @@ def connected_conv(table: tuple[tuple[int, ...], ...], window: int) -> Layer:
             )
         limits = np.asarray([2.4 / (window * window * len(row)) for row in table], np.float32)
         weights, biases = jax.random.split(key)
+        draw = partial(jax.random.uniform, dtype=jnp.float32, minval=-1.0)
         shape = (window, window, len(ins))
         params = {
-            "kernel": jax.random.uniform(weights, shape, minval=-1.0) * limits[outs][None, None],
-            "bias": jax.random.uniform(biases, (len(table),), minval=-1.0) * limits,
+            "kernel": draw(weights, shape) * limits[outs][None, None],
+            "bias": draw(biases, (len(table),)) * limits,
         }
         kernel = (window, window, channels, len(table))
         return ops.conv_output_shape(in_shape, kernel, padding="VALID"), params, {}
@@ -146,7 +148,8 @@ def rbf(classes: int) -> Layer:
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         N, C = in_shape
         if classes == len(_DIGITS) and prod(_SIZE) == C:
-            codes = jnp.asarray([[1.0 if pixel == "#" else -1.0 for pixel in d] for d in _DIGITS])
+            signs = [[1.0 if pixel == "#" else -1.0 for pixel in d] for d in _DIGITS]
+            codes = jnp.asarray(signs, jnp.float32)
         else:
             codes = jax.random.rademacher(key, (classes, C), jnp.float32)
         return (N, classes), {}, {"codes": codes}

@@ -39,7 +39,8 @@ def prelu(*, slope: float = 0.25, per_channel: bool = True) -> Layer:
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
-        return in_shape, {"slope": jnp.full(in_shape[-1:] if per_channel else (), slope)}, {}
+        shape = in_shape[-1:] if per_channel else ()
+        return in_shape, {"slope": jnp.full(shape, slope, jnp.float32)}, {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key

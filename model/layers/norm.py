@@ -162,9 +162,9 @@ def _normalizing(
 
 def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float = 1.0) -> Params:
     return ({"scale": jnp.full(shape, scale_init, jnp.float32)} if scale else {}) | (
-        {"bias": jnp.zeros(shape)} if bias else {}
+        {"bias": jnp.zeros(shape, jnp.float32)} if bias else {}
     )
 
 
 def _fresh(C: int) -> State:
-    return {"mean": jnp.zeros(C), "var": jnp.ones(C)}
+    return {"mean": jnp.zeros(C, jnp.float32), "var": jnp.ones(C, jnp.float32)}

@@ -36,5 +36,5 @@ def largest_update(updates: Any) -> Array:
         >>> print(largest_update({"w": jnp.array([1.0, -3.0]), "b": jnp.array(2.0)}))
         3.0
     """
-    sizes = [jnp.max(jnp.abs(u), initial=0).astype(float) for u in jax.tree.leaves(updates)]
-    return jnp.max(jnp.stack(sizes), initial=0) if sizes else jnp.zeros(())
+    sizes = [jnp.max(jnp.abs(u), initial=0).astype(jnp.float32) for u in jax.tree.leaves(updates)]
+    return jnp.max(jnp.stack(sizes), initial=0) if sizes else jnp.zeros((), jnp.float32)

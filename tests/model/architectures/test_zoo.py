@@ -132,6 +132,20 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
+@pytest.mark.parametrize("name", model.ARCHITECTURES)
+def test_architectures_are_float32_where_the_default_is_float64(name):
+    """JAX_ENABLE_X64=1 changes what an array is of which nobody said the dtype."""
+    keywords, image = SMALL[name]
+    with jax.enable_x64(True):
+        net = model.build({"name": name, **keywords}, classes=7)
+        _, params, state = model.init_shapes(net, (1, *image))
+        x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+        apply = lambda *args: net.apply(*args, train=True, key=KEY)  # noqa: E731
+        y, after = jax.eval_shape(apply, params, state, x)
+    dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves((params, state, y, after))}
+    assert dtypes == {"float32"}
+
+
 @pytest.mark.parametrize(
     "network, path, size",
     [

@@ -35,7 +35,7 @@ def affine(
         moves by whole pixels.
     """
     N, H, W, _ = x.shape
-    draws = jax.random.uniform(key, (6, N), minval=-1.0, maxval=1.0)
+    draws = jax.random.uniform(key, (6, N), jnp.float32, minval=-1.0, maxval=1.0)
     angle, shear_x, shear_y = (
         jnp.deg2rad(jnp.float32(most)) * draw
         for most, draw in zip((degrees, *shear), (draws[0], *draws[4:]), strict=True)

@@ -15,7 +15,8 @@ def color(
 
     Args:
         key: a PRNG key.
-        x: ``(N, H, W, C)`` in [0, 1]; C is 3, or 1, which has neither saturation nor hue.
+        x: ``(N, H, W, C)`` in [0, 1]; C is 3, or another number, which has neither
+            saturation nor hue.
         brightness, contrast, saturation, hue: the strengths.
 
     Note:
@@ -51,9 +52,14 @@ def saturated(x: Array, factor: Array) -> Array:
 
 
 def gray(x: Array) -> Array:
-    """Compute the luma of ITU-R BT.601, ``(N, H, W, 1)``: 0.2989 R + 0.587 G + 0.114 B."""
+    """Compute the luma of ITU-R BT.601, ``(N, H, W, 1)``: 0.2989 R + 0.587 G + 0.114 B.
+
+    Of channels that are not three, and so not red, green and blue, it is the mean.
+    """
     if x.shape[-1] == 1:
         return x
+    if x.shape[-1] != 3:
+        return x.mean(axis=-1, keepdims=True)
     red, green, blue = (x[..., c : c + 1] for c in range(3))
     return 0.2989 * red + 0.587 * green + 0.114 * blue
 

@@ -40,7 +40,7 @@ def _boxes(
 ) -> tuple[Array, Array, Array, Array]:
     """Draw top, left, height and width of each box, ``(N,)``, in pixels."""
     N, H, W, _ = x.shape
-    draws = jax.random.uniform(key, (4, N))
+    draws = jax.random.uniform(key, (4, N), jnp.float32)
     area = (scale[0] + (scale[1] - scale[0]) * draws[0]) * (H * W)
     low, high = (jnp.log(jnp.float32(end)) for end in ratio)
     shape = jnp.exp(low + (high - low) * draws[1])

@@ -20,7 +20,7 @@ def cutout(key: Array, x: Array, masks: Array | None, *, size: int) -> tuple[Arr
         DeVries & Taylor, arXiv:1708.04552.
     """
     N, H, W, _ = x.shape
-    middles = jax.random.randint(key, (2, N), 0, jnp.array([[H], [W]]))
+    middles = jax.random.randint(key, (2, N), 0, jnp.array([[H], [W]], jnp.int32), jnp.int32)
     top, left = middles - size // 2
     hidden = boxes((H, W), top, left, size, size)
     x = jnp.where(hidden[..., None], jnp.zeros((), x.dtype), x)
@@ -41,7 +41,7 @@ def boxes(
     """
 
     def along(length: int, start: Array, extent: Array | int) -> Array:
-        pixels = jnp.arange(length)[None]
+        pixels = jnp.arange(length, dtype=jnp.int32)[None]
         return (pixels >= start[:, None]) & (pixels < (start + extent)[:, None])
 
     rows, columns = along(size[0], top, height), along(size[1], left, width)

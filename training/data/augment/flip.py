@@ -1,5 +1,6 @@
 """Left to right: by chance, or every other epoch."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
@@ -16,6 +17,11 @@ def flip(x: Array, masks: Array | None, turned: Array) -> tuple[Array, Array | N
     if masks is not None:
         masks = jnp.where(turned[:, None, None], masks[:, :, ::-1], masks)
     return x, masks
+
+
+def fair_coin(key: Array, N: int) -> Array:
+    """Draw N truth values, either of which is as likely."""
+    return jax.random.bernoulli(key, jnp.float32(0.5), (N,))
 
 
 def alternating(images: Array, step: Array, examples: int) -> Array:

@@ -34,7 +34,11 @@ def sample(x: Array, rows: Array, columns: Array, fill: Array | float = 0.0) -> 
     rows, columns = jnp.clip(rows + 1, 0, H + 1), jnp.clip(columns + 1, 0, W + 1)
     top, left = jnp.clip(jnp.floor(rows), 0, H), jnp.clip(jnp.floor(columns), 0, W)
     down, right = (rows - top)[..., None], (columns - left)[..., None]
-    i, j, n = top.astype(jnp.int32), left.astype(jnp.int32), jnp.arange(N)[:, None, None]
+    i, j, n = (
+        top.astype(jnp.int32),
+        left.astype(jnp.int32),
+        jnp.arange(N, dtype=jnp.int32)[:, None, None],
+    )
 
     def at(i: Array, j: Array) -> Array:
         return bordered.at[n, i, j].get(mode="promise_in_bounds")
@@ -56,7 +60,7 @@ def sample_masks(masks: Array, rows: Array, columns: Array) -> Array:
     N, H, W = masks.shape
     i, j = (jnp.floor(place + 0.5).astype(jnp.int32) for place in (rows, columns))
     inside = (i >= 0) & (i < H) & (j >= 0) & (j < W)
-    n = jnp.arange(N)[:, None, None]
+    n = jnp.arange(N, dtype=jnp.int32)[:, None, None]
     nearest = masks.at[n, jnp.clip(i, 0, H - 1), jnp.clip(j, 0, W - 1)]
     found = nearest.get(mode="promise_in_bounds")
     return jnp.where(inside, found, jnp.asarray(IGNORED, masks.dtype))

@@ -10,6 +10,7 @@ from jax import Array
 
 from ...config.augment import Cutmix, Mixup
 from .cutout import boxes
+from .flip import fair_coin
 
 
 def mix(
@@ -41,8 +42,8 @@ def mix(
     """
     for_coin, for_mixup, for_cutmix = jax.random.split(key, 3)
     N = len(x)
-    cut = jax.random.bernoulli(for_coin, cutmix.probability if cutmix else 0.0, (N,))
-    share = jnp.ones(N)
+    cut = jax.random.bernoulli(for_coin, jnp.float32(cutmix.probability if cutmix else 0), (N,))
+    share = jnp.ones(N, jnp.float32)
     whole, other = x, _before(x)
     if mixup:
         share = jnp.where(cut, 1, symmetric_beta(for_mixup, mixup.alpha, N))
@@ -88,7 +89,7 @@ def symmetric_beta(key: Array, alpha: float, N: int) -> Array:
     """
     for_uniforms, for_sign = jax.random.split(key)
     u, v = jax.random.uniform(for_uniforms, (2, N), jnp.float32)
-    sign = jnp.where(jax.random.bernoulli(for_sign, shape=(N,)), 0.5, -0.5)
+    sign = jnp.where(fair_coin(for_sign, N), jnp.float32(0.5), jnp.float32(-0.5))
     tail = jnp.expm1(-jnp.log(u) / alpha) * jnp.square(jnp.cos(2 * jnp.pi * v))
     return 0.5 + sign * jax.lax.rsqrt(1 + 1 / tail)
 
@@ -99,5 +100,5 @@ def _boxes(key: Array, x: Array, alpha: float) -> Array:
     N, H, W, _ = x.shape
     side = jnp.sqrt(1 - symmetric_beta(for_share, alpha, N))
     height, width = (jnp.floor(n * side).astype(jnp.int32) for n in (H, W))
-    middles = jax.random.randint(for_middle, (2, N), 0, jnp.array([[H], [W]]))
+    middles = jax.random.randint(for_middle, (2, N), 0, jnp.array([[H], [W]], jnp.int32), jnp.int32)
     return boxes((H, W), middles[0] - height // 2, middles[1] - width // 2, height, width)

@@ -15,7 +15,7 @@ from .affine import affine
 from .color import color
 from .crop import crop
 from .cutout import cutout
-from .flip import alternating, flip
+from .flip import alternating, fair_coin, flip
 from .mixup import mix, mixed_targets
 from .randaugment import randaugment
 from .translate import translate
@@ -35,7 +35,8 @@ def make_augmentation(
         examples: how many training images there are: of which epoch a step is.
 
     Raises:
-        ConfigError: the saturation or hue of gray images, or more images than can be counted.
+        ConfigError: the saturation, hue or color of images of other than three channels, or more
+            images than can be counted.
     """
     if spec is None:
         return None
@@ -77,7 +78,7 @@ def augment(
     )
     masks = targets if getattr(targets, "ndim", 0) == 3 else None
     if spec.flip:
-        coin = jax.random.bernoulli(for_flip, shape=(len(x),))
+        coin = fair_coin(for_flip, len(x))
         coin = alternating(images, step, examples) if spec.flip == "alternating" else coin
         x, masks = flip(x, masks, coin)
     if spec.translate:
@@ -110,11 +111,17 @@ def augment(
 
 def _check(spec: Augment, channels: int, examples: int) -> None:
     """Raise where the config asks for what these data cannot give."""
-    for name in ("saturation", "hue") if spec.color and channels == 1 else ():
+    of = "one channel" if channels == 1 else f"{channels} channels"
+    for name in ("saturation", "hue") if spec.color and channels != 3 else ():
         if getattr(spec.color, name):
             raise ConfigError(
-                f"augment.color.{name}: images of one channel have no {name}; write {name} = 0.0"
+                f"augment.color.{name}: images of {of} have no {name}; write {name} = 0.0"
             )
+    if spec.policy and "color" in spec.policy.operations and channels not in (1, 3):
+        raise ConfigError(
+            f"augment.policy.operations: images of {of} have no color; write a list of operations "
+            'without "color"'
+        )
     if spec.flip == "alternating" and examples >= 2**15 * 2**15:
         raise ConfigError(
             f"augment.flip: epochs of {examples} images cannot be counted; write flip = true"

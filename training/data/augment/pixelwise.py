@@ -51,12 +51,12 @@ def equalized(x: Array) -> Array:
     """
     N, H, W, C = x.shape
     byte = jnp.round(255 * x).astype(jnp.int32).transpose(0, 3, 1, 2).reshape(N * C, H * W)
-    channel = jnp.arange(N * C)[:, None]
+    channel = jnp.arange(N * C, dtype=jnp.int32)[:, None]
     counts = jnp.zeros((N * C, 256), jnp.int32).at[channel, byte].add(1, mode="promise_in_bounds")
     last = jnp.take_along_axis(counts, byte.max(axis=1, keepdims=True), axis=1)
     step = (H * W - last) // 255
     below = jnp.cumsum(counts, axis=1) - counts
     table = jnp.clip((step // 2 + below) // jnp.maximum(step, 1), 0, 255)
-    table = jnp.where(step == 0, jnp.arange(256)[None], table)
+    table = jnp.where(step == 0, jnp.arange(256, dtype=jnp.int32)[None], table)
     new = table.at[channel, byte].get(mode="promise_in_bounds").astype(x.dtype) / 255
     return new.reshape(N, C, H, W).transpose(0, 2, 3, 1)

@@ -12,6 +12,7 @@ from ...config.augment import GREATEST_MAGNITUDE
 from . import pixelwise
 from .affine import warp
 from .color import brightened, contrasted, saturated
+from .flip import fair_coin
 
 # ``change(x, m)`` of images (N, H, W, C) in [0, 1] by magnitudes (N, 1, 1, 1) in [-1, 1], of which
 # some know no sign: -m is m to them.
@@ -51,12 +52,12 @@ def randaugment(
     N = len(x)
     for key_of_one in jax.random.split(key, num_ops):
         for_choice, for_sign, for_magnitude = jax.random.split(key_of_one, 3)
-        chosen = jax.random.randint(for_choice, (N,), 0, len(operations))
-        strength = jnp.full(N, 0 if magnitude == "random" else magnitude)
+        chosen = jax.random.randint(for_choice, (N,), 0, len(operations), jnp.int32)
+        strength = jnp.full(N, 0 if magnitude == "random" else magnitude, jnp.int32)
         if magnitude == "random":
-            strength = jax.random.randint(for_magnitude, (N,), 0, GREATEST_MAGNITUDE + 1)
-        sign = jnp.where(jax.random.bernoulli(for_sign, shape=(N,)), 1.0, -1.0)
-        m = sign * (strength / GREATEST_MAGNITUDE).astype(jnp.float32)
+            strength = jax.random.randint(for_magnitude, (N,), 0, GREATEST_MAGNITUDE + 1, jnp.int32)
+        sign = jnp.where(fair_coin(for_sign, N), jnp.float32(1), jnp.float32(-1))
+        m = sign * strength.astype(jnp.float32) / GREATEST_MAGNITUDE
         x, masks = one_each(x, masks, fill, chosen, m, operations)
     return x, masks
 

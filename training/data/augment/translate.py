@@ -30,7 +30,7 @@ def translate(
     References:
         He et al., arXiv:1512.03385, section 4.2, for CIFAR-10: 4 pixels and zeros.
     """
-    offsets = jax.random.randint(key, (len(x), 2), 0, 2 * furthest + 1)
+    offsets = jax.random.randint(key, (len(x), 2), 0, 2 * furthest + 1, jnp.int32)
     x = _translated(x, offsets, furthest, padding_mode, 0)
     if masks is not None:
         masks = _translated(masks, offsets, furthest, padding_mode, IGNORED)
@@ -48,7 +48,7 @@ def _translated(
         padded = jnp.pad(images, padding, constant_values=fill)
 
     def window(image: Array, offset: Array) -> Array:
-        start = (offset[0], offset[1], *(0,) * (images.ndim - 3))
+        start = (offset[0], offset[1], *(jnp.int32(0),) * (images.ndim - 3))
         return jax.lax.dynamic_slice(image, start, images.shape[1:])
 
     return jax.vmap(window)(padded, offsets)

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 import convax
-from convax.training.config.augment import Augment
+from convax.training.config.augment import OPERATIONS, Augment
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import IGNORED
 from convax.training.data.augment import make_augmentation
+from convax.training.data.augment.color import gray
 from convax.training.data.preprocess import Preprocessing
 from convax.training.experiment import prepare
 from convax.training.loop.signals import InterruptedRun
@@ -166,6 +167,14 @@ def test_augmentation_that_the_data_do_not_allow_is_rejected(tiny):
     strengths = {"brightness": 0.1, "contrast": 0.1, "saturation": 0.0, "hue": 0.1}
     with pytest.raises(ConfigError, match=r"^augment.color.hue: images of one channel have no hue"):
         prepare(load_config(tiny, [f"augment.color.{k}={v}" for k, v in strengths.items()]))
+    for channels in (2, 4, 5):
+        for name in ("saturation", "hue"):
+            with pytest.raises(ConfigError, match=f"{name}: images of {channels} channels have no"):
+                made({"color": {k: 0.1 * (k == name) for k in strengths}}, channels)
+        with pytest.raises(
+            ConfigError, match=r"policy.operations: .* no color; write a list of op"
+        ):
+            made({"policy": {"num_ops": 1, "magnitude": 9}}, channels)
     with pytest.raises(ConfigError, match="epochs of 2147483648 images cannot be counted"):
         make_augmentation(
             Augment(flip="alternating"),
@@ -206,3 +215,17 @@ def test_a_run_with_everything_resumes_to_the_same_bytes(tiny, tmp_path):
     assert whole.config() == config.model_copy(update={"data": whole.config().data})
     records = [r for r in whole.metrics() if r["kind"] == "train"]
     assert all(np.isfinite(r["loss"]) and 0 <= r["accuracy"] <= 1 for r in records)
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_images_of_other_channels_are_augmented(channels, rng):
+    """Without red, green and blue, gray is the mean of the channels."""
+    x = jnp.asarray(rng.uniform(-1, 1, (N, 5, 6, channels)), jnp.float32)
+    operations = [name for name in OPERATIONS if name != "color"]
+    asked = {
+        "policy": {"num_ops": 1, "magnitude": 9, "operations": operations},
+        "color": {"brightness": 0.4, "contrast": 0.4, "saturation": 0.0, "hue": 0.0},
+    }
+    y, _ = made(asked, channels)(KEY, x, jnp.zeros(N, jnp.int32))
+    assert y.shape == x.shape and np.isfinite(y).all() and not np.array_equal(y, x)
+    np.testing.assert_allclose(gray(x)[..., 0], np.mean(x, axis=-1), atol=1e-6)
