@@ -14,6 +14,7 @@ from jax import Array
 from ..model import Layer, Summary, build, init_shapes, summarize
 from . import data
 from .common.duration import RunLength, duration_in_steps
+from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
 from .config.schema import Config, ConfigError, Csv, Folder, Masks
 from .data.augment import Augmentation, make_augmentation
@@ -302,12 +303,21 @@ def count_steps(config: Config, examples: int) -> int:
 
 
 def resolve_data_path(config: Config, config_dir: Path | None) -> Config:
-    """Return a config with ``data.path`` absolute, so that a run can be used from anywhere."""
+    """Return a config with ``data.path`` absolute, so that a run can be used from anywhere.
+
+    Raises:
+        DataError: there is no such data, or its path cannot be written into a config.
+    """
     written = getattr(config.data, "path", None)
     if written is None:
         return config
     packed = config.data.source in data.PACKED
     path = str(data.locate(written, config_dir=config_dir, packed=packed).resolve())
+    if not is_utf8(path):
+        raise data.DataError(
+            f"data.path: {plain_line(path)}: not UTF-8, which a config cannot hold; "
+            "rename the folder"
+        )
     return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
 
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from ..model.torch.names import names_of
 from .common.pytree_paths import map_named, matches, nothing_matches
-from .common.text import plain_line
+from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
 from .config.errors import ConfigError
 from .config.schema import Config, InitFrom
@@ -56,7 +56,13 @@ def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
     tried = [folder / written for folder in (config_dir, Path.cwd()) if folder is not None]
     for candidate in tried:
         if is_there(candidate):
-            found = spec.model_copy(update={"path": str(candidate.resolve())})
+            path = str(candidate.resolve())
+            if not is_utf8(path):
+                raise ConfigError(
+                    f"init_from.path: {plain_line(path)}: not UTF-8, which a config cannot hold; "
+                    "rename it"
+                )
+            found = spec.model_copy(update={"path": path})
             return config.model_copy(update={"init_from": found})
     where = plain_line(", ".join(dict.fromkeys(map(str, tried))))
     path = plain_line(spec.path, 200)

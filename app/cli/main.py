@@ -5,6 +5,7 @@ be done (config, data, file, run); 75 another process of the run is gone; 130 or
 Ctrl-C or SIGTERM with the state saved.
 """
 
+import io
 import os
 import sys
 
@@ -22,6 +23,7 @@ def main() -> None:
     if "host_platform_device_count" in os.environ.get("XLA_FLAGS", ""):
         # Collectives hold on to a thread each: with too few, devices wait for each other forever.
         os.environ.setdefault("NPROC", "64")
+    _print_anything()
     try:
         app()
     except Exception as error:
@@ -29,6 +31,13 @@ def main() -> None:
         if _must_abort(error):
             exit_now(code)
         sys.exit(code)
+
+
+def _print_anything() -> None:
+    """Let what a terminal cannot show, such as a name that is no text, come out as escapes."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _must_abort(error: Exception) -> bool:

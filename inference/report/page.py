@@ -100,7 +100,7 @@ def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
     page = run.path / "report.html"
     content = render_page(make_page(run, found, checkpoint, heatmap))
     try:
-        atomic_io.atomic_write(page, content.encode())
+        atomic_io.atomic_write(page, content.encode(errors="backslashreplace"))
     except OSError as error:
         raise RunError(f"{page}: cannot be written: {error.strerror}") from None
     return [*written, page]

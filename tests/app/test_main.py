@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -342,3 +343,33 @@ def test_force_is_of_resuming(convax, tiny):
         convax("train", tiny, "--force"),
         "--force: is for --resume only; leave it out for a new run",
     )
+
+
+def test_paths_that_are_no_utf_8(convax, whole, copied, tiny, tmp_path):
+    """A config cannot hold them; whatever else they name works."""
+    folder = tmp_path / os.fsdecode(b"donn\xe9es")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("this file system takes no such name")
+    shutil.copy(tiny, folder / "c.toml")
+    shutil.copy(tiny.with_suffix(".npz"), folder)
+    shutil.move(copied.path, folder / "run")
+    for path in ("tiny.npz", folder / "tiny.npz"):
+        result = convax(
+            "train", folder / "c.toml", "--out", tmp_path / "no", "--set", f"data.path={path}"
+        )
+        refused(result, r"donn\udce9es", "not UTF-8, which a config cannot hold; rename")
+    (tmp_path / "link").symlink_to(folder / "run")
+    result = convax(
+        "train", tiny, "--out", tmp_path / "no", "--set", f'init_from={{path="{tmp_path}/link"}}'
+    )
+    refused(result, "init_from.path: ", "not UTF-8, which a config cannot hold; rename it")
+    assert not (tmp_path / "no").exists()
+    for command in (
+        ("evaluate", folder / "run"),
+        ("report", folder / "run"),
+        ("compare", folder / "run", whole.path, "--out", folder / "x.png"),
+    ):
+        code, _, err = convax(*command)
+        assert (code, err) == (0, ""), command

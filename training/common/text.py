@@ -31,6 +31,15 @@ def text_of_name(name: str) -> str:
     return unicodedata.normalize("NFC", content.decode("utf-8", "backslashreplace"))
 
 
+def is_utf8(name: str) -> bool:
+    """Return whether a name can be written to a text file: names of files may be any bytes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def encodings_of_name(name: str) -> tuple[str, ...]:
     """Return a name as it is, and with its accents composed and decomposed: one is on the disk."""
     return tuple(dict.fromkeys((name, *(unicodedata.normalize(f, name) for f in ("NFC", "NFD")))))

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from ..common.text import plain_line
+from ..common.text import is_utf8, plain_line
 from ..tasks.registry import TASKS, listed, tasks_where
 from ..tasks.spec import LabelKind
 from . import choices
@@ -457,6 +457,8 @@ def _override(raw: dict[str, Any], override: str) -> None:
     where = f"--set {plain_line(override, 200)}"
     if not equals or not all(keys):
         raise ConfigError(f"{where}: write --set key=value, e.g. --set training.epochs=2")
+    if not is_utf8(override):
+        raise ConfigError(f"{where}: not UTF-8, which a config cannot hold; rename what it names")
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except (ValueError, RecursionError):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import safetensors
 
+from ..common.text import text_of_name
 from ..config.schema import Config
 from ..plots import figures
 from ..report.figures import best_validation, duration, series, training_seconds
@@ -128,7 +129,7 @@ def _runs_at(path: Path) -> list[Run]:
 
 def _names(paths: Sequence[Path]) -> list[str]:
     """The last part of each path, or as many as it takes to tell them apart."""
-    whole = [path.resolve().parts for path in paths]
+    whole = [Path(text_of_name(str(path.resolve()))).parts for path in paths]
     names, deepest = [""] * len(whole), max(map(len, whole))
     for depth in range(1, deepest + 1):
         names = ["/".join(parts[-depth:]) for parts in whole]

@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..common import atomic_io
+from ..common.text import text_of_name
+from .fonts import families, quiet_fonts, tell_lacking
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,8 +53,9 @@ def style() -> Iterator[None]:
     """Apply our settings over matplotlib's defaults, whatever the user's are, within the block."""
     from matplotlib import style as styles
 
-    with styles.context(STYLE, after_reset=True), warnings.catch_warnings():
-        # A class name in a script that the font lacks shows as boxes; nothing to warn of.
+    settings = STYLE | {"font.family": families()}
+    with styles.context(settings, after_reset=True), warnings.catch_warnings(), quiet_fonts():
+        # `write` says once which characters are drawn as boxes.
         warnings.filterwarnings("ignore", message="Glyph .* missing from", category=UserWarning)
         yield
 
@@ -62,6 +65,7 @@ def write(figure: "Figure", path: Path) -> Path:
     path.parent.mkdir(exist_ok=True)
     content = io.BytesIO()
     figure.savefig(content, format="png")
+    tell_lacking(figure)
     atomic_io.atomic_write(path, content.getvalue())
     return path
 
@@ -278,7 +282,7 @@ def log_ticks(low: float, high: float, most: int = 10) -> list[float]:
 
 def shortened(text: str, width: int) -> str:
     """Shorten text to one line of at most `width` characters."""
-    line = " ".join(text.split())
+    line = " ".join(text_of_name(text).split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
@@ -287,8 +291,8 @@ def titled_figure(width: float, height: float, title: str, subtitle: str) -> "Fi
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    titles = textwrap.wrap(title, int(8 * width) - 1)
-    lines = textwrap.wrap(subtitle, int(13 * width) - 1, break_on_hyphens=False)
+    titles = textwrap.wrap(text_of_name(title), int(8 * width) - 1)
+    lines = textwrap.wrap(text_of_name(subtitle), int(13 * width) - 1, break_on_hyphens=False)
     below = 0.19 + 0.23 * len(titles)
     room = below + 0.17 * len(lines) + 0.06
     height += room
