@@ -1,17 +1,22 @@
 """``[init_from]``: the first parameters of a run out of another run, or out of a file of weights.
 
 What is not taken keeps its own first values: what `skip` matches, what `match` does not, what is
-not `into` where that is given, the head where it is of another number of classes, and what belongs
-to the loss. All else has to fit, in name and shape.
+not `into` where that is given, the head where it is of other classes, and what belongs to the loss.
+All else has to fit, in name and shape.
+
+A run names its classes, and a file of weights does not: its head is taken where it has as many
+outputs. `match` takes a head whatever its classes are called.
 """
 
 import itertools
 import posixpath
 import re
 from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..model import build, init_shapes, kernels
 from ..model.torch.names import names_of
 from .common.pytree_paths import map_named, matches, nothing_matches
 from .common.text import is_utf8, plain_line
@@ -22,6 +27,7 @@ from .data.load import at_home, is_there
 from .experiment import Experiment, make_train_state
 from .run.load_model import load_model
 from .step.loss_params import split_loss
+from .tasks.registry import spec_of
 from .weights.safetensors_io import read_safetensors
 from .weights.torch_file import read_state_dict
 from .weights.torch_state_dict import torch_mapping
@@ -35,12 +41,22 @@ class InitReport(NamedTuple):
     taken: list[str]  # paths of arrays out of there
     initial: list[str]  # paths of arrays that kept their own first values
     left: list[str]  # names of arrays there that were left there
+    head: str | None = None  # whether the head is among those taken, and why
 
     def __str__(self) -> str:
         """Say in one line what was taken."""
         kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
         left = f"; left there: {_listed(self.left)}" if self.left else ""
-        return f"initialized from {self.path}: {len(self.taken)} arrays{kept}{left}"
+        head = f"; {self.head}" if self.head else ""
+        return f"initialized from {self.path}: {len(self.taken)} arrays{kept}{left}{head}"
+
+
+class _Source(NamedTuple):
+    """What the parameters come from."""
+
+    arrays: dict[str, Any]  # under our paths where they have one
+    called: dict[str, str]  # their names there
+    classes: tuple[str, ...] | None = None  # of its outputs; None of a file, which does not say
 
 
 def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
@@ -81,10 +97,17 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
         return first, None
     of_net, _ = split_loss(experiment.task.loss, first.params)
     wanted = by_name(of_net, first.state)
-    source, called = _read(spec, experiment, wanted)
-    taken = _chosen(spec, source, wanted, called, len(experiment.card.classes))
+    source, classes = _read(spec, experiment, wanted), experiment.card.classes
+    head = _head_of(experiment, of_net, wanted)
+    other = spec.match is None and source.classes not in (None, classes)
+    fits = head and not mismatch(_only(source.arrays, head), _only(wanted, head)).misfits
+    left_out = head if other and fits else set()
+    taken = _chosen(spec, source.arrays, wanted, source.called, len(classes), left_out)
+    if spec.target is None:
+        taken = taken._replace(head=_about_head(head, taken, source.classes, classes))
     found = {
-        path: cast_like(source[path], wanted[path], f"init_from: {path}") for path in taken.taken
+        path: cast_like(source.arrays[path], wanted[path], f"init_from: {path}")
+        for path in taken.taken
     }
     params, state = (
         map_named(lambda path, leaf: found.get(path, leaf), tree)
@@ -95,24 +118,63 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
     return start, taken._replace(initial=[*taken.initial, *of_loss])
 
 
-def _read(
-    spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[str, str]]:
-    """Read the source: arrays under our paths where they have one, and their names there."""
+def _read(spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]) -> _Source:
+    """Read the source."""
     path, into = Path(spec.path), f"{spec.target}/" if spec.target else ""
     if path.is_dir():
         trained = load_model(path, spec.checkpoint)
-        return _under(into, by_name(trained.params, trained.state)), {}
+        of_classes = spec_of(trained.config.task).outputs_per_class
+        classes = trained.card.classes if of_classes else ()
+        return _Source(_under(into, by_name(trained.params, trained.state)), {}, classes)
     if path.suffix == ".safetensors":
         tensors = read_safetensors(path)
         ours = _under(into, tensors)
         if any("/" in name for name in tensors) or wanted.keys() & ours.keys():
-            return ours, {}
+            return _Source(ours, {})
     table = experiment.config.model.model_dump(exclude_none=True)
     in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
     bridge = torch_mapping(experiment.net, in_shape, names_of(table, experiment.net))
     tensors = _under(into.replace("/", "."), read_state_dict(path))
-    return bridge.to_ours(tensors), bridge.called
+    return _Source(bridge.to_ours(tensors), bridge.called)
+
+
+def _head_of(experiment: Experiment, params: Any, wanted: Mapping[str, Any]) -> set[str]:
+    """Return the arrays of the head: the layers with an output for each class, if there are any.
+
+    They change their shape with the number of classes; in a network that is defined layer by
+    layer, nothing does, and it is the last layer.
+    """
+    if not spec_of(experiment.config.task).outputs_per_class:
+        return set()
+    card, table = experiment.card, experiment.config.model.model_dump(exclude_none=True)
+    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
+    _, *others = init_shapes(build(table, len(card.classes) + 1), in_shape)
+    if head := _head(by_name(*others), wanted, len(card.classes)):
+        return head
+    last = next(reversed(kernels(experiment.net, params)), None)
+    return {path for path in wanted if path.rpartition("/")[0] == last}
+
+
+def _about_head(
+    head: set[str],
+    report: InitReport,
+    theirs: tuple[str, ...] | None,
+    ours: tuple[str, ...],
+) -> str | None:
+    """Say whether the head was taken, and why; None of a network without one."""
+    if not head:
+        return None
+    there = "the network there has no classes"
+    if theirs:
+        listed = _listed([repr(plain_line(name, 40)) for name in theirs])
+        there = f"the classes there are {listed}"
+    if not head <= set(report.taken):
+        return None if theirs in (None, ours) else f"the head starts anew: {there}"
+    if theirs is None:
+        return "with the head, whose classes a file does not name"
+    if theirs == ours:
+        return "with the head, of the same classes"
+    return f"with the head, as match has it, though {there}"
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -125,8 +187,9 @@ def _chosen(
     wanted: Mapping[str, Any],
     called: Mapping[str, str],
     classes: int,
+    left_out: AbstractSet[str] = frozenset(),
 ) -> InitReport:
-    """Choose the arrays to take."""
+    """Choose the arrays to take, without those of a head that are left out."""
     names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
     inside = set(names) if spec.target is None else _inside(spec.target, source, wanted, called)
     for key in ("match", "skip"):
@@ -139,6 +202,7 @@ def _chosen(
         if (spec.match is None or matches(spec.match, name))
         and not (spec.skip is not None and matches(spec.skip, name))
     }
+    chosen -= left_out
     chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
     odd = mismatch(_only(source, chosen), _only(wanted, chosen))
     lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]

@@ -24,6 +24,7 @@ from convax.training.run.load_model import load_model, save_run_weights
 from convax.training.weights.safetensors_io import WeightsError
 from convax.training.weights.torch_state_dict import save_torch
 from convax.training.weights.weights import by_name, save_weights
+from tests.tiny import EMBEDDING, untrained
 from tests.training.loop.test_loop import Recorder, final_bytes
 from tests.training.tasks.test_segmentation import write_scenes
 
@@ -98,6 +99,52 @@ def test_another_number_of_classes_starts_the_head_anew(whole, two_classes):
         np.testing.assert_array_equal(a, e)
 
 
+def renamed(tiny, *names):
+    """The tiny experiment with other names of its classes."""
+    data = tiny.parent / "tiny.npz"
+    arrays = dict(np.load(data))
+    np.savez(data, **arrays, classes=list(names))
+    return tiny
+
+
+@pytest.mark.parametrize("names", [("cat", "dog", "cow"), ("0", "2", "1")])
+def test_as_many_classes_of_other_names_start_the_head_anew(whole, tiny, names):
+    state, taken = begin(renamed(tiny, *names), f"init_from.path={whole.path}")
+    assert_taken(state, whole, but=HEAD)
+    assert taken.initial == HEAD
+    assert str(taken).endswith("; the head starts anew: the classes there are '0', '1', '2'")
+
+
+def test_the_head_is_taken_where_classes_have_the_same_names_or_match_says_so(whole, tiny):
+    state, taken = begin(tiny, f"init_from.path={whole.path}")
+    assert_taken(state, whole)
+    assert str(taken).endswith(": 4 arrays; with the head, of the same classes")
+    other = renamed(tiny, "cat", "dog", "cow")
+    state, taken = begin(other, f"init_from.path={whole.path}", "init_from.match='dense.*'")
+    assert_taken(state, whole)
+    assert str(taken).endswith("as match has it, though the classes there are '0', '1', '2'")
+
+
+def test_the_head_of_layers_is_their_last_one(tiny, tmp_path):
+    layers = "model={layers=[{type='flatten'},{type='dense',features=4},{type='dense',features=3}]}"
+    run, _ = untrained(load_config(tiny, [layers]), tmp_path / "run")
+    _, taken = begin(renamed(tiny, "cat", "dog", "cow"), layers, f"init_from.path={run.path}")
+    assert [path.split("/")[0] for path in taken.taken] == ["dense1"] * 2
+    assert [path.split("/")[0] for path in taken.initial] == ["dense2"] * 2
+
+
+def test_embeddings_have_no_head(tiny, tmp_path):
+    run, _ = untrained(load_config(tiny, EMBEDDING), tmp_path / "run")
+    other, source = renamed(tiny, "cat", "dog", "cow"), f"init_from.path={run.path}"
+    _, taken = begin(other, *EMBEDDING, source)
+    assert (len(taken.taken), taken.initial, taken.head) == (4, [], None)
+    _, taken = begin(other, source)  # a classifier out of vectors of as many numbers
+    assert (
+        taken.initial == HEAD
+        and taken.head == "the head starts anew: the network there has no classes"
+    )
+
+
 def test_init_from_takes_what_match_and_skip_leave(whole, tiny):
     source = f"init_from.path={whole.path}"
     state, taken = begin(tiny, source, "init_from.skip='dense2/.*'")
@@ -121,6 +168,7 @@ def test_init_from_lists_arrays_that_the_network_lacks(whole, tiny, tmp_path):
     assert_taken(state, whole)
     assert (
         str(taken) == f"initialized from {tmp_path}/w.safetensors: 4 arrays; left there: aux/kernel"
+        "; with the head, whose classes a file does not name"
     )
 
 
@@ -185,7 +233,7 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
         experiment = prepare(load_config(config, [fcn, *inputs, f"init_from={{{init_from}}}"]))
         _, *shapes = model.init_shapes(experiment.net, (1, 32, 32, 3))
         wanted, spec = by_name(*shapes), experiment.config.init_from
-        source, called = _read(spec, experiment, wanted)
+        source, called, _ = _read(spec, experiment, wanted)
         return wanted, source, _chosen(spec, source, wanted, called, 2)
 
     with pytest.raises(ConfigError, match=r"backbone/conv1/kernel( \(backbone\.\S+\))?: missing"):
@@ -276,6 +324,7 @@ def test_run_reports_init_from_and_resumes_without_the_source(whole, two_classes
     display = Recorder()
     one = convax.train(config, tmp_path / "one", config_dir=tmp_path, display=display)
     note = f"initialized from {tmp_path}/source: 2 arrays; at their first values: dense2/bias, dense2/kernel"
+    note += "; the head starts anew: the classes there are '0', '1', '2'"
     assert note in display.notes
     (spec,) = filter(None, [one.config().init_from])
     assert spec.path == str(tmp_path / "source")  # wherever it is read
@@ -284,6 +333,7 @@ def test_run_reports_init_from_and_resumes_without_the_source(whole, two_classes
         "taken": ["dense1/bias", "dense1/kernel"],
         "initial": HEAD,
         "left": [],
+        "head": note.partition("kernel; ")[2],
     }
     with pytest.raises(InterruptedRun):
         convax.train(config, tmp_path / "two", config_dir=tmp_path, display=Recorder(20))

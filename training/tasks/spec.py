@@ -78,6 +78,7 @@ class TaskSpec(NamedTuple):
         outputs_text: the same in a sentence, with shapes.
         least_classes: how many classes there must be for anything to be learned.
         unfit: augmentations that make no sense, and why.
+        outputs_per_class: whether the network has an output for each class, or value.
         ranks: whether a prediction is one probability for each class of an image, which add up to
             1: there is a most probable one, and a temperature.
         has_heatmap: whether an output is a score for each class of an image.
@@ -100,6 +101,7 @@ class TaskSpec(NamedTuple):
     outputs_text: str
     least_classes: int = 2
     unfit: Mapping[str, str] = {}
+    outputs_per_class: bool = True
     ranks: bool = False
     has_heatmap: bool = False
     standardizes: bool = False

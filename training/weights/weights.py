@@ -60,6 +60,11 @@ class Mismatch(NamedTuple):
     extra: list[str]  # names that only the file has
     misshapen: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]  # path: its shape, the network's
 
+    @property
+    def misfits(self) -> int:
+        """Return how many names and shapes differ."""
+        return len(self.missing) + len(self.extra) + len(self.misshapen)
+
     def lines(self, called: Mapping[str, str] | None = None) -> Iterable[str]:
         """Format line by line; `called` says what else a path is called in the file."""
         names = {path: f"{path} ({other})" for path, other in (called or {}).items()}

@@ -20,5 +20,6 @@ EMBEDDING = TaskSpec(
     outputs="embeddings",
     outputs_text="vectors `(N, D)`: images that are alike lie close together",
     unfit={"mixup": _MIXED, "cutmix": _MIXED},
+    outputs_per_class=False,
     alone="embeddings of several networks have no common space",
 )
