@@ -11,15 +11,14 @@ PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 LEVEL ?= steps
 N ?= 200
 
-# What a change in JAX or Python would show in, in a few minutes: operations and all their derivatives,
-# the training loop, exact resume, checkpoints, and a step of every shipped config.
-OLDEST_TESTS = tests/conformance/test_conformance.py $(addprefix tests/training/, loop run step) tests/configs
+# What a change in JAX or Python would show in, in a few minutes: operations with primitives of ours and
+# all their derivatives, the training loop, exact resume, checkpoints, and a step of every shipped config.
+OLDEST_TESTS = tests/conformance/test_several_forms.py $(addprefix tests/training/, loop run step) tests/configs
 
 # The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and
-# networks of them. Activations, losses and the like have one form on either lowering; tests/conformance
-# leaves them out by itself. Of what fails in the plain forms, and may: tests of which form is taken,
+# networks of them. Activations, losses and the like have one form on either lowering. Of what fails in the plain forms, and may: tests of which form is taken,
 # and XLA's own gradient of max pooling, which does not follow a NaN as PyTorch's does.
-XLA_TESTS = tests/model tests/conformance tests/ops/conv tests/ops/pool \
+XLA_TESTS = tests/model tests/conformance/test_several_forms.py tests/ops/conv tests/ops/pool \
 	$(addprefix tests/ops/, common/test_sparse_linear.py test_norm.py test_resize.py)
 CPU_ONLY = tests/model/test_summary.py::test_summary_names_the_implementations_on_cpu \
 	tests/ops/pool/test_pool.py::test_nan_propagates \

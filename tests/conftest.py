@@ -14,10 +14,12 @@ from pathlib import Path
 import hypothesis
 
 # What one test has compiled, others find, in the other processes too: JAX's cache on disk, but in a
-# folder of this run alone, not in the user's. To keep what takes less than this takes longer.
+# folder of this run (or one that the environment names), not in the user's. To keep what takes less
+# than this takes longer.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the environment, and the folder
-    compiled = tempfile.TemporaryDirectory(prefix="convax-compiled-")
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        compiled = tempfile.TemporaryDirectory(prefix="convax-compiled-")
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 

@@ -4,6 +4,7 @@
     python -m tests.conformance --accuracy   write docs/accuracy.md: float32 against float64
 
 `entry.py` says what is known of an operation, one file for each family holds the entries and the
-problems drawn at random, `checks.py` has the checks, and `test_conformance.py` runs all of it under pytest. `rules.py` has layers that
-take each form a convolution has on CPU, and `networks.py` whole networks, for `accuracy.py` to measure.
+problems drawn at random, and `checks.py` has the checks. `cells.py` makes tests of all of it for pytest:
+`test_several_forms.py` has those of the operations with several implementations, `test_single_form.py` the others.
+`rules.py` has layers that take each form a convolution has on CPU, and `networks.py` whole networks, for `accuracy.py` to measure.
 """
