@@ -28,7 +28,7 @@ from .experiment import Experiment, make_train_state
 from .run.load_model import load_model
 from .step.loss_params import split_loss
 from .tasks.registry import spec_of
-from .weights.safetensors_io import read_safetensors
+from .weights.safetensors_io import is_safetensors, read_safetensors
 from .weights.torch_file import read_state_dict
 from .weights.torch_state_dict import torch_mapping
 from .weights.weights import by_name, cast_like, mismatch
@@ -126,7 +126,7 @@ def _read(spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]) -> 
         of_classes = spec_of(trained.config.task).outputs_per_class
         classes = trained.card.classes if of_classes else ()
         return _Source(_under(into, by_name(trained.params, trained.state)), {}, classes)
-    if path.suffix == ".safetensors":
+    if is_safetensors(path):
         tensors = read_safetensors(path)
         ours = _under(into, tensors)
         if any("/" in name for name in tensors) or wanted.keys() & ours.keys():
@@ -205,10 +205,17 @@ def _chosen(
     chosen -= left_out
     chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
     odd = mismatch(_only(source, chosen), _only(wanted, chosen))
+    if prefix := odd.wrong_prefix(called):
+        raise ConfigError(f"init_from: {spec.path}: {prefix}")
     lines = [f"init_from: {spec.path}: {line}" for line in odd.lines(called)]
     if lines:
         rest = _skipping(spec.skip, [*odd.misshapen, *odd.missing, *odd.extra])
-        lines.append(f"init_from.skip: what it matches is left out; skip = '{rest}' leaves these")
+        if len(lines) < odd.misfits:  # too many to be listed
+            lines.append("init_from: name in init_from.match what this network and that one share")
+        else:
+            lines.append(
+                f"init_from.skip: what it matches is left out; skip = '{rest}' leaves these"
+            )
         raise ConfigError("\n".join(lines))
     if not chosen:
         raise ConfigError(

@@ -9,7 +9,8 @@ import hashlib, json, pathlib
 import jax, jax.export, numpy as np
 
 HERE, files = pathlib.Path(__file__).parent, {}
-for name, digest in json.loads((HERE / "manifest.json").read_bytes())["sha256"].items():
+made = json.loads((HERE / "manifest.json").read_bytes())
+for name, digest in made["sha256"].items():
     files[name] = (HERE / name).read_bytes()
     if hashlib.sha256(files[name]).hexdigest() != digest:
         raise ValueError(f"{HERE / name}: altered: its checksum differs")
@@ -18,7 +19,11 @@ start = 8 + int.from_bytes(raw[:8], "little")
 for name, t in json.loads(bytes(raw[8:start])).items():
     data = np.frombuffer(raw[start:][slice(*t["data_offsets"])], f"<{t['dtype'][0].lower()}4")
     weights[name] = data.reshape(t["shape"])
-run = jax.jit(jax.export.deserialize(bytearray(files["program.stablehlo"])).call)
+try:
+    run = jax.jit(jax.export.deserialize(bytearray(files["program.stablehlo"])).call)
+except Exception as error:
+    versions = f"jax {made['jax']} made it, this is {jax.__version__}"
+    raise ValueError(f"{HERE}: {versions}: pip install jax=={made['jax']}") from error
 
 
 def predict(images):

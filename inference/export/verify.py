@@ -69,10 +69,12 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verific
         origin, tolerance = str(about["images"]), float(about["tolerance"])
         count, difference = _self_test(folder)
     except (WeightsError, KeyError, TypeError, ValueError) as error:
-        raise BundleError(f"{folder}: the self-test cannot be run: {first_line(error)}") from None
+        raise BundleError(
+            f"{folder}: the self-test cannot be run: {first_line(error)}{_other_jax(manifest)}"
+        ) from None
     except Exception as error:  # whatever JAX says of a program that is none
         raise BundleError(
-            f"{folder}/program.stablehlo: does not run: {first_line(error)}"
+            f"{folder}/program.stablehlo: does not run: {first_line(error)}{_other_jax(manifest)}"
         ) from None
     if not difference <= tolerance:  # nan as well
         raise BundleError(
@@ -81,6 +83,16 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verific
         )
     digest = hashlib.sha256(content).hexdigest()
     return Verification(len(FILES) + 1, count, origin, difference, tolerance, digest)
+
+
+def _other_jax(manifest: dict[str, Any]) -> str:
+    """Return what to do where another version of JAX made a program that does not run."""
+    if manifest["jax"] == jax.__version__:
+        return ""
+    return (
+        f"; jax {manifest['jax']} made it, this is {jax.__version__}: install "
+        f"jax=={manifest['jax']}"
+    )
 
 
 def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:

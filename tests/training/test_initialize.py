@@ -204,6 +204,17 @@ def test_init_from_ignores_skipped_arrays_in_finding_the_head(whole, two_classes
         begin(two_classes, *source, "init_from.skip='dense1/bias'")
 
 
+def test_a_wrong_prefix_of_all_names_is_one_line(whole, tiny, tmp_path):
+    file = tmp_path / "w.safetensors"
+    save_run_weights(whole.path, file)
+    arrays = safetensors.numpy.load_file(file)
+    safetensors.numpy.save_file({f"net/{name}": a for name, a in arrays.items()}, file)
+    with pytest.raises(ConfigError) as caught:
+        begin(tiny, f"init_from.path='{file}'")
+    (line,) = str(caught.value).splitlines()
+    assert f"init_from: {file}: the names in it begin with 'net/', which those of the" in line
+
+
 def test_mismatch_names_pytorch_arrays_beside_ours(whole, tiny, tmp_path):
     file = tmp_path / "t.safetensors"
     save_run_weights(whole.path, file, torch=True)

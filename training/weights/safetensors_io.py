@@ -1,5 +1,6 @@
 """Files of named arrays: safetensors, read and written without PyTorch."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,8 +30,17 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
     try:
         return parse(content)
-    except (safetensors.SafetensorError, KeyError, ValueError):
-        raise WeightsError(f"{path}: damaged, or not a safetensors file") from None
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    except (safetensors.SafetensorError, KeyError, ValueError) as error:
+        unknown = re.search("unknown variant `([^`]+)`", str(error))
+        problem = f"an array is of type {unknown[1]}, {_CAST}" if unknown else None
+        raise WeightsError(f"{path}: {problem or 'damaged, or not a safetensors file'}") from None
+
+
+def is_safetensors(path: Path) -> bool:
+    """Return whether a file is named as safetensors are; the case of letters does not matter."""
+    return path.suffix.lower() == ".safetensors"
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
@@ -44,7 +54,7 @@ def write_safetensors(path: Path, tensors: Mapping[str, Any]) -> None:
 
 def parse(content: bytes) -> dict[str, np.ndarray]:
     """Parse the content of a safetensors file: its arrays by name."""
-    return {name: _as_array(tensor) for name, tensor in safetensors.deserialize(content)}
+    return {name: _as_array(name, tensor) for name, tensor in safetensors.deserialize(content)}
 
 
 def to_numpy(leaf: Any) -> np.ndarray:
@@ -60,6 +70,11 @@ _DTYPES |= {f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)}
 _DTYPES |= {f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)}
 
 
-def _as_array(tensor: dict[str, Any]) -> np.ndarray:
+_CAST = "which convax does not read: cast it to float32 where it was written"
+
+
+def _as_array(name: str, tensor: dict[str, Any]) -> np.ndarray:
+    if tensor["dtype"] not in _DTYPES:
+        raise WeightsError(f"{name}: of type {tensor['dtype']}, {_CAST}")
     dtype = jax.numpy.dtype(_DTYPES[tensor["dtype"]])
     return np.frombuffer(tensor["data"], dtype).reshape(tensor["shape"])

@@ -6,30 +6,54 @@ from typing import Any
 
 import numpy as np
 
-from .safetensors_io import WeightsError, read_safetensors
+from .safetensors_io import WeightsError, is_safetensors, read_safetensors
 
 # Where training scripts keep the network beside the optimizer and the like.
-_WITHIN = ("state_dict", "model_state_dict", "model")
+_WITHIN = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
+# What wrappers put before every name: DataParallel and AveragedModel, Lightning.
+_PREFIXES = ("module.", "model.")
+_COMPILED = "_orig_mod."  # what torch.compile puts before the names of what it compiled
+_COUNTER = "n_averaged"  # of AveragedModel
+# Files that hold weights, too, but neither as PyTorch nor as safetensors have them.
+_OTHERS = {
+    **{".h5": "Keras", ".hdf5": "Keras", ".keras": "Keras", ".msgpack": "Flax"},
+    **{".onnx": "ONNX", ".pb": "TensorFlow", ".tflite": "TensorFlow Lite", ".gguf": "GGML"},
+    **{".npz": "NumPy", ".npy": "NumPy", ".orbax": "Orbax"},
+}
 
 
 def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     """Read every tensor by its name in PyTorch.
 
     Args:
-        path: a file with a state dict; one under "state_dict", "model_state_dict" or "model" is
-            found too, and the prefix "module." of a `DataParallel` is taken off.
+        path: a file with a state dict; one under "state_dict", "model_state_dict", "model" or the
+            like is found too, and what `torch.nn.DataParallel`, `torch.compile`, `AveragedModel`
+            and Lightning put before the names is taken off.
 
     Raises:
         WeightsError: it cannot be read, holds more than tensors, or is not a .safetensors file and
             PyTorch is not installed.
     """
     path = Path(path)
-    if path.suffix == ".safetensors":
-        tensors = read_safetensors(path)
-    else:
-        tensors = _tensors(path, _load(path))
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): array for name, array in tensors.items()}
+    if is_safetensors(path):
+        return _unwrapped(read_safetensors(path))
+    if (maker := _OTHERS.get(path.suffix.lower())) is not None:
+        raise WeightsError(
+            f"{path}: a file of {maker}'s: got {path.suffix}, need .safetensors, or .pt or .pth of "
+            "PyTorch's; save the arrays with safetensors.numpy.save_file under the names and in "
+            "the layouts that `convax export-weights` writes"
+        )
+    return _unwrapped(_tensors(path, _load(path)))
+
+
+def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Take off what wrappers put before the names."""
+    tensors = {name.replace(_COMPILED, ""): array for name, array in tensors.items()}
+    if any(name.startswith("module.") for name in tensors):
+        tensors.pop(_COUNTER, None)
+    for prefix in _PREFIXES * 2:  # of either within the other
+        if tensors and all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): array for name, array in tensors.items()}
     return tensors
 
 
@@ -59,11 +83,17 @@ def _tensors(path: Path, loaded: Any) -> dict[str, np.ndarray]:
             loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(hasattr(t, "detach") for t in loaded.values()):
         raise WeightsError(f"{path}: not a state dict: names with tensors; save model.state_dict()")
-    return {name: _to_numpy(tensor) for name, tensor in loaded.items()}
+    return {name: _to_numpy(tensor, f"{path}: {name}") for name, tensor in loaded.items()}
 
 
-def _to_numpy(tensor: Any) -> np.ndarray:
+def _to_numpy(tensor: Any, where: str) -> np.ndarray:
     tensor = tensor.detach().cpu()
     if str(tensor.dtype) == "torch.bfloat16":  # which NumPy has not; float32 holds all of it
         tensor = tensor.float()
-    return tensor.numpy()
+    try:
+        return tensor.numpy()
+    except (TypeError, RuntimeError):  # of 8-bit floats, quantized, or sparse
+        raise WeightsError(
+            f"{where}: of type {tensor.dtype}, layout {tensor.layout}, which convax does not read: "
+            "make it a dense tensor of float32 where it was written"
+        ) from None

@@ -1,6 +1,6 @@
 """The arrays of a network in one file: parameters and state by their paths, as safetensors."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,9 @@ def by_name(params: Any, state: Any) -> dict[str, Any]:
     return tensors | of_state
 
 
+_MOST_LINES = 20
+
+
 class Mismatch(NamedTuple):
     """How a file differs from a network; what it is not, it has in common with it."""
 
@@ -65,15 +68,39 @@ class Mismatch(NamedTuple):
         """Return how many names and shapes differ."""
         return len(self.missing) + len(self.extra) + len(self.misshapen)
 
-    def lines(self, called: Mapping[str, str] | None = None) -> Iterable[str]:
+    def lines(self, called: Mapping[str, str] | None = None) -> list[str]:
         """Format line by line; `called` says what else a path is called in the file."""
         names = {path: f"{path} ({other})" for path, other in (called or {}).items()}
-        for path in self.missing:
-            yield f"{names.get(path, path)}: missing"
-        for name in self.extra:
-            yield f"{name}: not in the network"
+        lines = [f"{names.get(path, path)}: missing" for path in self.missing]
+        lines += [f"{name}: not in the network" for name in self.extra]
         for path, (got, need) in self.misshapen.items():
-            yield f"{names.get(path, path)}: of shape {got}, but the network has {need}"
+            lines.append(f"{names.get(path, path)}: of shape {got}, but the network has {need}")
+        if len(lines) > _MOST_LINES:
+            lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more do not fit"]
+        return lines
+
+    def wrong_prefix(self, called: Mapping[str, str] | None = None) -> str | None:
+        """Return the line that says it all where the names in the file begin with too much.
+
+        Example:
+            >>> odd = Mismatch(["a/kernel", "b/kernel"], ["net/a/kernel", "net/b/kernel"], {})
+            >>> odd.wrong_prefix().partition(";")[0]
+            "the names in it begin with 'net/', which those of the network do not"
+        """
+        missing = [(called or {}).get(path, path) for path in self.missing]
+        extra = set(self.extra)
+        longest = max(missing, key=len, default="")
+        for name in self.extra:
+            prefix = name.removesuffix(longest)
+            if longest and prefix != name and prefix[-1] in "./":
+                there = sum(prefix + other in extra for other in missing)
+                if there > len(missing) / 2:
+                    return (
+                        f"the names in it begin with {prefix!r}, which those of the network do "
+                        f"not; save it with {{name.removeprefix({prefix!r}): array for name, array "
+                        "in state_dict.items()}"
+                    )
+        return None
 
 
 def mismatch(tensors: Mapping[str, Any], wanted: Mapping[str, Any]) -> Mismatch:
@@ -100,9 +127,11 @@ def restore(
     Raises:
         WeightsError: they do not fit; a line for each that does not.
     """
-    odd = list(mismatch(tensors, by_name(*like)).lines(called))
-    if odd:
-        raise WeightsError("\n".join(f"{where}: {line}" for line in odd))
+    odd = mismatch(tensors, by_name(*like))
+    if prefix := odd.wrong_prefix(called):
+        raise WeightsError(f"{where}: {prefix}")
+    if lines := odd.lines(called):
+        raise WeightsError("\n".join(f"{where}: {line}" for line in lines))
     params, state = (
         map_named(lambda path, leaf: cast_like(tensors[path], leaf, f"{where}: {path}"), tree)
         for tree in like

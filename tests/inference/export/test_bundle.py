@@ -55,7 +55,9 @@ def load_py(folder, images, python=sys.executable):
     """What a bundle's own loader says, in a process of its own."""
     np.save(folder.parent / "in.npy", images)
     code = "import numpy as np, load; np.save('../out.npy', load.predict(np.load('../in.npy')))"
-    subprocess.run([python, "-c", code], cwd=folder, check=True, timeout=300)
+    subprocess.run(
+        [python, "-c", code], cwd=folder, check=True, timeout=300, stderr=subprocess.PIPE, text=True
+    )
     return np.load(folder.parent / "out.npy")
 
 
@@ -251,6 +253,18 @@ def test_format_expiry_and_platform(folder):
     rewrite(folder, expires="soon")
     with pytest.raises(BundleError, match="not of a bundle"):
         verify(folder)
+
+
+def test_a_program_of_another_jax_that_does_not_run_here(folder):
+    """Older releases read newer programs or not: the manifest knows who made it."""
+    (folder / "program.stablehlo").write_bytes(b"newer")
+    rewrite(folder, jax="99.0.0")
+    with pytest.raises(BundleError, match=r"; jax 99\.0\.0 made it, this is .*: install jax==99"):
+        verify(folder)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        load_py(folder, np.zeros((1, 6, 6, 1), np.uint8))
+    assert "jax 99.0.0 made it, this is" in caught.value.stderr
+    assert "pip install jax==99.0.0" in caught.value.stderr
 
 
 def test_what_cannot_be_exported(whole, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """PyTorch's weights in and out: equal logits, equal gradients, the same file back."""
 
 import builtins
+import json
 
 import jax
 import numpy as np
@@ -153,18 +154,97 @@ def test_without_pytorch_a_pt_file_is_an_error_that_says_what_to_do(tmp_path, mo
         read_state_dict(tmp_path / "m.pt")
 
 
-@pytest.mark.parametrize("wrap", ["plain", "state_dict", "model", "model_state_dict", "module."])
+PREFIXES = ["module.", "model.", "_orig_mod.", "model.module.", "model._orig_mod."]
+
+
+@pytest.mark.parametrize(
+    "wrap", ["plain", "state_dict", "model", "model_state_dict", "network", *PREFIXES]
+)
 def test_load_torch_reads_a_state_dict_that_pytorch_saved(small, wrap, torch, tmp_path):
     net, file = small
     tensors = {name: torch.tensor(array) for name, array in read_state_dict(file).items()}
-    if wrap == "module.":
-        loaded = {f"module.{name}": tensor for name, tensor in tensors.items()}
+    if wrap in PREFIXES:
+        loaded = {f"{wrap}{name}": tensor for name, tensor in tensors.items()}
     else:
         loaded = tensors if wrap == "plain" else {wrap: tensors, "epoch": 3}
     torch.save(loaded, tmp_path / "model.pth")
     found = load_torch(tmp_path / "model.pth", net, (1, 5, 5, 1))
     expected = load_torch(file, net, (1, 5, 5, 1))
     jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["n_averaged", "module.0.weight", "module.2.bias"],  # torch.optim.swa_utils.AveragedModel
+        ["0._orig_mod.weight", "2.bias"],  # a part of it went through torch.compile
+        ["_orig_mod.module.0.weight", "_orig_mod.module.2.bias"],
+    ],
+)
+def test_state_dicts_of_wrappers_are_those_of_what_they_wrap(names, tmp_path):
+    tensors = {name: np.zeros(1, np.float32) for name in names}
+    safetensors.numpy.save_file(tensors, tmp_path / "m.safetensors")
+    assert sorted(read_state_dict(tmp_path / "m.safetensors")) == ["0.weight", "2.bias"]
+
+
+def test_a_wrong_prefix_is_one_line(small, tmp_path):
+    net, file = small
+    tensors = {f"encoder.{name}": array for name, array in read_state_dict(file).items()}
+    tensors["encoder.9.weight"] = tensors.pop("encoder.3.weight")  # one that does not fit besides
+    safetensors.numpy.save_file(tensors, tmp_path / "odd.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        load_torch(tmp_path / "odd.safetensors", net, (1, 5, 5, 1))
+    (line,) = str(caught.value).splitlines()
+    assert "odd.safetensors: the names in it begin with 'encoder.', which those of the" in line
+    assert "name.removeprefix('encoder.')" in line
+    many = {f"{i}.running_mean": np.zeros(1, np.float32) for i in range(10, 60)}
+    safetensors.numpy.save_file(many, tmp_path / "many.safetensors")
+    with pytest.raises(WeightsError) as caught:
+        load_torch(tmp_path / "many.safetensors", net, (1, 5, 5, 1))
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 20 and lines[-1].endswith(": 39 more do not fit")
+
+
+@pytest.mark.parametrize("name", ["m.SAFETENSORS", "m.SafeTensors"])
+def test_the_ending_of_a_file_may_be_in_capitals(name, small, monkeypatch):
+    monkeypatch.setattr(builtins, "__import__", refuse_torch(builtins.__import__))
+    _, file = small
+    assert read_state_dict(file.rename(file.with_name(name))).keys() >= {"0.weight", "3.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "maker"),
+    [("w.h5", "Keras"), ("w.KERAS", "Keras"), ("w.msgpack", "Flax"), ("w.onnx", "ONNX")],
+)
+def test_files_of_other_libraries_are_known_by_their_ending(name, maker, tmp_path, monkeypatch):
+    monkeypatch.setattr(builtins, "__import__", refuse_torch(builtins.__import__))
+    message = (
+        rf"{name}: a file of {maker}'s: got .*, need .safetensors, or .*; save the arrays with"
+    )
+    with pytest.raises(WeightsError, match=message):
+        read_state_dict(tmp_path / name)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "Q4_K"])
+def test_a_type_that_is_not_read_is_named(dtype, tmp_path):
+    head = {"0.weight": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4]}}
+    text = json.dumps(head).encode()
+    (tmp_path / "w.safetensors").write_bytes(len(text).to_bytes(8, "little") + text + bytes(4))
+    with pytest.raises(WeightsError, match=f"of type {dtype}, which convax does not read: cast it"):
+        read_state_dict(tmp_path / "w.safetensors")
+
+
+def test_a_tensor_that_numpy_does_not_have_is_named(torch, tmp_path):
+    odd = {
+        "torch.float8_e4m3fn": torch.zeros(2).to(torch.float8_e4m3fn),
+        "torch.sparse_coo": torch.eye(2).to_sparse(),
+    }
+    for said, tensor in odd.items():
+        torch.save({"0.weight": tensor}, tmp_path / "w.pt")
+        with pytest.raises(
+            WeightsError, match=rf"w\.pt: 0\.weight: of type .*{said}.*, which convax"
+        ):
+            read_state_dict(tmp_path / "w.pt")
 
 
 def test_load_torch_casts_floating_point(small, torch, tmp_path):
