@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from email.message import Message
 from typing import TYPE_CHECKING, NamedTuple
 
 from .admission import Limits, RequestRejected, Slot
@@ -30,6 +31,23 @@ async def read_uploads(request: "Request", limits: Limits, slot: Slot) -> list[U
     uploads = await _files(request, body, limits)
     slot.add_images(len(uploads) - 1)
     return uploads
+
+
+def _with_plain_filename(disposition: bytes | None) -> bytes | None:
+    """Write the file's name of a part as `filename`, where it came as `filename*` of RFC 2231.
+
+    The parser takes a part without `filename` for a field of the form; requests writes names
+    beyond ASCII so.
+    """
+    if disposition is None or b"filename*" not in disposition.lower():
+        return disposition
+    said = Message()
+    said["Content-Disposition"] = disposition.decode("latin-1")
+    field, name = said.get_param("name", header="Content-Disposition"), said.get_filename("image")
+    if not isinstance(field, str):
+        return disposition
+    plain = "".join(c if c.isprintable() and c not in '"\\' else "_" for c in name)
+    return f'form-data; name="{field}"; filename="{plain}"'.encode()
 
 
 async def read_body(request: "Request", limits: Limits, slot: Slot) -> bytes:
@@ -78,6 +96,11 @@ async def _files(request: "Request", body: bytes, limits: Limits) -> list[Upload
 
     class InMemory(MultiPartParser):
         spool_max_size = limits.max_bytes  # never a file
+
+        def on_headers_finished(self) -> None:
+            part = self._current_part
+            part.content_disposition = _with_plain_filename(part.content_disposition)
+            super().on_headers_finished()
 
     parser = InMemory(request.headers, stream(), max_files=limits.max_files, max_fields=16)
     try:
