@@ -56,16 +56,16 @@ def feature_map_figure(maps: dict[str, np.ndarray], *, title: str, subtitle: str
         title, subtitle: what stands above.
     """
     h, w, _ = next(iter(maps.values())).shape
-    aspect = h / w
+    tile_wide, tile_high = figures.tile_size((h, w))
     columns, cell, gap = MOST_CHANNELS, 0.92, 0.07
     room = 0.34  # for a row's name, in units of a cell
     rows, wide = len(maps), columns * (1 + gap) - gap
     figure = figures.titled_figure(
-        cell * wide + 0.4, cell * rows * (aspect + room) + 0.15, title, subtitle
+        cell * wide + 0.4, cell * rows * (tile_high + room) + 0.15, title, subtitle
     )
     ax = figure.subplots()
     for row, (path, found) in enumerate(maps.items()):
-        y = -row * (aspect + room)
+        y = -row * (tile_high + room)
         mean = np.abs(found).mean(axis=(0, 1))
         order = np.argsort(-mean, kind="stable")[:columns]
         for column, channel in enumerate(order):
@@ -73,16 +73,16 @@ def feature_map_figure(maps: dict[str, np.ndarray], *, title: str, subtitle: str
             _show(
                 ax,
                 found[..., channel],
-                extent=(x, x + 1, y, y + aspect),
+                extent=(x, x + tile_wide, y, y + tile_high),
                 cmap="viridis",
                 interpolation="nearest",
             )
         dead = int((mean == 0).sum())
         h, w, C = found.shape
         text = f"{path}   {h}x{w}, {len(order)} of {C} channels" + f", {dead} silent" * bool(dead)
-        ax.text(0, y + aspect + 0.05, text, fontsize=9, va="bottom")
+        ax.text(0, y + tile_high + 0.05, text, fontsize=9, va="bottom")
     ax.set_xlim(0, wide)
-    ax.set_ylim(-(rows - 1) * (aspect + room) - 0.02, aspect + room)
+    ax.set_ylim(-(rows - 1) * (tile_high + room) - 0.02, tile_high + room)
     ax.set_aspect("equal")
     ax.set_anchor("NW")
     ax.axis("off")

@@ -143,6 +143,12 @@ def predict(
         tta=tta,
     )
     masks = predictor.task.spec.writes_images
+    if out is not None and not masks:
+        fail(
+            f"--out: got {out}, but {predictor.task.name} writes no masks; leave it out: "
+            "predictions go to standard output (--format csv > predictions.csv), and to a page "
+            "with --html PAGE"
+        )
     notes = Notes()
     sources = list_images(images, sys.stdin.buffer, on_error, masks=masks, notes=notes)
     for line in notes.lines():

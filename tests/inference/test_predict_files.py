@@ -145,6 +145,9 @@ def test_what_cannot_be_done(whole, folder, command, monkeypatch):
 
     assert "--format: got 'xml', need one of table, json, csv" in refused(good, "--format", "xml")
     assert "--json: got --format csv too; leave out" in refused(good, "--json", "--format", "csv")
+    assert "--out: got x.csv, but classification writes no masks; leave it out: " in refused(
+        good, "--out", "x.csv"
+    )
     assert "missing.png: cannot be read as an image: no such" in refused(folder / "missing.png")
     assert "No such file or directory" in refused(good, "--html", folder / "no" / "page.html")
     (folder / "empty").mkdir()

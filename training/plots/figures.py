@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"  # Okabe and Ito: told apart by everyone
 COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 INK, GRAY, LIGHT, PALE = "#222222", "#707070", "#B0B0B0", "#E9EDF1"
+TALLEST = 3  # times as high as wide: taller images are drawn narrower
 MOST_CLASSES_WITH_COUNTS = 30  # beyond, the colors of a confusion matrix must do
 STYLE = {
     "font.size": 9.5,
@@ -217,10 +218,10 @@ def mistakes(
     room = (0.15 * lines + 0.12) / cell
     columns = columns or min(6, max(4, math.ceil(math.sqrt(len(images)))))
     figure, ax = tiled(images, columns, cell, (0.14, room), title, subtitle)
-    aspect = images.shape[1] / images.shape[2]
+    _, high = tile_size(images.shape[1:])
     for index, caption in enumerate(captions):
-        x, y = tile_corner(index, columns, aspect, (0.14, room))
-        ax.text(x, y + aspect + 0.02, caption, fontsize=8, va="bottom", linespacing=1.15)
+        x, y = tile_corner(index, columns, high, (0.14, room))
+        ax.text(x, y + high + 0.02, caption, fontsize=8, va="bottom", linespacing=1.15)
     return figure
 
 
@@ -314,7 +315,9 @@ def _log_axis(ax: "Axes", limits: tuple[float, float], unit: str, zeros: bool) -
     ticks = log_ticks(*limits)
     labels = [f"{tick:g}{unit}" for tick in ticks]
     if zeros:
-        ticks, labels = [limits[0], *ticks], [f"0{unit}", *labels]
+        room = limits[0] * (limits[1] / limits[0]) ** 0.1  # what the label of zero takes
+        ticks = [limits[0], *(tick for tick in ticks if tick > room)]
+        labels = [f"0{unit}", *(f"{tick:g}{unit}" for tick in ticks[1:])]
     ax.yaxis.set_major_locator(FixedLocator(ticks))
     ax.yaxis.set_major_formatter(FixedFormatter(labels))
     ax.yaxis.set_minor_locator(NullLocator())
@@ -346,12 +349,24 @@ def _write_counts(ax: "Axes", counts: np.ndarray, darkness: np.ndarray) -> None:
     right.set_ylabel("right answers", color=GRAY)
 
 
+def tile_size(shape: Sequence[int]) -> tuple[float, float]:
+    """Return how wide and high an image ``(H, W, ...)`` is drawn, in units of its cell's width.
+
+    Example:
+        >>> tile_size((4, 400)), tile_size((30, 1))
+        ((1.0, 0.01), (0.1, 3.0))
+    """
+    aspect = shape[0] / shape[1]
+    high = min(aspect, float(TALLEST))
+    return high / aspect, high
+
+
 def tile_corner(
-    index: int, columns: int, aspect: float, gap: tuple[float, float]
+    index: int, columns: int, high: float, gap: tuple[float, float]
 ) -> tuple[float, float]:
-    """Return the lower left corner of a tile, in units of a tile's width, rows going down."""
+    """Return the lower left corner of a tile, in units of a cell's width, rows going down."""
     row, column = divmod(index, columns)
-    return column * (1 + gap[0]), -row * (aspect + gap[1])
+    return column * (1 + gap[0]), -row * (high + gap[1])
 
 
 def tiled(
@@ -363,19 +378,19 @@ def tiled(
     subtitle: str,
     **look: Any,
 ) -> tuple["Figure", "Axes"]:
-    """Plot images in rows, `cell` inches wide each; the gaps are in units of that."""
-    aspect = tiles.shape[1] / tiles.shape[2]
+    """Plot images in rows of cells `cell` inches wide; the gaps are in units of that."""
+    tile_wide, tile_high = tile_size(tiles.shape[1:])
     rows = math.ceil(len(tiles) / columns)
-    wide, high = columns * (1 + gap[0]), rows * (aspect + gap[1]) + gap[1]
+    wide, high = columns * (1 + gap[0]), rows * (tile_high + gap[1]) + gap[1]
     margin = 1.1 if look else 0.3  # a color bar tells what a look of its own means
     figure = titled_figure(cell * wide + margin, cell * high + 0.1, title, subtitle)
     ax = figure.subplots()
     look = {"cmap": "gray", "vmin": 0, "vmax": 1} | look
     for index, tile in enumerate(tiles):
-        x, y = tile_corner(index, columns, aspect, gap)
-        ax.imshow(tile, extent=(x, x + 1, y, y + aspect), **look)
+        x, y = tile_corner(index, columns, tile_high, gap)
+        ax.imshow(tile, extent=(x, x + tile_wide, y, y + tile_high), **look)
     ax.set_xlim(0, wide - gap[0])
-    ax.set_ylim(-(rows - 1) * (aspect + gap[1]), aspect + gap[1])
+    ax.set_ylim(-(rows - 1) * (tile_high + gap[1]), tile_high + gap[1])
     ax.set_anchor("NW")
     ax.axis("off")
     return figure, ax

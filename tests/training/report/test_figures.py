@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from itertools import pairwise
 
 import jax
 import matplotlib
@@ -122,6 +123,45 @@ def test_log_limits_need_a_factor_of_ten(values, limits):
 )
 def test_log_ticks_are_round_and_few(low, high, ticks):
     assert figures.log_ticks(low, high) == ticks
+
+
+def test_no_label_is_drawn_over_that_of_zero():
+    """In an axis of percents from 0.083 upwards, 0.05 stands right above the end, which is 0."""
+    series = {
+        "step": np.arange(4),
+        "epoch": np.arange(4.0),
+        "loss": np.ones(4),
+        "error": np.array([0.0, 0.00083, 0.01, 0.5]),
+        "learning_rate": np.ones(4),
+    }
+    nothing = {key: np.zeros(0) for key in series}
+    with figures.style():
+        figure = figures.curves(
+            {"train": series, "validation": nothing, "test": nothing},
+            best_step=None,
+            title="t",
+            subtitle="s",
+        )
+        figure.canvas.draw()
+        labels = [label for label in figure.axes[1].get_yticklabels() if label.get_visible()]
+        boxes = sorted(label.get_window_extent().extents.tolist() for label in labels)
+        heights = sorted((low, high) for _, low, _, high in boxes)
+    assert labels[0].get_text() == "0%" and len(labels) > 3
+    assert all(high <= low for (_, high), (low, _) in pairwise(heights))
+
+
+@pytest.mark.parametrize("shape", [(400, 4), (2000, 2), (4, 400)])
+def test_images_of_any_shape_make_figures_of_a_bounded_size(shape):
+    with figures.style():
+        for figure in (
+            figures.mistakes(
+                np.zeros((36, *shape, 1), np.uint8), 36 * ["a"], title="", subtitle=""
+            ),
+            figures.kernels(np.zeros((36, *shape, 1)), title="", subtitle=""),
+        ):
+            assert max(figure.get_size_inches()) < 30
+            (left, right, low, high) = figure.axes[0].images[0].get_extent()
+            assert (high - low) / (right - left) == pytest.approx(shape[0] / shape[1])
 
 
 def test_captions_are_shortened():
