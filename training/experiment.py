@@ -142,7 +142,7 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
             dataset.train, config.input, targets=spec_of(config.task).standardizes
         ),
         fingerprint=data.fingerprint(dataset),
-        notes=(*dataset.notes, *_untrained_classes(dataset)),
+        notes=(*dataset.notes, *_untrained_classes(dataset), *_resized_twice(config)),
     )
 
 
@@ -157,15 +157,26 @@ def _untrained_classes(dataset: data.Dataset) -> Iterator[str]:
     absent = np.flatnonzero(counts["train"] == 0)
     elsewhere = [k for k in absent if any(c is not None and c[k] for c in counts.values())]
     names = data.named(dataset.classes, absent)
-    why = (
-        "labels should be counted from 0" if absent.tolist() == [0] else "add some, or leave it out"
-    )
+    why = "add some, or leave it out"
+    if absent.tolist() == [0] and dataset.train.labels.ndim != 2:
+        why = "labels that are counted from 1 should be counted from 0"
     if elsewhere:
         why = "the other splits have them; ask for fewer images in data.validation and data.test"
     yield (
         f"{len(absent)} of {len(dataset.classes)} classes have no training example, and cannot be "
         f"learned: {names}; {why}"
     )
+
+
+def _resized_twice(config: Config) -> Iterator[str]:
+    """Yield a line if images are made smaller than the network's input, and then enlarged to it."""
+    stored, size = getattr(config.data, "size", None), config.input.size
+    if stored and config.input.fit == "resize" and (stored[0] < size[0] or stored[1] < size[1]):
+        yield (
+            f"data.size = {stored} is smaller than input.size = {size}: images are resized to the "
+            "one and enlarged to the other, and lose detail if their files are larger; write "
+            f"data.size = {size}"
+        )
 
 
 def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:

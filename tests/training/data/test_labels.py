@@ -4,12 +4,14 @@ import json
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError
 from convax.training.data.labels import classes_of_each, examples_of_each, named
 from convax.training.experiment import prepare
 
+MODEL = 'model={name="mlp",hidden=[2],activation="relu"}'
 FORMS = {  # the first example is of class 0, the second of class 2
     "class": np.array([0, 2], np.int32),
     "classes": np.array([[1, 0, 0], [0, 0, 1]], np.uint8),
@@ -40,14 +42,14 @@ def config_of(tmp_path, labels, **more):
     images = np.random.default_rng(0).integers(0, 255, (len(labels), 4, 4)).astype(np.uint8)
     np.savez(tmp_path / "data.npz", images=images, labels=labels, **more)
     data = f'data={{source="npz",path="{tmp_path / "data.npz"}",validation=0}}'
-    return load_config("lenet5-digits", [data, 'model={name="mlp",hidden=[2],activation="relu"}'])
+    return load_config("lenet5-digits", [data, MODEL])
 
 
 def test_labels_counted_from_1_are_noted(tmp_path):
     experiment = prepare(config_of(tmp_path, [1, 2, 3, 1]))
     assert experiment.card.notes == (
-        "1 of 4 classes have no training example, and cannot be learned: '0'; labels should be "
-        "counted from 0",
+        "1 of 4 classes have no training example, and cannot be learned: '0'; labels that are "
+        "counted from 1 should be counted from 0",
     )
 
 
@@ -65,13 +67,31 @@ def test_labels_of_one_class_are_refused(tmp_path):
 
 def test_notes_stand_in_the_output_and_in_dataset_json(tmp_path, command):
     config, path = config_of(tmp_path, [1, 2, 3, 1]), tmp_path / "run"
-    data, model = config.data, "{name='mlp',hidden=[2],activation='relu'}"
-    changes = [f'data={{source="npz",path="{data.path}",validation=0}}', f"model={model}"]
+    changes = [f'data={{source="npz",path="{config.data.path}",validation=0}}', MODEL]
     changes += ["training={batch_size=2,steps=1}"]
     sets = [word for change in changes for word in ("--set", change)]
     code, out, _ = command("train", "lenet5-digits", "--out", path, *sets)
     assert code == 0 and "note: 1 of 4 classes have no training example" in out
     assert "'0'" in json.loads((path / "dataset.json").read_text())["notes"][0]
+
+
+@pytest.mark.parametrize(
+    ("size", "fit", "noted"),
+    [([4, 8], "resize", True), ([8, 8], "resize", False), ([9, 9], "resize", False),
+     ([4, 8], "pad", False), (None, "resize", False)],
+)  # fmt: skip
+def test_images_that_are_shrunk_and_then_enlarged_are_noted(tmp_path, size, fit, noted):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        Image.new("L", (8, 8)).save(tmp_path / name / "x.png")
+    sized = "" if size is None else f",size={size}"
+    data = f"data={{source='folder',path='{tmp_path}',channels=1,validation=0{sized}}}"
+    inputs = f"input={{size=[8,8],fit='{fit}'}}"
+    notes = prepare(load_config("lenet5-digits", [data, inputs, MODEL])).card.notes
+    assert len(notes) == noted
+    if noted:
+        assert notes[0].startswith("data.size = [4, 8] is smaller than input.size = [8, 8]: ")
+        assert notes[0].endswith("write data.size = [8, 8]")
 
 
 @pytest.mark.parametrize(
