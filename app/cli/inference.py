@@ -53,16 +53,17 @@ def evaluate(
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
     result = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema)
-    if per_class and result.per_class is None:
+    of_classes, classes = result.per_class if per_class else None, open_run(run).dataset().classes
+    if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
-    record, classes = result.as_record(), open_run(run).dataset().classes
+    record = result.as_record()
     if as_json:
-        more = {"per_class": result.per_class.as_record(classes)} if per_class else {}
+        more = {"per_class": of_classes.as_record(classes)} if of_classes else {}
         print(json.dumps(record | more))
         return
     print(f"{split}: {format_metrics(record)}")
-    if per_class:
-        print("\n".join([*result.per_class.lines(classes), *result.per_class.remarks(classes)]))
+    if of_classes:
+        print("\n".join([*of_classes.lines(classes), *of_classes.remarks(classes)]))
 
 
 @app.command()

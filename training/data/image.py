@@ -222,7 +222,7 @@ def _lossy(image: "Image") -> str | None:
 
 def _gray_step(image: "Image") -> int:
     """Return what one step of gray became: Pillow spreads 2 and 4 bits a pixel over 0 to 255."""
-    for tile in image.tile:
+    for tile in getattr(image, "tile", ()):  # which opened images have
         raw = tile[3][0] if isinstance(tile[3], tuple) else tile[3]
         if image.mode == "L" and str(raw).startswith(("L;2", "L;4")):
             return 85 if raw[2] == "2" else 17

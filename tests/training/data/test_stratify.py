@@ -21,7 +21,8 @@ def labeled(labels, classes) -> Dataset:
 
 
 def counts_of(done):
-    return [examples_of_each(getattr(done, name).labels, len(done.classes)) for name in SPLITS]
+    parts = (getattr(done, name).labels for name in SPLITS)
+    return [np.array(examples_of_each(labels, len(done.classes))) for labels in parts]
 
 
 @settings(deadline=None, max_examples=60)

@@ -110,7 +110,9 @@ def test_evaluate_prints_the_recall_of_each_class(whole, command):
     assert heads.split() == ["class", "precision", "recall", "F1", "images"]
     assert [row.split()[0] for row in rows] == ["0", "1", "2", "mean"]
     code, out, _ = command("evaluate", whole.path, "--per-class", "--json")
-    record, recall = json.loads(out), evaluate(whole.path).per_class.figures["recall"]
+    record, found = json.loads(out), evaluate(whole.path).per_class
+    assert found is not None
+    recall = found.figures["recall"]
     assert [each["recall"] for each in record["per_class"].values()] == recall.tolist()
     assert record["balanced_accuracy"] == pytest.approx(recall.mean())
 
