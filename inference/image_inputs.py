@@ -66,23 +66,30 @@ def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     return np.clip(stacked, 0, 1)  # which rounding may leave by a little
 
 
+_HAIR = 1e-5  # a few hundredths of a step of 1 / 255 are thousands of roundings of float32
+
+
 def check_pixels(array: np.ndarray) -> np.ndarray:
     """Return an array of uint8 as it is; of floating point in [0, 1], as float32.
 
+    What rounding has left outside by a hair, as resizing and arithmetic in half precision do, is
+    brought back.
+
     Raises:
         TypeError: any other dtype.
-        ValueError: values outside [0, 1].
+        ValueError: values further outside [0, 1].
     """
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
         raise TypeError(f"predict: wrong dtype: got {array.dtype}, need uint8 or float32")
-    if array.size and not (array.min() >= 0 and array.max() <= 1):
+    hair = max(float(np.finfo(array.dtype).eps), _HAIR)
+    if array.size and not (array.min() >= -hair and array.max() <= 1 + hair):
         raise ValueError(
-            f"predict: float images must lie in [0, 1]: got {array.min():.3g} to "
-            f"{array.max():.3g}; pass uint8, or divide by 255"
+            f"predict: float images must lie in [0, 1]: got {array.min():.6g} to "
+            f"{array.max():.6g}; pass uint8, or divide by 255"
         )
-    return array.astype(np.float32)
+    return np.clip(array.astype(np.float32), 0, 1)
 
 
 def iter_files(sources: Iterable[Any], notes: data.Notes | None = None) -> Iterator[Any]:

@@ -111,11 +111,21 @@ def test_the_function_can_be_used_inside_jax(predictor, dataset):
             r"must lie in \[0, 1\]: got 255 to 255; pass uint",
         ),
         (np.full((1, 6, 6, 1), np.nan), ValueError, r"must lie in \[0, 1\]"),
+        (np.full((1, 6, 6, 1), 1.001), ValueError, r"must lie in \[0, 1\]: got 1.001 to 1.001;"),
     ],
 )
 def test_bad_images(predictor, images, error, message):
     with pytest.raises(error, match=message):
         predictor(images)
+
+
+def test_values_that_rounding_left_outside_by_a_hair_are_brought_back(predictor):
+    ones = np.ones((1, 6, 6, 1), np.float32)
+    for white in (ones * np.float32(1 + 1e-6), (ones + np.float64(1e-9)).astype(np.float64)):
+        np.testing.assert_array_equal(predictor(white), predictor(ones))
+    half = np.ones((1, 6, 6, 1), np.float16) * np.float16(1.001)  # the next one after 1
+    np.testing.assert_array_equal(predictor(half), predictor(ones))
+    np.testing.assert_array_equal(predictor(-1e-7 * ones), predictor(0 * ones))
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "1"])

@@ -12,6 +12,9 @@ class RunLength(NamedTuple):
     total: int | None = None  # steps of the whole run; None while that is not yet known
 
 
+_LONGEST = 1e15  # of any unit: all whole numbers up to there are floating-point numbers
+
+
 def duration_in_steps(duration: str, run: RunLength) -> float:
     """Convert a duration of a config to steps, not rounded.
 
@@ -64,4 +67,6 @@ def parse_duration(text: str) -> tuple[float, str]:
         raise ValueError(
             'should be a duration such as "1 epoch", "500 steps", "50000 examples" or "10%"'
         )
+    if float(found[1]) > _LONGEST:
+        raise ValueError(f"should be a duration of at most {_LONGEST:.0e} of a unit")
     return float(found[1]), found[2] or "%"

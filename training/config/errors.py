@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import tomllib
 import types
 import typing
 from collections.abc import Iterable
@@ -199,8 +200,38 @@ def _named_in(item: ErrorDetails) -> list[str]:
     return [word for word in words if word in table][:1]
 
 
+def need_text(error: ValidationError, root: type[BaseModel]) -> set[str]:
+    """Return the keys, dotted, whose values are no text where nothing but text would do."""
+    kinds: dict[str, set[str]] = {}
+    for item in error.errors():
+        kind = item["type"] if isinstance(item["input"], _SCALARS) else "no scalar"
+        kinds.setdefault(_dotted(_resolve(item["loc"], root)[0]), set()).add(kind)
+    return {key for key, kind in kinds.items() if kind == {"string_type"}}
+
+
+_SCALARS = (int, float, date, time)  # True and False are of int
+
+
 def _got(item: ErrorDetails) -> str:
-    return f"; got {_written(item['input'])}"
+    value, kind = item["input"], item["type"]
+    got = f"; got {_written(value)}"
+    if kind == "string_type" and isinstance(value, _SCALARS):
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        return f'{got}; write "{text}"' if len(text) < 80 else got
+    if isinstance(value, str) and isinstance(_parsed(value), _PLAIN.get(kind, ())):
+        return f"{got}; write {value} without quotes"
+    return got
+
+
+_PLAIN = {"int_type": int, "float_type": (int, float), "bool_type": bool}
+
+
+def _parsed(text: str) -> Any:
+    """Return what TOML takes a text for where it has no quotes; None for nothing."""
+    try:
+        return tomllib.loads(f"value = {text}").get("value")
+    except (ValueError, RecursionError):
+        return None
 
 
 def _written(value: Any) -> str:

@@ -6,7 +6,7 @@ a function gives no default must be stated; everything that is wrong is reported
 """
 
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -25,7 +25,7 @@ from ..tasks.registry import TASKS, listed, tasks_where
 from ..tasks.spec import LabelKind
 from . import choices
 from .augment import Augment
-from .errors import ConfigError, OldConfigError, did_you_mean, problems
+from .errors import ConfigError, OldConfigError, did_you_mean, need_text, problems
 from .from_signature import choice
 from .groups import Expression
 from .loss import loss_tables, unfit_keyword
@@ -348,7 +348,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Args:
         source: a file, or the name of a shipped config.
-        overrides: ``a.b=value`` each, the value as TOML writes it (a bare word is a string).
+        overrides: ``a.b=value`` each, the value as TOML writes it; a bare word is a string, and so
+            is a number or a date where the key takes nothing but text.
 
     Raises:
         ConfigError: names the file, and every key that is wrong with its remedy.
@@ -360,9 +361,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{where}: not valid TOML: brackets are nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
         raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
-    for override in overrides:
-        _override(raw, override)
-    return validate(raw, where)
+    texts = dict(_override(raw, override) for override in overrides)
+    return validate(raw, where, texts)
 
 
 def load_mesh(overrides: Sequence[str]) -> Mesh:
@@ -377,13 +377,23 @@ def load_mesh(overrides: Sequence[str]) -> Mesh:
 _MOST_LINES = 20
 
 
-def validate(raw: dict[str, Any], where: str) -> Config:
-    """Validate a config as it was read; `where` names it in errors."""
+def validate(raw: dict[str, Any], where: str, texts: Mapping[str, str] | None = None) -> Config:
+    """Validate a config as it was read; `where` names it in errors.
+
+    Args:
+        raw: the tables.
+        where: names the config in errors.
+        texts: of keys whose values come from the command line, where ``2024`` may be the name of a
+            folder: what was written, to be taken where the key takes nothing but text.
+    """
     schema = choices.narrow(Config, raw)
     try:
         config = schema.model_validate(raw)
-    except ValidationError:
-        pass
+    except ValidationError as error:
+        if keys := need_text(error, schema) & (texts or {}).keys():
+            for key in keys:
+                put(raw, key.split("."), (texts or {})[key], where)
+            return validate(raw, where)
     else:
         _check_as_float32(raw, schema, where)
         return config
@@ -450,8 +460,8 @@ def read_source(source: str | Path) -> tuple[str, str]:
         raise ConfigError(f"{source}: cannot be read as a config: {reason}") from None
 
 
-def _override(raw: dict[str, Any], override: str) -> None:
-    """Put one ``a.b=value`` into `raw`."""
+def _override(raw: dict[str, Any], override: str) -> tuple[str, str]:
+    """Put one ``a.b=value`` into `raw`; return the key and the text of the value."""
     path, equals, text = override.replace("\n", " ").partition("=")
     keys = [key.strip() for key in path.split(".")]
     where = f"--set {plain_line(override, 200)}"
@@ -464,6 +474,7 @@ def _override(raw: dict[str, Any], override: str) -> None:
     except (ValueError, RecursionError):
         value = text.strip()
     put(raw, keys, value, where)
+    return ".".join(keys), text.strip()
 
 
 def put(raw: dict[str, Any], keys: Sequence[str], value: Any, where: str) -> None:

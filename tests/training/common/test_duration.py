@@ -35,6 +35,12 @@ def test_parse_duration_rejects_other_text(text):
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["9" * 30 + " steps", "9" * 400 + " epochs", "9" * 309 + "%"])
+def test_parse_duration_rejects_what_no_run_is_as_long_as(text):
+    with pytest.raises(ValueError, match=r"should be a duration of at most 1e\+15 of a unit"):
+        parse_duration(text)
+
+
 def test_percent_needs_a_known_total():
     with pytest.raises(ValueError, match=r"'10%' of what\? write steps, epochs or examples"):
         duration_in_steps("10%", RUN._replace(total=None))

@@ -397,6 +397,39 @@ def test_overrides_go_through_the_same_validation():
         load_config("lenet5-mnist", ["training.epoch=2"])
 
 
+@pytest.mark.parametrize("name", ["2024", "1e3", "2024-01-01", "10:30:00", "true", "inf"])
+def test_an_override_is_text_where_nothing_else_would_do(name):
+    """A shell takes the quotes from around a name that looks like a number."""
+    assert load_config("lenet5-mnist", [f"data.path={name}"]).data.path == name
+    with pytest.raises(ConfigError, match=r"seed: should be a valid integer"):
+        load_config("lenet5-mnist", ["seed=1e3", f"data.path={name}"])
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.path=[2024]", r"data\.path: should be a valid string; got \[2024\]$"),
+        (
+            "init_from={path=2024}",
+            r'init_from\.path: should be a valid string; got 2024; write "2024"$',
+        ),
+        ("seed='3'", r"seed: should be a valid integer; got '3'; write 3 without quotes$"),
+        (
+            "optimizer.eps='1e-8'",
+            r"should be a valid number; got '1e-8'; write 1e-8 without quotes",
+        ),
+        ("training.evaluate_every=2", r"should be a duration such as .*; got '2'$"),
+        (
+            f"training.length={'9' * 400} steps",
+            r"should be a duration of at most 1e\+15 of a unit; got",
+        ),
+    ],
+)
+def test_numbers_and_text_are_told_apart(override, message):
+    with pytest.raises(ConfigError, match=message):
+        load_config("lenet5-mnist", [override])
+
+
 def test_an_override_makes_a_table_that_was_not_there_and_reaches_into_lists(tmp_path):
     assert load_config("lenet5-digits", ["early_stopping.patience=3"]).early_stopping.patience == 3
     file = tmp_path / "own.toml"
