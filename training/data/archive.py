@@ -16,6 +16,7 @@ from .notes import Notes
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 
 _LARGEST = 2**28  # bytes of one file; an image of more has too many pixels, too
+_UTF8 = 0x800  # the flag of a file in a .zip whose name is UTF-8
 _BLOCK = 512  # bytes; a tar file is made of them, and ends with some that are zero
 _ERRORS = (
     *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
@@ -132,11 +133,7 @@ def _read_zip(file, root: Packed, endings: tuple[str, ...], notes: Notes) -> Non
     with zipfile.ZipFile(file) as packed:
         check_names(packed)
         for entry in packed.infolist():
-            name = entry.filename.replace("\\", "/")
-            if name != entry.filename:
-                notes.add(
-                    "names in the archive have backslashes, which are taken to separate folders"
-                )
+            name = _name_of(entry, notes)
             link = stat.S_ISLNK(entry.external_attr >> 16)
             folder = name.endswith("/")
             wanted = name.lower().endswith(endings) and not link
@@ -144,6 +141,26 @@ def _read_zip(file, root: Packed, endings: tuple[str, ...], notes: Notes) -> Non
                 _check_size(name, entry.file_size)
             content = packed.read(entry) if wanted else b""
             root.put(_inside(name), None if folder or link else content, link=link)
+
+
+def _name_of(entry: zipfile.ZipInfo, notes: Notes) -> str:
+    """Return the name of a file in a .zip, with slashes between folders.
+
+    Names without the flag for UTF-8 are of code page 437, says the format; macOS writes UTF-8 all
+    the same, which hardly any other text happens to be.
+    """
+    name = entry.filename
+    if not entry.flag_bits & _UTF8 and not name.isascii():
+        try:
+            name = name.encode("cp437").decode()
+            notes.add(
+                "names in the archive are read as UTF-8, though it does not say that they are"
+            )
+        except UnicodeError:
+            notes.add("names in the archive are read as code page 437; unpack it if they are wrong")
+    if "\\" in name:
+        notes.add("names in the archive have backslashes, which are taken to separate folders")
+    return name.replace("\\", "/")
 
 
 def check_names(packed: zipfile.ZipFile) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..common.text import encodings_of_name, plain_line
+from ..common.text import encodings_of_name, plain_line, text_of_name
 from .dataset import Dataset, Split, undivided
 from .errors import DataError
 from .folder import read_all, streamed_files
@@ -68,8 +68,8 @@ def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
-            names = [name.strip() for name in next(reader, [])]
-            places = [_place(path, names, column) for column in wanted]
+            names = [text_of_name(name.strip()) for name in next(reader, [])]
+            places = [_place(path, names, text_of_name(column)) for column in wanted]
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue

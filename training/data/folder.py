@@ -226,8 +226,8 @@ def _check_below(of_class: Place, images: Sequence[tuple[str, Place]], notes: No
     splits = [name for name in below if name.lower() in _PARTS]
     if len(below) == len(splits) > 1:
         raise DataError(
-            f"{of_class}: has the splits {', '.join(splits)} inside a class; need a folder of each "
-            "split with the class folders inside, train/CLASS/"
+            f"{of_class}: has the splits {', '.join(splits)} inside a class; need train/CLASS/ for "
+            "each split, or this folder as data.path if all classes are in it"
         )
     if of_class.name.lower() in _PARTS and all(where for where, _ in images):
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 import numpy as np
 
-from ..common.text import plain_line, text_of_name
+from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
 from .errors import DataError
@@ -159,9 +159,10 @@ def _image_files(
 ) -> dict[str, list[tuple[str, Place]]]:
     """Return the images in each of two folders and below, and where there; sorted by name."""
     if root.is_dir():
-        places = [root / folder for folder in folders]
+        places = [_folder(root, folder) for folder in folders]
+        inside = [place for place in places if place is not None]
         found = {
-            folder: _in_folder(place, places, notes)
+            folder: [] if place is None else list(images_below(place, notes, without=inside))
             for folder, place in zip(folders, places, strict=True)
         }
     elif is_archive(root):
@@ -181,12 +182,12 @@ def _image_files(
     return {folder: sorted(files, key=lambda at: str(at[1])) for folder, files in found.items()}
 
 
-def _in_folder(folder: Path, both: Sequence[Path], notes: Notes) -> list[tuple[str, Place]]:
+def _folder(root: Path, name: str) -> Path | None:
+    """Return a folder in the root, however its accents are encoded; None if there is none."""
     try:
-        there = folder.is_dir()
+        return next((p for n in encodings_of_name(name) if (p := root / n).is_dir()), None)
     except OSError:  # a name that the system refuses
-        return []
-    return list(images_below(folder, notes, without=both)) if there else []
+        return None
 
 
 def _in_archive(
@@ -194,12 +195,13 @@ def _in_archive(
 ) -> dict[str, list[tuple[str, Place]]]:
     """Return the two folders, wherever in the archive they are."""
     found: dict[str, list[tuple[str, Place]]] = {folder: [] for folder in folders}
+    called = {text_of_name(folder): folder for folder in folders}
     places: list[Place] = []
     waiting: list[Place] = [read_archive(root, EXTENSIONS, notes)]
     while waiting:
         inside = listed(waiting.pop(), Notes()).folders
-        places += [folder for folder in inside if folder.name in found]
+        places += [folder for folder in inside if text_of_name(folder.name) in called]
         waiting += inside
     for place in places:
-        found[place.name] += images_below(place, notes, without=places)
+        found[called[text_of_name(place.name)]] += images_below(place, notes, without=places)
     return found

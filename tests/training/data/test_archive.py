@@ -91,6 +91,29 @@ def test_backslashes_in_a_zip_separate_folders(tmp_path):
     assert line == "names in the archive have backslashes, which are taken to separate folders"
 
 
+@pytest.mark.parametrize(
+    ("raw", "name", "note"),
+    [
+        (
+            "caf\u00e9",
+            "caf\u00e9",
+            "names in the archive are read as UTF-8, though it does not say",
+        ),
+        (b"caf\x82", "caf\u00e9", "names in the archive are read as code page 437; unpack it if"),
+    ],
+)
+def test_names_of_a_zip_without_the_flag_of_utf_8(tmp_path, raw, name, note):
+    raw = raw if isinstance(raw, bytes) else raw.encode()
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr(len(raw) * "x" + "/1.png", b"content")
+    content = (tmp_path / "x.zip").read_bytes().replace(len(raw) * b"x", raw)
+    (tmp_path / "x.zip").write_bytes(content)
+    notes = Notes()
+    root = read_archive(tmp_path / "x.zip", (".png",), notes)
+    assert (root / name / "1.png").read_bytes() == b"content"
+    assert notes.lines()[0].startswith(note) and len(notes.lines()) == 1
+
+
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
 def test_truncated_archive_is_rejected(tmp_path, name):
     path = write(tmp_path / name, {f"a/{i}.png": NOISE[1536 * i :][:1536] for i in range(6)})

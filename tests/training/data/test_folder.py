@@ -251,7 +251,7 @@ WRONG = {
     ),
     "splits in a class": (
         lambda root: put(root, "a/train/1.png", "a/Val/1.png", "b/1.png"),
-        r"a: has the splits (Val, train|train, Val) inside a class; need .* train/CLASS/",
+        r"a: has the splits (Val, train|train, Val) inside a class; need train/CLASS/ for",
     ),
     "split among classes": (
         lambda root: put(root, "a/1.png", "b/1.png", "valid/a/1.png", "valid/b/1.png"),

@@ -2,6 +2,7 @@
 
 import shutil
 import unicodedata
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,8 +70,16 @@ def test_names_are_equal_whichever_way_accents_are_encoded(tmp_path):
     table.write_text("\n".join(lines), encoding="utf-8")
     assert load_table(table, columns=["age"]).train.count == 2
     put(root, f"images/{unicodedata.normalize('NFD', 'ü')}.png")
-    table.write_text("file,age\nimages/ü.png,1", encoding="utf-8")
-    assert load_table(table, columns=["age"]).train.count == 1
+    table.write_text(f"file,{DECOMPOSED}\nimages/ü.png,1", encoding="utf-8")
+    assert load_table(table, columns=[COMPOSED]).train.count == 1
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_the_folders_of_images_and_masks_are_found_in_either_encoding(tmp_path, packed):
+    place = put(tmp_path / "data", f"{DECOMPOSED}/x.png", "masks/x.png")
+    if packed:
+        place = shutil.make_archive(str(place), "zip", place)
+    assert masked(Path(place), images=COMPOSED).train.count == 1
 
 
 def test_images_for_inference_are_found_likewise(tmp_path):
