@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from typing import NamedTuple
 
+from .options import missing_device
+
 
 class Finding(NamedTuple):
     """One thing that was checked."""
@@ -32,7 +34,8 @@ def examine() -> Iterator[Finding]:
             fine, text = check()
             yield Finding(subject, fine, text)
         except Exception as error:
-            yield Finding(subject, False, f"{type(error).__name__}: {error}")
+            problem = "needs a device" if missing_device() else f"{type(error).__name__}: {error}"
+            yield Finding(subject, False, problem)
 
 
 def _python() -> tuple[bool, str]:
@@ -61,6 +64,8 @@ def _wrong_jax(jaxlib: str) -> str | None:
 def _devices() -> tuple[bool, str]:
     import jax
 
+    if problem := missing_device():
+        return False, problem
     found = ", ".join(f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices())
     return True, f"{found}; {os.cpu_count()} CPU cores"
 

@@ -12,7 +12,7 @@ import sys
 from convax.training.common.errors import ConvaxError
 
 from . import explain, inference, train
-from .options import app, exit_now, warn
+from .options import app, exit_now, missing_device, warn
 
 __all__ = ["explain", "inference", "main", "train"]  # which put their commands into `app`
 
@@ -54,6 +54,9 @@ def _explain(error: Exception) -> int:
     if isinstance(error, OSError) and error.strerror:
         where = "" if error.filename is None else f"{error.filename}: "
         warn(f"{where}{error.strerror}")
+        return 2
+    if problem := missing_device():
+        warn(problem)
         return 2
     from convax.model import LayerError  # here, as it imports jax
 

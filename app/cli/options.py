@@ -1,7 +1,9 @@
 """The command line's application: what its commands have in common."""
 
 import contextlib
+import importlib.util
 import os
+import pkgutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -29,6 +31,10 @@ RENAMED_OPTIONS = {
 class Commands(TyperGroup):
     """The commands; an error for an old name of a command or option gives the new name."""
 
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments; ``--device`` may stand behind the command, too."""
+        return super().parse_args(ctx, _device_first(args))
+
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the first argument names."""
         if args[0] in RENAMED_COMMANDS:
@@ -46,6 +52,16 @@ class Commands(TyperGroup):
             raise
 
 
+def _device_first(args: list[str]) -> list[str]:
+    """Return the arguments with ``--device``, where there is one, before the command."""
+    options = args[: args.index("--")] if "--" in args else args
+    for i, option in enumerate(options):
+        words = 2 if option == "--device" else 1
+        if option.partition("=")[0] == "--device":
+            return [*args[i : i + words], *args[:i], *args[i + words :]]
+    return args
+
+
 app = typer.Typer(
     name="convax",
     cls=Commands,
@@ -55,6 +71,58 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+DEVICES = ("cpu", "gpu", "tpu")
+
+
+@app.callback()
+def choose_device(
+    device: Annotated[
+        str | None,
+        typer.Option(
+            metavar="cpu|gpu|tpu",
+            help="Where to compute; by default on a TPU or GPU where JAX finds one.",
+        ),
+    ] = None,
+) -> None:
+    """Have JAX use one kind of device, for this process and those it starts."""
+    if device is None:
+        return
+    validate_choice("--device", device, DEVICES)
+    os.environ["JAX_PLATFORMS"] = _gpu_platform() if device == "gpu" else device
+    if "jax" in sys.modules:  # which has read the variable
+        sys.modules["jax"].config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
+
+
+def _gpu_platform() -> str:
+    """Return what JAX calls the GPUs of the plugin that is installed; CUDA's without any."""
+    plugins = importlib.util.find_spec("jax_plugins")
+    places = [] if plugins is None else list(plugins.submodule_search_locations or [])
+    names = [module.name for module in pkgutil.iter_modules(places)]
+    return "rocm" if any("rocm" in name for name in names) else "cuda"
+
+
+def missing_device() -> str | None:
+    """Say what to do where JAX finds no device of the kind that it is told to use."""
+    if "jax" not in sys.modules:
+        return None
+    import jax
+
+    try:
+        jax.devices()
+    except Exception as error:  # several kinds, an AssertionError among them
+        wanted = os.environ.get("JAX_PLATFORMS") or "device"
+        reason = str(error).partition("\n")[0].removesuffix(_ADVICE)
+        return (
+            f"JAX finds no {wanted} here{reason and f' ({reason})'}: write --device cpu, or unset "
+            "JAX_PLATFORMS to take what there is; JAX for a GPU comes with pip install "
+            "'convax[cuda]', for a TPU with 'convax[tpu]'"
+        )
+    return None
+
+
+_ADVICE = " (set JAX_PLATFORMS='' to automatically choose an available backend)"
+
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 ConfigArgument = Annotated[

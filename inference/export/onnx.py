@@ -11,6 +11,7 @@ References:
 
 import json
 import logging
+import traceback
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +72,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
         model = _converted(packages, function, predictor.image_shape, predictions)
     except Exception as error:  # whatever a converter says of what it does not know
         raise BundleError(
-            f"{out}: jax2onnx cannot convert this network: {first_line(error)}"
+            f"{out}: jax2onnx cannot convert this network: {_operation(error)}{first_line(error)}"
         ) from error
     packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
     content = model.SerializeToString()
@@ -132,6 +133,13 @@ def _converted(
         )
     _pool_over_space(model, packages.onnx.helper)
     return model
+
+
+def _operation(error: Exception) -> str:
+    """Name JAX's operation that a converter of jax2onnx's, a file of its name, was at work on."""
+    frames = traceback.extract_tb(error.__traceback__)
+    at = [frame for frame in frames if "jax2onnx" in frame.filename and frame.name == "lower"]
+    return f"lax.{Path(at[-1].filename).stem}: " if at else ""
 
 
 def _pool_over_space(model: Any, helper: Any) -> None:

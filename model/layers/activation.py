@@ -75,9 +75,9 @@ def softmax() -> Layer:
     return activation("softmax")
 
 
-def gelu() -> Layer:
+def gelu(*, approximate: bool = False) -> Layer:
     """Make the layer of `ops.gelu`."""
-    return activation("gelu")
+    return stateless("gelu", lambda x: ops.gelu(x, approximate=approximate), POINTWISE)
 
 
 def silu() -> Layer:

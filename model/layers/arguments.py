@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any, Literal, TypeAlias
 
-Padding: TypeAlias = Literal["SAME", "VALID"] | int | list[int] | list[list[int]]
+Padding: TypeAlias = Literal["SAME", "VALID", "FULL"] | int | list[int] | list[list[int]]
 
 
 def check_positive(function: str, **values: int | list[int]) -> None:

@@ -12,7 +12,14 @@ from ..layer import Params, Shape
 from .arguments import check_choice
 
 InitializerName: TypeAlias = Literal[
-    "xavier_uniform", "xavier_normal", "he_uniform", "he_normal", "lecun_normal", "lecun_uniform"
+    "xavier_uniform",
+    "xavier_normal",
+    "he_uniform",
+    "he_normal",
+    "lecun_normal",
+    "lecun_uniform",
+    "zeros",
+    "ones",
 ]
 Initializer: TypeAlias = InitializerName | Callable[..., Array]
 BiasInitializer: TypeAlias = float | Callable[..., Array]

@@ -35,12 +35,12 @@ def avg_pool(
 def lp_pool(
     window: int | list[int],
     *,
-    p: float = 2.0,
+    p: float | Literal["inf"] = 2.0,
     stride: int | list[int] | None = None,
     padding: Padding = "VALID",
 ) -> Layer:
-    """Take the p-norm of windows; see `ops.lp_pool`."""
-    return _pool("lp_pool", partial(ops.lp_pool, p=p), window, stride, padding)
+    """Take the p-norm of windows, "inf" for the largest; see `ops.lp_pool`."""
+    return _pool("lp_pool", partial(ops.lp_pool, p=float(p)), window, stride, padding)
 
 
 def mixed_pool(
@@ -57,14 +57,14 @@ def stochastic_pool(
     return _pool("stochastic_pool", ops.stochastic_pool, window, stride, padding, stochastic)
 
 
-def global_max_pool() -> Layer:
+def global_max_pool(*, keepdims: bool = False) -> Layer:
     """Take the maximum, ``(N, *spatial, C) -> (N, C)``; see `ops.global_max_pool`."""
-    return stateless("global_max_pool", ops.global_max_pool, GLOBAL)
+    return stateless("global_max_pool", partial(ops.global_max_pool, keepdims=keepdims), GLOBAL)
 
 
-def global_avg_pool() -> Layer:
+def global_avg_pool(*, keepdims: bool = False) -> Layer:
     """Take the mean, ``(N, *spatial, C) -> (N, C)``; see `ops.global_avg_pool`."""
-    return stateless("global_avg_pool", ops.global_avg_pool, GLOBAL)
+    return stateless("global_avg_pool", partial(ops.global_avg_pool, keepdims=keepdims), GLOBAL)
 
 
 def adaptive_max_pool(output_size: int | list[int]) -> Layer:

@@ -373,3 +373,33 @@ def test_paths_that_are_no_utf_8(convax, whole, copied, tiny, tmp_path):
     ):
         code, _, err = convax(*command)
         assert (code, err) == (0, ""), command
+
+
+@pytest.mark.parametrize("arguments", [["--device", "tpu", "doctor"], ["doctor", "--device=tpu"]])
+def test_the_device_may_be_chosen_on_either_side_of_the_command(arguments, convax, monkeypatch):
+    chosen = []
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
+    monkeypatch.setattr("jax.config.update", lambda *change: chosen.append(change))
+    monkeypatch.setattr("convax.cli.doctor.examine", lambda: iter(()))
+    assert convax(*arguments)[0] == 0
+    assert chosen == [("jax_platforms", "tpu")] and os.environ["JAX_PLATFORMS"] == "tpu"
+
+
+def test_a_device_that_does_not_exist_is_refused(convax):
+    refused(convax("configs", "--device", "npu"), "--device: got 'npu', need one of cpu, gpu, tpu")
+
+
+def test_a_device_that_is_not_here_is_one_line_with_the_remedy(convax, monkeypatch, tmp_path):
+    """JAX asserts, or says that it is unable to initialize a backend, wherever it is first used."""
+
+    def devices():
+        raise RuntimeError("Unable to initialize backend 'cuda': none\nand more")
+
+    monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    monkeypatch.setattr("jax.devices", devices)
+    monkeypatch.setattr("convax.training.experiment.split_seed", lambda seed: devices())
+    result = convax("train", "lenet5-digits", "--out", tmp_path / "run")
+    refused(result, "error: JAX finds no cuda here (Unable", "write --device cpu", "convax[cuda]")
+    assert "bug" not in result[2] and len(result[2].strip().splitlines()) == 1
+    code, out, _ = convax("doctor")
+    assert code == 1 and "FAIL  devices       JAX finds no cuda here" in out

@@ -9,6 +9,7 @@ import tomllib
 import pytest
 from pydantic import ValidationError
 
+from convax import model
 from convax.model import ARCHITECTURES, LAYERS
 from convax.training.config import errors
 from convax.training.config.schema import (
@@ -395,6 +396,17 @@ def test_overrides_go_through_the_same_validation():
     assert config.optimizer.name == "adam"
     with pytest.raises(ConfigError, match=r"training.epoch: unknown key; did you mean 'epochs'"):
         load_config("lenet5-mnist", ["training.epoch=2"])
+
+
+def test_a_config_reaches_the_options_of_the_operations():
+    layers = """[{type="conv", features=4, window=3, padding="FULL", kernel_init="ones"},
+        {type="gelu", approximate=true}, {type="lp_pool", window=2, p="inf", padding="FULL"},
+        {type="global_avg_pool", keepdims=true}, {type="flatten"}, {type="dense", features=3}]"""
+    config = load_config("lenet5-digits", [f"model={{layers={layers}}}"])
+    net = model.build(config.model.model_dump(exclude_none=True), 3)
+    rows = {row.path: row.out_shape for row in model.summarize(net, (8, 8, 1)).rows}
+    assert rows["conv1"] == (10, 10, 4) and rows["lp_pool1"] == (6, 6, 4)
+    assert rows["global_avg_pool1"] == (1, 1, 4)
 
 
 @pytest.mark.parametrize("name", ["2024", "1e3", "2024-01-01", "10:30:00", "true", "inf"])
