@@ -6,11 +6,14 @@ of each batch is smoothed,
 
 .. math:: m_t = \beta m_{t-1} + (1 - \beta)\, \ell_t, \qquad s_t = m_t / (1 - \beta^{t + 1})
 
-and the run ends when :math:`s_t` is four times the smallest so far, or not finite. The suggestion
-is the smaller of two learning rates: where s falls fastest against the logarithm of the learning
-rate ("steepest"), and a tenth of that at the smallest s ("tenth of the lowest"): a curve that falls
-until it breaks is steepest where it is too late. It is meant as the peak of the schedule, for this
-batch size, and as a place to look around: the first steps know nothing of the last ones.
+and the run ends when :math:`s_t` is not finite, or four times the smallest so far and above where
+it began. The first twenty, as many as the smoothing is over, are left out of account: there s is
+the loss of a few batches, some of which are easy. The suggestion is the smaller of two learning
+rates: where s falls fastest against the logarithm of the learning rate, in the lower half of its
+fall ("steepest"), and a tenth of the last at which s is near its smallest ("tenth of the lowest"): a
+curve that falls until it breaks is steepest where it is too late. It is meant as the peak of the
+schedule, for this batch size, and as a place to look around: the first steps know nothing of the
+last ones.
 
 References:
     Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The
@@ -38,8 +41,11 @@ from .run.directory import write_json
 from .step.train_step import make_train_step
 
 SMOOTHING = 0.95  # over some twenty steps, a tenth of a ramp
+WARMUP = 20  # steps: before, the smoothed loss is not smooth
 DIVERGED = 4.0  # times the smallest smoothed loss
-EDGE = 0.1  # of the steps: at first the smoothed loss is not smooth, so no slope is looked at
+EDGE = 0.1  # of the steps of a ramp are its warm-up, where that is less than `WARMUP`
+NEAR = 0.1  # of the fall: as near to the smallest loss as noise may bring it
+BEGUN = 0.5  # of the fall: what is above may be noise before it
 
 
 class Ramp(NamedTuple):
@@ -103,7 +109,7 @@ def find_learning_rate(
 
 
 def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list[float]:
-    """Run the ramp: the loss of each step, until it is four times the smallest, smoothed."""
+    """Run the ramp: the loss of each step, until it has diverged, smoothed."""
     experiment = prepare(config)
     for note in experiment.card.notes:
         display.note(f"note: {note}")
@@ -145,9 +151,16 @@ def smooth(losses: Sequence[float], beta: float = SMOOTHING) -> np.ndarray:
 
 
 def has_diverged(smoothed: np.ndarray) -> bool:
-    """Return whether the last of the smoothed losses is not finite, or far above the smallest."""
-    last, finite = smoothed[-1], smoothed[np.isfinite(smoothed)]
-    return not np.isfinite(last) or bool(last > DIVERGED * finite.min())
+    """Return whether the last of the smoothed losses is not finite, or far above the smallest.
+
+    Example:
+        >>> has_diverged(np.array([0.1] + 30 * [0.9])), has_diverged(np.array(30 * [0.9] + [4.0]))
+        (False, True)
+    """
+    last, smooth = smoothed[-1], smoothed[WARMUP - 1 :]
+    if not np.isfinite(last):
+        return True
+    return len(smooth) > 0 and bool(last > max(DIVERGED * np.nanmin(smooth), smooth[0]))
 
 
 def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
@@ -167,12 +180,18 @@ def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
             f"lr-find: the loss is {losses[0]} at the first learning rate, {rates[0]:.3g}, so "
             "the learning rate is not the cause; check the data and the loss"
         )
-    lowest = int(np.argmin(np.where(np.isfinite(smoothed), smoothed, np.inf)))
-    first = int(EDGE * steps)
-    found = {"tenth of the lowest": float(rates[lowest]) / 10}
-    if lowest - first >= 2:
-        slopes = np.gradient(smoothed[first : lowest + 1], np.log(rates[first : lowest + 1]))
-        found["steepest"] = float(rates[first + int(np.argmin(slopes))])
+    first = min(WARMUP, int(EDGE * steps), len(smoothed) - 1)
+    finite = np.where(np.isfinite(smoothed), smoothed, np.inf)
+    lowest = first + int(np.argmin(finite[first:]))
+    fall = finite[first] - finite[lowest]
+    last = int(np.flatnonzero(finite <= finite[lowest] + NEAR * fall)[-1])
+    found = {"tenth of the lowest": float(rates[last]) / 10}
+    # From where it has begun to fall for good; before, noise has slopes as well.
+    high = finite[first : lowest + 1] >= finite[first] - BEGUN * fall
+    begin = first + int(np.flatnonzero(high)[-1])
+    if lowest - begin >= 2:
+        slopes = np.gradient(smoothed[begin : lowest + 1], np.log(rates[begin : lowest + 1]))
+        found["steepest"] = float(rates[begin + int(np.argmin(slopes))])
     rule = min(found, key=lambda name: found[name])
     diverged = has_diverged(smoothed)
     return Ramp(rates, np.array(losses), smoothed, diverged, found[rule], rule)

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image
 
 from convax.training.config.schema import ConfigError, load_config
-from convax.training.lr_finder import find_learning_rate, has_diverged, read_ramp, smooth
+from convax.training.experiments.sweep_plot import draw_sweep
+from convax.training.lr_finder import WARMUP, find_learning_rate, has_diverged, read_ramp, smooth
+from convax.training.plots import figures, lr_finder
 
 RATES = 1e-6 * 10 ** (7 * np.arange(200) / 199)
 
@@ -36,7 +38,7 @@ def test_read_ramp_finds_the_steepest_place(monkeypatch):
 
 def test_a_loss_that_only_rises_gives_a_tenth_of_the_lowest():
     ramp = read_ramp(RATES, np.linspace(1, 3, 200), 200)
-    assert (ramp.rule, ramp.suggestion) == ("tenth of the lowest", RATES[0] / 10)
+    assert (ramp.rule, ramp.suggestion) == ("tenth of the lowest", RATES[WARMUP] / 10)
     assert not ramp.diverged
 
 
@@ -50,11 +52,45 @@ def test_read_ramp_of_a_curve_that_falls_until_it_breaks(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("smoothed", "diverged"),
-    [([1.0, 0.5, 1.9], False), ([1.0, 0.5, 2.1], True), ([1.0, math.nan], True), ([1.0], False)],
+    ("end", "diverged"),
+    [
+        ([1.0, 0.5, 1.9], False),
+        ([1.0, 0.5, 2.1], True),
+        ([1.0, 0.1, 0.9], False),  # not above where it began
+        ([math.nan], True),
+        ([1.0], False),
+    ],
 )
-def test_has_diverged_at_four_times_the_smallest_loss(smoothed, diverged):
-    assert has_diverged(np.array(smoothed)) == diverged
+def test_has_diverged_at_four_times_the_smallest_loss(end, diverged):
+    assert has_diverged(np.array(WARMUP * [1.0] + end)) == diverged
+
+
+@pytest.mark.parametrize("losses", [[0.1, 0.9, 0.7], [0.001, 0.7, 0.7], [0.001] + 60 * [0.7]])
+def test_easy_batches_at_first_are_no_divergence(losses):
+    smoothed = [smooth(losses[:t]) for t in range(1, len(losses) + 1)]
+    assert not any(map(has_diverged, smoothed))
+    assert has_diverged(np.array([0.1, math.inf]))
+
+
+def test_noise_does_not_bring_the_suggestion_down():
+    """Losses of single images, from 0.05 to 2 times their mean: ten suggestions in the fall."""
+    rng, z = np.random.default_rng(0), np.log10(RATES)
+    mean = 2.3 - 1.8 / (1 + np.exp(-3 * (z + 2))) + np.where(z > -1, 8 * (z + 1) ** 2, 0)
+    for _ in range(10):
+        ramp = read_ramp(RATES, mean * rng.uniform(0.05, 2, 200), 200)
+        assert 1e-3 < ramp.suggestion < 0.1
+
+
+def test_axes_of_searches_and_sweeps_have_labels_of_plain_text(monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr(figures, "write", lambda figure, path: drawn.append(figure))
+    losses = curve(RATES)
+    lr_finder.draw(RATES, losses, losses, 1e-3, "steepest", tmp_path)
+    labels = [label.get_text() for label in drawn[0].axes[0].get_xticklabels()]
+    assert "0.001" in labels and not any("$" in label for label in labels)
+    members = [{"keys": {"lr": v}, "test": {"accuracy": v}, "validation": None} for v in (0.01, 1)]
+    swept = draw_sweep({"members": members}, "lr", "accuracy", title="a sweep")
+    assert "0.1" in [label.get_text() for label in swept.axes[0].get_xticklabels()]
 
 
 def test_a_search_ends_where_the_loss_breaks(tiny, tmp_path):

@@ -41,7 +41,7 @@ def draw_sweep(results: Mapping[str, Any], key: str, metric: str, *, title: str)
     if words:
         ax.set_xticks(range(len(words)), [figures.shortened(word, 24) for word in words])
     elif min(values) > 0 and max(values) >= 10 * min(values):
-        ax.set_xscale("log")
+        figures.log_x(ax)
     ax.set_xlabel(key)
     ax.set_ylabel(NAMES.get(metric, metric))
     ax.grid(axis="y")

@@ -307,6 +307,19 @@ def titled_figure(width: float, height: float, title: str, subtitle: str) -> "Fi
     return figure
 
 
+def log_x(ax: "Axes") -> None:
+    """Make the axis of x logarithmic, once all is drawn, with labels of plain text.
+
+    Matplotlib's own are formulas, which `style` has nobody read.
+    """
+    from matplotlib.ticker import FixedLocator, NullLocator
+
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(FixedLocator(log_ticks(*ax.get_xlim())))
+    ax.xaxis.set_major_formatter("{x:g}")
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
 def _log_axis(ax: "Axes", limits: tuple[float, float], unit: str, zeros: bool) -> None:
     from matplotlib.ticker import FixedFormatter, FixedLocator, NullLocator
 

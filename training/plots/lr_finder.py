@@ -32,7 +32,7 @@ def draw(
         ax.plot(rates, losses, color=figures.LIGHT, linewidth=0.9, label="of the batch")
         ax.plot(rates, smoothed, color=figures.BLUE, linewidth=1.6, label="smoothed")
         ax.axvline(suggestion, color=figures.ORANGE, linewidth=1, label="suggestion")
-        ax.set_xscale("log")
+        figures.log_x(ax)
         finite = smoothed[np.isfinite(smoothed)]
         if finite.size:  # what has diverged would flatten all else
             low, start = float(finite.min()), float(finite[0])
