@@ -31,7 +31,7 @@ SEED = int(os.environ.get("CONVAX_TEST_SEED", "0"))
 
 sys.path.append(str(Path(__file__).parents[1]))  # for `from tests.reference import ...`
 
-from tests.tiny import command, copied, tiny, whole  # noqa: E402, F401 -- fixtures
+from tests.tiny import command, copied, tiny, undrawn, whole  # noqa: E402, F401 -- fixtures
 
 # Silent casts and silent broadcasts are errors in tests, so that none is in the code.
 jax.config.update("jax_numpy_dtype_promotion", "strict")

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import convax
 from convax.cli.main import main
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
+from convax.training.loop import loop
+from convax.training.report.figures import draw_experiment
 from convax.training.run import checkpoint
 from convax.training.run.directory import Run, create_run
 
@@ -81,6 +84,22 @@ def untrained(config, out):
     return run, experiment
 
 
+@pytest.fixture(scope="session", autouse=True)
+def undrawn():
+    """Have no run draw its figures, which is two thirds of what a tiny one takes; see `drawing`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_experiment", lambda *arguments: [])
+        yield
+
+
+@contextmanager
+def drawing():
+    """Have the runs within draw their figures, as they do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "draw_experiment", draw_experiment)
+        yield
+
+
 @pytest.fixture
 def tiny(tmp_path):
     """The config file of the tiny experiment, with its data beside it."""
@@ -91,7 +110,8 @@ def tiny(tmp_path):
 def whole(tmp_path_factory):
     """The tiny run, never stopped; not to be changed."""
     folder = tmp_path_factory.mktemp("whole")
-    return convax.train(load_config(write_tiny(folder)), folder / "run")
+    with drawing():
+        return convax.train(load_config(write_tiny(folder)), folder / "run")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from convax.cli.options import RENAMED_COMMANDS, RENAMED_OPTIONS
 from convax.training.config.schema import load_config, shipped_configs
+from tests.tiny import drawing
 
 
 @pytest.fixture
@@ -32,7 +33,8 @@ def refused(result, *words, code=2):
 
 def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    code, out, err = convax("train", tiny, "--set", "training.steps=40")
+    with drawing():
+        code, out, err = convax("train", tiny, "--set", "training.steps=40")
     assert (code, err) == (0, "")
     assert "runs/tiny" in out
     assert "step 40/40" in out

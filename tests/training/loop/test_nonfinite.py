@@ -42,6 +42,8 @@ def spoiled(tmp_path_factory):
         task = make(config, classes)
 
         def loss(outputs, targets):
+            if targets.shape != batches.shape[1:]:  # of an evaluation
+                return task.loss(outputs, targets)
             is_spoiled = (batches == targets[None]).all(axis=1).any()
             return task.loss(outputs, targets) * jnp.where(is_spoiled, jnp.nan, jnp.float32(1))
 

@@ -2,6 +2,7 @@
 
 import ast
 import inspect
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from convax import ops
 from convax.training.config.loss import loss_tables
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import COMPILE_QUICKLY
+from convax.training.step.loss_params import init_loss, split_loss
 from convax.training.tasks.registry import TASKS
 from convax.training.tasks.spec import keywords_of
 
@@ -130,8 +132,12 @@ def test_a_loss_falls_along_its_gradient(task, name):
         for (N, *rest), dtype in ((a.shape, a.dtype) for a in spec.example)
     )
 
+    loss = partial(entry.loss, **keywords)
+    if entry.owns_params:
+        _, loss = split_loss(loss(), init_loss(loss(), {}, jax.random.key(0), outputs.shape))
+
     def value(outputs):
-        found = entry.loss(outputs, *others, **keywords)
+        found = loss(outputs, *others)
         parts = [part for part in jax.tree.leaves(found) if isinstance(part, jax.Array)]
         return sum(jnp.mean(part) for part in parts)
 

@@ -28,7 +28,7 @@ from convax.training.tasks.embedding.figures import wrong_neighbors
 from convax.training.tasks.embedding.losses import all_triplets, contrastive_pairs
 from convax.training.tasks.embedding.spec import EMBEDDING
 from convax.training.tasks.spec import bind_loss
-from tests.tiny import write_tiny
+from tests.tiny import drawing, write_tiny
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 LOSS = 'name = "softmax_cross_entropy"\nlabel_smoothing = 0.0'
@@ -49,7 +49,8 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(config):
-    return convax.train(load_config(config), config.parent / "run")
+    with drawing():
+        return convax.train(load_config(config), config.parent / "run")
 
 
 def test_a_run_learns(trained):

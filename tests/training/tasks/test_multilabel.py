@@ -16,7 +16,7 @@ from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.multilabel import losses, task
 from convax.training.tasks.multilabel.metrics import per_class
 from convax.training.tasks.per_class import mean_of
-from tests.tiny import TINY
+from tests.tiny import TINY, drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
 from tests.training.tasks.test_regression import LOSS, NPZ
 
@@ -56,7 +56,8 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(config):
-    return convax.train(load_config(config), config.parent / "run")
+    with drawing():
+        return convax.train(load_config(config), config.parent / "run")
 
 
 def test_a_run_learns_several_classes_an_image(trained):

@@ -56,6 +56,7 @@ def toy_task(config, classes):
         collect=lambda logits, spec: {"logits": logits, "mean": logits.mean(axis=-1)},
         metrics=metrics,
         draw=lambda findings: [],
+        per_class=None,
     )
 
 

@@ -18,7 +18,7 @@ from convax.training.loop.signals import InterruptedRun
 from convax.training.tasks.regression import task
 from convax.training.tasks.regression.metrics import errors_of, mean_r2
 from tests.inference.serve.test_app import serving
-from tests.tiny import TINY
+from tests.tiny import TINY, drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 LOSS = 'name = "softmax_cross_entropy"\nlabel_smoothing = 0.0'
@@ -55,7 +55,8 @@ def config(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(config):
-    return convax.train(load_config(config), config.parent / "run")
+    with drawing():
+        return convax.train(load_config(config), config.parent / "run")
 
 
 def test_a_run_learns_values_in_their_units(trained):

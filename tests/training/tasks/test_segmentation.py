@@ -26,6 +26,7 @@ from convax.training.run.directory import open_run
 from convax.training.tasks.segmentation import losses, task
 from convax.training.tasks.segmentation.figures import overlay, palette
 from convax.training.tasks.segmentation.metrics import image_ious, ious
+from tests.tiny import drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 CONFIG = """
@@ -99,7 +100,8 @@ def scenes(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(scenes):
-    return convax.train(load_config(scenes), scenes.parent / "run")
+    with drawing():
+        return convax.train(load_config(scenes), scenes.parent / "run")
 
 
 def test_a_run_learns(trained):
