@@ -10,8 +10,8 @@ and the run ends when :math:`s_t` is not finite, or four times the smallest so f
 it began. The first twenty, as many as the smoothing is over, are left out of account: there s is
 the loss of a few batches, some of which are easy. The suggestion is the smaller of two learning
 rates: where s falls fastest against the logarithm of the learning rate, in the lower half of its
-fall ("steepest"), and a tenth of the last at which s is near its smallest ("tenth of the lowest"): a
-curve that falls until it breaks is steepest where it is too late. It is meant as the peak of the
+fall ("steepest"), and a tenth of the last at which s is near its smallest ("tenth of the lowest"):
+a curve that falls until it breaks is steepest where it is too late. It is meant as the peak of the
 schedule, for this batch size, and as a place to look around: the first steps know nothing of the
 last ones.
 

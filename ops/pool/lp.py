@@ -92,7 +92,7 @@ def _parts(x, axes):
 def _norm(parts, axis, p):
     """Compute m (sum |x / m|^p)^(1/p) with the largest |x| as m."""
     m = reduce(jnp.maximum, (jnp.max(jnp.abs(x), axis=axis, keepdims=True) for x in parts))
-    scale = jnp.where((m > 0) & (m < jnp.inf), m, 1)
+    scale = jnp.where((m > 0) & (m < jnp.inf), m, jnp.asarray(1, m.dtype))
     total = sum(jnp.sum(_power(x / scale, p, False), axis=axis) for x in parts)
     return jnp.squeeze(scale, axis) * _root(total, p)
 

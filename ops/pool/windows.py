@@ -15,6 +15,7 @@ import numpy as np
 from jax import lax
 
 from ..common.dtypes import check_floating
+from ..common.implementation import uses_jaxpr
 from ..common.padding import Padding, per_axis, resolve_windows
 from ..common.sparse_linear import linear_map, table
 
@@ -120,13 +121,23 @@ def window_slices(x: jax.Array, axes: Sequence[Axis], fill: float) -> list[jax.A
     axis, *rest = axes
     i, size, k, s, (low, _), o = axis
     blocks = o - 1 + -(-k // s)
-    pads = [(0, 0, 0)] * x.ndim
-    pads[i] = (low, blocks * s - size - low, 0)  # a negative number crops
-    x = lax.pad(x, jnp.array(fill, x.dtype), pads)
+    x = _padded(x, i, low, blocks * s - size - low, fill)
     x = x.reshape(*x.shape[:i], blocks, s, *x.shape[i + 1 :])
     phases = [phase.squeeze(i + 1) for phase in jnp.split(x, s, i + 1)]
     along = [lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k)]
     return [tap for a in along for tap in window_slices(a, rest, fill)]
+
+
+def _padded(x: jax.Array, axis: int, low: int, high: int, fill: float) -> jax.Array:
+    """Pad x by `low` and `high` elements along an axis; a negative number crops."""
+    if not uses_jaxpr():
+        pads = [(0, 0, 0)] * x.ndim
+        pads[axis] = (low, high, 0)
+        return lax.pad(x, jnp.array(fill, x.dtype), pads)
+    # Converters know of no padding where the size of the batch is not known.
+    x = lax.slice_in_dim(x, max(-low, 0), x.shape[axis] - max(-high, 0), axis=axis)
+    one = jnp.full_like(lax.slice_in_dim(x, 0, 1, axis=axis), fill)
+    return jnp.concatenate([*[one] * max(low, 0), x, *[one] * max(high, 0)], axis)
 
 
 def extract_windows(x: jax.Array, axis: Axis) -> jax.Array:

@@ -79,6 +79,9 @@ LAYERS = {
     "transposed": model.conv_transpose(3, 4, stride=2, padding=1),
     "average pool": model.avg_pool(3, stride=2, padding=1),
     "overlapping pool": model.max_pool(3, stride=2),
+    "p-norm pool": model.lp_pool(3, stride=2, padding=1),
+    "p-norm pool that tiles": model.lp_pool(2, p=3.0),
+    "full padding": model.serial(model.conv(4, 3, padding="FULL"), model.max_pool(2)),
     "SiLU": model.silu(),
     "PReLU": model.prelu(),
 }
@@ -127,6 +130,16 @@ def test_what_it_refuses(whole, onnx, tmp_path, monkeypatch):
     with pytest.raises(BundleError, match=r"jax2onnx cannot convert .*: No plugin .*'fft'$"):
         export_onnx(whole.path, file)
     assert not file.exists()
+
+
+def test_the_operation_that_cannot_be_converted_is_named(whole, onnx, tmp_path, monkeypatch):
+    """What a converter says itself may be no more than that a dimension is symbolic."""
+    source = "def lower(*_):\n    raise ValueError('symbolic dimension')"
+    converter: dict = {}
+    exec(compile(source, "/somewhere/jax2onnx/plugins/jax/lax/pad.py", "exec"), converter)
+    monkeypatch.setattr(onnx_file, "_converted", converter["lower"])
+    with pytest.raises(BundleError, match=r"cannot convert this network: lax\.pad: symbolic dim"):
+        export_onnx(whole.path, tmp_path / "net.onnx")
 
 
 def test_the_command_line(command, whole, onnx, tmp_path):
