@@ -188,7 +188,7 @@ def test_all_problems_are_reported_at_once():
     config["data"]["path"] = 3
     lines = complaint(config)
     assert lines == [
-        "data.path: should be a valid string; got 3",
+        'data.path: should be a valid string; got 3; write "3"',
         "training.batch_size: should be greater than 0; got 0",
         "training.epochs: should be a valid number; got 'six'",
         "optimiser: unknown key; did you mean 'optimizer'?",
