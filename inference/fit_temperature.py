@@ -100,6 +100,6 @@ def _measure(probabilities: np.ndarray, labels: np.ndarray) -> CalibrationMetric
 
 def _predictions(predictor: Predictor, split: Split) -> np.ndarray:
     """Predict in parts: the images may be files."""
-    most = predictor.task.batches.inference[-1]
+    most = predictor.sizes[-1]
     starts = range(0, split.count, most)
     return np.concatenate([predictor(np.asarray(split.images[i : i + most])) for i in starts])

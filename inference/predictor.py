@@ -1,6 +1,7 @@
 """The trained network as one function: images in, probabilities (or embeddings) out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from jax import Array
 
 from ..model import Layer
 from ..training import data
+from ..training.common.memory import largest_operation
 from ..training.data.preprocess import Preprocessing
 from ..training.run.directory import Run
 from ..training.run.load_model import LoadedModel, load_model
@@ -33,6 +35,32 @@ class Prediction(NamedTuple):
 
     source: Any  # its file; or what was given in place of one
     prediction: np.ndarray  # as a row of what a `Predictor` returns
+
+
+FEW = 7
+MOST_BYTES = 2**30  # of the operands and results of one operation of a network
+
+
+def cut(count: int, sizes: Sequence[int]) -> list[int]:
+    """Cut a number of images into batches of given sizes, with little padding.
+
+    At most half of a batch is padding, or as many as `FEW` images: on a GPU these take no time.
+
+    Args:
+        count: how many images.
+        sizes: that there are programs for, in ascending order.
+
+    Example:
+        >>> cut(65, (1, 8, 64, 512)), cut(300, (1, 8, 64, 512)), cut(513, (1, 8, 64, 512))
+        ([64, 1], [512], [512, 1])
+    """
+    batches = []
+    while count > 0:
+        enough = next((size for size in sizes if size >= count), sizes[-1])
+        fitting = max((size for size in sizes if size <= count), default=enough)
+        batches.append(enough if enough - count <= max(count, FEW) else fitting)
+        count -= batches[-1]
+    return batches
 
 
 class Predictor:
@@ -92,13 +120,27 @@ class Predictor:
         if images.shape == self.image_shape != (1, 1, 1):  # which may as well be (N, H, W)
             return self(images[None])[0]
         images = self._check(images)
-        largest = self.task.batches.inference[-1]
-        parts = [images[i : i + largest] for i in range(0, len(images), largest)]
-        if not parts:
+        if not len(images):
             one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
             answer = jax.eval_shape(self.function, self.params, self.state, one)
             return np.zeros((0, *answer.shape[1:]), answer.dtype)
-        return np.concatenate([self._predict_padded(part) for part in parts])
+        answers, start = [], 0
+        for size in cut(len(images), self.sizes):
+            answers.append(self._predict_padded(images[start : start + size], size))
+            start += size
+        return np.concatenate(answers)
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """Return how many images a program takes, of each of the programs that calls compile.
+
+        They are those of the task, but for the ones whose largest operation would take more than
+        `MOST_BYTES`.
+        """
+        one = jax.ShapeDtypeStruct((1, *self.image_shape), np.uint8)
+        bytes_each = largest_operation(self.function, self.params, self.state, one)
+        first, *others = self.task.batches.inference
+        return first, *(size for size in others if size * bytes_each <= MOST_BYTES)
 
     def top_k(self, images: Any, k: int) -> TopK:
         """Return the k most probable classes of each image; of equal ones the first comes first.
@@ -182,14 +224,13 @@ class Predictor:
 
         Args:
             sizes: how many images; by default all numbers there are, which is to compile one
-                program for each of ``task.batches.inference``.
+                program for each of `sizes`.
             dtype: of the images, uint8 or float32.
 
         Raises:
             ValueError: a size is less than 1.
         """
-        programs = self.task.batches.inference
-        wanted = programs if sizes is None else tuple(sizes)
+        wanted = self.sizes if sizes is None else tuple(sizes)
         if wanted and min(wanted) < 1:
             raise ValueError(f"warm_up: sizes: got {min(wanted)}, need 1 or more")
         for count in wanted:
@@ -221,10 +262,9 @@ class Predictor:
         image = data.read_image(file, size=(height, width), channels=channels)
         return 255 - image if invert else image
 
-    def _predict_padded(self, images: np.ndarray) -> np.ndarray:
+    def _predict_padded(self, images: np.ndarray, size: int) -> np.ndarray:
         # At most so many programs are compiled however the number of images varies.
         count = len(images)
-        size = next(size for size in self.task.batches.inference if size >= count)
         padding = np.zeros((size - count, *images.shape[1:]), images.dtype)
         batch = np.concatenate([images, padding])
         return np.asarray(self.function(self.params, self.state, batch))[:count]

@@ -54,14 +54,14 @@ class Service:
     """A predictor behind HTTP.
 
     Args:
-        predictor: `inference.predictor.Predictor`, of which `task`, `classes`, `image_shape` and
-            the call are used.
+        predictor: `inference.predictor.Predictor`, of which `task`, `classes`, `image_shape`,
+            `sizes` and the call are used.
         limits: see `Limits`.
         run: the run directory, of which an embedding's nearest training images are taken.
     """
 
     def __init__(self, predictor: Any, limits: Limits, run: Path | None = None):
-        largest = predictor.task.batches.inference[-1]
+        largest = predictor.sizes[-1]
         limits = limits._replace(
             batch=min(limits.batch, largest), max_files=min(limits.max_files, limits.max_in_flight)
         )
@@ -108,7 +108,7 @@ class Service:
     def _warm_up(self) -> Any:
         """Compile everything that requests will need; give what `Task.refer` makes."""
         shape = self.predictor.image_shape
-        for size in sizes_to_compile(self.predictor.task.batches.inference, self.limits.batch):
+        for size in sizes_to_compile(self.predictor.sizes, self.limits.batch):
             if self.stopping:
                 return None
             self.predictor(np.zeros((size, *shape), np.uint8))

@@ -1,7 +1,6 @@
 """Many requests, one call of the network."""
 
 import asyncio
-import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..predictor import cut
 from .admission import Limits
 
 
@@ -89,11 +89,10 @@ class Batcher:
 
 
 def sizes_to_compile(sizes: tuple[int, ...], batch: int) -> tuple[int, ...]:
-    """Return the sizes that a predictor pads batches of up to `batch` images to.
+    """Return the sizes that a predictor cuts batches of up to `batch` images into.
 
     Example:
         >>> sizes_to_compile((1, 8, 64, 512), 20)
-        (1, 8, 64)
+        (1, 8)
     """
-    largest = next((size for size in sizes if size >= batch), math.inf)
-    return tuple(size for size in sizes if size <= largest)
+    return tuple(sorted({size for count in range(1, batch + 1) for size in cut(count, sizes)}))

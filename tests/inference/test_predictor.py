@@ -6,6 +6,8 @@ import pytest
 from PIL import Image
 
 import convax
+from convax.inference import predictor as module
+from convax.inference.predictor import cut
 from convax.training import data
 from convax.training.data.preprocess import Preprocessing, measure, preprocess
 from convax.training.evaluation import evaluate_split
@@ -75,6 +77,36 @@ def test_new_batch_sizes_rarely_compile(whole, dataset):
     for count in (1, 2, 3, 7, 8, 9, 30, 64, 65, 200, 512, 513, 600, 1000):
         assert fresh(images[:count]).shape == (count, 3)
     assert fresh.function._cache_size() <= len(BATCH_SIZES)
+
+
+def test_batches_are_little_larger_than_what_is_in_them(predictor, dataset, monkeypatch):
+    """65 images are not computed as 512."""
+    for count in (1, 2, 8, 9, 20, 40, 64, 65, 200, 300, 512, 513, 1000):
+        batches = cut(count, BATCH_SIZES)
+        assert sum(batches) - count <= max(count, 7) and set(batches) <= set(BATCH_SIZES)
+    asked = []
+    monkeypatch.setattr(predictor, "function", lambda p, s, x: asked.append(len(x)) or x[:, 0, 0])
+    predictor(np.concatenate([dataset.test.images] * 2)[:65])
+    assert asked == [64, 1]
+
+
+def test_no_batch_takes_more_memory_than_a_bound(whole, monkeypatch):
+    """The largest operation is the product of an image, 64 numbers, with the kernel (64, 16)."""
+    each = 4 * (64 + 64 * 16 + 16)
+    monkeypatch.setattr(module, "MOST_BYTES", 64 * each)
+    assert convax.load(whole.path).sizes == (1, 8, 64)
+    monkeypatch.setattr(module, "MOST_BYTES", 1)
+    assert convax.load(whole.path).sizes == (1,)
+
+
+def test_evaluation_takes_no_larger_batches_than_twice_those_of_a_step(whole):
+    def batch(**training):
+        config = whole.config()
+        config = config.model_copy(update={"training": config.training.model_copy(update=training)})
+        return make_task(config, 3).batches.evaluation
+
+    assert (batch(), batch(batch_size=2), batch(batch_size=400)) == (32, 4, 500)
+    assert batch(batch_size=64, grad_accum_steps=16) == 8
 
 
 def test_floats_in_the_unit_interval_are_the_same_picture(predictor, dataset):
@@ -187,7 +219,7 @@ def test_an_evaluation_that_misses_an_example_is_an_error(whole, dataset):
 
     task = make_task(whole.config(), 3)
 
-    with pytest.raises(RuntimeError, match="test: 52 of 53 examples were counted"):
+    with pytest.raises(RuntimeError, match="test: 51 of 53 examples were counted"):
         evaluate_split(task, forgetful, None, None, dataset, "test")
     with pytest.raises(
         RunError, match=r"validation: this split of the data is empty; set data.val"

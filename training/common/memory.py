@@ -1,12 +1,16 @@
 """How much memory training takes: a step as it was compiled, and the process at its peak."""
 
+import math
 import re
 import resource
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
+
+from ...ops.common.jax_compat import ClosedJaxpr, Jaxpr
 
 
 def memory_usage(compiled: Any) -> int | None:
@@ -22,6 +26,41 @@ def memory_usage(compiled: Any) -> int | None:
         return None
     kept = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     return int(kept + sizes.temp_size_in_bytes)
+
+
+def largest_operation(function: Callable[..., Any], *args: Any) -> int:
+    """Return the bytes of the operands and results of the largest operation in a function.
+
+    It is traced, not compiled: what it needs at the least at a time, whatever a compiler does.
+
+    Args:
+        function: pure, of arrays.
+        args: arrays, or their shapes and dtypes.
+
+    Example:
+        >>> x = jax.ShapeDtypeStruct((10, 10), "float32")
+        >>> largest_operation(lambda x: jax.numpy.sin(x).sum(), x)  # x and its sine
+        800
+    """
+    return _largest(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _largest(jaxpr: Jaxpr) -> int:
+    sizes = [0]
+    for equation in jaxpr.eqns:
+        params = jax.tree.leaves(equation.params, is_leaf=_is_jaxpr)
+        inner = [_largest(getattr(part, "jaxpr", part)) for part in params if _is_jaxpr(part)]
+        own = sum(_size(variable.aval) for variable in (*equation.invars, *equation.outvars))
+        sizes.append(max(inner, default=own))
+    return max(sizes)
+
+
+def _is_jaxpr(part: Any) -> bool:
+    return isinstance(part, (Jaxpr, ClosedJaxpr))
+
+
+def _size(aval: Any) -> int:
+    return math.prod(aval.shape) * aval.dtype.itemsize if hasattr(aval, "shape") else 0
 
 
 def peak_bytes() -> dict[str, int]:

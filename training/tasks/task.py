@@ -129,6 +129,19 @@ class Batches(NamedTuple):
     spread: bool = False  # each of an evaluation has examples from all over the split
 
 
+def batches_of(training: Any) -> Batches:
+    """Return the batches of a task that looks at each image by itself.
+
+    Without gradients, twice as many images as pass through a training step at once take no more
+    memory than the step does.
+
+    Args:
+        training: ``[training]`` of a config.
+    """
+    at_once = max(training.batch_size // training.grad_accum_steps, 1)
+    return Batches(min(2 * at_once, 500), (1, 8, 64, 512))
+
+
 class Findings(NamedTuple):
     """An evaluated split, for `Task.draw` and `Task.page`."""
 

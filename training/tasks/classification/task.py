@@ -12,7 +12,6 @@ from ....model import init_classifier
 from ..per_class import PerClass, mean_of, of_confusion
 from ..spec import bind_loss
 from ..task import (
-    Batches,
     Examples,
     Explained,
     Line,
@@ -21,6 +20,7 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    batches_of,
     sum_losses,
     unchanged,
 )
@@ -48,7 +48,7 @@ def classification(config: Any, classes: int) -> Task:
         predict=predict,
         explain=explain,
         respond=respond,
-        batches=Batches(500, (1, 8, 64, 512)),
+        batches=batches_of(config.training),
     )
 
 

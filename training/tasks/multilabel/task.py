@@ -14,7 +14,6 @@ from ...plots.figures import shortened
 from ..per_class import mean_of
 from ..spec import bind_loss
 from ..task import (
-    Batches,
     Examples,
     Explained,
     Line,
@@ -23,6 +22,7 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    batches_of,
     sum_losses,
     unchanged,
 )
@@ -51,7 +51,7 @@ def multilabel(config: Any, classes: int) -> Task:
         explain=explain,
         respond=respond,
         captions=captions,
-        batches=Batches(500, (1, 8, 64, 512)),
+        batches=batches_of(config.training),
     )
 
 

@@ -12,7 +12,6 @@ from ...data.preprocess import Preprocessing, restore_values, standardize_values
 from ...plots.figures import shortened
 from ..spec import bind_loss
 from ..task import (
-    Batches,
     Examples,
     Explained,
     Line,
@@ -21,6 +20,7 @@ from ..task import (
     Respond,
     Saying,
     Task,
+    batches_of,
     sum_losses,
 )
 from .figures import draw
@@ -51,7 +51,7 @@ def regression(config: Any, classes: int) -> Task:
         explain=explain,
         respond=respond,
         captions=captions,
-        batches=Batches(500, (1, 8, 64, 512)),
+        batches=batches_of(config.training),
     )
 
 
