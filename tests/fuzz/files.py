@@ -155,6 +155,11 @@ class Bench:
         for file, content in odd.pictures().items():
             among = {f"train/cat/{file}": content, **good}
             self.kinds[f"odd image, {file}"] = Kind(among, load("folder", size=SIZE), nothing)
+        pairs = sources.masks(np.random.default_rng(0), size=8, count=2)
+        pairs.pop("PedMasks/0_mask.png")
+        for file, content in odd.masks().items():
+            among = {f"PedMasks/{file}": content, **pairs}
+            self.kinds[f"odd mask, {file}"] = Kind(among, load("masks", **MASKS), nothing)
         run = convax.train(load_config(tiny.write_tiny(folder), SHORT), folder / "run")
         stored = {str(f.relative_to(folder)): f.read_bytes() for f in files_of(run.path)}
         self.kinds["run"] = Kind(stored, load_run, unedited)

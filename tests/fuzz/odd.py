@@ -42,6 +42,11 @@ def pictures() -> dict[str, bytes]:
         "bomb.gif": _with(sources.picture(colors, "GIF", "P"), 6, b"\xff\xff\xff\xff"),
         "tile.tif": _tile(10_000),
         "large-text.png": _text_png(colors),
+        "junk-exif.png": _with_chunk(sources.picture(colors), b"eXIf", b"MM\0*junk"),
+        "junk-profile.png": _with_chunk(sources.picture(colors), b"iCCP", b"x\0\0junk"),
+        "junk-tag.jpg": _turned_jpeg(colors),
+        "ENDING.JPG": sources.picture(colors, "JPEG"),
+        "two-bits.png": _few_bits(colors[..., 0] // 64, 2),
     }
     for kind in ("GIF", "PNG", "WEBP", "TIFF"):
         file = io.BytesIO()
@@ -72,21 +77,88 @@ def archives() -> dict[str, bytes]:
         "bomb.tar.gz": _bomb(),
         "really-tar.zip": sources.tar(good),
         "really-zip.tar.gz": sources.zipped(good),
+        "backslashes.zip": sources.zipped({k.replace("/", "\\"): v for k, v in good.items()}),
+        "accents.zip": sources.zipped(
+            good | dict.fromkeys(("caf\u00e9/0.png", "cafe\u0301/1.png"), good["a/0.png"])
+        ),
+        "below.zip": sources.zipped(good | {"a/x/y/0.png": good["a/0.png"]}),
+        "systems.zip": sources.zipped(
+            good | dict.fromkeys(("__MACOSX/a/._0.png", "@eaDir/0.png", "a/Thumbs.db"), b"x")
+        ),
+        "splits.zip": sources.zipped(
+            {f"{part}/{k}": v for part in ("Train", "VALID", "testing") for k, v in good.items()}
+        ),
+        "split-in-class.zip": sources.zipped(
+            {f"{k[0]}/{part}{k[1:]}": v for part in ("train", "val") for k, v in good.items()}
+        ),
         "not-utf8.tar": sources.tar({**good, "a/\udcff.png": good["a/0.png"]}, "w"),
         "control.zip": sources.zipped(good | {"a/\x1b[31m\n.png": b"x"}),
     }
 
 
+def masks() -> dict[str, bytes]:
+    """Odd masks by file name: of an image of 8 by 8."""
+    stripes = np.repeat(np.arange(8, dtype=np.uint8) % 3, 8).reshape(8, 8)
+    turned, exif = io.BytesIO(), Image.Exif()
+    exif[_ORIENTATION] = 6
+    Image.fromarray(stripes).save(turned, "PNG", exif=exif)
+    return {
+        "0_mask.jpg": sources.picture(stripes, "JPEG"),
+        "0_mask.webp": sources.picture(stripes, "WEBP"),
+        "0_mask.gif": sources.picture(stripes, "GIF"),
+        "0_mask.tif": sources.picture(stripes, "TIFF"),
+        "0_mask.png": _few_bits(stripes, 2),
+        "0_mask.bmp": sources.picture(stripes // 2 * 255),
+        "0_mask.apng": turned.getvalue(),
+    }
+
+
+_ORIENTATION = 0x112
+
+
+def _few_bits(array: np.ndarray, bits: int) -> bytes:
+    """A PNG of gray with so many bits a pixel."""
+    rows = b"".join(
+        b"\0" + np.packbits(np.unpackbits(row[:, None], axis=1)[:, -bits:].ravel()).tobytes()
+        for row in array
+    )
+    header = struct.pack(">IIBBBBB", array.shape[1], array.shape[0], bits, 0, 0, 0, 0)
+    return b"".join(
+        (PNG, chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b""))
+    )
+
+
+def _with_chunk(png: bytes, kind: bytes, content: bytes) -> bytes:
+    """A PNG with one more chunk behind its header."""
+    head = len(PNG) + 25
+    return png[:head] + chunk(kind, content) + png[head:]
+
+
+def _turned_jpeg(array: np.ndarray) -> bytes:
+    """A JPEG that is turned, with a tag beside that whose type is no type."""
+    exif, file = Image.Exif(), io.BytesIO()
+    exif[_ORIENTATION] = 6
+    exif[0x10F] = "maker"
+    Image.fromarray(array).save(file, "JPEG", exif=exif)
+    tag = struct.pack(">HH", 0x10F, 2)
+    return file.getvalue().replace(tag, struct.pack(">HH", 0x10F, 99))
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def chunk(kind: bytes, content: bytes) -> bytes:
+    """A chunk of a PNG."""
+    checksum = zlib.crc32(kind + content)
+    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
+
+
 def _png(width: int, height: int) -> bytes:
     """A PNG that says it is of this size, and has one row at most."""
 
-    def chunk(kind: bytes, content: bytes) -> bytes:
-        checksum = zlib.crc32(kind + content)
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
-
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     row = chunk(b"IDAT", zlib.compress(bytes(9)))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + row + chunk(b"IEND", b"")
+    return PNG + chunk(b"IHDR", header) + row + chunk(b"IEND", b"")
 
 
 def _text_png(array: np.ndarray) -> bytes:
