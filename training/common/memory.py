@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from ...ops.common.jax_compat import ClosedJaxpr, Jaxpr
+from ...ops.common.jax_compat import ClosedJaxpr, Jaxpr  # pyright: ignore
 
 
 def memory_usage(compiled: Any) -> int | None:
