@@ -13,7 +13,7 @@ from .checks import CHECKS, check_problems
 EACH, MANY = 50, 300  # of each family are drawn; the many among the slow tests
 
 
-def tests_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
+def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
     """Return the tests of some families, for a module of tests to have under their names.
 
     A file for all of them would be one process's work, and nobody could choose among them.

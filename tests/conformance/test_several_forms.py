@@ -1,6 +1,6 @@
 """The operations that `ops.implementation` chooses the implementation of, in the table."""
 
 from .catalog import SWITCHED
-from .cells import tests_of
+from .cells import cells_of
 
-test_cell, test_drawn, test_many_drawn = tests_of(SWITCHED)
+test_cell, test_drawn, test_many_drawn = cells_of(SWITCHED)

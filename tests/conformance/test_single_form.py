@@ -3,10 +3,10 @@
 from convax import ops
 
 from .catalog import ENTRIES, FAMILIES, SWITCHED, WITHOUT
-from .cells import tests_of
+from .cells import cells_of
 from .checks import CHECKS
 
-test_cell, test_drawn, test_many_drawn = tests_of([f for f in FAMILIES if f not in SWITCHED])
+test_cell, test_drawn, test_many_drawn = cells_of([f for f in FAMILIES if f not in SWITCHED])
 
 
 def test_every_function_has_an_entry():
