@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import jax
 
-from ..ops.common.jax_compat import ClosedJaxpr, Jaxpr  # pyright: ignore
+from ..ops.common.jax_compat import Jaxpr, inner_jaxprs
 from ..ops.conv.cpu.dispatch import rule_name
 from ..ops.conv.primitive import conv_p, input_grad_p
 from .layer import GLOBAL, Layer, Shape, Window, as_arrays, init_shapes, layer_scope, part_shapes
@@ -266,7 +266,7 @@ def _multiply_adds(jaxpr: Jaxpr) -> int:
             total += out.size * math.prod(ins[0].shape[i] for i in contracted)
         else:
             repeats = eqn.params.get("length", 1) if eqn.primitive.name == "scan" else 1
-            total += repeats * sum(_multiply_adds(inner) for inner in _inner(eqn.params))
+            total += repeats * sum(_multiply_adds(inner) for inner in inner_jaxprs(eqn.params))
     return total
 
 
@@ -280,7 +280,7 @@ def _lowerings(jaxpr: Jaxpr) -> Iterator[Lowerings]:
             order = ("conv", "input_grad") if eqn.primitive is conv_p else ("input_grad", "conv")
             names = (rule_name(kind, geometry, *channels) for kind in (*order, "kernel_grad"))
             yield Lowerings(*names)
-        for inner in _inner(eqn.params):
+        for inner in inner_jaxprs(eqn.params):
             yield from _lowerings(inner)
 
 
@@ -289,22 +289,9 @@ def _groups(jaxpr: Jaxpr) -> Iterator[int]:
     for eqn in jaxpr.eqns:
         if eqn.primitive is conv_p:
             yield eqn.params["geometry"].groups
-        for inner in _inner(eqn.params):
+        for inner in inner_jaxprs(eqn.params):
             yield from _groups(inner)
 
 
 def _array(variable: Any) -> jax.ShapeDtypeStruct:
     return variable.aval
-
-
-def _inner(params: dict[str, Any]) -> Iterator[Jaxpr]:
-    """Yield the programs that an equation calls: jit, custom derivatives, scan, cond ..."""
-    for value in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
-        if isinstance(value, ClosedJaxpr):
-            yield value.jaxpr
-        elif isinstance(value, Jaxpr):
-            yield value
-
-
-def _is_jaxpr(value: Any) -> bool:
-    return isinstance(value, (Jaxpr, ClosedJaxpr))

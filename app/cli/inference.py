@@ -53,9 +53,10 @@ def evaluate(
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
     result = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema)
-    of_classes, classes = result.per_class if per_class else None, open_run(run).dataset().classes
+    of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
+    classes = open_run(run).dataset().classes if of_classes else ()
     record = result.as_record()
     if as_json:
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}

@@ -4,6 +4,9 @@
 project needs is named here once, so that a new JAX asks for changes in this file alone.
 """
 
+from collections.abc import Iterator, Mapping
+from typing import Any
+
 import jax
 from jax import lax
 from jax.core import Tracer
@@ -17,9 +20,27 @@ __all__ = [
     "Tracer",
     "ad",
     "batching",
+    "inner_jaxprs",
     "match_varying_axes",
     "mlir",
 ]
+
+
+def inner_jaxprs(params: Mapping[str, Any]) -> Iterator[Jaxpr]:
+    """Yield the programs that an equation calls: jit, custom derivatives, scan, cond ...
+
+    Args:
+        params: of the equation.
+    """
+    for value in jax.tree.leaves(list(params.values()), is_leaf=_is_jaxpr):
+        if isinstance(value, ClosedJaxpr):
+            yield value.jaxpr
+        elif isinstance(value, Jaxpr):
+            yield value
+
+
+def _is_jaxpr(value: Any) -> bool:
+    return isinstance(value, (Jaxpr, ClosedJaxpr))
 
 
 def match_varying_axes(a: jax.Array, b: jax.Array) -> jax.Array:

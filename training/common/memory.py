@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from ...ops.common.jax_compat import ClosedJaxpr, Jaxpr  # pyright: ignore
+from ...ops.common.jax_compat import Jaxpr, inner_jaxprs
 
 
 def memory_usage(compiled: Any) -> int | None:
@@ -48,15 +48,10 @@ def largest_operation(function: Callable[..., Any], *args: Any) -> int:
 def _largest(jaxpr: Jaxpr) -> int:
     sizes = [0]
     for equation in jaxpr.eqns:
-        params = jax.tree.leaves(equation.params, is_leaf=_is_jaxpr)
-        inner = [_largest(getattr(part, "jaxpr", part)) for part in params if _is_jaxpr(part)]
+        inner = map(_largest, inner_jaxprs(equation.params))
         own = sum(_size(variable.aval) for variable in (*equation.invars, *equation.outvars))
         sizes.append(max(inner, default=own))
     return max(sizes)
-
-
-def _is_jaxpr(part: Any) -> bool:
-    return isinstance(part, (Jaxpr, ClosedJaxpr))
 
 
 def _size(aval: Any) -> int:
