@@ -52,7 +52,7 @@ class InitReport(NamedTuple):
 
 
 class _Source(NamedTuple):
-    """What the parameters come from."""
+    """Hold the arrays that the parameters come from."""
 
     arrays: dict[str, Any]  # under our paths where they have one
     called: dict[str, str]  # their names there

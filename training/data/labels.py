@@ -1,4 +1,4 @@
-"""What labels say of classes, whichever of their forms they have.
+"""Read off labels what they say of classes, whichever of their forms they have.
 
     a class an image     (N,) integers
     classes an image     (N, K) uint8, 0 or 1

@@ -29,7 +29,7 @@ OTHER_IMAGES = (
 
 
 class Listing(NamedTuple):
-    """What is in a folder, each sorted by name."""
+    """List the images and folders in a folder, each sorted by name."""
 
     images: list[Place]
     folders: list[Place]

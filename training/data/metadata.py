@@ -1,4 +1,4 @@
-"""What an image file holds beside its pixels: its orientation is read, under a guard, and no more.
+"""Read the orientation in an image file, under a guard, and leave aside all else but the pixels.
 
 Text, color profiles, resolutions and dates are written by many programs, not always well. None of
 them may decide whether the pixels can be read.

@@ -1,4 +1,4 @@
-"""What people should know of how data was read: a line each, said once and kept with the run."""
+"""Collect what people should know of how data was read: a line each, kept with the run."""
 
 from collections import Counter
 

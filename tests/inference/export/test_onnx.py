@@ -133,7 +133,7 @@ def test_what_it_refuses(whole, onnx, tmp_path, monkeypatch):
 
 
 def test_the_operation_that_cannot_be_converted_is_named(whole, onnx, tmp_path, monkeypatch):
-    """What a converter says itself may be no more than that a dimension is symbolic."""
+    """Name the operation: a converter may say no more than that a dimension is symbolic."""
     source = "def lower(*_):\n    raise ValueError('symbolic dimension')"
     converter: dict = {}
     exec(compile(source, "/somewhere/jax2onnx/plugins/jax/lax/pad.py", "exec"), converter)

@@ -1,4 +1,4 @@
-"""What labels say of classes, in each of their forms; and what is said of classes without any."""
+"""Test what labels say of classes, in each of their forms, and the notes on classes without any."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""What of a folder is read, by readers other than that of class folders, and names in any form."""
+"""Test which files readers other than that of class folders take, and names in any form."""
 
 import shutil
 import unicodedata
