@@ -3,6 +3,7 @@
     common/                 what all rooms of operations share: dtypes, checks, padding, mesh, JAX
     conv/, conv/cpu/        convolutions, and their implementations on CPU
     pool/                   pools over windows, bins and whole images
+    detection/              boxes, anchors, matching, suppression, regions of feature maps
     loss/                   losses, each with weights and a reduction
     activation.py           relu, gelu, softmax, maxout ...
     dense.py                the fully connected layer
@@ -17,7 +18,7 @@ An operation may be added or changed here if it stays a pure function of arrays,
 shapes, errors and source in its docstring, its derivation in docs/mathematics.md and an entry in
 tests/conformance. A change of the order of floating point operations changes every trained network.
 These rooms import jax and numpy alone, and of each other those before them: common, the files
-here, pool, conv, loss; `activation` and `resize` stand above pool.
+here, pool, conv, detection, loss; `activation` and `resize` stand above pool.
 
 The letters of shapes, here and in every docstring:
 

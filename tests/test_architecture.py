@@ -25,6 +25,7 @@ ops: activation resize
 ops.conv: geometry xla spmd
 ops.conv.cpu
 ops.conv
+ops.detection
 ops.loss
 ops
 model: layer combinators kernels output_checks intermediates summary
