@@ -17,10 +17,12 @@ from .common.duration import RunLength, duration_in_steps
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
 from .config.schema import Config, ConfigError, Csv, Folder, Masks
+from .config.table import LEAST, MOST
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
 from .optim.clip import clip_by_global_norm
 from .optim.optimizer import OPTIMIZERS
+from .optim.schedules.common import values_of
 from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
 from .param_groups import check_groups, frozen_by, grouped
@@ -65,7 +67,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
     augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, run_length(config, card.counts["train"], total_steps))
-    _check_schedule(schedule, total_steps)
+    check_learning_rates(config, schedule, total_steps)
     optimizer = make_optimizer(config, schedule)
     net, task = build_network(config, card), make_task(config, len(card.classes))
 
@@ -270,14 +272,27 @@ def make_schedule(config: Config, length: RunLength) -> Any:
     return schedule
 
 
-def _check_schedule(schedule: Any, total: int) -> None:
-    """Raise unless the learning rate is finite at every step."""
-    last = float(np.asarray(schedule(total - 1)))
-    if not math.isfinite(last):
-        raise ConfigError(
-            f"schedule: the learning rate of the last of {total} steps is {last}; "
-            "write a factor below 1, or a longer part of the run for it"
-        )
+def check_learning_rates(config: Config, schedule: Any, total: int) -> None:
+    """Raise unless float32 holds the learning rate of every step, for each group of parameters.
+
+    Raises:
+        ConfigError: names the schedule, or the first group, and the step.
+    """
+    counts, rates = values_of(schedule, total)
+    factors = [("schedule", 1.0, "write factors nearer to 1")]
+    for i, group in enumerate(config.optimizer.groups):
+        if group.learning_rate_scale is not None:
+            key = f"optimizer.groups.{i}.learning_rate_scale"
+            factors.append((key, group.learning_rate_scale, "write a factor nearer to 1"))
+    for key, factor, remedy in factors:
+        values = factor * rates
+        unfit = np.flatnonzero(~((values == 0) | ((values >= LEAST) & (values <= MOST))))
+        if len(unfit):
+            raise ConfigError(
+                f"{key}: the learning rate of step {counts[unfit[0]] + 1} of {total} is "
+                f"{values[unfit[0]]:.3g}, need a number that float32 holds: 0, or from "
+                f"{LEAST:.1g} to {MOST:.1g}; {remedy}"
+            )
 
 
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:

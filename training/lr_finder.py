@@ -32,7 +32,13 @@ from .config.errors import ConfigError
 from .config.schema import Config
 from .config.table import LEAST, MOST
 from .data import read_batches
-from .experiment import make_optimizer, make_step_spec, prepare, resolve_data_path
+from .experiment import (
+    check_learning_rates,
+    make_optimizer,
+    make_step_spec,
+    prepare,
+    resolve_data_path,
+)
 from .initialize import init_from_source, resolve_weights_path
 from .loop.progress import Display, Silent
 from .optim.schedules.schedules import exponential
@@ -111,6 +117,7 @@ def find_learning_rate(
 def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list[float]:
     """Run the ramp: the loss of each step, until it has diverged, smoothed."""
     experiment = prepare(config)
+    check_learning_rates(config, schedule, steps)
     for note in experiment.card.notes:
         display.note(f"note: {note}")
     experiment = experiment._replace(schedule=schedule, optimizer=make_optimizer(config, schedule))

@@ -14,6 +14,7 @@ from convax.training.config.errors import ConfigError
 from convax.training.config.groups import Group
 from convax.training.config.schema import load_config
 from convax.training.experiment import make_optimizer, prepare
+from convax.training.experiments.traced_hparams import prepare_members
 from convax.training.loop.signals import InterruptedRun
 from convax.training.optim.optimizer import adam
 from convax.training.optim.partition import partition
@@ -267,3 +268,27 @@ def test_a_group_that_matches_nothing_is_an_error_that_names_paths_near(tiny):
 def test_freezing_all_parameters_is_an_error(tiny):
     with pytest.raises(ConfigError, match=r"groups: all parameters are frozen: nothing is left"):
         prepare(load_config(tiny, [groups('match=".*", frozen=true')]))
+
+
+@pytest.mark.parametrize(
+    ("scale", "rate", "value"), [("1e-20", "1e-20", "1.43e-41"), ("1e20", "1e20", "1.43e+39")]
+)
+def test_multiplier_that_takes_the_learning_rate_out_of_float32_is_an_error(
+    tiny, scale, rate, value
+):
+    wrong = groups('match=".*/bias", weight_decay=0.0', f'match=".*", learning_rate_scale={scale}')
+    config = load_config(tiny, [wrong, f"optimizer.learning_rate={rate}"])
+    with pytest.raises(ConfigError) as caught:
+        prepare(config)
+    assert str(caught.value).startswith(
+        "optimizer.groups.1.learning_rate_scale: the learning rate of step 1 of 60 is "
+        f"{value}, need a number that float32 holds: 0, or from 1e-38 to 3e+38; write a factor"
+    )
+
+
+def test_learning_rate_of_each_network_of_a_sweep_is_checked(tiny):
+    wrong = groups('match=".*", learning_rate_scale=1e-20')
+    rates = ("1e-2", "1e-19", "1e-3")
+    configs = [load_config(tiny, [wrong, f"optimizer.learning_rate={rate}"]) for rate in rates]
+    with pytest.raises(ConfigError, match=r"learning_rate_scale: the learning rate .* 1\.43e-40, "):
+        prepare_members(configs)

@@ -19,6 +19,7 @@ from ..experiment import (
     COMPILE_QUICKLY,
     Experiment,
     augmentation_of,
+    check_learning_rates,
     dataset_card,
     init_network,
     make_optimizer,
@@ -98,7 +99,11 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
             augment=augmentation_of(config, cards[config.seed]),
         )
 
-    return [member(config) for config in configs]
+    members = [member(config) for config in configs]
+    for pick in (min, max):  # a schedule is proportional to its peak
+        extreme = pick(members, key=lambda one: one.config.optimizer.learning_rate)
+        check_learning_rates(extreme.config, extreme.schedule, extreme.total_steps)
+    return members
 
 
 def hparams_of(experiment: Experiment, keys: Sequence[str]) -> HParams:

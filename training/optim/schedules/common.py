@@ -40,6 +40,33 @@ def under_any_promotion(schedule: Schedule) -> Schedule:
     return value
 
 
+MOST_SAMPLES = 2**20
+
+
+def values_of(schedule: Schedule, steps: int) -> tuple[np.ndarray, np.ndarray]:
+    """Compute the learning rates of a run, each as nearly as float64 has it.
+
+    Args:
+        schedule: the learning rate by the number of updates made so far.
+        steps: updates in the run.
+
+    Returns:
+        Numbers of updates, all of them up to 2**20 and as many evenly spaced ones of a longer run,
+        int64; and their learning rates, float64: what is too small for float32 is not 0 here. It is
+        infinite or NaN where float32 overflows on the way.
+    """
+    samples = min(steps, MOST_SAMPLES)
+    counts = np.arange(samples) * steps // samples
+    narrow = _evaluated(schedule, counts.astype(np.int32))
+    with jax.enable_x64(True):
+        wide = _evaluated(schedule, counts.astype(np.float64))
+    return counts, np.where(np.isfinite(narrow), wide, narrow)
+
+
+def _evaluated(schedule: Schedule, counts: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.jit(jax.vmap(lambda count: jax.numpy.asarray(schedule(count))))(counts))
+
+
 def check_run(function: str, peak, steps) -> None:
     """Raise unless learning rate and length are such."""
     if not isinstance(peak, Tracer):  # a traced peak, under vmap, cannot be read

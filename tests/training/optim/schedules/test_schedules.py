@@ -14,6 +14,7 @@ from convax.training.common.duration import RunLength
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
 from convax.training.optim.optimizer import adam, sgd
+from convax.training.optim.schedules.common import values_of
 from convax.training.optim.schedules.join import schedule_of
 from convax.training.optim.schedules.schedules import SCHEDULES
 
@@ -364,3 +365,67 @@ def test_sequence_runs_schedules_one_after_the_other(tiny):
 def test_sequence_that_does_not_fit_the_run_is_rejected(tiny, old, new, message):
     with pytest.raises(ConfigError, match=message):
         prepare(with_schedule(tiny, JOINED.replace(old, new)))
+
+
+def test_learning_rates_of_a_run_are_those_of_its_steps():
+    counts, rates = values_of(build("cosine"), T)
+    np.testing.assert_array_equal(counts, np.arange(T))
+    np.testing.assert_allclose(rates, FORMULAS["cosine"][1][:T], 1e-12)
+    counts, rates = values_of(SCHEDULES["linear"](1.0, 2**31 - 1), 2**31 - 1)
+    assert len(set(counts)) == len(rates) == 2**20
+    assert counts[0] == 0 and counts[-1] < 2**31 and 0 < rates[-1] < 1e-5
+
+
+SPIKE = """
+[schedule]
+name = "sequence"
+
+[[schedule.parts]]
+name = "constant"
+until = 0.5
+
+[[schedule.parts]]
+name = "exponential"
+rate = 1e-30
+decay_steps = 0.6
+staircase = true
+scale = 1e-30
+until = 0.9
+
+[[schedule.parts]]
+name = "constant"
+"""
+
+
+@pytest.mark.parametrize(
+    ("schedule", "message"),
+    [
+        (SPIKE, "step 45 of 60 is 1e-62, need a number that float32 holds: 0, or from 1e-38 to"),
+        (SPIKE.replace("e-30", "e30"), "step 45 of 60 is inf, need"),
+    ],
+)
+def test_learning_rate_that_float32_does_not_hold_midway_is_rejected(tiny, schedule, message):
+    with pytest.raises(ConfigError) as caught:
+        prepare(with_schedule(tiny, schedule))
+    assert str(caught.value).startswith(f"schedule: the learning rate of {message}")
+
+
+@pytest.mark.parametrize(
+    ("override", "step"),
+    [
+        ('schedule={name="step", milestones=[0.2, 0.3], gamma=1e-20}', "19"),
+        ('schedule={name="cosine_restarts", cycles=3, t_mult=1.0, end=0.0}', None),
+        ('schedule={name="polynomial", power=30.0, end=0.0}', "58"),
+        ('schedule={name="piecewise", at=[0.0, 0.5, 1.0], factors=[1.0, 0.0, 1.0]}', None),
+        ('schedule={name="piecewise", at=[0.0, 0.5, 1.0], factors=[1.0, 1e38, 1.0]}', None),
+        ('schedule={name="step", milestones=[0.5], gamma=0.0}', None),
+    ],
+)
+def test_learning_rates_of_all_steps_are_checked(tiny, override, step):
+    """What the schedule has at 0 by intention stays."""
+    config = load_config(tiny, [override, "optimizer.learning_rate=0.5"])
+    if step is None:
+        prepare(config)
+        return
+    with pytest.raises(ConfigError, match=f"^schedule: the learning rate of step {step} of 60 is"):
+        prepare(config)
