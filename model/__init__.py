@@ -7,6 +7,7 @@
     intermediates.py  activations by path, backbones, layers replaced
     summary.py        shapes, parameters, FLOPs, memory and receptive fields
     layers/           the layers: ops with parameters and state
+    detection/        what detectors are made of, and the pytrees they take and give
     architectures/    networks, one file for each family
     registry.py       what a config may name
     torch/            the same networks' names and layouts in PyTorch

@@ -30,6 +30,7 @@ ops.loss
 ops
 model: layer combinators kernels output_checks intermediates summary
 model.layers
+model.detection
 model.architectures
 model: registry
 model.torch

@@ -1,0 +1,110 @@
+"""What a detector is given and what it gives: pytrees with the image in front.
+
+The letters of shapes: N images, M objects of one at most, A anchors, R proposals, S sampled
+regions, D detections, K classes. Boxes are (x1, y1, x2, y2) in pixels of the image that the network
+sees, as in `convax.ops.detection`. A row that stands for nothing is marked: by class -1, or by a
+label of -1.
+"""
+
+from typing import NamedTuple
+
+from jax import Array
+
+
+class GroundTruth(NamedTuple):
+    """The objects of a batch of images.
+
+    Attributes:
+        boxes: ``(N, M, 4)`` float32; zeros where there is no object.
+        classes: ``(N, M)`` int32 in 0 .. K-1; -1 where there is no object.
+        ignored: ``(N, M)`` bool: a crowd (COCO) or difficult (VOC), neither hit nor miss.
+        masks: ``(N, H, W)`` uint8, the row of the object that a pixel belongs to, counted from 1;
+            0 for none. ``(N, 0, 0)`` where there are no masks.
+    """
+
+    boxes: Array
+    classes: Array
+    ignored: Array
+    masks: Array
+
+
+class DetectorInput(NamedTuple):
+    """What a detector is given in place of images.
+
+    Attributes:
+        images: ``(N, H, W, C)``.
+        truth: in training, and where a loss is wanted.
+        proposals: ``(N, R, 4)``, rows of zeros are padding; for networks that propose none.
+    """
+
+    images: Array
+    truth: GroundTruth | None = None
+    proposals: Array | None = None
+
+
+class RPNOutput(NamedTuple):
+    """Of the proposal network, and what it should have given.
+
+    Attributes:
+        logits: ``(N, A)``, that there is an object.
+        deltas: ``(N, A, 4)``, from the anchor to its box.
+        labels: ``(N, A)`` int32: 1 object, 0 none, -1 not sampled.
+        targets: ``(N, A, 4)``; zeros where the label is not 1.
+    """
+
+    logits: Array
+    deltas: Array
+    labels: Array
+    targets: Array
+
+
+class RoIOutput(NamedTuple):
+    """Of the sampled regions, and what they should have given; those with an object come first.
+
+    Attributes:
+        boxes: ``(N, S, 4)``.
+        logits: ``(N, S, K + 1)``, the background first.
+        deltas: ``(N, S, K + 1, 4)``.
+        labels: ``(N, S)`` int32: 0 background, class + 1, -1 padding.
+        targets: ``(N, S, 4)``.
+        masks: ``(N, P, m, m, K + 1)``, logits of the first P regions; None without a mask head.
+        mask_targets: ``(N, P, m, m)`` in [0, 1].
+    """
+
+    boxes: Array
+    logits: Array
+    deltas: Array
+    labels: Array
+    targets: Array
+    masks: Array | None = None
+    mask_targets: Array | None = None
+
+
+class Detections(NamedTuple):
+    """What was found, best first.
+
+    Attributes:
+        boxes: ``(N, D, 4)``; zeros where there is no detection.
+        scores: ``(N, D)`` float32 in [0, 1]; 0 where there is none.
+        classes: ``(N, D)`` int32 in 0 .. K-1; -1 where there is none.
+        masks: ``(N, D, m, m)`` float32, probabilities within the box; None without a mask head.
+    """
+
+    boxes: Array
+    scores: Array
+    classes: Array
+    masks: Array | None = None
+
+
+class DetectorOutput(NamedTuple):
+    """What a detector gives.
+
+    Attributes:
+        detections: None in training.
+        rpn: None without truth, and for networks that propose nothing.
+        regions: None without truth.
+    """
+
+    detections: Detections | None = None
+    rpn: RPNOutput | None = None
+    regions: RoIOutput | None = None
