@@ -1,4 +1,4 @@
 """Detectors: what a network of the R-CNN family is made of.
 
-    structures.py   what a detector is given and what it gives
+structures.py   what a detector is given and what it gives
 """
