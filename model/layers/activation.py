@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ... import ops
-from ..layer import POINTWISE, Layer, LayerInfo, Params, Shape, State, stateless
+from ..layer import GLOBAL, POINTWISE, Layer, LayerInfo, Params, Shape, State, stateless
 from .arguments import check_choice, check_positive
 
 ActivationName: TypeAlias = Literal[
@@ -70,9 +70,22 @@ def tanh() -> Layer:
     return activation("tanh")
 
 
-def softmax() -> Layer:
-    """Make the layer of `ops.softmax`, not the last of a classifier: the loss takes logits."""
-    return activation("softmax")
+def softmax(*, axis: int = -1) -> Layer:
+    """Make the layer of `ops.softmax`, not the last of a classifier: the loss takes logits.
+
+    Args:
+        axis: whose elements add up to one: -1, the channels, or another but that of the batch.
+    """
+
+    def of_examples(x: Array) -> Array:
+        if axis == 0 or not -x.ndim < axis < x.ndim:
+            raise ValueError(
+                f"softmax: bad axis: got {axis} for x {x.shape}, need one from 1 to {x.ndim - 1}, "
+                "as 0 is the batch; write -1 for the channels"
+            )
+        return ops.softmax(x, axis)
+
+    return stateless("softmax", of_examples, POINTWISE if axis == -1 else GLOBAL)
 
 
 def gelu(*, approximate: bool = False) -> Layer:

@@ -92,17 +92,29 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
 
 
 def upsample(
-    scale: int | list[int],
+    scale: int | float | list[int | float],
     *,
     method: Literal["nearest", "bilinear"] = "nearest",
     align_corners: bool = False,
 ) -> Layer:
-    """Make images `scale` times larger along each axis; see `ops.upsample`."""
-    check_positive("upsample", scale=scale)
-    options = {"method": method, "align_corners": align_corners}
-    function = partial(ops.upsample, scale=to_tuple(scale), **options)
-    infer_shape(function, (1, *(1,) * (len(scale) if isinstance(scale, list) else 1), 1))
-    seen = upsampled_window(to_tuple(scale), 1)
+    """Make images `scale` times larger along each axis, or smaller; see `ops.upsample`.
+
+    What it sees depends on the image's size where a scale is no whole number: a summary says
+    nothing of it then.
+    """
+    scales = scale if isinstance(scale, list) else [scale]
+    if not scales or not all(0 < s < 2**31 for s in scales):
+        raise ValueError(
+            f"upsample: bad scale: got {scale}, need a positive number below 2**31, or a list of "
+            "them, one for each spatial axis"
+        )
+    upsampled = partial(ops.upsample, method=method, align_corners=align_corners)
+    infer_shape(partial(upsampled, scale=1), (1, *(1,) * len(scales), 1))  # the other options
+    function = partial(upsampled, scale=to_tuple(scale))
+    if any(s % 1 for s in scales):
+        return stateless("upsample", function, None)
+    whole = tuple(map(int, scales)) if isinstance(scale, list) else int(scale)
+    seen = upsampled_window(whole, 1)
     if seen is not None and method == "bilinear":
         seen = seen._replace(size=2)  # neighbors
     return stateless("upsample", function, seen)

@@ -1,5 +1,8 @@
 """Each layer against its op, and the layers' own arguments."""
 
+import inspect
+import typing
+from collections.abc import Sequence
 from itertools import pairwise
 
 import jax
@@ -105,8 +108,76 @@ def test_pools_of_the_whole_image():
     _, y = run(model.upsample([2, 3], method="bilinear", align_corners=True), x)
     expected = ops.upsample(x, (2, 3), method="bilinear", align_corners=True)
     np.testing.assert_array_equal(y, expected)
+    _, y = run(model.upsample([1.5, 0.7]), x)
+    np.testing.assert_array_equal(y, ops.upsample(x, (1.5, 0.7)))
     _, y = run(model.lp_pool(2, p=3.0), x)
     np.testing.assert_array_equal(y, ops.lp_pool(x, 2, p=3.0))
+
+
+GIVEN = {"train", "key", "axis_name"}  # by whoever applies a layer
+# What a layer takes besides, and what is another default than the operation's: PyTorch's, and a
+# list where it is a tuple.
+PADDED = {"conv", "conv_transpose", "depthwise_conv"}
+OTHER_DEFAULTS = {(name, "padding") for name in PADDED} | {("spatial_pyramid_pool", "levels")}
+
+
+def kinds_of(hint):
+    """The kinds of values in a type: those of TOML, and arrays."""
+    if hint is jax.Array or hint is type(None):
+        return set()
+    if typing.get_origin(hint) is typing.Literal:
+        return {type(value) for value in typing.get_args(hint)}
+    if typing.get_origin(hint) in (list, Sequence):
+        return {list} | {(list, kind) for kind in kinds_of(typing.get_args(hint)[0])}
+    if typing.get_origin(hint) is tuple:
+        return {list} | {(list, kind) for kind in kinds_of(typing.get_args(hint)[0])}
+    if isinstance(hint, type):
+        return {hint}
+    return set().union(*map(kinds_of, typing.get_args(hint)))
+
+
+@pytest.mark.parametrize("name", [name for name in model.LAYERS if hasattr(ops, name)])
+def test_layers_have_every_option_of_their_ops(name):
+    """A config can write what a program can: each keyword, its default and the kinds of values."""
+    op, layer = getattr(ops, name), model.LAYERS[name]
+    hints, ours = typing.get_type_hints(op), inspect.signature(layer).parameters
+    for option, parameter in inspect.signature(op).parameters.items():
+        kinds = kinds_of(hints[option])
+        if not kinds or option in GIVEN:
+            continue
+        assert option in ours, f"{name} has no {option}"
+        assert kinds <= kinds_of(typing.get_type_hints(layer)[option]), option
+        if (name, option) not in OTHER_DEFAULTS:
+            assert ours[option].default == parameter.default, option
+
+
+@pytest.mark.parametrize("axis", [-1, 1, -2])
+def test_softmax_of_an_axis(axis):
+    x = jax.random.normal(KEY, (2, 6, 5, 3))
+    np.testing.assert_array_equal(run(model.softmax(axis=axis), x)[1], ops.softmax(x, axis))
+    net = model.serial(model.softmax(axis=axis))
+    field = model.summarize(net, (6, 5, 3)).receptive_field
+    assert field == ((1, 1) if axis == -1 else (6, 5))
+
+
+@pytest.mark.parametrize("axis", [0, -4, 4, -5])
+def test_softmax_of_no_axis_is_rejected(axis):
+    with pytest.raises(ValueError, match=rf"bad axis: got {axis} for .* 1 to 3, as 0 is the batch"):
+        model.softmax(axis=axis).init(KEY, (2, 6, 5, 3))
+
+
+def test_upsampling_by_a_fraction_says_nothing_of_what_it_sees():
+    net = model.serial(model.conv(1, 3), model.upsample(1.5))
+    assert model.summarize(net, (8, 8, 1)).receptive_field is None
+    for whole in (2, 2.0, [2.0, 2]):
+        net = model.serial(model.conv(1, 3), model.upsample(whole))
+        assert model.summarize(net, (8, 8, 1)).receptive_field == (3, 3)
+
+
+@pytest.mark.parametrize("scale", [0, -1.5, [], [2, 0.0], float("inf"), float("nan"), 1e300])
+def test_scale_that_is_none_is_rejected(scale):
+    with pytest.raises(ValueError, match=r"bad scale: got .*, need a positive number"):
+        model.upsample(scale)
 
 
 @pytest.mark.parametrize(
