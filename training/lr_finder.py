@@ -15,6 +15,10 @@ a curve that falls until it breaks is steepest where it is too late. It is meant
 schedule, for this batch size, and as a place to look around: the first steps know nothing of the
 last ones.
 
+There is none where s did not fall by more than batches differ by chance: where the mean of all
+losses, but for the last twenty before the smallest s, is within three standard deviations of that.
+They come of the differences of successive losses.
+
 References:
     Smith, Cyclical Learning Rates for Training Neural Networks, arXiv:1506.01186, section 3.3. The
     end (four times) and both rules are those of fastai.
@@ -52,6 +56,7 @@ DIVERGED = 4.0  # times the smallest smoothed loss
 EDGE = 0.1  # of the steps of a ramp are its warm-up, where that is less than `WARMUP`
 NEAR = 0.1  # of the fall: as near to the smallest loss as noise may bring it
 BEGUN = 0.5  # of the fall: what is above may be noise before it
+SIGNIFICANT = 3.0  # standard deviations: losses that only scatter fall so in one ramp of fifty
 
 
 class Ramp(NamedTuple):
@@ -61,8 +66,8 @@ class Ramp(NamedTuple):
     loss: np.ndarray  # likewise: of each batch
     smoothed: np.ndarray  # likewise
     diverged: bool  # whether it ended early
-    suggestion: float
-    rule: str  # "steepest" or "tenth of the lowest"
+    suggestion: float | None  # None where the loss did not fall
+    rule: str  # "steepest" or "tenth of the lowest"; without a suggestion: why there is none
 
 
 def find_learning_rate(
@@ -171,7 +176,7 @@ def has_diverged(smoothed: np.ndarray) -> bool:
 
 
 def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
-    """Suggest a learning rate from the losses along a ramp.
+    """Suggest a learning rate from the losses along a ramp, or say why there is none.
 
     Args:
         rates: rising.
@@ -190,6 +195,17 @@ def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
     first = min(WARMUP, int(EDGE * steps), len(smoothed) - 1)
     finite = np.where(np.isfinite(smoothed), smoothed, np.inf)
     lowest = first + int(np.argmin(finite[first:]))
+    diverged = has_diverged(smoothed)
+    before, noise = _before_the_fall(losses, first, lowest)
+    if not before - finite[lowest] > SIGNIFICANT * noise:
+        rose = diverged or finite[-1] - finite[lowest] > SIGNIFICANT * noise
+        remedy = f"--from below {rates[0]:.3g}" if rose else f"--to above {rates[-1]:.3g}"
+        rule = (
+            "the loss did not fall by more than batches differ by chance "
+            f"({before:.3g} at first, {finite[lowest]:.3g} at best); write a {remedy}, "
+            "more --steps or a larger training.batch_size"
+        )
+        return Ramp(rates, np.array(losses), smoothed, diverged, None, rule)
     fall = finite[first] - finite[lowest]
     last = int(np.flatnonzero(finite <= finite[lowest] + NEAR * fall)[-1])
     found = {"tenth of the lowest": float(rates[last]) / 10}
@@ -200,5 +216,20 @@ def read_ramp(rates: np.ndarray, losses: Sequence[float], steps: int) -> Ramp:
         slopes = np.gradient(smoothed[begin : lowest + 1], np.log(rates[begin : lowest + 1]))
         found["steepest"] = float(rates[begin + int(np.argmin(slopes))])
     rule = min(found, key=lambda name: found[name])
-    diverged = has_diverged(smoothed)
     return Ramp(rates, np.array(losses), smoothed, diverged, found[rule], rule)
+
+
+def _before_the_fall(losses: Sequence[float], first: int, lowest: int) -> tuple[float, float]:
+    r"""Return the mean loss before the smallest of s, and the noise of their difference.
+
+    .. math:: \sigma \sqrt{\frac{1 - \beta}{1 + \beta} \cdot \frac{1 + \beta^t}{1 - \beta^t}
+        + \frac{1}{n}}
+
+    for s of t batches and a mean of n, with the standard deviation of a single loss.
+    """
+    count, decay = max(lowest + 1 - WARMUP, first), SMOOTHING ** (lowest + 1)
+    mean = float(np.mean(losses[:count]))
+    of_one = np.sqrt(np.mean(np.diff(losses[: lowest + 1]) ** 2) / 2)
+    of_one = max(float(of_one), float(np.finfo(np.float32).eps) * abs(mean))
+    variance = (1 - SMOOTHING) / (1 + SMOOTHING) * (1 + decay) / (1 - decay) + 1 / count
+    return mean, of_one * math.sqrt(variance)

@@ -241,7 +241,10 @@ def lr_find(
     )
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
     print(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
-    print(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
+    if found.suggestion is None:
+        print(f"no suggestion: {found.rule}")
+    else:
+        print(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
     print(f"figure: {out / 'lr-find.png'}")
 
 

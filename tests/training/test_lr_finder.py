@@ -36,10 +36,27 @@ def test_read_ramp_finds_the_steepest_place(monkeypatch):
     assert ramp.diverged
 
 
-def test_a_loss_that_only_rises_gives_a_tenth_of_the_lowest():
+def test_a_loss_that_only_rises_suggests_nothing():
     ramp = read_ramp(RATES, np.linspace(1, 3, 200), 200)
-    assert (ramp.rule, ramp.suggestion) == ("tenth of the lowest", RATES[WARMUP] / 10)
-    assert not ramp.diverged
+    assert ramp.suggestion is None and not ramp.diverged
+    assert "did not fall by more than" in ramp.rule and "write a --from below 1e-06" in ramp.rule
+    diverging = read_ramp(RATES, np.linspace(1, 9, 200), 200)
+    assert diverging.suggestion is None and diverging.diverged and "--from below" in diverging.rule
+    broken = read_ramp(RATES[:2], [1.0, math.inf], 20)
+    assert broken.suggestion is None and "--from below 1e-06" in broken.rule
+
+
+def test_a_loss_that_only_scatters_suggests_nothing():
+    """But one that falls by no more than single batches differ does."""
+    rng = np.random.default_rng(0)
+    fall = 1 / (1 + np.exp(-3 * (np.log10(RATES) + 2)))
+    for scatter in (lambda: rng.normal(2, 0.5, 200), lambda: rng.exponential(0.5, 200) + 2):
+        flat = [read_ramp(RATES, scatter(), 200) for _ in range(60)]
+        assert sum(ramp.suggestion is None for ramp in flat) >= 56
+        assert "write a --to above 10" in flat[0].rule
+        falling = [read_ramp(RATES, scatter() - fall, 200) for _ in range(60)]
+        assert all(ramp.suggestion is not None for ramp in falling)
+    assert read_ramp(RATES, np.full(200, 2.0), 200).suggestion is None
 
 
 def test_read_ramp_of_a_curve_that_falls_until_it_breaks(monkeypatch):
@@ -129,6 +146,18 @@ def test_lr_find_command_says_what_to_set(tiny, tmp_path, command):
     assert code == 0
     assert "--set optimizer.learning_rate=" in out
     assert sorted(p.name for p in (tmp_path / "lr").iterdir()) == ["lr-find.json", "lr-find.png"]
+
+
+def test_lr_find_command_says_that_nothing_was_learned(tiny, tmp_path, command):
+    code, out, _ = command(
+        *("lr-find", tiny, "--out", tmp_path / "lr"),
+        *("--from", "1e-12", "--to", "1e-9", "--steps", "30"),
+    )
+    assert code == 0
+    assert "no suggestion: the loss did not fall" in out and "--to above 1e-09" in out
+    assert "--set" not in out
+    assert json.loads((tmp_path / "lr" / "lr-find.json").read_text())["suggestion"] is None
+    assert (tmp_path / "lr" / "lr-find.png").is_file()
 
 
 @pytest.mark.parametrize(

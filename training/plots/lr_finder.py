@@ -11,7 +11,7 @@ def draw(
     rates: np.ndarray,
     losses: np.ndarray,
     smoothed: np.ndarray,
-    suggestion: float,
+    suggestion: float | None,
     rule: str,
     folder: Path,
 ) -> Path:
@@ -20,18 +20,21 @@ def draw(
     Args:
         rates: learning rates, rising.
         losses, smoothed: at each of them; what is not finite is left out.
-        suggestion: a learning rate.
+        suggestion: a learning rate, or None.
         rule: what it is.
         folder: where the figure goes.
     """
     with figures.style():
-        title = f"suggested learning rate: {suggestion:.2g} ({rule})"
+        title = "no learning rate suggested: the loss did not fall"
+        if suggestion is not None:
+            title = f"suggested learning rate: {suggestion:.2g} ({rule})"
         subtitle = f"loss of {len(rates)} batches, the learning rate higher at each"
         figure = figures.titled_figure(6.5, 3.6, title, subtitle)
         ax = figure.subplots()
         ax.plot(rates, losses, color=figures.LIGHT, linewidth=0.9, label="of the batch")
         ax.plot(rates, smoothed, color=figures.BLUE, linewidth=1.6, label="smoothed")
-        ax.axvline(suggestion, color=figures.ORANGE, linewidth=1, label="suggestion")
+        if suggestion is not None:
+            ax.axvline(suggestion, color=figures.ORANGE, linewidth=1, label="suggestion")
         figures.log_x(ax)
         finite = smoothed[np.isfinite(smoothed)]
         if finite.size:  # what has diverged would flatten all else
