@@ -41,6 +41,7 @@ training.plots
 training.tasks: spec
 training.tasks.classification: losses spec
 training.tasks.segmentation: losses spec
+training.tasks.detection: losses
 training.tasks.embedding: losses spec
 training.tasks.multilabel: losses spec
 training.tasks.regression: losses spec
@@ -53,6 +54,7 @@ training.data.augment
 training.tasks: metric_names confusion per_class task
 training.tasks.classification
 training.tasks.segmentation
+training.tasks.detection
 training.tasks.embedding
 training.tasks.multilabel
 training.tasks.regression

@@ -8,6 +8,7 @@ per_class        figures of each class, and which are undefined
 confusion        a confusion matrix on a page, as cells or SVG; `plots.figures` draws the PNG
 classification   which class an image is of
 segmentation     which class each pixel is of
+detection        which objects are where
 embedding        vectors that lie close together within a class
 multilabel       several classes an image, or none
 regression       numbers of an image
