@@ -145,6 +145,7 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
         ),
         fingerprint=data.fingerprint(dataset),
         notes=(*dataset.notes, *_untrained_classes(dataset), *_resized_twice(config)),
+        objects=data.most_objects(dataset.train.labels),
     )
 
 
@@ -160,7 +161,7 @@ def _untrained_classes(dataset: data.Dataset) -> Iterator[str]:
     elsewhere = [k for k in absent if any(c is not None and c[k] for c in counts.values())]
     names = data.named(dataset.classes, absent)
     why = "add some, or leave it out"
-    if absent.tolist() == [0] and dataset.train.labels.ndim != 2:
+    if absent.tolist() == [0] and getattr(dataset.train.labels, "ndim", 2) != 2:
         why = "labels that are counted from 1 should be counted from 0"
     if elsewhere:
         why = "the other splits have them; ask for fewer images in data.validation and data.test"

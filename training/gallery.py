@@ -20,7 +20,7 @@ def gallery_images(run: Path) -> Split:
         DataError, RunError: the data is not there, or has changed.
     """
     _, experiment = reopen(run)
-    images, labels = experiment.dataset.train
+    images, labels, _ = experiment.dataset.train
     each = [np.flatnonzero(labels == k)[:PER_CLASS] for k in range(len(experiment.card.classes))]
     chosen = np.sort(np.concatenate(each))
     return Split(np.asarray(images[chosen]), labels[chosen])

@@ -26,7 +26,17 @@ NumPy alone is imported here; what a source needs besides is imported when it is
 from .batches import read_batches
 from .cifar import load_cifar
 from .csv_table import load_table
-from .dataset import SPLITS, Dataset, Split, batch_indices, eval_batches, fingerprint, split, spread
+from .dataset import (
+    SPLITS,
+    Dataset,
+    ImageNote,
+    Split,
+    batch_indices,
+    eval_batches,
+    fingerprint,
+    split,
+    spread,
+)
 from .digits import load_digits
 from .errors import DataError
 from .fetch import DATASETS, default_directory, fetch
@@ -42,7 +52,7 @@ from .image import (
     resize_image,
     upright_size,
 )
-from .labels import IGNORED, examples_of_each, named
+from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
 from .load import PACKED, load, locate
 from .masks import load_masks
@@ -58,6 +68,7 @@ __all__ = [
     "SPLITS",
     "DataError",
     "Dataset",
+    "ImageNote",
     "Notes",
     "Split",
     "Streamed",
@@ -82,6 +93,7 @@ __all__ = [
     "load_npz",
     "load_table",
     "locate",
+    "most_objects",
     "named",
     "quiet_pillow",
     "read_batches",

@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,12 +21,36 @@ from .tree import Tree, leaves, map_leaves, rows
 SPLITS = ("train", "validation", "test")
 
 
+class ImageNote(NamedTuple):
+    """What of an image the host alone needs: plain values, in pixels of the upright image file.
+
+    Attributes:
+        file: its name.
+        id: as its data set has it.
+        size: ``(h, w)``.
+        scale: ``(sy, sx)``, what its labels' coordinates were multiplied by.
+        areas: of each object, in the order of its labels.
+        masks: of each object, run-length encoded as COCO does it: ``{"size", "counts"}``; none
+            where the labels have none.
+        category_ids: of each class, as its data set has them.
+    """
+
+    file: str
+    id: int | str
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    areas: tuple[float, ...] = ()
+    masks: tuple[dict[str, Any], ...] = ()
+    category_ids: tuple[int, ...] = ()
+
+
 class Split(NamedTuple):
     """Images with their labels; there may be none."""
 
     images: np.ndarray | Streamed  # (N, H, W, C), uint8
     labels: Tree  # an index into the classes: (N,) int32, or for each pixel (N, H, W) uint8; or a
     # pytree of arrays (N, ...) of other numbers
+    notes: tuple[ImageNote, ...] = ()  # one for each image, or none at all
 
     @property
     def count(self) -> int:  # type: ignore[override] -- tuple has a method of that name
@@ -82,7 +106,8 @@ def split(
         test: likewise.
         seed: chooses the permutation, ``0 <= seed < 2**64``.
         stratify: False takes the first images of the permutation, whatever their classes; so do
-            labels that say of no classes (`training.data.labels`).
+            labels that say of no classes (`training.data.labels`). An image of several classes,
+            as one with objects of them, is decided by the rarest.
 
     Raises:
         DataError: more is asked than there is, or the dataset has that part already.
@@ -202,7 +227,7 @@ def spread(size: int, batch_size: int) -> np.ndarray:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """Compute the SHA-256 of images, labels, class names and splits.
+    """Compute the SHA-256 of images, labels, notes, class names and splits.
 
     Of `Streamed` images it is their files' names and lengths.
 
@@ -213,7 +238,7 @@ def fingerprint(dataset: Dataset) -> str:
     """
     digest = hashlib.sha256(json.dumps(dataset.classes).encode())
     for name in SPLITS:
-        images, labels = getattr(dataset, name)
+        images, labels, notes = getattr(dataset, name)
         shapes = " ".join(f"{path}{leaf.shape}" for path, leaf in leaves(labels))
         digest.update(f"{name} {images.shape} {shapes}".encode())
         if isinstance(images, Streamed):
@@ -223,6 +248,8 @@ def fingerprint(dataset: Dataset) -> str:
         for _, leaf in leaves(labels):
             kind = "<f4" if leaf.dtype.kind == "f" else "<i4"
             digest.update(np.ascontiguousarray(leaf, kind).reshape(-1).data)
+        if notes:
+            digest.update(json.dumps(notes).encode())
     return digest.hexdigest()
 
 
@@ -278,7 +305,12 @@ def _draw(
 
 
 def _take(split: Split, indices: np.ndarray | slice) -> Split:
-    return Split(split.images[indices], rows(split.labels, indices))
+    notes = split.notes
+    if notes and isinstance(indices, slice):
+        notes = notes[indices]
+    elif notes:
+        notes = tuple(notes[i] for i in indices)
+    return Split(split.images[indices], rows(split.labels, indices), notes)
 
 
 def _padded(array: np.ndarray, length: int) -> np.ndarray:

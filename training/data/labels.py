@@ -3,6 +3,7 @@
     a class an image     (N,) integers
     classes an image     (N, K) uint8, 0 or 1
     a class a pixel      (N, H, W) uint8, or `IGNORED`
+    objects              `model.detection.structures.GroundTruth`, each object with its class
 
 Other labels, values and pytrees, say nothing of classes.
 """
@@ -25,6 +26,9 @@ def classes_of_each(labels: Tree, classes: int) -> np.ndarray | None:
         >>> classes_of_each(np.array([1, 0]), 2).tolist()
         [[False, True], [True, False]]
     """
+    if is_objects(labels):
+        counted = np.where(labels.ignored, -1, labels.classes)
+        return (counted[:, :, None] == np.arange(classes)).any(axis=1)
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu":
         return None
     if is_class_each(labels):
@@ -38,6 +42,16 @@ def classes_of_each(labels: Tree, classes: int) -> np.ndarray | None:
 def is_class_each(labels: Tree) -> bool:
     """Return whether labels are a class an example."""
     return isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu"
+
+
+def is_objects(labels: Tree) -> bool:
+    """Return whether labels are the objects of each image; by the name of their boxes."""
+    return "boxes" in getattr(labels, "_fields", ())
+
+
+def most_objects(labels: Tree) -> int:
+    """Return how many objects an image has room for in labels; 0 of labels without objects."""
+    return labels.classes.shape[1] if is_objects(labels) else 0
 
 
 def examples_of_each(labels: Tree, classes: int) -> np.ndarray | None:

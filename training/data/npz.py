@@ -8,7 +8,7 @@ import numpy as np
 
 from ..common.text import plain_line
 from .archive import check_names
-from .dataset import Dataset, Split, unsplit
+from .dataset import Dataset, Split, undivided
 from .errors import DataError
 
 _KERAS = ("x_train", "y_train", "x_test", "y_test")
@@ -42,7 +42,7 @@ def load_npz(path: str | Path) -> Dataset:
     keys = _KERAS if "x_train" in arrays else _PLAIN
     parts = [_part(path, arrays, x, y) for x, y in zip(keys[::2], keys[1::2], strict=True)]
     classes = _classes(path, arrays, parts[0].labels)
-    train = unsplit(*parts[0], classes)
+    train = undivided(parts[0], classes)
     for y, part in zip(keys[1::2], parts, strict=True):
         if part.labels.max() >= len(classes):
             raise DataError(

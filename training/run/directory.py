@@ -50,6 +50,7 @@ class DatasetCard(NamedTuple):
     preprocessing: Preprocessing
     fingerprint: str
     notes: tuple[str, ...] = ()  # what its reader passed over, guessed or missed, a line each
+    objects: int = 0  # for how many an image's labels have room; 0 of labels without objects
 
 
 class Run(NamedTuple):

@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-LabelKind = Literal["class", "mask", "classes", "values"]  # of an image; see `TaskSpec.labels`
+# Of an image; see `TaskSpec.labels`.
+LabelKind = Literal["class", "mask", "classes", "values", "boxes", "instances"]
 
 # Parameters of a loss that the program gives; a config has the others.
 SUPPLIED = ("weights", "mask", "reduction", "num_classes")
@@ -66,7 +67,8 @@ class TaskSpec(NamedTuple):
         make: ``"package.module:function"``, or the function: ``make(config, classes) -> Task``,
             where `classes` is how many there are. A text is imported when a task is made.
         labels: what the data says of an image: a "class", several "classes" (or none), "values"
-            that are numbers, or a "mask" with a class for each pixel.
+            that are numbers, or a "mask" with a class for each pixel; "boxes" with a class each, or
+            "instances", which are boxes with masks: `model.detection.structures.GroundTruth`.
         losses: what a config may name, by that name.
         example: ``(outputs, targets)``, and what else a loss is given, as shapes and dtypes: to
             try its keywords on.

@@ -11,6 +11,7 @@ from convax.training.data import (
     SPLITS,
     DataError,
     Dataset,
+    ImageNote,
     Split,
     batch_indices,
     eval_batches,
@@ -56,7 +57,7 @@ def test_split_counts_and_partition(validation, test, expected):
     assert tuple(map(len, found)) == expected
     assert sorted(chain(*found)) == list(range(20))
     for name in SPLITS:
-        images, labels = getattr(done, name)
+        images, labels, _ = getattr(done, name)
         assert (images.dtype, labels.dtype) == (np.uint8, np.int32)
         assert images.shape[1:] == (2, 3, 1)
         np.testing.assert_array_equal(images[:, 0, 0, 0], labels)
@@ -213,6 +214,20 @@ def test_eval_batches_rejects_empty_batches():
         list(eval_batches(numbered(3).train, 0))
 
 
+def noted(count):
+    """A dataset whose training images have notes, which number them."""
+    dataset = numbered(count, test=2)
+    notes = tuple(ImageNote(f"{i}.png", i, (2, 3), (1.0, 1.0)) for i in range(count))
+    return dataset._replace(train=dataset.train._replace(notes=notes))
+
+
+def test_the_notes_of_images_go_with_them():
+    done = split(noted(12), validation=3, test=0, seed=0)
+    for part in (done.train, done.validation):
+        assert [note.id for note in part.notes] == part.labels.tolist()
+    assert done.test.notes == ()
+
+
 # fingerprint
 
 
@@ -231,6 +246,7 @@ CHANGES = {
         train=d.train._replace(images=d.train.images.transpose(0, 2, 1, 3))
     ),
     "the part": lambda d: d._replace(validation=d.test, test=d.validation),
+    "a note": lambda d: d._replace(train=noted(6).train),
     "the split": lambda d: split(d, validation=1, test=0, seed=0),
 }
 

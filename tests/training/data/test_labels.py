@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convax.model.detection.structures import GroundTruth
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError
-from convax.training.data.labels import classes_of_each, examples_of_each, named
+from convax.training.data.labels import classes_of_each, examples_of_each, most_objects, named
 from convax.training.experiment import prepare
 
 MODEL = 'model={name="mlp",hidden=[2],activation="relu"}'
@@ -24,6 +25,19 @@ def test_each_form_of_labels_says_how_many_examples_a_class_has(form):
     np.testing.assert_array_equal(np.array(examples_of_each(FORMS[form], 3)), [1, 0, 1])
     np.testing.assert_array_equal(np.array(classes_of_each(FORMS[form], 3)), np.eye(3)[[0, 2]])
     np.testing.assert_array_equal(np.array(examples_of_each(FORMS[form][:0], 3)), [0, 0, 0])
+
+
+def test_objects_say_which_classes_an_image_has_but_for_ignored_ones():
+    boxes, masks = np.zeros((2, 3, 4), np.float32), np.zeros((2, 0, 0), np.uint8)
+    labels = GroundTruth(
+        boxes,
+        np.array([[0, 0, -1], [2, 1, -1]]),
+        np.array([[False] * 3, [False, True, True]]),
+        masks,
+    )
+    assert classes_of_each(labels, 3).tolist() == [[True, False, False], [False, False, True]]
+    assert np.array(examples_of_each(labels, 3)).tolist() == [1, 0, 1]
+    assert most_objects(labels) == 3 and most_objects(boxes) == 0
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 3), np.float32), {"a": np.zeros(2, np.int32)}])

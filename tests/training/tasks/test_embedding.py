@@ -66,7 +66,7 @@ def test_a_run_learns(trained):
 def test_an_evaluation_mixes_classes_that_are_stored_apart(config):
     """As the folders of an archive are; a batch of one class has no pairs to tell apart."""
     experiment = prepare(load_config(config))
-    images, labels = experiment.dataset.test
+    images, labels, _ = experiment.dataset.test
     order = np.argsort(labels, kind="stable")
     dataset = experiment.dataset._replace(test=Split(images[order], labels[order]))
     seen = []
@@ -86,7 +86,7 @@ def test_one_image_has_no_wrong_neighbor():
 
 def test_its_figures_are_those_of_its_embeddings(trained):
     result, embed = convax.evaluate(trained.path), convax.load(trained.path)
-    images, labels = prepare(trained.config()).dataset.test
+    images, labels, _ = prepare(trained.config()).dataset.test
     x = embed(images)
     assert x.shape == (53, 3) and embed(images[:0]).shape == (0, 3)
     np.testing.assert_allclose(result.collected, x, rtol=1e-4, atol=1e-5)

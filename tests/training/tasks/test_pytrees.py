@@ -23,7 +23,7 @@ from tests.training.loop.test_loop import Recorder, final_bytes
 
 def both(examples):
     """The class of an image, and beside it how bright the image is."""
-    images, labels = examples
+    images, labels, _ = examples
     brightness = images.mean(axis=(1, 2, 3)).astype(np.float32)[:, None] / 255
     return Split(images, {"class": labels, "brightness": brightness})
 
@@ -101,7 +101,7 @@ def test_many_networks_in_one_program_take_two_labels_an_image(toy, tmp_path):
     from convax.training.experiments.traced_hparams import hparams_of
 
     found = prepare(load_config(toy))
-    images, labels = found.dataset.train
+    images, labels, _ = found.dataset.train
     batch = batch_indices(0, size=len(images), batch_size=16, seed=3)
     batches = jax.tree.map(lambda leaf: jnp.asarray(leaf[batch])[None], (images, labels))
     stack = partial(jax.tree.map, lambda *leaves: jnp.stack(leaves))

@@ -128,7 +128,7 @@ def test_a_run_learns(trained):
 def test_its_figures_are_those_of_every_pixel_that_counts(trained):
     """The last partial batch, ignored pixels and padding taken into account."""
     result, predict = convax.evaluate(trained.path), convax.load(trained.path)
-    images, labels = prepare(trained.config()).dataset.test
+    images, labels, _ = prepare(trained.config()).dataset.test
     assert (labels == IGNORED).sum() == 0 or (labels[:, 0, 0] == IGNORED).all()
     probabilities = predict(images)
     assert probabilities.shape == (9, 10, 12, 2)

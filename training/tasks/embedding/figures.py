@@ -129,7 +129,7 @@ def wrong_neighbors(kept: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def _draw_mistakes(findings: Findings) -> list[Path]:
-    images, labels = findings.examples
+    images, labels, _ = findings.examples
     wrong = wrong_neighbors(findings.collected, labels)
     if not len(wrong):
         return []

@@ -65,7 +65,7 @@ def projection(embeddings: np.ndarray, labels: np.ndarray, classes: tuple[str, .
 
 def retrievals(findings: Findings) -> tuple[str, list[Example]]:
     """Images whose nearest other image is of another class."""
-    images, labels = findings.examples
+    images, labels, _ = findings.examples
     wrong = wrong_neighbors(findings.collected, labels)
     total, wrong = len(wrong), wrong[:MOST_MISTAKES]
     title = f"The first {len(wrong)} of {total:,} images whose nearest is of another class."

@@ -112,7 +112,7 @@ def make_gallery(predictor: Any, examples: Examples) -> Gallery:
         predictor: of the network.
         examples: gives images and labels, some of each class.
     """
-    images, labels = examples()
+    images, labels, _ = examples()
     return Gallery(predictor(np.asarray(images)), labels)
 
 
@@ -154,7 +154,7 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
 
 def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
     """Explain how near it is to the nearest training image of a class, by default the nearest."""
-    images, labels = examples()
+    images, labels, _ = examples()
     vectors, place = predictor(np.asarray(images)), predictor(image[None])[0]
     distances = np.linalg.norm(vectors.astype(np.float64) - place, axis=1)
     order = np.argsort(distances, kind="stable")
