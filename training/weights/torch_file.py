@@ -1,6 +1,6 @@
 """The state dict in a file of PyTorch's: .safetensors without PyTorch, .pt and .pth with it."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,14 @@ from .safetensors_io import WeightsError, is_safetensors, read_safetensors
 _WITHIN = ("state_dict", "model_state_dict", "model_state", "model", "network", "net")
 # What wrappers put before every name: DataParallel and AveragedModel, Lightning.
 _PREFIXES = ("module.", "model.")
-_COMPILED = "_orig_mod."  # what torch.compile puts before the names of what it compiled
-_COUNTER = "n_averaged"  # of AveragedModel
+# What others put there, before the names of all or of a part: torch.compile, FSDP, activation
+# checkpointing, FairScale, Fabric.
+_WRAPPERS = (
+    *("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_fpw_module"),
+    "_forward_module",
+)
+MODULE = "module"  # what DataParallel and AveragedModel call what they wrap
+AVERAGED = "n_averaged"  # the counter of AveragedModel
 # Files that hold weights, too, but neither as PyTorch nor as safetensors have them.
 _OTHERS = {
     **{".h5": "Keras", ".hdf5": "Keras", ".keras": "Keras", ".msgpack": "Flax"},
@@ -27,34 +33,52 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
     Args:
         path: a file with a state dict; one under "state_dict", "model_state_dict", "model" or the
-            like is found too, and what `torch.nn.DataParallel`, `torch.compile`, `AveragedModel`
-            and Lightning put before the names is taken off.
+            like is found too, and what `torch.nn.DataParallel`, `torch.compile`, FSDP,
+            `AveragedModel` and Lightning put before the names is taken off.
 
     Raises:
-        WeightsError: it cannot be read, holds more than tensors, or is not a .safetensors file and
-            PyTorch is not installed.
+        WeightsError: it cannot be read, holds more than tensors, or a tensor twice, wrapped and
+            not; or is not a .safetensors file and PyTorch is not installed.
     """
     path = Path(path)
     if is_safetensors(path):
-        return _unwrapped(read_safetensors(path))
+        return _unwrapped(read_safetensors(path), path)
     if (maker := _OTHERS.get(path.suffix.lower())) is not None:
         raise WeightsError(
             f"{path}: a file of {maker}'s: got {path.suffix}, need .safetensors, or .pt or .pth of "
             "PyTorch's; save the arrays with safetensors.numpy.save_file under the names and in "
             "the layouts that `convax export-weights` writes"
         )
-    return _unwrapped(_tensors(path, _load(path)))
+    return _unwrapped(_tensors(path, _load(path)), path)
 
 
-def _unwrapped(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _unwrapped(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
     """Take off what wrappers put before the names."""
-    tensors = {name.replace(_COMPILED, ""): array for name, array in tensors.items()}
-    if any(name.startswith("module.") for name in tensors):
-        tensors.pop(_COUNTER, None)
+    found: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        plain = without(name, _WRAPPERS)
+        if plain in found:
+            raise WeightsError(
+                f"{path}: {plain} is there twice, one of them as {name!r}; save the state dict of "
+                "one network, wrapped or not"
+            )
+        found[plain] = array
+    if any(name.startswith("module.") for name in found):
+        found.pop(AVERAGED, None)
     for prefix in _PREFIXES * 2:  # of either within the other
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): array for name, array in tensors.items()}
-    return tensors
+        if found and all(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): array for name, array in found.items()}
+    return found
+
+
+def without(name: str, parts: Collection[str]) -> str:
+    """Leave some parts out of a name.
+
+    Example:
+        >>> without("features.module.0.weight", ["module"])
+        'features.0.weight'
+    """
+    return ".".join(part for part in name.split(".") if part not in parts)
 
 
 def _load(path: Path) -> Any:

@@ -1,5 +1,6 @@
 """PyTorch's weights as ours, and ours as PyTorch's: names by table, layouts by kind of layer."""
 
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from ...model import Layer, init_shapes
 from ...model.torch.layout import Layout, Shape, layouts, to_ours, to_torch
 from ...model.torch.names import Rules, array_name, rule_of, sequential
 from .safetensors_io import WeightsError, to_numpy, write_safetensors
-from .torch_file import read_state_dict
+from .torch_file import AVERAGED, MODULE, read_state_dict, without
 from .weights import by_name, restore
 
 COUNTER = "num_batches_tracked"  # of PyTorch's batch norms; an int64 that nothing here depends on
@@ -73,15 +74,23 @@ class TorchMapping(NamedTuple):
     layouts: dict[str, Layout]  # by the path of the layer
 
     def to_ours(self, tensors: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """Convert to our paths and layouts; what is none of ours keeps its name."""
+        """Convert to our paths and layouts; what is none of ours keeps its name.
+
+        Of a part that was wrapped by itself, ``features.module.0.weight``, the names are those of
+        what is wrapped where the network has those, and the file does not.
+        """
         of = {name: path for path, name in self.called.items()}
+        plain = {name: name if name in of else without(name, (MODULE,)) for name in tensors}
+        once = Counter(plain.values())
         found = {}
         for name, tensor in tensors.items():
+            if once[plain[name]] == 1 and plain[name] in of:
+                name = plain[name]
             if name in of:
                 layer, leaf = _split(of[name])
                 layout = self.layouts.get(layer, Layout())
                 found[of[name]] = to_ours(tensor, leaf, self.shapes[of[name]], layout)
-            elif not name.endswith(f".{COUNTER}"):
+            elif name.rpartition(".")[2] not in (COUNTER, AVERAGED):
                 found[name] = tensor
         return found
 

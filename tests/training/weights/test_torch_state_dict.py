@@ -179,12 +179,44 @@ def test_load_torch_reads_a_state_dict_that_pytorch_saved(small, wrap, torch, tm
         ["n_averaged", "module.0.weight", "module.2.bias"],  # torch.optim.swa_utils.AveragedModel
         ["0._orig_mod.weight", "2.bias"],  # a part of it went through torch.compile
         ["_orig_mod.module.0.weight", "_orig_mod.module.2.bias"],
+        ["_fsdp_wrapped_module.0._fsdp_wrapped_module.weight", "_fsdp_wrapped_module.2.bias"],
+        ["module.0._checkpoint_wrapped_module.weight", "module.2.bias"],
+        ["_fsdp_wrapped_module._fpw_module.0.weight", "_forward_module.2._orig_mod.bias"],
     ],
 )
 def test_state_dicts_of_wrappers_are_those_of_what_they_wrap(names, tmp_path):
     tensors = {name: np.zeros(1, np.float32) for name in names}
     safetensors.numpy.save_file(tensors, tmp_path / "m.safetensors")
     assert sorted(read_state_dict(tmp_path / "m.safetensors")) == ["0.weight", "2.bias"]
+
+
+def test_a_tensor_that_is_there_wrapped_and_unwrapped_is_refused(tmp_path):
+    names = ("0.weight", "2.bias", "0._orig_mod.weight")
+    tensors = {name: np.full(1, i, np.float32) for i, name in enumerate(names)}
+    safetensors.numpy.save_file(tensors, tmp_path / "m.safetensors")
+    with pytest.raises(WeightsError, match=r"m.safetensors: 0.weight is there twice, one of them"):
+        read_state_dict(tmp_path / "m.safetensors")
+
+
+def test_parts_that_are_wrapped_by_themselves_are_taken(small, tmp_path):
+    """As by DataParallel(net.features): "module" in the middle of some names."""
+    net, file = small
+    tensors, file = read_state_dict(file), tmp_path / "m.safetensors"
+    inner = dict.fromkeys(["0.module.weight", "0.n_averaged", "1.module.num_batches_tracked"])
+    wrapped = {k: np.zeros(1, np.float32) for k in inner} | tensors
+    wrapped["0.module.weight"] = wrapped.pop("0.weight")
+    safetensors.numpy.save_file(wrapped, file)
+    bridge = torch_mapping(net, (1, 5, 5, 1))
+    found = bridge.to_ours(read_state_dict(file))
+    expected = bridge.to_ours(tensors)
+    jax.tree.map(np.testing.assert_array_equal, found, expected)
+    safetensors.numpy.save_file(wrapped | {"0.weight": tensors["0.weight"] + 1}, file)
+    with pytest.raises(WeightsError, match=r"0\.module\.weight: not in the network$"):
+        load_torch(file, net, (1, 5, 5, 1))
+    twice = wrapped | {"module.0.weight": tensors["0.weight"] + 1}
+    safetensors.numpy.save_file(twice, file)
+    with pytest.raises(WeightsError, match="the names in it begin with 'module.'"):
+        load_torch(file, net, (1, 5, 5, 1))
 
 
 def test_a_wrong_prefix_is_one_line(small, tmp_path):
