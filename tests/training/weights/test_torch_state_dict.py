@@ -215,7 +215,7 @@ def test_parts_that_are_wrapped_by_themselves_are_taken(small, tmp_path):
         load_torch(file, net, (1, 5, 5, 1))
     twice = wrapped | {"module.0.weight": tensors["0.weight"] + 1}
     safetensors.numpy.save_file(twice, file)
-    with pytest.raises(WeightsError, match="the names in it begin with 'module.'"):
+    with pytest.raises(WeightsError, match=r"the names in it begin with 'module\.'"):
         load_torch(file, net, (1, 5, 5, 1))
 
 
