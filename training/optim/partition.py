@@ -21,8 +21,9 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
         default: the optimizer of all that no expression matches.
 
     Returns:
-        An `Optimizer`; its state is a tuple with the state of each optimizer that has parameters,
-        in which the parameters of the others do not occur.
+        An `Optimizer`, or optax's type where it has one of optax's; its state is a tuple with the
+        state of each optimizer that has parameters, in which the parameters of the others do not
+        occur. Keywords of `update`, such as optax's `value`, reach each optimizer.
 
     Raises:
         ValueError: an expression is none (here), or matches no parameter (in `init`).
@@ -67,7 +68,13 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
                 raise ValueError(f"partition: {problem}")
         return labeled.init(params)
 
-    return Optimizer(init, labeled.update)
+    kind: Any = Optimizer
+    if not all(one is None or isinstance(one, Optimizer) for one in optimizers):
+        import optax
+
+        # optax.chain and others give keywords such as value= to this type alone.
+        kind = optax.GradientTransformationExtraArgs
+    return kind(init, labeled.update)
 
 
 def partition_by_label(

@@ -169,3 +169,39 @@ def test_partition_gives_keywords_to_those_that_know_them():
     updates, _ = optimizer.update(params, optimizer.init(params), params, value=jnp.array(1.0))
     np.testing.assert_allclose(updates["a"], -0.5)  # value / |g|^2 = 1 / 2
     np.testing.assert_allclose(updates["b"], -1.0)
+
+
+WRAPPED = {
+    "chain": lambda o: optax.chain(o, optax.identity()),
+    "with_extra_args_support": optax.with_extra_args_support,
+    "masked": lambda o: optax.masked(o, {"a": True, "b": True}),
+    "multi_transform": lambda o: optax.multi_transform({"all": o}, {"a": "all", "b": "all"}),
+    "MultiSteps": lambda o: optax.MultiSteps(o, 1).gradient_transformation(),
+    "partition": lambda o: partition({".*": o}, None),
+}
+
+
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_keywords_reach_an_optimizer_through_what_optax_puts_around(wrapper):
+    """No fall of the value: half the update of the part that watches it."""
+    plateau = optax.contrib.reduce_on_plateau(factor=0.5, patience=1, cooldown=0)
+    optimizer = WRAPPED[wrapper](partition({"a": optax.chain(sgd(1.0), plateau)}, sgd(1.0)))
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    state = optimizer.init(params)
+    with jax.numpy_dtype_promotion("standard"):  # which optax needs
+        for _ in range(2):
+            updates, state = optimizer.update(params, state, params, value=jnp.float32(1.0))
+    assert (updates["a"][0], updates["b"][0]) == (-0.5, -1.0)
+
+
+@pytest.mark.parametrize("make", [lambda: adam(0.1), lambda: partition({"b": None}, sgd(0.1))])
+def test_keywords_pass_by_ours_in_a_chain(make):
+    value_of = lambda p: jnp.sum((p["a"] - 2) ** 2)  # noqa: E731
+    search = optax.scale_by_backtracking_linesearch(5)
+    optimizer = optax.chain(optax.MultiSteps(make(), 1).gradient_transformation(), search)
+    params = {"a": jnp.ones(2), "b": jnp.ones(2)}
+    value, grads = jax.value_and_grad(value_of)(params)
+    keywords = {"value": value, "grad": grads, "value_fn": value_of}
+    with jax.numpy_dtype_promotion("standard"):
+        updates, _ = optimizer.update(grads, optimizer.init(params), params, **keywords)
+    assert value_of(optax.apply_updates(params, updates)) < value
