@@ -1,0 +1,80 @@
+"""Masks on the host: from a grid within a box to pixels of the image, and as runs of pixels.
+
+One mask of the image's size is in memory at a time: many at once are the commonest way to run out
+of it.
+"""
+
+import warnings
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Rle: TypeAlias = dict[str, Any]  # {"size": [h, w], "counts": text}, as COCO's results have it
+THRESHOLD = 0.5  # a pixel belongs to the object above it
+
+
+def paste_mask(
+    mask: np.ndarray, box: np.ndarray, size: tuple[int, int]
+) -> tuple[tuple[int, int], np.ndarray]:
+    """Interpolate a mask bilinearly over its box, and nowhere else.
+
+    Args:
+        mask: ``(mH, mW)``, probabilities within the box.
+        box: ``(4,)``, in pixels of the image.
+        size: ``(h, w)`` of the image.
+
+    Returns:
+        ``(top, left)``, and from there on the probabilities of the pixels whose middle is in the
+        box, float32, as `ops.paste_masks` has them.
+
+    Example:
+        >>> (top, left), inside = paste_mask(np.ones((2, 2)), np.array([1.0, 0, 3, 2]), (2, 4))
+        >>> (top, left), inside.tolist()
+        ((0, 1), [[1.0, 1.0], [1.0, 1.0]])
+    """
+    x1, y1, x2, y2 = (float(v) for v in box)
+    (top, Y), (left, X) = _hats(y1, y2, size[0], len(mask)), _hats(x1, x2, size[1], len(mask[0]))
+    return (top, left), (Y @ mask.astype(np.float32) @ X.T)
+
+
+def encode_mask(mask: np.ndarray) -> Rle:
+    """Return the runs of a mask ``(h, w)`` of truth values."""
+    from pycocotools.mask import encode
+
+    runs = encode(np.asfortranarray(mask, np.uint8))
+    return {"size": [int(n) for n in runs["size"]], "counts": runs["counts"].decode()}
+
+
+def decode_mask(runs: Rle) -> np.ndarray:
+    """Return the mask ``(h, w)`` bool of runs."""
+    from pycocotools.mask import decode
+
+    with warnings.catch_warnings():  # of NumPy 2 on how it was compiled
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return decode(runs | {"counts": runs["counts"].encode()}).astype(bool)
+
+
+def encode_pasted(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> Rle:
+    """Return the runs of the pixels that belong to an object.
+
+    Args:
+        mask: ``(mH, mW)``, probabilities within the box, floating point or bytes of them.
+        box: ``(4,)``, in pixels of the image, unclipped.
+        size: ``(h, w)`` of the image.
+    """
+    mask = mask / 255 if mask.dtype == np.uint8 else mask
+    (top, left), inside = paste_mask(mask, box, size)
+    whole = np.zeros(size, np.uint8, order="F")
+    whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside > THRESHOLD
+    return encode_mask(whole)
+
+
+def _hats(low: float, high: float, pixels: int, elements: int) -> tuple[int, np.ndarray]:
+    """Return the first pixel within an interval, and the weight of each element for each pixel."""
+    first = min(max(int(np.ceil(low - 0.5)), 0), pixels)
+    end = min(max(int(np.floor(high - 0.5)) + 1, first), pixels)
+    if high <= low:
+        return first, np.zeros((0, elements), np.float32)
+    u = (np.arange(first, end) + 0.5 - low) / (high - low) * elements - 0.5
+    distance = np.abs(u[:, None] - np.arange(elements))
+    return first, np.maximum(1 - distance, 0).astype(np.float32)
