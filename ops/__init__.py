@@ -55,6 +55,19 @@ from .conv.conv import conv, conv_output_shape, convolve, depthwise_conv, separa
 from .conv.gradients import conv_input_grad, conv_kernel_grad
 from .conv.transpose import conv_transpose, conv_transpose_output_shape
 from .dense import dense
+from .detection.anchors import cell_anchors, grid_anchors
+from .detection.boxes import (
+    box_area,
+    box_clip,
+    box_convert,
+    box_decode,
+    box_encode,
+    box_giou,
+    box_iou,
+    box_scale,
+)
+from .detection.matching import match_boxes, sample_balanced, sample_mask
+from .detection.nms import nms, soft_nms
 from .dropout import dropout, stochastic_depth
 from .initializers import (
     INITIALIZERS,
@@ -105,6 +118,15 @@ __all__ = [
     "batch_norm",
     "bilinear",
     "binary_cross_entropy",
+    "box_area",
+    "box_clip",
+    "box_convert",
+    "box_decode",
+    "box_encode",
+    "box_giou",
+    "box_iou",
+    "box_scale",
+    "cell_anchors",
     "contrastive_loss",
     "conv",
     "conv_input_grad",
@@ -123,6 +145,7 @@ __all__ = [
     "gelu",
     "global_avg_pool",
     "global_max_pool",
+    "grid_anchors",
     "group_norm",
     "he_normal",
     "he_uniform",
@@ -140,12 +163,14 @@ __all__ = [
     "local_response_norm",
     "log_softmax",
     "lp_pool",
+    "match_boxes",
     "max_pool",
     "maxout",
     "mixed_pool",
     "mse_loss",
     "multi_margin_loss",
     "multiclass_hinge_loss",
+    "nms",
     "normal",
     "ones",
     "pool_output_shape",
@@ -153,11 +178,14 @@ __all__ = [
     "relu",
     "relu6",
     "resize",
+    "sample_balanced",
+    "sample_mask",
     "semi_hard_triplet_loss",
     "separable_conv",
     "sigmoid",
     "silu",
     "smooth_labels",
+    "soft_nms",
     "softmax",
     "softmax_cross_entropy",
     "spatial_pyramid_pool",

@@ -64,12 +64,19 @@ def check_scalar(
         raise ValueError(f"{name}: bad {what}: got {got}, need {need}; {remedy}")
 
 
-def check_key(name: str, key) -> jax.Array:
-    """Return `key`; raise ValueError for None, TypeError unless it is a key of `jax.random`."""
+def check_key(name: str, key, *, optional: bool = True) -> jax.Array:
+    """Return `key`; raise ValueError for None, TypeError unless it is a key of `jax.random`.
+
+    Args:
+        name: of the function whose argument it is.
+        key: what was given.
+        optional: whether the function takes none with train=False, which the message says.
+    """
     if key is None:
+        got, remedy = (" with train=True", ", or train=False") if optional else ("", "")
         raise ValueError(
-            f"{name}: no random key: got key=None with train=True, need a jax.random key, another "
-            f"one for each step; write key=jax.random.key(seed), or train=False"
+            f"{name}: no random key: got key=None{got}, need a jax.random key, another "
+            f"one for each step; write key=jax.random.key(seed){remedy}"
         )
     typed = isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
     raw = getattr(key, "dtype", None) == jnp.uint32 and getattr(key, "ndim", 0) == 1

@@ -1,6 +1,9 @@
 """Object detection: boxes, anchors, matching, suppression, and regions of feature maps.
 
     boxes.py        area, IoU, formats, clipping; offsets between a box and an anchor
+    anchors.py      anchors of a cell, and of a grid of cells
+    matching.py     which object a box stands for, and balanced samples of boxes
+    nms.py          non-maximum suppression, greedy and soft
 
 A box is (x1, y1, x2, y2) in pixels, floating point and continuous: pixel i covers [i, i + 1), so an
 object of one pixel has width 1. Shapes are static: padding is a row of zeros that a mask, `valid`,

@@ -147,7 +147,7 @@ def box_clip(boxes: jax.Array, image_size: Sequence[int | jax.Array]) -> jax.Arr
     boxes = as_boxes("box_clip", "boxes", boxes)
     H, W = _pair("box_clip", "image_size", image_size, "(H, W)", boxes.dtype)
     edge = jnp.stack([W, H, W, H]).reshape((1,) * (boxes.ndim - 1) + (4,))
-    return jnp.minimum(jnp.maximum(boxes, 0), edge)
+    return jnp.minimum(at_least(boxes, 0), edge)
 
 
 # ----------------------------------------------------------------------------------- overlap
@@ -231,14 +231,14 @@ def overlaps(a: jax.Array, b: jax.Array) -> Overlaps:
     """Return intersection, union and the box around both; boxes (..., 4), broadcast."""
     ax1, ay1, ax2, ay2 = _coordinates(a)
     bx1, by1, bx2, by2 = _coordinates(b)
-    w = jnp.maximum(jnp.minimum(ax2, bx2) - jnp.maximum(ax1, bx1), 0)
-    h = jnp.maximum(jnp.minimum(ay2, by2) - jnp.maximum(ay1, by1), 0)
+    w = at_least(jnp.minimum(ax2, bx2) - jnp.maximum(ax1, bx1), 0)
+    h = at_least(jnp.minimum(ay2, by2) - jnp.maximum(ay1, by1), 0)
     area = lambda boxes: jnp.multiply(*box_sides(boxes))  # noqa: E731
     intersection = w * h
     outer = jnp.stack(
         [
-            jnp.maximum(jnp.maximum(ax2, bx2) - jnp.minimum(ax1, bx1), 0),
-            jnp.maximum(jnp.maximum(ay2, by2) - jnp.minimum(ay1, by1), 0),
+            at_least(jnp.maximum(ax2, bx2) - jnp.minimum(ax1, bx1), 0),
+            at_least(jnp.maximum(ay2, by2) - jnp.minimum(ay1, by1), 0),
         ],
         axis=-1,
     )
@@ -263,7 +263,8 @@ def over_area(a: jax.Array, area: jax.Array) -> jax.Array:
     the gradient.
     """
     none = area < _LEAST_AREA
-    return jnp.where(none, 0, a / jnp.where(none, 1, area))
+    quotient = a / jnp.where(none, jnp.ones_like(area), area)
+    return jnp.where(none, jnp.zeros_like(quotient), quotient)
 
 
 # ----------------------------------------------------------------------- offsets from anchors
@@ -358,7 +359,8 @@ def box_decode(
     x, y, w, h = _centers(anchors, 0)
     dx, dy, dw, dh = _coordinates(deltas)
     x, y = dx / wx * w + x, dy / wy * h + y
-    w, h = (side * jnp.exp(jnp.minimum(d, scale_clamp)) for side, d in ((w, dw / ww), (h, dh / wh)))
+    grown = lambda side, d: side * jnp.exp(jnp.minimum(d, jnp.full_like(d, scale_clamp)))  # noqa: E731
+    w, h = grown(w, dw / ww), grown(h, dh / wh)
     return jnp.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], axis=-1)
 
 
@@ -377,10 +379,19 @@ def as_boxes(name: str, what: str, boxes: jax.Array) -> jax.Array:
     return boxes.astype(accum_dtype(boxes.dtype))
 
 
+def at_least(x: jax.Array, least: float) -> jax.Array:
+    """Return max(x, least).
+
+    The number is made an array, here and in what is exported: the functions that jax2onnx puts in
+    the place of jax.numpy's promote a number of Python to float64.
+    """
+    return jnp.maximum(x, jnp.full_like(x, least))
+
+
 def box_sides(boxes: jax.Array, least: float = 0) -> tuple[jax.Array, jax.Array]:
     """Return the width and the height of boxes (..., 4), at least `least`."""
     x1, y1, x2, y2 = _coordinates(boxes)
-    return jnp.maximum(x2 - x1, least), jnp.maximum(y2 - y1, least)
+    return at_least(x2 - x1, least), at_least(y2 - y1, least)
 
 
 def box_centers(boxes: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -400,7 +411,7 @@ def _centers(boxes, least):
 def _both(name, what, a, other, b):
     """Return two arrays of boxes in one dtype, the wider, and of one rank."""
     a, b = as_boxes(name, what, a), as_boxes(name, other, b)
-    dtype, n = jnp.promote_types(a.dtype, b.dtype), max(a.ndim, b.ndim)
+    dtype, n = max(a.dtype, b.dtype, key=lambda d: d.itemsize), max(a.ndim, b.ndim)
     a, b = (boxes.reshape((1,) * (n - boxes.ndim) + boxes.shape) for boxes in (a, b))
     return a.astype(dtype), b.astype(dtype)
 

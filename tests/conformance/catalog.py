@@ -6,6 +6,7 @@ from . import (
     activations,
     convolution,
     dense,
+    detection,
     losses,
     normalization,
     pooling,
@@ -23,6 +24,7 @@ FAMILIES = {
     "normalization": normalization,
     "regularization": regularization,
     "losses": losses,
+    "detection": detection,
 }
 
 ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in family.ENTRIES]
@@ -36,6 +38,7 @@ WITHOUT: dict[str, str] = {
     "conv_output_shape": "arithmetic on shapes",
     "conv_transpose_output_shape": "arithmetic on shapes",
     "pool_output_shape": "arithmetic on shapes",
+    "cell_anchors": "makes constants in NumPy",
     "INITIALIZERS": "a table of functions",
     "implementation": "computes nothing: chooses the implementation of the others",
     **dict.fromkeys(
