@@ -86,12 +86,13 @@ from .initializers import (
 from .local_response_norm import local_response_norm
 from .loss.angular_margin import arcface_loss, cosface_loss
 from .loss.binary import binary_cross_entropy, focal_loss
+from .loss.boxes import ciou_loss, diou_loss, giou_loss
 from .loss.classification import kl_divergence, smooth_labels, softmax_cross_entropy
 from .loss.contrastive import contrastive_loss, triplet_loss
 from .loss.hinge import multi_margin_loss, multiclass_hinge_loss
 from .loss.histogram import histogram_loss
 from .loss.lda import lda_loss
-from .loss.regression import huber_loss, mse_loss
+from .loss.regression import huber_loss, mse_loss, smooth_l1_loss
 from .loss.segmentation import dice_loss
 from .loss.triplet_mining import batch_hard_triplet_loss, semi_hard_triplet_loss
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
@@ -127,6 +128,7 @@ __all__ = [
     "box_iou",
     "box_scale",
     "cell_anchors",
+    "ciou_loss",
     "contrastive_loss",
     "conv",
     "conv_input_grad",
@@ -139,10 +141,12 @@ __all__ = [
     "dense",
     "depthwise_conv",
     "dice_loss",
+    "diou_loss",
     "dropout",
     "elu",
     "focal_loss",
     "gelu",
+    "giou_loss",
     "global_avg_pool",
     "global_max_pool",
     "grid_anchors",
@@ -184,6 +188,7 @@ __all__ = [
     "separable_conv",
     "sigmoid",
     "silu",
+    "smooth_l1_loss",
     "smooth_labels",
     "soft_nms",
     "softmax",

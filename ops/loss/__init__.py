@@ -4,7 +4,8 @@
     classification.py   softmax_cross_entropy, kl_divergence, smooth_labels
     binary.py           binary_cross_entropy, focal_loss
     hinge.py            multiclass_hinge_loss, multi_margin_loss
-    regression.py       mse_loss, huber_loss
+    regression.py       mse_loss, huber_loss, smooth_l1_loss
+    boxes.py            giou_loss, diou_loss, ciou_loss: overlaps of predicted with target boxes
     segmentation.py     dice_loss
     contrastive.py      contrastive_loss, triplet_loss: pairs and triplets that are given
     triplet_mining.py   triplet losses of a batch that finds its triplets
@@ -14,5 +15,6 @@
 
 A loss keeps its gradient finite at kinks and for masked examples, and says what an empty batch
 gives. Its name ends in `_loss`, unless it is the field's own for a quantity (a cross-entropy, a
-divergence). The room imports `ops.common` and `ops.activation`.
+divergence). The room imports `ops.common`, `ops.activation` and
+`ops.detection.boxes`.
 """

@@ -10,6 +10,7 @@ from .reduction import (
     check_number,
     check_same_shape,
     full_weights,
+    is_zero,
     reduce,
     zero_masked,
 )
@@ -96,6 +97,55 @@ def huber_loss(
     check_number("huber_loss", "delta", delta, lambda d: d > 0, "delta > 0", 1.0)
     error, weights = _error("huber_loss", prediction, target, weights)
     return reduce("huber_loss", _huber(jnp.asarray(delta, error.dtype), error), weights, reduction)
+
+
+def smooth_l1_loss(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    beta: float | jax.Array = 1.0,
+    weights: jax.Array | None = None,
+    reduction: Reduction = "mean",
+) -> jax.Array:
+    r"""Compute the smooth L1 loss: the absolute error, a parabola near 0.
+
+    .. math:: \ell = \begin{cases} \dfrac{e^2}{2 \beta} & |e| \le \beta \\
+        |e| - \tfrac12 \beta & \text{else} \end{cases}, \qquad e = p - t, \qquad
+        \frac{\partial \ell}{\partial p} = \min(\max(e / \beta, -1), 1)
+
+    Args:
+        prediction: p, any shape, floating point.
+        target: t, the same shape, floating point.
+        beta: where the parabola goes over into the line; 0 for the L1 loss.
+        weights: as in `mse_loss`.
+        reduction: as in `mse_loss`.
+
+    Returns:
+        A scalar, or the shape of `prediction` for "none"; float32, or float64 for float64.
+
+    Raises:
+        ValueError: shapes that do not match, `beta` or `reduction` out of range.
+        TypeError: an operand is not floating point.
+
+    Example:
+        >>> smooth_l1_loss(jnp.array([0.5, -3.0]), jnp.zeros(2), beta=2.0, reduction="none")
+        Array([0.0625, 2.    ], dtype=float32)
+
+    Note:
+        `huber_loss` with delta = beta, over beta; the same as PyTorch's `smooth_l1_loss`. With
+        beta = 0 the derivative is the sign of the error, 0 at 0; a beta that is traced is positive.
+
+    References:
+        Girshick, Fast R-CNN, arXiv:1504.08083.
+    """
+    check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "beta >= 0", 1.0)
+    error, weights = _error("smooth_l1_loss", prediction, target, weights)
+    if is_zero(beta):
+        loss = jnp.abs(error)
+    else:
+        beta = jnp.asarray(beta, error.dtype)
+        loss = _huber(beta, error) / beta
+    return reduce("smooth_l1_loss", loss, weights, reduction)
 
 
 @jax.custom_jvp

@@ -35,7 +35,7 @@ def drawn(*counts):
 # ------------------------------------------------------------------------------------- boxes
 
 
-def _parts(xp, a, b):
+def overlap_parts(xp, a, b):
     """Intersection, union and the area around both, in jax.numpy or PyTorch."""
     zero = 0 * a[..., 0] * b[..., 0]
     side = lambda i: xp.maximum(  # noqa: E731
@@ -50,12 +50,12 @@ def _parts(xp, a, b):
 
 
 def _iou(xp, a, b):
-    inside, union, _ = _parts(xp, a, b)
+    inside, union, _ = overlap_parts(xp, a, b)
     return inside / union
 
 
 def _giou(xp, a, b):
-    inside, union, around = _parts(xp, a, b)
+    inside, union, around = overlap_parts(xp, a, b)
     return inside / union - 1 + union / around
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
+from . import losses_boxes as boxes
 from . import losses_embedding as embedding
 from . import losses_example as example
 from .entry import Problem
@@ -36,6 +37,8 @@ ENTRIES = [
     entry("mse_loss", "", example.mse((3, 4))),
     weighted_mean("mse_loss", "weighted mean", example.mse((3, 4)), (3,)),
     entry("huber_loss", "", example.huber((3, 4), 0.9)),
+    entry("smooth_l1_loss", "", example.smooth_l1((3, 4), 0.6)),
+    *boxes.ENTRIES,
     entry("binary_cross_entropy", "", example.binary((3, 4))),
     entry(
         "binary_cross_entropy", "pos_weight", example.binary((3, 4), np.array([0.5, 2.0, 1.0, 3.0]))
@@ -154,6 +157,19 @@ def _drawn_huber(draw, rng):
     return example.huber(shape, delta), shape, f"{shape} {delta}"
 
 
+def _drawn_smooth_l1(draw, rng):
+    shape, beta = _leading(draw), draw(st.sampled_from([0.37, 1.13]))
+    return example.smooth_l1(shape, beta), shape, f"{shape} {beta}"
+
+
+def _drawn_overlap(make):
+    def drawn(draw, rng):
+        n = draw(st.integers(1, 5))
+        return make(n), (n,), f"{n}"
+
+    return drawn
+
+
 def _drawn_binary(draw, rng):
     shape, hard = _leading(draw), draw(st.booleans())
     choices = [None, 2.5, rng.uniform(0.5, 2, shape[-1:]).astype(np.float32)]
@@ -246,6 +262,8 @@ DRAWN = {
     "multi_margin_loss": _drawn_hinge(example.multi_margin),
     "mse_loss": _drawn_mse,
     "huber_loss": _drawn_huber,
+    "smooth_l1_loss": _drawn_smooth_l1,
+    **{name: _drawn_overlap(make) for name, make in boxes.LOSSES.items()},
     "binary_cross_entropy": _drawn_binary,
     "focal_loss": _drawn_focal,
     "dice_loss": _drawn_dice,

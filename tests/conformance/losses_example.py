@@ -164,6 +164,20 @@ def huber(shape, delta) -> Loss:
     )
 
 
+def smooth_l1(shape, beta) -> Loss:
+    def plain(p, t):
+        e = jnp.abs(p - t)
+        return jnp.where(e < beta, 0.5 * e**2 / beta, e - 0.5 * beta)
+
+    return Loss(
+        lambda p, t, **common: ops.smooth_l1_loss(p, t, beta=beta, **common),
+        normal(shape, shape),
+        lambda torch, p, t: torch.nn.functional.smooth_l1_loss(p, t, reduction="none", beta=beta),
+        plain,
+        **per_example(lambda p, t: reference.smooth_l1(p, t, beta), len(shape)),
+    )
+
+
 def _with_targets(shape, hard=False):
     def draw(rng):
         t = rng.integers(0, 2, shape).astype(float) if hard else rng.uniform(0, 1, shape)

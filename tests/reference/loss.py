@@ -127,6 +127,12 @@ def huber(p, t, delta):
     return delta * (abs(e) - delta / 2), (slope, -slope)
 
 
+def smooth_l1(p, t, beta):
+    """l = e^2 / 2 beta near 0, |e| - beta / 2 beyond beta."""
+    loss, slopes = huber(p, t, beta)
+    return loss / beta, tuple(slope / beta for slope in slopes)
+
+
 def binary_cross_entropy(z, t, c):
     """l = -c t log p - (1 - t) log(1 - p), p = sigmoid(z); dp/dz = p (1 - p)."""
     p = 1 / (1 + np.exp(-z))

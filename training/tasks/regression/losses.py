@@ -20,4 +20,5 @@ def mean_of_values(loss: Any) -> Any:
 LOSSES = {
     "mse": LossSpec(mean_of_values(ops.mse_loss), ops.mse_loss),
     "huber": LossSpec(mean_of_values(ops.huber_loss), ops.huber_loss),
+    "smooth_l1": LossSpec(mean_of_values(ops.smooth_l1_loss), ops.smooth_l1_loss),
 }
