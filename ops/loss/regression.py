@@ -141,7 +141,7 @@ def smooth_l1_loss(
     check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "beta >= 0", 1.0)
     error, weights = _error("smooth_l1_loss", prediction, target, weights)
     if is_zero(beta):
-        loss = jnp.abs(error)
+        loss = error * jnp.sign(error)  # whose slope at 0 is 0, where that of `abs` is 1
     else:
         beta = jnp.asarray(beta, error.dtype)
         loss = _huber(beta, error) / beta

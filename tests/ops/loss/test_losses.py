@@ -24,6 +24,8 @@ PER_EXAMPLE = {
 PER_ELEMENT = {
     "mse": lambda z, **o: ops.mse_loss(z, TARGETS, **o),
     "huber": lambda z, **o: ops.huber_loss(z, TARGETS, **o),
+    "smooth L1": lambda z, **o: ops.smooth_l1_loss(z, TARGETS, beta=0.4, **o),
+    "L1": lambda z, **o: ops.smooth_l1_loss(z, TARGETS, beta=0.0, **o),
     "binary_cross_entropy": lambda z, **o: ops.binary_cross_entropy(z, TARGETS, **o),
     "focal": lambda z, **o: ops.focal_loss(z, TARGETS, **o),
     "focal, square root": lambda z, **o: ops.focal_loss(z, TARGETS, gamma=0.5, **o),
@@ -148,6 +150,7 @@ HYPER = {
     "multiclass_hinge": (lambda z, m: ops.multiclass_hinge_loss(z, LABELS, margin=m), 0.7),
     "multi_margin": (lambda z, m: ops.multi_margin_loss(z, LABELS, power=2, margin=m), 0.7),
     "delta": (lambda z, d: ops.huber_loss(z, T.astype(z.dtype), delta=d), 0.7),
+    "beta": (lambda z, b: ops.smooth_l1_loss(z, T.astype(z.dtype), beta=b), 0.7),
     "gamma": (lambda z, g: ops.focal_loss(z, T.astype(z.dtype), gamma=g), 1.7),
     "alpha": (lambda z, a: ops.focal_loss(z, T.astype(z.dtype), alpha=a), 0.3),
     "pos_weight": (lambda z, c: ops.binary_cross_entropy(z, T.astype(z.dtype), pos_weight=c), 3.0),
@@ -343,6 +346,17 @@ def test_huber_by_hand():
     np.testing.assert_allclose(jax.jvp(f, (e,), (jnp.ones(6),))[1], gradient)
     second = jnp.diagonal(jax.hessian(lambda e: f(e).sum())(e))
     np.testing.assert_allclose(second, [1, 1, 0.5, 0.5, 0, 0])
+
+
+def test_smooth_l1_by_hand():
+    """Within beta, on it, beyond; with beta = 0 the absolute error, whose slope at 0 is 0."""
+    e = jnp.array([0.0, -0.5, 2.0, -2.0, 5.0])
+    f = lambda e, b: ops.smooth_l1_loss(e, jnp.zeros(5), beta=b, reduction="none")  # noqa: E731
+    np.testing.assert_allclose(f(e, 2.0), [0, 0.0625, 1, 1, 4])
+    np.testing.assert_allclose(f(e, 0.0), [0, 0.5, 2, 2, 5])
+    slope = jax.grad(lambda e, b: f(e, b).sum())
+    np.testing.assert_allclose(slope(e, 2.0), [0, -0.25, 1, -1, 1])
+    np.testing.assert_allclose(slope(e, 0.0), [0, -1, 1, -1, 1])
 
 
 def test_binary_cross_entropy_by_hand():
@@ -642,6 +656,11 @@ ERRORS = {
         lambda: ops.huber_loss(Z, Z, delta=0.0),
         ValueError,
         r"huber_loss: bad delta: got 0\.0, need delta > 0; write delta=1\.0",
+    ),
+    "smooth L1 beta": (
+        lambda: ops.smooth_l1_loss(Z, Z, beta=-0.1),
+        ValueError,
+        r"smooth_l1_loss: bad beta: got -0\.1, need beta >= 0; write beta=1\.0",
     ),
     "binary of truth values": (
         lambda: ops.binary_cross_entropy(jnp.zeros(4), jnp.zeros(4, bool)),
