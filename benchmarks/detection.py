@@ -1,0 +1,84 @@
+"""Operations of object detection: convax, the same in XLA's own form, and torchvision, in turns.
+
+    python benchmarks/detection.py [--only NMS] [--torch PYTHON]
+
+Ratios above 1 are in favor of convax. That all keep as many boxes is seen to.
+"""
+
+import sys
+from statistics import median
+
+from contest import (
+    OURS,
+    Contestant,
+    ContestantError,
+    Page,
+    Worker,
+    chosen,
+    parse,
+    rounds,
+    spread,
+    without,
+)
+from detection_cases import SUPPRESSIONS
+
+CONTESTANTS = {
+    OURS: Contestant("detection_jax"),
+    "torchvision": Contestant("detection_torch", "torch"),
+}
+FORMS = {OURS: ("convax", "plain"), "torchvision": ("",)}
+HEAD = (
+    "| | convax, ms | plain, ms | plain / convax | torchvision, ms | torchvision / convax "
+    "| middle half |",
+    "|---|---|---|---|---|---|---|",
+)
+
+
+def main() -> None:
+    options = parse(__doc__ or "", turn=0.03)
+    page = Page("detection", options)
+    workers = {name: Worker(c, options) for name, c in without(CONTESTANTS, options).items()}
+    try:
+        for name, worker in list(workers.items()):
+            try:
+                worker.greet()
+                page.versions |= worker.versions
+            except ContestantError as failure:
+                if name == OURS:
+                    sys.exit(f"{name}: {failure}")
+                page.add("", f"{name}: left out, {failure}.")
+                workers.pop(name).close()
+        page.add("", *HEAD)
+        for case in chosen(SUPPRESSIONS, options):
+            page.add(row(workers, case, options))
+    finally:
+        for worker in workers.values():
+            worker.close()
+    page.finish()
+
+
+def row(workers: dict[str, Worker], case: str, options) -> str:
+    """One line of the table."""
+    entries, kept = {}, {}
+    for name, worker in workers.items():
+        worker.prepare("suppression", case=case)
+        kept[name] = worker.about["kept"]
+        entries |= {form or name: (worker, form) for form in FORMS[name]}
+    if len(set(kept.values())) > 1:
+        sys.exit(f"{case}: the contestants keep different numbers of boxes: {kept}")
+    times, _, failed = rounds(entries, options)
+    if failed:
+        sys.exit(f"{case}: {failed}")
+    cells = [f"{1e3 * median(times[name]):.3f}" for name in (OURS, "plain")]
+    cells.append(f"{spread(times['plain'], times[OURS])[0]:.2f}")
+    if "torchvision" in times:
+        middle, low, high = spread(times["torchvision"], times[OURS])
+        cells.append(f"{1e3 * median(times['torchvision']):.3f}")
+        cells += [f"{middle:.2f}", f"{low:.2f} to {high:.2f}"]
+    else:
+        cells += ["", "", ""]
+    return f"| {case} | {' | '.join(cells)} |"
+
+
+if __name__ == "__main__":
+    main()
