@@ -55,6 +55,10 @@ from .conv.conv import conv, conv_output_shape, convolve, depthwise_conv, separa
 from .conv.gradients import conv_input_grad, conv_kernel_grad
 from .conv.transpose import conv_transpose, conv_transpose_output_shape
 from .dense import dense
+from .detection.levels import multilevel_roi_align, roi_levels
+from .detection.masks import crop_masks, paste_masks
+from .detection.roi_align import roi_align
+from .detection.roi_pool import roi_pool, roi_pyramid_pool
 from .dropout import dropout, stochastic_depth
 from .initializers import (
     INITIALIZERS,
@@ -114,6 +118,7 @@ __all__ = [
     "conv_transpose_output_shape",
     "convolve",
     "cosface_loss",
+    "crop_masks",
     "dense",
     "depthwise_conv",
     "dice_loss",
@@ -146,13 +151,19 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multiclass_hinge_loss",
+    "multilevel_roi_align",
     "normal",
     "ones",
+    "paste_masks",
     "pool_output_shape",
     "prelu",
     "relu",
     "relu6",
     "resize",
+    "roi_align",
+    "roi_levels",
+    "roi_pool",
+    "roi_pyramid_pool",
     "semi_hard_triplet_loss",
     "separable_conv",
     "sigmoid",

@@ -1,6 +1,11 @@
 """Object detection: boxes, anchors, matching, suppression, and regions of feature maps.
 
     boxes.py        area, IoU, formats, clipping; offsets between a box and an anchor
+    bilinear.py     where regions sample a map, and with which weights
+    roi_align.py    the features of regions, read between the elements of a map
+    levels.py       the same on a pyramid of maps
+    roi_pool.py     maxima over bins of regions, in whole elements
+    masks.py        masks pasted into an image, and cut out of it
 
 A box is (x1, y1, x2, y2) in pixels, floating point and continuous: pixel i covers [i, i + 1), so an
 object of one pixel has width 1. Shapes are static: padding is a row of zeros that a mask, `valid`,
