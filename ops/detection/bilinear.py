@@ -42,7 +42,7 @@ def spans(boxes: jax.Array, scale: float | jax.Array, aligned: bool) -> tuple[Sp
         start, stop = low * scale - half, high * scale - half
         length = stop - start
         if not aligned:
-            length = jnp.where(length > 1, length, 1)
+            length = jnp.where(length > 1, length, 1.0)
         return Span(start, length)
 
     return span(boxes[..., 1], boxes[..., 3]), span(boxes[..., 0], boxes[..., 2])
@@ -64,22 +64,22 @@ def tap_matrix(taps: Taps, size: int) -> jax.Array:
     """Write taps out as the matrix of each region, (..., bins, size)."""
     low, weights = taps.low[..., None], taps.weights[..., None]
     i = _elements(size, low.ndim, low.dtype)
-    at_low = jnp.where(low == i, weights[..., 0, :], 0)
-    at_high = jnp.where(jnp.minimum(low + 1, size - 1) == i, weights[..., 1, :], 0)
+    at_low = jnp.where(low == i, weights[..., 0, :], 0.0)
+    at_high = jnp.where(jnp.minimum(low + 1, size - 1) == i, weights[..., 1, :], 0.0)
     return jnp.sum(at_low + at_high, axis=-2)
 
 
 def adaptive_matrix(span: Span, bins: int, size: int) -> jax.Array:
     """Return the matrix of each region, (..., bins, size), with samples at most one element apart.
 
-    A bin has S samples, the least number with S bins >= length; none where the length is not
-    positive. Of them only those are looked at that can meet an element, whatever S is.
+    A bin has S samples, the least number with S bins >= length; none where the length is not above
+    zero. Of them only those are looked at that can meet an element, whatever S is.
     """
-    empty = span.length <= 0
-    length = jnp.where(empty, 1, span.length)
+    empty = ~(span.length > 0)  # true for NaN
+    start, length = jnp.where(empty, 0.0, span.start), jnp.where(empty, 1.0, span.length)
     S = jnp.maximum(jnp.ceil(length / bins), 1)
     S = jnp.where((S - 1) * bins >= length, S - 1, S)  # division by a constant may be rounded up
-    start, length, S, empty = (a[..., None, None, None] for a in (span.start, length, S, empty))
+    start, length, S, empty = (a[..., None, None, None] for a in (start, length, S, empty))
     step = length / bins / S
     p, i, t = (jnp.arange(n, dtype=start.dtype) for n in (bins, size, _MEETING))
     shape = (1,) * (start.ndim - 3)
@@ -92,7 +92,7 @@ def adaptive_matrix(span: Span, bins: int, size: int) -> jax.Array:
     weights = jnp.where(low == i, at_low, 0) + jnp.where(
         jnp.minimum(low + 1, size - 1) == i, at_high, 0
     )
-    return jnp.sum(jnp.where((k < S) & ~empty, weights / S, 0), axis=-1)
+    return jnp.sum(jnp.where((k < S) & ~empty, weights / S, 0.0), axis=-1)
 
 
 def _neighbors(y, size):
@@ -100,10 +100,10 @@ def _neighbors(y, size):
     size = jnp.asarray(size, jnp.int32)
     last = _like(y, size - 1)
     inside = (y >= -1) & (y <= _like(y, size).astype(y.dtype))  # false for NaN
-    y = jnp.where(inside & (y >= 0), y, 0)
+    y = jnp.where(inside & (y >= 0), y, 0.0)
     low = jnp.minimum(jnp.floor(y).astype(jnp.int32), last)
-    f = jnp.where(low >= last, 0, y - low.astype(y.dtype))
-    return low, jnp.where(inside, 1 - f, 0), jnp.where(inside, f, 0)
+    f = jnp.where(low >= last, 0.0, y - low.astype(y.dtype))
+    return low, jnp.where(inside, 1 - f, 0.0), jnp.where(inside, f, 0.0)
 
 
 def _like(y, a):

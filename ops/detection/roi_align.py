@@ -143,8 +143,8 @@ def resolve_bins(name, output_size, scales, sampling_ratio, aligned) -> Bins:
     output = per_axis(name, "output_size", output_size, 2)
     if not is_int(sampling_ratio) or sampling_ratio < 0:
         raise ValueError(
-            f"{name}: bad sampling_ratio: got {sampling_ratio!r}, need an int, samples of a bin "
-            f"along each axis; write sampling_ratio=2, or 0 for as many as a bin needs"
+            f"{name}: bad sampling_ratio: got {sampling_ratio!r}, need an int >= 0, samples "
+            f"of a bin along each axis; write sampling_ratio=2, or 0 for as many as a bin needs"
         )
     return Bins(
         (output[0], output[1]),
@@ -301,7 +301,7 @@ def _sum_of_products(maps, matrices, level, multiply):
     out = 0.0
     for n, (x, (Y, X)) in enumerate(zip(maps, matrices, strict=True)):
         if level is not None:
-            Y = jnp.where(level[..., None, None] == n, Y, 0)
+            Y = jnp.where(level[..., None, None] == n, Y, 0.0)
         out += multiply(x, Y, X)
     return out
 

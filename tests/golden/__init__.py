@@ -1,0 +1,1 @@
+"""Numbers of other programs, kept in files, and the scripts that make them."""
