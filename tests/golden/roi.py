@@ -76,7 +76,8 @@ def make() -> dict[str, np.ndarray]:
     out["levels"] = LevelMapper(2, 5)([t(out["sizes"])]).numpy()
 
     masks = t(np.stack([ids == n + 1 for n in range(3)]).astype(np.float32))
-    out["cropped"] = project_masks_on_boxes(masks, t(boxes / 3), t(which), 3).numpy()
+    out["small_boxes"] = boxes * np.float32(0.3)
+    out["cropped"] = project_masks_on_boxes(masks, t(out["small_boxes"]), t(which), 3).numpy()
     return out
 
 
