@@ -66,8 +66,12 @@ from .detection.boxes import (
     box_iou,
     box_scale,
 )
+from .detection.levels import multilevel_roi_align, roi_levels
+from .detection.masks import crop_masks, paste_masks
 from .detection.matching import match_boxes, sample_balanced, sample_mask
 from .detection.nms import nms, soft_nms
+from .detection.roi_align import roi_align
+from .detection.roi_pool import roi_pool, roi_pyramid_pool
 from .dropout import dropout, stochastic_depth
 from .initializers import (
     INITIALIZERS,
@@ -138,6 +142,7 @@ __all__ = [
     "conv_transpose_output_shape",
     "convolve",
     "cosface_loss",
+    "crop_masks",
     "dense",
     "depthwise_conv",
     "dice_loss",
@@ -174,14 +179,20 @@ __all__ = [
     "mse_loss",
     "multi_margin_loss",
     "multiclass_hinge_loss",
+    "multilevel_roi_align",
     "nms",
     "normal",
     "ones",
+    "paste_masks",
     "pool_output_shape",
     "prelu",
     "relu",
     "relu6",
     "resize",
+    "roi_align",
+    "roi_levels",
+    "roi_pool",
+    "roi_pyramid_pool",
     "sample_balanced",
     "sample_mask",
     "semi_hard_triplet_loss",

@@ -4,6 +4,11 @@
     anchors.py      anchors of a cell, and of a grid of cells
     matching.py     which object a box stands for, and balanced samples of boxes
     nms.py          non-maximum suppression, greedy and soft
+    bilinear.py     where regions sample a map, and with which weights
+    roi_align.py    the features of regions, read between the elements of a map
+    levels.py       the same on a pyramid of maps
+    roi_pool.py     maxima over bins of regions, in whole elements
+    masks.py        masks pasted into an image, and cut out of it
 
 A box is (x1, y1, x2, y2) in pixels, floating point and continuous: pixel i covers [i, i + 1), so an
 object of one pixel has width 1. Shapes are static: padding is a row of zeros that a mask, `valid`,

@@ -10,6 +10,7 @@ from . import (
     losses,
     normalization,
     pooling,
+    regions,
     regularization,
     resampling,
 )
@@ -20,6 +21,7 @@ FAMILIES = {
     "dense": dense,
     "pooling": pooling,
     "resampling": resampling,
+    "regions": regions,
     "activations": activations,
     "normalization": normalization,
     "regularization": regularization,
@@ -29,7 +31,7 @@ FAMILIES = {
 
 ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in family.ENTRIES]
 # The families with operations that `ops.implementation` chooses the implementation of.
-SWITCHED = ("convolution", "pooling", "resampling", "normalization")
+SWITCHED = ("convolution", "pooling", "resampling", "regions", "normalization")
 
 PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMILIES.items()}
 
@@ -39,6 +41,7 @@ WITHOUT: dict[str, str] = {
     "conv_transpose_output_shape": "arithmetic on shapes",
     "pool_output_shape": "arithmetic on shapes",
     "cell_anchors": "makes constants in NumPy",
+    "roi_levels": "gives whole numbers, of which none is differentiated: tested in tests/ops/detection/test_levels.py",
     "INITIALIZERS": "a table of functions",
     "implementation": "computes nothing: chooses the implementation of the others",
     **dict.fromkeys(
