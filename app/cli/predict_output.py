@@ -28,11 +28,12 @@ def write_results(results: Iterable["PredictionResult"], form: str) -> Iterator[
             elif form == "json":
                 print(json.dumps(output.record), flush=True)
             else:
-                columns = {key: _shown(value) for key, value in output.columns.items()}
-                if table is None:
-                    table = csv.DictWriter(sys.stdout, list(columns), lineterminator="\n")
-                    table.writeheader()
-                table.writerow(columns)
+                rows = output.columns if isinstance(output.columns, list) else [output.columns]
+                for row in rows:
+                    if table is None:
+                        table = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
+                        table.writeheader()
+                    table.writerow({key: _shown(value) for key, value in row.items()})
                 sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

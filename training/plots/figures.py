@@ -204,6 +204,7 @@ def mistakes(
     title: str,
     subtitle: str,
     columns: int | None = None,
+    cell: float = 1.45,
 ) -> "Figure":
     """Plot images with a caption each.
 
@@ -212,9 +213,10 @@ def mistakes(
         captions: N texts of one or two lines.
         title, subtitle: what stands above.
         columns: how many stand in a row; so many that they fill a square, if left out.
+        cell: how wide each is, in inches.
     """
     images = images if images.shape[-1] == 3 else images.mean(axis=-1) / 255
-    cell, lines = 1.45, 1 + max(caption.count("\n") for caption in captions)
+    lines = 1 + max(caption.count("\n") for caption in captions)
     room = (0.15 * lines + 0.12) / cell
     columns = columns or min(6, max(4, math.ceil(math.sqrt(len(images)))))
     figure, ax = tiled(images, columns, cell, (0.14, room), title, subtitle)

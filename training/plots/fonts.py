@@ -82,6 +82,18 @@ def tell_lacking(figure: "Figure") -> None:
         _LOG.warning(hint(found))
 
 
+def file_for(text: str) -> str:
+    """Return the file of the first font of `families` that has all of a text, or of the main one.
+
+    For whoever draws without matplotlib, with one font for a text.
+    """
+    from matplotlib.font_manager import FontProperties, findfont
+
+    wanted = {ord(c) for c in text if c.isprintable()}
+    fitting = (family for family in families() if wanted <= _characters(family))
+    return findfont(FontProperties(family=next(fitting, MAIN)))
+
+
 @cache
 def _characters(family: str) -> set[int]:
     from matplotlib.font_manager import FontProperties, findfont, get_font

@@ -14,7 +14,13 @@ from ..common.text import plain_line
 from ..data import named
 from ..plots.page_parts import Table, percent
 
-HEADS = {"average_precision": "AP", "f1": "F1", "iou": "IoU"}  # of a table; else the name itself
+HEADS = {
+    "average_precision": "AP",
+    "f1": "F1",
+    "iou": "IoU",
+    "ap": "AP",
+    "ap50": "AP50",
+}  # of a table; else the name itself
 
 
 class PerClass(NamedTuple):

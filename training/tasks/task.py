@@ -175,7 +175,8 @@ class Saying(NamedTuple):
 
     record: dict[str, Any]
     text: str
-    columns: dict[str, Any]  # a row of a table, the same columns for each image
+    columns: dict[str, Any] | list[dict[str, Any]]  # a row of a table, or one of each object: the
+    # same columns for each image
     lines: list["Line"]  # what stands below the image
 
 

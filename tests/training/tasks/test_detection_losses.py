@@ -1,6 +1,7 @@
 """The loss of the R-CNN family: by hand, against a loop, and of what has no objects."""
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ def truth_of(N):
     )
 
 
-def outputs_of(seed=0, N=3, A=7, S=5, P=3, K=2, m=4, empty=False):
+def outputs_of(seed=0, N=3, A=7, S=5, P=3, K=2, m=4, empty=False) -> Any:
     """Random outputs; with `empty` no anchor and no region has an object."""
     rng = np.random.default_rng(seed)
     normal = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731

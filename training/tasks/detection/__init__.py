@@ -6,4 +6,9 @@ objects             objects on the host, in pixels of their image, true and foun
 masks               masks on the host: pasted into an image, run-length encoded
 average_precision   COCO's figures, by its own program
 mistakes            kinds of mistakes, and which classes are taken for which
+assessment          all of these of a split; its worst images
+drawing             objects drawn on their image
+answers             what `predict` and the service say of an image; COCO's results
+figures             the figures of an evaluation
+page                its part of the HTML report
 """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from .masks import Rle
+from .masks import as_bytes
 from .objects import FoundObjects, TrueObjects, as_xywh
 
 SIZES = ("small", "medium", "large")  # areas below 32^2, below 96^2, and from there on
@@ -109,7 +109,7 @@ def _of_truth(truth: Sequence[TrueObjects], classes: int, masks: bool) -> Any:
             "bbox": box,
             "area": float(objects.areas[i]),
             "iscrowd": int(objects.ignored[i]),
-            **({"segmentation": _bytes(objects.masks[i])} if masks else {}),
+            **({"segmentation": as_bytes(objects.masks[i])} if masks else {}),
         }
         # From 1: what matches an annotation with the id 0 counts as unmatched.
         for number, (image, box, k, i, objects) in enumerate(rows, start=1)
@@ -124,7 +124,7 @@ def _of_found(found: Sequence[FoundObjects], masks: bool) -> Any:
     for image, objects in enumerate(found):
         sides = objects.boxes[:, 2:] - objects.boxes[:, :2]
         areas = np.prod(sides, axis=1)
-        runs = [_bytes(mask) for mask in objects.masks] if masks else []
+        runs = [as_bytes(mask) for mask in objects.masks] if masks else []
         for i, box in enumerate(as_xywh(objects.boxes).tolist()):
             annotation = {
                 "id": len(annotations) + 1,
@@ -142,7 +142,7 @@ def _of_found(found: Sequence[FoundObjects], masks: bool) -> Any:
 def _coco(annotations: list[Any], sizes: Sequence[tuple[int, int]], classes: int) -> Any:
     from pycocotools.coco import COCO
 
-    coco = COCO()
+    coco: Any = COCO()
     images = [{"id": i, "height": h, "width": w} for i, (h, w) in enumerate(sizes, start=1)]
     categories = [{"id": k + 1, "name": str(k)} for k in range(classes)]
     coco.dataset = {"images": images, "categories": categories, "annotations": annotations}
@@ -159,10 +159,6 @@ def _check_masks(found: Sequence[FoundObjects], truth: Sequence[TrueObjects]) ->
                     f"{len(objects.classes)} {what} objects, need one for each; write masks=False "
                     "to compare boxes"
                 )
-
-
-def _bytes(mask: Rle) -> dict[str, Any]:
-    return mask | {"counts": mask["counts"].encode()}
 
 
 def _or_nan(values: np.ndarray) -> np.ndarray:

@@ -41,7 +41,7 @@ def encode_mask(mask: np.ndarray) -> Rle:
     """Return the runs of a mask ``(h, w)`` of truth values."""
     from pycocotools.mask import encode
 
-    runs = encode(np.asfortranarray(mask, np.uint8))
+    runs: Any = encode(np.asfortranarray(mask, np.uint8))
     return {"size": [int(n) for n in runs["size"]], "counts": runs["counts"].decode()}
 
 
@@ -51,7 +51,7 @@ def decode_mask(runs: Rle) -> np.ndarray:
 
     with warnings.catch_warnings():  # of NumPy 2 on how it was compiled
         warnings.simplefilter("ignore", DeprecationWarning)
-        return decode(runs | {"counts": runs["counts"].encode()}).astype(bool)
+        return decode(as_bytes(runs)).astype(bool)
 
 
 def encode_pasted(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> Rle:
@@ -67,6 +67,11 @@ def encode_pasted(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> R
     whole = np.zeros(size, np.uint8, order="F")
     whole[top : top + inside.shape[0], left : left + inside.shape[1]] = inside > THRESHOLD
     return encode_mask(whole)
+
+
+def as_bytes(runs: Rle) -> Any:
+    """Return runs as pycocotools takes them."""
+    return runs | {"counts": runs["counts"].encode()}
 
 
 def _hats(low: float, high: float, pixels: int, elements: int) -> tuple[int, np.ndarray]:

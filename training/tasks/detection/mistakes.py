@@ -194,8 +194,10 @@ class _Ranking(NamedTuple):
             if self.objects[d] not in taken:
                 taken.add(int(self.objects[d]))
                 classes[d], hit[d], wrong[d] = self.true_classes[self.objects[d]], True, False
-        rows = (classes, hit, self.kinds, self.objects)
-        return _Ranking(*(row[~wrong] for row in rows), self.true_classes, self.missed)
+        kept = ~wrong
+        return self._replace(
+            classes=classes[kept], hit=hit[kept], kinds=self.kinds[kept], objects=self.objects[kept]
+        )
 
 
 def interpolated_precision(hit: np.ndarray, objects: int) -> float:
@@ -235,7 +237,8 @@ def _confusion(found: FoundObjects, truth: TrueObjects, classes: int, masks: boo
         counts[row, k] += 1
         if other >= 0:
             free[other] = False
-    np.add.at(counts, (truth.classes[free], classes), 1)
+    missed = np.bincount(truth.classes[free].astype(int), minlength=classes)
+    counts[:classes, classes] += missed
     return counts
 
 

@@ -4,13 +4,12 @@ What a network sees is an image at another scale, from its top left corner on: a
 placement is `scale`, by which its coordinates were multiplied, and `size`, its height and width.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
 from ....model.detection.structures import Detections, GroundTruth
-from .masks import Rle, encode_mask, encode_pasted
+from .masks import Rle, as_bytes, encode_mask, encode_pasted
 
 
 class Placement(Protocol):
@@ -138,10 +137,8 @@ def overlaps(found: FoundObjects, truth: TrueObjects, *, masks: bool = False) ->
     if not len(found.classes) or not len(truth.classes):
         return np.zeros((len(found.classes), len(truth.classes)))
     crowds = truth.ignored.astype(np.uint8).tolist()
-    if masks:
-        return iou(_as_bytes(found.masks), _as_bytes(truth.masks), crowds)
-    return iou(as_xywh(found.boxes), as_xywh(truth.boxes), crowds)
-
-
-def _as_bytes(masks: Sequence[Rle]) -> list[Any]:
-    return [mask | {"counts": mask["counts"].encode()} for mask in masks]
+    rows: list[Any] = [
+        [as_bytes(mask) for mask in objects.masks] if masks else as_xywh(objects.boxes)
+        for objects in (found, truth)
+    ]
+    return np.asarray(iou(rows[0], rows[1], crowds))
