@@ -82,7 +82,7 @@ def evaluate_split(
     if order is not None:
         stored = np.argsort(order)
         collected = jax.tree.map(lambda leaf: leaf[stored], collected)
-    figures = task.metrics(totals, collected, examples.labels)
+    figures = task.metrics(totals, collected, examples)
     return Evaluation(figures, count, split, collected, totals)
 
 
@@ -132,5 +132,5 @@ def evaluate(
     done = evaluate_split(task, make_eval_step_of(experiment), params, state, dataset, split)
     if task.per_class is None:
         return done
-    labels = getattr(dataset, split).labels
-    return done._replace(per_class=task.per_class(done.sums, done.collected, labels))
+    examples = getattr(dataset, split)
+    return done._replace(per_class=task.per_class(done.sums, done.collected, examples))

@@ -68,8 +68,9 @@ class Task(NamedTuple):
             The loss is that of the task, with its parameters.
         collect: ``collect(outputs, spec=preprocessing)``: what an evaluation keeps of the outputs
             for `metrics` and figures.
-        metrics: ``metrics(sums, collected, labels) -> {name: number}`` of a whole split, "loss" and
-            `TaskSpec.metrics` among them; `sums` are those of all its batches.
+        metrics: ``metrics(sums, collected, examples) -> {name: number}`` of a whole split, "loss"
+            and `TaskSpec.metrics` among them; `sums` are those of all its batches, `examples` the
+            split itself.
         postprocess: ``postprocess(outputs, preprocessing, image_shape)``: what a trained network
             says to its user.
         draw: the figures of an evaluation, written into a folder.
@@ -85,8 +86,8 @@ class Task(NamedTuple):
         refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
             stand for themselves.
         captions: ``captions(targets, classes)``: what each image is, in a line or two.
-        per_class: ``per_class(sums, collected, labels) -> PerClass``: the figures of each class of
-            a whole split, from what `metrics` gets; None where classes have none.
+        per_class: ``per_class(sums, collected, examples) -> PerClass``: the figures of each class
+            of a whole split, from what `metrics` gets; None where classes have none.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each.
     """
@@ -98,7 +99,7 @@ class Task(NamedTuple):
     batch_metrics: Callable[[Tree, Tree], dict[str, Array]]
     metric_sums: Callable[..., dict[str, Array]]
     collect: Callable[..., Tree]
-    metrics: Callable[[Numbers, Tree, Tree], dict[str, float]]
+    metrics: Callable[[Numbers, Tree, Split], dict[str, float]]
     postprocess: Callable[[Tree, Preprocessing, tuple[int, ...]], Array]
     draw: Callable[["Findings"], list[Path]]
     page: Callable[["Findings", Heatmap | None], PageParts]
@@ -107,7 +108,7 @@ class Task(NamedTuple):
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
-    per_class: Callable[[Numbers, Tree, Tree], PerClass] | None = None
+    per_class: Callable[[Numbers, Tree, Split], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None
     aggregate: Callable[[Array], Array] = partial(jnp.mean, axis=0)
 

@@ -14,6 +14,7 @@ from sklearn.metrics import (
 )
 
 from convax.training.config.schema import ConfigError, load_config
+from convax.training.data import Split
 from convax.training.evaluation import evaluate
 from convax.training.tasks.classification import task as classification
 from convax.training.tasks.multilabel.metrics import per_class
@@ -22,6 +23,7 @@ from convax.training.tasks.segmentation import task as segmentation
 from tests.tiny import EMBEDDING, untrained, write_tiny
 
 CLASSES = ("cat", "dog", "cow")
+NONE = Split(np.zeros(0), np.zeros(0))
 
 
 def confusion(labels, predictions, classes=3):
@@ -55,7 +57,7 @@ def test_balanced_accuracy_and_macro_f1_are_those_of_scikit_learn():
     labels, outputs = rng.integers(0, 5, 60), rng.normal(size=(60, 7))
     predictions = outputs.argmax(axis=1)
     sums = {"loss": np.array(6.0), "count": np.array(60), "correct": np.array(3)}
-    found = classification.metrics(sums, outputs, labels)
+    found = classification.metrics(sums, outputs, Split(np.zeros(0), labels))
     seen = np.isin(predictions, labels)  # it warns of predictions of what is not there
     assert seen.any() and not seen.all()
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
@@ -68,7 +70,7 @@ def test_balanced_accuracy_and_macro_f1_are_those_of_scikit_learn():
 def test_one_class_for_all_is_half_right_and_not_nine_tenths():
     labels, outputs = np.repeat([0, 1], (90, 10)), np.tile([1.0, 0.0], (100, 1))
     sums = {"loss": np.array(0.0), "count": np.array(100), "correct": np.array(90)}
-    found = classification.metrics(sums, outputs, labels)
+    found = classification.metrics(sums, outputs, Split(np.zeros(0), labels))
     assert (found["accuracy"], found["balanced_accuracy"]) == (0.9, 0.5)
     assert found["macro_f1"] == pytest.approx(2 * 90 / 190 / 2)
 
@@ -92,14 +94,14 @@ def test_a_class_that_is_never_predicted_has_precision_0_in_every_task():
     several = per_class(np.array([[0.9, 0.1, 0.1]]), np.array([[1, 1, 0]], np.uint8))
     np.testing.assert_allclose(several.figures["precision"], [1, 0, np.nan])
     counts = {"confusion": np.array([[2, 0, 0], [1, 0, 0], [0, 0, 0]])}
-    found = segmentation.per_class(counts, np.array([]), np.array([]))
+    found = segmentation.per_class(counts, np.array([]), NONE)
     np.testing.assert_allclose(found.figures["precision"], [2 / 3, 0, np.nan])
     np.testing.assert_allclose(found.figures["iou"], [2 / 3, 0, np.nan])
 
 
 def test_a_foreground_that_is_nowhere_has_no_iou():
     sums = {"confusion": np.array([[4, 0], [0, 0]]), "count": np.array(1), "loss": np.array(0.0)}
-    found = segmentation.metrics(sums, np.array([]), np.array([]))
+    found = segmentation.metrics(sums, np.array([]), NONE)
     assert found["mean_iou"] == 1 and "foreground_iou" not in found
 
 

@@ -42,9 +42,12 @@ def toy_task(config, classes):
         sums = plain.metric_sums(logits, targets["class"], counted, loss=plain.loss)
         return sums | {"error": jnp.where(counted, error, 0).sum()}
 
-    def metrics(sums, collected, labels):
+    def metrics(sums, collected, examples):
+        labels = examples.labels
         assert collected["mean"].shape == labels["brightness"][:, 0].shape
-        return plain.metrics(sums, collected["logits"], labels["class"]) | {
+        return plain.metrics(
+            sums, collected["logits"], examples._replace(labels=labels["class"])
+        ) | {
             "mse": float(sums["error"]) / int(sums["count"]),
             "again": float(np.square(collected["mean"] - labels["brightness"][:, 0]).mean()),
         }

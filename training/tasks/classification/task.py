@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_classifier
+from ...data import Split
 from ..per_class import PerClass, mean_of, of_confusion
 from ..spec import bind_loss
 from ..task import (
@@ -98,12 +99,12 @@ def correct_answers(
     return {**sum_losses(logits, labels, counted, loss=loss), "correct": correct}
 
 
-def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, examples: Split) -> dict[str, float]:
     """Return the mean loss, the share of right predictions, mean recall and mean F1 of classes.
 
     Means are over the classes that are there; of F1 also those that are predicted alone.
     """
-    count, found = int(sums["count"]), per_class(sums, collected, labels).figures
+    count, found = int(sums["count"]), per_class(sums, collected, examples).figures
     return {
         "loss": float(sums["loss"]) / count,
         "accuracy": int(sums["correct"]) / count,
@@ -112,10 +113,10 @@ def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[st
     }
 
 
-def per_class(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> PerClass:
+def per_class(sums: Numbers, collected: np.ndarray, examples: Split) -> PerClass:
     """Return precision, recall and F1 of each class."""
     del sums
-    return of_confusion(confusion_counts(Answers(collected, labels)), "images")
+    return of_confusion(confusion_counts(Answers(collected, examples.labels)), "images")
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:

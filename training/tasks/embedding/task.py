@@ -10,6 +10,7 @@ from jax import Array
 
 from ....model import init_embedder, l2_normalize
 from ...common.text import plain_line
+from ...data import Split
 from ...plots.figures import shortened
 from ..spec import bind_loss
 from ..task import (
@@ -84,10 +85,10 @@ def batch_losses(
     return {"loss": value * count.astype(value.dtype), "count": count}
 
 
-def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, examples: Split) -> dict[str, float]:
     """Return the mean loss, retrieval among all images, verification of pairs."""
-    recall = recalls(collected, labels, (1, 5))
-    pairs = verification(collected, labels)
+    recall = recalls(collected, examples.labels, (1, 5))
+    pairs = verification(collected, examples.labels)
     return {
         "loss": float(sums["loss"]) / int(sums["count"]),
         "recall_at_1": recall[0],

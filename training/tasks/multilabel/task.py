@@ -9,6 +9,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_classifier
+from ...data import Split
 from ...data.preprocess import Preprocessing
 from ...plots.figures import shortened
 from ..per_class import mean_of
@@ -43,7 +44,7 @@ def multilabel(config: Any, classes: int) -> Task:
         metric_sums=sum_losses,
         collect=probabilities,
         metrics=metrics,
-        per_class=lambda sums, collected, labels: per_class(collected, labels),
+        per_class=lambda sums, collected, examples: per_class(collected, examples.labels),
         postprocess=postprocess,
         draw=draw,
         page=page,
@@ -69,9 +70,9 @@ def batch_metrics(logits: Array, targets: Array) -> dict[str, Array]:
     return {"f1": 2 * hits / jnp.maximum(both, 1)}
 
 
-def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, examples: Split) -> dict[str, float]:
     """Return the mean loss, and the means of average precision and F1 over the classes."""
-    found = per_class(collected, labels).figures
+    found = per_class(collected, examples.labels).figures
     return {
         "loss": float(sums["loss"]) / int(sums["count"]),
         "mean_average_precision": mean_of(found["average_precision"]),

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_regressor
+from ...data import Split
 from ...data.preprocess import Preprocessing, restore_values, standardize_values
 from ...plots.figures import shortened
 from ..spec import bind_loss
@@ -62,9 +63,9 @@ def batch_metrics(outputs: Array, targets: Array) -> dict[str, Array]:
     return {"r2": 1 - error / jnp.where(spread > 0, spread, 1)}
 
 
-def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, examples: Split) -> dict[str, float]:
     """Return the mean loss, and R², MAE and MSE, each a mean over the values."""
-    found = errors_of(collected, labels)
+    found = errors_of(collected, examples.labels)
     return {
         "loss": float(sums["loss"]) / int(sums["count"]),
         "r2": mean_r2(found),

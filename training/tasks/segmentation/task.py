@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from ....model import init_segmenter
-from ...data import IGNORED, resize_image, upright_size
+from ...data import IGNORED, Split, resize_image, upright_size
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from ...plots.image_encoding import as_text, encoded
 from ..per_class import PerClass, mean_of, of_confusion
@@ -110,12 +110,12 @@ def metric_sums(
     return sums
 
 
-def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+def metrics(sums: Numbers, collected: np.ndarray, examples: Split) -> dict[str, float]:
     """Return loss, mean IoU, foreground IoU (of two classes) and pixel accuracy of a split.
 
     A class that is neither there nor found counts in no mean; such a foreground has no IoU.
     """
-    del collected, labels
+    del collected, examples
     counts = sums["confusion"]
     pixels = max(int(counts.sum()), 1)
     loss = float(sums.get("loss", 0)) / pixels
@@ -127,9 +127,9 @@ def metrics(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> dict[st
     return found | {"pixel_accuracy": int(np.trace(counts)) / pixels}
 
 
-def per_class(sums: Numbers, collected: np.ndarray, labels: np.ndarray) -> PerClass:
+def per_class(sums: Numbers, collected: np.ndarray, examples: Split) -> PerClass:
     """Return intersection over union, precision and recall of each class, in pixels."""
-    del collected, labels
+    del collected, examples
     return of_confusion(sums["confusion"], "pixels", iou=True)
 
 
