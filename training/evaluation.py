@@ -100,6 +100,7 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
         partial(preprocess, spec=spec),
         partial(task.collect, spec=spec),
         targets=partial(task.targets, spec=spec),
+        inputs=task.inputs,
     )
 
 

@@ -236,6 +236,7 @@ def make_step_spec(experiment: Experiment) -> StepSpec:
         preprocess=partial(preprocess, spec=spec),
         measures=task.batch_metrics,
         targets=partial(task.targets, spec=spec),
+        inputs=task.inputs,
         augment=experiment.augment,
         frozen=experiment.frozen,
         accumulate=config.training.grad_accum_steps,

@@ -113,7 +113,7 @@ def examine(
     opt_state = _WatchedState(train_state.opt_state, *2 * [_finite(train_state.params)])
     unguarded = train_state._replace(opt_state=opt_state, loss_scale=never(train_state.loss_scale))
     found = {"parameter": _finite(train_state.params)}
-    activations = _activations(experiment, train_state, images)
+    activations = _activations(experiment, train_state, images, labels)
     run_step = jax.jit(lambda *arguments: train_step(*arguments)[0].opt_state)
     seen = run_step(unguarded, images, labels)
     found |= {"gradient": seen.gradient, "update": seen.update}
@@ -149,13 +149,17 @@ def _finite(tree: Any) -> Any:
     return jax.tree.map(lambda leaf: jnp.isfinite(leaf).all(), tree)
 
 
-def _activations(experiment: Experiment, train_state: TrainState, images: Any) -> dict[str, bool]:
+def _activations(
+    experiment: Experiment, train_state: TrainState, images: Any, labels: Any
+) -> dict[str, bool]:
     """Of the parts that the network is put together of; nothing where it cannot be tapped."""
     parts = list(_named_parts(experiment.net))
     if not parts:
         return {}
     finite = jax.jit(partial(_finite_activations, capture_intermediates(experiment.net, parts)))
-    x = preprocess(jnp.asarray(images), experiment.card.preprocessing)
+    task, spec = experiment.task, experiment.card.preprocessing
+    targets = task.targets(jax.tree.map(jnp.asarray, labels), spec=spec)
+    x = task.inputs(preprocess(jnp.asarray(images), spec), targets)
     found = finite(train_state, x)
     return {path: all(map(bool, jax.tree.leaves(found[path]))) for path in parts}
 
@@ -171,7 +175,7 @@ def _named_parts(layer: Layer) -> Iterator[str]:
             yield name
 
 
-def _finite_activations(tapped: Layer, train_state: TrainState, x: Array) -> dict[str, Array]:
+def _finite_activations(tapped: Layer, train_state: TrainState, x: Any) -> dict[str, Array]:
     key = step_key(train_state.key, train_state.step)
     params, state = train_state.params, train_state.state
     outputs: Any = tapped.apply(params, state, x, train=True, key=key)[0]

@@ -25,11 +25,18 @@ class BatchGradient(NamedTuple):
 Gradient: TypeAlias = Callable[..., BatchGradient]
 
 
+def images_alone(x: Array, targets: Any) -> Array:
+    """Give the network the images, and nothing of what they are."""
+    del targets
+    return x
+
+
 def make_gradient(
     net: Layer,
     loss: Loss,
     measures: Callable[[Array, Any], Metrics],
     frozen: Frozen | None = None,
+    inputs: Callable[[Array, Any], Any] = images_alone,
 ) -> Gradient:
     """Make ``gradient(params, state, x, targets, key, scale=None) -> BatchGradient``.
 
@@ -42,6 +49,7 @@ def make_gradient(
             see `training.step.loss_params`.
         measures: ``measures(outputs, targets)``.
         frozen: see `training.step.freeze`.
+        inputs: ``inputs(x, targets)``: what the network is given.
     """
 
     def gradient(
@@ -52,7 +60,7 @@ def make_gradient(
         def objective(params: Any) -> tuple[Array, tuple[Array, Array, Any]]:
             params = params if frozen is None else stop_gradient_on(params, frozen)
             of_net, compute_loss = split_loss(loss, params)
-            outputs, after = net.apply(of_net, state, x, train=train, key=key)
+            outputs, after = net.apply(of_net, state, inputs(x, targets), train=train, key=key)
             value = compute_loss(outputs, targets).mean()
             return value if scale is None else value * scale, (value, outputs, after)
 

@@ -26,6 +26,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ...model import Layer
+from ...model.detection.structures import DetectorInput
 
 
 def computing_in(net: Layer, dtype: str) -> Layer:
@@ -40,12 +41,19 @@ def computing_in(net: Layer, dtype: str) -> Layer:
     short = jnp.dtype(dtype)
 
     def apply(
-        params: Any, state: Any, x: Array, *, train: bool = False, key: Array | None = None
-    ) -> tuple[Array, Any]:
-        y, state = net.apply(_cast(params, short), state, x.astype(short), train=train, key=key)
+        params: Any, state: Any, x: Any, *, train: bool = False, key: Array | None = None
+    ) -> tuple[Any, Any]:
+        y, state = net.apply(_cast(params, short), state, _short(x, short), train=train, key=key)
         return _cast(y, jnp.dtype(jnp.float32)), state
 
     return net._replace(apply=apply)
+
+
+def _short(x: Array | DetectorInput, dtype: jnp.dtype) -> Any:
+    """Cast images; coordinates of boxes beside them would be off by pixels."""
+    if isinstance(x, DetectorInput):
+        return x._replace(images=x.images.astype(dtype))
+    return x.astype(dtype)
 
 
 def _cast(tree: Any, dtype: jnp.dtype) -> Any:

@@ -11,7 +11,7 @@ from ...model import Layer
 from ..common.train_state import TrainState
 from .ema import EmaSpec, init_ema, update_ema
 from .freeze import Frozen
-from .gradient import Metrics, make_gradient
+from .gradient import Metrics, images_alone, make_gradient
 from .gradient_accumulation import accumulated
 from .loss_params import Loss, split_loss
 from .loss_scaling import (
@@ -51,6 +51,7 @@ class StepSpec(NamedTuple):
         preprocess: from stored images to what the network sees.
         measures: ``measures(outputs, targets) -> {name: scalar}``: what is reported of a batch.
         targets: ``targets(labels)``, where labels need preprocessing too.
+        inputs: ``inputs(x, targets)``: what the network is given, where that is more than images.
         augment: ``augment(key, x, targets, images=images, step=step) -> (x, targets)``.
         frozen: ``frozen(path)``: parameters that are constants of the loss, and whose layer's
             statistics stay (see `training.step.freeze`). That they are not moved is the optimizer's
@@ -67,6 +68,7 @@ class StepSpec(NamedTuple):
     preprocess: Callable[[Array], Array]
     measures: Measures = lambda outputs, targets: {}
     targets: Callable[[Array], Array] = lambda labels: labels
+    inputs: Callable[[Array, Any], Any] = images_alone
     augment: Callable[..., tuple[Array, Any]] | None = None
     frozen: Frozen | None = None
     accumulate: int = 1
@@ -169,6 +171,7 @@ def make_eval_step(
     keep: Callable[[Array], Array],
     *,
     targets: Callable[[Array], Array] = lambda labels: labels,
+    inputs: Callable[[Array, Any], Any] = images_alone,
 ) -> Callable[..., tuple[Metrics, Array]]:
     """Make ``eval_step(params, state, images, labels, weights) -> (sums, kept)``, jitted.
 
@@ -179,8 +182,9 @@ def make_eval_step(
 
     def eval_step(params, state, images, labels, weights):
         of_net, compute_loss = split_loss(loss, params)
-        outputs, _ = net.apply(of_net, state, preprocess(images), train=False)
-        return totals(outputs, targets(labels), weights > 0, loss=compute_loss), keep(outputs)
+        wanted = targets(labels)
+        outputs, _ = net.apply(of_net, state, inputs(preprocess(images), wanted), train=False)
+        return totals(outputs, wanted, weights > 0, loss=compute_loss), keep(outputs)
 
     return jax.jit(eval_step)
 
@@ -188,7 +192,7 @@ def make_eval_step(
 def _train_step(recipe: StepSpec) -> Step:
     """Make the step of `make_train_step`, not yet jitted."""
     net, optimizer = computing_in(recipe.net, recipe.compute), recipe.optimizer
-    of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen)
+    of_part = make_gradient(net, recipe.loss, recipe.measures, recipe.frozen, recipe.inputs)
     gradient = accumulated(of_part, recipe.accumulate)
 
     def train_step(old: TrainState, images: Array, labels: Array) -> tuple[TrainState, Metrics]:

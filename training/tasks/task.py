@@ -85,6 +85,8 @@ class Task(NamedTuple):
             whose image had `size`. `references` is what `refer` has made, or None.
         refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
             stand for themselves.
+        inputs: ``inputs(x, targets)``: what the network is given in training, and where a loss is
+            wanted; the images `x` by default.
         captions: ``captions(targets, classes)``: what each image is, in a line or two.
         per_class: ``per_class(sums, collected, examples) -> PerClass``: the figures of each class
             of a whole split, from what `metrics` gets; None where classes have none.
@@ -107,6 +109,7 @@ class Task(NamedTuple):
     explain: Callable[[Any, Examples, np.ndarray, int | None], "Explained"]
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
+    inputs: Callable[[Array, Tree], Any] = lambda x, targets: x
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
     per_class: Callable[[Numbers, Tree, Split], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None
