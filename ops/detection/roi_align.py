@@ -17,10 +17,11 @@ region by multiply-adds, then the rows of all regions of an image in one matrix 
 """
 
 from collections.abc import Sequence
-from functools import partial
+from functools import partial, reduce
 from itertools import accumulate, product
 from math import inf, prod
-from typing import NamedTuple
+from operator import add
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -208,7 +209,7 @@ def align_regions(
     return out.reshape(*leading, *out.shape[1:]).astype(dtype)
 
 
-def _own(values, level, dtype):
+def _own(values, level, dtype) -> Any:
     """Return of each region the value of its map, (N, R); the number itself if there is one map."""
     return values[0] if level is None else jnp.asarray(values, dtype)[level]
 
@@ -218,11 +219,12 @@ def _aligned(maps, y, x, level):
     return _by_platform(_by_taps, maps, y, x, level)
 
 
+@partial(_aligned.defjvp, symbolic_zeros=True)
 def _aligned_jvp(primals, tangents):
     """Return the sum of the formula with one operand replaced, for each that has a tangent."""
     maps, y, x, level = primals
     dmaps, dy, dx, _ = tangents
-    terms = []
+    terms: list[Any] = []
     if not all(map(_is_zero, dmaps)):
         pairs = zip(maps, dmaps, strict=True)
         dmaps = tuple(jnp.zeros_like(m) if _is_zero(dm) else dm for m, dm in pairs)
@@ -232,11 +234,9 @@ def _aligned_jvp(primals, tangents):
     if not _is_zero(dx.weights):
         terms.append((maps, y, Taps(x.low, dx.weights)))
     on_cpu = _by_columns if _positions(maps) <= _MULTIPLIED_ON_CPU else _by_taps
-    out = _aligned(*primals)
-    return out, sum((_by_platform(on_cpu, *term, level) for term in terms), jnp.zeros_like(out))
-
-
-_aligned.defjvp(_aligned_jvp, symbolic_zeros=True)
+    terms = [_by_platform(on_cpu, *term, level=level) for term in terms]
+    out = _aligned(maps, y, x, level)
+    return out, sum(terms, jnp.zeros_like(out))
 
 
 def _is_zero(tangent):
@@ -273,12 +273,12 @@ def _by_taps(maps, y, x, level):
 def _gather(table, rows, y_weights, columns, x_weights):
     """Add up elements of one image: (R, P, S, 2) along y, (R, Q, S, 2) along x."""
     taps = list(product(range(rows.shape[2]), range(2)))
-    out = 0.0
+    terms = []
     for (k, a), (l, b) in product(taps, taps):
         index = rows[:, :, None, k, a] + columns[:, None, :, l, b]
         weight = y_weights[:, :, None, k, a] * x_weights[:, None, :, l, b]
-        out += weight[..., None] * table.at[index].get(mode="promise_in_bounds")
-    return out
+        terms.append(weight[..., None] * table.at[index].get(mode="promise_in_bounds"))
+    return reduce(add, terms)
 
 
 # ----------------------------------------------------------------------------------- products
@@ -298,12 +298,12 @@ def _matrices(maps, y, x):
 
 def _sum_of_products(maps, matrices, level, multiply):
     """Add up over the maps: a region has rows of weights on its own alone."""
-    out = 0.0
+    products = []
     for n, (x, (Y, X)) in enumerate(zip(maps, matrices, strict=True)):
         if level is not None:
             Y = jnp.where(level[..., None, None] == n, Y, 0.0)
-        out += multiply(x, Y, X)
-    return out
+        products.append(multiply(x, Y, X))
+    return reduce(add, products)
 
 
 def _multiply(x, Y, X):

@@ -30,9 +30,9 @@ def golden():
 def make() -> dict[str, np.ndarray]:
     """Return the arrays of the file; maps are channels last."""
     import torch
-    import torchvision
-    from torchvision.models.detection.roi_heads import project_masks_on_boxes
-    from torchvision.ops.poolers import LevelMapper, MultiScaleRoIAlign
+    import torchvision  # pyright: ignore[reportMissingImports]
+    from torchvision.models.detection import roi_heads  # pyright: ignore[reportMissingImports]
+    from torchvision.ops import poolers  # pyright: ignore[reportMissingImports]
 
     rng = np.random.default_rng(0)
     t = torch.tensor
@@ -66,18 +66,20 @@ def make() -> dict[str, np.ndarray]:
         with_grad(name, torchvision.ops.roi_align, sampling, how["aligned"])
     with_grad("pool", torchvision.ops.roi_pool)
 
-    pooler = MultiScaleRoIAlign(["0", "1"], list(OUTPUT_SIZE), 2, canonical_scale=20)
+    pooler = poolers.MultiScaleRoIAlign(["0", "1"], list(OUTPUT_SIZE), 2, canonical_scale=20)
     maps = {"0": first(x), "1": first(coarse)}
     pooled = pooler(maps, [t(boxes)], [(24, 32)])  # an image whose maps have strides of 4 and 8
     out["multilevel"] = torch.movedim(pooled, 1, -1).numpy()
 
     sides = np.array([0.5, 27, 28, 55.99, 56, 111.9, 112, 224, 448, 447, 900, 1e4], np.float32)
     out["sizes"] = np.stack([0 * sides, 0 * sides, sides, sides], axis=1)
-    out["levels"] = LevelMapper(2, 5)([t(out["sizes"])]).numpy()
+    out["levels"] = poolers.LevelMapper(2, 5)([t(out["sizes"])]).numpy()
 
     masks = t(np.stack([ids == n + 1 for n in range(3)]).astype(np.float32))
     out["small_boxes"] = boxes * np.float32(0.3)
-    out["cropped"] = project_masks_on_boxes(masks, t(out["small_boxes"]), t(which), 3).numpy()
+    out["cropped"] = roi_heads.project_masks_on_boxes(
+        masks, t(out["small_boxes"]), t(which), 3
+    ).numpy()
     return out
 
 
