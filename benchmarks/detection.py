@@ -1,11 +1,12 @@
 """Operations of object detection: convax, the same in XLA's own form, and torchvision, in turns.
 
-    python benchmarks/detection.py [--only NMS] [--torch PYTHON]
+    python benchmarks/detection.py [--only RoIAlign] [--torch PYTHON]
 
-Ratios above 1 are in favor of convax. That all keep as many boxes is seen to.
+Ratios above 1 are in favor of convax. That all keep as many boxes, or read the same, is seen to.
 """
 
 import sys
+from math import isclose
 from statistics import median
 
 from contest import (
@@ -20,7 +21,7 @@ from contest import (
     spread,
     without,
 )
-from detection_cases import SUPPRESSIONS
+from detection_cases import REGIONS, SUPPRESSIONS
 
 CONTESTANTS = {
     OURS: Contestant("detection_jax"),
@@ -49,7 +50,7 @@ def main() -> None:
                 page.add("", f"{name}: left out, {failure}.")
                 workers.pop(name).close()
         page.add("", *HEAD)
-        for case in chosen(SUPPRESSIONS, options):
+        for case in chosen([*SUPPRESSIONS, *REGIONS], options):
             page.add(row(workers, case, options))
     finally:
         for worker in workers.values():
@@ -59,13 +60,14 @@ def main() -> None:
 
 def row(workers: dict[str, Worker], case: str, options) -> str:
     """One line of the table."""
-    entries, kept = {}, {}
+    kind, what = ("region", "value") if case in REGIONS else ("suppression", "kept")
+    entries, found = {}, {}
     for name, worker in workers.items():
-        worker.prepare("suppression", case=case)
-        kept[name] = worker.about["kept"]
+        worker.prepare(kind, case=case)
+        found[name] = worker.about[what]
         entries |= {form or name: (worker, form) for form in FORMS[name]}
-    if len(set(kept.values())) > 1:
-        sys.exit(f"{case}: the contestants keep different numbers of boxes: {kept}")
+    if not all(isclose(value, found[OURS], rel_tol=1e-4) for value in found.values()):
+        sys.exit(f"{case}: the contestants compute different things: {found}")
     times, _, failed = rounds(entries, options)
     if failed:
         sys.exit(f"{case}: {failed}")

@@ -23,6 +23,38 @@ SUPPRESSIONS = {
 }
 
 
+class Region(NamedTuple):
+    """RoIAlign of 7x7 bins with two samples along each axis; a map of stride 16."""
+
+    x: tuple[int, int, int, int]  # N, H, W, C
+    regions: int  # of each image
+    backward: bool = False  # with the gradient in x
+
+
+MAPS = {
+    "16 of 16x16x64, 64 regions": ((16, 16, 16, 64), 64),
+    "4 of 16x16x128, 64 regions": ((4, 16, 16, 128), 64),
+    "4 of 64x64x64, 64 regions": ((4, 64, 64, 64), 64),
+    "1 of 50x50x256, 512 regions": ((1, 50, 50, 256), 512),
+}
+REGIONS = {
+    f"RoIAlign{', with backward' if backward else ''}, {name}": Region(*of, backward)
+    for name, of in MAPS.items()
+    for backward in (False, True)
+}
+BINS, SCALE = 7, 1 / 16
+
+
+def map_and_boxes(of: Region) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A batch of maps, boxes anywhere in their images, and a gradient (N, R, P, Q, C)."""
+    rng = np.random.default_rng(0)
+    N, H, W, C = of.x
+    corners = np.sort(rng.uniform(0, 1, (N, of.regions, 2, 2)), axis=2).reshape(N, -1, 4)
+    boxes = corners * (W, H, W, H) / SCALE
+    x, g = rng.standard_normal(of.x), rng.standard_normal((N, of.regions, BINS, BINS, C))
+    return x.astype(np.float32), boxes.astype(np.float32), g.astype(np.float32)
+
+
 def scene(of: Suppression) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes, scores and classes, the same in every process."""
     rng = np.random.default_rng(0)
