@@ -67,31 +67,45 @@ def operands(kind, a):
     }[kind]
 
 
+def compiled(arrays, functions):
+    """``{name: function(*operands)}`` of `functions`, ``{name: (kind, function)}``, in one program."""
+
+    @jax.jit
+    def program(arrays):
+        return {name: f(*operands(kind, arrays)) for name, (kind, f) in functions.items()}
+
+    return program(arrays)
+
+
+def of_all_kinds(arrays, geometry, which):
+    """What the implementations give, plain ones (0) or those for CPU (1), by kind."""
+    functions = {kind: (kind, partial(KINDS[kind][which], geometry=geometry)) for kind in KINDS}
+    return compiled(arrays, functions)
+
+
 @settings(max_examples=25)
 @given(problems(), st.integers(0, 99))
 def test_every_implementation_gives_the_same(problem, seed):
     """As XLA's own in float64: of float32, its grouped ones end the process now and then."""
     geometry, shapes = problem
-    arrays = integers(shapes, seed)
-    for kind, (plain, cpu) in KINDS.items():
-        got = jax.jit(partial(cpu, geometry=geometry))(*operands(kind, arrays))
-        with jax.enable_x64(True):
-            exact = operands(kind, integers(shapes, seed, "float64"))
-            want = plain(*exact, geometry=geometry)
-        np.testing.assert_array_equal(got, want, kind)
+    got = of_all_kinds(integers(shapes, seed), geometry, 1)
+    with jax.enable_x64(True):
+        want = of_all_kinds(integers(shapes, seed, "float64"), geometry, 0)
+    for kind in KINDS:
+        np.testing.assert_array_equal(got[kind], want[kind], kind)
 
 
 @settings(max_examples=15)
 @given(problems(), st.integers(0, 99))
 def test_polyphase_and_toeplitz_row_equal_xla_wherever_they_fit(problem, seed):
     geometry, shapes = problem
-    arrays = integers(shapes, seed)
-    g, k = arrays["g"], arrays["k"]
-    want = xla_input_grad(g, k, geometry=geometry)
-    got = polyphase_input_grad(g, k, geometry=geometry, impl=xla_conv)
-    np.testing.assert_array_equal(got, want)
+    functions = {"xla": xla_input_grad, "polyphase": partial(polyphase_input_grad, impl=xla_conv)}
     if toeplitz_row_fits(geometry):
-        np.testing.assert_array_equal(toeplitz_row_input_grad(g, k, geometry=geometry), want)
+        functions["toeplitz_row"] = toeplitz_row_input_grad
+    functions = {n: ("input_grad", partial(f, geometry=geometry)) for n, f in functions.items()}
+    found = compiled(integers(shapes, seed), functions)
+    for name, got in found.items():
+        np.testing.assert_array_equal(got, found["xla"], name)
 
 
 @pytest.mark.slow
@@ -103,23 +117,25 @@ def test_block_toeplitz_and_im2col_equal_xla_wherever_they_fit(problem, seed, pl
     if geometry.groups > 1:
         geometry = geometry._replace(groups=1)
         shapes = {n: (*s[:-1], s[-1] // problem[0].groups) for n, s in shapes.items()}
-    arrays = integers(shapes, seed)
-    x, k, g = (arrays[name] for name in "xkg")
+    functions = {
+        "im2col conv": im2col_conv,
+        "im2col kernel_grad": im2col_kernel_grad,
+        **{f"xla {kind}": plain for kind, (plain, _) in KINDS.items()},
+    }
+    if block_toeplitz_fits(geometry):
+        functions["block_toeplitz conv"] = block_toeplitz_conv
+    if space_to_depth_fits(geometry):
+        functions["space_to_depth conv"] = space_to_depth_conv
+        functions["space_to_depth input_grad"] = space_to_depth_input_grad
+    functions = {
+        name: (name.split()[1], partial(f, geometry=geometry)) for name, f in functions.items()
+    }
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(toeplitz_block, "_POSITIONS", places)
         patch.setattr(im2col, "_POSITIONS", places)
-        if block_toeplitz_fits(geometry):
-            got = block_toeplitz_conv(x, k, geometry=geometry)
-            np.testing.assert_array_equal(got, xla_conv(x, k, geometry=geometry))
-        got = im2col_conv(x, k, geometry=geometry)
-        np.testing.assert_array_equal(got, xla_conv(x, k, geometry=geometry))
-        got = im2col_kernel_grad(x, g, geometry=geometry)
-        np.testing.assert_array_equal(got, xla_kernel_grad(x, g, geometry=geometry))
-        if space_to_depth_fits(geometry):
-            got = space_to_depth_conv(x, k, geometry=geometry)
-            np.testing.assert_array_equal(got, xla_conv(x, k, geometry=geometry))
-            got = space_to_depth_input_grad(g, k, geometry=geometry)
-            np.testing.assert_array_equal(got, xla_input_grad(g, k, geometry=geometry))
+        found = compiled(integers(shapes, seed), functions)
+    for name, got in found.items():
+        np.testing.assert_array_equal(got, found[f"xla {name.split()[1]}"], name)
 
 
 def test_window_as_large_as_the_image_takes_space_to_depth():
@@ -127,11 +143,9 @@ def test_window_as_large_as_the_image_takes_space_to_depth():
     names = [rule_name(kind, geometry, 32, 64) for kind in KINDS]
     assert names == ["space_to_depth", "space_to_depth", "im2col"]
     arrays = integers({"x": (4, 7, 7, 32), "k": (7, 7, 32, 64), "g": (4, 1, 1, 64)}, 0)
-    for kind, (plain, cpu) in KINDS.items():
-        args = operands(kind, arrays)
-        np.testing.assert_array_equal(
-            cpu(*args, geometry=geometry), plain(*args, geometry=geometry)
-        )
+    want, got = (of_all_kinds(arrays, geometry, which) for which in (0, 1))
+    for kind in KINDS:
+        np.testing.assert_array_equal(got[kind], want[kind], kind)
 
 
 @pytest.mark.parametrize("budget", [1, 2000])
@@ -225,9 +239,9 @@ def test_implementations_equal_xla_in_real_channels_and_dtypes(case, dtype):
     (_, *_), *shape, _ = case
     geometry, x, k = of_rule((2, 12, 10), *shape)
     arrays = integers({"x": x, "k": k, "g": (2, *geometry.output, k[-1])}, 0, dtype)
-    for kind, (plain, cpu) in KINDS.items():
-        args = operands(kind, arrays)
-        got, want = cpu(*args, geometry=geometry), plain(*args, geometry=geometry)
+    wanted, found = (of_all_kinds(arrays, geometry, which) for which in (0, 1))
+    for kind in KINDS:
+        got, want = found[kind], wanted[kind]
         assert (got.shape, got.dtype) == (want.shape, want.dtype)
         np.testing.assert_array_equal(got, want, kind)
 
