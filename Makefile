@@ -6,8 +6,9 @@ VENV ?= .venv
 EXTRAS ?= test,dev
 BIN := $(VENV)/bin
 WORKERS ?= 2
-# A file's tests share programs and fixtures, so one process takes all of them.
-PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+# A file's tests share programs and fixtures, so one process takes all of them; in the order of
+# tests/conftest.py, where what takes longest is first.
+PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LEVEL ?= steps
 N ?= 200
 

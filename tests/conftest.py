@@ -31,7 +31,15 @@ SEED = int(os.environ.get("CONVAX_TEST_SEED", "0"))
 
 sys.path.append(str(Path(__file__).parents[1]))  # for `from tests.reference import ...`
 
-from tests.tiny import command, copied, tiny, undrawn, whole  # noqa: E402, F401 -- fixtures
+from tests.tiny import (  # noqa: E402 -- fixtures
+    command,  # noqa: F401
+    copied,  # noqa: F401
+    thin_dense,  # noqa: F401
+    tiny,  # noqa: F401
+    undrawn,  # noqa: F401
+    unflushed,  # noqa: F401
+    whole,  # noqa: F401
+)
 
 # Silent casts and silent broadcasts are errors in tests, so that none is in the code.
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -40,6 +48,24 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 # The same examples in every run; compiling takes as long as it takes.
 hypothesis.settings.register_profile("convax", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("convax")
+
+
+# The files that take longest, slow tests included. What begins last, one process does alone.
+LONGEST = (
+    *("configs/test_shipped.py", "conformance/test_several_forms.py"),
+    *("conformance/test_single_form.py", "training/weights/test_torch_architectures.py"),
+    *("ops/conv/test_spmd.py", "test_examples.py", "inference/export/test_zoo.py"),
+    *("training/loop/test_loop.py", "training/experiments/test_batched_loop.py"),
+    *("training/distributed/test_processes.py", "training/distributed/test_sharding.py"),
+    *("inference/export/test_bundle.py", "conformance/test_networks.py"),
+    *("training/tasks/test_segmentation.py", "fault_injection/test_fault_injection.py"),
+)
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the longest files."""
+    place = {f"tests/{file}": n for n, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 def pytest_report_header(config):

@@ -1,8 +1,10 @@
 """A tiny experiment that trains in a second, for the tests of the loop and of its run."""
 
+import os
 import shutil
 import sys
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ import pytest
 
 import convax
 from convax.cli.main import main
+from convax.model import ARCHITECTURES
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.loop import loop
@@ -92,6 +95,14 @@ def undrawn():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def unflushed():
+    """Leave files to the system, which takes its time: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
 @contextmanager
 def drawing():
     """Have the runs within draw their figures, as they do."""
@@ -119,6 +130,18 @@ def copied(whole, tmp_path):
     """A copy of the tiny run, to be damaged."""
     shutil.copytree(whole.path, tmp_path / "copied")
     return Run(tmp_path / "copied")
+
+
+@pytest.fixture
+def thin_dense(monkeypatch):
+    """Make VGG and its like thin: their dense layers are 0.5 GB to write, and no more operations."""
+    for name in ("alexnet", "spp_net", "vgg"):
+        module = sys.modules[ARCHITECTURES[name].__module__]
+        monkeypatch.setattr(module, "dense", partial(_thin, module.dense))
+
+
+def _thin(dense, features, *arguments, **keywords):
+    return dense(min(features, 256), *arguments, **keywords)
 
 
 @pytest.fixture

@@ -86,7 +86,7 @@ ANSWERS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in CONFIGS]
 )
-@pytest.mark.usefixtures("made_up_mnist", "made_up_photographs", "made_up_cifar")
+@pytest.mark.usefixtures("made_up_mnist", "made_up_photographs", "made_up_cifar", "thin_dense")
 def test_one_step(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the run that one begins with is looked for
     short = ["training.steps=1", "data.validation=5"]
