@@ -9,13 +9,15 @@ There is one such k, as k_j depends on k_i with i < j alone. Two ways lead to it
 
     rounds    start with k = valid and put k into the right side until nothing changes: as many
               rounds as the longest chain of boxes that suppress each other, 3 to 10 in practice,
-              each a product of a vector and a matrix. For accelerators, and for few boxes
-    rows      go through the boxes in order; one that stays clears its row. For many boxes on CPU
+              each a product of a vector and a matrix. For accelerators
+    rows      from one kept box to the next, in order, each clearing what it overlaps: work and
+              memory for the rows of m that are looked at, not for all of m. For CPU
 
 For converters (`ops.implementation("jaxpr")`), to whose formats a loop until nothing changes is
 foreign, the rounds are written out, `ROUNDS` of them: exact unless a longer chain is there.
 """
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import jax
@@ -30,8 +32,6 @@ from ..common.padding import is_int
 from .boxes import as_boxes, box_iou
 
 ROUNDS = 16
-# From so many boxes on, rows are faster on CPU than rounds: `python benchmarks/detection.py`.
-ROWS_FROM = 500
 
 
 class Kept(NamedTuple):
@@ -84,8 +84,8 @@ def nms(
         by an offset where this compares classes, and so loses digits of the coordinates. It
         compares float32 with the threshold in float64: an IoU that is the threshold in float32 may
         be suppressed there, and is kept here. There is no derivative: gather boxes and scores by
-        the indices. Memory: a few arrays of R R elements, so take the best few thousand with
-        `lax.top_k` before.
+        the indices. Memory, but on CPU: a few arrays of R R elements, so take the best few thousand
+        with `lax.top_k` before.
 
     References:
         Felzenszwalb et al., Object detection with discriminatively trained part-based models, 2010.
@@ -103,12 +103,8 @@ def nms(
         _check_integers(groups, R)
 
     order = _best_first(scores, valid)
-    b, v = boxes[order], valid[order]
-    overlapping = (box_iou(b, b) > iou_threshold) & (iou_threshold < 1)  # 1 + rounding is no more
-    if groups is not None:
-        of = groups[order]
-        overlapping &= of[:, None] == of[None, :]
-    keep = _suppress(overlapping, v)
+    in_order = _InOrder(boxes[order], None if groups is None else groups[order])
+    keep = _suppress(lax.stop_gradient(in_order), valid[order], iou_threshold)
     place = lax.iota(jnp.int32, R)
     rank, kept = lax.top_k(jnp.where(keep, R - place, jnp.zeros_like(place)), min(size, R))
     found, indices = rank > 0, order[kept]
@@ -116,38 +112,77 @@ def nms(
     return Kept(_pad(indices, size), _pad(found, size))
 
 
-def _suppress(overlapping, valid):
-    """Return which of boxes, in order of their scores, are kept."""
-    valid = match_varying_axes(valid, overlapping)
+class _InOrder(NamedTuple):
+    """Boxes in descending order of their scores, or one of them."""
+
+    boxes: jax.Array  # (R, 4)
+    groups: jax.Array | None  # (R,)
+
+    def overlaps(self, others: "_InOrder", threshold) -> jax.Array:
+        """Return (R, R'), true where two of a group overlap by more than the threshold."""
+        hit = box_iou(self.boxes, others.boxes) > threshold
+        hit &= threshold < 1  # no IoU is more, whatever rounding makes of it
+        if self.groups is None or others.groups is None:
+            return hit
+        return hit & (self.groups[:, None] == others.groups[None, :])
+
+
+def _suppress(in_order: _InOrder, valid, threshold):
+    """Return which of the boxes are kept."""
+    valid = match_varying_axes(valid, in_order.boxes)
+
+    def rounds(in_order, valid):
+        return suppress_in_rounds(in_order.overlaps(in_order, threshold), valid)
+
+    def rows(in_order, valid):
+        def row(i):
+            one = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i, 1), in_order)
+            return one.overlaps(in_order, threshold)[0]
+
+        return suppress_by_rows(row, valid)
+
     if uses_jaxpr():
-        return suppress_in_fixed_rounds(overlapping, valid)
-    if uses_xla() or len(valid) < ROWS_FROM:
-        return suppress_in_rounds(overlapping, valid)
-    return lax.platform_dependent(
-        overlapping, valid, cpu=suppress_by_rows, default=suppress_in_rounds
-    )
+        return suppress_in_fixed_rounds(in_order.overlaps(in_order, threshold), valid)
+    if uses_xla():
+        return rounds(in_order, valid)
+    return lax.platform_dependent(in_order, valid, cpu=rows, default=rounds)
 
 
-def suppress_by_rows(overlapping: jax.Array, valid: jax.Array) -> jax.Array:
-    """Let each kept box clear its row, one after the other.
+def suppress_by_rows(row: Callable[[jax.Array], jax.Array], valid: jax.Array) -> jax.Array:
+    """Go from one kept box to the next, each clearing what it overlaps.
 
     Args:
-        overlapping: (R, R) truth values, symmetric, of boxes in descending order of scores.
+        row: from the index of a box, in descending order of scores, to (R,) truth values: the boxes
+            that it overlaps.
         valid: (R,) truth values.
 
     Returns:
         (R,) truth values: which boxes are kept.
     """
-    place = lax.iota(jnp.int32, len(valid))
+    R = len(valid)
+    place = lax.iota(jnp.int32, R)
+    first_of = lambda keep: jnp.min(jnp.where(keep, place, R))  # noqa: E731
 
-    def clear(i, keep):
-        return keep & ~(overlapping[i] & (place > i) & keep[i])
+    def visit(state):
+        i, keep = state
+        later = place > i
+        keep &= ~(row(i) & later)
+        return first_of(keep & later), keep
 
-    return lax.fori_loop(0, len(valid), clear, valid)
+    _, keep = lax.while_loop(lambda state: state[0] < R, visit, (first_of(valid), valid))
+    return keep
 
 
 def suppress_in_rounds(overlapping: jax.Array, valid: jax.Array) -> jax.Array:
-    """Iterate to the fixed point; arguments and result as in `suppress_by_rows`."""
+    """Iterate to the fixed point.
+
+    Args:
+        overlapping: (R, R) truth values, of boxes in descending order of scores.
+        valid: (R,) truth values.
+
+    Returns:
+        (R,) truth values: which boxes are kept.
+    """
     round_of = _make_round(overlapping, valid)
 
     def step(state):
@@ -161,7 +196,7 @@ def suppress_in_rounds(overlapping: jax.Array, valid: jax.Array) -> jax.Array:
 
 
 def suppress_in_fixed_rounds(overlapping: jax.Array, valid: jax.Array) -> jax.Array:
-    """Make `ROUNDS` rounds; arguments and result as in `suppress_by_rows`."""
+    """Make `ROUNDS` rounds; arguments and result as in `suppress_in_rounds`."""
     round_of, keep = _make_round(overlapping, valid), valid
     for _ in range(ROUNDS):
         keep = round_of(keep)

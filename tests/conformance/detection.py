@@ -410,8 +410,8 @@ ENTRIES = [
     GRID,
     MATCH,
     *SAMPLES,
-    suppressed("rounds", None, "xla"),
-    suppressed("groups, written out", GROUPS, "jaxpr"),
+    suppressed("by rows", None, "cpu"),
+    suppressed("groups, in rounds", GROUPS, "xla"),
     _soft(),
 ]
 

@@ -11,12 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convax import ops
-from convax.ops.detection.nms import (
-    ROWS_FROM,
-    suppress_by_rows,
-    suppress_in_fixed_rounds,
-    suppress_in_rounds,
-)
 from tests.golden.detection import THRESHOLDS, boxes, golden
 from tests.reference import detection as reference
 
@@ -77,32 +71,33 @@ def test_nms_equals_live_torchvision(threshold, rng):
     assert kept_of(nms_at(b, s, t, groups=classes)) == expected
 
 
-@pytest.mark.parametrize("threshold", THRESHOLDS)
-def test_two_forms_give_the_same_bits(threshold, rng):
-    b, s = crowd(rng, 120)
-    kept = [
-        suppress(ops.box_iou(b, b)[order := np.argsort(-s, kind="stable")][:, order] > threshold, v)
-        for suppress in (suppress_by_rows, suppress_in_rounds, suppress_in_fixed_rounds)
-        for v in [jnp.arange(120) % 7 != 0]
-    ]
-    np.testing.assert_array_equal(kept[0], kept[1])
-    np.testing.assert_array_equal(kept[0], kept[2])
-    assert 0 < kept[0].sum() < 103
+FORMS = ("cpu", "xla", "jaxpr")
 
 
-@pytest.mark.parametrize("implementation", ["cpu", "xla"])
-def test_many_boxes_take_the_form_of_their_platform(implementation, rng):
-    n = ROWS_FROM
-    b, s = crowd(rng, n, places=20)
-    with ops.implementation(implementation):
-        program = jax.jit(lambda b, s: ops.nms(b, s, iou_threshold=0.5)).lower(b, s)
-        kept = kept_of(program.compile()(b, s))
-    # A product of matrices is made in rounds alone.
-    assert ("dot_general" in program.as_text()) == (implementation == "xla")
-    iou = np.asarray(ops.box_iou(b, b))
-    index = {row.tobytes(): i for i, row in enumerate(b)}
-    measure = lambda one, other: iou[index[one.tobytes()], index[other.tobytes()]]  # noqa: E731
-    assert kept == reference.nms(b, s, 0.5, measure=measure)
+@pytest.mark.parametrize("groups", [None, np.arange(120, dtype=np.int32) % 3])
+def test_all_forms_give_the_same_bits(groups, rng):
+    valid = np.arange(120) % 7 != 0
+    crowds = [crowd(rng, 120) for _ in THRESHOLDS]
+    results = []
+    for form in FORMS:
+        with ops.implementation(form):
+            f = jax.jit(lambda b, s, t: ops.nms(b, s, iou_threshold=t, valid=valid, groups=groups))
+            found = [f(*c, np.float32(t)) for c, t in zip(crowds, THRESHOLDS, strict=True)]
+            results.append(jax.tree.map(np.asarray, found))
+    for other in results[1:]:
+        jax.tree.map(np.testing.assert_array_equal, results[0], other)
+    assert len({int(kept.valid.sum()) for kept in results[0]}) > 5  # another number each
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_implementations_take_their_own_form(form, rng):
+    """In rounds there is a product of matrices, in rows and rounds a loop."""
+    b, s = crowd(rng, 50)
+    with ops.implementation(form):
+        text = jax.jit(lambda b, s: ops.nms(b, s, iou_threshold=0.5)).lower(b, s).as_text()
+    assert ("dot_general" in text) == (form != "cpu")
+    assert ("while" in text) == (form != "jaxpr")
+    assert "scatter" not in text
 
 
 def test_a_chain_takes_as_many_rounds_as_it_is_long():
@@ -111,19 +106,10 @@ def test_a_chain_takes_as_many_rounds_as_it_is_long():
     x = np.arange(n, dtype=np.float32) * 5
     chain = jnp.stack([x, 0 * x, x + 12, 0 * x + 10], axis=1)  # IoU with the next: 7 / 17
     scores = jnp.linspace(1, 0.1, n)
-    for implementation in ("cpu", "xla"):
-        with ops.implementation(implementation):
+    for form in ("cpu", "xla"):
+        with ops.implementation(form):
             kept = kept_of(ops.nms(chain, scores, iou_threshold=0.3))
         assert kept == list(range(0, n, 2))
-
-
-def test_written_out_rounds_are_exact_for_chains_shorter_than_they_are(rng):
-    b, s = crowd(rng, 60)
-    with ops.implementation("jaxpr"):
-        program = jax.make_jaxpr(lambda b, s: ops.nms(b, s, iou_threshold=0.4))(b, s)
-        kept = kept_of(ops.nms(b, s, iou_threshold=0.4))
-    assert "while" not in str(program) and "scatter" not in str(program)
-    assert kept == kept_of(ops.nms(b, s, iou_threshold=0.4))
 
 
 def test_equal_scores_go_by_index():
