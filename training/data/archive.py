@@ -5,12 +5,13 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeAlias
 
 from ..common.text import plain_line
 from .errors import DataError
+from .labels import named
 from .notes import Notes
 
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
@@ -111,7 +112,8 @@ def read_archive(path: Path, endings: tuple[str, ...], notes: Notes) -> Packed:
     Args:
         path: the archive.
         endings: with their dots, in lower case.
-        notes: where it is said that backslashes were taken for separators.
+        notes: where it is said that backslashes were taken for separators, and which names are
+            guesses.
 
     Raises:
         DataError: it is no archive, damaged, cut short or encrypted.
@@ -132,8 +134,8 @@ def read_archive(path: Path, endings: tuple[str, ...], notes: Notes) -> Packed:
 def _read_zip(file, root: Packed, endings: tuple[str, ...], notes: Notes) -> None:
     with zipfile.ZipFile(file) as packed:
         check_names(packed)
-        for entry in packed.infolist():
-            name = _name_of(entry, notes)
+        entries = packed.infolist()
+        for name, entry in zip(_names(entries, notes), entries, strict=True):
             link = stat.S_ISLNK(entry.external_attr >> 16)
             folder = name.endswith("/")
             wanted = name.lower().endswith(endings) and not link
@@ -143,24 +145,46 @@ def _read_zip(file, root: Packed, endings: tuple[str, ...], notes: Notes) -> Non
             root.put(_inside(name), None if folder or link else content, link=link)
 
 
-def _name_of(entry: zipfile.ZipInfo, notes: Notes) -> str:
-    """Return the name of a file in a .zip, with slashes between folders.
+def _names(entries: Sequence[zipfile.ZipInfo], notes: Notes) -> list[str]:
+    """Return the names of the files in a .zip, with slashes between folders.
 
-    Names without the flag for UTF-8 are of code page 437, says the format; macOS writes UTF-8 all
-    the same, which hardly any other text happens to be.
+    Names without the flag for UTF-8 are of code page 437, says the format. macOS writes UTF-8 all
+    the same, and other programs the encoding of their country, in which a backslash may be the
+    second half of a character. Hardly an archive of another encoding is UTF-8 in all its names.
     """
-    name = entry.filename
-    if not entry.flag_bits & _UTF8 and not name.isascii():
-        try:
-            name = name.encode("cp437").decode()
-            notes.add(
-                "names in the archive are read as UTF-8, though it does not say that they are"
-            )
-        except UnicodeError:
-            notes.add("names in the archive are read as code page 437; unpack it if they are wrong")
-    if "\\" in name:
+    names = [entry.filename for entry in entries]
+    said = [_says_its_encoding(entry) for entry in entries]
+    separating = [True for _ in names]
+    try:
+        names = [n if s else n.encode("cp437").decode() for n, s in zip(names, said, strict=True)]
+        guess, remedy = "UTF-8", ""
+    except UnicodeError:
+        guess = "code page 437"
+        remedy = "; if they are of another, as Shift-JIS or GBK, pack it again with names in UTF-8"
+        separating = [s or "/" not in n for n, s in zip(names, said, strict=True)]
+    if not all(said):
+        guessed = (name for name, s in zip(names, said, strict=True) if not s)
+        shown = list(dict.fromkeys(part for name in guessed for part in _telling(name)))
+        notes.add(
+            "names in the archive do not say in which encoding they are, and are read as "
+            f"{guess}: {named(shown, range(len(shown)))}{remedy}"
+        )
+    plain = [n.replace("\\", "/") if s else n for n, s in zip(names, separating, strict=True)]
+    if plain != names:
         notes.add("names in the archive have backslashes, which are taken to separate folders")
-    return name.replace("\\", "/")
+    return plain
+
+
+def _says_its_encoding(entry: zipfile.ZipInfo) -> bool:
+    """Return whether a name is ASCII or known: by a flag, or by another in UTF-8 beside it."""
+    known = entry.flag_bits & _UTF8 or entry.filename != entry.orig_filename
+    return bool(known) or entry.filename.isascii()
+
+
+def _telling(name: str) -> list[str]:
+    """Return the folders in a name that are not ASCII, or else the file."""
+    *folders, last = PurePosixPath(name).parts
+    return [folder for folder in folders if not folder.isascii()] or [last]
 
 
 def check_names(packed: zipfile.ZipFile) -> None:

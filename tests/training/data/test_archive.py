@@ -2,12 +2,15 @@
 
 import io
 import random
+import sys
 import tarfile
 import zipfile
+import zlib
 
 import pytest
+from PIL import Image
 
-from convax.training.data import DataError, Notes
+from convax.training.data import DataError, Notes, load_folder
 from convax.training.data.archive import read_archive
 
 FILES = {"a/1.png": b"first", "a/b/2.PNG": b"second", "a/notes.txt": b"text"}
@@ -97,9 +100,19 @@ def test_backslashes_in_a_zip_separate_folders(tmp_path):
         (
             "caf\u00e9",
             "caf\u00e9",
-            "names in the archive are read as UTF-8, though it does not say",
+            "names in the archive do not say in which encoding they are, and are read as UTF-8: "
+            "'caf\u00e9'",
         ),
-        (b"caf\x82", "caf\u00e9", "names in the archive are read as code page 437; unpack it if"),
+        (
+            b"caf\x82",
+            "caf\u00e9",
+            "names in the archive do not say in which encoding they are, and are read as code page "
+            "437: 'caf\u00e9'; if they are of another, as Shift-JIS or GBK, pack it again with",
+        ),
+        ("\u72ac".encode("shift_jis"), "\u00ee\u00f3", "names in the archive do not say in which"),
+        ("\u72d7".encode("gbk"), "\u2563\u2556", "names in the archive do not say in which"),
+        # The second byte of this one is a backslash.
+        ("\u8868".encode("shift_jis"), "\u00f2\\", "names in the archive do not say in which"),
     ],
 )
 def test_names_of_a_zip_without_the_flag_of_utf_8(tmp_path, raw, name, note):
@@ -112,6 +125,41 @@ def test_names_of_a_zip_without_the_flag_of_utf_8(tmp_path, raw, name, note):
     root = read_archive(tmp_path / "x.zip", (".png",), notes)
     assert (root / name / "1.png").read_bytes() == b"content"
     assert notes.lines()[0].startswith(note) and len(notes.lines()) == 1
+
+
+def test_names_of_a_zip_that_are_guesses_stand_in_dataset_json(tmp_path):
+    """The folders of the classes, each once; one of GBK alone would do as UTF-8."""
+    image = io.BytesIO()
+    Image.new("L", (4, 4)).save(image, "PNG")
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        for name in ("xx/1.png", "xx/2.png", "yy/1.png", "plain/1.png"):
+            packed.writestr(name, image.getvalue())
+    content = (tmp_path / "x.zip").read_bytes()
+    for plain, raw in ((b"xx", "\u72ac".encode("shift_jis")), (b"yy", "\u732b".encode("gbk"))):
+        content = content.replace(plain, raw)
+    (tmp_path / "x.zip").write_bytes(content)
+    found = load_folder(tmp_path / "x.zip", channels=1)
+    (line,) = found.notes
+    assert found.classes == ("plain", "\u00ee\u00f3", "\u251c\u00bf")
+    assert "code page 437: '\u00ee\u00f3', '\u251c\u00bf'; if they are of another" in line
+
+
+def test_a_name_in_utf_8_beside_another_is_known(tmp_path):
+    """Info-ZIP's field 0x7075, which Python reads from 3.13 on."""
+    name, old = "\u72ac/1.png".encode(), "\u72ac/1.png".encode("shift_jis")
+    field = b"\x01" + zlib.crc32(old).to_bytes(4, "little") + name
+    entry = zipfile.ZipInfo("xx/1.png")
+    entry.extra = b"\x75\x70" + len(field).to_bytes(2, "little") + field
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as packed:
+        packed.writestr(entry, b"content")
+    content = (tmp_path / "x.zip").read_bytes().replace(b"xx/1.png", old)
+    (tmp_path / "x.zip").write_bytes(content)
+    notes = Notes()
+    root = read_archive(tmp_path / "x.zip", (".png",), notes)
+    if sys.version_info >= (3, 13):
+        assert (root / "\u72ac" / "1.png").is_file() and notes.lines() == ()
+    else:
+        assert (root / "\u00ee\u00f3" / "1.png").is_file() and len(notes.lines()) == 1
 
 
 @pytest.mark.parametrize("name", ["x.zip", "x.tar", "x.tar.gz"])
