@@ -106,9 +106,31 @@ def reopen(path: str | Path) -> tuple[Run, Experiment]:
     """
     run = open_run(path)
     experiment = prepare(run.config())
-    if experiment.card.fingerprint != run.dataset().fingerprint:
+    known = run.dataset().fingerprint
+    if experiment.card.fingerprint != known:
+        if is_unstratified(experiment.config, known):
+            raise RunError(f"{path}: {UNSTRATIFIED}")
         raise RunError(f"{path}: the data has changed since this run began; restore it")
     return run, experiment
+
+
+# What a run of a convax that did not stratify needs.
+UNSTRATIFIED = (
+    "its data was split without regard to classes; write stratify = false under [data] in its "
+    "config.toml"
+)
+
+
+def is_unstratified(config: Config, fingerprint: str) -> bool:
+    """Return whether a fingerprint is that of a config's data, split without regard to classes.
+
+    The data is read once more: this is for telling why a fingerprint is not that of the config.
+    """
+    if not getattr(config.data, "stratify", False):
+        return False
+    plain = config.data.model_copy(update={"stratify": False})
+    dataset = load_data(config.model_copy(update={"data": plain}))
+    return data.fingerprint(dataset) == fingerprint
 
 
 def _check_data(config: Config, dataset: data.Dataset) -> None:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from ..common.train_state import TrainState
 from ..config.schema import validate
-from ..experiment import Experiment
+from ..experiment import UNSTRATIFIED, Experiment, is_unstratified
 from ..run import checkpoint
 from ..run.checkpoint import CheckpointError, DamagedError
 from ..run.directory import Run, RunError, circumstances, old_config_named, write_json
@@ -255,6 +255,8 @@ def _changes(
     if then.get("data") != now.get("data"):
         old, new = _counts(run), experiment.card.counts
         lines += differences({"data.counts": old}, {"data.counts": new})
+        if is_unstratified(experiment.config, then.get("data", "")):
+            lines.append(UNSTRATIFIED)
     return lines
 
 

@@ -2,9 +2,10 @@
 
 A resumed run ends with the bytes of one that was never stopped only where these are the same:
 
-    config        every key, but for where data lie (`data.path`, as the data have a fingerprint),
-                  which checkpoints are kept, what is recorded besides, and how many steps that are
-                  not finite may be left out: that decides where a run ends, and no step
+    config        every key, but for where data lie and how they are split (`data.path`,
+                  `data.stratify`, as the data have a fingerprint), which checkpoints are kept, what
+                  is recorded besides, and how many steps that are not finite may be left out: that
+                  decides where a run ends, and no step
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
@@ -38,6 +39,7 @@ from ..config.schema import Config
 # finite, without another result up to there.
 _FREE = (
     ("data", "path"),
+    ("data", "stratify"),
     ("init_from", "path"),
     ("checkpoints",),
     ("logging",),

@@ -10,8 +10,11 @@ from convax.training.config.schema import load_config
 from convax.training.data import SPLITS, Dataset, Split, load, split
 from convax.training.data.dataset import _SPLIT_STREAM, _permutation, undivided
 from convax.training.data.labels import examples_of_each
-from convax.training.experiment import prepare
+from convax.training.experiment import prepare, reopen
 from convax.training.experiments.traced_hparams import prepare_members
+from convax.training.loop.resume import check_unchanged
+from convax.training.run.directory import RunError
+from tests.tiny import untrained
 
 
 def labeled(labels, classes) -> Dataset:
@@ -128,3 +131,41 @@ def test_shipped_data_can_be_split_as_before():
     default = load("digits", validation=0.1, test=0.2, seed=0)
     assert np.ptp(examples_of_each(default.test.labels, 10)) < 3  # 35 to 37 of 174 to 183
     assert np.ptp(examples_of_each(plain.test.labels, 10)) > 3
+
+
+@pytest.fixture
+def of_before(tmp_path):
+    """A run of a convax that had no data.stratify: neither config.toml nor run.json names it."""
+    model = 'model={name="mlp",hidden=[2],activation="relu"}'
+    config = load_config("lenet5-digits", [model, "data.stratify=false"])
+    run, _ = untrained(config, tmp_path / "run")
+    file = run.path / "config.toml"
+    file.write_text(file.read_text().replace("stratify = false\n", ""))
+    provenance = run.info()["provenance"]
+    del provenance["config"]["data"]["stratify"]
+    run.update_info(provenance=provenance)
+    return run
+
+
+def test_a_run_of_an_unstratified_split_says_what_to_write(of_before):
+    remedy = "write stratify = false under [data] in its config.toml"
+    with pytest.raises(RunError) as caught:
+        reopen(of_before.path)
+    assert str(caught.value).startswith(f"{of_before.path}: its data was split without regard")
+    assert remedy in str(caught.value)
+    experiment = prepare(of_before.config())
+    with pytest.raises(RunError) as caught:
+        check_unchanged(of_before, experiment, force=False)
+    _, first, line, *_ = str(caught.value).splitlines()
+    assert remedy in line and first.startswith("  data: ")
+    file = of_before.path / "config.toml"
+    file.write_text(file.read_text().replace("[data]", "[data]\nstratify = false"))
+    _, experiment = reopen(of_before.path)
+    assert check_unchanged(of_before, experiment, force=False)
+
+
+def test_a_run_of_other_data_says_nothing_of_splits(of_before):
+    card = of_before.dataset()._replace(fingerprint="of other data")
+    of_before.write_dataset(card)
+    with pytest.raises(RunError, match="the data has changed since this run began; restore it"):
+        reopen(of_before.path)
