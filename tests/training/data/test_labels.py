@@ -1,6 +1,7 @@
 """Test what labels say of classes, in each of their forms, and the notes on classes without any."""
 
 import json
+import struct
 
 import numpy as np
 import pytest
@@ -86,6 +87,86 @@ def test_notes_stand_in_the_output_and_in_dataset_json(tmp_path, command):
     code, out, _ = command("train", "lenet5-digits", "--out", path, *sets)
     assert code == 0 and "note: 1 of 4 classes have no training example" in out
     assert "'0'" in json.loads((path / "dataset.json").read_text())["notes"][0]
+
+
+def write_idx(folder, labels):
+    """The four files of MNIST's format, of images of noise; two are of the test part."""
+    rng = np.random.default_rng(0)
+    for name, part in (("train", labels), ("t10k", [labels[0], labels[-1]])):
+        images = rng.integers(0, 255, (len(part), 4, 4)).astype(np.uint8)
+        for kind, array in (("images-idx3", images), ("labels-idx1", np.array(part, np.uint8))):
+            header = struct.pack(f">HBB{array.ndim}I", 0, 8, array.ndim, *array.shape)
+            (folder / f"{name}-{kind}-ubyte").write_bytes(header + array.tobytes())
+    return f"data={{source='idx',path='{folder}',validation=0}}"
+
+
+def write_images(folder, names):
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4), 10 * i).save(folder / name)
+
+
+def write_table(folder, columns, rows):
+    """A CSV file of classes, and its images."""
+    write_images(folder, [f"{i}.png" for i in range(len(rows))])
+    lines = [f"{i}.png," + ",".join(map(str, row)) for i, row in enumerate(rows)]
+    (folder / "x.csv").write_text("\n".join(["file," + ",".join(columns), *lines]))
+    return (
+        f"data={{source='csv',path='{folder / 'x.csv'}',channels=1,validation=0,"
+        f"columns={list(columns)}}}"
+    )
+
+
+def write_cifar(folder, labels):
+    """CIFAR-10's files, all training images of these labels."""
+    record = lambda label: bytes([label]) + bytes(3072)  # noqa: E731
+    for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"):
+        (folder / f"{name}.bin").write_bytes(b"".join(map(record, labels)))
+    (folder / "batches.meta.txt").write_text("\n".join(f"name{i}" for i in range(10)))
+    return f"data={{source='cifar',path='{folder}',validation=0}}"
+
+
+MULTILABEL = ["task=multilabel", "loss={name='binary_cross_entropy'}"]
+WITHOUT = {  # what writes the data, the config's other keys, and the classes without an example
+    "idx": (lambda f: write_idx(f, [0, 1, 3, 1]), [], 4, "'2'; add some, or leave it out"),
+    "idx from 1": (lambda f: write_idx(f, [1, 2, 1]), [], 3, "'0'; labels that are counted from 1"),
+    "csv": (
+        lambda f: write_table(f, "abc", [(1, 0, 0), (0, 0, 1), (1, 0, 1)]),
+        MULTILABEL,
+        3,
+        "'b'; add some, or leave it out",
+    ),
+    "csv, the first": (
+        lambda f: write_table(f, "abc", [(0, 1, 0), (0, 1, 1)]),
+        MULTILABEL,
+        3,
+        "'a'; add some, or leave it out",
+    ),
+    "cifar": (lambda f: write_cifar(f, [*range(5), *range(6, 10)]), [], 10, "'name5'; add some"),
+}
+
+
+@pytest.mark.parametrize("kind", WITHOUT)
+def test_a_class_without_training_examples_is_noted_whoever_reads_the_data(tmp_path, kind):
+    write, changes, classes, line = WITHOUT[kind]
+    notes = prepare(load_config("lenet5-digits", [write(tmp_path), MODEL, *changes])).card.notes
+    assert len(notes) == 1
+    assert notes[0].startswith(
+        f"1 of {classes} classes have no training example, and cannot be learned: {line}"
+    )
+
+
+@pytest.mark.parametrize("more", ["", ",stream=true,size=[4,4]"])
+@pytest.mark.parametrize("task", [[], MULTILABEL])
+def test_a_class_folder_whose_images_are_all_set_aside_is_noted(tmp_path, task, more):
+    write_images(tmp_path, [f"{name}/{name}{i}.png" for name in "abcdefgh" for i in range(2)])
+    (tmp_path / "h" / "h1.png").unlink()
+    data = f"data={{source='folder',path='{tmp_path}',channels=1,validation=8,test=4{more}}}"
+    config = load_config("lenet5-digits", [data, MODEL, "input.size=[4,4]", *task])
+    (line,) = prepare(config).card.notes
+    assert " of 8 classes have no training example, and cannot be learned: " in line
+    assert line.endswith("the other splits have them; ask for fewer images in data.validation and "
+                         "data.test")  # fmt: skip
 
 
 @pytest.mark.parametrize(
