@@ -149,6 +149,12 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
             f"{data.named(dataset.classes, np.flatnonzero(occurring)) or 'none'}, of "
             f"{len(dataset.classes)} classes: nothing to tell apart; {remedy} of the others"
         )
+    for key, value in config.loss:
+        if isinstance(value, list) and len(value) != len(dataset.classes):
+            raise ConfigError(
+                f"loss.{key}: got {len(value)} numbers, need {len(dataset.classes)}, one for each "
+                f"class: {data.named(dataset.classes, range(len(dataset.classes)))}"
+            )
     watched = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
     if watched and not dataset.validation.count:
         raise ConfigError(

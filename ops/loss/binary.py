@@ -1,9 +1,13 @@
 """Losses of logits, each a yes or no of its own, against targets between 0 and 1."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..common.dtypes import accum_dtype
+from ..common.jax_compat import Tracer
 from .reduction import Reduction, check_number, check_targets, full_weights, reduce, zero_masked
 
 
@@ -11,7 +15,7 @@ def binary_cross_entropy(
     logits: jax.Array,
     targets: jax.Array,
     *,
-    pos_weight: jax.Array | float | None = None,
+    pos_weight: jax.Array | Sequence[float] | float | None = None,
     weights: jax.Array | None = None,
     reduction: Reduction = "mean",
 ) -> jax.Array:
@@ -157,4 +161,7 @@ def _pos_weight(name, pos_weight, z):
             f"{name}: wrong pos_weight: got shape {pos_weight.shape} with logits {z.shape}, need "
             f"() or {z.shape[-1:]}; give a number, or one per class of the last axis"
         )
+    traced = any(isinstance(c, Tracer) for c in jax.tree.leaves(given))
+    if pos_weight.ndim and not traced and not np.all(np.asarray(given) >= 0):
+        raise ValueError(f"{name}: bad pos_weight: got {given}, need pos_weight >= 0; write 2.0")
     return pos_weight.reshape((1,) * (z.ndim - pos_weight.ndim) + pos_weight.shape)

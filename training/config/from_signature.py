@@ -88,11 +88,13 @@ def _writable(hint: Any) -> Any:
         return float | Duration
     if is_part(hint):
         return list[float | Duration]
+    if typing.get_origin(hint) is abc.Sequence:
+        return list[typing.get_args(hint)[0]]
     if typing.get_origin(hint) not in (Union, types.UnionType):
         return hint
     arms = typing.get_args(hint)
     written = (a for a in arms if typing.get_origin(a) is not abc.Callable and a is not jax.Array)
-    return Union[tuple(written)]  # noqa: UP007
+    return Union[tuple(map(_writable, written))]  # noqa: UP007
 
 
 def choice(tag: str, tables: Iterable[type[Table]]) -> Any:

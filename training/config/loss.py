@@ -51,6 +51,11 @@ def _try(entry: LossSpec, example: tuple[Any, ...], **keywords: Any) -> None:
     """Call a loss, for its checks; nothing is computed."""
     known = inspect.signature(entry.loss).parameters
     keywords |= {"num_classes": 2} if "num_classes" in known else {}
+    for value in keywords.values():
+        if isinstance(value, list):  # a number for each class: of the example, as many classes
+            shapes = [(*a.shape[:1], *(len(value) for _ in a.shape[1:])) for a in example]
+            pairs = zip(shapes, example, strict=True)
+            example = tuple(jax.ShapeDtypeStruct(shape, a.dtype) for shape, a in pairs)
     loss = partial(entry.loss, **keywords)
 
     def call(outputs: Any, targets: Any, *others: Any) -> Any:

@@ -703,6 +703,11 @@ ERRORS = {
         ValueError,
         r"binary_cross_entropy: bad pos_weight: got .*-1\.0.*, need pos_weight >= 0",
     ),
+    "pos_weight of a class": (
+        lambda: ops.binary_cross_entropy(Z, Z, pos_weight=[1.0, -1.0, 2.0]),
+        ValueError,
+        r"binary_cross_entropy: bad pos_weight: got \[1\.0, -1\.0, 2\.0\], need pos_weight >= 0",
+    ),
     "pos_weight shape": (
         lambda: ops.binary_cross_entropy(Z, Z, pos_weight=jnp.ones(4)),
         ValueError,

@@ -94,6 +94,8 @@ def test_tables_of_losses_have_the_keywords_of_the_functions():
     default = inspect.signature(ops.contrastive_loss).parameters["margin"].default
     assert margin.is_required() and margin.examples == [default]
     assert tables["focal"].model_fields["alpha"].annotation == float | None
+    weights = tables["binary_cross_entropy"].model_fields["pos_weight"]
+    assert weights.annotation == list[float] | float | None  # an array in the function
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 import convax
+from convax import ops
 from convax.inference.report.page import write_report
-from convax.training.config.schema import load_config
+from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError, load_folder, load_table
 from convax.training.experiment import prepare
 from convax.training.loop.signals import InterruptedRun
@@ -118,6 +119,21 @@ def test_images_of_one_name_in_several_folders_are_one_of_several_classes(config
     overrides = [f'data={{source="folder",path="{folders}",channels=1,validation=20}}']
     dataset = prepare(load_config(config, overrides)).dataset
     assert dataset.train.labels.shape[1] == 3 and dataset.classes == NAMES
+
+
+def test_each_class_may_have_a_weight(config):
+    """As `ops.binary_cross_entropy` takes it, one number for each class."""
+    weights = "loss={name='binary_cross_entropy',pos_weight=[4,0.5,1]}"
+    experiment = prepare(load_config(config, [weights]))
+    logits, targets = np.array([[0.5, -1.0, 2.0]], np.float32), np.array([[1, 1, 0]], np.uint8)
+    expected = ops.binary_cross_entropy(
+        logits, targets.astype(np.float32), pos_weight=np.array([4, 0.5, 1], np.float32)
+    )
+    np.testing.assert_allclose(experiment.task.loss(logits, targets), [expected], 1e-6)
+    with pytest.raises(ConfigError, match=r"loss\.pos_weight: got 2 numbers, need 3, one"):
+        prepare(load_config(config, [weights.replace("4,", "")]))
+    with pytest.raises(ConfigError, match=r"bad pos_weight: got \[-4.0, .*need pos_weight >= 0"):
+        load_config(config, [weights.replace("4", "-4.0")])
 
 
 def test_two_images_of_one_name_are_rejected(tmp_path):
