@@ -11,18 +11,22 @@ import numpy as np
 
 from ..training import data
 from ..training.data import DataError
+from ..training.data.placement import margin, place
 
 THREADS = 4  # at most; decoding is beside the network's own work
 Failure = DataError | None
 
 
-def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
+def to_image(
+    source: Any, image_shape: tuple[int, int, int], *, letterbox: bool = False
+) -> np.ndarray:
     """Return an image of any size as one of a network's shape; to be called within `quiet_pillow`.
 
     Args:
         source: a file, or its content as bytes; Pillow's image; or an array ``(h, w)`` or
             ``(h, w, c)``, uint8 with c in 1, 3, 4, or floating point in [0, 1] with c 1 or 3.
         image_shape: ``(H, W, C)``.
+        letterbox: keep its aspect, see `training.data.placement`.
 
     Returns:
         ``(H, W, C)``, uint8; of floating point, float32.
@@ -34,13 +38,14 @@ def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
     from PIL import Image
 
     size, channels = image_shape[:2], image_shape[2]
+    how: dict[str, Any] = {"size": size, "channels": channels, "letterbox": letterbox}
     if isinstance(source, Path) and source.is_dir():
         endings = ", ".join(data.EXTENSIONS)
         raise DataError(f"{source}: no images in this folder; their names end in {endings}")
     if isinstance(source, (str, Path, bytes)):
-        return data.decode(source, size=size, channels=channels)
+        return data.decode(source, **how)
     if isinstance(source, Image.Image):
-        return data.convert(source, size=size, channels=channels)
+        return data.convert(source, **how)
     image = check_pixels(np.asarray(source))
     floating = image.dtype != np.uint8
     depth = image.shape[2] if image.ndim == 3 else 1
@@ -57,13 +62,16 @@ def to_image(source: Any, image_shape: tuple[int, int, int]) -> np.ndarray:
         return image
     if not floating:
         flat = image[..., 0] if depth == 1 and image.ndim == 3 else image
-        return data.convert(Image.fromarray(flat), size=size, channels=channels)
+        return data.convert(Image.fromarray(flat), **how)
     planes = np.moveaxis(image.reshape(*image.shape[:2], depth), -1, 0)
     if depth == 3 and channels == 1:
         planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
-    resized = [data.resize_image(np.ascontiguousarray(plane), size) for plane in planes]
+    placed = place(image.shape[:2], size, letterbox=letterbox).placed
+    resized = [data.resize_image(np.ascontiguousarray(plane), placed) for plane in planes]
     stacked = np.stack(resized * (channels // len(resized)), axis=-1)
-    return np.clip(stacked, 0, 1)  # which rounding may leave by a little
+    whole = np.full(image_shape, margin(channels) / 255, np.float32)
+    whole[: placed[0], : placed[1]] = np.clip(stacked, 0, 1)  # which rounding may leave by a little
+    return whole
 
 
 _HAIR = 1e-5  # a few hundredths of a step of 1 / 255 are thousands of roundings of float32

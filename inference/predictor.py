@@ -238,11 +238,12 @@ class Predictor:
             self(np.zeros((count, *self.image_shape), dtype))
 
     def _image(self, source: Any) -> np.ndarray:
-        return to_image(source, self.image_shape)
+        letterbox = self.preprocessing.fit == "letterbox"
+        return to_image(source, self.image_shape, letterbox=letterbox)
 
     def _stack(self, images: Iterable[Any]) -> np.ndarray:
         with data.quiet_pillow():
-            images = [to_image(image, self.image_shape) for image in images]
+            images = [self._image(image) for image in images]
         if any(image.dtype != np.uint8 for image in images):
             images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
         return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
@@ -259,7 +260,9 @@ class Predictor:
             DataError: it cannot be read as an image; names the file.
         """
         height, width, channels = self.image_shape
-        image = data.read_image(file, size=(height, width), channels=channels)
+        letterbox = self.preprocessing.fit == "letterbox"
+        size = (height, width)
+        image = data.read_image(file, size=size, channels=channels, letterbox=letterbox)
         return 255 - image if invert else image
 
     def _predict_padded(self, images: np.ndarray, size: int) -> np.ndarray:

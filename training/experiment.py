@@ -202,7 +202,7 @@ def _untrained_classes(dataset: data.Dataset) -> Iterator[str]:
 def _resized_twice(config: Config) -> Iterator[str]:
     """Yield a line if images are made smaller than the network's input, and then enlarged to it."""
     stored, size = getattr(config.data, "size", None), config.input.size
-    if stored and config.input.fit == "resize" and (stored[0] < size[0] or stored[1] < size[1]):
+    if stored and config.input.fit != "pad" and (stored[0] < size[0] or stored[1] < size[1]):
         yield (
             f"data.size = {stored} is smaller than input.size = {size}: images are resized to the "
             "one and enlarged to the other, and lose detail if their files are larger; write "
@@ -285,7 +285,12 @@ def loss_scaling_of(config: Config) -> LossScaling | None:
 def load_data(config: Config) -> data.Dataset:
     """Load the dataset of a config, split by its seed."""
     labels = spec_of(config.task).labels
-    return data.load(**config.data.model_dump(exclude_none=True), labels=labels, seed=config.seed)
+    return data.load(
+        **config.data.model_dump(exclude_none=True),
+        labels=labels,
+        letterbox=config.input.fit == "letterbox",
+        seed=config.seed,
+    )
 
 
 def make_schedule(config: Config, length: RunLength) -> Any:

@@ -25,6 +25,7 @@ def decode_upload(
     image_shape: tuple[int, int, int],
     max_pixels: int,
     invert: bool,
+    letterbox: bool = False,
 ) -> DecodedImage:
     """Decode an image whose header says that it is not too large.
 
@@ -36,7 +37,11 @@ def decode_upload(
     try:
         _check_size(name, content, max_pixels)
         image, size = decode_with_size(
-            content, size=image_shape[:2], channels=image_shape[2], name=name
+            content,
+            size=image_shape[:2],
+            channels=image_shape[2],
+            name=name,
+            letterbox=letterbox,
         )
     except DataError as error:
         raise RequestRejected(422, str(error)) from None

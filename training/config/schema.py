@@ -168,10 +168,11 @@ class Input(Table):
 
     "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts
     the mean alone, of values in 0..255, for networks whose first weights are as small as AlexNet's.
+    "letterbox" keeps the aspect of images, those too that `data.size` resizes.
     """
 
     size: Size
-    fit: Literal["pad", "resize"]
+    fit: Literal["pad", "resize", "letterbox"]
     normalize: Literal["standard", "mean"] = "standard"
 
 
@@ -304,6 +305,11 @@ class Config(Table):
             raise ValueError(
                 f"{self.data.source!r} is data with {_KINDS[self.data.labels[0]]}: need task = "
                 f'{fitting}; got "{self.task}"'
+            )
+        if spec.per_pixel and self.input.fit == "letterbox":
+            raise ValueError(
+                'input.fit = "letterbox" is for images as wholes, and for boxes: got task = '
+                f'"{self.task}", whose masks cover the whole image; write "resize" or "pad"'
             )
         if loss not in spec.losses:
             raise ValueError(

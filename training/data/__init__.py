@@ -8,6 +8,7 @@ stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
+placement    where an image lies on a canvas of another aspect
 metadata     the orientation in a file; all else that is no pixels is left aside
 archive      .zip and .tar files, read in place
 listing      which files of a folder are images, and what is passed over

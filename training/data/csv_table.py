@@ -24,6 +24,7 @@ def load_table(
     channels: int = 3,
     stream: bool = False,
     num_workers: int | None = None,
+    letterbox: bool = False,
 ) -> Dataset:
     """Read a CSV file with a line of column names, and the images that its lines name.
 
@@ -35,7 +36,7 @@ def load_table(
             image is of the class that the column is named for, and 0 where it is not.
         size: ``(H, W)`` that every image is resized to; None where all have the same.
         channels: 1 for gray, 3 for color.
-        stream, num_workers: see `load_folder`.
+        stream, num_workers, letterbox: see `load_folder`.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N, V)``, float32 values or uint8 classes, all
@@ -56,9 +57,9 @@ def load_table(
         files.append(_file(path.parent, name, where))
         labels[i] = [parse(cell, f"{where}: {c}") for c, cell in zip(columns, cells, strict=True)]
     if stream:
-        images = streamed_files(files, path, size, channels, num_workers)
+        images = streamed_files(files, path, size, channels, num_workers, letterbox)
     else:
-        images = read_all(files, size=size, channels=channels)
+        images = read_all(files, size=size, channels=channels, letterbox=letterbox)
     dtype = np.uint8 if kind == "classes" else np.float32
     return undivided(Split(images, labels.astype(dtype)), tuple(columns))
 

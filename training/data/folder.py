@@ -38,6 +38,7 @@ def load_folder(
     stream: bool = False,
     num_workers: int | None = None,
     several: bool = False,
+    letterbox: bool = False,
 ) -> Dataset:
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
@@ -56,6 +57,7 @@ def load_folder(
         stream: leave the images in their files until they are needed: images are `Streamed`.
         num_workers: how many processes then decode those of training; by default one a core.
         several: images of one name in several folders are one image, of several classes.
+        letterbox: see `read_image`.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N,)`` int32; or, of `several`, ``(N, K)``
@@ -83,9 +85,9 @@ def load_folder(
     }
     files = [file for found, _ in listed.values() for file in found]
     if stream:
-        images = streamed_files(files, root, size, channels, num_workers)
+        images = streamed_files(files, root, size, channels, num_workers, letterbox)
     else:
-        images = read_all(files, size=size, channels=channels)
+        images = read_all(files, size=size, channels=channels, letterbox=letterbox)
     splits, start = {}, 0
     for part, (_, labels) in listed.items():
         splits[part] = Split(images[start : start + len(labels)], labels)
@@ -248,6 +250,7 @@ def streamed_files(
     size: Sequence[int] | None,
     channels: int,
     num_workers: int | None,
+    letterbox: bool,
 ) -> Streamed:
     """Return images that stay in their files until they are needed.
 
@@ -264,17 +267,19 @@ def streamed_files(
             "data.size: missing; data.stream = true needs the size that every image is resized "
             "to, e.g. size = [224, 224]"
         )
-    return Streamed(as_files(paths), size, channels, num_workers or os.cpu_count() or 1)
+    return Streamed(as_files(paths), size, channels, num_workers or os.cpu_count() or 1, letterbox)
 
 
-def read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+def read_all(
+    files: Sequence[Place], *, size: Sequence[int] | None, channels: int, letterbox: bool
+) -> np.ndarray:
     """Decode files on several threads; the first bad one in order is reported."""
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        first = _decoded(files[0], size, channels)
+        first = _decoded(files[0], size, channels, letterbox)
         images = np.empty((len(files), *first.shape), np.uint8)
 
         def read(i: int) -> None:
-            image = _decoded(files[i], size, channels)
+            image = _decoded(files[i], size, channels, letterbox)
             if image.shape != first.shape:
                 raise DataError(
                     f"{files[i]} is {by(image)} but {files[0]} is {by(first)}; "
@@ -286,5 +291,6 @@ def read_all(files: Sequence[Place], *, size: Sequence[int] | None, channels: in
     return images
 
 
-def _decoded(file: Place, size: Sequence[int] | None, channels: int) -> np.ndarray:
-    return decode(source_of(file), size=size, channels=channels, name=str(file))
+def _decoded(file: Place, size: Sequence[int] | None, channels: int, letterbox: bool) -> np.ndarray:
+    source, name = source_of(file), str(file)
+    return decode(source, size=size, channels=channels, name=name, letterbox=letterbox)

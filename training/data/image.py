@@ -12,6 +12,7 @@ import numpy as np
 
 from .errors import DataError
 from .metadata import PNG, upright, without_metadata
+from .placement import margin, place
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +27,11 @@ EXTENSIONS = (
 
 
 def read_image(
-    source: str | PathLike[str] | bytes, *, size: Sequence[int] | None, channels: int
+    source: str | PathLike[str] | bytes,
+    *,
+    size: Sequence[int] | None,
+    channels: int,
+    letterbox: bool = False,
 ) -> np.ndarray:
     """Read an image file, of any size and colors, as an array.
 
@@ -37,9 +42,9 @@ def read_image(
 
     Args:
         source: a file, or its content.
-        size: ``(H, W)`` to resize to, bilinear and antialiased, aspect not kept; None keeps the
-            image's own.
+        size: ``(H, W)`` to resize to, bilinear and antialiased; None keeps the image's own.
         channels: 1 for gray, 3 for red, green, blue.
+        letterbox: keep the aspect, at the top left of that size; see `training.data.placement`.
 
     Returns:
         ``(H, W, channels)``, uint8.
@@ -49,7 +54,7 @@ def read_image(
             pixels.
     """
     with quiet_pillow():
-        return decode(source, size=size, channels=channels)
+        return decode(source, size=size, channels=channels, letterbox=letterbox)
 
 
 @contextmanager
@@ -73,9 +78,10 @@ def decode(
     size: Sequence[int] | None,
     channels: int,
     name: str | None = None,
+    letterbox: bool = False,
 ) -> np.ndarray:
     """Decode as `read_image`, within `quiet_pillow`; errors call the image by `name`."""
-    return decode_with_size(source, size=size, channels=channels, name=name)[0]
+    return decode_with_size(source, size=size, channels=channels, name=name, letterbox=letterbox)[0]
 
 
 def decode_with_size(
@@ -84,24 +90,28 @@ def decode_with_size(
     size: Sequence[int] | None,
     channels: int,
     name: str | None = None,
+    letterbox: bool = False,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode as `decode`, and return ``(H, W)`` of the upright image in the file."""
     _check_channels(channels)
     try:
         with _opened(source) as image:
             turned = upright(image)
-            return _as_array(turned, size, channels), (turned.height, turned.width)
+            array = _as_array(turned, size, channels, letterbox)
+            return array, (turned.height, turned.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise DataError(
             f"{_name(source, name)}: cannot be read as an image: {_reason(error)}"
         ) from None
 
 
-def convert(image: "Image", *, size: Sequence[int] | None, channels: int) -> np.ndarray:
+def convert(
+    image: "Image", *, size: Sequence[int] | None, channels: int, letterbox: bool = False
+) -> np.ndarray:
     """Convert an image that Pillow has opened or made, as `decode`; it stays as it is."""
     _check_channels(channels)
     try:
-        return _as_array(upright(image), size, channels)
+        return _as_array(upright(image), size, channels, letterbox)
     except Exception as error:  # an opened file is read only now
         raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
 
@@ -158,10 +168,25 @@ def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return np.array(_resized(Image.fromarray(image), size))
 
 
-def _as_array(image: "Image", size: Sequence[int] | None, channels: int) -> np.ndarray:
+def on_canvas(image: np.ndarray, canvas: Sequence[int]) -> np.ndarray:
+    """Put an image of bytes ``(h, w, C)`` at the top left of a canvas ``(H, W, C)``."""
+    if image.shape[:2] == tuple(canvas):
+        return image
+    missing = [(0, whole - side) for whole, side in zip(canvas, image.shape[:2], strict=True)]
+    return np.pad(image, [*missing, (0, 0)], constant_values=margin(image.shape[2]))
+
+
+def _as_array(
+    image: "Image", size: Sequence[int] | None, channels: int, letterbox: bool
+) -> np.ndarray:
     plain = _opaque(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
-    array = np.array(plain if size is None else _resized(plain, size))
-    return array.reshape(*array.shape[:2], channels)
+    if size is None:
+        array = np.array(plain)
+    else:
+        placement = place((plain.height, plain.width), size, letterbox=letterbox)
+        array = np.array(_resized(plain, placement.placed))
+    array = array.reshape(*array.shape[:2], channels)
+    return array if size is None else on_canvas(array, size)
 
 
 def _check_channels(channels: int) -> None:

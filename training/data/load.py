@@ -34,6 +34,7 @@ def load(
     columns: Sequence[str] = (),
     file_column: str = "file",
     labels: str = "class",
+    letterbox: bool = False,
     validation: int | float = 0,
     test: int | float = 0,
     stratify: bool = True,
@@ -53,6 +54,7 @@ def load(
         columns, file_column: see `load_table`.
         labels: what is to be learned of an image: its "class", several "classes", "values", or a
             "mask"; for sources that can give more than one.
+        letterbox: keep the aspect of images that are resized, see `read_image`.
         validation, test, stratify: how much to set aside, and how, see `split`.
         seed: of the split.
         config_dir: see `locate`.
@@ -75,6 +77,7 @@ def load(
             stream=stream,
             num_workers=num_workers,
             several=labels == "classes",
+            letterbox=letterbox,
         ),
         "csv": lambda found: load_table(
             found,
@@ -85,6 +88,7 @@ def load(
             channels=channels or 3,
             stream=stream,
             num_workers=num_workers,
+            letterbox=letterbox,
         ),
         "npz": load_npz,
         "masks": lambda found: load_masks(

@@ -12,6 +12,7 @@ from jax.image import resize
 
 from ..config.schema import ConfigError, Input
 from . import IGNORED, Split, Streamed
+from .placement import letterboxed, margin
 
 STATISTICS_SAMPLE = 2000  # of images in files, how many their mean and deviation are measured on
 STATISTICS_BATCH = 200  # and how many in one go
@@ -22,13 +23,14 @@ class Preprocessing(NamedTuple):
 
     Attributes:
         size: ``(H, W)`` of the network's input.
-        fit: "pad" centers the image on black (zero), "resize" interpolates bilinearly.
+        fit: "pad" centers the image on black (zero), "resize" interpolates bilinearly, and so does
+            "letterbox", which keeps the aspect: see `training.data.placement`.
         mean, std: per channel, of images scaled to [0, 1].
         target_mean, target_std: of each value that is to be learned; None where none are.
     """
 
     size: tuple[int, int]
-    fit: Literal["pad", "resize"]
+    fit: Literal["pad", "resize", "letterbox"]
     mean: tuple[float, ...]
     std: tuple[float, ...]
     target_mean: tuple[float, ...] | None = None
@@ -119,6 +121,9 @@ def preprocess(images: Array, spec: Preprocessing) -> Array:
     N, H, W, C = x.shape
     if spec.fit == "resize":
         x = resize(x, (N, *spec.size, C), "linear")
+    elif spec.fit == "letterbox":
+        x = resize(x, (N, *letterboxed((H, W), spec.size).placed, C), "linear")
+        x = _on_canvas(x, spec, margin(C) / 255)
     else:
         rows, columns = _padding(spec, H, W)
         x = jnp.pad(x, ((0, 0), rows, columns, (0, 0)))
@@ -133,12 +138,15 @@ def preprocess_masks(masks: Array, spec: Preprocessing) -> Array:
         masks: ``(N, H, W)``, uint8.
 
     Returns:
-        ``(N, *spec.size)`` uint8: resized to the nearest pixel, or padded with pixels that are
+        ``(N, *spec.size)`` uint8: resized to the nearest pixel; pixels beside the image are
         ignored.
     """
     N, H, W = masks.shape
     if spec.fit == "resize":
         return resize(masks, (N, *spec.size), "nearest")
+    if spec.fit == "letterbox":
+        placed = resize(masks, (N, *letterboxed((H, W), spec.size).placed), "nearest")
+        return _on_canvas(placed, spec, IGNORED)
     rows, columns = _padding(spec, H, W)
     return jnp.pad(masks, ((0, 0), rows, columns), constant_values=IGNORED)
 
@@ -169,13 +177,23 @@ def restore_maps(maps: Array, spec: Preprocessing, image_shape: tuple[int, ...])
         image_shape: ``(H, W, ...)`` of the images.
 
     Returns:
-        ``(N, H, W, K)``: without the padding, or resized bilinearly.
+        ``(N, H, W, K)``: without what is beside the image, resized bilinearly but for "pad".
     """
     H, W = image_shape[:2]
     if spec.fit == "resize":
         return resize(maps, (maps.shape[0], H, W, maps.shape[-1]), "linear")
+    if spec.fit == "letterbox":
+        h, w = letterboxed((H, W), spec.size).placed
+        return resize(maps[:, :h, :w], (maps.shape[0], H, W, maps.shape[-1]), "linear")
     (top, _), (left, _) = _padding(spec, H, W)
     return maps[:, top : top + H, left : left + W]
+
+
+def _on_canvas(arrays: Array, spec: Preprocessing, value: float) -> Array:
+    """Pad arrays ``(N, h, w, ...)`` below and at the right to the size of the input."""
+    below = [(0, whole - n) for whole, n in zip(spec.size, arrays.shape[1:3], strict=True)]
+    beside = [(0, 0)] * (arrays.ndim - 3)
+    return jnp.pad(arrays, [(0, 0), *below, *beside], constant_values=value)
 
 
 def _padding(spec: Preprocessing, H: int, W: int) -> tuple[tuple[int, int], tuple[int, int]]:

@@ -21,7 +21,7 @@ class Streamed:
 
     Args:
         files: the image files, see `as_files`.
-        size: ``(H, W)`` that each is resized to, see `read_image`.
+        size, letterbox: ``(H, W)`` that each is resized to, and how, see `read_image`.
         channels: 1 or 3.
         num_workers: how many processes `read_batches` decodes in.
     """
@@ -29,9 +29,16 @@ class Streamed:
     dtype = np.dtype(np.uint8)
     ndim = 4
 
-    def __init__(self, files: np.ndarray, size: Sequence[int], channels: int, num_workers: int):
+    def __init__(
+        self,
+        files: np.ndarray,
+        size: Sequence[int],
+        channels: int,
+        num_workers: int,
+        letterbox: bool = False,
+    ):
         self._files, self._size, self._channels = files, tuple(size), channels
-        self.num_workers = num_workers
+        self.num_workers, self._letterbox = num_workers, letterbox
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -46,7 +53,7 @@ class Streamed:
         files = self._files[index]
         if isinstance(files, Path):
             return self.read([index])[0]
-        return Streamed(files, self._size, self._channels, self.num_workers)
+        return Streamed(files, self._size, self._channels, self.num_workers, self._letterbox)
 
     def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         """Decode these images, one after the other on this thread."""
@@ -70,7 +77,8 @@ class Streamed:
 
         Their content is not read, which would take as long as an epoch.
         """
-        digest = hashlib.sha256(str(self.shape).encode())
+        how = " letterbox" if self._letterbox else ""
+        digest = hashlib.sha256(f"{self.shape}{how}".encode())
         for file in self._files:
             try:
                 name = f"{file.parent.name}/{file.name} {file.stat().st_size}\n"
@@ -80,7 +88,8 @@ class Streamed:
         return digest.digest()
 
     def _decoded(self, file: Path) -> np.ndarray:
-        return decode(file, size=self._size, channels=self._channels)
+        how = {"size": self._size, "channels": self._channels, "letterbox": self._letterbox}
+        return decode(file, **how)
 
 
 def as_files(paths: Sequence[Path]) -> np.ndarray:

@@ -73,7 +73,12 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
     """
     source = configs[0].data.model_dump(exclude_none=True)
     parts = {part: source.pop(part, 0) for part in ("validation", "test", "stratify")}
-    everything = data.load(**source, labels=spec_of(configs[0].task).labels, seed=0)
+    everything = data.load(
+        **source,
+        labels=spec_of(configs[0].task).labels,
+        letterbox=configs[0].input.fit == "letterbox",
+        seed=0,
+    )
     datasets = {
         seed: data.split(everything, **parts, seed=seed) for seed in {c.seed for c in configs}
     }
