@@ -3,7 +3,9 @@
 load         the data of a config, by its source; where its files lie
 dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
 batches      the batches of a training, read ahead
-digits, idx, cifar, folder, npz, masks, csv_table   one file for each source
+digits, idx, cifar, folder, npz, masks, csv_table, scenes   one file for each source
+objects      from images with their objects, whatever says where they are, to labels
+rle          masks as runs of pixels
 stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
@@ -55,22 +57,27 @@ from .image import (
 )
 from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
-from .load import PACKED, load, locate
-from .masks import load_masks
+from .load import MADE, PACKED, load, locate
+from .masks import load_instances, load_masks
 from .notes import Notes
 from .npz import load_npz
+from .objects import Rules
+from .scenes import Scenes, load_scenes
 from .streaming import Streamed
 
 __all__ = [
     "DATASETS",
     "EXTENSIONS",
     "IGNORED",
+    "MADE",
     "PACKED",
     "SPLITS",
     "DataError",
     "Dataset",
     "ImageNote",
     "Notes",
+    "Rules",
+    "Scenes",
     "Split",
     "Streamed",
     "batch_indices",
@@ -90,8 +97,10 @@ __all__ = [
     "load_digits",
     "load_folder",
     "load_idx",
+    "load_instances",
     "load_masks",
     "load_npz",
+    "load_scenes",
     "load_table",
     "locate",
     "most_objects",

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Literal
 
 from ..common.text import encodings_of_name, plain_line
 from .archive import ARCHIVES
@@ -13,10 +14,13 @@ from .errors import DataError
 from .fetch import DATASETS, default_directory
 from .folder import load_folder
 from .idx import load_idx
-from .masks import MaskKind, load_masks
+from .masks import MaskKind, load_instances, load_masks
 from .npz import load_npz
+from .objects import Rules
+from .scenes import Scenes, load_scenes
 
 PACKED = ("folder", "masks")  # the sources that read archives in place of folders
+MADE = ("scenes",)  # the sources that make their splits, each as large as is asked
 
 
 def load(
@@ -35,6 +39,15 @@ def load(
     file_column: str = "file",
     labels: str = "class",
     letterbox: bool = False,
+    objects: int | None = None,
+    crowded: Literal["error", "largest"] = "error",
+    clip: bool = False,
+    smallest: float = 1.0,
+    train: int = 0,
+    scale: Sequence[float] = (0.5, 1.6),
+    overlap: float = 0.25,
+    noise: int = 12,
+    scene_seed: int = 0,
     validation: int | float = 0,
     test: int | float = 0,
     stratify: bool = True,
@@ -45,16 +58,20 @@ def load(
 
     Args:
         source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
-            (`load_folder`), "csv" (`load_table`), "npz" (`load_npz`) or "masks" (`load_masks`).
+            (`load_folder`), "csv" (`load_table`), "npz" (`load_npz`), "masks" (`load_masks`,
+            `load_instances`) or "scenes" (`load_scenes`).
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their images, color by default. The other
             sources are arrays, which keep their own.
         stream, num_workers: see `load_folder`.
         images, masks, mask_kind, classes: see `load_masks`.
         columns, file_column: see `load_table`.
-        labels: what is to be learned of an image: its "class", several "classes", "values", or a
-            "mask"; for sources that can give more than one.
+        labels: what is to be learned of an image: its "class", several "classes", "values", a
+            "mask", "boxes", or "instances", which are boxes with masks; for sources that can give
+            more than one.
         letterbox: keep the aspect of images that are resized, see `read_image`.
+        objects, crowded, clip, smallest: of boxes, see `training.data.objects.Rules`.
+        train, scale, overlap, noise, scene_seed: of scenes, see `Scenes`.
         validation, test, stratify: how much to set aside, and how, see `split`.
         seed: of the split.
         config_dir: see `locate`.
@@ -67,6 +84,19 @@ def load(
         >>> [len(part.labels) for part in digits[:3]]
         [1258, 180, 359]
     """
+    rules = Rules(
+        size or (),
+        channels or 3,
+        letterbox,
+        labels == "instances",
+        objects,
+        crowded,
+        clip,
+        smallest,
+    )
+    scenes = Scenes(
+        size or (), objects or 1, scale, overlap, noise, labels == "instances", scene_seed
+    )
     readers: dict[str, Callable[[Path], Dataset]] = {
         "idx": load_idx,
         "cifar": load_cifar,
@@ -91,14 +121,21 @@ def load(
             letterbox=letterbox,
         ),
         "npz": load_npz,
-        "masks": lambda found: load_masks(
-            found,
-            images=images,
-            masks=masks,
-            mask_kind=mask_kind,
-            classes=classes,
-            size=size or (),
-            channels=channels or 3,
+        "masks": lambda found: (
+            load_instances(found, images=images, masks=masks, classes=classes, rules=rules)
+            if labels in ("boxes", "instances")
+            else load_masks(
+                found,
+                images=images,
+                masks=masks,
+                mask_kind=mask_kind,
+                classes=classes,
+                size=size or (),
+                channels=channels or 3,
+            )
+        ),
+        "scenes": lambda found: load_scenes(
+            found, scenes, train=train, validation=int(validation), test=int(test)
         ),
     }
     if source == "digits":
@@ -110,6 +147,8 @@ def load(
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
         dataset = readers[source](locate(path, config_dir=config_dir, packed=source in PACKED))
+    if source in MADE:
+        return dataset
     return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
 
 

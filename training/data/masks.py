@@ -1,4 +1,4 @@
-"""Images with a mask each: for every pixel, which class it belongs to."""
+"""Images with a mask each: for every pixel, which class or which object it belongs to."""
 
 import os
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from .image import EXTENSIONS, by, decode, decode_mask, quiet_pillow, resize_ima
 from .labels import IGNORED
 from .listing import images_below, listed
 from .notes import Notes
+from .objects import Annotated, Object, Rules, nearest, read_annotated, tight_box
 
 MaskKind: TypeAlias = Literal["classes", "instances"]
 
@@ -70,12 +71,8 @@ def load_masks(
         photograph, mask = pairs[i]
         photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         numbers = decode_mask(source_of(mask), name=str(mask))
-        if numbers.shape != photo.shape[:2]:
-            raise DataError(
-                f"{mask} is {by(numbers)} but {photograph} is {by(photo)}; "
-                "a mask needs one number for each pixel of its image"
-            )
-        labels[i] = _nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
+        _check_size(numbers, mask, photo.shape[:2], photograph)
+        labels[i] = nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
         photo = photo[..., 0] if channels == 1 else photo
         photographs[i] = resize_image(photo, size).reshape(height, width, channels)
 
@@ -86,6 +83,56 @@ def load_masks(
     everything = Split(photographs, labels)
     nothing = Split(photographs[:0], labels[:0])
     return Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
+
+
+def load_instances(
+    root: str | Path, *, images: str, masks: str, classes: Sequence[str], rules: Rules
+) -> Dataset:
+    """Read images and masks as `load_masks`, of which each number but 0 is an object.
+
+    Args:
+        root, images, masks: see `load_masks`.
+        classes: the name of the objects' one class.
+        rules: how they become arrays.
+
+    Returns:
+        images with `GroundTruth`, all in the training part; an object's box is that around its
+        pixels.
+
+    Raises:
+        DataError: see `load_masks` and `read_annotated`.
+    """
+    if len(classes) != 1:
+        raise DataError(
+            f"data.classes: objects that masks tell apart are of one class, and the background is "
+            f'none: got {len(classes)}; write classes = ["object"]'
+        )
+    notes = Notes()
+
+    def annotated(photograph: Place, mask: Place) -> Annotated:
+        def objects(size: tuple[int, int]) -> list[Object]:
+            numbers = decode_mask(source_of(mask), name=str(mask))
+            _check_size(numbers, mask, size, photograph)
+            found = []
+            for number in np.unique(numbers[numbers != 0]):
+                its = numbers == number
+                area, called = float(its.sum()), f"{mask}: object {number}"
+                found.append(Object(called, tight_box(its), 0, area=area, mask=its))
+            return found
+
+        return Annotated(photograph, text_of_name(photograph.name), objects)
+
+    pairs = [annotated(*pair) for pair in _pairs(Path(root), images, masks, notes)]
+    return read_annotated({"train": pairs}, classes, rules, notes)
+
+
+def _check_size(numbers: np.ndarray, mask: Place, size: tuple[int, int], photograph: Place) -> None:
+    """Raise unless a mask has a number for each pixel of its image."""
+    if numbers.shape != size:
+        raise DataError(
+            f"{mask} is {by(numbers)} but {photograph} is {size[0]}x{size[1]}; "
+            "a mask needs one number for each pixel of its image"
+        )
 
 
 def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> np.ndarray:
@@ -112,15 +159,6 @@ def _raise_all_of_one_class(root: str | Path, labels: np.ndarray, classes: Seque
         f"{root}: no mask has a pixel of {', '.join(map(repr, classes[1:4]))}: all pixels are "
         f"{found}, where {IGNORED} is no class; {remedy}"
     )
-
-
-def _nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Return the pixel in whose middle, or nearest to it, each new pixel's middle falls."""
-    rows, columns = (
-        ((2 * np.arange(new) + 1) * old) // (2 * new)
-        for new, old in zip(size, mask.shape, strict=True)
-    )
-    return mask[rows[:, None], columns[None, :]]
 
 
 def _pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[Place, Place]]:

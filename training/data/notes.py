@@ -29,14 +29,15 @@ class Notes:
             return tuple(self._others)
         common = counts.most_common(_MOST_REASONS)
         shown = [
-            f"{count:,} {_numbered(plain_line(reason, 120), count)}" for reason, count in common
+            f"{count:,} {numbered(plain_line(reason, 120), count)}" for reason, count in common
         ]
         rest = counts.total() - sum(count for _, count in common)
         shown += [f"{rest:,} others"] if rest else []
         total = counts.total()
-        line = _numbered(f"{total:,} file(s) passed over: {', '.join(shown)}", total)
+        line = numbered(f"{total:,} file(s) passed over: {', '.join(shown)}", total)
         return line, *self._others
 
 
-def _numbered(text: str, count: int) -> str:
+def numbered(text: str, count: int) -> str:
+    """Return a text with its first "(s)" as "s", or as nothing of one."""
     return text.replace("(s)", "" if count == 1 else "s", 1)

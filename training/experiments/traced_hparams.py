@@ -72,7 +72,9 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
         Their experiments, in this order.
     """
     source = configs[0].data.model_dump(exclude_none=True)
-    parts = {part: source.pop(part, 0) for part in ("validation", "test", "stratify")}
+    made = source["source"] in data.MADE
+    named = () if made else ("validation", "test", "stratify")
+    parts = {part: source.pop(part, 0) for part in named}
     everything = data.load(
         **source,
         labels=spec_of(configs[0].task).labels,
@@ -80,7 +82,8 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
         seed=0,
     )
     datasets = {
-        seed: data.split(everything, **parts, seed=seed) for seed in {c.seed for c in configs}
+        seed: everything if made else data.split(everything, **parts, seed=seed)
+        for seed in {c.seed for c in configs}
     }
     first = prepare(configs[0], datasets[configs[0].seed])
     cards = {seed: dataset_card(configs[0], dataset) for seed, dataset in datasets.items()}
