@@ -16,7 +16,17 @@ from . import data
 from .common.duration import RunLength, duration_in_steps
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
-from .config.schema import Config, ConfigError, Csv, Folder, Masks
+from .config.schema import (
+    Coco,
+    Config,
+    ConfigError,
+    Csv,
+    Folder,
+    MadeScenes,
+    Masks,
+    Voc,
+    Yolo,
+)
 from .config.table import LEAST, MOST
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
@@ -393,7 +403,7 @@ def summarize_config(config: Config, config_dir: Path | None) -> tuple[Summary, 
     except data.DataError as error:
         channels, classes = (
             getattr(config.data, "channels", 1),
-            len(getattr(config.data, "classes", getattr(config.data, "columns", range(10)))),
+            len(getattr(config.data, "classes", getattr(config.data, "columns", ())) or range(10)),
         )
         assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
     net = build(config.model.model_dump(exclude_none=True), classes)
@@ -410,6 +420,14 @@ def _channels_and_classes(config: Config, config_dir: Path | None) -> tuple[int,
             return channels, len(columns)
         case Folder(channels=channels, path=path):
             return channels, len(data.folder_classes(path))
+        case Coco(channels=channels, path=path, annotations=annotations):
+            return channels, len(data.coco_classes(path, data.CocoFiles(annotations)))
+        case Voc(channels=channels, path=path, classes=classes):
+            return channels, len(data.voc_classes(path, classes))
+        case Yolo(channels=channels, path=path, classes=classes):
+            return channels, len(data.yolo_classes(path, classes))
+        case MadeScenes(channels=channels, path=path):
+            return channels, len(data.read_scene_source(path).classes)
         case _:
             dataset = load_data(config)
             return dataset.train.images.shape[-1], len(dataset.classes)

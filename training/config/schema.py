@@ -24,7 +24,7 @@ from ..common.text import is_utf8, plain_line
 from ..tasks.registry import TASKS, listed, tasks_where
 from ..tasks.spec import LabelKind
 from . import choices
-from .augment import Augment
+from .augment import Augment, Range
 from .errors import ConfigError, OldConfigError, did_you_mean, need_text, problems
 from .from_signature import choice
 from .groups import Expression
@@ -55,6 +55,7 @@ Names = Annotated[list[str], AfterValidator(_distinct)]
 Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
 Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
+Crowded = Literal["error", "largest"]
 
 
 class Digits(Table):
@@ -147,20 +148,93 @@ class Npz(Table):
 
 
 class Masks(Table):
-    """Images in one folder, a mask of each in another; see `data.load_masks`."""
+    """Images in one folder, a mask of each in another; see `data.load_masks`, `load_instances`."""
 
-    labels: ClassVar[tuple[LabelKind, ...]] = ("mask",)
+    labels: ClassVar[tuple[LabelKind, ...]] = ("mask", "boxes", "instances")
     source: Literal["masks"]
     path: str
     images: Annotated[str, Field(min_length=1, examples=["images"])]
     masks: Annotated[str, Field(min_length=1, examples=["masks"])]
     mask_kind: Literal["classes", "instances"]
-    classes: Annotated[Names, Field(min_length=2, max_length=255)]
+    classes: Annotated[Names, Field(min_length=1, max_length=255)]
     size: Size
     channels: Channels
     validation: Share
     test: Share
     stratify: bool = True
+
+    def unfit_for(self, labels: LabelKind) -> str | None:
+        """Return what of it makes no sense for labels of a kind, and what to write instead."""
+        if labels != "mask":
+            if self.mask_kind != "instances":
+                return 'mask_kind = "classes" tells no objects apart; need "instances"'
+            if len(self.classes) != 1:
+                return 'classes: the background is no object: write one, as ["pedestrian"]'
+            return None
+        if len(self.classes) < 2:
+            return 'classes: need two or more, the background first, as ["background", "object"]'
+        return None
+
+
+class _BoxFiles(Table):
+    """What the sources have in common whose files say where objects are."""
+
+    size: Size
+    channels: Channels
+    validation: Share
+    test: Share = 0
+    stratify: bool = True
+    objects: PositiveInt | None = None
+    crowded: Crowded = "error"
+    clip: bool = False
+    smallest: PositiveFloat = 1.0
+
+
+class Coco(_BoxFiles):
+    """Images and COCO's annotation files; see `data.load_coco`."""
+
+    labels: ClassVar[tuple[LabelKind, ...]] = ("boxes", "instances")
+    source: Literal["coco"]
+    path: str
+    annotations: Annotated[str, Field(min_length=1, examples=["instances_train.json"])]
+    validation_annotations: Annotated[str, Field(min_length=1)] | None = None
+    test_annotations: Annotated[str, Field(min_length=1)] | None = None
+
+
+class Voc(_BoxFiles):
+    """Pascal VOC's folders; see `data.load_voc`."""
+
+    labels: ClassVar[tuple[LabelKind, ...]] = ("boxes",)
+    source: Literal["voc"]
+    path: str
+    classes: Names = Field(default_factory=list)
+
+
+class Yolo(_BoxFiles):
+    """YOLO's text files; see `data.load_yolo`."""
+
+    labels: ClassVar[tuple[LabelKind, ...]] = ("boxes", "instances")
+    source: Literal["yolo"]
+    path: str
+    classes: Names = Field(default_factory=list)
+
+
+class MadeScenes(Table):
+    """Scenes made of the small images of IDX files or an .npz file; see `data.load_scenes`."""
+
+    labels: ClassVar[tuple[LabelKind, ...]] = ("boxes", "instances")
+    channels: ClassVar[int] = 1
+    source: Literal["scenes"]
+    path: str
+    size: Size
+    objects: PositiveInt
+    train: PositiveInt
+    validation: Annotated[int, Field(ge=0, lt=2**31)]
+    test: Annotated[int, Field(ge=0, lt=2**31)]
+    scale: Range = Field(default_factory=lambda: [0.5, 1.6])
+    overlap: Annotated[float, Field(ge=0, le=1)] = 0.25
+    noise: Annotated[int, Field(ge=0, le=255)] = 12
+    scene_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Input(Table):
@@ -270,7 +344,8 @@ class Config(Table):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     task: Literal[tuple(TASKS)] = next(iter(TASKS))  # type: ignore[valid-type]
     data: Annotated[
-        Digits | Idx | Cifar | Folder | Csv | Npz | Masks, Field(discriminator="source")
+        Digits | Idx | Cifar | Folder | Csv | Npz | Masks | Coco | Voc | Yolo | MadeScenes,
+        Field(discriminator="source"),
     ]
     input: Input
     augment: Augment | None = None
@@ -306,6 +381,10 @@ class Config(Table):
                 f"{self.data.source!r} is data with {_KINDS[self.data.labels[0]]}: need task = "
                 f'{fitting}; got "{self.task}"'
             )
+        if isinstance(self.data, Masks) and (why := self.data.unfit_for(spec.labels)):
+            raise ValueError(f'data.{why}; got task = "{self.task}"')
+        if spec.labels in ("boxes", "instances"):
+            _check_canvas(self.data, self.input)
         if spec.per_pixel and self.input.fit == "letterbox":
             raise ValueError(
                 'input.fit = "letterbox" is for images as wholes, and for boxes: got task = '
@@ -342,7 +421,24 @@ class Config(Table):
         return self
 
 
-_KINDS = {"class": "classes", "mask": "masks", "classes": "classes", "values": "values"}
+_KINDS = {
+    **{"class": "classes", "mask": "masks", "classes": "classes", "values": "values"},
+    **{"boxes": "boxes", "instances": "boxes and masks"},
+}
+
+
+def _check_canvas(data: Any, network: Input) -> None:
+    """Raise unless boxes are in pixels of what the network sees: images are resized once."""
+    if network.fit == "pad":
+        raise ValueError(
+            'input.fit = "pad" has no effect on boxes: images are brought to data.size; write '
+            '"letterbox", or "resize" to stretch them'
+        )
+    if data.size != network.size:
+        raise ValueError(
+            f"input.size = {network.size} and data.size = {data.size}: boxes are in pixels of "
+            "both; write one size twice"
+        )
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -3,7 +3,8 @@
 load         the data of a config, by its source; where its files lie
 dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
 batches      the batches of a training, read ahead
-digits, idx, cifar, folder, npz, masks, csv_table, scenes   one file for each source
+digits, idx, cifar, folder, npz, masks, csv_table, coco, voc, yolo, scenes
+             one file for each source
 objects      from images with their objects, whatever says where they are, to labels
 rle          masks as runs of pixels
 stratify     which examples a split takes, by their classes
@@ -28,6 +29,7 @@ NumPy alone is imported here; what a source needs besides is imported when it is
 
 from .batches import read_batches
 from .cifar import load_cifar
+from .coco import CocoFiles, coco_classes, load_coco
 from .csv_table import load_table
 from .dataset import (
     SPLITS,
@@ -63,7 +65,10 @@ from .notes import Notes
 from .npz import load_npz
 from .objects import Rules
 from .scenes import Scenes, load_scenes
+from .scenes import read_source as read_scene_source
 from .streaming import Streamed
+from .voc import load_voc, voc_classes
+from .yolo import load_yolo, yolo_classes
 
 __all__ = [
     "DATASETS",
@@ -72,6 +77,7 @@ __all__ = [
     "MADE",
     "PACKED",
     "SPLITS",
+    "CocoFiles",
     "DataError",
     "Dataset",
     "ImageNote",
@@ -81,6 +87,7 @@ __all__ = [
     "Split",
     "Streamed",
     "batch_indices",
+    "coco_classes",
     "convert",
     "decode",
     "decode_mask",
@@ -94,6 +101,7 @@ __all__ = [
     "is_image_file",
     "load",
     "load_cifar",
+    "load_coco",
     "load_digits",
     "load_folder",
     "load_idx",
@@ -102,6 +110,8 @@ __all__ = [
     "load_npz",
     "load_scenes",
     "load_table",
+    "load_voc",
+    "load_yolo",
     "locate",
     "most_objects",
     "named",
@@ -109,8 +119,11 @@ __all__ = [
     "read_batches",
     "read_idx",
     "read_image",
+    "read_scene_source",
     "resize_image",
     "split",
     "spread",
     "upright_size",
+    "voc_classes",
+    "yolo_classes",
 ]

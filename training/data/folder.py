@@ -25,7 +25,7 @@ _NAMES = {
     "test": ("test", "testing"),
     "validation": ("validation", "val", "valid", "dev"),
 }
-_PARTS = {name: part for part, names in _NAMES.items() for name in names}
+SPLIT_FOLDERS = {name: part for part, names in _NAMES.items() for name in names}
 # The images of each class, and where each is below the folder of its class.
 _Images: TypeAlias = dict[str, list[tuple[str, Place]]]
 
@@ -141,7 +141,7 @@ def _parts(path: Path, notes: Notes) -> dict[str, Place]:
     folders = listed(root, Notes()).folders
     named: dict[str, list[Place]] = {}
     for folder in folders:
-        named.setdefault(_PARTS.get(folder.name.lower(), ""), []).append(folder)
+        named.setdefault(SPLIT_FOLDERS.get(folder.name.lower(), ""), []).append(folder)
     # A folder of vehicles may well have a class called "train": it has no folders inside.
     if not any(_has_folders(folder) for folder in named.get("train", ())):
         if folders and "" not in named:
@@ -151,7 +151,7 @@ def _parts(path: Path, notes: Notes) -> dict[str, Place]:
                 "into train/CLASS/ and test/CLASS/, or all into CLASS/"
             )
         return {"train": root}
-    file = next((root / name for name in _PARTS if (root / name).is_file()), None)
+    file = next((root / name for name in SPLIT_FOLDERS if (root / name).is_file()), None)
     if file is not None:
         raise DataError(f"{file}: a file where a folder of class folders should be; remove it")
     beside = named.pop("", [])
@@ -183,7 +183,7 @@ def _root(path: Path, notes: Notes) -> Place:
     inside = listed(root, Notes())
     if not inside.images and len(inside.folders) == 1:
         (folder,) = inside.folders
-        if folder.name.lower() not in _PARTS and _has_folders(folder):
+        if folder.name.lower() not in SPLIT_FOLDERS and _has_folders(folder):
             listed(root, notes)
             return folder
     return root
@@ -225,13 +225,13 @@ def _check_below(of_class: Place, images: Sequence[tuple[str, Place]], notes: No
     below = {where.partition("/")[0]: where for where, _ in images if where}
     if not below:
         return
-    splits = [name for name in below if name.lower() in _PARTS]
+    splits = [name for name in below if name.lower() in SPLIT_FOLDERS]
     if len(below) == len(splits) > 1:
         raise DataError(
             f"{of_class}: has the splits {', '.join(splits)} inside a class; need train/CLASS/ for "
             "each split, or this folder as data.path if all classes are in it"
         )
-    if of_class.name.lower() in _PARTS and all(where for where, _ in images):
+    if of_class.name.lower() in SPLIT_FOLDERS and all(where for where, _ in images):
         raise DataError(
             f"{of_class}: a split among class folders; put those beside it into train/, or give "
             "this one another name if it is a class"

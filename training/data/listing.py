@@ -83,6 +83,18 @@ def images_below(
         waiting += [(str(PurePosixPath(where, f.name)), f) for f in reversed(below)]
 
 
+def files_below(folder: Place, endings: tuple[str, ...]) -> Iterator[tuple[str, Place]]:
+    """Yield the files with one of these endings, as `images_below` yields images."""
+    waiting = [("", folder)]
+    while waiting:
+        where, place = waiting.pop()
+        inside = sorted(place.iterdir(), key=lambda file: file.name)
+        seen = [f for f in inside if not f.name.startswith(".") and f.name not in SYSTEM]
+        yield from ((where, f) for f in seen if f.suffix.lower() in endings and f.is_file())
+        below = [f for f in seen if f.is_dir() and not f.is_symlink()]
+        waiting += [(str(PurePosixPath(where, f.name)), f) for f in reversed(below)]
+
+
 def is_image_file(file: Place) -> bool:
     """Return whether it is an image file, by its ending."""
     return file.suffix.lower() in EXTENSIONS and file.is_file()

@@ -7,6 +7,7 @@ from typing import Literal
 from ..common.text import encodings_of_name, plain_line
 from .archive import ARCHIVES
 from .cifar import load_cifar
+from .coco import CocoFiles, load_coco
 from .csv_table import load_table
 from .dataset import Dataset, split
 from .digits import load_digits
@@ -18,8 +19,11 @@ from .masks import MaskKind, load_instances, load_masks
 from .npz import load_npz
 from .objects import Rules
 from .scenes import Scenes, load_scenes
+from .voc import load_voc
+from .yolo import load_yolo
 
-PACKED = ("folder", "masks")  # the sources that read archives in place of folders
+# The sources that read archives in place of folders.
+PACKED = ("folder", "masks", "coco", "voc", "yolo")
 MADE = ("scenes",)  # the sources that make their splits, each as large as is asked
 
 
@@ -35,6 +39,9 @@ def load(
     masks: str = "masks",
     mask_kind: MaskKind = "classes",
     classes: Sequence[str] = (),
+    annotations: str = "",
+    validation_annotations: str | None = None,
+    test_annotations: str | None = None,
     columns: Sequence[str] = (),
     file_column: str = "file",
     labels: str = "class",
@@ -59,12 +66,14 @@ def load(
     Args:
         source: "digits" (`load_digits`), "idx" (`load_idx`), "cifar" (`load_cifar`), "folder"
             (`load_folder`), "csv" (`load_table`), "npz" (`load_npz`), "masks" (`load_masks`,
-            `load_instances`) or "scenes" (`load_scenes`).
+            `load_instances`), "coco" (`load_coco`), "voc" (`load_voc`), "yolo" (`load_yolo`) or
+            "scenes" (`load_scenes`).
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their images, color by default. The other
             sources are arrays, which keep their own.
         stream, num_workers: see `load_folder`.
         images, masks, mask_kind, classes: see `load_masks`.
+        annotations, validation_annotations, test_annotations: see `CocoFiles`.
         columns, file_column: see `load_table`.
         labels: what is to be learned of an image: its "class", several "classes", "values", a
             "mask", "boxes", or "instances", which are boxes with masks; for sources that can give
@@ -134,6 +143,11 @@ def load(
                 channels=channels or 3,
             )
         ),
+        "coco": lambda found: load_coco(
+            found, CocoFiles(annotations, validation_annotations, test_annotations), rules
+        ),
+        "voc": lambda found: load_voc(found, classes, rules),
+        "yolo": lambda found: load_yolo(found, classes, rules),
         "scenes": lambda found: load_scenes(
             found, scenes, train=train, validation=int(validation), test=int(test)
         ),

@@ -1,6 +1,7 @@
 """Collect what people should know of how data was read: a line each, kept with the run."""
 
 from collections import Counter
+from collections.abc import Collection
 
 from ..common.text import plain_line
 
@@ -8,15 +9,21 @@ _MOST_REASONS = 6
 
 
 class Notes:
-    """Lines on what a reader did: one that counts the files passed over, and any others."""
+    """Lines on what a reader did: one that counts the files passed over, and any others.
 
-    def __init__(self):
+    Args:
+        expected: reasons that are not counted: the endings of files that are no images, but used.
+    """
+
+    def __init__(self, expected: Collection[str] = ()):
+        self._expected = expected
         self._passed_over: Counter[str] = Counter()
         self._others: dict[str, None] = {}
 
     def pass_over(self, reason: str, count: int = 1) -> None:
         """Count files that are left aside; the reason follows their number, "(s)" for a plural."""
-        self._passed_over[reason] += count
+        if reason not in self._expected:
+            self._passed_over[reason] += count
 
     def add(self, line: str) -> None:
         """Add a line, once."""

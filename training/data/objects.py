@@ -7,18 +7,19 @@ they are checked, brought to the canvas and counted.
 import os
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .archive import Place, source_of
+from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import SPLITS, Dataset, ImageNote, Split
 from .errors import DataError
-from .image import decode_with_size, quiet_pillow
+from .image import EXTENSIONS, decode_with_size, quiet_pillow
 from .labels import named
 from .notes import Notes, numbered
 from .placement import Placement, place
-from .rle import encode_mask
+from .rle import encode_mask, polygons_mask
 
 MOST_MASKED = 254  # objects of an image with masks: a pixel's object is a byte
 HAIR = 1.0  # pixels by which a box may reach out of its image: some count from 1
@@ -159,8 +160,8 @@ def _read(
     if rules.masks and len(kept) > MOST_MASKED:
         raise DataError(
             f"{annotated.image}: {len(kept)} objects with masks, need {MOST_MASKED} at most: a "
-            f"pixel says in a byte whose it is; write data.objects = {MOST_MASKED} and "
-            'data.crowded = "largest"'
+            "pixel says in a byte whose it is; keep the largest (data.objects, data.crowded), or "
+            "take some away"
         )
     placement = place(size, rules.size, letterbox=rules.letterbox)
     if rules.masks:
@@ -252,6 +253,57 @@ def tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
     """
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1)
+
+
+def folder_or_archive(root: Path, endings: tuple[str, ...], notes: Notes) -> Place:
+    """Return a folder, or the root of an archive of images and of files with these endings.
+
+    Raises:
+        DataError: it is neither.
+    """
+    if root.is_dir():
+        return root
+    if is_archive(root):
+        return read_archive(root, (*EXTENSIONS, *endings), notes)
+    what = "a file" if root.exists() else "no such folder"
+    raise DataError(
+        f"{root}: {what}; data.path should be a folder, or an archive ({', '.join(ARCHIVES)}), of "
+        "images and annotations"
+    )
+
+
+def check_annotated_size(where: str, said: _Size, image: Place, size: _Size) -> None:
+    """Raise unless annotations are of an image of the size that it has, turned upright."""
+    if said == size:
+        return
+    turned = "; is it annotated lying on its side?" if said == size[::-1] else ""
+    raise DataError(
+        f"{where}: says that {image.name} is {said[0]}x{said[1]}, but {image} is {size[0]}x"
+        f"{size[1]} (height x width, upright){turned}; annotate the image as it is"
+    )
+
+
+def polygons_of(
+    polygons: Sequence[Sequence[float]], size: _Size, called: str, rules: Rules
+) -> np.ndarray:
+    """Return the mask of polygons ``[x, y, x, y, ...]``; raise unless they are within the image."""
+    h, w = size
+    clipped = []
+    for points in polygons:
+        if len(points) < 6 or len(points) % 2:
+            raise DataError(
+                f"{called}: a polygon of {len(points)} numbers, need x and y of three points or "
+                "more; correct it"
+            )
+        pairs = np.array(points, np.float64).reshape(-1, 2)
+        inside = np.clip(pairs, 0, [w, h])
+        if np.abs(pairs - inside).max() > HAIR and not rules.clip:
+            raise DataError(
+                f"{called}: a polygon reaches out of its image of {h}x{w} by more than a pixel; "
+                "correct it, or write data.clip = true"
+            )
+        clipped.append(inside.ravel().tolist())
+    return polygons_mask(clipped, size)
 
 
 def ground_truth(boxes: np.ndarray, classes: np.ndarray, ignored: np.ndarray, ids: np.ndarray):

@@ -59,5 +59,5 @@ def listed(names: Iterable[str]) -> str:
         >>> listed(("a", "b", "c"))
         '"a", "b" or "c"'
     """
-    *others, last = (f'"{name}"' for name in names)
+    *others, last = [f'"{name}"' for name in names] or ["another"]
     return f"{', '.join(others)} or {last}" if others else last
