@@ -96,6 +96,11 @@ class Predictor:
         self.classes, self.image_shape, self.task = classes, image_shape, task
         self.networks = networks
 
+    @property
+    def letterbox(self) -> bool:
+        """Return whether images keep their aspect, see `training.data.placement`."""
+        return self.preprocessing is not None and self.preprocessing.fit == "letterbox"
+
     def __call__(self, images: Any) -> np.ndarray:
         """Predict each class's probability for each image, or pixel; or each image's embedding.
 
@@ -238,8 +243,7 @@ class Predictor:
             self(np.zeros((count, *self.image_shape), dtype))
 
     def _image(self, source: Any) -> np.ndarray:
-        letterbox = self.preprocessing.fit == "letterbox"
-        return to_image(source, self.image_shape, letterbox=letterbox)
+        return to_image(source, self.image_shape, letterbox=self.letterbox)
 
     def _stack(self, images: Iterable[Any]) -> np.ndarray:
         with data.quiet_pillow():
@@ -260,9 +264,8 @@ class Predictor:
             DataError: it cannot be read as an image; names the file.
         """
         height, width, channels = self.image_shape
-        letterbox = self.preprocessing.fit == "letterbox"
         size = (height, width)
-        image = data.read_image(file, size=size, channels=channels, letterbox=letterbox)
+        image = data.read_image(file, size=size, channels=channels, letterbox=self.letterbox)
         return 255 - image if invert else image
 
     def _predict_padded(self, images: np.ndarray, size: int) -> np.ndarray:

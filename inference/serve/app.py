@@ -169,7 +169,7 @@ class Service:
                 image_shape=self.predictor.image_shape,
                 max_pixels=self.limits.max_pixels,
                 invert=invert,
-                letterbox=self.predictor.preprocessing.fit == "letterbox",
+                letterbox=self.predictor.letterbox,
             )
 
         try:

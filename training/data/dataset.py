@@ -306,10 +306,9 @@ def _draw(
 
 def _take(split: Split, indices: np.ndarray | slice) -> Split:
     notes = split.notes
-    if notes and isinstance(indices, slice):
-        notes = notes[indices]
-    elif notes:
-        notes = tuple(notes[i] for i in indices)
+    if notes:
+        chosen = np.arange(len(notes))[indices]
+        notes = tuple(notes[i] for i in chosen)
     return Split(split.images[indices], rows(split.labels, indices), notes)
 
 

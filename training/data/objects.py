@@ -124,14 +124,16 @@ def read_annotated(
         found = list(pool.map(read, range(len(annotated))))  # the first bad one in order is raised
     labels = _stacked(found, ids, rules)
     _say_left_out(found, rules, notes)
-    splits, start = [], 0
+    splits: list[Split] = []
+    start = 0
     for name in SPLITS:
         these = slice(start, start + len(parts.get(name, ())))
         start = these.stop
         own = tuple(one.note for one in found[these])
         splits.append(Split(images[these], type(labels)(*(leaf[these] for leaf in labels)), own))
     _check_classes(splits, classes)
-    return Dataset(*splits, tuple(classes), notes.lines())
+    train, validation, test = splits
+    return Dataset(train, validation, test, tuple(classes), notes.lines())
 
 
 def _read(

@@ -14,9 +14,9 @@ def encode_mask(mask: np.ndarray) -> dict[str, Any]:
         >>> encode_mask(np.eye(4, dtype=bool))
         {'size': [4, 4], 'counts': '01400000'}
     """
-    from pycocotools.mask import encode
+    from pycocotools import mask as coco
 
-    runs = encode(np.asfortranarray(mask, np.uint8))
+    runs: Any = coco.encode(np.asfortranarray(mask, np.uint8))
     return {"size": [int(n) for n in runs["size"]], "counts": runs["counts"].decode()}
 
 
@@ -52,9 +52,11 @@ def polygons_mask(polygons: list[list[float]], size: tuple[int, int]) -> np.ndar
         polygons: of three points or more each, within the image.
         size: ``(h, w)``.
     """
-    from pycocotools.mask import frPyObjects, merge
+    from pycocotools import mask
 
-    return decode_runs(merge(frPyObjects(polygons, *size))["counts"].decode(), size, "polygons")
+    coco: Any = mask  # which has other types than it says
+    runs = coco.merge(coco.frPyObjects(polygons, *size))
+    return decode_runs(runs["counts"].decode(), size, "polygons")
 
 
 def _numbers(text: str) -> list[int]:

@@ -82,11 +82,11 @@ def load_scenes(
             "masks; write fewer"
         )
     counts = (train, validation, test)
-    splits = [
+    made, held, tested = (
         _split(part, scenes, stream, count)
         for stream, (part, count) in enumerate(zip(source[:3], counts, strict=True))
-    ]
-    return Dataset(*splits, source.classes)
+    )
+    return Dataset(made, held, tested, source.classes)
 
 
 def read_source(path: str | Path) -> Dataset:

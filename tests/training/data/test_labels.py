@@ -36,7 +36,8 @@ def test_objects_say_which_classes_an_image_has_but_for_ignored_ones():
         np.array([[False] * 3, [False, True, True]]),
         masks,
     )
-    assert classes_of_each(labels, 3).tolist() == [[True, False, False], [False, False, True]]
+    found = np.array(classes_of_each(labels, 3))
+    assert found.tolist() == [[True, False, False], [False, False, True]]
     assert np.array(examples_of_each(labels, 3)).tolist() == [1, 0, 1]
     assert most_objects(labels) == 3 and most_objects(boxes) == 0
 
