@@ -16,17 +16,8 @@ from . import data
 from .common.duration import RunLength, duration_in_steps
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
-from .config.schema import (
-    Coco,
-    Config,
-    ConfigError,
-    Csv,
-    Folder,
-    MadeScenes,
-    Masks,
-    Voc,
-    Yolo,
-)
+from .config.schema import Config, ConfigError
+from .config.sources import Coco, Csv, Folder, MadeScenes, Masks, Voc, Yolo
 from .config.table import LEAST, MOST
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess

@@ -4,6 +4,7 @@ schema           all tables of a config, loading, `--set`, writing
 from_signature   tables derived from the signatures of functions
 renamed          keys and values under the names of earlier versions
 errors           what is wrong, in lines with key, complaint and remedy
+sources          ``[data]``, a table for each source
 table            what every table is made of: strictness, numbers, durations
 groups           ``[[optimizer.groups]]``
 loss             ``[loss]``

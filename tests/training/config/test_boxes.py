@@ -3,7 +3,8 @@
 import pytest
 
 from convax.training.config import schema
-from convax.training.config.schema import ConfigError, Input, Masks, load_config
+from convax.training.config.schema import ConfigError, Input, load_config
+from convax.training.config.sources import MadeScenes, Masks
 
 MASKS = {
     **{"source": "masks", "path": "x", "images": "i", "masks": "m", "size": [8, 8], "channels": 3},
@@ -65,6 +66,6 @@ def test_sources_of_boxes_are_for_tasks_of_boxes(source):
 
 def test_a_scale_of_scenes_has_two_ends():
     with pytest.raises(ValueError, match=r"two ends of a range above 0"):
-        schema.MadeScenes.model_validate(
+        MadeScenes.model_validate(
             {"source": "scenes", "path": "x", "scale": [2.0, 1.0], **TABLES["scenes"]}
         )
