@@ -131,10 +131,12 @@ def _suppress(in_order: _InOrder, valid, threshold):
     """Return which of the boxes are kept."""
     valid = match_varying_axes(valid, in_order.boxes)
 
-    def rounds(in_order, valid):
+    def rounds(in_order, valid, threshold):
         return suppress_in_rounds(in_order.overlaps(in_order, threshold), valid)
 
-    def rows(in_order, valid):
+    # A batch is one image after the other: together all would wait for the one that keeps most.
+    @jax.custom_batching.sequential_vmap
+    def rows(in_order, valid, threshold):
         def row(i):
             one = jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, i, 1), in_order)
             return one.overlaps(in_order, threshold)[0]
@@ -144,8 +146,9 @@ def _suppress(in_order: _InOrder, valid, threshold):
     if uses_jaxpr():
         return suppress_in_fixed_rounds(in_order.overlaps(in_order, threshold), valid)
     if uses_xla():
-        return rounds(in_order, valid)
-    return lax.platform_dependent(in_order, valid, cpu=rows, default=rounds)
+        return rounds(in_order, valid, threshold)
+    threshold = jnp.asarray(threshold, in_order.boxes.dtype)
+    return lax.platform_dependent(in_order, valid, threshold, cpu=rows, default=rounds)
 
 
 def suppress_by_rows(row: Callable[[jax.Array], jax.Array], valid: jax.Array) -> jax.Array:

@@ -215,6 +215,11 @@ def test_a_batch_is_the_images_one_by_one(rng):
     for n in range(3):
         for one, row in zip(f(b[n], s[n]), together, strict=True):
             np.testing.assert_array_equal(one, row[n])
+    thresholds = jnp.array([0.2, 0.4, 0.6])
+    for_each = jax.vmap(lambda t: ops.nms(b[0], s[0], iou_threshold=t))(thresholds)
+    for n, t in enumerate(thresholds):
+        expected = ops.nms(b[0], s[0], iou_threshold=float(t))
+        np.testing.assert_array_equal(for_each.indices[n], expected.indices)
 
 
 def detect(b, s):
