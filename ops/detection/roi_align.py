@@ -197,15 +197,17 @@ def align_regions(
             for span, bins, size in zip(spans_yx, how.output, sizes, strict=True)
         )
         y, x = (Taps(taps.low, taps.weights.astype(accum)) for taps in (y, x))
-        form = _by_products if uses_xla() or how.samples > _UNROLLED else _aligned
-        out = form(maps, y, x, level)
+        if how.samples <= _UNROLLED and not uses_xla():
+            out = _aligned(maps, y, x, level)
+        else:
+            out = _multiplied(maps, _matrices(maps, y, x), level)
     else:
         axes = list(zip(spans_yx, how.output, strict=True))
         matrices = [
             [adaptive_matrix(*axis, n).astype(accum) for axis, n in zip(axes, size, strict=True)]
             for size in (m.shape[1:3] for m in maps)
         ]
-        out = _sum_of_products(maps, matrices, level, _multiply)
+        out = _multiplied(maps, matrices, level)
     return out.reshape(*leading, *out.shape[1:]).astype(dtype)
 
 
@@ -294,6 +296,14 @@ def _by_columns(maps, y, x, level):
 
 def _matrices(maps, y, x):
     return [[tap_matrix(y, m.shape[1]), tap_matrix(x, m.shape[2])] for m in maps]
+
+
+def _multiplied(maps, matrices, level):
+    if uses_xla():
+        return _sum_of_products(maps, matrices, level, _multiply)
+    on_cpu = partial(_sum_of_products, multiply=_multiply_columns)
+    default = partial(_sum_of_products, multiply=_multiply)
+    return lax.platform_dependent(maps, matrices, level, cpu=on_cpu, default=default)
 
 
 def _sum_of_products(maps, matrices, level, multiply):
