@@ -32,10 +32,10 @@ def boxes(rng: np.random.Generator, n: int, places: np.ndarray) -> np.ndarray:
 def make() -> dict[str, np.ndarray]:
     """Return the arrays of the file."""
     import torch
-    import torchvision
-    from torchvision.models.detection._utils import BoxCoder, Matcher
-    from torchvision.models.detection.anchor_utils import AnchorGenerator
-    from torchvision.models.detection.image_list import ImageList
+    import torchvision  # pyright: ignore
+    from torchvision.models.detection._utils import BoxCoder, Matcher  # pyright: ignore
+    from torchvision.models.detection.anchor_utils import AnchorGenerator  # pyright: ignore
+    from torchvision.models.detection.image_list import ImageList  # pyright: ignore
 
     rng = np.random.default_rng(0)
     t = torch.tensor
@@ -59,8 +59,8 @@ def make() -> dict[str, np.ndarray]:
     for name in ("generalized_box_iou", "distance_box_iou", "complete_box_iou"):
         predicted = t(one, requires_grad=True)
         loss = getattr(torchvision.ops, f"{name}_loss")(predicted, t(anchors), reduction="none")
-        loss.sum().backward()
-        out[name], out[f"{name}_grad"] = loss.detach().numpy(), predicted.grad.numpy()
+        gradient = torch.autograd.grad(loss.sum(), predicted)[0]
+        out[name], out[f"{name}_grad"] = loss.detach().numpy(), gradient.numpy()
 
     generator = AnchorGenerator(sizes=((32, 64, 100),), aspect_ratios=((0.5, 1.0, 2.0),))
     images = ImageList(torch.zeros(1, 3, 48, 80), [(48, 80)])
