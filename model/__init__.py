@@ -26,12 +26,23 @@ from .architectures.lenet import lenet5
 from .architectures.lenet_1998 import lenet5_1998
 from .architectures.mlp import mlp
 from .architectures.mobilenet import mobilenet_v1, mobilenet_v2
+from .architectures.rcnn import faster_rcnn, mask_rcnn
 from .architectures.resnet import resnet, resnet_cifar, wide_resnet
 from .architectures.siamese import l2_normalize, siamese
 from .architectures.spp_net import spp_net, zf5
 from .architectures.unet import unet
 from .architectures.vgg import vgg
-from .combinators import identity, parallel, residual, residual_block, serial
+from .combinators import each, fork, identity, parallel, residual, residual_block, serial
+from .detection.fpn import fpn
+from .detection.options import RoIOptions, RPNOptions
+from .detection.structures import (
+    Detections,
+    DetectorInput,
+    DetectorOutput,
+    GroundTruth,
+    RoIOutput,
+    RPNOutput,
+)
 from .intermediates import backbone, capture_intermediates, replace
 from .kernels import kernels
 from .layer import (
@@ -90,12 +101,20 @@ __all__ = [
     "INLINE",
     "LAYERS",
     "POINTWISE",
+    "Detections",
+    "DetectorInput",
+    "DetectorOutput",
     "FrozenStatistics",
+    "GroundTruth",
     "Layer",
     "LayerError",
     "LayerInfo",
     "LayerTypeError",
     "LayerValueError",
+    "RPNOptions",
+    "RPNOutput",
+    "RoIOptions",
+    "RoIOutput",
     "Summary",
     "Window",
     "activation",
@@ -117,9 +136,13 @@ __all__ = [
     "dilated",
     "dilated_stack",
     "dropout",
+    "each",
     "elu",
+    "faster_rcnn",
     "fcn",
     "flatten",
+    "fork",
+    "fpn",
     "from_layers",
     "gelu",
     "global_avg_pool",
@@ -141,6 +164,7 @@ __all__ = [
     "lenet5_1998",
     "local_response_norm",
     "lp_pool",
+    "mask_rcnn",
     "match_input_size",
     "max_pool",
     "maxout",

@@ -1,4 +1,4 @@
-"""Layers made of layers: one after the other, side by side, around a shortcut."""
+"""Layers made of layers: one after the other, side by side, around a shortcut, on many maps."""
 
 import zlib
 from collections.abc import Mapping
@@ -77,6 +77,56 @@ def _parallel(parts: Mapping[str, Layer]) -> Layer:
         return join(*branches), new_state
 
     return Layer(init, apply, LayerInfo("parallel", POINTWISE, parts, "parallel", _parallel))
+
+
+def fork(**named: Layer) -> Layer:
+    """Apply several layers to the same input: a dict of their outputs, by name."""
+    return _fork(named)
+
+
+def _fork(parts: Mapping[str, Layer]) -> Layer:
+    def init(key: Array, in_shape: Shape) -> tuple[Any, Params, State]:
+        params, state = {}, {}
+        shapes = {n: init_part(n, p, key, in_shape, params, state) for n, p in parts.items()}
+        return shapes, params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        new_state = {}
+        outputs = {
+            n: apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
+        }
+        return outputs, new_state
+
+    return Layer(init, apply, LayerInfo("fork", POINTWISE, parts, "parallel", _fork))
+
+
+def each(layer: Layer) -> Layer:
+    """Apply one layer, with the same parameters, to each array of a dict; its state goes along."""
+    return _each({INLINE: layer})
+
+
+def _each(parts: Mapping[str, Layer]) -> Layer:
+    (layer,) = parts.values()
+
+    def init(key: Array, in_shape: Mapping[str, Shape]) -> tuple[Any, Params, State]:
+        if len({shape[-1] for shape in in_shape.values()}) != 1:
+            raise ValueError(
+                f"each: arrays differ in their channels: got {dict(in_shape)}; one layer on all "
+                "of them needs the same"
+            )
+        made = {name: layer.init(key, shape) for name, shape in in_shape.items()}
+        _, params, state = next(iter(made.values()))
+        return {name: shape for name, (shape, *_) in made.items()}, params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        outputs = {}
+        for name, array in x.items():
+            draw = None if key is None else _key_for(key, name)
+            outputs[name], state = layer.apply(params, state, array, train=train, key=draw)
+        return outputs, state
+
+    info = LayerInfo("each", layer.info.window, parts, "each", _each)
+    return Layer(init, apply, info)  # type: ignore[arg-type] -- takes several arrays
 
 
 def residual(branch: Layer, shortcut: Layer | None = None) -> Layer:

@@ -69,8 +69,8 @@ class LayerInfo(NamedTuple):
         window: its receptive field; `GLOBAL` for a layer that sees the whole image;
             None where nobody said.
         parts: for a combinator, its layers by name.
-        topology: whether the parts follow each other or all see the same input; "custom" where
-            it is neither.
+        topology: whether the parts follow each other or all see the same input; "each" where the
+            one part sees several arrays in turn, "custom" where it is none of these.
         rebuild: for a combinator, the same of other parts under the same names; None where nobody
             said, and its parts cannot be captured.
         pyramid_levels: of a pool whose output is several grids, one behind the other: bins along
@@ -80,7 +80,7 @@ class LayerInfo(NamedTuple):
     kind: str = "layer"
     window: Window | Literal["global"] | None = None
     parts: Mapping[str, "Layer"] = {}
-    topology: Literal["serial", "parallel", "custom"] = "serial"
+    topology: Literal["serial", "parallel", "each", "custom"] = "serial"
     rebuild: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
     pyramid_levels: tuple[int, ...] = ()
 
@@ -206,11 +206,14 @@ def infer_shape(function: Callable[..., Array], *shapes: Shape) -> Shape:
 
 def as_arrays(shape: Any) -> Any:
     """Return a shape, or a tree of them, as float32 arrays that have no content."""
-    if isinstance(shape, dict):
-        return {name: as_arrays(inner) for name, inner in shape.items()}
-    if any(isinstance(inner, (tuple, dict)) for inner in shape):
-        return tuple(map(as_arrays, shape))
-    return jax.ShapeDtypeStruct(shape, jnp.float32)
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf, jnp.float32), shape, is_leaf=_is_shape
+    )
+
+
+def _is_shape(tree: Any) -> bool:
+    nested = (tuple, list, dict, type(None))
+    return type(tree) in (tuple, list) and not any(isinstance(inner, nested) for inner in tree)
 
 
 def init_shapes(layer: Layer, in_shape: Shape) -> tuple[Shape, Params, State]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from jax import Array
 
+from .detection.structures import DetectorOutput
 from .layer import Layer, LayerValueError, Params, Shape, State
 
 
@@ -71,6 +72,32 @@ def init_embedder(net: Layer, key: Array, in_shape: Shape, classes: int) -> tupl
         "but an embedding is one vector: need (D,); end with flatten and a dense layer of D "
         "features",
     )
+
+
+def init_detector(
+    net: Layer, key: Array, in_shape: Shape, classes: int, *, masks: bool = False
+) -> tuple[Params, State]:
+    """Initialize a network that gives a `DetectorOutput`; `classes` is not used.
+
+    Args:
+        net: one of `architectures.rcnn`.
+        key: of the parameters.
+        in_shape: ``(N, H, W, C)``.
+        classes: how many there are.
+        masks: whether its detections must have masks.
+
+    Raises:
+        LayerValueError: it gives something else.
+    """
+    del classes
+    out, params, state = net.init(key, in_shape)
+    found = out.detections if isinstance(out, DetectorOutput) else None
+    if found is None or (masks and found.masks is None):
+        need, name = ("boxes and masks", "mask_rcnn") if masks else ("boxes", "faster_rcnn")
+        raise LayerValueError(
+            "model", f"the network gives no {need} of objects; write name = {name!r}"
+        )
+    return params, state
 
 
 def _init(

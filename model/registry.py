@@ -11,6 +11,7 @@ from .architectures.lenet import lenet5
 from .architectures.lenet_1998 import lenet5_1998
 from .architectures.mlp import mlp
 from .architectures.mobilenet import mobilenet_v1, mobilenet_v2
+from .architectures.rcnn import faster_rcnn, mask_rcnn
 from .architectures.resnet import resnet, resnet_cifar, wide_resnet
 from .architectures.siamese import siamese
 from .architectures.spp_net import spp_net
@@ -43,6 +44,8 @@ ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "unet": unet,
     "fcn": fcn,
     "siamese": siamese,
+    "faster_rcnn": faster_rcnn,
+    "mask_rcnn": mask_rcnn,
 }
 
 LAYERS: dict[str, Callable[..., Layer]] = {

@@ -195,6 +195,8 @@ def _walk(
         )
         return out_shape, field, [row]
 
+    if layer.info.topology == "each":
+        return init_shapes(layer, in_shape)[0], None, _rows_of_each(layer, path, in_shape)
     rows, fields, shape, seen = [], [], in_shape, field
     own = part_shapes(layer, in_shape) if layer.info.topology == "custom" else {}
     for name, part in layer.info.parts.items():
@@ -211,6 +213,19 @@ def _walk(
     if layer.info.kind != "serial":  # whose output is the last part's; tracing it again takes time
         shape = init_shapes(layer, in_shape)[0]
     return shape, seen, rows
+
+
+def _rows_of_each(layer: Layer, path: str, in_shape: Any) -> list[Row]:
+    """Return the rows of a layer on each of several arrays: shapes of the first, sums of all."""
+    (part,) = layer.info.parts.values()
+    runs = [_walk(part, path, shape, None)[2] for shape in in_shape.values()]
+    return [
+        row._replace(
+            flops=sum(run[i].flops for run in runs),
+            activation_bytes=sum(run[i].activation_bytes for run in runs),
+        )
+        for i, row in enumerate(runs[0])
+    ]
 
 
 def _pixels(field: Field | None) -> Shape | None:

@@ -28,11 +28,11 @@ ops.conv
 ops.detection
 ops.loss
 ops
-model: layer combinators kernels output_checks intermediates summary
+model: layer combinators kernels intermediates summary
 model.layers
 model.detection
 model.architectures
-model: registry
+model: output_checks registry
 model.torch
 model
 training.common

@@ -7,6 +7,7 @@ Parameters are named as in torchvision, with words for its numbers: `layer2.0.co
 ``stage2/block1/conv1/kernel``, `layer2.0.downsample.1` is ``stage2/block1/shortcut/bn``.
 """
 
+from functools import partial
 from typing import Literal
 
 import jax.numpy as jnp
@@ -17,7 +18,7 @@ from ..layers.activation import relu
 from ..layers.arguments import check_choice, check_positive
 from ..layers.conv import conv
 from ..layers.dense import dense
-from ..layers.norm import batch_norm
+from ..layers.norm import NORMS, Norm, NormName, batch_norm
 from ..layers.pool import global_avg_pool, max_pool
 from ..layers.regularization import dropout
 
@@ -31,7 +32,13 @@ _DEPTHS = {
 
 
 def resnet(
-    classes: int, *, depth: Literal[18, 34, 50, 101], zero_init_residual: bool = False
+    classes: int,
+    *,
+    depth: Literal[18, 34, 50, 101],
+    zero_init_residual: bool = False,
+    norm: NormName = "batch",
+    norm_eps: float = 1e-5,
+    width: int = 64,
 ) -> Layer:
     """Make ResNet for images of about 224x224.
 
@@ -46,6 +53,10 @@ def resnet(
         depth: layers with kernels; from 50 on the blocks are bottlenecks.
         zero_init_residual: whether each block starts as the identity, its last scale at zero
             (Goyal et al., arXiv:1706.02677, section 5.1).
+        norm: "group" for batches of few images (Wu & He, arXiv:1803.08494): 32 groups of channels,
+            or so many that each has eight.
+        norm_eps: added to the variance; 0 for the detectors that torchvision published in 2019.
+        width: channels of the stem and of a basic block of the first stage.
 
     Note:
         As torchvision's, "v1.5": a bottleneck's stride is that of its 3x3 convolution; the paper
@@ -53,23 +64,28 @@ def resnet(
         shape changes. The dense layer starts by He's rule, not PyTorch's.
     """
     check_choice("resnet", "depth", depth, _DEPTHS)
+    check_positive("resnet", width=width)
     expansion, counts = _DEPTHS[depth]
-    block = _bottleneck if expansion > 1 else _basic
+    check_choice("resnet", "norm", norm, NORMS)
+    name, make_norm = NORMS[norm]
+    normalization = Norm(name, partial(make_norm, eps=norm_eps))
+    block = partial(_bottleneck if expansion > 1 else basic_block, norm=normalization)
 
     def stage(index: int, count: int) -> Layer:
         blocks = {}
         for n in range(count):
             stride = 2 if index and not n else 1
             project = not n and (index > 0 or expansion > 1)
-            shortcut = _projection(64 * 2**index * expansion, stride) if project else None
+            features = width * 2**index
+            shortcut = projection(features * expansion, stride, normalization) if project else None
             blocks[f"block{n + 1}"] = block(
-                64 * 2**index, stride, shortcut, 0.0 if zero_init_residual else 1.0
+                features, stride, shortcut, 0.0 if zero_init_residual else 1.0
             )
         return serial(**blocks)
 
     return serial(
-        conv1=conv(64, 7, stride=2, padding=3, bias=False),
-        bn1=batch_norm(),
+        conv1=conv(width, 7, stride=2, padding=3, bias=False),
+        **{f"{name}1": normalization.layer(width)},
         relu=relu(),
         maxpool=max_pool(3, stride=2, padding=1),
         **{f"stage{index + 1}": stage(index, count) for index, count in enumerate(counts)},
@@ -107,13 +123,13 @@ def resnet_cifar(
             f"stages; write depth={6 * n + 2}"
         )
     check_choice("resnet_cifar", "shortcut", shortcut, ["A", "B"])
-    shortcut_fn = {"A": _subsampled, "B": _projection}[shortcut]
+    shortcut_fn = {"A": _subsampled, "B": projection}[shortcut]
 
     def stage(features: int, stride: int) -> Layer:
         blocks = {}
         for n in range((depth - 2) // 6):
             first = not n and stride > 1
-            blocks[f"block{n + 1}"] = _basic(
+            blocks[f"block{n + 1}"] = basic_block(
                 features,
                 stride if first else 1,
                 shortcut_fn(features, stride) if first else None,
@@ -175,30 +191,38 @@ def wide_resnet(
     )
 
 
-def _basic(features: int, stride: int, shortcut: Layer | None, last_scale: float) -> Layer:
-    """Make the branch of two 3x3 convolutions."""
+def basic_block(
+    features: int,
+    stride: int,
+    shortcut: Layer | None,
+    last_scale: float = 1.0,
+    norm: Norm = NORMS["batch"],
+) -> Layer:
+    """Make a block of two 3x3 convolutions, the first with the stride."""
     return residual_block(
         conv1=conv(features, 3, stride=stride, padding=1, bias=False),
-        bn1=batch_norm(),
+        **{f"{norm.name}1": norm.layer(features)},
         relu1=relu(),
         conv2=conv(features, 3, padding=1, bias=False),
-        bn2=batch_norm(scale_init=last_scale),
+        **{f"{norm.name}2": norm.layer(features, scale_init=last_scale)},
         shortcut=shortcut,
         activation=relu(),
     )
 
 
-def _bottleneck(features: int, stride: int, shortcut: Layer | None, last_scale: float) -> Layer:
+def _bottleneck(
+    features: int, stride: int, shortcut: Layer | None, last_scale: float, norm: Norm
+) -> Layer:
     """Make the branch that goes to a quarter of the channels, 3x3, and back."""
     return residual_block(
         conv1=conv(features, 1, bias=False),
-        bn1=batch_norm(),
+        **{f"{norm.name}1": norm.layer(features)},
         relu1=relu(),
         conv2=conv(features, 3, stride=stride, padding=1, bias=False),
-        bn2=batch_norm(),
+        **{f"{norm.name}2": norm.layer(features)},
         relu2=relu(),
         conv3=conv(4 * features, 1, bias=False),
-        bn3=batch_norm(scale_init=last_scale),
+        **{f"{norm.name}3": norm.layer(4 * features, scale_init=last_scale)},
         shortcut=shortcut,
         activation=relu(),
     )
@@ -220,9 +244,11 @@ def _preactivated(features: int, stride: int, project: bool, rate: float) -> Lay
     return serial(**before, **{INLINE: residual_block(shortcut=shortcut, **rest)})
 
 
-def _projection(features: int, stride: int) -> Layer:
+def projection(features: int, stride: int, norm: Norm = NORMS["batch"]) -> Layer:
     """Make shortcut B: a 1x1 convolution."""
-    return serial(conv=conv(features, 1, stride=stride, bias=False), bn=batch_norm())
+    return serial(
+        conv=conv(features, 1, stride=stride, bias=False), **{norm.name: norm.layer(features)}
+    )
 
 
 def _subsampled(features: int, stride: int) -> Layer:

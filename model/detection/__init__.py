@@ -1,4 +1,13 @@
-"""Detectors: what a network of the R-CNN family is made of.
+"""Detectors: what a network of the R-CNN family is made of; `architectures.rcnn` has the networks.
 
-structures.py   what a detector is given and what it gives
+    structures.py   what a detector is given and what it gives
+    options.py      the numbers: thresholds, sizes, counts
+    fpn.py          the feature pyramid
+    heads.py        layers on maps and on regions: proposals, boxes, masks
+    proposals.py    anchors labeled and decoded, for one image
+    regions.py      regions sampled in training, and turned into detections
+    detector.py     the combinator of them all
+
+All sizes are static: rows that stand for nothing are marked. The room imports `convax.ops`, the
+contract of layers and `model.layers`.
 """

@@ -4,9 +4,10 @@ For summaries they look at one element each: that the statistics come from the w
 out of receptive fields, as is usual.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
 from jax import Array
@@ -101,18 +102,27 @@ def layer_norm(
     return _normalizing("layer_norm", of_examples, scale, bias, axes=len(last), try_on=(2,) * rank)
 
 
-def group_norm(groups: int, *, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
+def group_norm(
+    groups: int,
+    *,
+    eps: float = 1e-5,
+    scale: bool = True,
+    bias: bool = True,
+    scale_init: float = 1.0,
+) -> Layer:
     """Normalize groups of channels in each example; see `ops.group_norm`.
 
     Args:
         groups: a divisor of the channels.
         eps: added to the variance.
-        scale: whether each channel has a scale, one at first.
+        scale: whether each channel has a scale.
         bias: whether each channel has a bias, zero at first.
+        scale_init: what each scale is at first, as for `batch_norm`.
     """
     check_positive("group_norm", groups=groups)
     function = partial(ops.group_norm, groups=groups, eps=eps)
-    return _normalizing("group_norm", function, scale, bias, try_on=(1, 2, groups))
+    try_on = (1, 2, groups)
+    return _normalizing("group_norm", function, scale, bias, scale_init=scale_init, try_on=try_on)
 
 
 def instance_norm(*, eps: float = 1e-5, scale: bool = True, bias: bool = True) -> Layer:
@@ -136,6 +146,32 @@ def local_response_norm(
     return stateless("local_response_norm", function, POINTWISE)
 
 
+class Norm(NamedTuple):
+    """A normalization that an architecture offers by name.
+
+    Attributes:
+        name: the stem of its layers' names in parameters.
+        layer: ``layer(features, *, scale_init=1.0, eps=1e-5)``.
+    """
+
+    name: str
+    layer: Callable[..., Layer]
+
+
+def _batch_norm(features: int, **options: Any) -> Layer:
+    del features
+    return batch_norm(**options)
+
+
+def _group_norm(features: int, **options: Any) -> Layer:
+    """Normalize 32 groups, or so many that each has eight channels: a divisor of both."""
+    return group_norm(math.gcd(32, features // 8 or 1, features), **options)
+
+
+NormName: TypeAlias = Literal["batch", "group"]
+NORMS = {"batch": Norm("bn", _batch_norm), "group": Norm("gn", _group_norm)}
+
+
 def _normalizing(
     kind: str,
     function: Callable[..., Array],
@@ -143,6 +179,7 @@ def _normalizing(
     bias: bool,
     *,
     axes: int = 1,
+    scale_init: float = 1.0,
     try_on: Shape = (1, 2, 1),
 ) -> Layer:
     """Make a layer without running statistics, of a scale and a bias over the last `axes` axes."""
@@ -151,7 +188,8 @@ def _normalizing(
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
         out_shape = infer_shape(function, in_shape)
-        return out_shape, _scale_and_bias(in_shape[len(in_shape) - axes :], scale, bias), {}
+        shape = in_shape[len(in_shape) - axes :]
+        return out_shape, _scale_and_bias(shape, scale, bias, scale_init), {}
 
     def apply(params, state, x, *, train=False, key=None):
         del train, key
@@ -160,7 +198,7 @@ def _normalizing(
     return Layer(init, apply, LayerInfo(kind, POINTWISE))
 
 
-def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float = 1.0) -> Params:
+def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float) -> Params:
     return ({"scale": jnp.full(shape, scale_init, jnp.float32)} if scale else {}) | (
         {"bias": jnp.zeros(shape, jnp.float32)} if bias else {}
     )

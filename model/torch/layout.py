@@ -123,6 +123,8 @@ def _walk(
         for name, part in info.parts.items():
             if info.topology == "parallel":
                 shape, seen = in_shape, flattened
+            elif info.topology == "each":
+                shape, seen = next(iter(in_shape.values())), ()
             elif own:
                 shape, seen = own[name], ()
             shape, seen = _walk(part, f"{path}/{name}".strip("/"), shape, seen, found)

@@ -248,6 +248,56 @@ def fcn(*, backbone: str, stride: int, hidden: int) -> Rules:
     ]
 
 
+def rcnn(*, backbone: str, fpn: int = 256, **_: Any) -> Rules:
+    """Name arrays as torchvision's `FasterRCNN` and `MaskRCNN` do."""
+    kind, body = backbone.removesuffix("_bn"), "backbone.body" if fpn else "backbone"
+    if kind.startswith("vgg"):
+        trunk = vgg(depth=int(kind.removeprefix("vgg")), batch_norm=kind != backbone)
+    else:
+        trunk = mobilenet_v2() if kind == "mobilenet_v2" else resnet()
+    return [
+        *(Rule(f"backbone/(?:{rule.ours})", f"{body}.{rule.torch}") for rule in trunk),
+        Rule(r"fpn/lateral(?P<i>\d)", "backbone.fpn.inner_blocks.{i-1}.0"),
+        Rule(r"fpn/output(?P<i>\d)", "backbone.fpn.layer_blocks.{i-1}.0"),
+        Rule(r"rpn/conv(?P<i>\d)", "rpn.head.conv.{i-1}.0"),
+        Rule("rpn/logits", "rpn.head.cls_logits"),
+        Rule("rpn/deltas", "rpn.head.bbox_pred"),
+        Rule("head/(?P<fc>fc[67])", "roi_heads.box_head.{fc}"),
+        Rule("predictor/logits", "roi_heads.box_predictor.cls_score"),
+        Rule("predictor/deltas", "roi_heads.box_predictor.bbox_pred"),
+        Rule(r"mask_head/conv(?P<i>\d)", "roi_heads.mask_head.{i-1}.0"),
+        Rule("mask_predictor/up", "roi_heads.mask_predictor.conv5_mask"),
+        Rule("mask_predictor/logits", "roi_heads.mask_predictor.mask_fcn_logits"),
+    ]
+
+
+# Names in the detectors that torchvision published in 2019, which it renames itself on reading.
+_RENAMED = [
+    (r"rpn\.head\.conv\.(weight|bias)", lambda m: f"rpn.head.conv.0.0.{m[1]}"),
+    (
+        r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)",
+        lambda m: f"{m[1]}.0.{m[2]}",
+    ),
+    (
+        r"roi_heads\.mask_head\.mask_fcn(\d)\.(weight|bias)",
+        lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.{m[2]}",
+    ),
+]
+
+
+def renamed(name: str) -> str:
+    """Return what torchvision calls an array whose name it has changed; else the name itself.
+
+    Example:
+        >>> renamed("roi_heads.mask_head.mask_fcn1.weight")
+        'roi_heads.mask_head.0.0.weight'
+    """
+    for pattern, change in _RENAMED:
+        if found := re.fullmatch(pattern, name):
+            return change(found)
+    return name
+
+
 # Named architectures: rules from the keywords of their table in a config.
 ARCHITECTURES: dict[str, Callable[..., Rules]] = {
     "alexnet": alexnet,
@@ -261,6 +311,8 @@ ARCHITECTURES: dict[str, Callable[..., Rules]] = {
     "convnext": convnext,
     "unet": unet,
     "fcn": fcn,
+    "faster_rcnn": rcnn,
+    "mask_rcnn": rcnn,
 }
 
 

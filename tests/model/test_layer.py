@@ -75,6 +75,31 @@ def test_parallel_joins_channels():
     np.testing.assert_array_equal(y[0, 0, 0], [2.0, 3.0])
 
 
+def test_fork_gives_each_output_by_its_name():
+    net = model.fork(a=model.dense(5), b=model.dense(2))
+    shapes, params, _ = net.init(KEY, (3, 4))
+    assert shapes == {"a": (3, 5), "b": (3, 2)} and sorted(params) == ["a", "b"]
+    x = jax.random.normal(KEY, (3, 4))
+    y, _ = net.apply(params, {}, x)
+    np.testing.assert_array_equal(y["b"], model.dense(2).apply(params["b"], {}, x)[0])
+
+
+def test_each_applies_one_layer_to_several_arrays():
+    layer = model.serial(conv=model.conv(2, 3), bn=model.batch_norm())
+    net = model.each(layer)
+    shapes, params, state = net.init(KEY, {"fine": (1, 8, 8, 3), "coarse": (1, 4, 4, 3)})
+    assert shapes == {"fine": (1, 6, 6, 2), "coarse": (1, 2, 2, 2)}
+    maps = {name: jax.random.normal(KEY, (2, n, n, 3)) for name, n in (("fine", 8), ("coarse", 4))}
+    y, after = net.apply(params, state, maps, train=True)
+    fine, between = layer.apply(params, state, maps["fine"], train=True)
+    coarse, expected = layer.apply(params, between, maps["coarse"], train=True)
+    np.testing.assert_array_equal(y["fine"], fine)
+    np.testing.assert_array_equal(y["coarse"], coarse)
+    np.testing.assert_array_equal(after["bn"]["mean"], expected["bn"]["mean"])
+    with pytest.raises(ValueError, match="each: arrays differ in their channels"):
+        net.init(KEY, {"fine": (1, 8, 8, 3), "coarse": (1, 4, 4, 4)})
+
+
 def test_residual_adds_its_shortcut():
     net = model.residual(scale(2.0), scale(10.0))
     _, params, state = net.init(KEY, (1, 1))

@@ -3,11 +3,13 @@
 A keyword is written down once: as the function has it.
 """
 
+import dataclasses
 import inspect
 import types
 import typing
 from collections import abc
 from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache
 from typing import Annotated, Any, Literal, Union
 
 import jax
@@ -52,11 +54,28 @@ def table(
             default = ...
         elif explicit:
             default = Field(examples=[default])
+        elif dataclasses.is_dataclass(default):
+            default = Field(default_factory=_table_of(type(default)))
         fields[parameter.name] = (_writable(hints[parameter.name]), default)
     summary = (inspect.getdoc(function) or "").partition("\n")[0]
     check: Any = model_validator(mode="after")(_accepted_by(function, try_with))
     base: type[Table] = type(name, (Table,), {"check": check})
     return create_model(name, __base__=base, __doc__=summary, **(fields | more))
+
+
+@cache
+def _table_of(options: type) -> type[Table]:
+    """Derive the table of a dataclass of options: one within the table of a function."""
+    hints = typing.get_type_hints(options)
+    example = options()
+    fields: dict[str, Any] = {
+        field.name: (hints[field.name], getattr(example, field.name))
+        for field in dataclasses.fields(options)
+    }
+    check: Any = model_validator(mode="after")(_accepted_by(options, None))
+    base: type[Table] = type(options.__name__, (Table,), {"check": check})
+    summary = (inspect.getdoc(options) or "").partition("\n")[0]
+    return create_model(options.__name__, __base__=base, __doc__=summary, **fields)
 
 
 def _accepted_by(
@@ -66,12 +85,16 @@ def _accepted_by(
     call = try_with or function
 
     def check(self: Any) -> Any:
-        written = {k: getattr(self, k) for k in type(self).model_fields if k in keywords}
+        written = {k: _plain(getattr(self, k)) for k in type(self).model_fields if k in keywords}
         if not any(_has_text(written[key]) for key in parts):  # else once the run's length is known
             call(**{k: v for k, v in _EXAMPLE_ARGS.items() if k in keywords}, **written)
         return self
 
     return check
+
+
+def _plain(value: Any) -> Any:
+    return value.model_dump() if isinstance(value, Table) else value
 
 
 def _has_text(value: Any) -> bool:
@@ -90,6 +113,8 @@ def _writable(hint: Any) -> Any:
         return list[float | Duration]
     if typing.get_origin(hint) is abc.Sequence:
         return list[typing.get_args(hint)[0]]
+    if dataclasses.is_dataclass(hint):
+        return _table_of(typing.cast(type, hint))
     if typing.get_origin(hint) not in (Union, types.UnionType):
         return hint
     arms = typing.get_args(hint)

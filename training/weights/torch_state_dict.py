@@ -9,7 +9,7 @@ import numpy as np
 
 from ...model import Layer, init_shapes
 from ...model.torch.layout import Layout, Shape, layouts, to_ours, to_torch
-from ...model.torch.names import Rules, array_name, rule_of, sequential
+from ...model.torch.names import Rules, array_name, renamed, rule_of, sequential
 from .safetensors_io import WeightsError, to_numpy, write_safetensors
 from .torch_file import AVERAGED, MODULE, read_state_dict, without
 from .weights import by_name, restore
@@ -77,10 +77,13 @@ class TorchMapping(NamedTuple):
         """Convert to our paths and layouts; what is none of ours keeps its name.
 
         Of a part that was wrapped by itself, ``features.module.0.weight``, the names are those of
-        what is wrapped where the network has those, and the file does not.
+        what is wrapped where the network has those, and the file does not. Names that torchvision
+        has changed are the new ones.
         """
         of = {name: path for path, name in self.called.items()}
-        plain = {name: name if name in of else without(name, (MODULE,)) for name in tensors}
+        plain = {
+            name: name if name in of else renamed(without(name, (MODULE,))) for name in tensors
+        }
         once = Counter(plain.values())
         found = {}
         for name, tensor in tensors.items():

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax import model
+from convax import model, ops
 from convax.model import LayerError
+from convax.model.layers.norm import NORMS
 
 KEY = jax.random.key(0)
 
@@ -79,3 +80,23 @@ def test_a_classifier_must_give_one_logit_for_each_class():
     message = r"^model: the last layer gives \(12,\) an image, but the data has 10 classes"
     with pytest.raises(LayerError, match=message):
         model.init_classifier(net, KEY, (1, 8, 8, 1), 10)
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_resnet_of_another_width_with_group_norm(depth):
+    net = model.resnet(10, depth=depth, norm="group", width=24, zero_init_residual=True)
+    out_shape, params, state = model.init_shapes(net, (2, 64, 64, 3))
+    assert out_shape == (2, 10) and not state
+    block = params["stage1"]["block1"]
+    assert params["conv1"]["kernel"].shape == (7, 7, 3, 24) and "gn1" in block
+    groups = [layer.info.kind for layer in net.info.parts.values()]
+    assert groups[1] == "group_norm"
+
+
+@pytest.mark.parametrize("features, groups", [(256, 32), (64, 8), (48, 2), (20, 2), (7, 1)])
+def test_group_norm_of_an_architecture_has_at_most_32_groups_of_eight_channels(features, groups):
+    x = jax.random.normal(KEY, (1, 3, 3, features))
+    layer = NORMS["group"].layer(features)
+    _, params, _ = layer.init(KEY, x.shape)
+    expected = ops.group_norm(x, groups=groups, **params)
+    np.testing.assert_array_equal(layer.apply(params, {}, x)[0], expected)

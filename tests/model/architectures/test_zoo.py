@@ -92,6 +92,13 @@ def test_parameters_and_flops_are_the_published_ones(network, classes, image, pa
 
 
 # What fits into a name; images as small as the network takes, twice in the batch.
+DETECTOR = {
+    "backbone": "small",
+    "width": 8,
+    "hidden": 8,
+    "rpn": {"anchor_sizes": [[8], [16], [32]], "pre_nms_top_n_test": 20, "post_nms_top_n_test": 9},
+    "roi": {"detections_per_img": 5},
+}
 SMALL = {
     "lenet5": ({"activation": "relu", "pool": "max"}, (32, 32, 1)),
     "lenet5_1998": ({}, (32, 32, 1)),
@@ -113,7 +120,10 @@ SMALL = {
     ),
     "fcn": ({"backbone": "vgg11", "stride": 8, "hidden": 4}, (45, 50, 3)),
     "siamese": ({"features": 7, "normalize": True}, (16, 16, 1)),
+    "faster_rcnn": ({**DETECTOR, "fpn": 8, "stages": [1, 2]}, (32, 40, 3)),
+    "mask_rcnn": ({**DETECTOR, "fpn": 8, "stages": [1, 2], "mask_features": [8]}, (32, 40, 3)),
 }
+DETECTORS = ("faster_rcnn", "mask_rcnn")  # which give more than an array
 SEGMENTERS = ("unet", "fcn")  # whose logits are those of pixels
 
 
@@ -126,9 +136,10 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     apply = lambda *args: net.apply(*args, train=train, key=KEY)  # noqa: E731
     y, after = jax.eval_shape(apply, params, state, x)
-    assert (
-        y.shape == ((2, *image[:2], 7) if name in SEGMENTERS else (2, 7)) and y.dtype == jnp.float32
-    )
+    assert jax.tree.map(jnp.shape, y) == model.init_shapes(net, x.shape)[0]
+    if name not in DETECTORS:
+        assert y.shape == ((2, *image[:2], 7) if name in SEGMENTERS else (2, 7))
+        assert y.dtype == jnp.float32
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
@@ -143,7 +154,7 @@ def test_architectures_are_float32_where_the_default_is_float64(name):
         apply = lambda *args: net.apply(*args, train=True, key=KEY)  # noqa: E731
         y, after = jax.eval_shape(apply, params, state, x)
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves((params, state, y, after))}
-    assert dtypes == {"float32"}
+    assert dtypes == ({"float32", "int32"} if name in DETECTORS else {"float32"})
 
 
 @pytest.mark.parametrize(

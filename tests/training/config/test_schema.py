@@ -227,6 +227,18 @@ def test_all_problems_are_reported_at_once():
             {"data": {"source": "folder", "path": "x", "channels": True, "validation": 1}},
             "data.channels: should be 1 or 3; got True",
         ),
+        (  # tables of options within the table of an architecture
+            {"model": {"name": "faster_rcnn", "backbone": "small", "rpn": {"nms_tresh": 0.5}}},
+            "model.rpn.nms_tresh: unknown key; did you mean 'nms_thresh'",
+        ),
+        (
+            {"model": {"name": "mask_rcnn", "backbone": "small", "roi": {"nms_thresh": 1.5}}},
+            r"model.roi.nms_thresh: roi: bad nms_thresh: got 1.5, need a number in \[0, 1\]",
+        ),
+        (
+            {"model": {"name": "mask_rcnn", "backbone": "small", "roi": {"output_size": "7"}}},
+            "model.roi.output_size: should be a valid integer; got '7'",
+        ),
         ({"model": {"layers": [{"type": "cnv"}]}}, r"model.layers.0.type: .*did you mean 'conv'"),
         (
             {"model": {"layers": [{"type": "conv", "features": 3}]}},

@@ -374,6 +374,8 @@ KEYWORDS = {
     "unet": {"features": [4, 8], "batch_norm": True, "upsampling": "transposed"},
     "fcn": {"backbone": "vgg11", "stride": 16, "hidden": 4},
     "siamese": {"features": 2, "normalize": True},
+    "faster_rcnn": {"backbone": "mobilenet_v2", "fpn": 8},
+    "mask_rcnn": {"backbone": "vgg11_bn", "fpn": 8, "mask_features": [8, 8]},
 }
 
 
@@ -383,6 +385,20 @@ def test_every_other_architecture_has_names(name):
     net, size = ARCHITECTURES[name](10, **keywords), 227 if name == "alexnet_2012" else 64
     bridge = torch_mapping(net, (1, size, size, 3), names_of({"name": name, **keywords}, net))
     assert len(bridge.called) == len(bridge.shapes) > 0
+
+
+def test_the_names_of_detectors_published_in_2019_are_read():
+    spec = {"name": "mask_rcnn", "backbone": "resnet18", "fpn": 8, "mask_features": [8, 8]}
+    net = model.build(spec, 3)
+    mapping = torch_mapping(net, (1, 64, 64, 3), names_of(spec, net))
+    former = {
+        name.replace("rpn.head.conv.0.0.", "rpn.head.conv.")
+        .replace("_blocks.1.0.", "_blocks.1.")
+        .replace("mask_head.1.0.", "mask_head.mask_fcn2."): np.zeros(1)
+        for name in mapping.called.values()
+    }
+    assert len(former.keys() - set(mapping.called.values())) == 8
+    assert mapping.to_ours(former).keys() == mapping.called.keys()
 
 
 def test_a_transposed_kernel_inside_a_layer_of_ones_own(torch, tmp_path):

@@ -1,0 +1,206 @@
+"""The combinator of detectors with regions: maps, proposals, and what is at each of them."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from ... import ops
+from ...ops.common.dtypes import accum_dtype
+from ..combinators import apply_part, init_part
+from ..layer import Layer, LayerInfo, Params, Shape, State, as_arrays
+from .options import RoIOptions, RPNOptions
+from .proposals import anchors_on, by_anchor, label_anchors, propose
+from .regions import detect, sample_regions
+from .structures import Detections, DetectorInput, DetectorOutput, RoIOutput, RPNOutput
+
+# Maps by name and boxes (N, R, 4) in pixels of images of a size: to (N, R, P, Q, C).
+Pool: TypeAlias = Callable[[Mapping[str, Array], Array, tuple[int, int]], Array]
+
+
+class Numbers(NamedTuple):
+    """What a detector is, beside its layers.
+
+    Attributes:
+        roi: of the second stage.
+        pool: what is given to the box head.
+        rpn: of the first; None where proposals are given.
+        mask_pool: what is given to the mask head; None without one.
+    """
+
+    roi: RoIOptions
+    pool: Pool
+    rpn: RPNOptions | None = None
+    mask_pool: Pool | None = None
+
+
+def detector(numbers: Numbers, parts: Mapping[str, Layer]) -> Layer:
+    """Make a detector of two stages: Ren et al., arXiv:1506.01497; He et al., arXiv:1703.06870.
+
+    Args:
+        numbers: thresholds, sizes and how regions are read.
+        parts: ``backbone``, whose output is maps by name; ``fpn``, if wanted; ``rpn``
+            (`heads.rpn_head`), if there is `Numbers.rpn`; ``head`` on regions and ``predictor``
+            (`heads.box_predictor`); ``mask_head`` and ``mask_predictor`` where there are masks.
+
+    Returns:
+        A layer from images ``(N, H, W, C)`` or a `DetectorInput` to a `DetectorOutput`. With truth
+        and ``train=True``, which needs a key for the samples, it gives what the loss compares;
+        without, detections; with truth and ``train=False`` both, the samples then drawn with
+        ``jax.random.key(0)``, so that a validation loss is the same each time. Coordinates,
+        proposals, samples and targets are constants for the gradient.
+
+        Its ``init`` gives the shapes of a `DetectorOutput` without truth.
+    """
+    return _detector(parts, numbers=numbers)
+
+
+def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
+    def init(key: Array, in_shape: Shape) -> tuple[Any, Params, State]:
+        params, state = {}, {}
+
+        def shape_of(name: str, shape: Any) -> Any:
+            return init_part(name, parts[name], key, shape, params, state)
+
+        def pooled(pool: Pool, maps: Any, regions: int) -> Shape:
+            boxes = jax.ShapeDtypeStruct((N, regions, 4), jnp.float32)
+            out = jax.eval_shape(partial(pool, image_size=(H, W)), as_arrays(maps), boxes)
+            return (N * regions, *out.shape[2:])
+
+        N, H, W, _ = in_shape
+        maps = shape_of("backbone", in_shape)
+        if "fpn" in parts:
+            maps = shape_of("fpn", maps)
+        if numbers.rpn:
+            shape_of("rpn", maps)
+        R = numbers.rpn.post_nms_top_n_test if numbers.rpn else 1
+        shape_of("predictor", shape_of("head", pooled(numbers.pool, maps, R)))
+        D, masks = numbers.roi.detections_per_img, None
+        if numbers.mask_pool:
+            shape = shape_of("mask_head", pooled(numbers.mask_pool, maps, D))
+            masks = (N, D, *shape_of("mask_predictor", shape)[1:3])
+        return DetectorOutput(Detections((N, D, 4), (N, D), (N, D), masks)), params, state
+
+    def apply(params, state, x, *, train=False, key=None):
+        given = x if isinstance(x, DetectorInput) else DetectorInput(x)
+        new_state: State = {}
+
+        def value(name: str, x: Any, into: State) -> Any:
+            return apply_part(name, parts[name], params, state, into, x, train, key)
+
+        maps = value("backbone", given.images, new_state)
+        maps = value("fpn", maps, new_state) if "fpn" in parts else maps
+        run = _Run(given, maps, numbers, value, train, key)
+        rpn, proposals, proposed = run.first_stage(new_state)
+        if given.truth is None:
+            return DetectorOutput(run.detections(proposals, proposed, new_state)), new_state
+        regions = run.regions(proposals, proposed, new_state)
+        if train:
+            return DetectorOutput(None, rpn, regions), new_state
+        # The heads run once more, and change no state: none changes in evaluation.
+        return DetectorOutput(run.detections(proposals, proposed, {}), rpn, regions), new_state
+
+    info = LayerInfo("detector", None, parts, "custom", partial(_detector, numbers=numbers))
+    return Layer(init, apply, info)  # type: ignore[arg-type] -- gives several arrays
+
+
+class _Run(NamedTuple):
+    """One application of a detector to a batch."""
+
+    given: DetectorInput
+    maps: Mapping[str, Array]
+    numbers: Numbers
+    value: Callable[..., Any]
+    train: Any
+    key: Array | None
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        H, W = self.given.images.shape[1:3]
+        return H, W
+
+    def keys(self, stage: int) -> Array:
+        """Return a key for each image's sample."""
+        if self.train and self.key is None:
+            raise ValueError("detector: no key: need one in training, for the samples; pass key=")
+        key = self.key if self.train else jax.random.key(0)
+        return jax.random.split(jax.random.fold_in(key, stage), len(self.given.images))
+
+    def first_stage(self, into: State) -> tuple[RPNOutput | None, Array, Array]:
+        """Return what the proposal network gave, proposals, and which of them are no padding."""
+        rpn, truth = self.numbers.rpn, self.given.truth
+        if rpn is None:
+            return None, *self.given_proposals()
+        head = self.value("rpn", self.maps, into)
+        logits = _wide(by_anchor(head["logits"], 1)[..., 0])
+        deltas = _wide(by_anchor(head["deltas"], 4))
+        sizes = [tuple(level.shape[1:3]) for level in self.maps.values()]
+        anchors = anchors_on(sizes, self.image_size, rpn)
+        best = partial(
+            propose, anchors=anchors, image_size=self.image_size, rpn=rpn, train=bool(self.train)
+        )
+        boxes, proposed = jax.vmap(best)(lax.stop_gradient(logits), lax.stop_gradient(deltas))
+        if truth is None:
+            return None, boxes, proposed
+        label = partial(label_anchors, anchors=jnp.concatenate(anchors), rpn=rpn)
+        labels, targets = jax.vmap(lambda key, truth: label(key, truth=truth))(self.keys(1), truth)
+        return RPNOutput(logits, deltas, labels, lax.stop_gradient(targets)), boxes, proposed
+
+    def given_proposals(self) -> tuple[Array, Array]:
+        boxes = self.given.proposals
+        if boxes is None:
+            raise ValueError(
+                "no proposals: this detector proposes none itself; pass a DetectorInput with "
+                "proposals (N, R, 4)"
+            )
+        return boxes, (boxes[..., 2:] > boxes[..., :2]).all(-1)
+
+    def regions(self, proposals: Array, proposed: Array, into: State) -> RoIOutput:
+        """Return what the loss of the second stage compares, for a sample of regions."""
+        roi, truth = self.numbers.roi, self.given.truth
+        sample = jax.vmap(partial(sample_regions, roi=roi))
+        sampled = lax.stop_gradient(sample(self.keys(2), proposals, proposed, truth))
+        logits, deltas = self.box_head(sampled.boxes, into)
+        found = RoIOutput(sampled.boxes, logits, deltas, sampled.labels, sampled.targets)
+        if self.numbers.mask_pool is None:
+            return found
+        boxes, objects = sampled.boxes[:, : roi.positives], sampled.objects[:, : roi.positives]
+        masks = self.mask_head(boxes, into)
+        crop = partial(ops.crop_masks, output_size=masks.shape[2:4])
+        return found._replace(masks=masks, mask_targets=jax.vmap(crop)(truth.masks, objects, boxes))
+
+    def detections(self, proposals: Array, proposed: Array, into: State) -> Detections:
+        """Return what is found, with masks where there is a mask head."""
+        best = partial(detect, image_size=self.image_size, roi=self.numbers.roi)
+        found = jax.vmap(best)(*self.box_head(proposals, into), proposals, proposed)
+        if self.numbers.mask_pool is None:
+            return found
+        logits = self.mask_head(found.boxes, into)
+        own = (found.classes + 1)[..., None, None, None]
+        return found._replace(
+            masks=jax.nn.sigmoid(jnp.take_along_axis(logits, own, axis=-1)[..., 0])
+        )
+
+    def box_head(self, boxes: Array, into: State) -> tuple[Array, Array]:
+        """Return logits ``(N, R, K + 1)`` and deltas ``(N, R, K + 1, 4)`` of regions."""
+        pooled = self.numbers.pool(self.maps, boxes, self.image_size)
+        features = self.value("head", pooled.reshape(-1, *pooled.shape[2:]), into)
+        given = self.value("predictor", features, into)
+        logits = _wide(given["logits"]).reshape(*boxes.shape[:2], -1)
+        return logits, _wide(given["deltas"]).reshape(*logits.shape, 4)
+
+    def mask_head(self, boxes: Array, into: State) -> Array:
+        """Return mask logits ``(N, R, m, m, K + 1)`` of regions."""
+        assert self.numbers.mask_pool is not None
+        pooled = self.numbers.mask_pool(self.maps, boxes, self.image_size)
+        features = self.value("mask_head", pooled.reshape(-1, *pooled.shape[2:]), into)
+        logits = _wide(self.value("mask_predictor", features, into))
+        return logits.reshape(*boxes.shape[:2], *logits.shape[1:])
+
+
+def _wide(x: Array) -> Array:
+    """Return `x` in float32 at least: coordinates and probabilities need it."""
+    return x.astype(accum_dtype(x.dtype))

@@ -1,0 +1,114 @@
+"""The heads of detectors: on maps, proposals; on regions, classes, boxes and masks."""
+
+from collections.abc import Sequence
+from functools import partial
+
+from jax import Array
+
+from ... import ops
+from ..combinators import each, fork, serial
+from ..layer import INLINE, Layer, Params, Shape, State
+from ..layers.activation import relu
+from ..layers.arguments import check_positive
+from ..layers.conv import conv, conv_transpose
+from ..layers.dense import dense, flatten
+from ..layers.norm import NORMS
+
+_SMALL = partial(ops.normal, std=0.01)
+_SMALLER = partial(ops.normal, std=0.001)
+
+
+def rpn_head(anchors: int, *, depth: int = 1) -> Layer:
+    """Make the head of the region proposal network: Ren et al., arXiv:1506.01497, section 3.1.
+
+    Args:
+        anchors: at each place of a map, A.
+        depth: how many 3x3 convolutions with ReLU there are, of as many channels as the maps.
+
+    Returns:
+        A layer from a dict of maps to ``{"logits": ..., "deltas": ...}``, each a dict of maps of
+        as many places, with A and 4A channels: those of an anchor stand together.
+    """
+    check_positive("rpn_head", anchors=anchors, depth=depth)
+    parts = {}
+    for i in range(1, depth + 1):
+        parts[f"conv{i}"] = each(_as_wide_conv())
+        parts[f"relu{i}"] = each(relu())
+    outputs = fork(
+        logits=each(conv(anchors, 1, kernel_init=_SMALL)),
+        deltas=each(conv(4 * anchors, 1, kernel_init=_SMALL)),
+    )
+    return serial(**parts, **{INLINE: outputs})
+
+
+def box_head(hidden: int = 1024) -> Layer:
+    """Make two dense layers with ReLU, of `hidden` features, on flattened regions."""
+    check_positive("box_head", hidden=hidden)
+    return serial(
+        flatten=flatten(), fc6=dense(hidden), relu6=relu(), fc7=dense(hidden), relu7=relu()
+    )
+
+
+def conv_box_head(features: Sequence[int] = (256,) * 4, hidden: int = 1024) -> Layer:
+    """Make 3x3 convolutions with batch norm and ReLU, and one dense layer with ReLU.
+
+    Args:
+        features: channels of each convolution.
+        hidden: features of the dense layer.
+
+    References:
+        Li et al., Benchmarking Detection Transfer Learning with Vision Transformers,
+        arXiv:2111.11429, section 3: the head of torchvision's second version.
+    """
+    return serial(
+        **_conv_norm_relu(features, norm="batch"),
+        flatten=flatten(),
+        fc1=dense(hidden),
+        relu=relu(),
+    )
+
+
+def box_predictor(classes: int) -> Layer:
+    """Make the last layers of the regions: ``{"logits": (N, K + 1), "deltas": (N, 4 (K + 1))}``.
+
+    Kernels start with deviations 0.01 and 0.001, as in Fast R-CNN, arXiv:1504.08083, section 4.3.
+    """
+    return fork(
+        logits=dense(classes + 1, kernel_init=_SMALL),
+        deltas=dense(4 * (classes + 1), kernel_init=_SMALLER),
+    )
+
+
+def mask_head(features: Sequence[int] = (256,) * 4, *, norm: str = "none") -> Layer:
+    """Make 3x3 convolutions with ReLU, and norm ahead of it: Mask R-CNN, arXiv:1703.06870."""
+    return serial(**_conv_norm_relu(features, norm=norm))
+
+
+def mask_predictor(classes: int, features: int = 256) -> Layer:
+    """Make maps twice as large, and of each pixel a logit for each class and the background."""
+    return serial(
+        up=conv_transpose(features, 2, stride=2),
+        relu=relu(),
+        logits=conv(classes + 1, 1),
+    )
+
+
+def _as_wide_conv() -> Layer:
+    """Make a 3x3 convolution of as many channels as its input has."""
+
+    def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
+        return of_width(in_shape[-1]).init(key, in_shape)
+
+    of_width = partial(conv, window=3, padding=1, kernel_init=_SMALL)
+    return of_width(1)._replace(init=init)
+
+
+def _conv_norm_relu(features: Sequence[int], norm: str) -> dict[str, Layer]:
+    check_positive("head", features=list(features))
+    parts: dict[str, Layer] = {}
+    for i, width in enumerate(features, 1):
+        parts[f"conv{i}"] = conv(width, 3, padding=1, bias=norm == "none")
+        if norm != "none":
+            parts[f"{NORMS[norm].name}{i}"] = NORMS[norm].layer(width)
+        parts[f"relu{i}"] = relu()
+    return parts
