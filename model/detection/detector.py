@@ -169,7 +169,7 @@ class _Run(NamedTuple):
             return found
         boxes, objects = sampled.boxes[:, : roi.positives], sampled.objects[:, : roi.positives]
         masks = self.mask_head(boxes, into)
-        crop = partial(ops.crop_masks, output_size=masks.shape[2:4])
+        crop = partial(ops.crop_masks, output_size=masks.shape[2:4], aligned=roi.aligned)
         return found._replace(masks=masks, mask_targets=jax.vmap(crop)(truth.masks, objects, boxes))
 
     def detections(self, proposals: Array, proposed: Array, into: State) -> Detections:

@@ -65,19 +65,25 @@ def paste_masks(masks: jax.Array, boxes: jax.Array, image_size: int | Sequence[i
 
 
 def crop_masks(
-    ids: jax.Array, which: jax.Array, boxes: jax.Array, output_size: int | Sequence[int]
+    ids: jax.Array,
+    which: jax.Array,
+    boxes: jax.Array,
+    output_size: int | Sequence[int],
+    *,
+    aligned: bool = True,
 ) -> jax.Array:
     r"""Cut out the mask of one object for each box, as a target of the box's mask.
 
     .. math:: \mathrm{out}_r = \mathrm{roi\_align}([\mathrm{ids} = \mathrm{which}_r + 1], b_r)
 
-    with adaptive sampling and `aligned` False: about the share of a bin that the object covers.
+    with adaptive sampling: about the share of a bin that the object covers.
 
     Args:
         ids: ``(H, W)``, integers: the object that each pixel belongs to, counted from 1.
         which: ``(R,)``, integers: the object of each box, counted from 0; negative: none.
         boxes: ``(R, 4)`` as x1, y1, x2, y2 in pixels, floating point.
         output_size: bins, ``(P, Q)`` along y and x, or one int for both.
+        aligned: as for `roi_align`.
 
     Returns:
         ``(R, P, Q)`` in [0, 1]; float32, or float64 for boxes of float64.
@@ -89,11 +95,11 @@ def crop_masks(
     Example:
         >>> ids = jnp.array([[1, 1, 0, 0], [1, 1, 2, 2]])
         >>> crop_masks(ids, jnp.array([1]), jnp.array([[1.0, 0.0, 4.0, 2.0]]), 1)
-        Array([[[0.625]]], dtype=float32)
+        Array([[[0.33333334]]], dtype=float32)
 
     Note:
-        Equal to torchvision's `project_masks_on_boxes`, whose samples lie half a pixel to the lower
-        right of where the pixels are, but differentiable in `boxes`.
+        With `aligned` False it is torchvision's `project_masks_on_boxes`, whose samples lie half a
+        pixel to the lower right of where the pixels are; but differentiable in `boxes`.
 
     References:
         He, Gkioxari, Dollar & Girshick, Mask R-CNN, arXiv:1703.06870, section 3.1.
@@ -113,7 +119,7 @@ def crop_masks(
             f"jax.vmap(crop_masks, (0, 0, 0, None))(ids, which, boxes, {output_size!r}) for a batch"
         )
     P, Q = per_axis("crop_masks", "output_size", output_size, 2)
-    return _crop(ids, which, boxes, (P, Q))
+    return _crop(ids, which, boxes, (P, Q), bool(aligned))
 
 
 @partial(jax.jit, static_argnums=2)
@@ -138,12 +144,12 @@ def _hats(low, high, pixels, elements):
     return jnp.where((distance < 1) & ~empty[..., None, None], 1 - distance, 0)
 
 
-@partial(jax.jit, static_argnums=3)
-def _crop(ids, which, boxes, output_size):
+@partial(jax.jit, static_argnums=(3, 4))
+def _crop(ids, which, boxes, output_size, aligned):
     ids, which = (a.astype(jnp.int32) for a in (ids, which))
     matrices = tuple(
         adaptive_matrix(span, bins, size)
-        for span, bins, size in zip(spans(boxes, 1.0, False), output_size, ids.shape, strict=True)
+        for span, bins, size in zip(spans(boxes, 1.0, aligned), output_size, ids.shape, strict=True)
     )
 
     def of_box(operands):

@@ -264,7 +264,7 @@ def paste_entry():
 
 
 def crop_entry():
-    output_size, how = (2, 3), dict(sampling_ratio=0, aligned=False)
+    output_size, how = (2, 3), dict(sampling_ratio=0, aligned=True)
     ids = np.random.default_rng(0).integers(0, 3, (9, 8)).astype(np.uint8)
     which = np.array([1, 0, -1])
     masks = ((ids == which[:, None, None] + 1) & (which[:, None, None] >= 0)).astype(float)

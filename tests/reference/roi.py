@@ -236,11 +236,11 @@ def paste_masks_grad(g, masks, boxes, image_size):
     return gm, by_differences(lambda boxes: paste_masks(masks, boxes, image_size), g, boxes)
 
 
-def crop_masks(ids, which, boxes, output_size):
+def crop_masks(ids, which, boxes, output_size, aligned=True):
     """The mask of one object under each box, by adaptive `roi_align`."""
     out = np.zeros((len(boxes), *output_size))
     for r, n in enumerate(which):
         mask = ((ids == n + 1) & (n >= 0)).astype(float)[:, :, None]
-        how = dict(sampling_ratio=0, aligned=False)
+        how = dict(sampling_ratio=0, aligned=aligned)
         out[r] = roi_align(mask, boxes[r : r + 1], output_size, **how)[0, :, :, 0]
     return out
