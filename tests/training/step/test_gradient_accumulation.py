@@ -67,8 +67,8 @@ def test_accumulation_of_one_part_is_the_gradient_itself():
 def test_batch_norm_takes_the_statistics_of_each_part(rng):
     """By hand: parts of every third example, through which the state goes."""
     net, params, state, x, labels = setting(NORMED, rng)
-    gradient, key = make_gradient(net, LOSS, accuracy), jax.random.key(1)
-    found = accumulated(gradient, 3)(params, state, x, labels, key)
+    gradient, key = jax.jit(make_gradient(net, LOSS, accuracy)), jax.random.key(1)
+    found = jax.jit(accumulated(gradient, 3))(params, state, x, labels, key)
     grads, after = [], state
     for j in range(3):
         one = gradient(params, after, x[j::3], labels[j::3], key)
@@ -82,8 +82,8 @@ def test_batch_norm_takes_the_statistics_of_each_part(rng):
 def test_accumulated_parts_draw_with_their_own_keys(rng):
     net, params, state, _, _ = setting(DROPPED, rng)
     x, labels = jnp.ones((N, 6, 6, 1)), jnp.zeros(N, jnp.int32)
-    gradient, key = make_gradient(net, LOSS, accuracy), jax.random.key(1)
-    found = accumulated(gradient, 2)(params, state, x, labels, key)
+    gradient, key = jax.jit(make_gradient(net, LOSS, accuracy)), jax.random.key(1)
+    found = jax.jit(accumulated(gradient, 2))(params, state, x, labels, key)
     keys = [jax.random.fold_in(key, j) for j in range(2)]
     losses = [gradient(params, state, x[::2], labels[::2], k).loss for k in keys]
     assert losses[0] != losses[1]

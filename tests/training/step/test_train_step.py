@@ -65,7 +65,7 @@ def test_a_step_is_float32_where_the_default_is_float64(tiny):
             shapes = jax.eval_shape(step, experiment.template, train.images[:16], train.labels[:16])
             x = jax.numpy.zeros((16, 8, 8, 1), jax.numpy.float32).at[:, 2:5, 3:5].set(1)
             assert experiment.augment is not None
-            augmented = experiment.augment(
+            augmented = jax.jit(experiment.augment)(
                 *(jax.random.key(1), x, jax.numpy.zeros(16, jax.numpy.int32)),
                 images=train.images[:16],
                 step=jax.numpy.int32(3),

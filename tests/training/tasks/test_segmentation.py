@@ -307,7 +307,8 @@ def test_augmented_images_are_drawn_with_their_masks(scenes, tmp_path):
 @pytest.mark.slow
 def test_a_segmentation_that_diverges(tmp_path):
     config = write_scenes(tmp_path)
-    sets = ['model={name="fcn",backbone="resnet18",stride=32,hidden=0}', "training.steps=3"]
+    sets = ['model={name="fcn",backbone="vgg11",stride=32,hidden=0}', "training.steps=3"]
+    sets += ["data.size=[32,32]", "input.size=[32,32]"]
     sets += ["optimizer.learning_rate=1e30"]
     with pytest.raises(NonFiniteError):
         convax.train(load_config(config, sets), tmp_path / "run")
