@@ -13,16 +13,19 @@ LEVEL ?= steps
 N ?= 200
 
 # What a change in JAX or Python would show in, in a few minutes: operations with primitives of ours and
-# all their derivatives, the training loop, exact resume, checkpoints, and a step of every shipped config.
-OLDEST_TESTS = tests/conformance/test_several_forms.py $(addprefix tests/training/, loop run step) tests/configs
+# all their derivatives, the training loop, exact resume, checkpoints, and a step of a config of each task.
+OLDEST_TESTS = tests/conformance/test_primitives.py $(addprefix tests/training/, loop run step) \
+	tests/configs/test_shipped.py::test_one_step
 
 # The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and
-# networks of them. Activations, losses and the like have one form on either lowering. Of what fails in the plain forms, and may: tests of which form is taken,
-# and XLA's own gradient of max pooling, which does not follow a NaN as PyTorch's does.
-XLA_TESTS = tests/model tests/conformance/test_several_forms.py tests/ops/conv tests/ops/pool \
+# layers and networks of them. Activations, losses and the like have one form on either lowering, and what
+# combines layers, takes what is between them or adds up their sizes asks no operation for its form. Of what
+# fails in the plain forms, and may: tests of which form is taken, and XLA's own gradient of max pooling,
+# which does not follow a NaN as PyTorch's does.
+XLA_TESTS = $(addprefix tests/model/, architectures layers) tests/ops/conv tests/ops/pool \
+	$(addprefix tests/conformance/, test_primitives.py test_several_forms.py) \
 	$(addprefix tests/ops/, common/test_sparse_linear.py test_norm.py test_resize.py)
-CPU_ONLY = tests/model/test_summary.py::test_summary_names_the_implementations_on_cpu \
-	tests/ops/pool/test_pool.py::test_nan_propagates \
+CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
 .PHONY: train test test-slow test-all test-xla test-oldest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean

@@ -52,8 +52,9 @@ hypothesis.settings.load_profile("convax")
 
 # The files that take longest, slow tests included. What begins last, one process does alone.
 LONGEST = (
-    *("configs/test_shipped.py", "conformance/test_several_forms.py"),
-    *("conformance/test_single_form.py", "training/weights/test_torch_architectures.py"),
+    *("configs/test_shipped.py", "conformance/test_single_form.py"),
+    *("conformance/test_several_forms.py", "conformance/test_primitives.py"),
+    "training/weights/test_torch_architectures.py",
     *("ops/conv/test_spmd.py", "test_examples.py", "inference/export/test_zoo.py"),
     *("training/loop/test_loop.py", "training/experiments/test_batched_loop.py"),
     *("training/distributed/test_processes.py", "training/distributed/test_sharding.py"),

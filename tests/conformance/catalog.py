@@ -30,8 +30,10 @@ FAMILIES = {
 }
 
 ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in family.ENTRIES]
+# The families with primitives of ours, whose rules follow what JAX asks of one.
+PRIMITIVES = ("convolution", "resampling")
 # The families with operations that `ops.implementation` chooses the implementation of.
-SWITCHED = ("convolution", "pooling", "resampling", "regions", "normalization")
+SWITCHED = (*PRIMITIVES, "pooling", "regions", "normalization")
 
 PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMILIES.items()}
 
