@@ -104,7 +104,10 @@ def nms(
 
     order = _best_first(scores, valid)
     in_order = _InOrder(boxes[order], None if groups is None else groups[order])
-    keep = _suppress(lax.stop_gradient(in_order), valid[order], iou_threshold)
+    threshold = jnp.asarray(iou_threshold, boxes.dtype)
+    # No IoU is above 1, whatever rounding makes of it.
+    threshold = jnp.where(threshold < 1, threshold, jnp.full_like(threshold, jnp.inf))
+    keep = _suppress(lax.stop_gradient(in_order), valid[order], threshold)
     place = lax.iota(jnp.int32, R)
     rank, kept = lax.top_k(jnp.where(keep, R - place, jnp.zeros_like(place)), min(size, R))
     found, indices = rank > 0, order[kept]
@@ -121,7 +124,6 @@ class _InOrder(NamedTuple):
     def overlaps(self, others: "_InOrder", threshold) -> jax.Array:
         """Return (R, R'), true where two of a group overlap by more than the threshold."""
         hit = box_iou(self.boxes, others.boxes) > threshold
-        hit &= threshold < 1  # no IoU is more, whatever rounding makes of it
         if self.groups is None or others.groups is None:
             return hit
         return hit & (self.groups[:, None] == others.groups[None, :])
@@ -147,7 +149,6 @@ def _suppress(in_order: _InOrder, valid, threshold):
         return suppress_in_fixed_rounds(in_order.overlaps(in_order, threshold), valid)
     if uses_xla():
         return rounds(in_order, valid, threshold)
-    threshold = jnp.asarray(threshold, in_order.boxes.dtype)
     return lax.platform_dependent(in_order, valid, threshold, cpu=rows, default=rounds)
 
 
