@@ -106,7 +106,7 @@ def load(source: str, file: str = "", **options: Any) -> Callable[[Path], Any]:
         for split in dataset[:3]:
             assert split.images.dtype == np.uint8 and len(split.images) == len(split.labels)
             assert not split.labels.size or split.labels.max() < max(len(dataset.classes), 256)
-        return [dataset.classes, *(contents(part) for split in dataset[:3] for part in split)]
+        return [dataset.classes, *(contents(part) for split in dataset[:3] for part in split[:2])]
 
     return of
 
