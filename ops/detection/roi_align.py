@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from ..common.checks import check_scalar
+from ..common.checks import as_scalar
 from ..common.dtypes import accum_dtype, check_floating
 from ..common.implementation import uses_xla
 from ..common.padding import is_int, per_axis
@@ -81,7 +81,7 @@ def roi_align(
     Raises:
         ValueError: wrong rank, different leading axes, an empty map, or a wrong `output_size`,
             `spatial_scale` or `sampling_ratio`.
-        TypeError: `x` or `boxes` is not floating point.
+        TypeError: `x` or `boxes` is not floating point, or `spatial_scale` is traced.
 
     Example:
         >>> x = jnp.arange(16.0).reshape(4, 4, 1)
@@ -156,12 +156,12 @@ def resolve_bins(name, output_size, scales, sampling_ratio, aligned) -> Bins:
 
 
 def check_scale(name: str, scale: float) -> float:
-    """Return a scale as a float; raise ValueError unless it is a positive number."""
-    check_scalar(
+    """Return a scale as a float; raise unless it is a positive number, known when compiled."""
+    return as_scalar(
         *(name, "spatial_scale", scale, lambda s: 0 < s < inf, "a finite number > 0"),
-        "write spatial_scale=1 / 16 for a map of stride 16",
+        *("write spatial_scale=1 / 16 for a map of stride 16",),
+        dtype=None,
     )
-    return float(scale)
 
 
 # --------------------------------------------------------------------------------- both forms

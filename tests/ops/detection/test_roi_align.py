@@ -271,3 +271,9 @@ def test_roi_align_refuses_wrong_options(options, message):
     with pytest.raises(ValueError) as error:
         ops.roi_align(jnp.zeros((5, 6, 2)), jnp.zeros((3, 4)), **dict(output_size=2) | options)
     assert str(error.value).startswith(f"roi_align: {message}")
+
+
+def test_roi_align_refuses_a_traced_scale():
+    read = lambda s: ops.roi_align(jnp.zeros((5, 6, 2)), jnp.zeros((3, 4)), 2, spatial_scale=s)  # noqa: E731
+    with pytest.raises(TypeError, match=r"^roi_align: spatial_scale is traced: got .*, need a num"):
+        jax.jit(read)(0.5)
