@@ -86,7 +86,8 @@ def load(
         config_dir: see `locate`.
 
     Raises:
-        DataError: what `locate`, the source's function or `split` raise.
+        DataError: what `locate`, the source's function or `split` raise; a folder that cannot be
+            read.
 
     Example:
         >>> digits = load("digits", validation=0.1, test=0.2, seed=0)
@@ -160,7 +161,14 @@ def load(
     elif path is None:
         raise DataError(f"data.path: missing; source = {source!r} needs one")
     else:
-        dataset = readers[source](locate(path, config_dir=config_dir, packed=source in PACKED))
+        found = locate(path, config_dir=config_dir, packed=source in PACKED)
+        try:
+            dataset = readers[source](found)
+        except OSError as error:  # of a folder, or of what a link in it leads to
+            place = plain_line(str(error.filename or found), 300)
+            raise DataError(
+                f"{place}: cannot be read: {error.strerror or error}; allow it, or take it away"
+            ) from None
     if source in MADE:
         return dataset
     return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)

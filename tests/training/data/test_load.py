@@ -154,3 +154,23 @@ def test_load_rejects_wrong_arguments():
         load("parquet", path="a", seed=0)
     with pytest.raises(DataError, match=r"data\.path: missing; source = 'idx' needs one"):
         load("idx", seed=0)
+
+
+@pytest.mark.parametrize("refusing", ["iterdir", "is_dir"])
+@pytest.mark.parametrize("source", ["folder", "masks"])
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch, source, refusing):
+    """Or one that a link in it leads to; whoever lists it."""
+    for name in ("a/1.png", "a/closed/2.png", "b/1.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (4, 4)).save(tmp_path / name)
+    real = getattr(Path, refusing)
+
+    def refused(self, *arguments, **keywords):
+        if self.name == "closed":
+            raise PermissionError(13, "Permission denied", str(self))
+        return real(self, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, refusing, refused)
+    options = {"images": "a", "masks": "b", "size": (4, 4), "classes": ("x", "y")}
+    with pytest.raises(DataError, match=r"a/closed: cannot be read: Permission denied; allow it"):
+        load(source, path=str(tmp_path), seed=0, **(options if source == "masks" else {}))
