@@ -36,14 +36,15 @@ train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten d
 test: $(VENV)/.develop  ## the test suite, doctests included; or TESTS="tests/ops ..." of it
 	$(PYTEST) $(TESTS)
 
-test-slow: $(VENV)/.develop  ## what takes minutes: whole trainings, large networks, installations; or TESTS="..." of it
+test-slow: $(VENV)/.develop  ## the rest: whole trainings, large networks, installations, further cases; or TESTS="..." of it
 	$(PYTEST) -m slow $(TESTS)
 
 test-all: $(VENV)/.develop  ## both
 	$(PYTEST) -m "slow or not slow" $(TESTS)
 
 test-xla: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
-	CONVAX_LOWERING=xla $(PYTEST) $(XLA_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(CPU_ONLY))
+	CONVAX_LOWERING=xla $(PYTEST) -m "slow or not slow" -k "not many_drawn and not of_one_device and not over_four_devices" \
+		$(XLA_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(CPU_ONLY))
 
 test-oldest: $(VENV)/.develop  ## a chosen part, for another end of the supported range
 	$(PYTEST) $(OLDEST_TESTS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, seed, settings
 
-from .catalog import FAMILIES, PROBLEMS
+from .catalog import FAMILIES, PRIMITIVES, PROBLEMS
 from .checks import CHECKS, check_problems
 
 EACH, MANY = 50, 300  # of each family are drawn; the many among the slow tests
@@ -18,10 +18,15 @@ def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
 
     A file for all of them would be one process's work, and nobody could choose among them.
     """
-    entries = [entry for family in families for entry in FAMILIES[family].ENTRIES]
+    entries = [
+        # Compiling takes seconds an entry, so the slow tests have further cases of an operation.
+        pytest.param(entry, id=entry.name, marks=[pytest.mark.slow] * _is_further(entry, family))
+        for family in families
+        for entry in FAMILIES[family].ENTRIES
+    ]
 
     @pytest.mark.parametrize("check", CHECKS)
-    @pytest.mark.parametrize("entry", entries, ids=lambda entry: entry.name)
+    @pytest.mark.parametrize("entry", entries)
     def test_cell(entry, check, rng, request):
         if check == "torch":
             request.getfixturevalue("torch")
@@ -39,6 +44,12 @@ def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
         check_drawn(family, 1, MANY)
 
     return test_cell, test_drawn, test_many_drawn
+
+
+def _is_further(entry, family):
+    """Tell if an entry of its operation is before it; of primitives of ours every one counts as first."""
+    first = next(e for e in FAMILIES[family].ENTRIES if e.op == entry.op)
+    return family not in PRIMITIVES and entry is not first
 
 
 def drawn(family, number, count, check):

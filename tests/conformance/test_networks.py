@@ -17,12 +17,9 @@ EXACT = 1e-10  # of float64, likewise
 # All but what stands below the rules, of which there may be nothing left to take.
 FORMS = {(kind, rule.name) for kind, rules in _RULES.items() for rule in rules[:-1]}
 
-# The small ones, which have most of the forms between them.
-QUICK = ("LeNet-5", "MobileNet-like, depthwise")
-SLOW = [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETWORKS]
 
-
-@pytest.mark.parametrize("name", SLOW)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NETWORKS)
 def test_gradient(name):
     network = NETWORKS[name]
     problems = [draw(network, 0, 4)]

@@ -57,6 +57,7 @@ def test_saliency_of_a_linear_network_is_its_weights(rng):
     np.testing.assert_allclose(found, np.abs(expected).max(axis=-1), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_saliency_against_finite_differences(trained):
     net, params, state, x = trained
     found = np.asarray(explain.input_gradient(net, params, state, x, 1))
@@ -103,6 +104,7 @@ def test_grad_cam_behind_a_global_mean_is_the_class_activation_map(trained):
     np.testing.assert_allclose(heat, expected, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_grad_cam_of_any_layer_each_image_by_itself_jitted(trained):
     net, params, state, x = trained
     classes = jnp.array([0, 2, 1])

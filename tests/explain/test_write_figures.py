@@ -56,6 +56,7 @@ def names(files):
     return [file.name for file in files]
 
 
+@pytest.mark.slow
 def test_the_sheet_shows_what_the_functions_say():
     predictor = make_predictor("lenet5-mnist", channels=3)
     image = np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)
@@ -112,6 +113,7 @@ def test_padding_is_no_part_of_what_is_explained(k):
     assert target(padding) == 0 and target(jnp.ones((1, 8, 8, 3))) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_a_segmentation_explains_the_pixels_of_a_class(photo, tmp_path):
     predictor = make_predictor("unet-pennfudan", channels=3)
     drawn = write_figures(predictor, tmp_path, photo, tmp_path / "out" / "deep", layer="act")

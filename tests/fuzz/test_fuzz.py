@@ -16,12 +16,14 @@ def failed(verdicts):
     return [verdict for verdict in verdicts if verdict.outcome == "FAILED"]
 
 
+@pytest.mark.slow
 def test_spoiled_configs():
     verdicts = try_configs(1, range(120))
     assert not failed(verdicts)
     assert {"accepted", "ConfigError"} < {verdict.outcome for verdict in verdicts}
 
 
+@pytest.mark.slow
 def test_damaged_files():
     verdicts = try_files(1, range(60))
     assert not failed(verdicts)
@@ -29,6 +31,7 @@ def test_damaged_files():
     assert {"as stored", "DataError", "DamagedError", "RunError"} <= outcomes
 
 
+@pytest.mark.slow
 def test_odd_files(tmp_path):
     here = Bench(tmp_path)
     odd = [name for name in here.kinds if name.startswith("odd")]

@@ -223,6 +223,7 @@ def test_capture_within_a_capture(initialized):
     close((inner, outer), (expected, expected))
 
 
+@pytest.mark.slow
 def test_capture_inside_a_fully_convolutional_network():
     net, x = model.fcn(3, backbone="resnet18", stride=16, hidden=0), jnp.ones((1, 32, 40, 3))
     _, params, state = net.init(KEY, x.shape)

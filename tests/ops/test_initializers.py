@@ -118,6 +118,7 @@ def test_normal_has_the_deviation_given(name, std, shape):
     assert (np.abs(w).max() <= 2 * std) == (name == "truncated_normal")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [2, 4, 8, 16])
 @pytest.mark.parametrize("size", [(5,), (6, 3)], ids=str)
 def test_a_transposed_convolution_with_a_bilinear_kernel_interpolates(stride, size, rng):

@@ -225,6 +225,7 @@ def test_mismatch_names_pytorch_arrays_beside_ours(whole, tiny, tmp_path):
         begin(tiny, f"init_from.path={file}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ours", "torch"])
 def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
     classifier = model.resnet(10, depth=18)

@@ -137,6 +137,7 @@ def test_groups_that_change_nothing_change_no_update(tiny, tmp_path, whole):
         np.testing.assert_allclose(a, e, 1e-4, 1e-5)
 
 
+@pytest.mark.slow
 def test_frozen_layers_work_as_in_evaluation(rng):
     """The step is the one of a network whose first part is applied with train=False."""
     first = model.serial(model.conv(4, 3), model.batch_norm(), model.relu())

@@ -74,6 +74,7 @@ def write_task(task, folder):
     return WRITERS[task](folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("task", "fit"),
     [

@@ -31,6 +31,7 @@ def run_file(file, images):
     return session.run(None, {"images": images})[0], session
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["classification", "segmentation", "embedding"])
 def test_every_task_says_what_the_live_network_says(task, onnx, tmp_path, rng):
     config = load_config(write_task(task, tmp_path), overrides=["training.steps=2"])

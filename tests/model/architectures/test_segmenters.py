@@ -64,6 +64,7 @@ def test_crop_or_pad_cuts_and_continues():
     np.testing.assert_array_equal(crop_or_pad(x, [3, 2])[0, :, :, 0], [[1, 2], [4, 5], [4, 5]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["vgg11", "vgg11_bn", "resnet18"])
 @pytest.mark.parametrize("stride", [32, 16, 8])
 def test_an_fcn_takes_images_of_many_sizes(backbone, stride):
@@ -80,6 +81,7 @@ def test_an_fcn_takes_images_of_many_sizes(backbone, stride):
     assert bool(norms) == (backbone == "vgg11_bn")
 
 
+@pytest.mark.slow
 def test_an_fcn_starts_as_an_interpolation_of_its_coarsest_scores():
     """Skips score zero, transposed convolutions interpolate: twice, twice, and eight times."""
     net = model.fcn(2, backbone="resnet18", stride=8, hidden=0)

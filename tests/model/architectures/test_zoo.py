@@ -321,6 +321,7 @@ def test_a_dilated_stack_sees_exponentially_far():
     assert seen == [3, 5, 9, 17, 33, 65, 67, 67]
 
 
+@pytest.mark.slow
 def test_the_context_module_starts_as_the_identity():
     net = model.context_module(3)
     params = jax.jit(lambda key: net.init(key, (1, 6, 5, 3))[1])(KEY)
@@ -355,6 +356,7 @@ def test_spp_net_takes_images_of_any_size():
     assert model.init_shapes(model.zf5(), (1, 224, 224, 3))[0] == (1, 13, 13, 256)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shortcut", ["A", "B"])
 def test_a_residual_network_of_zero_scales_passes_its_shortcuts_on(shortcut):
     net = model.resnet_cifar(4, depth=8, shortcut=shortcut, zero_init_residual=True)

@@ -52,6 +52,7 @@ def test_a_stack_of_stacks():
     assert_same(got, each_by_itself(jax.vmap(gradients), x, k))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("axes", [(0, None), (None, 0)])
 def test_a_stack_whose_elements_share_an_operand_with_others(axes):
     """Many batches for each of many networks, and many kernels for each of many batches."""

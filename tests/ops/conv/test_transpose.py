@@ -29,6 +29,7 @@ def test_conv_transpose_equals_hand_arithmetic():
     np.testing.assert_allclose(longer.ravel(), [*expected, 0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2, 3])
 @pytest.mark.parametrize("window", [1, 2, 3, 4])
 @pytest.mark.parametrize("dilation", [1, 2])

@@ -145,6 +145,7 @@ HYPER = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("f, value", HYPER.values(), ids=HYPER)
 def test_hyper_parameters_may_be_traced(f, value):
     both = jax.jit(jax.value_and_grad(f))(X, value)

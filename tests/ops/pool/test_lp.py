@@ -55,6 +55,7 @@ def test_a_large_window_of_float16():
     assert y == 3200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("p", [1, 1.5, 2, 3, inf])
 @pytest.mark.parametrize("windows", [{"window": 2}, {"window": 3, "stride": 1, "padding": 1}])
 def test_lp_pool_of_a_window_of_zeros(p, windows):

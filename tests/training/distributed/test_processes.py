@@ -90,6 +90,7 @@ def difference(path, config, tmp_path):
     return max(float(np.abs(arrays[k] - others[k]).max() / np.abs(others[k]).max()) for k in others)
 
 
+@pytest.mark.slow
 def test_two_processes_come_to_what_one_does(setting, tmp_path):
     config, _, run, (first, second) = setting
     assert difference(run, config, tmp_path) < 1e-3

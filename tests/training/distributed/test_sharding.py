@@ -87,6 +87,7 @@ def on_eight_devices(folder, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mesh", ["data", "fsdp", "all three", "8 to 1", "1 to 8"])
 def test_eight_devices_follow_the_trajectory_of_one(found, mesh):
     """Parameters, batch statistics and moments after 12 steps; docs/scale.md states the bound."""
@@ -107,15 +108,18 @@ def test_eight_devices_in_low_precision_stay_near_one(recipes, recipe):
     assert between_devices < to_float32
 
 
+@pytest.mark.slow
 def test_mesh_compiles_to_another_program(found):
     hashes = found["hashes"]
     assert len({hashes[name] for name in ("one", "data", "all three")}) == 3
 
 
+@pytest.mark.slow
 def test_sharded_run_resumes_after_sigkill_to_the_same_bytes(found):
     assert found["hashes"]["resumed"] == found["hashes"]["data"]
 
 
+@pytest.mark.slow
 def test_sharded_evaluation_counts_every_example_once(found):
     """53 do not divide by the devices."""
     tests = found["tests"]
@@ -123,6 +127,7 @@ def test_sharded_evaluation_counts_every_example_once(found):
     assert max(abs(each["loss"] - tests["one"]["loss"]) for each in tests.values()) < 1e-3
 
 
+@pytest.mark.slow
 def test_fsdp_cuts_parameters_and_moments(found):
     whole, part = found["kernel"]
     assert whole == [5, 5, 16, 64]
@@ -130,6 +135,7 @@ def test_fsdp_cuts_parameters_and_moments(found):
     assert part in found["moments"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("case", "message"),
     [

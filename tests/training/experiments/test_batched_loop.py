@@ -94,6 +94,7 @@ def validations(run):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batching", ["map", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_member_equals_run_trained_alone(random, tmp_path, batching):
     """First parameters, split, batches, augmentation, dropout, statistics: up to rounding."""

@@ -153,6 +153,7 @@ def test_sweep_table_refuses_wrong_method_or_missing_keys(tiny, text, message):
         swept(tiny, text)
 
 
+@pytest.mark.slow
 def test_batch_sizes_make_programs_and_study_resumes_in_second(tiny, tmp_path):
     """Two batch sizes: two programs, of two learning rates each; stopped in the second."""
     config = swept(tiny, GRID, "training.steps=12")

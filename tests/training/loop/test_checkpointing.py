@@ -45,6 +45,7 @@ def test_saver_keeps_same_checkpoints_after_interruption(tiny, tmp_path):
     assert 27 not in steps(run)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "remedy"), [(errno.ENOSPC, "make room"), (errno.EROFS, "make it writable")]
 )

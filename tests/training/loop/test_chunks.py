@@ -66,6 +66,7 @@ def bytes_of(tree):
     return [np.asarray(leaf).tobytes() for leaf in plain]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_train_steps_are_bit_identical_for_any_division_into_calls(name, rng):
     """One program for four steps in a call, three and one, or one at a time; and K as it likes."""

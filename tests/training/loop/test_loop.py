@@ -129,6 +129,7 @@ def test_resume_after_signal_is_bit_identical(whole, tiny, tmp_path, interrupt_a
     assert without_timings(resumed) == without_timings(whole)
 
 
+@pytest.mark.slow
 def test_resume_after_two_sigkills_is_bit_identical(whole, tiny, tmp_path):
     """SIGKILL in the middle of the run, and in the middle of its continuation."""
     out = tmp_path / "killed"
@@ -224,6 +225,7 @@ def test_train_accepts_optax_optimizer(tiny, tmp_path, monkeypatch):
     np.testing.assert_allclose(losses[0], losses[1], rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_train_learns_with_mean_squared_error(tiny, tmp_path):
     file = tmp_path / "mse.toml"
     text = tiny.read_text().replace('"softmax_cross_entropy"\nlabel_smoothing = 0.0', '"mse"')

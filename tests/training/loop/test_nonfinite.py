@@ -143,6 +143,7 @@ def test_resume_with_skipped_steps_is_bit_identical(spoiled, left_out, tmp_path,
     assert without_timings(run) == without_timings(left_out)
 
 
+@pytest.mark.slow
 def test_skip_nonfinite_stops_behind_limit_and_resumes_with_more(
     spoiled, left_out, tmp_path, command
 ):

@@ -68,6 +68,7 @@ def test_ema_of_constant_parameters_is_bit_identical(rng):
     np.testing.assert_array_equal(ema.params["w"], frozen["w"])
 
 
+@pytest.mark.slow
 def test_ema_does_not_change_training(averaged, tmp_path, tiny):
     """The averages only look on."""
     run, _ = averaged

@@ -94,6 +94,7 @@ def test_its_figures_are_those_of_its_embeddings(trained):
     assert result.recall_at_1 == pytest.approx((labels[D.argmin(axis=1)] == labels).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["triplet_batch_hard", "triplet_semi_hard"])
 def test_triplets_train_too(tmp_path, loss):
     config = write_embedding(tmp_path, f'name = "{loss}"\nmargin = 0.3')
@@ -168,6 +169,7 @@ def test_networks_in_one_program_have_a_loss_each(arcface, tmp_path):
     assert np.abs(other - member["loss/kernel"]).max() > 0.01
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_bytes(trained, config, tmp_path):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(config), tmp_path / "run", display=Recorder(34))

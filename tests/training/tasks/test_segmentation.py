@@ -151,6 +151,7 @@ def test_its_figures_are_those_of_every_pixel_that_counts(trained):
         convax.load(trained.path, calibrated=True)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_resumes_to_the_same_bytes(trained, scenes, tmp_path):
     with pytest.raises(InterruptedRun):
         convax.train(load_config(scenes), tmp_path / "run", display=Recorder(27))

@@ -65,6 +65,7 @@ def without_dropout(torch, monkeypatch):
     return apply
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_norm", [False, True], ids=["plain", "bn"])
 def test_vgg(batch_norm, torch, nets, narrow, without_dropout, tmp_path):
     narrow("vgg")
@@ -77,6 +78,7 @@ def test_vgg(batch_norm, torch, nets, narrow, without_dropout, tmp_path):
 SLOWLY = pytest.param(True, marks=pytest.mark.slow, id="training")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [False, SLOWLY])
 @pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
 def test_resnet(depth, train, torch, nets, narrow, tmp_path):
@@ -103,6 +105,7 @@ def test_convnext(torch, nets, monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 64, 3), (75, 90, 3)], ids=["square", "odd"])
 def test_spp_net(size, torch, nets, narrow, tmp_path):
     narrow("spp_net")  # levels 3, 2 and 1: the order of features behind a pyramid
@@ -134,6 +137,7 @@ def test_unet(norm, upsampling, torch, nets, tmp_path):
     compare(torch, theirs, spec, 3, (16, 24, 3), tmp_path)
 
 
+@pytest.mark.slow
 def test_fcn(torch, nets, monkeypatch, tmp_path):
     module = sys.modules["convax.model.architectures.vgg"]  # the trunk's convolutions alone
     real = module.conv

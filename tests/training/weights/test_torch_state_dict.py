@@ -113,6 +113,7 @@ def of_whole_images(nn):
 NETS = [of_whole_images, convnet, lenet, mlp, one_dimension, three_dimensions, fully_convolutional]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", NETS, ids=lambda make: make.__name__)
 def test_load_torch_reads_a_sequential_of_the_same_layers(make, torch, tmp_path):
     ours, theirs, image_shape = make(torch.nn)

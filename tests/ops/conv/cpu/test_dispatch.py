@@ -229,6 +229,7 @@ def test_rules_choose_the_implementation(case):
         assert {rule_name(kind, geometry, shape[2], shape[3]) for kind in KINDS} == {"xla"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "case, dtype",
     [*((c, "float32") for c in RULES), *((c, "bfloat16") for c in RULES[-4:])],

@@ -118,6 +118,7 @@ def test_color_applies_four_changes_in_order_with_factors_in_range(x):
     assert gray(bright) is bright
 
 
+@pytest.mark.slow
 def test_randaugment_operations_one_by_one(x):
     """Its own at full magnitude, either sign; others keep their pixels, to the bit."""
     m = jnp.array([1.0, -1.0] * 3)
@@ -149,6 +150,7 @@ def test_randaugment_operations_one_by_one(x):
     assert (np.asarray(right[1, :, :10]) != np.asarray(MEAN[0])).any()
 
 
+@pytest.mark.slow
 def test_randaugment_is_a_function_of_its_key(x):
     masks = jnp.zeros(x.shape[:3], jnp.uint8)
     go = lambda key: randaugment(  # noqa: E731
@@ -189,6 +191,7 @@ def test_randaugment_draws_every_operation_and_magnitude_alike():
     assert len(counts) == 31 and counts.min() > 50 and counts.max() < 160
 
 
+@pytest.mark.slow
 def test_masks_go_with_what_moves_in_randaugment():
     masks = np.zeros((64, 12, 12), np.uint8)
     masks[:, 3:9, 2:8] = 1

@@ -135,6 +135,7 @@ def test_masks_move_with_their_images(name, labeled):
     assert (np.asarray(moved) != np.asarray(x)).any()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MOVES)
 def test_translate_is_a_function_of_its_key(name, labeled):
     x, masks = labeled

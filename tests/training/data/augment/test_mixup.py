@@ -116,6 +116,7 @@ def test_mixed_targets_are_shares_that_losses_and_accuracy_take():
     assert float(accuracy(logits, q)["accuracy"]) == pytest.approx(2 / 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "change",
     [

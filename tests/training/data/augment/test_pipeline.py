@@ -115,6 +115,7 @@ def test_augmentation_with_every_operation_keeps_shape_and_dtype(rng):
     assert (np.asarray(later) != np.asarray(changed)).any()
 
 
+@pytest.mark.slow
 def test_augmentation_with_every_operation_works_under_vmap(rng):
     """Without what has a threshold, at which a last bit is a whole pixel."""
     x = jnp.asarray(rng.uniform(-1.5, 2.4, (8, 5, 6, 3)).astype(np.float32))
