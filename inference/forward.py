@@ -11,7 +11,7 @@ from jax import Array
 from ..training.data.preprocess import Preprocessing, preprocess
 from ..training.run.load_model import LoadedModel
 from ..training.tasks.task import Task
-from .ensemble import stack_trees
+from .ensemble import EnsembleError, stack_trees
 
 _SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability that is to have a logarithm
 
@@ -79,6 +79,12 @@ def apply_temperature(probabilities: Array, temperature: Any) -> Array:
 def _make_predict(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., Array]:
     """Return ``predict(params, state, images, preprocessing)`` of one network."""
     net, image_shape = trained.net, trained.card.image_shape
+    aggregate = task.aggregate
+    if tta and aggregate is None:
+        raise EnsembleError(
+            f"load: tta: what a network of {task.name} says of an image and of its mirror image "
+            "has no mean; leave it out"
+        )
 
     def predict(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
         x = preprocess(images, spec)
@@ -90,6 +96,7 @@ def _make_predict(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., 
         seen, mirrored = jnp.split(predict(params, state, both, spec), 2)
         if task.spec.per_pixel:
             mirrored = mirrored[:, :, ::-1]
-        return task.aggregate(jnp.stack([seen, mirrored]))
+        assert aggregate is not None
+        return aggregate(jnp.stack([seen, mirrored]))
 
     return predict_with_mirror if tta else predict

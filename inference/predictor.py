@@ -34,7 +34,7 @@ class Prediction(NamedTuple):
     """One image of many, and the prediction for it."""
 
     source: Any  # its file; or what was given in place of one
-    prediction: np.ndarray  # as a row of what a `Predictor` returns
+    prediction: Any  # as a row of what a `Predictor` returns
 
 
 FEW = 7
@@ -61,6 +61,17 @@ def cut(count: int, sizes: Sequence[int]) -> list[int]:
         batches.append(enough if enough - count <= max(count, FEW) else fitting)
         count -= batches[-1]
     return batches
+
+
+def each_row(predictions: Any) -> list[Any]:
+    """Return what belongs to each image of a batch: rows of an array, or of each of several.
+
+    Example:
+        >>> each_row({"a": np.array([1, 2])})
+        [{'a': np.int64(1)}, {'a': np.int64(2)}]
+    """
+    count = len(jax.tree.leaves(predictions)[0])
+    return [jax.tree.map(lambda leaf, i=i: leaf[i], predictions) for i in range(count)]
 
 
 class Predictor:
@@ -112,7 +123,8 @@ class Predictor:
 
         Returns:
             ``(N, K)`` float32 of a classification, ``(N, H, W, K)`` of a segmentation: what belongs
-            together sums to 1. ``(N, D)`` of an embedding. Of one image the same without N.
+            together sums to 1. ``(N, D)`` of an embedding. `model.Detections` of a detection, boxes
+            in pixels of images ``(H, W)``. Of one image the same without N.
 
         Raises:
             ValueError: wrong shape, or floating-point values outside [0, 1].
@@ -123,17 +135,17 @@ class Predictor:
             images = self._stack(images)
         images = np.asarray(images)
         if images.shape == self.image_shape != (1, 1, 1):  # which may as well be (N, H, W)
-            return self(images[None])[0]
+            return jax.tree.map(lambda a: a[0], self(images[None]))
         images = self._check(images)
         if not len(images):
             one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
             answer = jax.eval_shape(self.function, self.params, self.state, one)
-            return np.zeros((0, *answer.shape[1:]), answer.dtype)
+            return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), answer)
         answers, start = [], 0
         for size in cut(len(images), self.sizes):
             answers.append(self._predict_padded(images[start : start + size], size))
             start += size
-        return np.concatenate(answers)
+        return jax.tree.map(lambda *parts: np.concatenate(parts), *answers)
 
     @cached_property
     def sizes(self) -> tuple[int, ...]:
@@ -215,7 +227,7 @@ class Predictor:
             )
 
         for items, answers in decoded(iter_files(sources), self._image, answer, batch):
-            following = iter(answers)
+            following = iter(each_row(answers))
             for source, error in items:
                 if error is None:
                     yield Prediction(source, next(following))
@@ -273,7 +285,8 @@ class Predictor:
         count = len(images)
         padding = np.zeros((size - count, *images.shape[1:]), images.dtype)
         batch = np.concatenate([images, padding])
-        return np.asarray(self.function(self.params, self.state, batch))[:count]
+        answers = self.function(self.params, self.state, batch)
+        return jax.tree.map(lambda a: np.asarray(a)[:count], answers)
 
     def _check(self, images: np.ndarray) -> np.ndarray:
         shape = self.image_shape

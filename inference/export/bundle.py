@@ -140,6 +140,12 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
     """Load the network of a run; `loading` and errors are those of `predictor.load`."""
     opened, predictor = open_run(run), load(run, **loading)
     images, origin = sample_images(opened.config(), predictor.image_shape)
+    answer = jax.eval_shape(predictor.function, predictor.params, predictor.state, images)
+    if not isinstance(answer, jax.ShapeDtypeStruct):
+        raise BundleError(
+            f"export: {run}: a network of {predictor.task.name} has several outputs, and a bundle "
+            "one; load the run itself: convax.load"
+        )
     expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
     about = {
         "task": predictor.task.name,

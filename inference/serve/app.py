@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import jax
 import numpy as np
 
 from ...training.data.image import quiet_pillow
@@ -154,7 +155,7 @@ class Service:
         except RequestRejected as error:
             return error.status, {"file": upload.name, "error": str(error)}
         output = await self.batcher.ask(decoded.image)
-        if not np.isfinite(output).all():
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(output)):
             return 500, {"file": upload.name, "error": "predict: the network's answer is NaN"}
         record = await loop.run_in_executor(
             self.decoders, self.answer, output, decoded.size, options.top

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..predictor import cut
+from ..predictor import cut, each_row
 from .admission import Limits
 
 
@@ -71,7 +71,7 @@ class Batcher:
                         pending.answer.set_exception(error)
                 continue
             self.observe(count, loop.time() - began)
-            for pending, answer in zip(batch, answers, strict=True):
+            for pending, answer in zip(batch, each_row(answers), strict=True):
                 if not pending.answer.done():  # its client may have gone
                     pending.answer.set_result(answer)
 

@@ -226,9 +226,9 @@ class _Objects:
         crowd = entry.get("iscrowd", 0)
         if crowd not in (0, 1):
             raise DataError(f"{called}: iscrowd: got {plain_line(repr(crowd), 80)}, need 0 or 1")
-        mask = None
-        if self._rules.masks and entry.get("segmentation"):
-            mask = _mask(entry["segmentation"], size, f"{called}: segmentation", self._rules)
+        mask, shape = None, entry.get("segmentation")
+        if self._rules.masks and shape:
+            mask = _mask(shape, size, f"{called}: segmentation", self._rules)
         return Object(
             called,
             (x, y, x + width, y + height),

@@ -64,6 +64,7 @@ class Confusion(NamedTuple):
     cells: list[list[Cell]]  # none where there are too many classes,
     chart: Chart | None  # which has colors in their place
     pairs: Table
+    names: Sequence[str]  # of the rows, and of the columns
 
 
 class Calibration(NamedTuple):

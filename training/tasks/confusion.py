@@ -46,6 +46,7 @@ def confusion_part(counts: np.ndarray, classes: Sequence[str], what: str) -> Con
         confusion_cells(counts, classes, shares=what == "pixels") if few else [],
         None if few else confusion_chart(counts, classes),
         Table(caption, ("class", "taken for", what), pairs, names=2),
+        classes,
     )
 
 

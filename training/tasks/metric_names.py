@@ -18,6 +18,11 @@ PERCENT_METRICS = {
     "pair_accuracy": "pairs told apart",
     "mean_average_precision": "mAP",
     "f1": "F1",
+    "mask_ap": "mask AP",
+    "mask_ap50": "mask AP50",
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
 }
 # Those that are numbers of any size.
 NUMBERS = {"r2": "R²", "mae": "MAE", "mse": "MSE"}

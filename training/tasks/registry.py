@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import Any
 
 from .classification.spec import CLASSIFICATION
+from .detection.spec import DETECTION, INSTANCE_SEGMENTATION
 from .embedding.spec import EMBEDDING
 from .multilabel.spec import MULTILABEL
 from .regression.spec import REGRESSION
@@ -19,6 +20,8 @@ TASKS: dict[str, TaskSpec] = {
         EMBEDDING,
         MULTILABEL,
         REGRESSION,
+        DETECTION,
+        INSTANCE_SEGMENTATION,
     )
 }
 

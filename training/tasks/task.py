@@ -10,6 +10,8 @@ file makes each from a config, and `training.tasks.registry` lists them:
     embedding        a class, (N,)              vectors (N, D)           vectors (N, D)
     multilabel       0 or 1 of each, (N, K)     logits (N, K)            probabilities (N, K)
     regression       values (N, V)              values (N, V)            values (N, V)
+    detection        `GroundTruth`              `DetectorOutput`         `Detections`
+    instance_segmentation                       the same, with masks
 
 Labels, targets, outputs and what is collected may be any pytrees of arrays with the examples' axis
 in front; an array is the pytree of one leaf.
@@ -91,7 +93,8 @@ class Task(NamedTuple):
         per_class: ``per_class(sums, collected, examples) -> PerClass``: the figures of each class
             of a whole split, from what `metrics` gets; None where classes have none.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
-        aggregate: of predictions from several views of images ``(V, N, ...)``, one each.
+        aggregate: of predictions from several views of images ``(V, N, ...)``, one each; None where
+            they have no mean.
     """
 
     spec: TaskSpec
@@ -102,7 +105,7 @@ class Task(NamedTuple):
     metric_sums: Callable[..., dict[str, Array]]
     collect: Callable[..., Tree]
     metrics: Callable[[Numbers, Tree, Split], dict[str, float]]
-    postprocess: Callable[[Tree, Preprocessing, tuple[int, ...]], Array]
+    postprocess: Callable[[Tree, Preprocessing, tuple[int, ...]], Tree]
     draw: Callable[["Findings"], list[Path]]
     page: Callable[["Findings", Heatmap | None], PageParts]
     predict: Callable[[Any, Examples], Callable[["Question"], "Saying"]]
@@ -113,7 +116,7 @@ class Task(NamedTuple):
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
     per_class: Callable[[Numbers, Tree, Split], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None
-    aggregate: Callable[[Array], Array] = partial(jnp.mean, axis=0)
+    aggregate: Callable[[Array], Array] | None = partial(jnp.mean, axis=0)
 
     @property
     def name(self) -> str:

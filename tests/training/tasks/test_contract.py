@@ -69,7 +69,9 @@ def test_a_task_is_made_by_its_folder(name):
     assert spec.name == name and isinstance(spec.make, str)
     module, _, function = spec.make.partition(":")
     made = import_module(f"convax.training.tasks{module}")
-    assert Path(made.__file__ or "").parent.name == name and callable(getattr(made, function))
+    folder = Path(made.__file__ or "").parent  # its own, or that of a task which it adds to
+    assert folder.parent.name == "tasks" and folder.name in TASKS and function == name
+    assert callable(getattr(made, function))
     assert spec.metrics[-1] == "loss" and spec.summary.format(share=0.5, images="1 image")
 
 
@@ -129,12 +131,14 @@ def test_a_loss_falls_along_its_gradient(task, name):
     keywords = {k: v for k, v in keywords.items() if v is not inspect.Parameter.empty}
     if "num_classes" in inspect.signature(entry.loss).parameters:
         keywords["num_classes"] = 2
-    outputs, *others = (
-        rng.normal(size=(8 * N, *rest)).astype(np.float32)
-        if dtype == np.float32
-        else np.resize([0, 1], (8 * N, *rest)).astype(dtype)
-        for (N, *rest), dtype in ((a.shape, a.dtype) for a in spec.example)
-    )
+
+    def numbers(like):
+        N, *rest = like.shape
+        if like.dtype == np.float32:
+            return rng.normal(size=(8 * N, *rest)).astype(np.float32)
+        return np.resize([0, 1], (8 * N, *rest)).astype(like.dtype)
+
+    outputs, *others = jax.tree.map(numbers, spec.example)
 
     loss = partial(entry.loss, **keywords)
     if entry.owns_params:
@@ -145,8 +149,15 @@ def test_a_loss_falls_along_its_gradient(task, name):
         parts = [part for part in jax.tree.leaves(found) if isinstance(part, jax.Array)]
         return sum(jnp.mean(part) for part in parts)
 
-    step = jax.jit(jax.value_and_grad(value), compiler_options=COMPILE_QUICKLY)
+    step = jax.jit(jax.value_and_grad(value, allow_int=True), compiler_options=COMPILE_QUICKLY)
     before, slope = step(outputs)
-    assert np.isfinite(before) and float(np.abs(slope).max()) > 0
-    after, _ = step(outputs - np.float32(1e-2) * np.asarray(slope) / np.abs(slope).max())
+    slopes = [s for s in jax.tree.leaves(slope) if s.dtype == np.float32]  # of whole numbers: none
+    steepest = max(float(np.abs(s).max()) for s in slopes)
+    assert np.isfinite(before) and steepest > 0
+
+    def moved(leaf, slope):
+        down = slope.dtype == np.float32
+        return leaf - np.float32(1e-2 / steepest) * np.asarray(slope) if down else leaf
+
+    after, _ = step(jax.tree.map(moved, outputs, slope))
     assert after < before

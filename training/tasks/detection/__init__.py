@@ -1,5 +1,7 @@
 """Which objects are where in an image: boxes, classes and scores, average precision.
 
+spec                what a config must know of the two tasks, detection and instance segmentation
+task                the contract of both
 losses              the loss of the R-CNN family, in its parts
 metrics             the parts of the loss of a batch and of a split
 objects             objects on the host, in pixels of their image, true and found

@@ -36,12 +36,12 @@ class Assessment(NamedTuple):
     def figures(self) -> dict[str, float]:
         """Return what is defined of COCO's figures, those of masks with "mask_" in front.
 
-        "ap" and "ap50" are there of any split: 0 where there is nothing to be found.
+        Those that a run may stop by are there of any split: 0 where there is nothing to be found.
         """
         found = dict(self.precision.figures)
         if self.mask_precision is not None:
             found |= {f"mask_{name}": v for name, v in self.mask_precision.figures.items()}
-        always = ("ap", "ap50", "mask_ap", "mask_ap50")
+        always = ("ap", "ap50", "ap75", "mask_ap", "mask_ap50", "mask_ap75")
         known = {name: value for name, value in found.items() if np.isfinite(value)}
         return {name: 0.0 for name in always if name in found} | known
 

@@ -20,7 +20,7 @@ from jax import Array
 
 from .... import ops
 from ....model.detection.structures import DetectorOutput, GroundTruth, RoIOutput, RPNOutput
-from ..spec import LossSpec
+from ..spec import LossSpec, keywords_of
 
 BETA = 1 / 9  # of the smooth L1 loss of offsets: where the parabola goes over into the line
 
@@ -119,6 +119,11 @@ def weight_of(part: str) -> str:
     return f"{part.removeprefix('loss_')}_weight"
 
 
+def keywords_of_weights(keywords: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the weight of each part as a config has them, those that it leaves out too."""
+    return {name: keywords.get(name, p.default) for name, p in keywords_of(rcnn).items()}
+
+
 def weighted(means: Mapping[str, Any], weights: Mapping[str, Any]) -> Any:
     """Return the loss of its parts."""
     return sum(weights[name] * mean for name, mean in means.items())
@@ -161,8 +166,7 @@ def _region_parts(regions: RoIOutput) -> dict[str, Part]:
 
 def _offsets(deltas: Array, targets: Array, positive: Array) -> Array:
     """Return the sum of the smooth L1 losses of the offsets of what has an object."""
-    loss = ops.huber_loss(deltas, targets, delta=BETA, weights=positive, reduction="sum")
-    return loss / BETA
+    return ops.smooth_l1_loss(deltas, targets, beta=BETA, weights=positive, reduction="sum")
 
 
 def _counted(labels: Array, counted: Array | None) -> Array:

@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from ...data.rle import encode_mask
+
 Rle: TypeAlias = dict[str, Any]  # {"size": [h, w], "counts": text}, as COCO's results have it
 THRESHOLD = 0.5  # a pixel belongs to the object above it
 
@@ -35,14 +37,6 @@ def paste_mask(
     x1, y1, x2, y2 = (float(v) for v in box)
     (top, Y), (left, X) = _hats(y1, y2, size[0], len(mask)), _hats(x1, x2, size[1], len(mask[0]))
     return (top, left), (Y @ mask.astype(np.float32) @ X.T)
-
-
-def encode_mask(mask: np.ndarray) -> Rle:
-    """Return the runs of a mask ``(h, w)`` of truth values."""
-    from pycocotools.mask import encode
-
-    runs: Any = encode(np.asfortranarray(mask, np.uint8))
-    return {"size": [int(n) for n in runs["size"]], "counts": runs["counts"].decode()}
 
 
 def decode_mask(runs: Rle) -> np.ndarray:

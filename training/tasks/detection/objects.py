@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ....model.detection.structures import Detections, GroundTruth
-from .masks import Rle, as_bytes, encode_mask, encode_pasted
+from ...data.rle import encode_mask
+from .masks import Rle, as_bytes, encode_pasted
 
 
 class Placement(Protocol):

@@ -1,0 +1,152 @@
+"""The tasks of finding objects: their boxes and classes, and their pixels too."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from ....model.detection.structures import Detections, DetectorInput, DetectorOutput, GroundTruth
+from ....model.output_checks import init_detector
+from ...data import Split
+from ...data.placement import Placement, place
+from ...data.preprocess import Preprocessing
+from ..per_class import PerClass
+from ..spec import TaskSpec, bind_loss
+from ..task import (
+    Batches,
+    Examples,
+    Explained,
+    Numbers,
+    Question,
+    Respond,
+    Saying,
+    Task,
+    TaskError,
+    unchanged,
+)
+from .answers import PlaceOf, count_text, respond_with_objects, say_objects
+from .assessment import assess, row
+from .figures import draw
+from .losses import RCNNLoss, keywords_of_weights
+from .metrics import batch_metrics, metric_sums, split_losses
+from .objects import FoundObjects
+from .page import page
+from .spec import DETECTION, INSTANCE_SEGMENTATION
+
+
+def detection(config: Any, classes: int) -> Task:
+    """Objects as boxes ``(N, M, 4)`` with a class each; COCO's average precision."""
+    return _task(DETECTION, config, classes, masks=False)
+
+
+def instance_segmentation(config: Any, classes: int) -> Task:
+    """Objects as boxes, classes and masks; the average precision of the masks."""
+    return _task(INSTANCE_SEGMENTATION, config, classes, masks=True)
+
+
+def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
+    terms = bind_loss(spec, config.loss, classes)
+    canvas, letterbox = tuple(config.input.size), config.input.fit == "letterbox"
+
+    def place_of(size: tuple[int, int]) -> Placement:
+        return place(size, canvas, letterbox=letterbox)
+
+    return Task(
+        spec=spec,
+        init=partial(init_detector, masks=masks),
+        targets=unchanged,
+        inputs=DetectorInput,
+        loss=partial(batch_loss, terms=terms),
+        batch_metrics=partial(batch_metrics, terms=terms),
+        metric_sums=partial(metric_sums, terms=terms),
+        collect=collect,
+        metrics=partial(metrics, classes=classes, weights=keywords_of_weights(terms.keywords)),
+        per_class=partial(per_class, classes=classes),
+        postprocess=postprocess,
+        draw=draw,
+        page=page,
+        predict=partial(predict, place_of=place_of),
+        explain=explain,
+        respond=partial(respond, place_of=place_of),
+        captions=captions,
+        batches=Batches(config.training.batch_size, (1, 8)),
+        aggregate=None,
+    )
+
+
+def batch_loss(
+    outputs: DetectorOutput, targets: GroundTruth, *, terms: Callable[..., RCNNLoss]
+) -> Array:
+    """Return the loss of a batch."""
+    return terms(outputs, targets).loss
+
+
+def collect(outputs: DetectorOutput, spec: Preprocessing) -> Detections:
+    """Return the detections, masks as bytes."""
+    del spec
+    found = outputs.detections
+    assert found is not None
+    if found.masks is None:
+        return found
+    return found._replace(masks=jnp.round(255 * found.masks).astype(jnp.uint8))
+
+
+def metrics(
+    sums: Numbers, collected: Detections, examples: Split, *, classes: int, weights: dict[str, Any]
+) -> dict[str, float]:
+    """Return the loss and its parts, and COCO's figures."""
+    return split_losses(sums, weights) | assess(collected, examples, classes).figures()
+
+
+def per_class(sums: Numbers, collected: Detections, examples: Split, *, classes: int) -> PerClass:
+    """Return the average precision of each class."""
+    del sums
+    return assess(collected, examples, classes).per_class()
+
+
+def postprocess(
+    outputs: DetectorOutput, preprocessing: Preprocessing, image_shape: tuple[int, ...]
+) -> Detections:
+    """Return the detections, in pixels of the images that the network is given."""
+    del preprocessing, image_shape
+    assert outputs.detections is not None
+    return outputs.detections
+
+
+def predict(
+    predictor: Any, examples: Examples, *, place_of: PlaceOf
+) -> Callable[[Question], Saying]:
+    """Name the objects of an image, and draw them on it."""
+    del examples
+    return partial(say_objects, classes=predictor.classes, place_of=place_of)
+
+
+def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
+    """Raise: a detection is no score of a class."""
+    del examples, image, k
+    raise TaskError(
+        f"a network of {predictor.task.name} says of many places what is there, and no "
+        "one score is the prediction; look at what it finds: convax predict"
+    )
+
+
+def respond(classes: tuple[str, ...], references: Any, *, place_of: PlaceOf) -> Respond:
+    """Answer with the objects of an image, in its own pixels."""
+    del references
+
+    def respond_to(prediction: Any, size: tuple[int, int], top: int) -> dict[str, Any]:
+        del top
+        return respond_with_objects(prediction, size, classes, place_of)
+
+    return respond_to
+
+
+def captions(targets: GroundTruth, classes: Sequence[str]) -> list[str]:
+    """Return how many objects of each class are in each image."""
+    rows = (row(targets, i) for i in range(len(targets.classes)))
+    there = (np.asarray(truth.classes)[np.asarray(truth.classes) >= 0] for truth in rows)
+    none = np.zeros(0)
+    return [count_text(FoundObjects(none, none, k), classes) for k in there]
