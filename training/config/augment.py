@@ -25,6 +25,7 @@ Operation = Literal[
     "equalize",
 ]
 OPERATIONS: tuple[Operation, ...] = typing.get_args(Operation)
+MOVES = frozenset({"shear_x", "shear_y", "translate_x", "translate_y", "rotate"})
 GREATEST_MAGNITUDE = 30  # of an operation: 1.0 of what it can do
 
 
@@ -60,6 +61,12 @@ class Affine(Table):
     translate: Annotated[list[Fraction], Field(min_length=2, max_length=2, examples=[[0.1, 0.1]])]
     scale: Annotated[Range, Field(examples=[[0.9, 1.1]])]
     shear: Annotated[list[Angle], Field(min_length=2, max_length=2, examples=[[10.0, 10.0]])]
+
+
+class Zoom(Table):
+    """The image larger or smaller, anywhere on its canvas; see `training.data.augment.zoom`."""
+
+    scale: Annotated[Range, Field(examples=[[0.6, 1.6]])]
 
 
 class Color(Table):
@@ -109,6 +116,7 @@ class Augment(Table):
     translate: Annotated[int, Field(ge=0, lt=2**15)] = 0  # pixels
     padding_mode: Literal["zero", "reflect"] = "zero"
     crop: Crop | None = None
+    zoom: Zoom | None = None
     affine: Affine | None = None
     policy: Policy | None = None
     color: Color | None = None
@@ -133,9 +141,17 @@ class Augment(Table):
         """Return the names of what makes images of two classes."""
         return tuple(name for name in ("mixup", "cutmix") if getattr(self, name))
 
+    def _has(self, name: str) -> bool:
+        """Return whether it has an entry; of "padding_mode" reflection, of operations a move."""
+        if name == "padding_mode":
+            return self.padding_mode == "reflect"
+        if name == "policy.operations":
+            return self.policy is not None and bool(MOVES & set(self.policy.operations))
+        return bool(getattr(self, name))
+
     def unfit_for(self, unfit: Mapping[str, str]) -> str | None:
         """Return what of it makes no sense for a task, and why; see `TaskSpec.unfit`."""
         for name, why in unfit.items():
-            if getattr(self, name):
+            if self._has(name):
                 return f"augment.{name} {why}"
         return None

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .boxes import AffineMap, about_middle
 from .interpolate import sample, sample_masks
 
 
@@ -34,7 +35,35 @@ def affine(
         torchvision's `RandomAffine` with numbers instead of ranges, bilinear, except that it
         moves by whole pixels.
     """
-    N, H, W, _ = x.shape
+    forward, move = _draw(key, x.shape[:3], degrees, translate, scale, shear)
+    return warp(x, masks, forward, move)
+
+
+def affine_map(
+    key: Array,
+    shape: tuple[int, int, int],
+    *,
+    degrees: float,
+    translate: Sequence[float],
+    scale: Sequence[float],
+    shear: Sequence[float],
+) -> AffineMap:
+    """Return where points of images ``(N, H, W)`` go, with the same key."""
+    forward, move = _draw(key, shape, degrees, translate, scale, shear)
+    turns = bool(degrees or any(shear))
+    return about_middle(forward, move, (shape[1], shape[2]), turns=turns)
+
+
+def _draw(
+    key: Array,
+    shape: tuple[int, ...],
+    degrees: float,
+    translate: Sequence[float],
+    scale: Sequence[float],
+    shear: Sequence[float],
+) -> tuple[Array, Array]:
+    """Draw what `warp` is given, ``(N, 2, 2)`` and ``(N, 2)``."""
+    N, H, W = shape
     draws = jax.random.uniform(key, (6, N), jnp.float32, minval=-1.0, maxval=1.0)
     angle, shear_x, shear_y = (
         jnp.deg2rad(jnp.float32(most)) * draw
@@ -43,7 +72,7 @@ def affine(
     middle, half = (scale[0] + scale[1]) / 2, (scale[1] - scale[0]) / 2
     forward = matrices(angle, middle + half * draws[3], shear_x, shear_y)
     move = jnp.stack([translate[0] * W * draws[1], translate[1] * H * draws[2]], axis=-1)
-    return warp(x, masks, forward, move)
+    return forward, move
 
 
 def matrices(angle: Array, scale: Array, shear_x: Array, shear_y: Array) -> Array:

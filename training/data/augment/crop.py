@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from .boxes import AffineMap, scaled
 from .interpolate import sample, sample_masks
 
 
@@ -28,24 +29,33 @@ def crop(
     References:
         Szegedy et al., arXiv:1409.4842, section 6.
     """
-    top, left, height, width = _boxes(key, x, scale, ratio)
+    top, left, height, width = _boxes(key, x.shape[:3], scale, ratio)
     H, W = x.shape[1:3]
     rows, columns = _places(top, height, H)[:, :, None], _places(left, width, W)[:, None, :]
     enlarged = sample(x, rows, columns)
     return enlarged, None if masks is None else sample_masks(masks, rows, columns)
 
 
+def crop_map(
+    key: Array, shape: tuple[int, int, int], scale: Sequence[float], ratio: Sequence[float]
+) -> AffineMap:
+    """Return where points of images ``(N, H, W)`` go, with the same key."""
+    top, left, height, width = _boxes(key, shape, scale, ratio)
+    sx, sy = shape[2] / width, shape[1] / height
+    return scaled(sx, sy, jnp.stack([-left * sx, -top * sy], axis=-1))
+
+
 def _boxes(
-    key: Array, x: Array, scale: Sequence[float], ratio: Sequence[float]
+    key: Array, shape: tuple[int, ...], scale: Sequence[float], ratio: Sequence[float]
 ) -> tuple[Array, Array, Array, Array]:
     """Draw top, left, height and width of each box, ``(N,)``, in pixels."""
-    N, H, W, _ = x.shape
+    N, H, W = shape
     draws = jax.random.uniform(key, (4, N), jnp.float32)
     area = (scale[0] + (scale[1] - scale[0]) * draws[0]) * (H * W)
     low, high = (jnp.log(jnp.float32(end)) for end in ratio)
-    shape = jnp.exp(low + (high - low) * draws[1])
-    height = jnp.clip(jnp.sqrt(area / shape), 1, H)
-    width = jnp.clip(jnp.sqrt(area * shape), 1, W)
+    aspect = jnp.exp(low + (high - low) * draws[1])
+    height = jnp.clip(jnp.sqrt(area / aspect), 1, H)
+    width = jnp.clip(jnp.sqrt(area * aspect), 1, W)
     return (H - height) * draws[2], (W - width) * draws[3], height, width
 
 

@@ -2,25 +2,28 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
+from ....model.detection.structures import GroundTruth
 from ...config.augment import Augment
 from ...config.errors import ConfigError
 from ..preprocess import Preprocessing
-from .affine import affine
+from .affine import affine, affine_map
+from .boxes import flipped, follow, objects_of, settle
 from .color import color
-from .crop import crop
+from .crop import crop, crop_map
 from .cutout import cutout
 from .flip import alternating, fair_coin, flip
 from .mixup import mix, mixed_targets
 from .randaugment import randaugment
-from .translate import translate
+from .translate import translate, translate_map
+from .zoom import zoom, zoom_map
 
-Augmentation: TypeAlias = Callable[..., tuple[Array, Array]]
+Augmentation: TypeAlias = Callable[..., tuple[Array, Any]]
 
 
 def make_augmentation(
@@ -49,7 +52,7 @@ def make_augmentation(
 def augment(
     key: Array,
     x: Array,
-    targets: Array,
+    targets: Any,
     *,
     images: Array,
     step: Array,
@@ -57,13 +60,14 @@ def augment(
     preprocessing: Preprocessing,
     classes: int,
     examples: int,
-) -> tuple[Array, Array]:
+) -> tuple[Array, Any]:
     """See `make_augmentation`. No operation draws other numbers because of another one.
 
     Args:
         key: a PRNG key, of this step alone.
         x: ``(N, H, W, C)``, the network's input.
-        targets: ``(N,)`` labels, or ``(N, H, W)`` masks; others stay as they are.
+        targets: ``(N,)`` labels, ``(N, H, W)`` masks, or `GroundTruth` in pixels of `x`; others
+            stay as they are.
         images: ``(N, ...)``, the images as they are stored, by which one is known again.
         step: (), how many steps were taken before.
         spec, preprocessing, classes, examples: as for `make_augmentation`.
@@ -76,19 +80,42 @@ def augment(
     for_crop, for_affine, for_policy, for_color, for_cutout, for_mix = (
         jax.random.fold_in(key, i) for i in range(2, 8)
     )
+    objects = objects_of(targets) if isinstance(targets, GroundTruth) else None
     masks = targets if getattr(targets, "ndim", 0) == 3 else None
+    if objects is not None:
+        masks = objects.masks
+    N, H, W = x.shape[:3]
+    size = (H, W)
     if spec.flip:
         coin = fair_coin(for_flip, len(x))
         coin = alternating(images, step, examples) if spec.flip == "alternating" else coin
         x, masks = flip(x, masks, coin)
+        if objects is not None:
+            objects = follow(objects, flipped(coin, W), masks, size)
     if spec.translate:
         x, masks = translate(
             for_translate, x, masks, furthest=spec.translate, padding_mode=spec.padding_mode
         )
+        if objects is not None:
+            to = translate_map(for_translate, N, spec.translate)
+            objects = follow(objects, to, masks, size)
     if spec.crop:
         x, masks = crop(for_crop, x, masks, **dict(spec.crop))
+        if objects is not None:
+            to = crop_map(for_crop, (N, H, W), **dict(spec.crop))
+            objects = follow(objects, to, masks, size)
+    if spec.zoom:
+        for_zoom = jax.random.fold_in(key, 8)
+        x, masks = zoom(for_zoom, x, masks, **dict(spec.zoom))
+        if objects is not None:
+            objects = follow(objects, zoom_map(for_zoom, (N, H, W), spec.zoom.scale), masks, size)
     if spec.affine:
         x, masks = affine(for_affine, x, masks, **dict(spec.affine))
+        if objects is not None:
+            to = affine_map(for_affine, (N, H, W), **dict(spec.affine))
+            objects = follow(objects, to, masks, size)
+    if objects is not None:
+        targets, masks = settle(objects), None  # nothing below moves
     if spec.policy or spec.color:
         mean, std = (
             jnp.array(v, jnp.float32).reshape(1, 1, 1, -1)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from .. import IGNORED
+from .boxes import AffineMap, scaled
 
 
 def translate(
@@ -30,11 +31,23 @@ def translate(
     References:
         He et al., arXiv:1512.03385, section 4.2, for CIFAR-10: 4 pixels and zeros.
     """
-    offsets = jax.random.randint(key, (len(x), 2), 0, 2 * furthest + 1, jnp.int32)
+    offsets = draw_offsets(key, len(x), furthest)
     x = _translated(x, offsets, furthest, padding_mode, 0)
     if masks is not None:
         masks = _translated(masks, offsets, furthest, padding_mode, IGNORED)
     return x, masks
+
+
+def draw_offsets(key: Array, N: int, furthest: int) -> Array:
+    """Draw where the window of each image begins in the padded image, ``(N, 2)``: y, x."""
+    return jax.random.randint(key, (N, 2), 0, 2 * furthest + 1, jnp.int32)
+
+
+def translate_map(key: Array, N: int, furthest: int) -> AffineMap:
+    """Return where points of N images go, with the same key."""
+    move = (furthest - draw_offsets(key, N, furthest)).astype(jnp.float32)
+    one = jnp.ones(N, jnp.float32)
+    return scaled(one, one, move[:, ::-1])
 
 
 def _translated(

@@ -164,7 +164,7 @@ def test_translate_with_reflection_lets_in_mirrored_pixels():
 
 def test_crops_have_the_areas_and_shapes_that_are_asked_for():
     images = jnp.zeros((4000, 40, 40, 1))
-    boxes = _boxes(KEY, images, [0.1, 0.5], [0.5, 2.0])
+    boxes = _boxes(KEY, images.shape[:3], [0.1, 0.5], [0.5, 2.0])
     top, left, height, width = (np.asarray(b) for b in boxes)
     area, ratio = height * width / 1600, width / height
     assert 0.0999 < area.min() < 0.11 and 0.49 < area.max() < 0.5001
