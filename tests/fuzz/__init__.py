@@ -1,7 +1,7 @@
 """Bad input on purpose: configs and files that are mutated at random, the same for a seed everywhere.
 
     python -m tests.fuzz configs --count 10000 --seed 0
-    python -m tests.fuzz files --count 1000 --seed 0
+    python -m tests.fuzz files --count 2000 --seed 0
 
 Whatever it is given, convax either takes it, and then it is right, or refuses it with an error of its
 own that names the culprit in a line or few. `mutations.py` spoils configs and `damage.py` bytes,

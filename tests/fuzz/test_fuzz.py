@@ -63,6 +63,8 @@ def test_the_table_counts():
         (["seed=0x" + "f" * 5000], "seed: "),
         (["seed=" + "[" * 5000], "seed: should be a valid integer"),
         (["seed=2021-02-03"], "seed: should be a valid integer; got 2021-02-03$"),
+        (["data.source=1979-05-27"], 'data.source: should be one of "digits".*; got 1979-05-27$'),
+        (["data=1979-05-27T07:32:00"], "data: should be a table; got 1979-05-27T07:32:00$"),
         (["a" * 5000], r"^--set a+ \.\.\. a+: write --set key=value"),
         (["input.size." + "9" * 5000 + "=1"], r"'9+ \.\.\. 9+' is not an index below 2"),
         (

@@ -134,7 +134,7 @@ def _wrong_tag(path: list[int | str], item: ErrorDetails, hint: Any) -> tuple[st
     key, written = _dotted(path), item["input"]
     tables = [arm for arm in _arms(hint) if _is_table(arm)]
     if not isinstance(written, dict):
-        return key, f"{key}: should be a table; got {written!r}", False
+        return key, f"{key}: should be a table; got {_written(written)}", False
     # Most tables are chosen by the value of their first key, some by its presence.
     firsts = list(dict.fromkeys(next(iter(table.model_fields)) for table in tables))
     tag, *present = firsts
@@ -144,7 +144,7 @@ def _wrong_tag(path: list[int | str], item: ErrorDetails, hint: Any) -> tuple[st
         return f"{key}.{tag}", f"{key}.{tag}: {written[tag]!r} is called {new}", True
     if tag in written:
         near = did_you_mean(str(written[tag]), names)
-        line = f"{key}.{tag}: should be {listed}; got {written[tag]!r}{near}"
+        line = f"{key}.{tag}: should be {listed}; got {_written(written[tag])}{near}"
         return f"{key}.{tag}", line, False
     unknown = [key for key in written if not any(key in t.model_fields for t in tables)]
     for first in firsts:
