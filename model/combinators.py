@@ -97,7 +97,8 @@ def _fork(parts: Mapping[str, Layer]) -> Layer:
         }
         return outputs, new_state
 
-    return Layer(init, apply, LayerInfo("fork", POINTWISE, parts, "parallel", _fork))
+    info = LayerInfo("fork", POINTWISE, parts, "parallel", _fork)
+    return Layer(init, apply, info)  # type: ignore[arg-type] -- gives several arrays
 
 
 def each(layer: Layer) -> Layer:

@@ -67,7 +67,7 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
 
         def pooled(pool: Pool, maps: Any, regions: int) -> Shape:
             boxes = jax.ShapeDtypeStruct((N, regions, 4), jnp.float32)
-            out = jax.eval_shape(partial(pool, image_size=(H, W)), as_arrays(maps), boxes)
+            out = jax.eval_shape(lambda *given: pool(*given, (H, W)), as_arrays(maps), boxes)
             return (N * regions, *out.shape[2:])
 
         N, H, W, _ = in_shape
@@ -79,10 +79,11 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         R = numbers.rpn.post_nms_top_n_test if numbers.rpn else 1
         shape_of("predictor", shape_of("head", pooled(numbers.pool, maps, R)))
         D, masks = numbers.roi.detections_per_img, None
+        shapes: Any = Detections  # of shapes in place of arrays
         if numbers.mask_pool:
             shape = shape_of("mask_head", pooled(numbers.mask_pool, maps, D))
             masks = (N, D, *shape_of("mask_predictor", shape)[1:3])
-        return DetectorOutput(Detections((N, D, 4), (N, D), (N, D), masks)), params, state
+        return DetectorOutput(shapes((N, D, 4), (N, D), (N, D), masks)), params, state
 
     def apply(params, state, x, *, train=False, key=None):
         given = x if isinstance(x, DetectorInput) else DetectorInput(x)
@@ -97,7 +98,7 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         rpn, proposals, proposed = run.first_stage(new_state)
         if given.truth is None:
             return DetectorOutput(run.detections(proposals, proposed, new_state)), new_state
-        regions = run.regions(proposals, proposed, new_state)
+        regions = run.regions(given.truth, proposals, proposed, new_state)
         if train:
             return DetectorOutput(None, rpn, regions), new_state
         # The heads run once more, and change no state: none changes in evaluation.
@@ -124,9 +125,9 @@ class _Run(NamedTuple):
 
     def keys(self, stage: int) -> Array:
         """Return a key for each image's sample."""
-        if self.train and self.key is None:
-            raise ValueError("detector: no key: need one in training, for the samples; pass key=")
         key = self.key if self.train else jax.random.key(0)
+        if key is None:
+            raise ValueError("detector: no key: need one in training, for the samples; pass key=")
         return jax.random.split(jax.random.fold_in(key, stage), len(self.given.images))
 
     def first_stage(self, into: State) -> tuple[RPNOutput | None, Array, Array]:
@@ -137,7 +138,7 @@ class _Run(NamedTuple):
         head = self.value("rpn", self.maps, into)
         logits = _wide(by_anchor(head["logits"], 1)[..., 0])
         deltas = _wide(by_anchor(head["deltas"], 4))
-        sizes = [tuple(level.shape[1:3]) for level in self.maps.values()]
+        sizes = [(level.shape[1], level.shape[2]) for level in self.maps.values()]
         anchors = anchors_on(sizes, self.image_size, rpn)
         best = partial(
             propose, anchors=anchors, image_size=self.image_size, rpn=rpn, train=bool(self.train)
@@ -158,9 +159,11 @@ class _Run(NamedTuple):
             )
         return boxes, (boxes[..., 2:] > boxes[..., :2]).all(-1)
 
-    def regions(self, proposals: Array, proposed: Array, into: State) -> RoIOutput:
+    def regions(
+        self, truth: GroundTruth, proposals: Array, proposed: Array, into: State
+    ) -> RoIOutput:
         """Return what the loss of the second stage compares, for a sample of regions."""
-        roi, truth = self.numbers.roi, self.given.truth
+        roi = self.numbers.roi
         sample = jax.vmap(partial(sample_regions, roi=roi))
         sampled = lax.stop_gradient(sample(self.keys(2), proposals, proposed, truth))
         logits, deltas = self.box_head(sampled.boxes, into)
