@@ -39,6 +39,7 @@ test = 5
 size = [32, 32]
 fit = "letterbox"
 [augment]
+flip = true
 cutout = {{size = 2}}
 [model]
 name = "mask_rcnn"
@@ -181,7 +182,14 @@ def test_what_a_detector_cannot_is_refused_by_a_line(trained, command, tmp_path)
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("augment={flip=true}", "augment.flip would move the image and not its boxes"),
+        (
+            "augment={policy={num_ops=1, magnitude='random'}}",
+            "augment.policy.operations would move the image and not its boxes",
+        ),
+        (
+            "augment={translate=1, padding_mode='reflect'}",
+            'augment.padding_mode = "reflect" would show objects again',
+        ),
         ("augment={mixup={alpha=0.2}}", "augment.mixup would lay objects of two images over"),
         ("loss={name='rcnn', box_reg_weight=-1.0}", r"box_reg_weight: got -1.0, need 0 or more"),
         ("early_stopping.metric='accuracy'", "not a metric of"),

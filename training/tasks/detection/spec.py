@@ -7,7 +7,8 @@ from ....model.detection.structures import DetectorOutput, GroundTruth, RoIOutpu
 from ..spec import TaskSpec, example_of
 from .losses import LOSSES
 
-_MOVES = "would move the image and not its boxes; leave it out"
+_MOVES = "would move the image and not its boxes; write those that change colors alone"
+_MIRRORS = '= "reflect" would show objects again where no box is; write "zero"'
 _MIXES = "would lay objects of two images over each other, each in part; leave it out"
 
 
@@ -36,8 +37,12 @@ DETECTION = TaskSpec(
     outputs_text="of each image D detections, the best first: boxes `(N, D, 4)`, scores and "
     "classes `(N, D)`; a row of class -1 is empty",
     least_classes=1,
-    unfit={"mixup": _MIXES, "cutmix": _MIXES}
-    | dict.fromkeys(("flip", "translate", "crop", "affine", "policy"), _MOVES),
+    unfit={
+        "mixup": _MIXES,
+        "cutmix": _MIXES,
+        "padding_mode": _MIRRORS,
+        "policy.operations": _MOVES,
+    },
     writes_images=True,
     alone="what two networks find are different objects, which have no mean",
 )
