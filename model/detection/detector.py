@@ -15,7 +15,14 @@ from ..layer import Layer, LayerInfo, Params, Shape, State, as_arrays
 from .options import RoIOptions, RPNOptions
 from .proposals import anchors_on, by_anchor, label_anchors, propose
 from .regions import detect, sample_regions
-from .structures import Detections, DetectorInput, DetectorOutput, RoIOutput, RPNOutput
+from .structures import (
+    Detections,
+    DetectorInput,
+    DetectorOutput,
+    GroundTruth,
+    RoIOutput,
+    RPNOutput,
+)
 
 # Maps by name and boxes (N, R, 4) in pixels of images of a size: to (N, R, P, Q, C).
 Pool: TypeAlias = Callable[[Mapping[str, Array], Array, tuple[int, int]], Array]
