@@ -74,7 +74,8 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
 
         def pooled(pool: Pool, maps: Any, regions: int) -> Shape:
             boxes = jax.ShapeDtypeStruct((N, regions, 4), jnp.float32)
-            out = jax.eval_shape(lambda *given: pool(*given, (H, W)), as_arrays(maps), boxes)
+            read = lambda maps, boxes: pool(maps, boxes, (H, W))  # noqa: E731
+            out = jax.eval_shape(read, as_arrays(maps), boxes)
             return (N * regions, *out.shape[2:])
 
         N, H, W, _ = in_shape
