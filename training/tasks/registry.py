@@ -62,5 +62,5 @@ def listed(names: Iterable[str]) -> str:
         >>> listed(("a", "b", "c"))
         '"a", "b" or "c"'
     """
-    *others, last = [f'"{name}"' for name in names] or ["another"]
+    *others, last = (f'"{name}"' for name in names)
     return f"{', '.join(others)} or {last}" if others else last

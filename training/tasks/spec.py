@@ -19,16 +19,6 @@ LabelKind = Literal["class", "mask", "classes", "values", "boxes", "instances"]
 SUPPLIED = ("weights", "mask", "reduction", "num_classes")
 
 
-# The `TaskSpec.unfit` of tasks whose labels are boxes.
-UNFIT_FOR_BOXES: Mapping[str, str] = {
-    "mixup": "would make images with the objects of two; leave it out",
-    "cutmix": "would cover objects of one image with those of another; leave it out",
-    "padding_mode": "reflects objects that have no box; leave it out",
-    "policy.operations": "moves images, and their boxes would stay; write those of colors alone, "
-    "and augment.affine for the others",
-}
-
-
 class LossSpec(NamedTuple):
     """A loss as a config names it.
 

@@ -14,7 +14,7 @@ from convax.training.data.augment.boxes import objects_of, settle
 from convax.training.data.augment.pipeline import augment
 from convax.training.data.augment.zoom import zoom, zoom_map
 from convax.training.data.preprocess import Preprocessing
-from convax.training.tasks.spec import UNFIT_FOR_BOXES
+from convax.training.tasks.detection.spec import DETECTION
 
 N, H, W, M = 8, 40, 48, 2
 SPEC = Preprocessing((H, W), "letterbox", (0.0,), (1.0,))
@@ -173,14 +173,17 @@ def test_zoom_scales_both_axes_alike_and_fills_with_the_mean():
 @pytest.mark.parametrize(
     ("tables", "match"),
     [
-        ({"mixup": {"alpha": 0.2}}, "augment.mixup would make images with the objects of two"),
-        ({"cutmix": {"alpha": 1.0, "probability": 0.5}}, "augment.cutmix would cover"),
-        ({"translate": 4, "padding_mode": "reflect"}, "augment.padding_mode reflects objects"),
-        ({"policy": {"num_ops": 1, "magnitude": 3}}, "augment.policy.operations moves images"),
+        ({"mixup": {"alpha": 0.2}}, "augment.mixup would lay objects"),
+        ({"cutmix": {"alpha": 1.0, "probability": 0.5}}, "augment.cutmix would lay objects"),
+        (
+            {"translate": 4, "padding_mode": "reflect"},
+            'augment.padding_mode = "reflect" would show',
+        ),
+        ({"policy": {"num_ops": 1, "magnitude": 3}}, "augment.policy.operations would move"),
         ({"policy": {"num_ops": 1, "magnitude": 3, "operations": ["contrast"]}}, None),
         ({"translate": 4, "flip": True, "zoom": {"scale": [0.5, 1.0]}}, None),
     ],
 )
 def test_what_boxes_cannot_follow_is_refused(tables, match):
-    why = Augment.model_validate(tables).unfit_for(UNFIT_FOR_BOXES)
+    why = Augment.model_validate(tables).unfit_for(DETECTION.unfit)
     assert why is None if match is None else (why or "").startswith(match)
