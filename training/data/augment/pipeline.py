@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 import jax
 import jax.numpy as jnp
@@ -81,7 +81,7 @@ def augment(
         jax.random.fold_in(key, i) for i in range(2, 8)
     )
     objects = objects_of(targets) if isinstance(targets, GroundTruth) else None
-    masks = targets if getattr(targets, "ndim", 0) == 3 else None
+    masks: Any = targets if getattr(targets, "ndim", 0) == 3 else None
     if objects is not None:
         masks = objects.masks
     N, H, W = x.shape[:3]
@@ -132,7 +132,7 @@ def augment(
     if spec.mixup or spec.cutmix:
         x, masks, share = mix(for_mix, x, masks, mixup=spec.mixup, cutmix=spec.cutmix)
         if masks is None:
-            targets = mixed_targets(targets, share, classes)
+            targets = mixed_targets(cast(Array, targets), share, classes)
     return x, targets if masks is None else masks
 
 
