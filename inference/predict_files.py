@@ -77,6 +77,7 @@ def predict_files(
     *,
     invert: bool = False,
     top: int = 3,
+    threshold: float | None = None,
     out: Path | None = None,
     batch: int = 64,
 ) -> Iterator[PredictionResult]:
@@ -89,6 +90,7 @@ def predict_files(
         on_error: is called with a line about an image that cannot be read; it has no result.
         invert: swap black and white.
         top: how many classes to name.
+        threshold: the least score of an object that is shown; by default that of the task.
         out: the folder for files that are written, by default beside each image; in it, what was
             found in a folder keeps its place there. Where two would have one name, the later is
             numbered.
@@ -109,7 +111,8 @@ def predict_files(
         place = _unique_path(folder, stem, written)
         name = STDIN if is_stdin(source) else str(source)
         try:
-            yield PredictionResult(source, say(Question(source, name, prediction, top, place)))
+            question = Question(source, name, prediction, top, place, threshold)
+            yield PredictionResult(source, say(question))
         except DataError as error:  # it was replaced meanwhile
             fail(source, error)
 

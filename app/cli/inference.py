@@ -84,6 +84,10 @@ def predict(
         ),
     ] = False,
     top: Annotated[int, typer.Option(min=1, help="The number of classes to print.")] = 3,
+    threshold: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="The least score of an object that is shown: 0.5."),
+    ] = None,
     form: Annotated[
         str,
         typer.Option(
@@ -95,7 +99,8 @@ def predict(
         typer.Option(help="An HTML page to write, with the images and their predictions."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The folder for masks; beside each image by default.")
+        Path | None,
+        typer.Option(help="The folder for masks and drawings; beside each image by default."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="The number of images in a batch.")] = 64,
     ensemble: Annotated[
@@ -110,10 +115,10 @@ def predict(
     no_ema: NoEmaOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
-    """Predict images: classes, masks or neighbors.
+    """Predict images: classes, masks, objects or neighbors.
 
-    Prints the class of each image with its probability; writes its mask; or prints the classes and
-    images that lie nearest to it.
+    Prints the class of each image with its probability; writes its mask; prints its objects and
+    draws them on it; or prints the classes and images that lie nearest to it.
     """
     from collections import deque
 
@@ -151,6 +156,11 @@ def predict(
             "predictions go to standard output (--format csv > predictions.csv), and to a page "
             "with --html PAGE"
         )
+    if threshold is not None and not predictor.task.spec.has_threshold:
+        fail(
+            f"--threshold: got {threshold}, but {predictor.task.name} finds no objects that have a "
+            "score; leave it out"
+        )
     notes = Notes()
     sources = list_images(images, sys.stdin.buffer, on_error, masks=masks, notes=notes)
     for line in notes.lines():
@@ -162,6 +172,7 @@ def predict(
         on_error,
         invert=invert,
         top=top,
+        threshold=threshold,
         out=out,
         batch=batch,
     )

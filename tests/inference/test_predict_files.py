@@ -145,6 +145,9 @@ def test_what_cannot_be_done(whole, folder, command, monkeypatch):
 
     assert "--format: got 'xml', need one of table, json, csv" in refused(good, "--format", "xml")
     assert "--json: got --format csv too; leave out" in refused(good, "--json", "--format", "csv")
+    assert "--threshold: got 0.5, but classification finds no objects" in refused(
+        good, "--threshold", "0.5"
+    )
     assert "--out: got x.csv, but classification writes no masks; leave it out: " in refused(
         good, "--out", "x.csv"
     )

@@ -88,6 +88,7 @@ class TaskSpec(NamedTuple):
             the training images and divided by their deviation there.
         per_pixel: whether a prediction is a map over the image, which turns as the image does.
         writes_images: whether `predict` writes an image for each that it is given.
+        has_threshold: whether `predict` shows those things alone whose score is large enough.
         alone: why several networks cannot answer together; None where they can.
     """
 
@@ -109,6 +110,7 @@ class TaskSpec(NamedTuple):
     standardizes: bool = False
     per_pixel: bool = False
     writes_images: bool = False
+    has_threshold: bool = False
     alone: str | None = None
 
     @property

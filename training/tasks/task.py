@@ -170,6 +170,7 @@ class Question(NamedTuple):
     answer: np.ndarray  # a row of what the predictor returns
     top: int  # how many classes to name
     out: Path  # the file to be written, where one is
+    threshold: float | None = None  # the least score that is shown; None: as the task has it
 
     @property
     def shown(self) -> str:

@@ -302,7 +302,7 @@ def test_all_problems_are_reported_at_once():
         ),
         (
             {"task": "segment"},
-            "task: should be 'classification', 'segmentation', 'embedding', 'multilabel' or 'regression'; go",
+            "task: should be 'classification', .*'detection' or 'instance_segmentation'; got 'segment'",
         ),
         ({"augment": {"flip": "sometimes"}}, "augment.flip: should be a valid boolean or "),
         (

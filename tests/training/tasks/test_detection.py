@@ -22,6 +22,7 @@ from convax.training.loop.signals import InterruptedRun
 from convax.training.run.load_model import load_model
 from convax.training.tasks.detection.losses import rcnn
 from convax.training.tasks.detection.task import captions
+from tests.tiny import drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
 
 CONFIG = """
@@ -98,7 +99,8 @@ def path(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(path, tmp_path_factory):
-    return convax.train(load_config(path), tmp_path_factory.mktemp("run") / "whole")
+    with drawing():
+        return convax.train(load_config(path), tmp_path_factory.mktemp("run") / "whole")
 
 
 def test_parts_of_the_loss_are_reported_and_weighed(trained):
@@ -155,6 +157,11 @@ def test_the_command_line_says_and_draws_what_was_found(trained, command, tmp_pa
     assert (boxes >= 0).all() and (boxes <= [90, 60, 90, 60]).all() and boxes[:, 2].max() > 32
     code, said, _ = command("predict", trained.path, photo, "--out", out, "--format", "csv")
     heads, *rows = said.splitlines()
+    shown = [
+        command("predict", trained.path, photo, "--out", out, "--threshold", t)[1].count("\n  ")
+        for t in ("0", "1")
+    ]
+    assert shown == [len(boxes), 0]
     assert heads == "file,class,score,x1,y1,x2,y2" and len(rows) == len(boxes)
     code, said, _ = command("evaluate", trained.path, "--per-class")
     assert code == 0 and "mask AP50" in said and "\nmean " in said

@@ -168,9 +168,10 @@ def test_what_is_said_of_an_image_is_in_its_own_pixels(tmp_path):
     Image.fromarray(np.full((120, 160, 3), 90, np.uint8)).save(tmp_path / "photo.jpg")
     collected, _ = made_up()
     answer = row(collected, 1)
-    asked = Question(tmp_path / "photo.jpg", "photo.jpg", answer, 3, tmp_path / "out" / "p.png")
+    out = tmp_path / "out" / "p.png"
+    asked = Question(tmp_path / "photo.jpg", "photo.jpg", answer, 3, out, threshold=0.8)
     place_of = lambda size: Placed(size, (48 / size[0], 64 / size[1]))  # noqa: E731
-    said = say_objects(asked, CLASSES, place_of, threshold=0.8)
+    said = say_objects(asked, CLASSES, place_of)
     assert said.text.startswith("photo.jpg: 1 cat") or "1 " in said.text.partition("\n")[0]
     record = json.loads(json.dumps(said.record))
     assert record["size"] == [120, 160] and len(record["detections"]) == 3

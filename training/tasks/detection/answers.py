@@ -19,21 +19,20 @@ from .objects import FoundObjects, Placement, as_xywh, found_in
 PlaceOf = Callable[[tuple[int, int]], Placement]
 
 
-def say_objects(
-    question: Question, classes: Sequence[str], place_of: PlaceOf, *, threshold: float = SURE
-) -> Saying:
+def say_objects(question: Question, classes: Sequence[str], place_of: PlaceOf) -> Saying:
     """Return what is said of an image, and write it with its objects drawn on it.
 
     Args:
-        question: whose answer is a row of `Detections`.
+        question: whose answer is a row of `Detections`. Objects of its threshold and more, by
+            default `SURE`, are named and drawn; the record has all.
         classes: the K names.
         place_of: from the size ``(h, w)`` of an image file to its placement in what the network
             sees.
-        threshold: the score from which on an object is named and drawn; the record has all.
     """
     size = upright_size(question.source)
     answer: Any = question.answer
     found = found_in(answer, place_of(size))
+    threshold = SURE if question.threshold is None else question.threshold
     shown = found.rows(found.scores >= threshold)
     image = read_image(question.source, size=None, channels=3)
     write_image(draw_marks(image, marks_found(shown, classes), len(classes)), question.out)

@@ -44,6 +44,7 @@ DETECTION = TaskSpec(
         "policy.operations": _MOVES,
     },
     writes_images=True,
+    has_threshold=True,
     alone="what two networks find are different objects, which have no mean",
 )
 INSTANCE_SEGMENTATION = DETECTION._replace(
