@@ -149,6 +149,11 @@ def _rcnn(
     rpn: RPNOptions,
     roi: RoIOptions,
 ) -> Layer:
+    check_positive(maps.function, width=maps.width, hidden=hidden)
+    if maps.fpn < 0:
+        raise ValueError(
+            f"{maps.function}: bad fpn: got {maps.fpn}, need channels, or 0 for no pyramid"
+        )
     trunk, paths = _trunk(maps)
     count = len(paths) + 1 if maps.fpn else 1
     if len(rpn.anchor_sizes) != count:
@@ -198,8 +203,15 @@ def _trunk(maps: _Maps) -> tuple[Layer, list[str]]:
         check_choice(maps.function, "backbone", name, get_args(BackboneName))
         net = _small(maps.width, maps.norm)
         known, sixteenth = {i: f"stage{i}" for i in range(1, 5)}, 3
-    stages = maps.stages or (list(known) if maps.fpn else [sixteenth])
-    if set(stages) - set(known) or sorted(set(stages)) != stages or len(stages) > 1 > maps.fpn:
+    stages = maps.stages
+    if stages is None:
+        stages = list(known) if maps.fpn else [sixteenth]
+    if (
+        not stages
+        or set(stages) - set(known)
+        or sorted(set(stages)) != stages
+        or len(stages) > 1 > maps.fpn
+    ):
         raise ValueError(
             f"{maps.function}: bad stages: got {stages}, need some of {list(known)} of {name}, in "
             "order, and without a pyramid (fpn = 0) one alone"

@@ -43,12 +43,15 @@ class RPNOptions:
     min_size: float = 1e-3
 
     def __post_init__(self):
-        counts = {len(sizes) for sizes in self.anchor_sizes}
-        numbers = [*(size for sizes in self.anchor_sizes for size in sizes), *self.aspect_ratios]
-        if len(counts) != 1 or 0 in counts or not self.aspect_ratios or min(numbers) <= 0:
+        if not self.aspect_ratios or min(self.aspect_ratios) <= 0:
             raise ValueError(
-                f"rpn: bad anchors: got anchor_sizes={self.anchor_sizes} and aspect_ratios="
-                f"{self.aspect_ratios}, need positive numbers, as many sizes for each map"
+                f"rpn: bad aspect_ratios: got {self.aspect_ratios}, need positive numbers"
+            )
+        counts = {len(sizes) for sizes in self.anchor_sizes}
+        if len(counts) != 1 or 0 in counts or min(map(min, self.anchor_sizes)) <= 0:
+            raise ValueError(
+                f"rpn: bad anchor_sizes: got {self.anchor_sizes}, need for each map as many "
+                "positive numbers"
             )
         _check("rpn", self)
 

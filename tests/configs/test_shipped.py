@@ -69,6 +69,10 @@ def made_up_cifar(tmp_path, rng, monkeypatch):
 SMALLER = {
     "fcn-pennfudan": ["data.size=[32,32]", "input.size=[32,32]"],
     "unet-pennfudan": ["data.size=[32,32]", "input.size=[32,32]", "model.features=[4,8]"],
+    "fasterrcnn-scenes": [
+        *("data.size=[64,64]", "input.size=[64,64]", "data.scale=[0.4,1.0]"),
+        *("data.train=8", "data.test=4", "training.batch_size=2", "model.hidden=16"),
+    ],
     **{name: ["training.batch_size=2"] for name in CONFIGS if name.endswith("-cifar10")},
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
@@ -80,6 +84,7 @@ ANSWERS = {
     "fcn-pennfudan": (32, 32, 2),
     "unet-pennfudan": (32, 32, 2),
     "siamese-mnist": (32,),
+    "fasterrcnn-scenes": (50, 4),
 }
 
 
@@ -98,6 +103,8 @@ def test_one_step(name, tmp_path, monkeypatch):
     assert run.info()["result"]["test"]["count"] > 0
     predict = convax.load(run.path)
     answers = predict(np.zeros((2, *predict.image_shape), np.uint8))
+    if config.task == "detection":
+        answers = answers.boxes
     assert answers.shape == (2, *ANSWERS.get(name, (10,)))
 
 
@@ -107,6 +114,7 @@ PARAMETERS = {
     "convnet-mnist": 144_298,
     "convnext-tiny-cifar10": 27_827_818,
     "dilated-mnist": 28_394,
+    "fasterrcnn-scenes": 999_605,
     "fcn-pennfudan": 11_179_462,
     "finetune-digits": 61_706,
     "layers-digits": 6_090,
