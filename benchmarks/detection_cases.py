@@ -1,4 +1,4 @@
-"""What is timed of object detection, for both libraries alike: numpy alone."""
+"""The cases of object detection that are timed, the same for both libraries: numpy alone."""
 
 from typing import NamedTuple
 

@@ -149,6 +149,7 @@ def _rcnn(
     rpn: RPNOptions,
     roi: RoIOptions,
 ) -> Layer:
+    check_choice(maps.function, "norm", maps.norm, NORMS)
     check_positive(maps.function, width=maps.width, hidden=hidden)
     if maps.fpn < 0:
         raise ValueError(
@@ -222,7 +223,6 @@ def _trunk(maps: _Maps) -> tuple[Layer, list[str]]:
 
 def _small(width: int, norm: NormName) -> Layer:
     """Make a 3x3 convolution and four basic residual blocks, each of half the resolution."""
-    check_choice("faster_rcnn", "norm", norm, NORMS)
     name, make_norm = NORMS[norm]
     blocks = {}
     for i in range(1, 5):

@@ -1,6 +1,6 @@
 """Detectors: what a network of the R-CNN family is made of; `architectures.rcnn` has the networks.
 
-    structures.py   what a detector is given and what it gives
+    structures.py   inputs and outputs, as pytrees
     options.py      the numbers: thresholds, sizes, counts
     fpn.py          the feature pyramid
     heads.py        layers on maps and on regions: proposals, boxes, masks

@@ -29,7 +29,7 @@ Pool: TypeAlias = Callable[[Mapping[str, Array], Array, tuple[int, int]], Array]
 
 
 class Numbers(NamedTuple):
-    """What a detector is, beside its layers.
+    """The settings of a detector, beside its layers.
 
     Attributes:
         roi: of the second stage.

@@ -12,7 +12,6 @@ from ..layers.activation import relu
 from ..layers.arguments import check_positive
 from ..layers.conv import conv, conv_transpose
 from ..layers.dense import dense, flatten
-from ..layers.norm import NORMS
 
 _SMALL = partial(ops.normal, std=0.01)
 _SMALLER = partial(ops.normal, std=0.001)
@@ -49,25 +48,6 @@ def box_head(hidden: int = 1024) -> Layer:
     )
 
 
-def conv_box_head(features: Sequence[int] = (256,) * 4, hidden: int = 1024) -> Layer:
-    """Make 3x3 convolutions with batch norm and ReLU, and one dense layer with ReLU.
-
-    Args:
-        features: channels of each convolution.
-        hidden: features of the dense layer.
-
-    References:
-        Li et al., Benchmarking Detection Transfer Learning with Vision Transformers,
-        arXiv:2111.11429, section 3: the head of torchvision's second version.
-    """
-    return serial(
-        **_conv_norm_relu(features, norm="batch"),
-        flatten=flatten(),
-        fc1=dense(hidden),
-        relu=relu(),
-    )
-
-
 def box_predictor(classes: int) -> Layer:
     """Make the last layers of the regions: ``{"logits": (N, K + 1), "deltas": (N, 4 (K + 1))}``.
 
@@ -79,9 +59,14 @@ def box_predictor(classes: int) -> Layer:
     )
 
 
-def mask_head(features: Sequence[int] = (256,) * 4, *, norm: str = "none") -> Layer:
-    """Make 3x3 convolutions with ReLU, and norm ahead of it: Mask R-CNN, arXiv:1703.06870."""
-    return serial(**_conv_norm_relu(features, norm=norm))
+def mask_head(features: Sequence[int] = (256,) * 4) -> Layer:
+    """Make 3x3 convolutions with ReLU: Mask R-CNN, arXiv:1703.06870."""
+    check_positive("mask_head", features=list(features))
+    parts: dict[str, Layer] = {}
+    for i, width in enumerate(features, 1):
+        parts[f"conv{i}"] = conv(width, 3, padding=1)
+        parts[f"relu{i}"] = relu()
+    return serial(**parts)
 
 
 def mask_predictor(classes: int, features: int = 256) -> Layer:
@@ -101,14 +86,3 @@ def _as_wide_conv() -> Layer:
 
     of_width = partial(conv, window=3, padding=1, kernel_init=_SMALL)
     return of_width(1)._replace(init=init)
-
-
-def _conv_norm_relu(features: Sequence[int], norm: str) -> dict[str, Layer]:
-    check_positive("head", features=list(features))
-    parts: dict[str, Layer] = {}
-    for i, width in enumerate(features, 1):
-        parts[f"conv{i}"] = conv(width, 3, padding=1, bias=norm == "none")
-        if norm != "none":
-            parts[f"{NORMS[norm].name}{i}"] = NORMS[norm].layer(width)
-        parts[f"relu{i}"] = relu()
-    return parts

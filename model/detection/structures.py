@@ -1,4 +1,4 @@
-"""What a detector is given and what it gives: pytrees with the image in front.
+"""The inputs and outputs of detectors: pytrees with the image in front.
 
 The letters of shapes: N images, M objects of one at most, A anchors, R proposals, S sampled
 regions, D detections, K classes. Boxes are (x1, y1, x2, y2) in pixels of the image that the network
@@ -29,7 +29,7 @@ class GroundTruth(NamedTuple):
 
 
 class DetectorInput(NamedTuple):
-    """What a detector is given in place of images.
+    """The input of a detector: images, and what else it is given with them.
 
     Attributes:
         images: ``(N, H, W, C)``.
@@ -81,7 +81,7 @@ class RoIOutput(NamedTuple):
 
 
 class Detections(NamedTuple):
-    """What was found, best first.
+    """The detections of a batch, best first.
 
     Attributes:
         boxes: ``(N, D, 4)``; zeros where there is no detection.
@@ -97,7 +97,7 @@ class Detections(NamedTuple):
 
 
 class DetectorOutput(NamedTuple):
-    """What a detector gives.
+    """The output of a detector.
 
     Attributes:
         detections: None in training.

@@ -4,12 +4,11 @@ One mask of the image's size is in memory at a time: many at once are the common
 of it.
 """
 
-import warnings
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...data.rle import encode_mask
+from ...data.rle import decode_runs, encode_mask
 
 Rle: TypeAlias = dict[str, Any]  # {"size": [h, w], "counts": text}, as COCO's results have it
 THRESHOLD = 0.5  # a pixel belongs to the object above it
@@ -41,11 +40,7 @@ def paste_mask(
 
 def decode_mask(runs: Rle) -> np.ndarray:
     """Return the mask ``(h, w)`` bool of runs."""
-    from pycocotools.mask import decode
-
-    with warnings.catch_warnings():  # of NumPy 2 on how it was compiled
-        warnings.simplefilter("ignore", DeprecationWarning)
-        return decode(as_bytes(runs)).astype(bool)
+    return decode_runs(runs["counts"], runs["size"], "mask")
 
 
 def encode_pasted(mask: np.ndarray, box: np.ndarray, size: tuple[int, int]) -> Rle:
