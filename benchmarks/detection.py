@@ -1,8 +1,9 @@
-"""Operations of object detection: convax, the same in XLA's own form, and torchvision, in turns.
+"""Object detection: convax, the same with operations in XLA's own form, and torchvision, in turns.
 
     python benchmarks/detection.py [--only RoIAlign] [--torch PYTHON]
 
-Ratios above 1 are in favor of convax. That all keep as many boxes, or read the same, is seen to.
+Ratios above 1 are in favor of convax. That all keep as many boxes, read the same, or train as many
+parameters is seen to.
 """
 
 import sys
@@ -21,13 +22,19 @@ from contest import (
     spread,
     without,
 )
-from detection_cases import REGIONS, SUPPRESSIONS
+from detection_cases import REGIONS, SUPPRESSIONS, TRAINING
 
 CONTESTANTS = {
     OURS: Contestant("detection_jax"),
     "torchvision": Contestant("detection_torch", "torch"),
 }
 FORMS = {OURS: ("convax", "plain"), "torchvision": ("",)}
+# A worker's program, and what of it is the same for all; and the cases.
+KINDS = {
+    ("suppression", "kept"): SUPPRESSIONS,
+    ("region", "value"): REGIONS,
+    ("training", "parameters"): TRAINING,
+}
 HEAD = (
     "| | convax, ms | plain, ms | plain / convax | torchvision, ms | torchvision / convax "
     "| middle half |",
@@ -50,7 +57,7 @@ def main() -> None:
                 page.add("", f"{name}: left out, {failure}.")
                 workers.pop(name).close()
         page.add("", *HEAD)
-        for case in chosen([*SUPPRESSIONS, *REGIONS], options):
+        for case in chosen([*SUPPRESSIONS, *REGIONS, *TRAINING], options):
             page.add(row(workers, case, options))
     finally:
         for worker in workers.values():
@@ -60,7 +67,7 @@ def main() -> None:
 
 def row(workers: dict[str, Worker], case: str, options) -> str:
     """One line of the table."""
-    kind, what = ("region", "value") if case in REGIONS else ("suppression", "kept")
+    kind, what = next(about for about, cases in KINDS.items() if case in cases)
     entries, found = {}, {}
     for name, worker in workers.items():
         worker.prepare(kind, case=case)

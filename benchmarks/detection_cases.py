@@ -64,3 +64,20 @@ def scene(of: Suppression) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     boxes = np.concatenate([center - sides / 2, center + sides / 2], axis=1).astype(np.float32)
     scores = rng.uniform(size=of.boxes).astype(np.float32)
     return boxes, scores, rng.integers(0, of.classes, of.boxes).astype(np.int32)
+
+
+TRAINING = {"a training step of fasterrcnn-scenes": "fasterrcnn-scenes"}
+DIGITS, OBJECTS = 10, 8
+
+
+def batch(images: int = 16, side: int = 128) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images (N, H, W, 1) of bright rectangles in noise, their boxes (N, M, 4) and classes."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 12, (images, side, side, 1)).astype(np.uint8)
+    sizes = rng.integers(14, 45, (images, OBJECTS, 2))
+    low = (rng.random((images, OBJECTS, 2)) * (side - sizes)).astype(int)
+    boxes = np.concatenate([low, low + sizes], axis=-1)
+    for image, rows in zip(x, boxes, strict=True):
+        for x1, y1, x2, y2 in rows:
+            image[y1:y2, x1:x2] = rng.integers(100, 256)
+    return x, boxes.astype(np.float32), rng.integers(0, DIGITS, boxes.shape[:2]).astype(np.int32)
