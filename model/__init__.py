@@ -21,6 +21,7 @@ registry and this page.
 from .architectures.alexnet import alexnet, alexnet_2012
 from .architectures.convnext import convnext
 from .architectures.dilated import context_module, dilated, dilated_stack
+from .architectures.fast_rcnn import fast_rcnn, rcnn, spp_detector
 from .architectures.fcn import fcn
 from .architectures.lenet import lenet5
 from .architectures.lenet_1998 import lenet5_1998
@@ -33,8 +34,16 @@ from .architectures.spp_net import spp_net, zf5
 from .architectures.unet import unet
 from .architectures.vgg import vgg
 from .combinators import each, fork, identity, parallel, residual, residual_block, serial
+from .detection.detector import takes_proposals
+from .detection.features import RegionFeatures, region_features
 from .detection.fpn import fpn
-from .detection.options import RoIOptions, RPNOptions
+from .detection.options import (
+    FastRCNNOptions,
+    RCNNOptions,
+    RoIOptions,
+    RPNOptions,
+    SPPOptions,
+)
 from .detection.structures import (
     Detections,
     DetectorInput,
@@ -104,6 +113,7 @@ __all__ = [
     "Detections",
     "DetectorInput",
     "DetectorOutput",
+    "FastRCNNOptions",
     "FrozenStatistics",
     "GroundTruth",
     "Layer",
@@ -111,10 +121,13 @@ __all__ = [
     "LayerInfo",
     "LayerTypeError",
     "LayerValueError",
+    "RCNNOptions",
     "RPNOptions",
     "RPNOutput",
+    "RegionFeatures",
     "RoIOptions",
     "RoIOutput",
+    "SPPOptions",
     "Summary",
     "Window",
     "activation",
@@ -138,6 +151,7 @@ __all__ = [
     "dropout",
     "each",
     "elu",
+    "fast_rcnn",
     "faster_rcnn",
     "fcn",
     "flatten",
@@ -174,6 +188,8 @@ __all__ = [
     "mobilenet_v2",
     "parallel",
     "prelu",
+    "rcnn",
+    "region_features",
     "relu",
     "relu6",
     "replace",
@@ -187,11 +203,13 @@ __all__ = [
     "silu",
     "softmax",
     "spatial_pyramid_pool",
+    "spp_detector",
     "spp_net",
     "stateless",
     "stochastic_depth",
     "stochastic_pool",
     "summarize",
+    "takes_proposals",
     "tanh",
     "unet",
     "upsample",

@@ -6,6 +6,7 @@ from typing import Any
 from .architectures.alexnet import alexnet, alexnet_2012
 from .architectures.convnext import convnext
 from .architectures.dilated import dilated
+from .architectures.fast_rcnn import fast_rcnn, rcnn, spp_detector
 from .architectures.fcn import fcn
 from .architectures.lenet import lenet5
 from .architectures.lenet_1998 import lenet5_1998
@@ -44,6 +45,9 @@ ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "unet": unet,
     "fcn": fcn,
     "siamese": siamese,
+    "rcnn": rcnn,
+    "spp_detector": spp_detector,
+    "fast_rcnn": fast_rcnn,
     "faster_rcnn": faster_rcnn,
     "mask_rcnn": mask_rcnn,
 }

@@ -12,7 +12,7 @@ from ... import ops
 from ...ops.common.dtypes import accum_dtype
 from ..combinators import apply_part, init_part
 from ..layer import Layer, LayerInfo, Params, Shape, State, as_arrays
-from .options import RoIOptions, RPNOptions
+from .options import RegionOptions, RoIOptions, RPNOptions
 from .proposals import anchors_on, by_anchor, label_anchors, propose
 from .regions import detect, sample_regions
 from .structures import (
@@ -24,7 +24,7 @@ from .structures import (
     RPNOutput,
 )
 
-# Maps by name and boxes (N, R, 4) in pixels of images of a size: to (N, R, P, Q, C).
+# Maps by name and boxes (N, R, 4) in pixels of images of a size: to (N, R, ...).
 Pool: TypeAlias = Callable[[Mapping[str, Array], Array, tuple[int, int]], Array]
 
 
@@ -36,22 +36,29 @@ class Numbers(NamedTuple):
         pool: what is given to the box head.
         rpn: of the first; None where proposals are given.
         mask_pool: what is given to the mask head; None without one.
+        crops: whether regions are read of the image, the one map there is, and the backbone sees
+            each by itself, as in R-CNN; else the backbone sees the image, and regions are read of
+            its maps.
     """
 
-    roi: RoIOptions
+    roi: RegionOptions
     pool: Pool
     rpn: RPNOptions | None = None
     mask_pool: Pool | None = None
+    crops: bool = False
 
 
 def detector(numbers: Numbers, parts: Mapping[str, Layer]) -> Layer:
     """Make a detector of two stages: Ren et al., arXiv:1506.01497; He et al., arXiv:1703.06870.
 
+    Without a proposal network it is of one stage, and takes proposals beside the images.
+
     Args:
         numbers: thresholds, sizes and how regions are read.
-        parts: ``backbone``, whose output is maps by name; ``fpn``, if wanted; ``rpn``
-            (`heads.rpn_head`), if there is `Numbers.rpn`; ``head`` on regions and ``predictor``
-            (`heads.box_predictor`); ``mask_head`` and ``mask_predictor`` where there are masks.
+        parts: ``backbone``, whose output is maps by name, a single one of crops; ``fpn``, if
+            wanted; ``rpn`` (`heads.rpn_head`), if there is `Numbers.rpn`; ``head`` on regions and
+            ``predictor`` (`heads.box_predictor`); ``mask_head`` and ``mask_predictor`` where there
+            are masks.
 
     Returns:
         A layer from images ``(N, H, W, C)`` or a `DetectorInput` to a `DetectorOutput`. With truth
@@ -63,6 +70,11 @@ def detector(numbers: Numbers, parts: Mapping[str, Layer]) -> Layer:
         Its ``init`` gives the shapes of a `DetectorOutput` without truth.
     """
     return _detector(parts, numbers=numbers)
+
+
+def takes_proposals(net: Layer) -> bool:
+    """Return whether a network is a detector without a proposal network."""
+    return net.info.kind == "detector" and "rpn" not in net.info.parts
 
 
 def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
@@ -79,13 +91,16 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
             return (N * regions, *out.shape[2:])
 
         N, H, W, _ = in_shape
-        maps = shape_of("backbone", in_shape)
+        maps = {"image": in_shape} if numbers.crops else shape_of("backbone", in_shape)
         if "fpn" in parts:
             maps = shape_of("fpn", maps)
         if numbers.rpn:
             shape_of("rpn", maps)
         R = numbers.rpn.post_nms_top_n_test if numbers.rpn else 1
-        shape_of("predictor", shape_of("head", pooled(numbers.pool, maps, R)))
+        shape = pooled(numbers.pool, maps, R)
+        if numbers.crops:
+            (shape,) = shape_of("backbone", shape).values()
+        shape_of("predictor", shape_of("head", shape))
         D, masks = numbers.roi.detections_per_img, None
         shapes: Any = Detections  # of shapes in place of arrays
         if numbers.mask_pool:
@@ -100,7 +115,8 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         def value(name: str, x: Any, into: State) -> Any:
             return apply_part(name, parts[name], params, state, into, x, train, key)
 
-        maps = value("backbone", given.images, new_state)
+        images = given.images
+        maps = {"image": images} if numbers.crops else value("backbone", images, new_state)
         maps = value("fpn", maps, new_state) if "fpn" in parts else maps
         run = _Run(given, maps, numbers, value, train, key)
         rpn, proposals, proposed = run.first_stage(new_state)
@@ -178,6 +194,7 @@ class _Run(NamedTuple):
         found = RoIOutput(sampled.boxes, logits, deltas, sampled.labels, sampled.targets)
         if self.numbers.mask_pool is None:
             return found
+        assert isinstance(roi, RoIOptions)
         boxes, objects = sampled.boxes[:, : roi.positives], sampled.objects[:, : roi.positives]
         masks = self.mask_head(boxes, into)
         crop = partial(ops.crop_masks, output_size=masks.shape[2:4], aligned=roi.aligned)
@@ -198,8 +215,10 @@ class _Run(NamedTuple):
     def box_head(self, boxes: Array, into: State) -> tuple[Array, Array]:
         """Return logits ``(N, R, K + 1)`` and deltas ``(N, R, K + 1, 4)`` of regions."""
         pooled = self.numbers.pool(self.maps, boxes, self.image_size)
-        features = self.value("head", pooled.reshape(-1, *pooled.shape[2:]), into)
-        given = self.value("predictor", features, into)
+        regions = pooled.reshape(-1, *pooled.shape[2:])
+        if self.numbers.crops:
+            (regions,) = self.value("backbone", regions, into).values()
+        given = self.value("predictor", self.value("head", regions, into), into)
         logits = _wide(given["logits"]).reshape(*boxes.shape[:2], -1)
         return logits, _wide(given["deltas"]).reshape(*logits.shape, 4)
 

@@ -3,7 +3,9 @@
 Each class is a table of a config: ``[model.rpn]``, ``[model.roi]``.
 """
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
 
 
 @dataclass(frozen=True)
@@ -62,18 +64,14 @@ class RPNOptions:
 
 
 @dataclass(frozen=True)
-class RoIOptions:
-    """The numbers of the second stage.
+class RegionOptions:
+    """The numbers of the second stage: the regions of a training step, and what is found.
 
     Attributes:
-        output_size: places along each side of what is read of a region for its box,
-        mask_output_size: and for its mask.
-        sampling_ratio: points read for each place, along each side; 0 for as many as the region's
-            size asks for.
-        aligned: whether pixels are read at their middles; torchvision's default, and published
-            weights, have False.
         fg_iou_thresh: a region stands for an object from this IoU on,
-        bg_iou_thresh: and for the background below this one.
+        bg_iou_thresh: and for the background below this one,
+        min_background_iou: and from this one on, in images with objects; regions further away are
+            not sampled.
         batch_size_per_image: regions sampled in training, S.
         positive_fraction: of them, those with an object, at most.
         score_thresh: below, a pair of region and class is no detection.
@@ -84,12 +82,9 @@ class RoIOptions:
         min_size: of a detection's sides, in pixels.
     """
 
-    output_size: int = 7
-    mask_output_size: int = 14
-    sampling_ratio: int = 2
-    aligned: bool = True
     fg_iou_thresh: float = 0.5
     bg_iou_thresh: float = 0.5
+    min_background_iou: float = 0.0
     batch_size_per_image: int = 512
     positive_fraction: float = 0.25
     score_thresh: float = 0.05
@@ -100,6 +95,11 @@ class RoIOptions:
 
     def __post_init__(self):
         _check("roi", self, zero=("sampling_ratio",))
+        if self.min_background_iou > self.bg_iou_thresh:
+            raise ValueError(
+                f"roi: bad min_background_iou: got {self.min_background_iou}, need at most "
+                f"bg_iou_thresh, {self.bg_iou_thresh}"
+            )
 
     @property
     def positives(self) -> int:
@@ -107,7 +107,60 @@ class RoIOptions:
         return int(self.batch_size_per_image * self.positive_fraction)
 
 
-def _check(name: str, options: RPNOptions | RoIOptions, zero: tuple[str, ...] = ()) -> None:
+@dataclass(frozen=True)
+class RoIOptions(RegionOptions):
+    """The numbers of the second stage of a detector that reads regions of its maps by bins.
+
+    Attributes:
+        output_size: places along each side of what is read of a region for its box,
+        mask_output_size: and for its mask.
+        sampling_ratio: points read for each place, along each side; 0 for as many as the region's
+            size asks for.
+        aligned: whether pixels are read at their middles; torchvision's default, and published
+            weights, have False.
+    """
+
+    output_size: int = 7
+    mask_output_size: int = 14
+    sampling_ratio: int = 2
+    aligned: bool = True
+
+
+@dataclass(frozen=True)
+class FastRCNNOptions(RoIOptions):
+    """Those of Fast R-CNN, arXiv:1504.08083, sections 2.3 and 3; and its code's suppression."""
+
+    min_background_iou: float = 0.1
+    batch_size_per_image: int = 64
+    nms_thresh: float = 0.3
+
+
+@dataclass(frozen=True)
+class SPPOptions(RegionOptions):
+    """Those of SPP-Net, arXiv:1406.4729, section 4.1."""
+
+    min_background_iou: float = 0.1
+    batch_size_per_image: int = 128
+    nms_thresh: float = 0.3
+
+
+@dataclass(frozen=True)
+class RCNNOptions(RegionOptions):
+    """Those of R-CNN, arXiv:1311.2524, section 2.3 and appendix B."""
+
+    batch_size_per_image: int = 128
+    nms_thresh: float = 0.3
+
+
+Options = TypeVar("Options", bound=RPNOptions | RegionOptions)
+
+
+def as_options(kind: type[Options], table: Options | Mapping[str, Any]) -> Options:
+    """Return a table of a config as what it stands for."""
+    return kind(**table) if isinstance(table, Mapping) else table
+
+
+def _check(name: str, options: RPNOptions | RegionOptions, zero: tuple[str, ...] = ()) -> None:
     """Raise unless counts are positive and thresholds and fractions are in [0, 1].
 
     Raises:

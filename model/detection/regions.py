@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ... import ops
-from .options import RoIOptions
+from .options import RegionOptions
 from .proposals import has_sides
 from .structures import Detections, GroundTruth
 
@@ -29,7 +29,7 @@ class Sampled(NamedTuple):
 
 
 def sample_regions(
-    key: Array, proposals: Array, proposed: Array, truth: GroundTruth, roi: RoIOptions
+    key: Array, proposals: Array, proposed: Array, truth: GroundTruth, roi: RegionOptions
 ) -> Sampled:
     """Sample regions among the proposals and the true boxes, and say what each stands for.
 
@@ -52,6 +52,11 @@ def sample_regions(
     )
     candidates = jnp.concatenate([proposed, there & ~truth.ignored])
     labels = jnp.where(candidates, match.labels, -1)
+    if roi.min_background_iou > 0:
+        wanted = there & ~truth.ignored
+        best = jnp.where(wanted[:, None], ops.box_iou(truth.boxes, boxes), 0).max(axis=0)
+        far = (best < roi.min_background_iou) & wanted.any()
+        labels = jnp.where((labels == 0) & far, -1, labels)
     sample = ops.sample_balanced(
         labels,
         num_samples=roi.batch_size_per_image,
@@ -75,7 +80,7 @@ def detect(
     proposals: Array,
     proposed: Array,
     image_size: tuple[int, int],
-    roi: RoIOptions,
+    roi: RegionOptions,
 ) -> Detections:
     """Return the best detections of an image, suppressed class by class.
 

@@ -20,12 +20,16 @@ class GroundTruth(NamedTuple):
         ignored: ``(N, M)`` bool: a crowd (COCO) or difficult (VOC), neither hit nor miss.
         masks: ``(N, H, W)`` uint8, the row of the object that a pixel belongs to, counted from 1;
             0 for none. ``(N, 0, 0)`` where there are no masks.
+        proposals: ``(N, R, 4)``, regions that may have an object, found beforehand; a row without
+            area is padding. They move with the image as the boxes do. None for networks that
+            propose regions themselves.
     """
 
     boxes: Array
     classes: Array
     ignored: Array
     masks: Array
+    proposals: Array | None = None
 
 
 class DetectorInput(NamedTuple):
@@ -34,7 +38,7 @@ class DetectorInput(NamedTuple):
     Attributes:
         images: ``(N, H, W, C)``.
         truth: in training, and where a loss is wanted.
-        proposals: ``(N, R, 4)``, rows of zeros are padding; for networks that propose none.
+        proposals: ``(N, R, 4)``, rows without area are padding; for networks that propose none.
     """
 
     images: Array

@@ -114,11 +114,16 @@ def vgg(*, depth: int, batch_norm: bool) -> Rules:
     return rules + [Rule(f"fc{i}", f"classifier.{3 * i - 3}") for i in (1, 2, 3)]
 
 
+def zf5() -> Rules:
+    """Name arrays in the frame of torchvision's AlexNet."""
+    convs = zip(range(1, 6), (0, 4, 8, 10, 12), strict=True)
+    return [Rule(f"conv{i}", f"features.{n}") for i, n in convs]
+
+
 def spp_net(**_: Any) -> Rules:
     """Name arrays in the frame of torchvision's AlexNet: `features`, the pyramid, `classifier`."""
-    convs = zip(range(1, 6), (0, 4, 8, 10, 12), strict=True)
     fcs = zip((6, 7, 8), (0, 3, 6), strict=True)
-    return [Rule(f"trunk/conv{i}", f"features.{n}") for i, n in convs] + [
+    return [Rule(f"trunk/{rule.ours}", rule.torch) for rule in zf5()] + [
         Rule(f"fc{i}", f"classifier.{n}") for i, n in fcs
     ]
 
@@ -249,12 +254,16 @@ def fcn(*, backbone: str, stride: int, hidden: int) -> Rules:
 
 
 def rcnn(*, backbone: str, fpn: int = 256, **_: Any) -> Rules:
-    """Name arrays as torchvision's `FasterRCNN` and `MaskRCNN` do."""
+    """Name arrays as torchvision's `FasterRCNN` and `MaskRCNN` do.
+
+    So are those of a detector whose proposals are given, which torchvision does not have.
+    """
     kind, body = backbone.removesuffix("_bn"), "backbone.body" if fpn else "backbone"
     if kind.startswith("vgg"):
         trunk = vgg(depth=int(kind.removeprefix("vgg")), batch_norm=kind != backbone)
     else:
-        trunk = mobilenet_v2() if kind == "mobilenet_v2" else resnet()
+        plain = {"mobilenet_v2": mobilenet_v2, "alexnet": alexnet, "zf5": zf5}
+        trunk = plain.get(kind, resnet)()
     return [
         *(Rule(f"backbone/(?:{rule.ours})", f"{body}.{rule.torch}") for rule in trunk),
         Rule(r"fpn/lateral(?P<i>\d)", "backbone.fpn.inner_blocks.{i-1}.0"),
@@ -311,6 +320,9 @@ ARCHITECTURES: dict[str, Callable[..., Rules]] = {
     "convnext": convnext,
     "unet": unet,
     "fcn": fcn,
+    "rcnn": partial(rcnn, backbone="alexnet", fpn=0),
+    "spp_detector": partial(rcnn, backbone="zf5", fpn=0),
+    "fast_rcnn": partial(rcnn, backbone="vgg16", fpn=0),
     "faster_rcnn": rcnn,
     "mask_rcnn": rcnn,
 }

@@ -1,7 +1,7 @@
 """Labels as pytrees of NumPy arrays: dicts, lists and tuples, the examples' axis in front.
 
-They are those of JAX, in the same order; but that worker processes, which decode images, need not
-import it.
+They are those of JAX, in the same order, None being no leaf; but that worker processes, which
+decode images, need not import it.
 """
 
 from collections.abc import Callable, Iterator
@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-Tree: TypeAlias = Any  # an array, or dicts, lists and tuples of them
+Tree: TypeAlias = Any  # an array, or dicts, lists and tuples of them; None for nothing
 
 
 def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
@@ -25,7 +25,7 @@ def map_leaves(function: Callable[..., Any], tree: Tree, *others: Tree) -> Tree:
         parts = [map_leaves(function, *each) for each in zip(tree, *others, strict=True)]
         named = hasattr(tree, "_fields")  # a NamedTuple takes its parts one by one
         return type(tree)(*parts) if named else type(tree)(parts)
-    return function(tree, *others)
+    return None if tree is None else function(tree, *others)
 
 
 def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
@@ -41,7 +41,7 @@ def leaves(tree: Tree, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
     elif isinstance(tree, (list, tuple)):
         for index, part in enumerate(tree):
             yield from leaves(part, f"{path}/{index}")
-    else:
+    elif tree is not None:
         yield path, tree
 
 

@@ -99,6 +99,7 @@ DETECTOR = {
     "rpn": {"anchor_sizes": [[8], [16], [32]], "pre_nms_top_n_test": 20, "post_nms_top_n_test": 9},
     "roi": {"detections_per_img": 5},
 }
+GIVEN = {k: v for k, v in DETECTOR.items() if k != "rpn"}
 SMALL = {
     "lenet5": ({"activation": "relu", "pool": "max"}, (32, 32, 1)),
     "lenet5_1998": ({}, (32, 32, 1)),
@@ -120,11 +121,22 @@ SMALL = {
     ),
     "fcn": ({"backbone": "vgg11", "stride": 8, "hidden": 4}, (45, 50, 3)),
     "siamese": ({"features": 7, "normalize": True}, (16, 16, 1)),
+    "rcnn": ({**GIVEN, "size": 16, "context": 2}, (32, 40, 3)),
+    "spp_detector": (GIVEN, (32, 40, 3)),
+    "fast_rcnn": (GIVEN, (32, 40, 3)),
     "faster_rcnn": ({**DETECTOR, "fpn": 8, "stages": [1, 2]}, (32, 40, 3)),
     "mask_rcnn": ({**DETECTOR, "fpn": 8, "stages": [1, 2], "mask_features": [8]}, (32, 40, 3)),
 }
-DETECTORS = ("faster_rcnn", "mask_rcnn")  # which give more than an array
+TAKING_PROPOSALS = ("rcnn", "spp_detector", "fast_rcnn")
+DETECTORS = (*TAKING_PROPOSALS, "faster_rcnn", "mask_rcnn")  # which give more than an array
 SEGMENTERS = ("unet", "fcn")  # whose logits are those of pixels
+
+
+def given(name, image):
+    """Two images, and proposals where the network needs them: shapes alone."""
+    x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+    boxes = jax.ShapeDtypeStruct((2, 6, 4), jnp.float32)
+    return model.DetectorInput(x, proposals=boxes) if name in TAKING_PROPOSALS else x
 
 
 @pytest.mark.parametrize("train", [False, True], ids=["evaluation", "training"])
@@ -133,10 +145,9 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     keywords, image = SMALL[name]
     net = model.build({"name": name, **keywords}, classes=7)
     _, params, state = model.init_shapes(net, (1, *image))
-    x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
     apply = lambda *args: net.apply(*args, train=train, key=KEY)  # noqa: E731
-    y, after = jax.eval_shape(apply, params, state, x)
-    assert jax.tree.map(jnp.shape, y) == model.init_shapes(net, x.shape)[0]
+    y, after = jax.eval_shape(apply, params, state, given(name, image))
+    assert jax.tree.map(jnp.shape, y) == model.init_shapes(net, (2, *image))[0]
     if name not in DETECTORS:
         assert y.shape == ((2, *image[:2], 7) if name in SEGMENTERS else (2, 7))
         assert y.dtype == jnp.float32
@@ -150,9 +161,8 @@ def test_architectures_are_float32_where_the_default_is_float64(name):
     with jax.enable_x64(True):
         net = model.build({"name": name, **keywords}, classes=7)
         _, params, state = model.init_shapes(net, (1, *image))
-        x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
         apply = lambda *args: net.apply(*args, train=True, key=KEY)  # noqa: E731
-        y, after = jax.eval_shape(apply, params, state, x)
+        y, after = jax.eval_shape(apply, params, state, given(name, image))
     dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves((params, state, y, after))}
     assert dtypes == ({"float32", "int32"} if name in DETECTORS else {"float32"})
 

@@ -53,12 +53,12 @@ def test_parameters_are_those_of_torchvision(make, backbone, classes, parameters
     assert count(params) == parameters
 
 
-@pytest.mark.parametrize("backbone", ["vgg11", "vgg16_bn", "mobilenet_v2"])
+@pytest.mark.parametrize("backbone", ["vgg11", "vgg16_bn", "mobilenet_v2", "alexnet", "zf5"])
 @pytest.mark.parametrize("fpn", [0, 16])
 def test_a_detector_takes_maps_of_any_backbone(backbone, fpn):
-    sizes = [[16.0]] * (5 if fpn else 1)
+    sizes = [[16.0]] * ({"alexnet": 4, "zf5": 3}.get(backbone, 5) if fpn else 1)
     net = model.faster_rcnn(2, backbone=backbone, fpn=fpn, rpn=dict(anchor_sizes=sizes))
-    out, params, _ = model.init_shapes(net, (2, 70, 45, 3))
+    out, params, _ = model.init_shapes(net, (2, 70, 65, 3))
     assert out.detections.boxes == (2, 100, 4) and ("fpn" in params) == bool(fpn)
 
 
@@ -277,9 +277,9 @@ def test_detections_are_those_of_loops(rng):
     "keywords, message",
     [
         (dict(stages=[1, 5]), r"bad stages: got \[1, 5\], need some of \[1, 2, 3, 4\] of small"),
-        (dict(stages=[1, 2], fpn=0), r"without a pyramid \(fpn = 0\) one alone"),
+        (dict(stages=[1, 2], fpn=0), r"need one of \[1, 2, 3, 4\] of small: there is no pyramid"),
         (dict(stages=[1]), r"rpn.anchor_sizes: got 5 list\(s\) for 2 map\(s\), need one each"),
-        (dict(backbone="alexnet"), r"unknown backbone: got 'alexnet'"),
+        (dict(backbone="lenet5"), r"unknown backbone: got 'lenet5'"),
         (dict(norm="layer"), r"unknown norm: got 'layer'"),
         (dict(rpn=dict(anchor_sizes=[[8], [16, 32]])), r"rpn: bad anchor_sizes: .* as many"),
         (dict(rpn=dict(aspect_ratios=[0.0])), r"rpn: bad aspect_ratios: got \[0.0\], need pos"),

@@ -375,6 +375,7 @@ KEYWORDS = {
     "unet": {"features": [4, 8], "batch_norm": True, "upsampling": "transposed"},
     "fcn": {"backbone": "vgg11", "stride": 16, "hidden": 4},
     "siamese": {"features": 2, "normalize": True},
+    "rcnn": {"size": 67},
     "faster_rcnn": {"backbone": "mobilenet_v2", "fpn": 8},
     "mask_rcnn": {"backbone": "vgg11_bn", "fpn": 8, "mask_features": [8, 8]},
 }

@@ -62,7 +62,24 @@ def follow(objects: Objects, to: AffineMap, masks: Array | None, size: tuple[int
         size: ``(H, W)``; what is outside is lost.
     """
     truth = objects.truth
-    x1, y1, x2, y2 = (truth.boxes[..., i] for i in range(4))
+    boxes = _moved(truth.boxes, to, size)
+    if masks is not None and to.turns:  # the box around a turned box is too large
+        boxes = extents(masks, truth.classes.shape[1])
+    boxes = jnp.where(truth.classes[..., None] >= 0, boxes, 0)
+    (a, b), (c, d) = (to.matrix[:, i, :, None].swapaxes(0, 1) for i in range(2))
+    whole = objects.whole * jnp.abs(a * d - b * c)
+    kept = truth.masks if masks is None else masks
+    proposals = truth.proposals
+    proposals = None if proposals is None else _moved(proposals, to, size)
+    return Objects(truth._replace(boxes=boxes, masks=kept, proposals=proposals), whole)
+
+
+def _moved(boxes: Array, to: AffineMap, size: tuple[int, int]) -> Array:
+    """Return the boxes around boxes ``(N, M, 4)`` that were moved, clipped to the image.
+
+    One without area has none afterwards.
+    """
+    x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
     corners = jnp.stack([jnp.stack([x1, x2, x1, x2], -1), jnp.stack([y1, y1, y2, y2], -1)], axis=-2)
     (a, b), (c, d) = (to.matrix[:, i, :, None, None].swapaxes(0, 1) for i in range(2))
     right = a * corners[..., 0, :] + b * corners[..., 1, :] + to.move[:, :1, None]
@@ -70,13 +87,7 @@ def follow(objects: Objects, to: AffineMap, masks: Array | None, size: tuple[int
     H, W = size
     right, down = jnp.clip(right, 0, W), jnp.clip(down, 0, H)
     ends = (right.min(axis=-1), down.min(axis=-1), right.max(axis=-1), down.max(axis=-1))
-    boxes = jnp.stack(ends, axis=-1)
-    if masks is not None and to.turns:  # the box around a turned box is too large
-        boxes = extents(masks, truth.classes.shape[1])
-    boxes = jnp.where(truth.classes[..., None] >= 0, boxes, 0)
-    whole = objects.whole * jnp.abs((a * d - b * c)[..., 0])
-    kept = truth.masks if masks is None else masks
-    return Objects(truth._replace(boxes=boxes, masks=kept), whole)
+    return jnp.stack(ends, axis=-1)
 
 
 def extents(masks: Array, M: int) -> Array:
@@ -111,7 +122,7 @@ def settle(objects: Objects) -> GroundTruth:
         table = jnp.zeros((N, IGNORED + 1), masks.dtype).at[:, 1 : M + 1].set(rows)
         n = jnp.arange(N, dtype=jnp.int32)[:, None, None]
         masks = table.at[n, masks.astype(jnp.int32)].get(mode="promise_in_bounds")
-    return GroundTruth(
+    return truth._replace(
         boxes=jnp.where(there[..., None], truth.boxes, 0),
         classes=jnp.where(there, truth.classes, -1),
         ignored=truth.ignored & there,

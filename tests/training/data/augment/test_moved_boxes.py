@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from convax.model.detection.structures import GroundTruth
 from convax.training.config.augment import Augment
 from convax.training.data import IGNORED
-from convax.training.data.augment.boxes import objects_of, settle
+from convax.training.data.augment.affine import affine_map
+from convax.training.data.augment.boxes import flipped, follow, objects_of, settle
 from convax.training.data.augment.pipeline import augment
 from convax.training.data.augment.zoom import zoom, zoom_map
 from convax.training.data.preprocess import Preprocessing
@@ -187,3 +188,21 @@ def test_zoom_scales_both_axes_alike_and_fills_with_the_mean():
 def test_what_boxes_cannot_follow_is_refused(tables, match):
     why = Augment.model_validate(tables).unfit_for(DETECTION.unfit)
     assert why is None if match is None else (why or "").startswith(match)
+
+
+@pytest.mark.parametrize("move", ["flip", "zoom", "affine"])
+def test_proposals_go_where_boxes_go(move):
+    _, truth = drawn((4, 6, 20, 30), masks=False)
+    proposals = jnp.concatenate([truth.boxes, jnp.zeros((N, 1, 4))], axis=1)
+    key, size = jax.random.key(0), (H, W)
+    turned = {"degrees": 40.0, "translate": [0.1, 0.1], "scale": [0.8, 1.2], "shear": [10.0, 5.0]}
+    to = {
+        "flip": flipped(jnp.arange(N) % 2 == 0, W),
+        "zoom": zoom_map(key, (N, H, W), [0.5, 2.0]),
+        "affine": affine_map(key, (N, H, W), **turned),
+    }[move]
+    objects = follow(objects_of(truth._replace(proposals=proposals)), to, None, size)
+    moved = settle(objects).proposals
+    np.testing.assert_array_equal(moved[:, 0], objects.truth.boxes[:, 0])
+    assert bool((moved[:, 0] != proposals[:, 0]).any())
+    assert not bool((moved[:, 1:, 2:] > moved[:, 1:, :2]).all(-1).any()), "padding stays padding"
