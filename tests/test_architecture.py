@@ -49,6 +49,8 @@ training.tasks: registry
 training.optim.schedules
 training.optim
 training.config
+training.data: archive dataset errors folder idx image labels listing masks metadata notes npz placement streaming tree stratify
+training.data.detection
 training.data
 training.data.augment
 training.tasks: metric_names confusion per_class task

@@ -3,10 +3,9 @@
 load         the data of a config, by its source; where its files lie
 dataset      `Dataset`, `Split`, the fingerprint, which examples a batch has
 batches      the batches of a training, read ahead
-digits, idx, cifar, folder, npz, masks, csv_table, coco, voc, yolo, scenes
+digits, idx, cifar, folder, npz, masks, csv_table
              one file for each source
-objects      from images with their objects, whatever says where they are, to labels
-rle          masks as runs of pixels
+detection    the sources of images with the objects in them
 stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
@@ -22,14 +21,13 @@ preprocess   from stored images to what the network sees; jitted with the step
 augment      random changes of training images
 errors       `DataError`: one line that names the file
 
-A new source is one file here, a table in `training.config` and a line in `load`.
+A new source is one file here or there, a table in `training.config` and a line in `load`.
 
 NumPy alone is imported here; what a source needs besides is imported when it is used.
 """
 
 from .batches import read_batches
 from .cifar import load_cifar
-from .coco import CocoFiles, coco_classes, load_coco
 from .csv_table import load_table
 from .dataset import (
     SPLITS,
@@ -41,6 +39,20 @@ from .dataset import (
     fingerprint,
     split,
     spread,
+)
+from .detection import (
+    CocoFiles,
+    Rules,
+    Scenes,
+    coco_classes,
+    load_coco,
+    load_instances,
+    load_scenes,
+    load_voc,
+    load_yolo,
+    read_scene_source,
+    voc_classes,
+    yolo_classes,
 )
 from .digits import load_digits
 from .errors import DataError
@@ -60,15 +72,10 @@ from .image import (
 from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
 from .load import MADE, PACKED, load, locate
-from .masks import load_instances, load_masks
+from .masks import load_masks
 from .notes import Notes
 from .npz import load_npz
-from .objects import Rules
-from .scenes import Scenes, load_scenes
-from .scenes import read_source as read_scene_source
 from .streaming import Streamed
-from .voc import load_voc, voc_classes
-from .yolo import load_yolo, yolo_classes
 
 __all__ = [
     "DATASETS",

@@ -7,20 +7,25 @@ from typing import Literal
 from ..common.text import encodings_of_name, plain_line
 from .archive import ARCHIVES
 from .cifar import load_cifar
-from .coco import CocoFiles, load_coco
 from .csv_table import load_table
 from .dataset import Dataset, split
+from .detection import (
+    CocoFiles,
+    Rules,
+    Scenes,
+    load_coco,
+    load_instances,
+    load_scenes,
+    load_voc,
+    load_yolo,
+)
 from .digits import load_digits
 from .errors import DataError
 from .fetch import DATASETS, default_directory
 from .folder import load_folder
 from .idx import load_idx
-from .masks import MaskKind, load_instances, load_masks
+from .masks import MaskKind, load_masks
 from .npz import load_npz
-from .objects import Rules
-from .scenes import Scenes, load_scenes
-from .voc import load_voc
-from .yolo import load_yolo
 
 # The sources that read archives in place of folders.
 PACKED = ("folder", "masks", "coco", "voc", "yolo")
@@ -79,7 +84,7 @@ def load(
             "mask", "boxes", or "instances", which are boxes with masks; for sources that can give
             more than one.
         letterbox: keep the aspect of images that are resized, see `read_image`.
-        objects, crowded, clip, smallest: of boxes, see `training.data.objects.Rules`.
+        objects, crowded, clip, smallest: of boxes, see `training.data.detection.objects.Rules`.
         train, scale, overlap, noise, scene_seed: of scenes, see `Scenes`.
         validation, test, stratify: how much to set aside, and how, see `split`.
         seed: of the split.

@@ -12,11 +12,10 @@ from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
 from .errors import DataError
-from .image import EXTENSIONS, by, decode, decode_mask, quiet_pillow, resize_image
+from .image import EXTENSIONS, by, decode, decode_mask, quiet_pillow, resize_image, resize_nearest
 from .labels import IGNORED
 from .listing import images_below, listed
 from .notes import Notes
-from .objects import Annotated, Object, Rules, nearest, read_annotated, tight_box
 
 MaskKind: TypeAlias = Literal["classes", "instances"]
 
@@ -62,7 +61,7 @@ def load_masks(
             f'got {len(classes)}; write classes = ["background", "object"]'
         )
     notes = Notes()
-    pairs = _pairs(Path(root), images, masks, notes)
+    pairs = mask_pairs(Path(root), images, masks, notes)
     height, width = size
     photographs = np.empty((len(pairs), height, width, channels), np.uint8)
     labels = np.empty((len(pairs), height, width), np.uint8)
@@ -71,8 +70,8 @@ def load_masks(
         photograph, mask = pairs[i]
         photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         numbers = decode_mask(source_of(mask), name=str(mask))
-        _check_size(numbers, mask, photo.shape[:2], photograph)
-        labels[i] = nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
+        check_mask_size(numbers, mask, photo.shape[:2], photograph)
+        labels[i] = resize_nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
         photo = photo[..., 0] if channels == 1 else photo
         photographs[i] = resize_image(photo, size).reshape(height, width, channels)
 
@@ -85,48 +84,9 @@ def load_masks(
     return Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
 
 
-def load_instances(
-    root: str | Path, *, images: str, masks: str, classes: Sequence[str], rules: Rules
-) -> Dataset:
-    """Read images and masks as `load_masks`, of which each number but 0 is an object.
-
-    Args:
-        root, images, masks: see `load_masks`.
-        classes: the name of the objects' one class.
-        rules: how they become arrays.
-
-    Returns:
-        images with `GroundTruth`, all in the training part; an object's box is that around its
-        pixels.
-
-    Raises:
-        DataError: see `load_masks` and `read_annotated`.
-    """
-    if len(classes) != 1:
-        raise DataError(
-            f"data.classes: objects that masks tell apart are of one class, and the background is "
-            f'none: got {len(classes)}; write classes = ["object"]'
-        )
-    notes = Notes()
-
-    def annotated(photograph: Place, mask: Place) -> Annotated:
-        def objects(size: tuple[int, int]) -> list[Object]:
-            numbers = decode_mask(source_of(mask), name=str(mask))
-            _check_size(numbers, mask, size, photograph)
-            found = []
-            for number in np.unique(numbers[numbers != 0]):
-                its = numbers == number
-                area, called = float(its.sum()), f"{mask}: object {number}"
-                found.append(Object(called, tight_box(its), 0, area=area, mask=its))
-            return found
-
-        return Annotated(photograph, text_of_name(photograph.name), objects)
-
-    pairs = [annotated(*pair) for pair in _pairs(Path(root), images, masks, notes)]
-    return read_annotated({"train": pairs}, classes, rules, notes)
-
-
-def _check_size(numbers: np.ndarray, mask: Place, size: tuple[int, int], photograph: Place) -> None:
+def check_mask_size(
+    numbers: np.ndarray, mask: Place, size: tuple[int, int], photograph: Place
+) -> None:
     """Raise unless a mask has a number for each pixel of its image."""
     if numbers.shape != size:
         raise DataError(
@@ -161,7 +121,7 @@ def _raise_all_of_one_class(root: str | Path, labels: np.ndarray, classes: Seque
     )
 
 
-def _pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[Place, Place]]:
+def mask_pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[Place, Place]]:
     """Return every photograph with its mask, sorted by name."""
     found = _image_files(root, (images, masks), notes)
     by_stem: dict[str, list[Place]] = {}

@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from convax.training.data import DataError, load, load_masks
-from convax.training.data.image import decode_mask
-from convax.training.data.objects import nearest
+from convax.training.data.image import decode_mask, resize_nearest
 from convax.training.tasks.segmentation.figures import palette, write_mask
 
 
@@ -154,9 +153,9 @@ def test_masks_in_lossless_formats_are_read(tmp_path, ending, options):
 def test_masks_keep_their_classes_at_another_size(tmp_path):
     """The middle of each new pixel falls into the old one whose number it takes."""
     mask = np.array([[0, 1, 2, 3]], np.uint8)
-    np.testing.assert_array_equal(nearest(mask, (2, 8)), [[0, 0, 1, 1, 2, 2, 3, 3]] * 2)
-    np.testing.assert_array_equal(nearest(mask, (1, 2)), [[1, 3]])
-    np.testing.assert_array_equal(nearest(mask, (1, 3)), [[0, 2, 3]])
+    np.testing.assert_array_equal(resize_nearest(mask, (2, 8)), [[0, 0, 1, 1, 2, 2, 3, 3]] * 2)
+    np.testing.assert_array_equal(resize_nearest(mask, (1, 2)), [[1, 3]])
+    np.testing.assert_array_equal(resize_nearest(mask, (1, 3)), [[0, 2, 3]])
     put(tmp_path, "x", value=1)
     labels = read(tmp_path, size=(2, 3)).train.labels
     np.testing.assert_array_equal(labels, [[[0, 1, 1]] * 2])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from convax.model.detection.structures import Detections, GroundTruth
 from convax.training.data import ImageNote, Split
-from convax.training.data.rle import encode_mask
+from convax.training.data.detection.rle import encode_mask
 from convax.training.plots.fonts import MAIN, file_for
 from convax.training.tasks.detection.answers import (
     coco_results,

@@ -8,7 +8,7 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from convax.model.detection.structures import Detections, GroundTruth
-from convax.training.data.rle import encode_mask
+from convax.training.data.detection.rle import encode_mask
 from convax.training.tasks.detection.average_precision import average_precision
 from convax.training.tasks.detection.masks import (
     decode_mask,

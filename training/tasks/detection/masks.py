@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ...data.rle import decode_runs, encode_mask
+from ...data.detection.rle import decode_runs, encode_mask
 
 Rle: TypeAlias = dict[str, Any]  # {"size": [h, w], "counts": text}, as COCO's results have it
 THRESHOLD = 0.5  # a pixel belongs to the object above it

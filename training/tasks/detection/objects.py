@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 
 from ....model.detection.structures import Detections, GroundTruth
-from ...data.rle import encode_mask
+from ...data.detection.rle import encode_mask
 from .masks import Rle, as_bytes, encode_pasted
 
 

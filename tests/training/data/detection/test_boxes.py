@@ -17,8 +17,8 @@ from convax.training.data import (
     voc_classes,
     yolo_classes,
 )
-from convax.training.data.rle import decode_runs, encode_mask
-from tests.training.data.box_files import (
+from convax.training.data.detection.rle import decode_runs, encode_mask
+from tests.training.data.detection.box_files import (
     CLASSES,
     OBJECTS,
     SIZES,

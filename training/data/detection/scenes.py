@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .dataset import SPLITS, Dataset, ImageNote, Split
-from .dataset import split as set_aside
-from .errors import DataError
-from .idx import load_idx
-from .image import resize_image
-from .npz import load_npz
+from ..dataset import SPLITS, Dataset, ImageNote, Split
+from ..dataset import split as set_aside
+from ..errors import DataError
+from ..idx import load_idx
+from ..image import resize_image
+from ..npz import load_npz
 from .objects import MOST_MASKED, ground_truth, tight_box
 from .rle import encode_mask
 

@@ -8,12 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..common.text import is_utf8, plain_line, text_of_name
-from .archive import Place
-from .dataset import SPLITS, Dataset
-from .errors import DataError
-from .listing import images_below, listed
-from .notes import Notes
+from ...common.text import is_utf8, plain_line, text_of_name
+from ..archive import Place
+from ..dataset import SPLITS, Dataset
+from ..errors import DataError
+from ..listing import images_below, listed
+from ..notes import Notes
 from .objects import (
     Annotated,
     Object,

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import DataError
+from ..errors import DataError
 
 
 def encode_mask(mask: np.ndarray) -> dict[str, Any]:

@@ -12,13 +12,13 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
-from .dataset import SPLITS, Dataset, ImageNote, Split
-from .errors import DataError
-from .image import EXTENSIONS, decode_with_size, quiet_pillow
-from .labels import named
-from .notes import Notes, numbered
-from .placement import Placement, place
+from ..archive import ARCHIVES, Place, is_archive, read_archive, source_of
+from ..dataset import SPLITS, Dataset, ImageNote, Split
+from ..errors import DataError
+from ..image import EXTENSIONS, decode_with_size, quiet_pillow, resize_nearest
+from ..labels import named
+from ..notes import Notes, numbered
+from ..placement import Placement, place
 from .rle import encode_mask, polygons_mask
 
 MOST_MASKED = 254  # objects of an image with masks: a pixel's object is a byte
@@ -234,16 +234,7 @@ def _paint(objects: Sequence[Object], placement: Placement, ids: np.ndarray) -> 
     order = sorted(range(len(objects)), key=lambda i: (not objects[i].ignored, -_area(objects[i])))
     inside = ids[: placement.placed[0], : placement.placed[1]]
     for i in order:
-        inside[nearest(_mask(objects[i]), placement.placed)] = i + 1
-
-
-def nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Resize a mask: the pixel in whose middle, or nearest to it, each new pixel's middle falls."""
-    rows, columns = (
-        ((2 * np.arange(new) + 1) * old) // (2 * new)
-        for new, old in zip(size, mask.shape, strict=True)
-    )
-    return mask[rows[:, None], columns[None, :]]
+        inside[resize_nearest(_mask(objects[i]), placement.placed)] = i + 1
 
 
 def tight_box(mask: np.ndarray) -> tuple[float, float, float, float]:
@@ -310,7 +301,7 @@ def polygons_of(
 
 def ground_truth(boxes: np.ndarray, classes: np.ndarray, ignored: np.ndarray, ids: np.ndarray):
     """Return `model.detection.structures.GroundTruth`, which imports JAX: once it is needed."""
-    from ...model.detection.structures import GroundTruth
+    from ....model.detection.structures import GroundTruth
 
     truth: Any = GroundTruth
     return truth(boxes, classes, ignored, ids)

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from convax.training.data import DataError, Notes, Rules, load, split
-from convax.training.data.objects import Annotated, Object, read_annotated
-from convax.training.data.rle import decode_runs, encode_mask, polygons_mask
+from convax.training.data.detection.objects import Annotated, Object, read_annotated
+from convax.training.data.detection.rle import decode_runs, encode_mask, polygons_mask
 
 
 def put(root, stem, numbers, *, mode=np.uint8, image=None, **options):

@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-from ..common.text import plain_line, text_of_name
-from .archive import Place
-from .dataset import SPLITS, Dataset
-from .errors import DataError
-from .folder import SPLIT_FOLDERS
-from .listing import files_below, images_below
-from .notes import Notes, numbered
+from ...common.text import plain_line, text_of_name
+from ..archive import Place
+from ..dataset import SPLITS, Dataset
+from ..errors import DataError
+from ..folder import SPLIT_FOLDERS
+from ..listing import files_below, images_below
+from ..notes import Notes, numbered
 from .objects import Annotated, Object, Rules, folder_or_archive, polygons_of, read_annotated
 
 _TEXTS = (".txt", ".yaml", ".yml")

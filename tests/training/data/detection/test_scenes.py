@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from convax.training.data import DataError, Scenes, fingerprint, load, load_scenes
-from convax.training.data.rle import decode_runs
-from convax.training.data.scenes import INK, draw_scene
+from convax.training.data.detection.rle import decode_runs
+from convax.training.data.detection.scenes import INK, draw_scene
 
 
 @pytest.fixture

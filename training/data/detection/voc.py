@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers import expat
 
-from ..common.text import plain_line, text_of_name
-from .archive import Place
-from .dataset import Dataset
-from .errors import DataError
-from .listing import files_below, images_below, listed
-from .notes import Notes
+from ...common.text import plain_line, text_of_name
+from ..archive import Place
+from ..dataset import Dataset
+from ..errors import DataError
+from ..listing import files_below, images_below, listed
+from ..notes import Notes
 from .objects import (
     Annotated,
     Object,

@@ -1,0 +1,34 @@
+"""Images with the objects in them: readers of boxes, and what all of them check.
+
+coco, voc, yolo   one file for each format of annotations
+instances         masks whose numbers tell objects apart
+scenes            made-up scenes of small images
+objects           from images with their objects, whatever says where they are, to labels
+rle               masks as runs of pixels
+
+A new format is one file here that gives `Annotated` images to `read_annotated`, a table in
+`training.config` and a line in `training.data.load`.
+"""
+
+from .coco import CocoFiles, coco_classes, load_coco
+from .instances import load_instances
+from .objects import Rules
+from .scenes import Scenes, load_scenes
+from .scenes import read_source as read_scene_source
+from .voc import load_voc, voc_classes
+from .yolo import load_yolo, yolo_classes
+
+__all__ = [
+    "CocoFiles",
+    "Rules",
+    "Scenes",
+    "coco_classes",
+    "load_coco",
+    "load_instances",
+    "load_scenes",
+    "load_voc",
+    "load_yolo",
+    "read_scene_source",
+    "voc_classes",
+    "yolo_classes",
+]
