@@ -19,6 +19,7 @@ from ..image import EXTENSIONS, decode_with_size, quiet_pillow, resize_nearest
 from ..labels import named
 from ..notes import Notes, numbered
 from ..placement import Placement, place
+from ..tree import rows
 from .rle import encode_mask, polygons_mask
 
 MOST_MASKED = 254  # objects of an image with masks: a pixel's object is a byte
@@ -130,7 +131,7 @@ def read_annotated(
         these = slice(start, start + len(parts.get(name, ())))
         start = these.stop
         own = tuple(one.note for one in found[these])
-        splits.append(Split(images[these], type(labels)(*(leaf[these] for leaf in labels)), own))
+        splits.append(Split(images[these], rows(labels, these), own))
     _check_classes(splits, classes)
     train, validation, test = splits
     return Dataset(train, validation, test, tuple(classes), notes.lines())

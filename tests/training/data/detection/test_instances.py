@@ -33,7 +33,7 @@ def read(root, *, labels="instances", classes=("thing",), size=(16, 24), **chang
 def test_each_number_is_an_object_with_a_tight_box(tmp_path):
     put(tmp_path, "a", two_objects())
     train = read(tmp_path).train
-    boxes, classes, ignored, masks = train.labels
+    boxes, classes, ignored, masks, _ = train.labels
     assert boxes.tolist() == [[[3, 2, 9, 7], [20, 10, 21, 11]]]  # one pixel is one pixel wide
     assert classes.tolist() == [[0, 0]] and not ignored.any()
     np.testing.assert_array_equal(

@@ -29,7 +29,7 @@ def test_scenes_have_the_shapes_and_counts_that_are_asked(digits):
     dataset = made(digits, objects=5)
     assert [part.count for part in dataset[:3]] == [6, 3, 2]
     assert dataset.classes == ("dim", "bright")
-    boxes, classes, ignored, masks = dataset.train.labels
+    boxes, classes, ignored, masks, _ = dataset.train.labels
     assert dataset.train.images.shape == (6, 40, 32, 1) and boxes.shape == (6, 5, 4)
     assert (boxes.dtype, classes.dtype, masks.dtype) == (np.float32, np.int32, np.uint8)
     assert classes.shape == ignored.shape == (6, 5) and masks.shape == (6, 40, 32)
