@@ -70,14 +70,15 @@ def write_contact_sheet(
 def _card(result: PredictionResult, invert: bool) -> Card:
     from PIL import Image
 
-    image = Image.fromarray(data.read_image(result.source, size=None, channels=3))
+    record, mask = result.output.record, None
+    drawn = Path(record["image"]) if "image" in record else None  # with what was found
+    image = Image.fromarray(data.read_image(drawn or result.source, size=None, channels=3))
     small = max(image.size) <= SMALL
     image.thumbnail((LARGEST, LARGEST))
-    if invert:
+    if invert and drawn is None:
         from PIL import ImageOps
 
         image = ImageOps.invert(image)
-    record, mask = result.output.record, None
     if "mask" in record:
         shown = mask_image(data.decode_mask(record["mask"]).astype("uint8"))
         mask = data_uri(encoded(shown.resize(image.size, Image.Resampling.NEAREST)))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,9 +17,23 @@ THREADS = 4  # at most; decoding is beside the network's own work
 Failure = DataError | None
 
 
+class SizedImage(NamedTuple):
+    """An image as a network takes it."""
+
+    image: np.ndarray  # (H, W, C)
+    size: tuple[int, int]  # (h, w), that it had before, upright
+
+
 def to_image(
     source: Any, image_shape: tuple[int, int, int], *, letterbox: bool = False
 ) -> np.ndarray:
+    """Return an image of any size as one of a network's shape: see `to_sized_image`."""
+    return to_sized_image(source, image_shape, letterbox=letterbox).image
+
+
+def to_sized_image(
+    source: Any, image_shape: tuple[int, int, int], *, letterbox: bool = False
+) -> SizedImage:
     """Return an image of any size as one of a network's shape; to be called within `quiet_pillow`.
 
     Args:
@@ -29,7 +43,7 @@ def to_image(
         letterbox: keep its aspect, see `training.data.placement`.
 
     Returns:
-        ``(H, W, C)``, uint8; of floating point, float32.
+        ``(H, W, C)``, uint8; of floating point, float32; and the size that it had.
 
     Raises:
         DataError: a file, or Pillow's image, cannot be read as an image.
@@ -43,9 +57,9 @@ def to_image(
         endings = ", ".join(data.EXTENSIONS)
         raise DataError(f"{source}: no images in this folder; their names end in {endings}")
     if isinstance(source, (str, Path, bytes)):
-        return data.decode(source, **how)
+        return SizedImage(*data.decode_with_size(source, **how))
     if isinstance(source, Image.Image):
-        return data.convert(source, **how)
+        return SizedImage(*data.convert_with_size(source, **how))
     image = check_pixels(np.asarray(source))
     floating = image.dtype != np.uint8
     depth = image.shape[2] if image.ndim == 3 else 1
@@ -58,11 +72,12 @@ def to_image(
             f"predict: wrong shape of an image in a list: got {image.shape}, need (h, w) or "
             f"(h, w, c), c one of 1, 3{'' if floating else ', 4'}"
         )
+    was = (image.shape[0], image.shape[1])
     if image.shape == image_shape:  # Pillow has nothing to do
-        return image
+        return SizedImage(image, was)
     if not floating:
         flat = image[..., 0] if depth == 1 and image.ndim == 3 else image
-        return data.convert(Image.fromarray(flat), **how)
+        return SizedImage(data.convert(Image.fromarray(flat), **how), was)
     planes = np.moveaxis(image.reshape(*image.shape[:2], depth), -1, 0)
     if depth == 3 and channels == 1:
         planes = np.tensordot(np.array([0.299, 0.587, 0.114], np.float32), planes, 1)[None]
@@ -71,7 +86,7 @@ def to_image(
     stacked = np.stack(resized * (channels // len(resized)), axis=-1)
     whole = np.full(image_shape, margin(channels) / 255, np.float32)
     whole[: placed[0], : placed[1]] = np.clip(stacked, 0, 1)  # which rounding may leave by a little
-    return whole
+    return SizedImage(whole, was)
 
 
 _HAIR = 1e-5  # a few hundredths of a step of 1 / 255 are thousands of roundings of float32
@@ -125,10 +140,10 @@ def iter_files(sources: Iterable[Any], notes: data.Notes | None = None) -> Itera
 
 def decoded(
     sources: Iterator[Any],
-    decode: Callable[[Any], np.ndarray],
-    answer: Callable[[list[np.ndarray]], np.ndarray],
+    decode: Callable[[Any], SizedImage],
+    answer: Callable[[list[SizedImage]], Any],
     batch: int,
-) -> Iterator[tuple[list[tuple[Any, Failure]], np.ndarray]]:
+) -> Iterator[tuple[list[tuple[Any, Failure]], Any]]:
     """Batches of sources with what is wrong with each, and the answers for those that are right.
 
     Pillow's warnings are silenced between one batch and the next alone: the setting is one for all
@@ -138,8 +153,8 @@ def decoded(
     broken: list[Exception] = []
     with ThreadPoolExecutor(min(THREADS, os.cpu_count() or 1)) as pool:
 
-        def begin() -> list[tuple[Any, Future[np.ndarray]]]:
-            begun: list[tuple[Any, Future[np.ndarray]]] = []
+        def begin() -> list[tuple[Any, Future[SizedImage]]]:
+            begun: list[tuple[Any, Future[SizedImage]]] = []
             if broken:
                 return begun
             try:
@@ -155,7 +170,7 @@ def decoded(
             here = coming
             with data.quiet_pillow():
                 following = begin()
-                images = [image for _, image in here if isinstance(image, np.ndarray)]
+                images = [image for _, image in here if isinstance(image, SizedImage)]
                 answers = answer(images) if images else np.zeros(0)
                 coming = _gathered(following, broken)
             yield [(s, i if isinstance(i, DataError) else None) for s, i in here], answers
@@ -164,7 +179,7 @@ def decoded(
 
 
 def _gathered(
-    futures: list[tuple[Any, "Future[np.ndarray]"]], broken: list[Exception]
+    futures: list[tuple[Any, "Future[SizedImage]"]], broken: list[Exception]
 ) -> list[tuple[Any, Any]]:
     """Return each source with its image, or its error; up to one that is not to be passed over."""
     found: list[tuple[Any, Any]] = []

@@ -105,7 +105,9 @@ def predict_files(
         on_error(f"standard input{said.removeprefix('image')}" if is_stdin(source) else said)
 
     sources = (image.source for image in images)
-    for source, prediction in predictor.stream(sources, batch=batch, invert=invert, on_error=fail):
+    for source, prediction in predictor.stream_as_seen(
+        sources, batch=batch, invert=invert, on_error=fail
+    ):
         beside, stem = (Path(), "stdin") if is_stdin(source) else (source.parent, source.stem)
         folder = beside if out is None else out / subfolders[source]
         place = _unique_path(folder, stem, written)

@@ -20,7 +20,7 @@ from ..training.tasks.task import Task
 from .calibration.file import CalibrationError, load_temperature
 from .ensemble import Runs, check_compatible, list_runs
 from .forward import make_program
-from .image_inputs import check_pixels, decoded, iter_files, to_image
+from .image_inputs import SizedImage, check_pixels, decoded, iter_files, to_sized_image
 
 
 class TopK(NamedTuple):
@@ -79,6 +79,7 @@ class Predictor:
 
     Attributes:
         classes: the name of each class.
+        category_ids: the number of each class in the data set, where it has such numbers.
         image_shape: ``(H, W, C)`` of the images it takes.
         task: what it learned: `training.tasks.task`.
         function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
@@ -101,38 +102,47 @@ class Predictor:
         networks: int = 1,
         net: Layer | None = None,
         preprocessing: Preprocessing | None = None,
+        category_ids: tuple[int, ...] = (),
     ):
         self.net, self.preprocessing = net, preprocessing
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
-        self.networks = networks
+        self.networks, self.category_ids = networks, category_ids
 
     @property
     def letterbox(self) -> bool:
         """Return whether images keep their aspect, see `training.data.placement`."""
         return self.preprocessing is not None and self.preprocessing.fit == "letterbox"
 
-    def __call__(self, images: Any) -> np.ndarray:
+    def __call__(self, images: Any, *, threshold: float | None = None) -> Any:
         """Predict each class's probability for each image, or pixel; or each image's embedding.
 
         Args:
             images: ``(N, H, W, C)``, or ``(N, H, W)`` where C is 1: uint8 in 0..255, or floating
                 point in [0, 1]. Or one image, ``(H, W, C)``. Or a list of images, each of any
-                size: arrays ``(h, w)`` or ``(h, w, c)``, or Pillow's images; they are resized as
-                `read` does.
+                size: files, arrays ``(h, w)`` or ``(h, w, c)``, or Pillow's images; they are
+                resized as `read` does.
+            threshold: of a detection, the least score: what is below becomes an empty row.
 
         Returns:
             ``(N, K)`` float32 of a classification, ``(N, H, W, K)`` of a segmentation: what belongs
             together sums to 1. ``(N, D)`` of an embedding. `model.Detections` of a detection, boxes
-            in pixels of images ``(H, W)``. Of one image the same without N.
+            in pixels of the images ``(H, W)``; of a list in pixels of each image, and within it.
+            Of one image the same without N.
 
         Raises:
-            ValueError: wrong shape, or floating-point values outside [0, 1].
+            ValueError: wrong shape, or floating-point values outside [0, 1]; a threshold outside
+                [0, 1], or of what has no scores.
             TypeError: any other dtype.
             DataError: one of Pillow's images is damaged.
         """
+        if threshold is not None:
+            self._check_threshold(threshold)
+            return self(images).above(threshold)
         if isinstance(images, (list, tuple)):
-            images = self._stack(images)
+            with data.quiet_pillow():
+                sized = [self._sized(image) for image in images]
+            return self._predict_sized(sized)
         images = np.asarray(images)
         if images.shape == self.image_shape != (1, 1, 1):  # which may as well be (N, H, W)
             return jax.tree.map(lambda a: a[0], self(images[None]))
@@ -190,8 +200,9 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Yield predictions for any number of images, in their order, in the memory of two batches.
 
-        The images of the next batch are decoded on a few threads while the network answers this
-        one. No more than that is read ahead of what is asked for.
+        Boxes are in pixels of each image, as those of a list. The images of the next batch are
+        decoded on a few threads while the network answers this one. No more than that is read
+        ahead of what is asked for.
 
         Args:
             sources: files; folders, of which all images are taken in the order of their names,
@@ -209,24 +220,43 @@ class Predictor:
         """
         if batch < 1:
             raise ValueError(f"stream: batch: got {batch}, need 1 or more")
-        alone = isinstance(sources, (str, Path))
-        return self._stream([sources] if alone else sources, batch, invert, on_error)
+        return self._stream(sources, batch, invert, on_error, self._predict_sized)
+
+    def stream_as_seen(
+        self,
+        sources: Iterable[Any],
+        *,
+        batch: int = 64,
+        invert: bool = False,
+        on_error: Callable[[Any, data.DataError], None] | None = None,
+    ) -> Iterator[Prediction]:
+        """Yield as `stream`, but with boxes in pixels of the images as the network sees them.
+
+        For `Task.predict`, which knows where in those an image lies.
+        """
+
+        def answer(sized: list[SizedImage]) -> Any:
+            return self(self._stacked([each.image for each in sized]))
+
+        return self._stream(sources, batch, invert, on_error, answer)
 
     def _stream(
         self,
-        sources: Iterable[Any],
+        sources: Iterable[Any] | str | Path,
         batch: int,
         invert: bool,
         on_error: Callable[[Any, data.DataError], None] | None,
+        answer: Callable[[list[SizedImage]], Any],
     ) -> Iterator[Prediction]:
-        def answer(images: list[np.ndarray]) -> np.ndarray:
-            return self(
-                [255 - image if image.dtype == np.uint8 else 1 - image for image in images]
-                if invert
-                else images
-            )
+        def decode(source: Any) -> SizedImage:
+            found = self._sized(source)
+            if not invert:
+                return found
+            image = found.image
+            return found._replace(image=255 - image if image.dtype == np.uint8 else 1 - image)
 
-        for items, answers in decoded(iter_files(sources), self._image, answer, batch):
+        files = iter_files([sources] if isinstance(sources, (str, Path)) else sources)
+        for items, answers in decoded(files, decode, answer, batch):
             following = iter(each_row(answers))
             for source, error in items:
                 if error is None:
@@ -254,12 +284,18 @@ class Predictor:
             # Beyond the largest it is cut up, and what is left over may have any size.
             self(np.zeros((count, *self.image_shape), dtype))
 
-    def _image(self, source: Any) -> np.ndarray:
-        return to_image(source, self.image_shape, letterbox=self.letterbox)
+    def _sized(self, source: Any) -> SizedImage:
+        return to_sized_image(source, self.image_shape, letterbox=self.letterbox)
 
-    def _stack(self, images: Iterable[Any]) -> np.ndarray:
-        with data.quiet_pillow():
-            images = [self._image(image) for image in images]
+    def _predict_sized(self, sized: Sequence[SizedImage]) -> Any:
+        """Predict images that had other sizes, with boxes in pixels of what they were."""
+        found, in_image = self(self._stacked([each.image for each in sized])), self.task.in_image
+        if in_image is None or not sized:
+            return found
+        rows = zip(each_row(found), sized, strict=True)
+        return jax.tree.map(lambda *r: np.stack(r), *(in_image(r, each.size) for r, each in rows))
+
+    def _stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
         if any(image.dtype != np.uint8 for image in images):
             images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
         return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
@@ -287,6 +323,15 @@ class Predictor:
         batch = np.concatenate([images, padding])
         answers = self.function(self.params, self.state, batch)
         return jax.tree.map(lambda a: np.asarray(a)[:count], answers)
+
+    def _check_threshold(self, threshold: float) -> None:
+        if not self.task.spec.has_threshold:
+            raise ValueError(
+                f"predict: threshold: got {threshold}, but {self.task.name} finds no objects that "
+                "have a score; leave it out"
+            )
+        if not 0 <= threshold <= 1:
+            raise ValueError(f"predict: threshold: got {threshold}, need 0 to 1")
 
     def _check(self, images: np.ndarray) -> np.ndarray:
         shape = self.image_shape
@@ -357,4 +402,10 @@ def make_predictor(
     program = make_program(members, task, tta=tta, temperatures=temperatures)
     net = members[0].net if len(members) == 1 else None
     about = (card.classes, card.image_shape, task, len(members))
-    return Predictor(*program, *about, net=net, preprocessing=card.preprocessing)
+    return Predictor(
+        *program,
+        *about,
+        net=net,
+        preprocessing=card.preprocessing,
+        category_ids=card.category_ids,
+    )

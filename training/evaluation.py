@@ -24,7 +24,7 @@ class Evaluation(NamedTuple):
     figures: dict[str, float]  # the mean "loss", and what the task measures: "accuracy", say
     count: int  # type: ignore[override] -- tuple has a method of that name
     split: str
-    collected: Tree  # what the network said of each example: see `training.tasks.task`
+    collected: Tree  # what the network said of each example: `assess` of `training.tasks.task`
     sums: Numbers  # what the figures come from
     per_class: PerClass | None = None  # the figures of each class, where `evaluate` looked at them
 
@@ -82,6 +82,7 @@ def evaluate_split(
     if order is not None:
         stored = np.argsort(order)
         collected = jax.tree.map(lambda leaf: leaf[stored], collected)
+    collected = task.assess(collected, examples)
     figures = task.metrics(totals, collected, examples)
     return Evaluation(figures, count, split, collected, totals)
 

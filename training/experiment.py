@@ -175,6 +175,7 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
         fingerprint=data.fingerprint(dataset),
         notes=(*dataset.notes, *_untrained_classes(dataset), *_resized_twice(config)),
         objects=data.most_objects(dataset.train.labels),
+        category_ids=next((note.category_ids for note in dataset.train.notes), ()),
     )
 
 

@@ -98,6 +98,13 @@ def predict(
         Path | None,
         typer.Option(help="An HTML page to write, with the images and their predictions."),
     ] = None,
+    coco: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="A JSON file to write, with all objects in COCO's results format.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(help="The folder for masks and drawings; beside each image by default."),
@@ -129,7 +136,7 @@ def predict(
     from convax.inference.predictor import load
     from convax.training.data import Notes
 
-    from .predict_output import FORMATS, with_progress, write_results
+    from .predict_output import FORMATS, with_coco, with_progress, write_results
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     validate_choice("--format", form, FORMATS)
@@ -161,6 +168,13 @@ def predict(
             f"--threshold: got {threshold}, but {predictor.task.name} finds no objects that have a "
             "score; leave it out"
         )
+    if coco is not None and not predictor.task.spec.has_threshold:
+        fail(
+            f"--coco: got {coco}, but {predictor.task.name} finds no objects, whose format it is; "
+            "leave it out"
+        )
+    if coco is not None and not coco.absolute().parent.is_dir():
+        fail(f"--coco: got {coco}, but there is no folder {coco.parent}; make it first")
     notes = Notes()
     sources = list_images(images, sys.stdin.buffer, on_error, masks=masks, notes=notes)
     for line in notes.lines():
@@ -177,6 +191,8 @@ def predict(
         batch=batch,
     )
     results = write_results(with_progress(results, len(sources)), "json" if as_json else form)
+    if coco is not None:
+        results = with_coco(results, coco, on_error)
     if html is None:
         deque(results, maxlen=0)
     else:

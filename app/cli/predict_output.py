@@ -4,8 +4,9 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from convax.inference.predict_files import PredictionResult
@@ -29,15 +30,49 @@ def write_results(results: Iterable["PredictionResult"], form: str) -> Iterator[
                 print(json.dumps(output.record), flush=True)
             else:
                 rows = output.columns if isinstance(output.columns, list) else [output.columns]
+                if table is None:
+                    heads = output.heads or list(rows[0])
+                    table = csv.DictWriter(sys.stdout, heads, lineterminator="\n")
+                    table.writeheader()
                 for row in rows:
-                    if table is None:
-                        table = csv.DictWriter(sys.stdout, list(row), lineterminator="\n")
-                        table.writeheader()
                     table.writerow({key: _shown(value) for key, value in row.items()})
                 sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         yield each
+
+
+def with_coco(
+    results: Iterable["PredictionResult"], path: Path, on_error: Callable[[str], None]
+) -> Iterator["PredictionResult"]:
+    """Yield the results, and write the objects of all in COCO's results format after the last.
+
+    Args:
+        results: of a task that finds objects.
+        path: the JSON file to make, or to replace.
+        on_error: called with a line about an image whose id another one has: the file lacks its
+            objects.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    from convax.training.common import atomic_io
+
+    names: dict[int | str, str] = {}
+    objects: list[str] = []
+    for each in results:
+        name, found = each.output.record["file"], each.output.coco
+        image_id: Any = found[0]["image_id"] if found else None
+        if image_id in names:
+            on_error(
+                f"{_shown(name)}: left out of {path}: its id there would be {image_id!r}, as that "
+                f"of {_shown(names[image_id])}; give it another name"
+            )
+        elif found:
+            objects += map(json.dumps, found)
+            names[image_id] = name
+        yield each
+    atomic_io.atomic_write(path, ("[" + ",\n".join(objects) + "]\n").encode())
 
 
 def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:

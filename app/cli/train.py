@@ -258,7 +258,7 @@ def preview_augment(
 ) -> None:
     """Draw augmented training images.
 
-    Shows them as [augment] changes them from epoch to epoch, with masks over them.
+    Shows them as [augment] changes them from epoch to epoch, with masks or boxes over them.
     """
     from convax.training.config.schema import load_config
     from convax.training.report.augmentation import draw

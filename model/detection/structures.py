@@ -6,8 +6,10 @@ sees, as in `convax.ops.detection`. A row that stands for nothing is marked: by 
 label of -1.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import jax
+import numpy as np
 from jax import Array
 
 
@@ -98,6 +100,52 @@ class Detections(NamedTuple):
     scores: Array
     classes: Array
     masks: Array | None = None
+
+    def of(self, i: int) -> "Detections":
+        """Return what was found in one image: the rows that are there, NumPy arrays.
+
+        Args:
+            i: the number of the image.
+
+        Returns:
+            boxes ``(n, 4)``, scores and classes ``(n,)``, masks ``(n, m, m)`` or None.
+
+        Raises:
+            ValueError: these are of a single image, without the images' axis.
+
+        Example:
+            >>> boxes, scores = np.zeros((1, 2, 4)), np.array([[0.9, 0]])
+            >>> Detections(boxes, scores, np.array([[2, -1]])).of(0).classes
+            array([2])
+        """
+        if np.ndim(self.classes) != 2:
+            raise ValueError(
+                f"of: got classes {np.shape(self.classes)}, need (N, D): these are of one image; "
+                "take the rows where classes >= 0"
+            )
+        there = np.asarray(self.classes[i]) >= 0
+        return jax.tree.map(lambda leaf: np.asarray(leaf[i])[there], self)
+
+    def above(self, threshold: float) -> "Detections":
+        """Return the detections with a score of a threshold and more, on the host.
+
+        The others become empty rows, so that shapes stay as they are.
+        """
+        return self.where(np.asarray(self.scores) >= threshold)
+
+    def where(self, kept: np.ndarray) -> "Detections":
+        """Return the detections, on the host, with those rows alone that are kept.
+
+        Args:
+            kept: bool, of the shape of the scores; the other rows become empty.
+        """
+
+        def only(leaf: Any) -> np.ndarray:
+            each = kept.reshape(kept.shape + (1,) * (np.ndim(leaf) - kept.ndim))
+            return np.where(each, leaf, 0)
+
+        chosen: Any = jax.tree.map(only, self)
+        return chosen._replace(classes=np.where(kept, self.classes, -1))
 
 
 class DetectorOutput(NamedTuple):

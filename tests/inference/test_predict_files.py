@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -15,9 +16,11 @@ import pytest
 from PIL import Image
 
 import convax
-from convax.cli.predict_output import with_progress
+from convax.cli.predict_output import with_progress, write_results
+from convax.inference.predict_files import PredictionResult
 from convax.training import data
 from convax.training.data import DataError, upright_size
+from convax.training.tasks.task import Saying
 
 ODD = "<img src=x onerror=alert(1)>"
 
@@ -148,6 +151,9 @@ def test_what_cannot_be_done(whole, folder, command, monkeypatch):
     assert "--threshold: got 0.5, but classification finds no objects" in refused(
         good, "--threshold", "0.5"
     )
+    assert "--coco: got r.json, but classification finds no objects, whose" in refused(
+        good, "--coco", "r.json"
+    )
     assert "--out: got x.csv, but classification writes no masks; leave it out: " in refused(
         good, "--out", "x.csv"
     )
@@ -203,12 +209,21 @@ def test_progress_where_nothing_else_is_seen(monkeypatch):
         assert ("images" in sys.stderr.getvalue()) == shown and not out.getvalue()
 
 
+def test_csv_has_its_heads_where_nothing_is_found(capsys):
+    nothing = Saying({}, "", [], [], heads=("file", "class", "score"))
+    one = nothing._replace(columns=[{"file": "b", "class": "cat", "score": 0.5}])
+    results = [PredictionResult(Path(), each) for each in (nothing, one)]
+    for given, rows in ((results[:1], []), (results, ["b,cat,0.5"])):
+        assert list(write_results(given, "csv")) == given
+        assert capsys.readouterr().out.splitlines() == ["file,class,score", *rows]
+
+
 def test_a_reader_that_goes_away_is_no_error():
     """As in ``convax predict RUN photos | head -1``: the rest is answered, for the page, say."""
     code = """if True:
         from types import SimpleNamespace as Names
         from convax.cli.predict_output import write_results
-        results = [Names(output=Names(text="a", record={}, columns={"file": "a"}))] * 3
+        results = [Names(output=Names(text="a", record={}, columns={"file": "a"}, heads=()))] * 3
         assert all(len(list(write_results(results, form))) == 3 for form in ("table", "json", "csv"))
     """
     reader, writer = os.pipe()

@@ -14,6 +14,7 @@ import numpy as np
 
 from .errors import DataError
 from .labels import classes_of_each, is_class_each
+from .placement import Placement
 from .stratify import draw_of_classes, draw_of_sets
 from .streaming import Streamed
 from .tree import Tree, leaves, map_leaves, rows
@@ -42,6 +43,12 @@ class ImageNote(NamedTuple):
     areas: tuple[float, ...] = ()
     masks: tuple[dict[str, Any], ...] = ()
     category_ids: tuple[int, ...] = ()
+
+    @property
+    def placement(self) -> Placement:
+        """Return where the image lies in what its labels are in the pixels of."""
+        (h, w), (sy, sx) = self.size, self.scale
+        return Placement(self.size, (round(sy * h), round(sx * w)))
 
 
 class Split(NamedTuple):

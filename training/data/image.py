@@ -109,9 +109,18 @@ def convert(
     image: "Image", *, size: Sequence[int] | None, channels: int, letterbox: bool = False
 ) -> np.ndarray:
     """Convert an image that Pillow has opened or made, as `decode`; it stays as it is."""
+    return convert_with_size(image, size=size, channels=channels, letterbox=letterbox)[0]
+
+
+def convert_with_size(
+    image: "Image", *, size: Sequence[int] | None, channels: int, letterbox: bool = False
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Convert as `convert`, and return ``(H, W)`` of the upright image."""
     _check_channels(channels)
     try:
-        return _as_array(upright(image), size, channels, letterbox)
+        turned = upright(image)
+        array = _as_array(turned, size, channels, letterbox)
+        return array, (turned.height, turned.width)
     except Exception as error:  # an opened file is read only now
         raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
 

@@ -40,11 +40,12 @@ class Placement(NamedTuple):
         sy, sx = self.scale
         return boxes * np.array([sx, sy, sx, sy])
 
-    def to_image(self, boxes: np.ndarray) -> np.ndarray:
-        """Return boxes ``(..., 4)`` of the canvas in pixels of the image, clipped to it."""
+    def to_image(self, boxes: np.ndarray, *, clip: bool = True) -> np.ndarray:
+        """Return boxes ``(..., 4)`` of the canvas in pixels of the image, clipped to it or not."""
         sy, sx = self.scale
         h, w = self.size
-        return np.clip(boxes / np.array([sx, sy, sx, sy]), 0, np.array([w, h, w, h]))
+        moved = boxes / np.array([sx, sy, sx, sy])
+        return np.clip(moved, 0, np.array([w, h, w, h])) if clip else moved
 
 
 def place(size: Sequence[int], canvas: Sequence[int], *, letterbox: bool) -> Placement:

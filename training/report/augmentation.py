@@ -22,8 +22,7 @@ from ..experiment import (
 from ..plots import figures
 from ..step.train_step import augment_key, step_key
 from ..tasks.registry import make_task
-from ..tasks.segmentation.figures import overlay
-from ..tasks.task import Task
+from ..tasks.task import Task, Tree
 
 IMAGES, EPOCHS = 6, 7  # as many rows, and columns beside the image as it is
 
@@ -62,7 +61,10 @@ def draw(config: Config, out: Path, *, title: str, config_dir: Path | None = Non
 
 
 def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8, and captions row by row."""
+    """Return images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8, and captions row by row.
+
+    What a task draws on its images, masks or boxes, is drawn on them where it is then.
+    """
     card = dataset_card(config, dataset)
     task = make_task(config, len(card.classes))
     augment, spec = augmentation_of(config, card), card.preprocessing
@@ -81,29 +83,31 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
 
     x, targets = preprocess(images, spec), task.targets(labels, spec=spec)
     steps = [jnp.int32(-(-epoch * size // batch_size)) for epoch in range(EPOCHS)]
-    found = [(x, targets), *map(seen, steps)]
-    masked = task.spec.per_pixel
-    shown = [_viewable(x, spec, y if masked else None, len(card.classes)) for x, y in found]
+    first = slice(min(IMAGES, batch_size))
+    found = [
+        jax.tree.map(lambda leaf: np.asarray(leaf[first]), both)
+        for both in ((x, targets), *map(seen, steps))
+    ]
+    shown = [_viewable(x, y, spec, task, card.classes) for x, y in found]
     names = [_names(task, y, card.classes, i) for i, (_, y) in enumerate(found)]
-    N = min(IMAGES, batch_size)
-    captions = [column[n] for n in range(N) for column in names]
-    return shown[0][:N], np.stack([column[:N] for column in shown[1:]], axis=1), captions
+    captions = [caption for row in zip(*names, strict=True) for caption in row]
+    return shown[0], np.stack(shown[1:], axis=1), captions
 
 
-def _viewable(x: Array, spec: Preprocessing, masks: Array | None, classes: int) -> np.ndarray:
-    """Return the network's input as images to look at, uint8, with the masks over them."""
+def _viewable(
+    x: np.ndarray, targets: Tree, spec: Preprocessing, task: Task, classes: tuple[str, ...]
+) -> np.ndarray:
+    """Return the network's input as images to look at, uint8, with the targets over them."""
     mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (spec.mean, spec.std))
-    bytes_ = np.round(255 * np.clip(np.asarray(x) * std + mean, 0, 1)).astype(np.uint8)
-    if masks is None:
-        return bytes_
-    return np.round(255 * overlay(bytes_, np.asarray(masks), classes)).astype(np.uint8)
+    bytes_ = np.round(255 * np.clip(x * std + mean, 0, 1)).astype(np.uint8)
+    return bytes_ if task.overlay is None else task.overlay(bytes_, targets, classes)
 
 
 def _names(task: Task, targets: Any, classes: tuple[str, ...], epoch: int) -> list[str]:
     """Return the captions of a column: what the images are; for masks, which show it, the epoch."""
     if task.spec.per_pixel:
         return [f"epoch {epoch}" if epoch else "as it is"] * len(targets)
-    return task.captions(jax.tree.map(np.asarray, targets), classes)
+    return task.captions(targets, classes)
 
 
 def _said(config: Config) -> str:

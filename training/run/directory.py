@@ -51,6 +51,7 @@ class DatasetCard(NamedTuple):
     fingerprint: str
     notes: tuple[str, ...] = ()  # what its reader passed over, guessed or missed, a line each
     objects: int = 0  # for how many an image's labels have room; 0 of labels without objects
+    category_ids: tuple[int, ...] = ()  # of each class, where the data set has such numbers
 
 
 class Run(NamedTuple):
@@ -93,6 +94,7 @@ class Run(NamedTuple):
                 classes=tuple(card.classes),
                 image_shape=tuple(card.image_shape),
                 notes=tuple(card.notes),
+                category_ids=tuple(card.category_ids),
                 preprocessing=Preprocessing.from_json(card.preprocessing),  # type: ignore[arg-type]
             )
         except (TypeError, KeyError):

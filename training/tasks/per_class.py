@@ -20,6 +20,9 @@ HEADS = {
     "iou": "IoU",
     "ap": "AP",
     "ap50": "AP50",
+    "ar_small": "AR small",
+    "ar_medium": "AR medium",
+    "ar_large": "AR large",
 }  # of a table; else the name itself
 
 

@@ -17,7 +17,7 @@ Labels, targets, outputs and what is collected may be any pytrees of arrays with
 in front; an array is the pytree of one leaf.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -70,6 +70,8 @@ class Task(NamedTuple):
             The loss is that of the task, with its parameters.
         collect: ``collect(outputs, spec=preprocessing)``: what an evaluation keeps of the outputs
             for `metrics` and figures.
+        assess: ``assess(collected, examples)``: what `metrics`, `per_class` and figures are given
+            as `collected`, worked out once for all of them; that itself by default.
         metrics: ``metrics(sums, collected, examples) -> {name: number}`` of a whole split, "loss"
             and `TaskSpec.metrics` among them; `sums` are those of all its batches, `examples` the
             split itself.
@@ -93,6 +95,11 @@ class Task(NamedTuple):
         per_class: ``per_class(sums, collected, examples) -> PerClass``: the figures of each class
             of a whole split, from what `metrics` gets; None where classes have none.
         batches: the most examples evaluated at once; and the sizes of batches in inference.
+        overlay: ``overlay(images, targets, classes)``: images ``(N, H, W, C)`` uint8 with their
+            targets drawn on them, ``(N, h, w, 3)``; None where captions say it all.
+        in_image: ``in_image(prediction, size)``: the prediction for an image of a size ``(h, w)``,
+            in its pixels in place of those of what the network saw; on the host. None where
+            predictions have no places, or stay where they are.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each; None where
             they have no mean.
     """
@@ -116,6 +123,9 @@ class Task(NamedTuple):
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
     per_class: Callable[[Numbers, Tree, Split], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None
+    assess: Callable[[Tree, Split], Any] = lambda collected, examples: collected
+    overlay: Callable[[np.ndarray, Tree, tuple[str, ...]], np.ndarray] | None = None
+    in_image: Callable[[Tree, tuple[int, int]], Tree] | None = None
     aggregate: Callable[[Array], Array] | None = partial(jnp.mean, axis=0)
 
     @property
@@ -186,6 +196,8 @@ class Saying(NamedTuple):
     columns: dict[str, Any] | list[dict[str, Any]]  # a row of a table, or one of each object: the
     # same columns for each image
     lines: list["Line"]  # what stands below the image
+    heads: tuple[str, ...] = ()  # the names of the columns, where an image may have no row
+    coco: Sequence[dict[str, Any]] = ()  # its objects, in COCO's results format
 
 
 class Line(NamedTuple):

@@ -7,6 +7,7 @@ from PIL import Image
 from tests.browser import browser  # noqa: F401 -- a fixture
 from tests.inference.serve.test_app import service_of
 from tests.tiny import EMBEDDING, untrained, write_tiny
+from tests.training.tasks.test_detection import write_squares
 from tests.training.tasks.test_segmentation import write_scenes
 
 pytestmark = pytest.mark.slow
@@ -112,6 +113,29 @@ def test_a_mask_over_the_picture(browser, tmp_path):  # noqa: F811
         page.wait(f"{ANSWERED} && !document.getElementById('mask').hidden")
         page.wait("document.getElementById('mask').naturalHeight === 40")
         assert sorted(page.run(BARS)) == ["ground", "thing"]
+        assert (page.too_wide(), page.problems()) == ([0, []], [])
+
+
+def test_objects_are_drawn_and_the_slider_asks_nothing(browser, tmp_path):  # noqa: F811
+    run, _ = untrained(write_squares(tmp_path), tmp_path / "run")
+    with service_of(run.path) as (_, address):
+        page = opened(browser, address, width=360)
+        drop(page, thirds(tmp_path / "a.png", 1, (40, 30)))
+        page.wait(f"{ANSWERED} && !document.getElementById('boxes').hidden")
+        asked = len(page.requests())
+        for threshold, some in (("0", "true"), ("1", "false")):
+            page.run(
+                f"""(() => {{ const slider = document.getElementById("threshold");
+                slider.value = "{threshold}"; slider.dispatchEvent(new Event("input")); }})()"""
+            )
+            page.wait(f"({BARS}.length > 0) === {some}")
+            page.wait(
+                f"""(() => {{ const {{width, height}} = document.getElementById("boxes");
+                const brush = document.getElementById("boxes").getContext("2d");
+                const {{data}} = brush.getImageData(0, 0, width, height);
+                return data.some((value) => value) === {some}; }})()"""
+            )
+        assert len(page.requests()) == asked
         assert (page.too_wide(), page.problems()) == ([0, []], [])
 
 

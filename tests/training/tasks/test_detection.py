@@ -85,16 +85,19 @@ log_every = 2
 """
 
 
-@pytest.fixture(scope="module")
-def path(tmp_path_factory):
-    """The config, of scenes of bright and dim squares."""
-    folder = tmp_path_factory.mktemp("scenes")
+def write_squares(folder):
+    """The config, of scenes of bright and dim squares, with its data beside it."""
     images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
     images[:, 1:7, 1:7] = np.where(labels, 250, 120)[:, None, None]
     np.savez(folder / "squares.npz", images=images, labels=labels, classes=["dim", "bright"])
     path = folder / "squares.toml"
     path.write_text(CONFIG.format(path=folder / "squares.npz"))
     return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return write_squares(tmp_path_factory.mktemp("scenes"))
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +129,8 @@ def test_an_evaluation_repeats_and_has_figures_of_each_class(trained):
     first, again = (evaluate(trained.path, "test") for _ in range(2))
     each: Any = first.per_class
     assert first.figures == again.figures and first.count == 5
-    assert isinstance(first.collected, Detections)
-    assert np.asarray(first.collected.masks).dtype == np.uint8
+    kept: Any = first.collected.detections
+    assert isinstance(kept, Detections) and np.asarray(kept.masks).dtype == np.uint8
     assert each.unit == "objects" and each.support.sum() > 0
     result = trained.info()["result"]["test"]
     assert result["loss"] == pytest.approx(first.loss, rel=1e-6)
@@ -165,12 +168,6 @@ def test_the_command_line_says_and_draws_what_was_found(trained, command, tmp_pa
     assert heads == "file,class,score,x1,y1,x2,y2" and len(rows) == len(boxes)
     code, said, _ = command("evaluate", trained.path, "--per-class")
     assert code == 0 and "mask AP50" in said and "\nmean " in said
-
-
-def test_a_page_of_the_run(trained, command):
-    code, _, _ = command("report", trained.path)
-    page = (trained.path / "report.html").read_text()
-    assert code == 0 and "background" in page and "Worst images" in page
 
 
 def test_what_a_detector_cannot_is_refused_by_a_line(trained, command, tmp_path):

@@ -1,5 +1,7 @@
 """What is drawn and said of detections: on a made-up split, in pixels of odd image files."""
 
+import base64
+import io
 import json
 from functools import partial
 from typing import Any
@@ -11,6 +13,7 @@ from PIL import Image
 from convax.model.detection.structures import Detections, GroundTruth
 from convax.training.data import ImageNote, Split
 from convax.training.data.detection.rle import encode_mask
+from convax.training.data.placement import Placement, letterboxed
 from convax.training.plots.fonts import MAIN, file_for
 from convax.training.tasks.detection.answers import (
     coco_results,
@@ -21,8 +24,8 @@ from convax.training.tasks.detection.answers import (
 )
 from convax.training.tasks.detection.assessment import assess, row, worst_images
 from convax.training.tasks.detection.drawing import LEAST, Mark, draw_marks
-from convax.training.tasks.detection.figures import draw
-from convax.training.tasks.detection.objects import FoundObjects, Placed, found_in
+from convax.training.tasks.detection.figures import draw, overlay
+from convax.training.tasks.detection.objects import FoundObjects, found_in
 from convax.training.tasks.detection.page import page
 from convax.training.tasks.task import Findings, Question
 
@@ -59,9 +62,15 @@ def made_up(masks=True, images=6, M=3, D=5, seed=0):
     return collected, Split(pixels, truth)
 
 
+def whole(size):
+    """The placement of an image that is all that the network sees."""
+    return Placement(size, size)
+
+
 def findings_of(folder, **keywords):
     collected, examples = made_up(**keywords)
-    return Findings(folder, "a title", {}, collected, {}, examples, CLASSES, None)
+    found = assess(collected, examples, len(CLASSES))
+    return Findings(folder, "a title", {}, found, {}, examples, CLASSES, None)
 
 
 @pytest.mark.parametrize("masks", [True, False])
@@ -73,10 +82,13 @@ def test_figures_and_page_of_an_evaluation(tmp_path, masks):
         with Image.open(path) as image:
             assert min(image.size) > 200
     parts: Any = page(findings, None)
-    assert list(parts.per_class.columns) == ["class", "AP", "AP50", "objects"]
+    sizes = ["AR small", "AR medium", "AR large"]
+    assert list(parts.per_class.columns) == ["class", "AP", "AP50", *sizes, "objects"]
     assert len(parts.confusion.cells) == len(CLASSES) + 1
     assert parts.confusion.cells[-1][1].words == "background taken for dog <b>"
-    assert len(parts.charts) == 3 and "missed +" in parts.charts[2].alt
+    assert len(parts.charts) == 4 and "missed +" in parts.charts[3].alt
+    assert parts.charts[2].alt.startswith("Recall of objects by size: small 6")
+    assert "large – at an IoU of 0.5, – over IoU, of 0 objects" in parts.charts[2].alt
     assert parts.examples.examples[0].caption == "2 of 3 found"
 
 
@@ -86,11 +98,12 @@ def test_figures_where_nothing_is_there_and_nothing_was_found(tmp_path):
     labels = examples.labels._replace(classes=nobody(examples.labels.classes, -1))
     collected = collected._replace(classes=nobody(collected.classes, -1))
     examples = examples._replace(labels=labels)
-    findings = Findings(tmp_path, "none", {}, collected, {}, examples, CLASSES, None)
+    found = assess(collected, examples, 3)
+    findings = Findings(tmp_path, "none", {}, found, {}, examples, CLASSES, None)
     assert len(draw(findings)) == 3
     parts: Any = page(findings, None)
-    assert parts.per_class.last == ("mean", "–", "–", "")
-    assert assess(collected, examples, 3).figures() == dict.fromkeys(("ap", "ap50", "ap75"), 0.0)
+    assert parts.per_class.last == ("mean", *5 * ("–",), "")
+    assert found.figures() == dict.fromkeys(("ap", "ap50", "ap75"), 0.0)
 
 
 def test_figures_of_a_split_are_of_the_image_files():
@@ -118,12 +131,23 @@ def test_the_worst_image_has_the_least_found_and_the_surest_mistake():
     collected, examples = made_up()
     collected.scores[4, 0] = 0.1  # no longer shown
     collected.scores[2, 2] = 0.99
-    worst = worst_images(collected, examples, 3)
+    worst = worst_images(assess(collected, examples, 3), examples, 3)
     assert [image.number for image in worst[:2]] == [4, 2] and worst[0].hits == 1
     assert len(worst[0].found.classes) == 2 and len(worst[0].truth.masks) == 3
 
 
 # ------------------------------------------------------------------------------------- drawing
+
+
+def test_targets_are_drawn_where_they_are():
+    _, examples = made_up()
+    images = np.zeros_like(examples.images[:2])
+    drawn = overlay(images, row(examples.labels, slice(2)), CLASSES)
+    s = drawn.shape[2] // CANVAS[1]
+    assert drawn.shape == (2, s * CANVAS[0], s * CANVAS[1], 3) and not drawn[0].any()
+    seen = drawn[1].any(axis=-1)
+    for x1, y1, x2, y2 in examples.labels.boxes[1].astype(int):
+        assert seen[s * y1 : s * y2, s * x1].all() and seen[s * y2 - 1, s * x1 : s * x2].all()
 
 
 def test_a_small_image_is_enlarged_and_its_box_is_drawn_at_its_edges():
@@ -170,8 +194,7 @@ def test_what_is_said_of_an_image_is_in_its_own_pixels(tmp_path):
     answer = row(collected, 1)
     out = tmp_path / "out" / "p.png"
     asked = Question(tmp_path / "photo.jpg", "photo.jpg", answer, 3, out, threshold=0.8)
-    place_of = lambda size: Placed(size, (48 / size[0], 64 / size[1]))  # noqa: E731
-    said = say_objects(asked, CLASSES, place_of)
+    said = say_objects(asked, CLASSES, (7, 1, 90), partial(letterboxed, canvas=CANVAS))
     assert said.text.startswith("photo.jpg: 1 cat") or "1 " in said.text.partition("\n")[0]
     record = json.loads(json.dumps(said.record))
     assert record["size"] == [120, 160] and len(record["detections"]) == 3
@@ -180,7 +203,10 @@ def test_what_is_said_of_an_image_is_in_its_own_pixels(tmp_path):
     assert first["mask"]["size"] == [120, 160] and first["score"] == pytest.approx(0.9)
     # All are in the record and the table; those above the threshold in the text.
     assert len(said.columns) == 3 and len(said.lines) == 2
-    assert list(said.columns[0]) == ["file", "class", "score", "x1", "y1", "x2", "y2"]
+    assert tuple(said.columns[0]) == said.heads
+    assert said.coco[0]["image_id"] == "photo" and said.coco[0]["category_id"] in (7, 1, 90)
+    x1, y1, x2, y2 = first["box"]
+    np.testing.assert_allclose(said.coco[0]["bbox"], [x1, y1, x2 - x1, y2 - y1], atol=0.01)
     with Image.open(tmp_path / "out" / "p.png") as image:
         assert image.size == (480, 360)  # three times as large, to be read
 
@@ -188,17 +214,17 @@ def test_what_is_said_of_an_image_is_in_its_own_pixels(tmp_path):
 def test_nothing_found_is_said(tmp_path):
     Image.fromarray(np.zeros((30, 30, 3), np.uint8)).save(tmp_path / "a.png")
     nothing = Detections(np.zeros((4, 4)), np.zeros(4), np.full(4, -1))
-    said = say_objects(
-        Question(tmp_path / "a.png", "a.png", nothing, 3, tmp_path / "b.png"), CLASSES, Placed
-    )
+    asked = Question(tmp_path / "a.png", "a.png", nothing, 3, tmp_path / "b.png")
+    said = say_objects(asked, CLASSES, (1, 2, 3), whole)
     assert said.text == f"a.png: nothing found   -> {tmp_path / 'b.png'}"
-    assert said.columns == said.lines == said.record["detections"] == []
+    assert said.columns == said.lines == said.record["detections"] == said.coco == []
+    assert said.heads == ("file", "class", "score", "x1", "y1", "x2", "y2")
 
 
 def test_results_of_coco_have_the_ids_of_the_data():
     results = coco_results(found_objects(), 139, (1, 90, 7))
     assert [r["category_id"] for r in results] == [90, 1] and results[0]["bbox"] == [4, 4, 36, 26]
-    assert results[1]["bbox"][0] == 50.12 and results[0]["segmentation"]["size"] == [60, 80]
+    assert results[1]["bbox"][0] == 50.123 and results[0]["segmentation"]["size"] == [60, 80]
     assert "segmentation" not in coco_results(found_objects()._replace(masks=()), 1, (1, 2))[0]
 
 
@@ -209,18 +235,21 @@ def test_rows_of_a_table_and_counts():
 
 
 def test_the_service_answers_with_masks_cut_to_their_box():
-    import base64
-    import io
-
     collected, _ = made_up()
-    place_of = partial(Placed, scale=(1.0, 1.0))
-    said = json.loads(
-        json.dumps(respond_with_objects(row(collected, 1), CANVAS, CLASSES, place_of))
-    )
+    said = json.loads(json.dumps(respond_with_objects(row(collected, 1), CANVAS, CLASSES, whole)))
     assert said["size"] == list(CANVAS) and len(said["detections"]) == 3
     first = said["detections"][0]
     x1, y1, x2, y2 = first["box"]
     with Image.open(io.BytesIO(base64.b64decode(first["mask"]))) as mask:
         assert mask.size == (x2 - x1, y2 - y1)
-    without = found_in(row(collected, 1)._replace(masks=None), Placed(CANVAS))
+    without = found_in(row(collected, 1)._replace(masks=None), whole(CANVAS))
     assert without.masks == ()
+
+
+def test_a_mask_of_the_service_has_a_pixel_however_narrow_its_box():
+    collected, _ = made_up()
+    one = row(collected, 1)
+    one.boxes[0] = [63.999, 20, 64, 20.003]
+    said = respond_with_objects(one, CANVAS, CLASSES, whole)["detections"]
+    with Image.open(io.BytesIO(base64.b64decode(said[0]["mask"]))) as mask:
+        assert mask.size == (1, 1)

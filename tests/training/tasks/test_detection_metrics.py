@@ -1,6 +1,7 @@
 """Average precision, masks and kinds of mistakes: by hand, and against COCO's program."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,7 +9,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from convax.model.detection.structures import Detections, GroundTruth
+from convax.training.data import ImageNote
 from convax.training.data.detection.rle import encode_mask
+from convax.training.data.placement import Placement
 from convax.training.tasks.detection.average_precision import average_precision
 from convax.training.tasks.detection.masks import (
     decode_mask,
@@ -29,10 +32,10 @@ from convax.training.tasks.detection.mistakes import (
 )
 from convax.training.tasks.detection.objects import (
     FoundObjects,
-    Placed,
     TrueObjects,
     as_xywh,
     found_in,
+    in_image,
     overlaps,
     true_in,
 )
@@ -135,9 +138,13 @@ def test_figures_are_those_of_coco_s_program(kind, tmp_path, capsys):
     result = average_precision(answers, truth, 3, masks=kind == "segm")
     assert capsys.readouterr().out == ""  # the program is talkative
     stats = by_hand(answers, truth, 3, kind, tmp_path)
-    names = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100")
+    sizes = ("small", "medium", "large")
+    names = ["ap", "ap50", "ap75", *(f"ap_{size}" for size in sizes), "ar_1", "ar_10", "ar_100"]
+    names += [f"ar_{size}" for size in sizes]
     values = [result.figures[name] for name in names]
-    np.testing.assert_array_equal(np.nan_to_num(values, nan=-1), stats[:9])
+    np.testing.assert_array_equal(np.nan_to_num(values, nan=-1), stats)
+    np.testing.assert_allclose(result.recall.mean(axis=0), values[-3:])  # NaN: none is large
+    assert result.sizes.sum() == result.truths.sum() and result.sizes[2] == 0
     assert 0 < result.figures["ap"] < result.figures["ap50"] < 1
     assert np.mean(result.per_class["ap"]) == pytest.approx(result.figures["ap"])
     assert result.truths.sum() == sum((~t.ignored).sum() for t in truth)
@@ -259,26 +266,34 @@ def test_detections_are_brought_into_the_pixels_of_their_image():
         np.array([1, 0, -1, 1, 0]),
         np.stack([np.ones((2, 2))] * 5),
     )
-    answer = found_in(rows, Placed((50, 40), scale=(3.0, 2.0)))
+    place = Placement((50, 40), placed=(150, 80))
+    answer = found_in(rows, place)
     # The one beyond the edge is gone, that over it is cut; equal scores by their class.
     np.testing.assert_array_equal(answer.boxes, [[30, 0, 40, 3], [2, 1, 4, 2], [10, 10, 20, 20]])
     assert answer.classes.tolist() == [0, 0, 1] and answer.scores.tolist() == [0.9, 0.5, 0.5]
     np.testing.assert_array_equal(np.argwhere(decode_mask(answer.masks[1])), [[1, 2], [1, 3]])
+    # As arrays of one shape: the rows that are none in the end, masks those of the cut boxes.
+    rows.masks[1] = np.array([[0.0, 1], [0, 1]])  # of a box whose left half is there
+    moved: Any = in_image(rows, place)
+    np.testing.assert_array_equal(moved.boxes[:3], answer.boxes[[2, 0, 1]])
+    assert moved.classes.tolist() == [1, 0, 0, -1, -1] and not moved.boxes[3:].any()
+    assert moved.masks.shape == (5, 2, 2) and (moved.masks[0] == 1).all()
+    np.testing.assert_allclose(moved.masks[1], [[0, 0.25], [0, 0.25]])
+    assert moved.above(0.6).classes.tolist() == [-1, 0, -1, -1, -1]
 
 
 def test_truth_is_that_of_the_image_file_where_its_note_has_it():
-    class Note(Placed):
-        areas, masks = (7.0,), (encode_mask(np.ones((50, 40), bool)),)
-
+    runs = encode_mask(np.ones((50, 40), bool))
+    note = ImageNote("a.png", 1, (50, 40), (3.0, 2.0), areas=(7.0,), masks=(runs,))
     ids = np.zeros((150, 80), np.uint8)
     ids[30:60, 20:40] = 1
     truth = GroundTruth(
         np.array([[20.0, 30, 40, 60], [0, 0, 0, 0]]), np.array([1, -1]), np.zeros(2, bool), ids
     )
-    noted = true_in(truth, Note((50, 40), (3.0, 2.0)))
+    noted = true_in(truth, note.placement, note)
     assert noted.boxes.tolist() == [[10, 10, 20, 20]] and noted.areas.tolist() == [7]
     assert decode_mask(noted.masks[0]).all()
-    plain = true_in(truth, Placed((150, 80)))
+    plain = true_in(truth, Placement((150, 80), (150, 80)))
     assert plain.areas.tolist() == [600] and plain.classes.tolist() == [1]
     np.testing.assert_array_equal(decode_mask(plain.masks[0]), ids == 1)
 

@@ -1,5 +1,6 @@
 """What is said of an image's objects: a line each, JSON, rows of a table, COCO's results."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,33 +9,38 @@ import numpy as np
 
 from ....model.detection.structures import Detections
 from ...common import atomic_io
-from ...data import read_image, upright_size
+from ...data import read_image
+from ...data.placement import Placement
 from ...plots.image_encoding import as_text, encoded
 from ..task import Line, Question, Saying
 from .drawing import draw_marks, marks_found
 from .masks import decode_mask
 from .mistakes import SURE
-from .objects import FoundObjects, Placement, as_xywh, found_in
+from .objects import FoundObjects, as_xywh, found_in
 
 PlaceOf = Callable[[tuple[int, int]], Placement]
+HEADS = ("file", "class", "score", "x1", "y1", "x2", "y2")  # of a table
 
 
-def say_objects(question: Question, classes: Sequence[str], place_of: PlaceOf) -> Saying:
+def say_objects(
+    question: Question, classes: Sequence[str], category_ids: Sequence[int], place_of: PlaceOf
+) -> Saying:
     """Return what is said of an image, and write it with its objects drawn on it.
 
     Args:
         question: whose answer is a row of `Detections`. Objects of its threshold and more, by
             default `SURE`, are named and drawn; the record has all.
         classes: the K names.
+        category_ids: of each class, for COCO's results.
         place_of: from the size ``(h, w)`` of an image file to its placement in what the network
             sees.
     """
-    size = upright_size(question.source)
+    image = read_image(question.source, size=None, channels=3)
+    size = (image.shape[0], image.shape[1])
     answer: Any = question.answer
     found = found_in(answer, place_of(size))
     threshold = SURE if question.threshold is None else question.threshold
     shown = found.rows(found.scores >= threshold)
-    image = read_image(question.source, size=None, channels=3)
     write_image(draw_marks(image, marks_found(shown, classes), len(classes)), question.out)
     objects = records(found, classes)
     lines = [_line(each) for each in records(shown, classes)]
@@ -45,6 +51,8 @@ def say_objects(question: Question, classes: Sequence[str], place_of: PlaceOf) -
         f"{question.shown}: {count_text(shown, classes)}   -> {question.out}{said}",
         table_rows(question.name, found, classes),
         lines,
+        HEADS,
+        coco_results(found, image_id_of(question.name), category_ids),
     )
 
 
@@ -63,7 +71,7 @@ def table_rows(name: str, found: FoundObjects, classes: Sequence[str]) -> list[d
     """Return a row of a table for each object."""
     return [
         {"file": name, "class": each["class"], "score": each["score"]}
-        | dict(zip(("x1", "y1", "x2", "y2"), each["box"], strict=True))
+        | dict(zip(HEADS[3:], each["box"], strict=True))
         for each in records(found, classes)
     ]
 
@@ -71,7 +79,7 @@ def table_rows(name: str, found: FoundObjects, classes: Sequence[str]) -> list[d
 def coco_results(
     found: FoundObjects, image_id: int | str, category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Return the objects of an image in COCO's results format.
+    """Return the objects of an image in COCO's results format, in the precision that they have.
 
     Args:
         found: of the image.
@@ -88,7 +96,7 @@ def coco_results(
         {
             "image_id": image_id,
             "category_id": int(category_ids[k]),
-            "bbox": [round(v, 2) for v in box],
+            "bbox": box,
             "score": float(score),
         }
         for box, score, k in zip(boxes, found.scores, found.classes, strict=True)
@@ -120,12 +128,17 @@ def respond_with_objects(
         place_of: as in `say_objects`.
 
     Returns:
-        "size", and "detections" as `records` has them; a mask is a PNG of its box's pixels.
+        "size", and "detections" as `records` has them; a mask is a PNG of its box's pixels, see
+        `whole_pixels`.
     """
+    from PIL import Image
+
     found = found_in(answer, place_of(size))
     objects = records(found._replace(masks=()), classes)
     for each, mask in zip(objects, found.masks, strict=False):
-        each["mask"] = as_text(_mask_in_box(decode_mask(mask), each["box"]))
+        left, top, right, bottom = whole_pixels(each["box"], size)
+        inside = decode_mask(mask)[top:bottom, left:right]
+        each["mask"] = as_text(encoded(Image.fromarray(255 * inside.astype(np.uint8))))
     return {"detections": objects, "size": list(size)}
 
 
@@ -160,9 +173,17 @@ def _counts(found: FoundObjects, classes: Sequence[str]) -> dict[str, int]:
     return dict(zip(classes, counts.tolist(), strict=True))
 
 
-def _mask_in_box(mask: np.ndarray, box: Sequence[float]) -> bytes:
-    from PIL import Image
+def whole_pixels(box: Sequence[float], size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return the pixels that a box touches, from x1 and y1 up to x2 and y2; one at least.
 
-    x1, y1 = (int(np.floor(v)) for v in box[:2])
-    x2, y2 = (int(np.ceil(v)) for v in box[2:])
-    return encoded(Image.fromarray(255 * mask[y1:y2, x1:x2].astype(np.uint8)))
+    Args:
+        box: ``x1, y1, x2, y2``.
+        size: ``(h, w)`` of its image.
+
+    Example:
+        >>> whole_pixels([1.5, 2, 3, 2], (2, 9))
+        (1, 1, 3, 2)
+    """
+    h, w = size
+    x1, y1 = min(math.floor(box[0]), w - 1), min(math.floor(box[1]), h - 1)
+    return x1, y1, max(math.ceil(box[2]), x1 + 1), max(math.ceil(box[3]), y1 + 1)

@@ -1,6 +1,7 @@
 """A split that was evaluated: what was found in each image beside what is there."""
 
-from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -8,21 +9,25 @@ import numpy as np
 
 from ....model.detection.structures import Detections
 from ...data import Split
+from ...data.placement import Placement
 from ..per_class import PerClass
 from .average_precision import AveragePrecision, average_precision
 from .mistakes import HIT, SURE, Mistakes, judge, mistakes
-from .objects import FoundObjects, Placed, Placement, TrueObjects, found_in, true_in
+from .objects import FoundObjects, TrueObjects, found_in, true_in
 
 
-class Assessment(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Assessment:
     """The objects of a split, and how well they were found.
 
     Attributes:
+        detections: ``(N, D, ...)``, in pixels of the stored images; masks as bytes.
         found, truth: of each image, in its own pixels.
         precision: of boxes.
         mask_precision: of masks; None where the network has none.
     """
 
+    detections: Detections
     found: list[FoundObjects]
     truth: list[TrueObjects]
     precision: AveragePrecision
@@ -50,8 +55,9 @@ class Assessment(NamedTuple):
         of = self.of_task
         return PerClass(of.per_class, of.truths, of.found, "objects")
 
+    @cached_property
     def mistakes(self) -> Mistakes:
-        """Return the kinds of mistakes; those of masks where the network has them."""
+        """The kinds of mistakes; those of masks where the network has them."""
         masks = self.mask_precision is not None
         return mistakes(self.found, self.truth, len(self.precision.truths), masks=masks)
 
@@ -64,21 +70,25 @@ def assess(collected: Detections, examples: Split, classes: int) -> Assessment:
         examples: whose labels are a `GroundTruth`; without notes the stored images are the files.
         classes: K.
     """
-    places = places_of(examples)
+    notes = examples.notes or (None,) * examples.count
+    places = [stored(examples) if note is None else note.placement for note in notes]
     found = [found_in(row(collected, i), place) for i, place in enumerate(places)]
-    truth = [true_in(row(examples.labels, i), place) for i, place in enumerate(places)]
+    truth = [
+        true_in(row(examples.labels, i), place, note)
+        for i, (place, note) in enumerate(zip(places, notes, strict=True))
+    ]
     most = collected.boxes.shape[1]
     masks = None
     if collected.masks is not None:
         masks = average_precision(found, truth, classes, masks=True, most=most)
-    return Assessment(found, truth, average_precision(found, truth, classes, most=most), masks)
+    boxes = average_precision(found, truth, classes, most=most)
+    return Assessment(collected, found, truth, boxes, masks)
 
 
-def places_of(examples: Split) -> Sequence[Placement]:
-    """Return the placement of the image file of each example."""
-    if examples.notes:
-        return examples.notes
-    return [Placed((examples.images.shape[1], examples.images.shape[2]))] * examples.count
+def stored(examples: Split) -> Placement:
+    """Return the placement of an image that is all of its canvas, as the stored ones are."""
+    size = (examples.images.shape[1], examples.images.shape[2])
+    return Placement(size, size)
 
 
 def row(tree: Any, i: int) -> Any:
@@ -96,29 +106,28 @@ class WorstImage(NamedTuple):
     hits: int
 
 
-def worst_images(collected: Detections, examples: Split, most: int) -> list[WorstImage]:
+def worst_images(assessment: Assessment, examples: Split, most: int) -> list[WorstImage]:
     """Return the images with the least share of their objects found, then the surest mistakes.
 
+    Boxes decide, of masks too.
+
     Args:
-        collected, examples: as in `assess`.
+        assessment: of the examples.
+        examples: the split.
         most: how many.
     """
-    masks = collected.masks is not None
-    place = Placed((examples.images.shape[1], examples.images.shape[2]))
+    masks = assessment.mask_precision is not None
     ranks = []
-    for i in range(examples.count):
-        # Boxes decide; to paste every mask of every image would take as long as all else.
-        found = found_in(row(collected, i)._replace(masks=None), place)
-        truth = true_in(row(examples.labels, i)._replace(masks=np.zeros((0, 0))), place)
+    for i, (found, truth) in enumerate(zip(assessment.found, assessment.truth, strict=True)):
         shown = found.rows(found.scores >= SURE)
         verdict = judge(shown, truth)
         hits, objects = int((verdict.kinds == HIT).sum()), int((~truth.ignored).sum())
         wrong = shown.scores[verdict.kinds >= 0]
         share = hits / objects if objects else 1.0
         ranks.append((share, -float(wrong.max(initial=0)), i, hits))
-    images = []
+    images, place = [], stored(examples)
     for _, _, i, hits in sorted(ranks)[:most]:
-        found = found_in(row(collected, i), place)
+        found = found_in(row(assessment.detections, i), place)
         truth = true_in(row(examples.labels, i), place)
         truth = truth if masks else truth._replace(masks=())
         pixels = np.asarray(examples.images[i : i + 1])[0]

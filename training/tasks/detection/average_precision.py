@@ -14,7 +14,8 @@ import numpy as np
 from .masks import as_bytes
 from .objects import FoundObjects, TrueObjects, as_xywh
 
-SIZES = ("small", "medium", "large")  # areas below 32^2, below 96^2, and from there on
+SIZES = ("small", "medium", "large")  # areas up to 32^2, up to 96^2, and beyond
+AREAS = (32**2, 96**2)  # the ends of the first two
 MOST_FOUND = 100  # detections of an image that count, unless a network gives more
 
 
@@ -24,22 +25,27 @@ class AveragePrecision(NamedTuple):
     Attributes:
         figures: "ap" (the mean over IoU from 0.5 to 0.95), "ap50", "ap75", "ap_small",
             "ap_medium", "ap_large", and the average recall with at most 1, 10 and 100 detections
-            of each image: "ar_1", "ar_10", "ar_100". NaN where there is nothing to be found.
-        per_class: "ap" and "ap50" of each class, ``(K,)``.
+            of each image: "ar_1", "ar_10", "ar_100", and of the objects of each size: "ar_small",
+            "ar_medium", "ar_large". NaN where there is nothing to be found.
+        per_class: "ap" and "ap50" of each class, and "ar_small" to "ar_large", ``(K,)``.
         precision: ``(T, R, K)``, at each IoU of `ious`, each recall of `recalls`, of each class.
+        recall: ``(T, S)``, at each IoU, of objects of each of `SIZES`: a mean over classes.
         ious: ``(T,)``.
         recalls: ``(R,)``.
         truths: ``(K,)``, how many objects are there of each class, without those ignored.
         found: ``(K,)``, how many were found of each.
+        sizes: ``(S,)``, how many objects are there of each of `SIZES`, without those ignored.
     """
 
     figures: dict[str, float]
     per_class: dict[str, np.ndarray]
     precision: np.ndarray
+    recall: np.ndarray
     ious: np.ndarray
     recalls: np.ndarray
     truths: np.ndarray
     found: np.ndarray
+    sizes: np.ndarray
 
 
 def average_precision(
@@ -84,15 +90,20 @@ def average_precision(
     for area, name in enumerate(SIZES, start=1):
         figures[f"ap_{name}"] = _mean(precision[..., area, -1])
     figures |= {f"ar_{n}": _mean(recall[..., 0, i]) for i, n in enumerate(limits)}
-    per_class = {
-        "ap": np.array([_mean(whole[..., k]) for k in range(classes)]),
-        "ap50": np.array([_mean(whole[at50, :, k]) for k in range(classes)]),
-    }
-    counts = (
+    per_class = {"ap": _means(whole), "ap50": _means(whole[at50])}
+    for area, name in enumerate(SIZES, start=1):
+        figures[f"ar_{name}"] = _mean(recall[..., area, -1])
+        per_class[f"ar_{name}"] = _means(recall[..., area, -1])
+    of_sizes = np.stack([_means(recall[..., area, -1].T) for area in (1, 2, 3)], axis=-1)
+    truths, named = (
         np.bincount(np.concatenate([[], *each]).astype(int), minlength=classes)
         for each in ([t.classes[~t.ignored] for t in truth], [f.classes for f in found])
     )
-    return AveragePrecision(figures, per_class, whole, ious, recalls, *counts)
+    areas = np.concatenate([np.zeros(0), *(t.areas[~t.ignored] for t in truth)])
+    sizes = np.bincount(np.searchsorted(AREAS, areas), minlength=len(SIZES))
+    return AveragePrecision(
+        figures, per_class, whole, of_sizes, ious, recalls, truths, named, sizes
+    )
 
 
 def _of_truth(truth: Sequence[TrueObjects], classes: int, masks: bool) -> Any:
@@ -168,3 +179,8 @@ def _or_nan(values: np.ndarray) -> np.ndarray:
 def _mean(values: np.ndarray) -> float:
     there = values[np.isfinite(values)]
     return float(there.mean()) if there.size else float("nan")
+
+
+def _means(values: np.ndarray) -> np.ndarray:
+    """Return the mean of each element of the last axis."""
+    return np.array([_mean(values[..., k]) for k in range(values.shape[-1])])

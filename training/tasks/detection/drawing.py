@@ -46,7 +46,12 @@ def marks_true(truth: TrueObjects, classes: Sequence[str]) -> list[Mark]:
 
 
 def draw_marks(
-    image: np.ndarray, marks: Iterable[Mark], classes: int, *, least: int = LEAST
+    image: np.ndarray,
+    marks: Iterable[Mark],
+    classes: int,
+    *,
+    least: int = LEAST,
+    thickness: float = 1 / 300,
 ) -> np.ndarray:
     """Draw objects on an image.
 
@@ -55,6 +60,7 @@ def draw_marks(
         marks: the later on top of those before.
         classes: how many there are, each with a color.
         least: pixels of the longer side that the drawing has at least.
+        thickness: of lines, as a share of the longer side.
 
     Returns:
         ``(s H, s W, 3)`` uint8, s a whole number: 1 of an image that is large enough.
@@ -73,7 +79,7 @@ def draw_marks(
             image[there] = np.round(tinted).astype(np.uint8)
     canvas = Image.fromarray(np.repeat(np.repeat(image, s, axis=0), s, axis=1))
     draw, side = ImageDraw.Draw(canvas), max(canvas.size)
-    line, size = max(1, round(side / 300)), max(11, round(side / 32))
+    line, size = max(1, round(side * thickness)), max(11, round(side / 32))
     for box, k, text, _ in marks:
         color = _color(k, classes)
         x1, y1, x2, y2 = (s * float(v) for v in box)

@@ -10,30 +10,39 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ....model.detection.structures import GroundTruth
+from ...data.placement import Placement
 from ...plots import figures
-from ...plots.figures import BLUE, GRAY, shortened
+from ...plots.figures import BLUE, GRAY, ORANGE, shortened
 from ..task import Findings
-from .assessment import Assessment, assess, worst_images
-from .average_precision import AveragePrecision
+from .assessment import Assessment, row, worst_images
+from .average_precision import SIZES, AveragePrecision
 from .drawing import draw_marks, marks_found, marks_true
 from .mistakes import SURE, Mistakes
+from .objects import true_in
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST_SHOWN = 8
 SMALLEST = 240  # pixels of a tile: names are as large as captions then
+THICK = 1 / 110  # of the lines in a tile that is made smaller again
 MOST_CURVES = 7  # classes with a curve of precision over recall, the most frequent
 
 
 def draw(findings: Findings) -> list[Path]:
     """Draw the worst images, precision over recall, and the kinds of mistakes."""
-    assessment = assess(findings.collected, findings.examples, len(findings.classes))
-    return [
-        _draw_boxes(findings),
-        _draw_precision(findings, assessment),
-        _draw_errors(findings, assessment),
-    ]
+    return [_draw_boxes(findings), _draw_precision(findings), _draw_errors(findings)]
+
+
+def overlay(images: np.ndarray, truth: GroundTruth, classes: tuple[str, ...]) -> np.ndarray:
+    """Return images ``(N, H, W, C)`` uint8 with their objects drawn on them, ``(N, h, w, 3)``."""
+    size = (images.shape[1], images.shape[2])
+    drawn = []
+    for i, image in enumerate(images):
+        marks = marks_true(true_in(row(truth, i), Placement(size, size)), classes)
+        drawn.append(draw_marks(image, marks, len(classes), least=SMALLEST, thickness=THICK))
+    return np.stack(drawn)
 
 
 def draw_precision_recall(ax: "Axes", of: AveragePrecision, classes: tuple[str, ...]) -> None:
@@ -61,6 +70,26 @@ def draw_over_iou(ax: "Axes", of: AveragePrecision) -> None:
     ax.set_ylabel("average precision")
     ax.yaxis.set_major_formatter("{x:.0f}%")
     ax.grid()
+
+
+def draw_recall_by_size(ax: "Axes", of: AveragePrecision) -> None:
+    """Draw which share of the objects of each size is found, and how many there are."""
+    bars = (("at an IoU of 0.5", BLUE, of.recall[0]), ("mean over IoU", ORANGE, mean_recall(of)))
+    for i, (label, color, recall) in enumerate(bars):
+        places = np.arange(len(SIZES)) + 0.36 * i
+        ax.barh(places, 100 * np.nan_to_num(recall), height=0.34, color=color, label=label)
+        for place, share in zip(places, recall, strict=True):
+            if np.isfinite(share):
+                ax.text(100 * share + 1, place, f"{share:.0%}", va="center", color=GRAY)
+    names = [f"{name}\n{n:,}" for name, n in zip(SIZES, of.sizes, strict=True)]
+    ax.set_yticks(np.arange(len(SIZES)) + 0.18, names)
+    ax.set_xlim(0, 112)
+    ax.set_xticks(range(0, 101, 20))
+    ax.invert_yaxis()
+    ax.set_xlabel("recall")
+    ax.xaxis.set_major_formatter("{x:.0f}%")
+    ax.tick_params(axis="y", length=0)
+    ax.legend(loc="lower right", fontsize=8.5, bbox_to_anchor=(1, 1), ncols=2, borderaxespad=0.1)
 
 
 def draw_mistakes(ax: "Axes", found: Mistakes) -> None:
@@ -91,6 +120,11 @@ def precision_over_iou(of: AveragePrecision) -> np.ndarray:
     return of.precision[..., there].mean(axis=(1, 2)) if there.any() else np.zeros(len(of.ious))
 
 
+def mean_recall(of: AveragePrecision) -> np.ndarray:
+    """Return COCO's average recall of each of `SIZES`, ``(S,)``; NaN where there is none."""
+    return np.array([of.figures[f"ar_{name}"] for name in SIZES])
+
+
 def _draw_boxes(findings: Findings) -> Path:
     classes = findings.classes
     images = worst_images(findings.collected, findings.examples, MOST_SHOWN)
@@ -111,7 +145,8 @@ def _draw_boxes(findings: Findings) -> Path:
         return figures.write(figure, findings.folder / "boxes.png")
 
 
-def _draw_precision(findings: Findings, assessment: Assessment) -> Path:
+def _draw_precision(findings: Findings) -> Path:
+    assessment: Assessment = findings.collected
     of = assessment.of_task
     what = "boxes" if assessment.mask_precision is None else "masks"
     subtitle = f"of {what}: AP {of.figures['ap']:.2%}, AP50 {of.figures['ap50']:.2%}"
@@ -125,8 +160,8 @@ def _draw_precision(findings: Findings, assessment: Assessment) -> Path:
         return figures.write(figure, findings.folder / "precision_recall.png")
 
 
-def _draw_errors(findings: Findings, assessment: Assessment) -> Path:
-    found = assessment.mistakes()
+def _draw_errors(findings: Findings) -> Path:
+    found = findings.collected.mistakes
     subtitle = (
         f"what repairing each kind would add to AP50 {found.ap50:.2%}; in parentheses how many "
         f"there are with a score of {SURE:g} or more, beside {found.hits:,} hits"

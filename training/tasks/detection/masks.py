@@ -38,6 +38,31 @@ def paste_mask(
     return (top, left), (Y @ mask.astype(np.float32) @ X.T)
 
 
+def cut_mask(mask: np.ndarray, box: np.ndarray, part: np.ndarray) -> np.ndarray:
+    """Interpolate a mask bilinearly over a part of its box.
+
+    Args:
+        mask: ``(mH, mW)``, probabilities within the box.
+        box: ``(4,)``.
+        part: ``(4,)``, a box within.
+
+    Returns:
+        ``(mH, mW)``, probabilities within the part; the mask itself where that is the box.
+
+    Example:
+        >>> box, right = np.array([0.0, 0, 4, 2]), np.array([2.0, 0, 4, 2])
+        >>> cut_mask(np.array([[0.0, 1.0]]), box, right).tolist()
+        [[0.75, 0.75]]
+    """
+    if np.array_equal(box, part):
+        return mask
+    Y, X = (
+        _hats_at(_middles(part[i], part[i + 2], n), box[i], box[i + 2], n)
+        for i, n in ((1, len(mask)), (0, len(mask[0])))
+    )
+    return Y @ mask.astype(np.float32) @ X.T
+
+
 def decode_mask(runs: Rle) -> np.ndarray:
     """Return the mask ``(h, w)`` bool of runs."""
     return decode_runs(runs["counts"], runs["size"], "mask")
@@ -69,6 +94,16 @@ def _hats(low: float, high: float, pixels: int, elements: int) -> tuple[int, np.
     end = min(max(int(np.floor(high - 0.5)) + 1, first), pixels)
     if high <= low:
         return first, np.zeros((0, elements), np.float32)
-    u = (np.arange(first, end) + 0.5 - low) / (high - low) * elements - 0.5
+    return first, _hats_at(np.arange(first, end) + 0.5, low, high, elements)
+
+
+def _middles(low: float, high: float, elements: int) -> np.ndarray:
+    """Return the middle of each of so many equal parts of an interval."""
+    return low + (np.arange(elements) + 0.5) / elements * (high - low)
+
+
+def _hats_at(places: np.ndarray, low: float, high: float, elements: int) -> np.ndarray:
+    """Return the weight of each element of an interval that has a length, at each place."""
+    u = (places - low) / max(high - low, 1e-9) * elements - 0.5
     distance = np.abs(u[:, None] - np.arange(elements))
-    return first, np.maximum(1 - distance, 0).astype(np.float32)
+    return np.maximum(1 - distance, 0).astype(np.float32)

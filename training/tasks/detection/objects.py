@@ -1,33 +1,15 @@
-"""The objects of an image on the host, true and found, in pixels of the image itself.
+"""The objects of an image on the host, true and found, in pixels of the image itself."""
 
-What a network sees is an image at another scale, from its top left corner on: an image file's
-placement is `scale`, by which its coordinates were multiplied, and `size`, its height and width.
-"""
+from typing import Any, NamedTuple
 
-from typing import Any, NamedTuple, Protocol
-
+import jax
 import numpy as np
 
 from ....model.detection.structures import Detections, GroundTruth
+from ...data import ImageNote
 from ...data.detection.rle import encode_mask
-from .masks import Rle, as_bytes, encode_pasted
-
-
-class Placement(Protocol):
-    """Where an image file lies in what the network sees; a `training.data.ImageNote` is one."""
-
-    @property
-    def scale(self) -> tuple[float, float]: ...  # noqa: D102
-
-    @property
-    def size(self) -> tuple[int, int]: ...  # noqa: D102
-
-
-class Placed(NamedTuple):
-    """The placement of an image that is its own canvas, or of any other."""
-
-    size: tuple[int, int]  # (h, w)
-    scale: tuple[float, float] = (1.0, 1.0)  # (sy, sx)
+from ...data.placement import Placement
+from .masks import Rle, as_bytes, cut_mask, encode_pasted
 
 
 class TrueObjects(NamedTuple):
@@ -76,7 +58,7 @@ def found_in(detections: Detections, place: Placement) -> FoundObjects:
 
     Args:
         detections: of one image, without the images' axis: boxes ``(D, 4)``.
-        place: of the image file.
+        place: where the image file lies in what the network sees.
 
     Returns:
         The rows that are there, clipped to the image, those without area left out; equal scores in
@@ -84,36 +66,70 @@ def found_in(detections: Detections, place: Placement) -> FoundObjects:
 
     Example:
         >>> one = Detections(np.array([[8.0, 4, 80, 20]]), np.array([0.9]), np.array([2]))
-        >>> found_in(one, Placed((30, 30), scale=(1.0, 2.0))).boxes
+        >>> found_in(one, Placement((30, 30), placed=(30, 60))).boxes
         array([[ 4.,  4., 30., 20.]])
     """
-    (h, w), (sy, sx) = place.size, place.scale
-    boxes = np.asarray(detections.boxes, np.float64) / (sx, sy, sx, sy)
-    clipped = np.clip(boxes, 0, (w, h, w, h))
+    boxes, clipped, there = _boxes_in(detections, place)
     scores, classes = np.asarray(detections.scores), np.asarray(detections.classes)
-    there = (classes >= 0) & (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
     order = np.lexsort((classes, -scores))  # stable
     order = order[there[order]]
     masks: tuple[Rle, ...] = ()
     if detections.masks is not None:
         each = (np.asarray(detections.masks[i]) for i in order)
-        masks = tuple(encode_pasted(m, boxes[i], (h, w)) for m, i in zip(each, order, strict=True))
+        pasted = (encode_pasted(m, boxes[i], place.size) for m, i in zip(each, order, strict=True))
+        masks = tuple(pasted)
     return FoundObjects(clipped[order], scores[order], classes[order], masks)
 
 
-def true_in(truth: GroundTruth, place: Any) -> TrueObjects:
+def in_image(detections: Detections, place: Placement) -> Detections:
+    """Return the detections of an image in pixels of its file, clipped to it.
+
+    Args:
+        detections: of one image, without the images' axis, on the host.
+        place: where the image file lies in what the network sees.
+
+    Returns:
+        As many rows. Those without area in the image are empty, and the last; a mask is that of
+        the clipped box.
+
+    Example:
+        >>> two = Detections(np.array([[70.0, 0, 80, 9], [8, 4, 80, 20]]), *np.ones((2, 2), int))
+        >>> in_image(two, Placement((30, 30), placed=(30, 60))).boxes.tolist()
+        [[4.0, 4.0, 30.0, 20.0], [0.0, 0.0, 0.0, 0.0]]
+    """
+    boxes, clipped, there = _boxes_in(detections, place)
+    order = np.argsort(~there, kind="stable")
+    moved: Any = detections._replace(boxes=clipped.astype(np.float32))  # pyright: ignore
+    if moved.masks is not None:
+        cut = [cut_mask(*each) for each in zip(moved.masks, boxes, clipped, strict=True)]
+        moved = moved._replace(masks=np.stack(cut))
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[order], moved.where(there))
+
+
+def _boxes_in(
+    detections: Detections, place: Placement
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return boxes ``(D, 4)`` in pixels of an image file, as they are and clipped; which show."""
+    seen = np.asarray(detections.boxes, np.float64)
+    boxes, clipped = place.to_image(seen, clip=False), place.to_image(seen)
+    shows = (clipped[:, 2:] > clipped[:, :2]).all(axis=1)
+    return boxes, clipped, shows & (np.asarray(detections.classes) >= 0)
+
+
+def true_in(truth: GroundTruth, place: Placement, note: ImageNote | None = None) -> TrueObjects:
     """Return what is in an image file, in its own pixels.
 
     Args:
         truth: of one image, without the images' axis: boxes ``(M, 4)``.
-        place: of the image file. Where it has `areas` and `masks`, as an ImageNote, they are those
-            of the objects; else an area is that of the box, and masks are those of the truth.
+        place: where the image file lies in what the network sees.
+        note: of the image file. Areas and masks are those that it has; else an area is that of the
+            box, and masks are those of the truth.
     """
-    (h, w), (sy, sx) = place.size, place.scale
+    h, w = place.size
     there = np.flatnonzero(np.asarray(truth.classes) >= 0)
-    boxes = np.asarray(truth.boxes, np.float64)[there] / (sx, sy, sx, sy)
-    areas = np.asarray(getattr(place, "areas", ()), np.float64)
-    masks = tuple(getattr(place, "masks", ()))
+    boxes = place.to_image(np.asarray(truth.boxes, np.float64)[there], clip=False)
+    areas = np.asarray(() if note is None else note.areas, np.float64)
+    masks: tuple[Rle, ...] = () if note is None else note.masks
     ids = np.asarray(truth.masks)
     if not masks and ids.size:
         masks = tuple(encode_mask(ids[:h, :w] == row + 1) for row in there)

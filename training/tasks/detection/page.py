@@ -4,13 +4,16 @@ from ...plots.page_parts import Example, Examples, Heatmap, PageParts, html_imag
 from ...plots.svg import Chart, chart_of
 from ..confusion import confusion_part
 from ..task import Findings
-from .assessment import Assessment, assess, worst_images
+from .assessment import Assessment, worst_images
+from .average_precision import SIZES
 from .drawing import draw_marks, marks_found, marks_true
 from .figures import (
     draw_mistakes,
     draw_over_iou,
     draw_precision_recall,
+    draw_recall_by_size,
     frequent,
+    mean_recall,
     precision_over_iou,
 )
 from .mistakes import SURE, Mistakes
@@ -23,8 +26,8 @@ def page(findings: Findings, heatmap: Heatmap | None) -> PageParts:
     """Return the confusion of objects, each class, curves, kinds of mistakes, the worst images."""
     del heatmap
     classes = findings.classes
-    assessment = assess(findings.collected, findings.examples, len(classes))
-    found = assessment.mistakes()
+    assessment: Assessment = findings.collected
+    found = assessment.mistakes
     caption = "Average precision of each class"
     return PageParts(
         confusion=confusion_part(found.confusion, (*classes, BACKGROUND), "objects"),
@@ -61,6 +64,10 @@ def _charts(assessment: Assessment, found: Mistakes, classes: tuple[str, ...]) -
     each = "; ".join(f"{classes[k]} {percent(of.per_class['ap50'][k])}" for k in frequent(of))
     over = precision_over_iou(of)
     ious = "; ".join(f"{iou:.2f}: {ap:.1%}" for iou, ap in zip(of.ious, over, strict=True))
+    recall = "; ".join(
+        f"{name} {percent(high)} at an IoU of 0.5, {percent(mean)} over IoU, of {n:,} objects"
+        for name, high, mean, n in zip(SIZES, of.recall[0], mean_recall(of), of.sizes, strict=True)
+    )
     gains = "; ".join(f"{name} {gain:+.1%}" for name, gain in found.gains.items())
     return [
         chart_of(
@@ -70,6 +77,11 @@ def _charts(assessment: Assessment, found: Mistakes, classes: tuple[str, ...]) -
         ),
         chart_of(
             "average precision over IoU", lambda ax: draw_over_iou(ax, of), f"AP at IoU {ious}."
+        ),
+        chart_of(
+            "recall by size of objects (up to 32², up to 96² pixels, larger)",
+            lambda ax: draw_recall_by_size(ax, of),
+            f"Recall of objects by size: {recall}.",
         ),
         chart_of(
             "what repairing mistakes would gain",

@@ -28,11 +28,11 @@ from ..task import (
     unchanged,
 )
 from .answers import PlaceOf, count_text, respond_with_objects, say_objects
-from .assessment import assess, row
-from .figures import draw
+from .assessment import Assessment, assess, row
+from .figures import draw, overlay
 from .losses import RCNNLoss, keywords_of_weights
 from .metrics import batch_metrics, metric_sums, split_losses
-from .objects import FoundObjects
+from .objects import FoundObjects, in_image
 from .page import page
 from .spec import DETECTION, INSTANCE_SEGMENTATION
 
@@ -63,8 +63,9 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         batch_metrics=partial(batch_metrics, terms=terms),
         metric_sums=partial(metric_sums, terms=terms),
         collect=collect,
-        metrics=partial(metrics, classes=classes, weights=keywords_of_weights(terms.keywords)),
-        per_class=partial(per_class, classes=classes),
+        assess=partial(assess, classes=classes),
+        metrics=partial(metrics, weights=keywords_of_weights(terms.keywords)),
+        per_class=per_class,
         postprocess=postprocess,
         draw=draw,
         page=page,
@@ -72,6 +73,8 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         explain=explain,
         respond=partial(respond, place_of=place_of),
         captions=captions,
+        overlay=overlay,
+        in_image=lambda found, size: in_image(found, place_of(size)),
         batches=Batches(config.training.batch_size, (1, 8)),
         aggregate=None,
     )
@@ -95,16 +98,17 @@ def collect(outputs: DetectorOutput, spec: Preprocessing) -> Detections:
 
 
 def metrics(
-    sums: Numbers, collected: Detections, examples: Split, *, classes: int, weights: dict[str, Any]
+    sums: Numbers, assessment: Assessment, examples: Split, *, weights: dict[str, Any]
 ) -> dict[str, float]:
     """Return the loss and its parts, and COCO's figures."""
-    return split_losses(sums, weights) | assess(collected, examples, classes).figures()
+    del examples
+    return split_losses(sums, weights) | assessment.figures()
 
 
-def per_class(sums: Numbers, collected: Detections, examples: Split, *, classes: int) -> PerClass:
+def per_class(sums: Numbers, assessment: Assessment, examples: Split) -> PerClass:
     """Return the average precision of each class."""
-    del sums
-    return assess(collected, examples, classes).per_class()
+    del sums, examples
+    return assessment.per_class()
 
 
 def postprocess(
@@ -121,7 +125,9 @@ def predict(
 ) -> Callable[[Question], Saying]:
     """Name the objects of an image, and draw them on it."""
     del examples
-    return partial(say_objects, classes=predictor.classes, place_of=place_of)
+    classes = predictor.classes
+    ids = predictor.category_ids or tuple(range(1, len(classes) + 1))
+    return partial(say_objects, classes=classes, category_ids=ids, place_of=place_of)
 
 
 def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:

@@ -26,7 +26,7 @@ from ..task import (
     Saying,
     Task,
 )
-from .figures import draw, mask_image, write_mask
+from .figures import draw, mask_image, overlay, write_mask
 from .losses import Terms
 from .metrics import ious, right_and_union
 from .page import page
@@ -57,8 +57,14 @@ def segmentation(config: Any, classes: int) -> Task:
         predict=predict,
         explain=explain,
         respond=respond,
+        overlay=tint,
         batches=Batches(config.training.batch_size, (1, 8)),
     )
+
+
+def tint(images: np.ndarray, targets: np.ndarray, classes: tuple[str, ...]) -> np.ndarray:
+    """Return images ``(N, H, W, C)`` with their classes in colors, ``(N, H, W, 3)``, uint8."""
+    return np.round(255 * overlay(images, targets, len(classes))).astype(np.uint8)
 
 
 def batch_loss(logits: Array, targets: Array, *, terms: Callable[..., Terms]) -> Array:
