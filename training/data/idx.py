@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ..common.unpack_limits import UnpackBudget, UnpackError
 from .dataset import Dataset, Split
 from .errors import DataError
 from .streaming import Streamed
@@ -29,7 +30,8 @@ def read_idx(path: str | Path) -> np.ndarray:
         the array, in this machine's byte order.
 
     Raises:
-        DataError: not an IDX file, damaged, cut short, or longer than it says.
+        DataError: not an IDX file, damaged, cut short, longer than it says, or more than
+            `UnpackLimits` allow.
 
     References:
         LeCun, Cortes & Burges, The MNIST database of handwritten digits, 1998.
@@ -41,7 +43,9 @@ def read_idx(path: str | Path) -> np.ndarray:
             if not zipped:
                 return _parse(file, path)
             with gzip.GzipFile(fileobj=file) as unzipped:
-                return _parse(unzipped, path)
+                return _parse(unzipped, path, UnpackBudget(Path(path)))
+    except UnpackError as error:
+        raise DataError(f"{path}: {error}") from None
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise DataError(f"{path}: damaged gzip file: {error}; {_AGAIN}") from None
     except OSError as error:
@@ -83,7 +87,9 @@ def load_idx(folder: str | Path) -> Dataset:
     return Dataset(train, nothing, test, tuple(map(str, range(classes))))
 
 
-def _parse(file: BinaryIO | gzip.GzipFile, path: str | Path) -> np.ndarray:
+def _parse(
+    file: BinaryIO | gzip.GzipFile, path: str | Path, budget: UnpackBudget | None = None
+) -> np.ndarray:
     magic = file.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in _DTYPES or not magic[3]:
         raise DataError(
@@ -100,6 +106,8 @@ def _parse(file: BinaryIO | gzip.GzipFile, path: str | Path) -> np.ndarray:
     body = bytearray()
     while len(body) <= need and (piece := file.read(1 << 20)):
         body += piece
+        if budget is not None:
+            budget.add_files([(Path(path).name, len(piece))], each=False)
     if len(body) < need:
         raise DataError(
             f"{path}: cut short: its header says {_times(shape)} numbers, {need} bytes, but "

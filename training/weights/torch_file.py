@@ -1,11 +1,13 @@
 """The state dict in a file of PyTorch's: .safetensors without PyTorch, .pt and .pth with it."""
 
+import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..common.unpack_limits import UnpackBudget, UnpackError
 from .safetensors_io import WeightsError, is_safetensors, read_safetensors
 
 # Where training scripts keep the network beside the optimizer and the like.
@@ -89,6 +91,7 @@ def _load(path: Path) -> Any:
             f"{path}: reading this needs PyTorch: pip install torch; or save it there as "
             "safetensors: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         ) from None
+    _check_limits(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
@@ -101,22 +104,44 @@ def _load(path: Path) -> Any:
         ) from None
 
 
+def _check_limits(path: Path) -> None:
+    """Raise where a file that is a .zip, as PyTorch writes, would unpack to far more than it is."""
+    try:
+        budget = UnpackBudget(path)
+        with zipfile.ZipFile(path) as packed:
+            files = [(entry.filename, entry.file_size) for entry in packed.infolist()]
+        budget.add_files(files, each=False)
+    except UnpackError as error:
+        raise WeightsError(f"{path}: {error}") from None
+    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
+        return  # of the older format, or PyTorch says what is wrong
+
+
 def _tensors(path: Path, loaded: Any) -> dict[str, np.ndarray]:
     for key in _WITHIN:
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]
-    if not isinstance(loaded, Mapping) or not all(hasattr(t, "detach") for t in loaded.values()):
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and hasattr(t, "detach") for name, t in loaded.items()
+    ):
         raise WeightsError(f"{path}: not a state dict: names with tensors; save model.state_dict()")
+    sizes = [(name, t.numel() * t.element_size()) for name, t in loaded.items()]
+    try:  # few bytes can be many numbers: `Tensor.expand` repeats them
+        UnpackBudget(path).add_files(sizes, each=False)
+    except UnpackError as error:
+        raise WeightsError(f"{path}: {error}") from None
     return {name: _to_numpy(tensor, f"{path}: {name}") for name, tensor in loaded.items()}
 
 
 def _to_numpy(tensor: Any, where: str) -> np.ndarray:
-    tensor = tensor.detach().cpu()
-    if str(tensor.dtype) == "torch.bfloat16":  # which NumPy has not; float32 holds all of it
-        tensor = tensor.float()
     try:
+        if str(tensor.layout) != "torch.strided":
+            raise TypeError
+        tensor = tensor.detach().cpu()
+        if str(tensor.dtype) == "torch.bfloat16":  # which NumPy has not; float32 holds all of it
+            tensor = tensor.float()
         return tensor.numpy()
-    except (TypeError, RuntimeError):  # of 8-bit floats, quantized, or sparse
+    except (TypeError, RuntimeError):  # of 8-bit floats, quantized, sparse, or without a content
         raise WeightsError(
             f"{where}: of type {tensor.dtype}, layout {tensor.layout}, which convax does not read: "
             "make it a dense tensor of float32 where it was written"
