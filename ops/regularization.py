@@ -60,7 +60,7 @@ def l2(params, rate: float | jax.Array, *, pattern: str | None = None) -> jax.Ar
 def _matching(leaves, pattern):
     try:
         found = [leaf for path, leaf in leaves if re.fullmatch(pattern, path)]
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(
             f"l2: bad pattern: got {pattern!r}, need a regular expression ({error}); write "
             f"'.*kernel', for example"

@@ -3,12 +3,12 @@
 For any other arrays it is refused: a temperature is right for one network as it stands.
 """
 
-import json
 import math
 from typing import Any
 
 from ...training.common.errors import ConvaxError
 from ...training.common.hashing import json_digest
+from ...training.common.json_io import parse_json
 from ...training.run.checkpoint import pointed, read_manifest
 from ...training.run.directory import Run
 
@@ -36,7 +36,7 @@ def load_temperature(
     path = run.path / FILE
     remedy = f"`convax calibrate {run.path}{_cli_options(checkpoint, use_ema, tta)}` writes it"
     try:
-        about = json.loads(path.read_bytes())
+        about = parse_json(path.read_bytes())
     except FileNotFoundError:
         raise CalibrationError(f"{path}: not there: the run is not calibrated; {remedy}") from None
     except OSError as error:

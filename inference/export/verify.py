@@ -10,6 +10,7 @@ import jax
 import jax.export
 import numpy as np
 
+from ...training.common.json_io import parse_json
 from ...training.common.text import first_line
 from ...training.run.checkpoint import checksum
 from ...training.weights.safetensors_io import WeightsError, read_safetensors
@@ -65,7 +66,7 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verific
             f"has {here}"
         )
     try:
-        about = json.loads((folder / "about.json").read_bytes())["self_test"]
+        about = parse_json((folder / "about.json").read_bytes())["self_test"]
         origin, tolerance = str(about["images"]), float(about["tolerance"])
         count, difference = _self_test(folder)
     except (WeightsError, KeyError, TypeError, ValueError) as error:
@@ -102,12 +103,12 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     except OSError as error:
         raise BundleError(f"{path}: cannot be read: {error.strerror}; is it a bundle?") from None
     try:
-        manifest = json.loads(content)
+        manifest = parse_json(content)
         version = manifest["format"]
         whole = manifest["checksum"] == checksum(manifest)
         # One spelling only: no byte of it may change.
         whole &= (json.dumps(manifest, indent=2) + "\n").encode() == content
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError):
         raise BundleError(f"{path}: damaged") from None
     if not whole:
         raise BundleError(f"{path}: altered: its checksum differs")
@@ -115,7 +116,8 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
         raise BundleError(f"{path}: unknown format: got {version!r}, need {FORMAT}")
     try:
         datetime.date.fromisoformat(manifest["expires"])
-        fits = set(manifest["sha256"]) == FILES and {"jax", "platforms"} <= set(manifest)
+        texts = [manifest["jax"], *manifest["platforms"]]
+        fits = set(manifest["sha256"]) == FILES and all(isinstance(t, str) for t in texts)
     except (ValueError, KeyError, TypeError):
         fits = False
     if not fits:

@@ -212,7 +212,7 @@ def _timing(run: Run, found: Evaluated | None) -> list[tuple[str, str]]:
         rows.append(("wall time", f"{duration(training_seconds(run))}, evaluations included"))
     if "compile_seconds" in info:
         rows.append(("compilation", f"{info['compile_seconds']:.1f} s"))
-    if "step_bytes" in info:
+    if info.get("step_bytes"):
         rows.append(("memory of a step", f"{info['step_bytes'] / 2**20:,.1f} MiB"))
     if found is not None:
         import jax

@@ -75,6 +75,18 @@ def test_the_table_counts():
             ['model={layers=[{type="adaptive_avg_pool", output_size=1000000}]}'],
             "output_size: adaptive_avg_pool: bad output_size: got 1000000, need 1024 bins along an",
         ),
+        (
+            ['optimizer.groups=[{match="x{99999999999}", frozen=true}]'],
+            r"optimizer.groups.0.match: .* \(the repetition number is too large\)",
+        ),
+        (
+            [f'optimizer.groups=[{{match="{5000 * "("}", frozen=true}}]'],
+            r"optimizer.groups.0.match: .* \(5,000 characters, need 1,000 at most\)",
+        ),
+        (
+            [f'init_from={{path="x", match="{499 * "("}{499 * ")"}"}}'],
+            r"init_from.match: .* \(groups in one another, far too many\)",
+        ),
         (["a\x1b[31m=1"], r"a\\x1b\[31m: unknown key"),
     ],
 )

@@ -7,6 +7,10 @@ from typing import Any
 
 import jax
 
+from .text import plain_line
+
+_LONGEST = 1000  # characters of a regular expression
+
 
 def path_of(keys: Any) -> str:
     """Join JAX's key path into one string, with slashes."""
@@ -26,6 +30,26 @@ def map_named(function: Callable[..., Any], tree: Any, *others: Any) -> Any:
     )
 
 
+def expression_problem(pattern: str) -> str | None:
+    """Say why `pattern` is no regular expression that can be used; None if it is one.
+
+    Example:
+        >>> expression_problem("conv(")
+        'missing ), unterminated subpattern at position 4'
+        >>> expression_problem("x{9999999999}")
+        'the repetition number is too large'
+    """
+    if len(pattern) > _LONGEST:
+        return f"{len(pattern):,} characters, need {_LONGEST:,} at most"
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError) as error:
+        return str(error)
+    except RecursionError:
+        return "groups in one another, far too many"
+    return None
+
+
 def matches(pattern: str, path: str) -> bool:
     """Return whether the whole of `path` matches the regular expression, as in `ops.l2`."""
     return re.fullmatch(pattern, path) is not None
@@ -38,6 +62,7 @@ def nothing_matches(pattern: str, paths: Iterable[str]) -> str | None:
         return None
     near = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.0)
     return (
-        f"matches nothing: got {pattern!r}, need the whole path of a parameter such as "
-        f"{', '.join(near) or '(there are none)'}; write '.*' for what may stand anywhere"
+        f"matches nothing: got {plain_line(repr(pattern), 300)}, need the whole path of a "
+        f"parameter such as {', '.join(near) or '(there are none)'}; write '.*' for what may stand "
+        "anywhere"
     )

@@ -1,20 +1,18 @@
 """``[[optimizer.groups]]``: the table of one group, and regular expressions in a config."""
 
-import re
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
+from ..common.pytree_paths import expression_problem
 from .table import PositiveFloat, Table
 
 
 def _expression(text: str) -> str:
     if not text:
         raise ValueError('should be a regular expression such as "stem/.*"')
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f'should be a regular expression such as "stem/.*" ({error})') from None
+    if problem := expression_problem(text):
+        raise ValueError(f'should be a regular expression such as "stem/.*" ({problem})')
     return text
 
 

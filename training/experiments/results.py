@@ -100,7 +100,7 @@ def best_lines(results: Mapping[str, Any]) -> list[str]:
 def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
     info, records = run.info(), run.metrics()
     metric = run.config().early_stopping.metric
-    validations = (r for r in records if r["kind"] == "validation")
+    validations = (r for r in records if r["kind"] == "validation" and metric in r)
     finite = [r for r in validations if math.isfinite(r[metric])]
     test = info.get("result", {}).get("test")
     sign = -1 if metric == "loss" else 1

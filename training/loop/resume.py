@@ -12,6 +12,7 @@ else is left, and with those metrics that can be read; ``run.json`` notes it.
 
 import contextlib
 import shutil
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..common.train_state import TrainState
@@ -186,9 +187,8 @@ def latest_valid(
     without_best: ResumePoint | None = None
     for name in checkpoint.names(folder):
         try:
-            saved = checkpoint.read(folder, name, template)
-            loop_state = LoopState.from_json(saved.memory)
-            found = ResumePoint(saved.train_state, loop_state, saved.memory["metrics"])
+            found = _resume_point(folder, name, template)
+            loop_state = found.loop_state
             without_best = without_best or found
             _check_best(run, loop_state, best, checkpoint.step_of(name))
         except DamagedError as error:
@@ -206,6 +206,17 @@ def latest_valid(
     way = "begin anew" if without_best is None else "go on without it"
     again = f"{run.again} --force"
     raise RunError(f"{run.path}: {what} is damaged; restore it, or {way} with: {again}")
+
+
+def _resume_point(folder: Path, name: str, template: TrainState) -> ResumePoint:
+    """Read a checkpoint as `checkpoint.read`; one that does not say how to go on is damaged."""
+    saved = checkpoint.read(folder, name, template)
+    try:
+        mark = {key: saved.memory["metrics"][key] for key in ("lines", "sha256")}
+        return ResumePoint(saved.train_state, LoopState.from_json(saved.memory), mark)
+    except (KeyError, TypeError):
+        path = folder / name / "manifest.json"
+        raise DamagedError(f"{path}: damaged: it does not say how to go on") from None
 
 
 def keep_metrics(run: Run, found: ResumePoint | None, *, force: bool) -> None:
@@ -240,7 +251,7 @@ def _changes(
         return ["run.json: does not say what made this run; without it, it is written anew"]
     now = comparable(now, then)
     if isinstance(then.get("config"), str):  # run.json was written anew: the key is not known
-        then, now = then | {"versions": dict(then["versions"])}, summarized(now)
+        then, now = then | {"versions": dict(then.get("versions", {}))}, summarized(now)
         then["versions"] |= {k: now["versions"][k] for k in ("convax", "python")}
     elif "config" in then:
         # Keys that a later convax has added have their defaults.

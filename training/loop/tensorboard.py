@@ -6,7 +6,6 @@ resumed writes a new file of all that it has, in place of the old: no step is th
 tensorboardX writes the file, and needs no TensorFlow: ``pip install 'convax[tensorboard]'``.
 """
 
-import json
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Any
 
 from ..config.errors import ConfigError
 from ..config.schema import Config
-from ..run.directory import Run
+from ..run.directory import Run, parse_record
 from .progress import Display
 
 FOLDER = "tensorboard"
@@ -82,8 +81,8 @@ class Following:
             lines = file.read().splitlines(keepends=True)
         for line in (one for one in lines if one.endswith(b"\n")):
             self._read += len(line)
-            record = json.loads(line)
-            for name, value in scalars(record).items():
+            record = parse_record(line)
+            for name, value in scalars(record).items() if record else ():
                 self.writer.add_scalar(name, value, record["step"])
         self.writer.flush()
 

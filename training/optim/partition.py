@@ -1,13 +1,19 @@
 """Other optimizers for other parameters, chosen by the parameter's path; or none: frozen."""
 
-import re
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from ..common.pytree_paths import map_named, matches, named_leaves, nothing_matches
+from ..common.pytree_paths import (
+    expression_problem,
+    map_named,
+    matches,
+    named_leaves,
+    nothing_matches,
+)
+from ..common.text import plain_line
 from .optimizer import Optimizer
 
 
@@ -48,13 +54,11 @@ def partition(groups: Mapping[str, Optimizer | None], default: Optimizer | None)
         under its own path, with nothing for what is frozen.
     """
     for pattern in groups:
-        try:
-            re.compile(pattern)
-        except re.error as error:
+        if problem := expression_problem(pattern):
             raise ValueError(
-                f"partition: bad pattern: got {pattern!r}, need a regular expression ({error}); "
-                "write '.*/bias', for example"
-            ) from error
+                f"partition: bad pattern: got {plain_line(pattern, 80)!r}, need a regular "
+                f"expression ({problem}); write '.*/bias', for example"
+            )
     optimizers = [*groups.values(), default]
     labeled = partition_by_label(
         lambda path: next((i for i, p in enumerate(groups) if matches(p, path)), len(groups)),

@@ -229,7 +229,9 @@ def best_validation(run: Run) -> dict[str, Any] | None:
     """Return the record of the evaluation that "best" was chosen by, if there is one."""
     name = checkpoints.named(run.checkpoints, "best")
     step = int(name.rpartition("-")[-1]) if name else None
-    found = [r for r in run.metrics() if r["kind"] == "validation" and r["step"] == step]
+    metric = spec_of(run.config().task).metric
+    validations = (r for r in run.metrics() if r["kind"] == "validation" and metric in r)
+    found = [r for r in validations if r["step"] == step]
     return found[-1] if found else None
 
 

@@ -22,9 +22,11 @@ import safetensors.numpy
 from ..common import atomic_io
 from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
+from ..common.json_io import parse_json
 from ..common.pytree_paths import named_leaves
 from ..common.train_state import LOSS, Ema, TrainState
 from ..weights.safetensors_io import parse, to_numpy
+from .json_types import MANIFEST, check_types
 
 FORMAT = 2
 
@@ -250,12 +252,10 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
     path = checkpoint / "manifest.json"
     content = _content(path)
     try:
-        manifest = json.loads(content)
+        manifest = parse_json(content)
+        check_types(manifest, MANIFEST)
         written = manifest["format"]
-        types = {"sha256": dict, "memory": dict, "step": int}
-        if not all(isinstance(manifest[key], kind) for key, kind in types.items()):
-            raise TypeError
-    except (ValueError, KeyError, TypeError):
+    except ValueError:
         raise DamagedError(f"{path}: damaged: not a checkpoint's manifest") from None
     said = manifest.pop("checksum", None)
     if said != checksum(manifest) and (said or written == FORMAT):

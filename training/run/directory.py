@@ -27,13 +27,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+from pydantic import TypeAdapter
 
 from ..common import atomic_io
 from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
+from ..common.json_io import parse_json
 from ..config.errors import ConfigError, OldConfigError
 from ..config.schema import Config, load_config, to_toml
 from ..data.preprocess import Preprocessing
+from .json_types import DATASET, RUN, check_types
 from .provenance import provenance
 
 
@@ -81,22 +84,25 @@ class Run(NamedTuple):
 
     def info(self) -> dict[str, Any]:
         """Read ``run.json``."""
-        return self.read_json("run.json")
+        return self.read_json("run.json", RUN)
 
     def dataset(self) -> DatasetCard:
         """Read ``dataset.json``."""
         try:
-            values = self.read_json("dataset.json")
+            values = self.read_json("dataset.json", DATASET)
             if values.pop("checksum", None) not in (None, json_digest(values)):
                 raise RunError(f"{self.path / 'dataset.json'}: damaged: its SHA-256 differs")
             card = DatasetCard(**values)
-            return card._replace(
+            card = card._replace(
                 classes=tuple(card.classes),
                 image_shape=tuple(card.image_shape),
                 notes=tuple(card.notes),
                 category_ids=tuple(card.category_ids),
                 preprocessing=Preprocessing.from_json(card.preprocessing),  # type: ignore[arg-type]
             )
+            if {len(s) for s in card.preprocessing[2:4]} != {card.image_shape[2]}:
+                raise KeyError  # mean and std are of each channel
+            return card
         except (TypeError, KeyError):
             raise RunError(f"{self.path / 'dataset.json'}: damaged: keys differ") from None
 
@@ -132,15 +138,25 @@ class Run(NamedTuple):
         values = card._asdict() | {"preprocessing": card.preprocessing.as_json()}
         write_json(self.path / "dataset.json", values | {"checksum": json_digest(values)})
 
-    def read_json(self, name: str) -> dict[str, Any]:
-        """Read one of its JSON files."""
+    def read_json(self, name: str, kind: TypeAdapter[Any] | None = None) -> dict[str, Any]:
+        """Read one of its JSON files, whose values are of a kind of `json_types`.
+
+        Raises:
+            RunError: it cannot be read, or holds something else.
+        """
         path = self.path / name
         try:
-            return dict(json.loads(path.read_bytes()))
+            values = dict(parse_json(path.read_bytes()))
         except OSError as error:
             raise RunError(f"{path}: cannot be read: {error.strerror}") from None
         except (ValueError, TypeError):
             raise RunError(f"{path}: damaged: not JSON; {self._remedy(name)}") from None
+        try:
+            if kind is not None:
+                check_types(values, kind)
+        except ValueError as error:
+            raise RunError(f"{path}: damaged: {error}; {self._remedy(name)}") from None
+        return values
 
     @property
     def again(self) -> str:
@@ -294,13 +310,7 @@ def _whole_lines(path: Path) -> Iterator[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}") from None
-    for line in lines:
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if _is_record(record):
-            yield record
+    yield from filter(None, map(parse_record, lines))
 
 
 # What a report needs of a record.
@@ -312,11 +322,27 @@ _NUMBERS |= {
 }
 
 
+def parse_record(line: bytes | str) -> dict[str, Any] | None:
+    """Parse a line of ``metrics.jsonl``; None where it is not one that was written whole."""
+    try:
+        record = parse_json(line)
+    except ValueError:
+        return None
+    return record if _is_record(record) else None
+
+
 def _is_record(record: Any) -> bool:
     """Return whether a line is a record as written, as far as can be seen."""
-    if not isinstance(record, dict) or record.get("kind") not in _NUMBERS:
+    if not isinstance(record, dict) or record.get("kind") not in [*_NUMBERS]:
         return False
-    return all(isinstance(record.get(key), (int, float)) for key in _NUMBERS[record["kind"]])
+    needed = _NUMBERS[record["kind"]]
+    figures = {k: v for k, v in record.items() if k not in ("kind", "split", "metric", "value")}
+    return (
+        all(key in figures for key in needed)
+        and all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in figures.values())
+        and type(record["step"]) is int
+        and record.get("images_per_second", 1.0) > 0
+    )
 
 
 def circumstances() -> dict[str, Any]:

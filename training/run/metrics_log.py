@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common import atomic_io
+from ..common.json_io import parse_json
 
 TIMINGS = ("images_per_second",)  # what a clock said
 
@@ -62,7 +63,7 @@ def truncate(path: Path, mark: dict[str, Any] | None) -> bool:
 def _without_timings(line: bytes) -> bytes:
     """Return a line without its timings; one that cannot be read as it is."""
     try:
-        record = json.loads(line)
+        record = parse_json(line)
         said = {key: value for key, value in record.items() if key not in TIMINGS}
     except (ValueError, AttributeError):
         return line

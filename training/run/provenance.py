@@ -28,12 +28,14 @@ from importlib import resources
 from importlib.metadata import version
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from ..common.hashing import json_digest
-from ..config.schema import Config
+
+if TYPE_CHECKING:
+    from ..config.schema import Config
 
 # A run may go on elsewhere, keep more or fewer checkpoints, and leave out more steps that are not
 # finite, without another result up to there.
@@ -55,7 +57,7 @@ _SETTINGS = (
 )
 
 
-def provenance(config: Config, fingerprint: str) -> dict[str, Any]:
+def provenance(config: "Config", fingerprint: str) -> dict[str, Any]:
     """Collect all of the above as JSON, for ``run.json``."""
     streamed = getattr(config.data, "stream", False)
     packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
@@ -81,8 +83,9 @@ def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
 def summarized(whole: dict[str, Any]) -> dict[str, Any]:
     """Replace the config by its SHA-256, for a checkpoint's manifest."""
     versions = {"convax": version("convax"), "python": platform.python_version()}
+    config = whole.get("config", {})
     return whole | {
-        "config": json_digest(relevant_config(whole.get("config", {}))),
+        "config": config if isinstance(config, str) else json_digest(relevant_config(config)),
         "versions": {**whole.get("versions", {}), **versions},
     }
 
@@ -91,8 +94,9 @@ def relevant_config(config: dict[str, Any]) -> dict[str, Any]:
     """Return the keys of a config that decide the result."""
     kept = {k: dict(v) if isinstance(v, dict) else v for k, v in config.items()}
     for *tables, key in _FREE:
-        table = kept.get(tables[0], {}) if tables else kept
-        table.pop(key, None)
+        table = kept.get(tables[0]) if tables else kept
+        if isinstance(table, dict):
+            table.pop(key, None)
     return kept
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ..config.schema import Config, load_config
 from .directory import Run, old_config_named
+from .json_types import STUDY
 
 FILE = "study.json"
 Keys = Mapping[str, Any]
@@ -33,7 +34,7 @@ class Study(NamedTuple):
 
     def info(self) -> dict[str, Any]:
         """Read ``study.json``."""
-        return Run(self.path).read_json(FILE)
+        return Run(self.path).read_json(FILE, STUDY)
 
     def run(self, name: str) -> Run:
         """Return the run directory of a member."""
