@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from .options import CheckpointOption, NoEmaOption, RunArgument, app, validate_choice
+from .options import CheckpointOption, NoEmaOption, RunArgument, app, say, validate_choice
 
 
 @app.command()
@@ -58,8 +58,8 @@ def explain(
     predictor = load(run, checkpoint=checkpoint, use_ema=not no_ema)
     folder = run / "explain" / image.stem if out is None else out
     written = write_figures(predictor, run, image, folder, wanted=name, layer=layer, invert=invert)
-    print(written.text)
+    say(written.text)
     for file in written.files:
-        print(file)
+        say(file)
     for line in written.missing:
-        print(f"left out: {line}")
+        say(f"left out: {line}")

@@ -14,6 +14,7 @@ from .options import (
     RunArgument,
     app,
     fail,
+    say,
     validate_choice,
     warn,
 )
@@ -62,9 +63,9 @@ def evaluate(
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}
         print(json.dumps(record | more))
         return
-    print(f"{split}: {format_metrics(record)}")
+    say(f"{split}: {format_metrics(record)}")
     if of_classes:
-        print("\n".join([*of_classes.lines(classes), *of_classes.remarks(classes)]))
+        say("\n".join([*of_classes.lines(classes), *of_classes.remarks(classes)]))
 
 
 @app.command()
@@ -178,7 +179,7 @@ def predict(
     notes = Notes()
     sources = list_images(images, sys.stdin.buffer, on_error, masks=masks, notes=notes)
     for line in notes.lines():
-        print(f"note: {line}", file=sys.stderr)
+        say(f"note: {line}", file=sys.stderr)
     results = predict_files(
         predictor,
         list_runs(run)[0],
@@ -225,9 +226,9 @@ def calibrate(
         if as_json:
             print(json.dumps({"run": str(path), **fitted.as_record()}))
             continue
-        print(f"{path}: temperature {fitted.temperature:.4g}")
+        say(f"{path}: temperature {fitted.temperature:.4g}")
         for split, (before, after) in fitted.splits.items():
-            print(
+            say(
                 f"  {f'{split} ({before.count})':20} NLL {before.nll:.4f} -> {after.nll:.4f}   "
                 f"calibration error {before.ece:.2%} -> {after.ece:.2%}"
             )
@@ -249,9 +250,9 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
     rows = results_table(open_run(run))
     width = max(len(label) for label, _ in rows)
     for label, value in rows:
-        print(f"{label:{width}}  {value}")
+        say(f"{label:{width}}  {value}")
     for path in write_report(run, checkpoint):
-        print(path)
+        say(path)
 
 
 @app.command("export-weights")
@@ -275,7 +276,7 @@ def export_weights(
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     save_run_weights(run, out, checkpoint=checkpoint, torch=torch, use_ema=not no_ema)
-    print(out)
+    say(out)
 
 
 @app.command()
@@ -313,7 +314,7 @@ def export(
         if platforms is not None:
             fail("--platforms: an ONNX file is for any platform; leave out --platforms with --onnx")
         results = export_onnx(run, out, **loading)
-        print(
+        say(
             f"{out}\nONNX Runtime: {results.images} images ({results.origin}) answered within "
             f"{results.difference:.2g} of the live network, {results.tolerance:.2g} allowed"
         )
@@ -322,7 +323,7 @@ def export(
     wanted = tuple(name.strip() for name in names)
     digest = export_run(run, out, platforms=wanted, **loading)
     said = "verified" if runs_here(wanted) else f"not run here, made for {', '.join(wanted)}"
-    print(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
+    say(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
 
 
 @app.command("verify-bundle")
@@ -333,7 +334,7 @@ def verify(
     from convax.inference.export.verify import verify as verify_bundle
 
     said = verify_bundle(bundle)
-    print(
+    say(
         f"{bundle}: {said.files} files as written; {said.images} images ({said.origin}) answered "
         f"within {said.difference:.2g} of what was expected, {said.tolerance:.2g} allowed\n"
         f"SHA-256 of its manifest.json: {said.manifest}"

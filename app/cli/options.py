@@ -11,6 +11,8 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from convax.training.common.text import printable
+
 # What commands and options were called in earlier versions.
 RENAMED_COMMANDS = {
     "augment": "preview-augment",
@@ -174,4 +176,9 @@ def exit_now(code: int) -> NoReturn:
 
 def warn(problem: str) -> None:
     """Print on standard error what is wrong."""
-    print(f"error: {problem}", file=sys.stderr)
+    say(f"error: {problem}", file=sys.stderr)
+
+
+def say(text: object, *, file: Any = None, end: str = "\n", flush: bool = False) -> None:
+    """Print text for people: names from elsewhere in it do not control the terminal."""
+    print(printable(str(text)), file=file, end=end, flush=flush)

@@ -8,6 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from convax.training.common.text import printable
+
+from .options import say
+
 if TYPE_CHECKING:
     from convax.inference.predict_files import PredictionResult
 
@@ -25,17 +29,17 @@ def write_results(results: Iterable["PredictionResult"], form: str) -> Iterator[
         output = each.output
         try:
             if form == "table":
-                print(output.text, flush=True)
+                say(output.text, flush=True)
             elif form == "json":
                 print(json.dumps(output.record), flush=True)
             else:
                 rows = output.columns if isinstance(output.columns, list) else [output.columns]
                 if table is None:
-                    heads = output.heads or list(rows[0])
+                    heads = [_shown(head) for head in output.heads or rows[0]]
                     table = csv.DictWriter(sys.stdout, heads, lineterminator="\n")
                     table.writeheader()
                 for row in rows:
-                    table.writerow({key: _shown(value) for key, value in row.items()})
+                    table.writerow({_shown(key): _shown(value) for key, value in row.items()})
                 sys.stdout.flush()
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -90,6 +94,6 @@ def with_progress(items: Iterable[Item], total: int) -> Iterator[Item]:
     yield from track(items, "images", total=total, console=console, transient=True)
 
 
-def _shown(value: object) -> object:
-    """Return a value as text: a file's name may hold bytes that are none."""
-    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
+def _shown(value: Any) -> Any:
+    """Return a value as text: a file's name may hold bytes that are none, or control a terminal."""
+    return printable(value) if isinstance(value, str) else value

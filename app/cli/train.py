@@ -19,6 +19,7 @@ from .options import (
     config_dir,
     exit_now,
     fail,
+    say,
     validate_choice,
     warn,
 )
@@ -178,12 +179,12 @@ def _announce(done: "Run | Study") -> None:
 
     path = shlex.quote(str(done.path))
     if isinstance(done, Run):
-        print(f"run: {done.path}  (figures in {done.plots})")
-        print(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
+        say(f"run: {done.path}  (figures in {done.plots})")
+        say(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
     else:
         plots = done.path / "plots"
-        print(f"study: {done.path}  (results.json, results.csv, figures in {plots})")
-        print(f"next: convax compare {path}   and evaluate, predict, report for each run in it")
+        say(f"study: {done.path}  (results.json, results.csv, figures in {plots})")
+        say(f"next: convax compare {path}   and evaluate, predict, report for each run in it")
 
 
 @app.command()
@@ -204,8 +205,11 @@ def summary(
 
     found, assumed = summarize_config(load_config(config, overrides or []), config_dir(config))
     if assumed:
-        print(f"note: {assumed}", file=sys.stderr)
-    print(json.dumps(found.as_dict()) if as_json else found.as_table(lowering=lowering))
+        say(f"note: {assumed}", file=sys.stderr)
+    if as_json:
+        print(json.dumps(found.as_dict()))
+    else:
+        say(found.as_table(lowering=lowering))
 
 
 @app.command("lr-find")
@@ -240,12 +244,12 @@ def lr_find(
         display=display_for_stdout(),
     )
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
-    print(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
+    say(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
     if found.suggestion is None:
-        print(f"no suggestion: {found.rule}")
+        say(f"no suggestion: {found.rule}")
     else:
-        print(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
-    print(f"figure: {out / 'lr-find.png'}")
+        say(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
+    say(f"figure: {out / 'lr-find.png'}")
 
 
 @app.command("preview-augment")
@@ -267,9 +271,7 @@ def preview_augment(
     out = out or Path(f"{name}-augmented.png")
     if out.suffix.lower() != ".png":
         fail(f"--out: got {str(out)!r}, need a name that ends with .png")
-    print(
-        draw(load_config(config, overrides or []), out, title=name, config_dir=config_dir(config))
-    )
+    say(draw(load_config(config, overrides or []), out, title=name, config_dir=config_dir(config)))
 
 
 @app.command()
@@ -285,12 +287,12 @@ def configs(
     if schema:
         print(json.dumps(json_schema(), indent=2))
     elif name:
-        print(read_source(name)[1], end="")
+        say(read_source(name)[1], end="")
     else:
         shipped = shipped_configs()
         width = max(map(len, shipped))
         for title, text in shipped.items():
-            print(f"{title:{width}}  {text.partition(chr(10))[0].lstrip('# ')}")
+            say(f"{title:{width}}  {text.partition(chr(10))[0].lstrip('# ')}")
 
 
 @app.command()
@@ -312,10 +314,10 @@ def compare(
     if as_json:
         print(json.dumps([row.as_record() for row in rows]))
     else:
-        print("\n".join(table(rows)))
+        say("\n".join(table(rows)))
     draw(rows, out)
     if not as_json:
-        print(out)
+        say(out)
 
 
 @app.command()
@@ -337,7 +339,7 @@ def fetch(
     """
     from convax.training.data import fetch as download
 
-    print(download(dataset, directory, mirrors=mirror))
+    say(download(dataset, directory, mirrors=mirror))
 
 
 @app.command()
@@ -351,7 +353,7 @@ def doctor() -> None:
     healthy = True
     for finding in examine():
         healthy = healthy and finding.fine
-        print(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
+        say(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
     if not healthy:
         raise typer.Exit(1)
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 import numpy as np
 
+from ...training.common.text import printable
 from ...training.data.image import quiet_pillow
 from ...training.gallery import gallery_images
 from ...training.plots.image_encoding import as_text
@@ -98,7 +99,11 @@ class Service:
             references = await self.batcher.call(self._warm_up)
         except Exception as error:
             self.broken = f"{type(error).__name__}: {error}"
-            print(f"error: serve: warm-up failed: {self.broken}", file=sys.stderr, flush=True)
+            print(
+                f"error: serve: warm-up failed: {printable(self.broken)}",
+                file=sys.stderr,
+                flush=True,
+            )
             return
         if references is not None:
             self.answer = self.predictor.task.respond(self.predictor.classes, references)
@@ -122,7 +127,8 @@ class Service:
             return refer(self.predictor, partial(gallery_images, self.run))
         except Exception as error:
             outputs = self.predictor.task.spec.outputs
-            print(f"serve: {outputs} alone, no nearest classes: {error}", file=sys.stderr)
+            reason = printable(str(error))
+            print(f"serve: {outputs} alone, no nearest classes: {reason}", file=sys.stderr)
             return None
 
     async def predict(self, request: "Request") -> "Response":
@@ -348,7 +354,7 @@ class Guard:
             status = 499  # nobody is there to hear it
         except Exception as error:
             print(
-                f"error: {scope['path']!r}: {type(error).__name__}: {error}",
+                f"error: {scope['path']!r}: {type(error).__name__}: {printable(str(error))}",
                 file=sys.stderr,
                 flush=True,
             )

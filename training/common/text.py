@@ -1,6 +1,23 @@
 """What others wrote, as part of a message."""
 
+import re
 import unicodedata
+
+# All control characters but tabs and line ends, what ends a line besides, what reverses the
+# direction of text, and bytes that are no text.
+_CONTROLLING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def printable(text: str) -> str:
+    r"""Write out what would control a terminal, or make text look like other text, in it.
+
+    Example:
+        >>> print(printable("red: \x1b[31m"))
+        red: \x1b[31m
+    """
+    return _CONTROLLING.sub(lambda found: repr(found[0])[1:-1], text)
 
 
 def plain_line(text: str, most: int = 600) -> str:

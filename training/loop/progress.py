@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import jax
 
+from ..common.text import printable
 from ..tasks.metric_names import format_metrics
 
 
@@ -45,7 +46,7 @@ class Lines:
     def note(self, text: str) -> None:
         """Print it; a reader that went away, as `head` does, must not end the training."""
         try:
-            print(text, flush=True)
+            print(printable(text), flush=True)
         except BrokenPipeError:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -79,7 +80,7 @@ class Bar:
         """Print it above the bar."""
         from rich.text import Text
 
-        self._progress.console.print(Text(text))
+        self._progress.console.print(Text(printable(text)))
 
     def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
         """Move the bar."""
