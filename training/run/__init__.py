@@ -4,6 +4,7 @@ directory         its files, and how they are made and opened
 provenance        what decides the bytes of a run: config, data, code, versions, device
 checkpoint        checkpoints that exist whole or not at all
 json_types        what its JSON files may hold
+git_revision      the revision of a folder, without running git
 metrics_log       how far the metrics belong to a checkpoint
 lock              one process a run
 load_model        the network of a run with what it has learned

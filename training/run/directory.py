@@ -18,7 +18,6 @@ import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from ..common.json_io import parse_json
 from ..config.errors import ConfigError, OldConfigError
 from ..config.schema import Config, load_config, to_toml
 from ..data.preprocess import Preprocessing
+from .git_revision import git_revision
 from .json_types import DATASET, RUN, check_types
 from .provenance import provenance
 
@@ -353,15 +353,5 @@ def circumstances() -> dict[str, Any]:
         "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         "platform": platform.platform(),
         "devices": [f"{d.platform}:{d.device_kind}" for d in jax.devices()],
-        "git": _git_revision(),
+        "git": git_revision(Path.cwd()),
     }
-
-
-def _git_revision() -> str | None:
-    """Return the revision of the current directory's repository; "+" marks uncommitted changes."""
-    try:
-        revision = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
-        done = subprocess.run(revision, capture_output=True, text=True, timeout=5, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
