@@ -4,7 +4,8 @@ A checkpoint is a directory ``step-00001407`` of safetensors files and a ``manif
 the SHA-256 of each, and its own. It is written under another name, flushed to the disk and then
 renamed, so a process killed at any instant leaves either the whole checkpoint or none. Two small
 files, ``last`` and ``best``, name a checkpoint each and are replaced in the same manner. Nothing is
-pickled.
+pickled. What belongs together is chained: the arrays to the manifest by their SHA-256, the manifest
+to the directory by the step, and to the run by the config and the data that made both.
 """
 
 import hashlib
@@ -26,7 +27,8 @@ from ..common.json_io import parse_json
 from ..common.pytree_paths import named_leaves
 from ..common.train_state import LOSS, Ema, TrainState
 from ..weights.safetensors_io import parse, to_numpy
-from .json_types import MANIFEST, check_types
+from .json_types import MANIFEST, RUN, check_types
+from .provenance import code_hash, summarized
 
 FORMAT = 2
 
@@ -179,6 +181,8 @@ def read(folder: Path, name: str, template: TrainState) -> Checkpoint:
     """Read the checkpoint of a name, as `restore`."""
     parts, manifest = _read(folder / name, _parts(template))
     training = parts.pop("training")
+    if int(training["step"]) != manifest["step"]:
+        raise DamagedError(f"{folder / name}: damaged: its arrays are of step {training['step']}")
     return Checkpoint(TrainState(**parts, **training), manifest["memory"])
 
 
@@ -262,7 +266,31 @@ def read_manifest(checkpoint: Path) -> dict[str, Any]:
         raise DamagedError(f"{path}: damaged: its SHA-256 differs from what it says")
     if written != FORMAT:
         raise CheckpointError(f"{path}: format {written}, but this convax reads format {FORMAT}")
+    if _NAME.fullmatch(checkpoint.name) and manifest["step"] != step_of(checkpoint.name):
+        raise DamagedError(
+            f"{checkpoint}: another checkpoint was copied over it, that of step {manifest['step']}"
+        )
+    _check_origin(checkpoint, manifest.get("provenance", {}))
     return manifest
+
+
+def _check_origin(checkpoint: Path, made: dict[str, Any]) -> None:
+    """Raise where a run's ``run.json`` says that this checkpoint is of another run.
+
+    Their digests of the config can be compared where the same code made both; and nothing can
+    where the run went on by force, with something else.
+    """
+    try:
+        info = parse_json((checkpoint.parents[1] / "run.json").read_bytes())
+        check_types(info, RUN)
+    except (OSError, ValueError, IndexError):
+        return  # whoever needs it says so
+    own = info.get("provenance", {})
+    keys = ["data", *(["config"] if made.get("code") == own.get("code") == code_hash() else [])]
+    own = summarized(own) if own else own
+    other = [key for key in keys if key in own and key in made and own[key] != made[key]]
+    if other and not info.get("forced"):
+        raise DamagedError(f"{checkpoint}: a checkpoint of another run, whose {other[0]} differs")
 
 
 def checksum(manifest: dict[str, Any]) -> str:

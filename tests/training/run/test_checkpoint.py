@@ -1,6 +1,8 @@
 """Checkpoints: whole or absent, and damage is noticed."""
 
+import hashlib
 import json
+import shutil
 from typing import Any, NamedTuple
 
 import jax
@@ -10,8 +12,12 @@ import pytest
 import safetensors.numpy
 
 from convax.training.common.train_state import TrainState
+from convax.training.config.schema import load_config
 from convax.training.run import checkpoint
-from convax.training.run.checkpoint import CheckpointError
+from convax.training.run.checkpoint import CheckpointError, DamagedError
+from convax.training.run.load_model import load_model
+from convax.training.run.provenance import summarized
+from tests.tiny import untrained, write_tiny
 
 
 class Moments(NamedTuple):
@@ -203,3 +209,56 @@ def test_the_manifest_is_json_with_a_checksum_for_each_file(folder):
         "state.safetensors",
         "training.safetensors",
     ]
+
+
+def test_a_whole_checkpoint_copied_over_another_is_damage(folder):
+    save(folder, some_state(9), {})
+    shutil.rmtree(folder / "step-00000003")
+    shutil.copytree(folder / "step-00000009", folder / "step-00000003")
+    state = template(some_state())
+    for use in (
+        lambda: checkpoint.restore(folder, "last", state),
+        lambda: checkpoint.restore_network(folder, "last", state.params, state.state),
+        lambda: checkpoint.check(folder, "step-00000003"),
+    ):
+        with pytest.raises(
+            DamagedError, match=r"step-00000003: another checkpoint was copied over it, that of st"
+        ):
+            use()
+
+
+def test_arrays_of_another_step_are_damage(folder):
+    """Their checksums corrected."""
+    place = folder / "step-00000003"
+    save(folder, some_state(9), {})
+    content = (folder / "step-00000009" / "training.safetensors").read_bytes()
+    (place / "training.safetensors").write_bytes(content)
+    manifest = checkpoint.read_manifest(place)
+    manifest["sha256"]["training.safetensors"] = hashlib.sha256(content).hexdigest()
+    manifest["checksum"] = checkpoint.checksum(manifest)
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DamagedError, match="step-00000003: damaged: its arrays are of step 9"):
+        checkpoint.restore(folder, "last", template(some_state()))
+
+
+@pytest.mark.parametrize(
+    ("key", "what"), [("seed=4", "data"), ("optimizer.learning_rate=0.02", "config")]
+)
+def test_a_checkpoint_of_another_run_is_damage(tmp_path, key, what):
+    """Of the same step; unless the run went on by force."""
+    config, runs = write_tiny(tmp_path), []
+    for changes in ([], [key]):
+        run, experiment = untrained(load_config(config, changes), tmp_path / f"run-{len(changes)}")
+        (name,) = checkpoint.names(run.checkpoints)
+        shutil.rmtree(run.checkpoints / name)
+        made = summarized(run.info()["provenance"])
+        checkpoint.write(run.checkpoints, checkpoint.snapshot(experiment.init()), {}, made)
+        load_model(run.path)
+        runs.append(run)
+    ours, other = (run.checkpoints / name for run in runs)
+    shutil.rmtree(ours)
+    shutil.copytree(other, ours)
+    with pytest.raises(DamagedError, match=f"{name}: a checkpoint of another run, whose {what} di"):
+        load_model(runs[0].path)
+    runs[0].update_info(forced=[{"step": 0, "changes": ["something"]}])
+    load_model(runs[0].path)
