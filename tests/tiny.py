@@ -16,6 +16,7 @@ from convax.model import ARCHITECTURES
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.loop import loop
+from convax.training.plots import attempt
 from convax.training.report.figures import draw_experiment
 from convax.training.run import checkpoint
 from convax.training.run.directory import Run, create_run
@@ -100,6 +101,18 @@ def unflushed():
     """Leave files to the system, which takes its time: no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def figures_must_be_drawn():
+    """Let a figure that cannot be drawn fail the test, which otherwise is a warning."""
+
+    def fail(name, error):
+        raise AssertionError(f"{name} could not be drawn") from error
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attempt, "warn_of", fail)
         yield
 
 

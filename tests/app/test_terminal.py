@@ -4,6 +4,7 @@ import ast
 import csv
 import io
 import json
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from convax.cli import options
 from convax.training.common.text import printable
 from convax.training.loop.progress import Lines
 from tests.tiny import untrained, write_tiny
+from tests.training.plots.test_attempt import warn_of
 
 NASTY = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202ecat"
 
@@ -81,3 +83,9 @@ def test_commands_print_through_one_function():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "print":
                 said = ast.unparse(node.args[0])
                 assert said.startswith(("json.dumps(", "printable(")), f"{file.name}: {said}"
+
+
+def test_warnings_of_figures_print_no_escapes(caplog):
+    with caplog.at_level(logging.WARNING):
+        warn_of(NASTY, ValueError(NASTY))
+    assert not controls(caplog.text.replace("\n", ""))

@@ -14,10 +14,12 @@ Runs that one program can train (`training.experiments.traced_hparams`) are trai
 
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ..common import atomic_io
+from ..common.text import text_of_name
 from ..config.schema import Config, ConfigError, to_toml
 from ..experiment import Experiment, resolve_data_path
 from ..initialize import resolve_weights_path
@@ -28,6 +30,7 @@ from ..loop.resume import repair
 from ..loop.signals import InterruptedRun
 from ..loop.tensorboard import check_logging
 from ..plots import figures
+from ..plots.attempt import attempt, draw_each
 from ..run import lock
 from ..run.directory import (
     Run,
@@ -163,10 +166,11 @@ def _go_on(
         _train_programs(study, programs, display, ready, force)
     with disk_watched(Run(study.path)):
         results = write_results(study)
+        write_json(study.path / FILE, info | {"status": "finished"})
         lines = spread_lines(results) if config.sweep is None else best_lines(results)
         for line in [*as_table(results, config.early_stopping.metric), *lines]:
             display.note(line)
-        write_json(study.path / FILE, info | {"status": "finished"})
+        attempt("all of them", lambda: _draw_results(study, results), None)
     if len(results["diverged"]) == len(results["members"]):
         raise NonFiniteError(
             f"{study.path}: all {len(results['members'])} networks diverged; lower "
@@ -211,7 +215,7 @@ def _member(study: Study, name: str, experiment: Experiment) -> Member:
 
 
 def write_results(study: Study) -> dict[str, Any]:
-    """Write the results and figures of a study, as they stand.
+    """Write the results of a study, as they stand.
 
     Returns:
         The results; see `results.results_of`.
@@ -220,18 +224,28 @@ def write_results(study: Study) -> dict[str, Any]:
     results = results_of(members, sweep=study.config().sweep is not None)
     write_json(study.path / "results.json", results)
     atomic_io.atomic_write(study.path / "results.csv", as_csv(results).encode())
-    config = study.config()
-    good = [run for name, (run, _) in members.items() if name not in results["diverged"]]
+    return results
+
+
+def _draw_results(study: Study, results: Mapping[str, Any]) -> None:
+    config, plots = study.config(), study.path / "plots"
+    good = [study.run(name) for name in study.members if name not in results["diverged"]]
     if not good:
-        return results
-    title = f"{study.path.resolve().name}: {len(good)} networks"
+        return
+    title = f"{text_of_name(study.path.resolve().name)}: {len(good)} networks"
+
+    def curves() -> Path:
+        subtitle = "; ".join(spread_lines(results)) or "no validation and no test images"
+        return figures.write(
+            band_figure(good, title=title, subtitle=subtitle), plots / "curves.png"
+        )
+
+    def metric_against(key: str) -> Path:
+        figure = draw_sweep(results, key, config.early_stopping.metric, title=title)
+        return figures.write(figure, plots / f"{key}.png")
+
     with figures.style():
         if config.sweep is None:
-            subtitle = "; ".join(spread_lines(results)) or "no validation and no test images"
-            figure = band_figure(good, title=title, subtitle=subtitle)
-            figures.write(figure, study.path / "plots" / "curves.png")
+            draw_each({"curves.png": curves})
         else:
-            for key in keys_of(config.sweep):
-                figure = draw_sweep(results, key, config.early_stopping.metric, title=title)
-                figures.write(figure, study.path / "plots" / f"{key}.png")
-    return results
+            draw_each({f"{k}.png": partial(metric_against, k) for k in keys_of(config.sweep)})

@@ -8,6 +8,7 @@ study too, is `training.loop.chunk_loop`.
 """
 
 from contextlib import ExitStack, closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from ..distributed.sharding import ShardingPlan, sharding_plan
 from ..evaluation import evaluate_split, make_eval_step_of
 from ..experiment import Experiment, prepare, resolve_data_path
 from ..initialize import init_from_source, resolve_weights_path
+from ..plots.attempt import attempt
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
 from ..run.directory import Run, RunError, create_run, open_run, study_of
@@ -163,7 +165,9 @@ def _reopen(path: str | Path) -> tuple[Run, Experiment]:
     config = run.config()
     check_logging(config)
     if run.info().get("status") == "finished" and not lacks_dataset(run):
-        raise RunError(f"{path}: this run is finished; nothing to resume")
+        raise RunError(
+            f"{path}: this run is finished; nothing to resume (`convax report` draws its figures)"
+        )
     return run, prepare(config)
 
 
@@ -239,9 +243,10 @@ def finish(recorder: TrainingRecorder, *, draw: bool = True) -> None:
     result["peak_bytes"] = peaks = peak_bytes()
     sizes = ", ".join(f"{name} {format_bytes(size)}" for name, size in peaks.items())
     context.display.note(f"peak memory:  {sizes}")
-    if draw and processes.is_first():
-        draw_experiment(run, experiment, best.trained[0], evaluation)
     run.update_info(status="finished", result=result)
+    if draw and processes.is_first():  # of a finished run: nothing depends on its figures
+        figures = partial(draw_experiment, run, experiment, best.trained[0], evaluation)
+        attempt("all of them", figures, [])
 
 
 def _opening_line(run: Run, experiment: Experiment, plan: ShardingPlan, step: int) -> str:

@@ -1,6 +1,7 @@
 """How figures are drawn: numbers in, matplotlib figures out.
 
 figures         the style, and the figures that all tasks have in common
+attempt         a figure that cannot be drawn is a warning
 fonts           fonts for names in any script
 lr_finder       the loss over the learning rate
 svg             charts for a page, in its colors

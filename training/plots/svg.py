@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import figures
+from .attempt import attempt
 from .figures import BLUE, GRAY, GREEN, INK, LIGHT, ORANGE
 
 if TYPE_CHECKING:
@@ -35,12 +36,24 @@ class Chart(NamedTuple):
 def chart_of(title: str, draw: Callable[["Axes"], None], alt: str, height: float = 3.1) -> Chart:
     """Return an <svg> element of the figure that `draw` draws into the axes.
 
+    One that cannot be drawn is a warning, and says so in its place.
+
     Args:
         title: what stands above.
         draw: is given the axes.
         alt: what the chart shows, in words.
         height: in inches; it is 4.2 wide.
     """
+    return attempt(title, lambda: _chart(title, draw, alt, height), Chart(title, _MISSING, alt))
+
+
+_MISSING = (
+    '<svg viewBox="0 0 302 30" aria-hidden="true" focusable="false">'
+    '<text x="4" y="20" font-size="10">could not be drawn</text></svg>'
+)
+
+
+def _chart(title: str, draw: Callable[["Axes"], None], alt: str, height: float) -> Chart:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

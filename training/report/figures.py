@@ -19,6 +19,7 @@ from .. import data
 from ..evaluation import Evaluation, evaluate_split, make_eval_step_of, reopen_trained
 from ..experiment import Experiment
 from ..plots import figures
+from ..plots.attempt import draw_each
 from ..plots.figures import shortened
 from ..run import checkpoint as checkpoints
 from ..run.directory import DatasetCard, Run, open_run
@@ -85,7 +86,8 @@ def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
 def draw_evaluated(run: Run, found: Evaluated | None) -> list[Path]:
     """Draw as `draw`, from an `Evaluated`."""
     if found is None:
-        return _draw_curves(run, f"{_name(run)}: no checkpoint yet")
+        title = f"{_name(run)}: no checkpoint yet"
+        return draw_each({"curves.png": lambda: _draw_curves(run, title)})
     return draw_experiment(run, found.experiment, found.params, found.evaluation)
 
 
@@ -127,18 +129,27 @@ def draw(
 
     Returns:
         The figures drawn, each replaced in one go. There are no curves without metrics, and no
-        kernels where the first layer's are not images.
+        kernels where the first layer's are not images; what cannot be drawn is a warning.
     """
     findings = findings_of(run, task, evaluation, examples, card)
     title = findings.title
     input_shape = (*card.preprocessing.size, card.image_shape[-1])
-    written = _draw_curves(run, title) + task.draw(findings)
-    first = first_kernels(net, params, input_shape)
-    if first is not None:
-        with figures.style():
-            figure = kernels_figure(*first, title)
-            written.append(figures.write(figure, run.plots / "kernels.png"))
-    return written
+    return draw_each(
+        {
+            "curves.png": lambda: _draw_curves(run, title),
+            "the task's figures": lambda: task.draw(findings),
+            "kernels.png": lambda: _draw_kernels(
+                run, first_kernels(net, params, input_shape), title
+            ),
+        }
+    )
+
+
+def _draw_kernels(run: Run, first: tuple[str, np.ndarray] | None, title: str) -> list[Path]:
+    if first is None:
+        return []
+    with figures.style():
+        return [figures.write(kernels_figure(*first, title), run.plots / "kernels.png")]
 
 
 def findings_of(

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...plots import figures
+from ...plots.attempt import draw_each
 from ...plots.figures import shortened
 from ..confusion import error_shares, worst_confusions
 from ..task import Findings
@@ -20,7 +21,12 @@ MOST_MISTAKES = 36
 def draw(findings: Findings) -> list[Path]:
     """The confusion matrix and the worst mistakes."""
     answers = Answers(findings.collected, findings.examples.labels)
-    return [_draw_confusion(findings, answers), _draw_mistakes(findings, answers)]
+    return draw_each(
+        {
+            "confusion.png": lambda: _draw_confusion(findings, answers),
+            "mistakes.png": lambda: _draw_mistakes(findings, answers),
+        }
+    )
 
 
 class Answers(NamedTuple):

@@ -13,6 +13,7 @@ import numpy as np
 from ....model.detection.structures import GroundTruth
 from ...data.placement import Placement
 from ...plots import figures
+from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, ORANGE, shortened
 from ..task import Findings
 from .assessment import Assessment, row, worst_images
@@ -32,7 +33,13 @@ MOST_CURVES = 7  # classes with a curve of precision over recall, the most frequ
 
 def draw(findings: Findings) -> list[Path]:
     """Draw the worst images, precision over recall, and the kinds of mistakes."""
-    return [_draw_boxes(findings), _draw_precision(findings), _draw_errors(findings)]
+    return draw_each(
+        {
+            "boxes.png": lambda: _draw_boxes(findings),
+            "precision_recall.png": lambda: _draw_precision(findings),
+            "errors.png": lambda: _draw_errors(findings),
+        }
+    )
 
 
 def overlay(images: np.ndarray, truth: GroundTruth, classes: tuple[str, ...]) -> np.ndarray:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ...plots import figures
+from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, LIGHT, ORANGE, shortened
 from ..task import Findings
 from .metrics import PAIRED, Verification, neighbors, principal_plane, verification
@@ -26,7 +27,13 @@ MOST_MISTAKES = 12
 
 def draw(findings: Findings) -> list[Path]:
     """The ROC curve, the projection, and retrievals that went wrong."""
-    return [_draw_roc(findings), _draw_projection(findings), *_draw_mistakes(findings)]
+    return draw_each(
+        {
+            "roc.png": lambda: _draw_roc(findings),
+            "projection.png": lambda: _draw_projection(findings),
+            "retrieval.png": lambda: _draw_mistakes(findings),
+        }
+    )
 
 
 def _draw_roc(findings: Findings) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ...plots import figures
+from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, shortened
 from ..per_class import mean_of
 from ..task import Findings
@@ -20,7 +21,12 @@ MOST_SHOWN = 24
 
 def draw(findings: Findings) -> list[Path]:
     """Draw the average precision of each class, and the worst images."""
-    return [_draw_precisions(findings), _draw_worst(findings)]
+    return draw_each(
+        {
+            "average_precision.png": lambda: _draw_precisions(findings),
+            "worst.png": lambda: _draw_worst(findings),
+        }
+    )
 
 
 def worst_images(probabilities: np.ndarray, labels: np.ndarray, most: int) -> np.ndarray:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ...plots import figures
+from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, shortened
 from ..task import Findings
 from .metrics import errors_of
@@ -24,7 +25,12 @@ MOST_SHOWN = 24
 
 def draw(findings: Findings) -> list[Path]:
     """Draw each value's scatter, and the images with the largest errors."""
-    return [_draw_scatters(findings), _draw_worst(findings)]
+    return draw_each(
+        {
+            "scatter.png": lambda: _draw_scatters(findings),
+            "worst.png": lambda: _draw_worst(findings),
+        }
+    )
 
 
 def draw_scatter(ax: "Axes", predicted: np.ndarray, true: np.ndarray, name: str) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ...data import Split
 from ...data.preprocess import Preprocessing, preprocess, preprocess_masks
 from ...plots import figures
+from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, shortened
 from ..task import Findings
 from .metrics import image_ious, ious
@@ -26,7 +27,9 @@ TINT = 0.5  # of the classes' colors over the photograph
 
 def draw(findings: Findings) -> list[Path]:
     """Overlays, worst first, and the IoU of each class."""
-    return [_draw_masks(findings), _draw_ious(findings)]
+    return draw_each(
+        {"masks.png": lambda: _draw_masks(findings), "iou.png": lambda: _draw_ious(findings)}
+    )
 
 
 def write_mask(mask: np.ndarray, path: Path) -> None:
