@@ -1,8 +1,8 @@
 """The command line: each command reads its arguments, calls one function, prints the result.
 
 Exit codes: 0 done; 1 training diverged, or the program itself failed; 2 what was asked for cannot
-be done (config, data, file, run); 75 another process of the run is gone; 130 or 143 stopped by
-Ctrl-C or SIGTERM with the state saved.
+be done (config, data, file, run); 75 another process of the run is gone; 129, 130 or 143 stopped
+by SIGHUP, Ctrl-C or SIGTERM with the state saved.
 """
 
 import io

@@ -11,6 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from convax.training.common.forgiving import Forgiving
 from convax.training.common.text import printable
 
 # What commands and options were called in earlier versions.
@@ -176,7 +177,7 @@ def exit_now(code: int) -> NoReturn:
 
 def warn(problem: str) -> None:
     """Print on standard error what is wrong."""
-    say(f"error: {problem}", file=sys.stderr)
+    say(f"error: {problem}", file=Forgiving(sys.stderr), flush=True)
 
 
 def say(text: object, *, file: Any = None, end: str = "\n", flush: bool = False) -> None:

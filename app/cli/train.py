@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convax.training.common.forgiving import Forgiving
+
 from .options import (
     DEFAULT_CONFIG,
     ConfigArgument,
@@ -177,14 +179,14 @@ def _announce(done: "Run | Study") -> None:
     """Print what was made, and what to do with it."""
     from convax.training.run.directory import Run
 
-    path = shlex.quote(str(done.path))
+    path, plots = shlex.quote(str(done.path)), done.path / "plots"
     if isinstance(done, Run):
-        say(f"run: {done.path}  (figures in {done.plots})")
-        say(f"next: convax evaluate {path}   convax predict {path} IMAGE...")
+        lines = [f"run: {done.path}  (figures in {plots})"]
+        lines += [f"next: convax evaluate {path}   convax predict {path} IMAGE..."]
     else:
-        plots = done.path / "plots"
-        say(f"study: {done.path}  (results.json, results.csv, figures in {plots})")
-        say(f"next: convax compare {path}   and evaluate, predict, report for each run in it")
+        lines = [f"study: {done.path}  (results.json, results.csv, figures in {plots})"]
+        lines += [f"next: convax compare {path}   and evaluate, predict, report for each run in it"]
+    say("\n".join(lines), file=Forgiving(sys.stdout), flush=True)
 
 
 @app.command()

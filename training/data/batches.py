@@ -94,13 +94,13 @@ def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: i
 
 
 def _leave_signals(worker: int, workers: int) -> None:
-    """Ignore SIGINT and SIGTERM in a worker, which a terminal and a job send to every process.
+    """Ignore signals in a worker that a terminal and a job send to every process.
 
     What to do about them is the first one's affair. When it is gone, this one goes, too.
     """
     del worker, workers
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
     if (parent := multiprocessing.parent_process()) is not None:
         threading.Thread(target=_go_with, args=(parent,), name="parent", daemon=True).start()
 

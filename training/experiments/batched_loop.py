@@ -94,7 +94,7 @@ def fit_together(
     Raises:
         RunError: a member is in use, has changed or is damaged; or the disk refuses to take
             something.
-        InterruptedRun: Ctrl-C or SIGTERM; all states were saved.
+        InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; all states were saved.
     """
     with ExitStack() as stack:
         for member in members:

@@ -80,7 +80,7 @@ def train_study(
     Raises:
         ConfigError, DataError, LayerError, RunError: what was asked for cannot be done.
         NonFiniteError: all runs diverged.
-        InterruptedRun: Ctrl-C or SIGTERM; all states were saved.
+        InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; all states were saved.
     """
     check_logging(config)
     folder = None if config_dir is None else Path(config_dir)

@@ -12,7 +12,7 @@ metric_window    the metrics of steps, reported in windows
 early_stopping   when to stop before the last step
 nonfinite        what a step that is not finite leaves behind
 progress         what a person sees
-signals          Ctrl-C and SIGTERM: noted, then `InterruptedRun`
+signals          Ctrl-C, SIGTERM, SIGHUP: noted, then `InterruptedRun`
 tensorboard      event files
 
 A resumed run ends with the same bytes as one that never stopped: nothing here may decide by the

@@ -57,7 +57,7 @@ def train(
     Raises:
         ConfigError, DataError, LayerError, RunError: what was asked for cannot be done.
         NonFiniteError: training diverged; the last good checkpoint is kept.
-        InterruptedRun: Ctrl-C or SIGTERM; the state was saved.
+        InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; the state was saved.
     """
     if config.sweep is not None:
         raise ConfigError(

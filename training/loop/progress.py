@@ -1,12 +1,15 @@
-"""The progress of a training for people: a live bar on a terminal, plain lines elsewhere."""
+"""The progress of a training for people: a live bar on a terminal, plain lines elsewhere.
 
-import os
+What cannot be written, as the terminal or the reader is gone, is dropped: training goes on.
+"""
+
 import sys
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, cast
 
 import jax
 
+from ..common.forgiving import Forgiving
 from ..common.text import printable
 from ..tasks.metric_names import format_metrics
 
@@ -44,11 +47,8 @@ class Lines:
     """One plain line for each report."""
 
     def note(self, text: str) -> None:
-        """Print it; a reader that went away, as `head` does, must not end the training."""
-        try:
-            print(printable(text), flush=True)
-        except BrokenPipeError:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        """Print it."""
+        print(printable(text), file=Forgiving(sys.stdout), flush=True)
 
     def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
         """Print the step and what was measured."""
@@ -62,6 +62,7 @@ class Bar:
     """A progress bar with the newest figures; notes scroll above it."""
 
     def __init__(self):
+        from rich.console import Console
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -72,7 +73,10 @@ class Bar:
 
         columns = ("[progress.description]{task.description}", BarColumn(), MofNCompleteColumn())
         self._progress = Progress(
-            *columns, TimeRemainingColumn(compact=True), TextColumn("{task.fields[figures]}")
+            *columns,
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[figures]}"),
+            console=Console(file=cast(IO[str], Forgiving(sys.stdout))),
         )
         self._task = None
 

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while there is a state to be saved."""
+"""Ctrl-C, SIGTERM and SIGHUP while there is a state to be saved."""
 
 import signal
 from collections.abc import Iterator
@@ -27,7 +27,8 @@ class InterruptedRun(ConvaxError):  # noqa: N818 -- not an error: the run was sa
 def signals_noted() -> Iterator[list[int]]:
     """Note signals in the block, for the loop to act on; a second Ctrl-C is final.
 
-    Outside of it they end the process at once, as ever: what is on the disk is whole.
+    SIGHUP, of a terminal that is gone, is one of them unless it is ignored, as `nohup` has it.
+    Outside of the block they end the process at once, as ever: what is on the disk is whole.
     """
     noted: list[int] = []
 
@@ -38,7 +39,7 @@ def signals_noted() -> Iterator[list[int]]:
         noted.append(signum)
 
     try:
-        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+        before = {s: signal.signal(s, note) for s in _noted()}
     except ValueError:  # not in the main thread: signals are somebody else's affair
         yield noted
         return
@@ -47,3 +48,9 @@ def signals_noted() -> Iterator[list[int]]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
+
+
+def _noted() -> list[int]:
+    hangup = getattr(signal, "SIGHUP", None)  # which not every system has
+    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [hangup])]
