@@ -1,9 +1,11 @@
 """One process at a time in a run directory: a lock that vanishes with its process.
 
 `flock` belongs to an open file, so the kernel lets go of it however the process ends, by SIGKILL
-too. The file itself stays, and says who holds it.
+too. The file itself stays, and says who holds it. Some file systems have no locks: ``CONVAX_LOCK``
+is how to train there all the same.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -14,7 +16,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from ..common.json_io import parse_json
+from ..common.text import plain_line
 from .directory import RunError
+
+# What systems say where there are none: of NFS, FUSE, Lustre, CIFS, 9p.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
@@ -22,7 +29,8 @@ def held(run: Path) -> Iterator[None]:
     """Hold the run's ``lock`` within the block.
 
     Raises:
-        RunError: another process holds it; says which.
+        RunError: another process holds it; says which. Or the file system has no locks, and
+            the environment does not say ``CONVAX_LOCK=none``.
     """
     with (run / "lock").open("a+", encoding="utf-8") as file:
         try:
@@ -31,6 +39,15 @@ def held(run: Path) -> Iterator[None]:
             raise RunError(
                 f"{run}: in use by {_holder(file)}; wait for it to end, or stop it, and try again"
             ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                raise
+            if os.environ.get("CONVAX_LOCK") != "none":
+                raise RunError(
+                    f"{run}: its file system has no locks ({error.strerror}), which keep two "
+                    "processes from training in one run; choose a folder on another disk, mount "
+                    "this one with locks, or set CONVAX_LOCK=none and see to it yourself"
+                ) from None
         _write(file, _ourselves())
         try:
             yield
@@ -52,7 +69,7 @@ def _write(file: IO[str], text: str) -> None:
 def _holder(file: IO[str]) -> str:
     file.seek(0)
     try:
-        by = json.loads(file.read())
-        return f"process {by['pid']} on {by['host']}, since {by['since']}"
+        by = parse_json(file.read())
+        return plain_line(f"process {by['pid']} on {by['host']}, since {by['since']}", 200)
     except (ValueError, KeyError, TypeError):
         return "another process"

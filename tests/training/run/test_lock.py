@@ -1,5 +1,7 @@
 """One process at a time in a run."""
 
+import errno
+import fcntl
 import os
 import re
 import signal
@@ -53,3 +55,27 @@ def test_resume_and_train_hold_it(copied, command):
     assert code == 2
     assert f"in use by process {os.getpid()}" in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_said_and_can_be_trained_on(tmp_path, monkeypatch, code):
+    def none(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with pytest.raises(RunError, match=r"its file system has no locks .* set CONVAX_LOCK=none and"):
+        lock.held(tmp_path).__enter__()
+    monkeypatch.setenv("CONVAX_LOCK", "none")
+    with lock.held(tmp_path):
+        assert f'"pid": {os.getpid()}' in (tmp_path / "lock").read_text()
+    assert (tmp_path / "lock").read_text() == ""
+
+
+def test_a_lock_that_fails_otherwise_is_no_missing_lock(tmp_path, monkeypatch):
+    def broken(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(fcntl, "flock", broken)
+    monkeypatch.setenv("CONVAX_LOCK", "none")
+    with pytest.raises(OSError, match="Input/output error"):
+        lock.held(tmp_path).__enter__()
