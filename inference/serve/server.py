@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import os
 import signal
 import socket
 from collections.abc import Sequence
@@ -125,10 +126,35 @@ def _run_server(service: Service, listener: socket.socket, hosts: Sequence[str])
         proxy_headers=False,
         limit_concurrency=4 * limits.max_in_flight + 256,
     )
+    server, stopped = ending_server(config), False
+
+    def end(signum: int, frame: Any) -> None:
+        del frame
+        if stopped:  # but for images that are still being decoded
+            os._exit(128 + signum)
+
     # uvicorn raises the signal once more when it has stopped; then nothing is left to be done.
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    uvicorn.Server(config).run(sockets=[listener])
+        signal.signal(number, end)
+    server.run(sockets=[listener])
+    stopped = True
+
+
+def ending_server(config: Any) -> Any:
+    """Return uvicorn's server, which a second signal ends at once, whatever is being decoded.
+
+    Args:
+        config: uvicorn's.
+    """
+    import uvicorn
+
+    class EndingServer(uvicorn.Server):
+        def handle_exit(self, sig: int, frame: Any) -> None:
+            if self.should_exit:
+                os._exit(128 + sig)
+            super().handle_exit(sig, frame)
+
+    return EndingServer(config)
 
 
 def timeout_protocol(seconds: float) -> Any:

@@ -11,6 +11,7 @@ labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
 placement    where an image lies on a canvas of another aspect
+jpeg_scans   how many scans a JPEG has, which is its work
 metadata     the orientation in a file; all else that is no pixels is left aside
 archive      .zip and .tar files, read in place
 listing      which files of a folder are images, and what is passed over

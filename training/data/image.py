@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import DataError
+from .jpeg_scans import check_scans
 from .metadata import PNG, upright, without_metadata
 from .placement import margin, place
 
@@ -236,13 +237,14 @@ def by(image: np.ndarray) -> str:
 
 
 def _opened(source: str | PathLike[str] | bytes) -> "Image":
-    """Open an image that is not too large; of a PNG verify the checksums.
+    """Open an image that is not too large, nor too much work; of a PNG verify the checksums.
 
     Pillow decodes without them, so that damage may show as other pixels. No other format has any.
     """
     from PIL import Image
 
     content = without_metadata(source if isinstance(source, bytes) else Path(source).read_bytes())
+    check_scans(content)
     if content.startswith(PNG):
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             image.verify()

@@ -30,6 +30,7 @@ from convax.inference.serve.server import allowed_hosts
 from convax.training.config.schema import load_config
 from tests.fuzz import odd
 from tests.tiny import EMBEDDING, untrained, write_tiny
+from tests.training.data.test_jpeg_scans import progressive
 from tests.training.tasks.test_segmentation import write_scenes
 
 for package in ("starlette", "uvicorn", "python_multipart", "prometheus_client", "httpx"):
@@ -539,6 +540,32 @@ def test_a_stopped_service_answers_what_it_accepted(whole):
     answered, accepted = map(int, found.groups())
     assert answered == accepted == len(codes) >= 40  # each reached its client
     assert set(codes) == {200}
+
+
+def test_a_second_signal_ends_the_service_at_once(monkeypatch):
+    """SIGTERM as well as Ctrl-C, while images are being decoded."""
+    import uvicorn
+
+    from convax.inference.serve.server import ending_server
+
+    ended = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    server = ending_server(uvicorn.Config("app"))
+    server.handle_exit(signal.SIGTERM, None)
+    assert server.should_exit and not ended
+    server.handle_exit(signal.SIGTERM, None)
+    assert ended == [143]
+
+
+def test_a_jpeg_of_many_scans_is_refused_before_it_is_decoded():
+    """Each request would hold a decoder for seconds."""
+    from convax.inference.serve.admission import RequestRejected
+    from convax.inference.serve.image_decoding import decode_upload
+
+    content = progressive(1000, more=200)
+    with pytest.raises(RequestRejected, match="more than 100 scans in a JPEG") as caught:
+        decode_upload("x", content, image_shape=(8, 8, 1), max_pixels=10**8, invert=False)
+    assert caught.value.status == 422
 
 
 def test_a_taken_port_is_one_line(command, whole):
