@@ -155,9 +155,10 @@ class Bench:
             file.write_bytes(content)
 
     def _stop_somewhere(self, place: Path) -> None:
-        """A run that was killed behind its first checkpoint."""
+        """A run that was killed behind its first checkpoint, and before its result was written."""
         renames = [i for i, label in enumerate(self.events) if label == "rename last"]
-        at = self._rng.randrange(renames[1] + 1, len(self.events) - 1)
+        results = [i for i, label in enumerate(self.events) if label == "rename run.json"]
+        at = self._rng.randrange(renames[1] + 1, results[-1])
         self._train(place, partial(faults.kill_at, place, at))
 
     def _outcome(

@@ -216,6 +216,7 @@ def test_a_temperature_that_is_not_this_networks(fresh, images, tmp_path, comman
     calibrate(run.path)
     shutil.rmtree(run.checkpoints)
     shutil.copytree(seeds_of(fresh)[1] / "checkpoints", run.checkpoints)  # trained anew, say
+    shutil.copy(seeds_of(fresh)[1] / "run.json", run.path)
     Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
     code, _, err = command("predict", run.path, tmp_path / "a.png", "--calibrated")
     assert code == 2 and len(err.splitlines()) == 1

@@ -257,7 +257,7 @@ def _read_tar(file: Any, root: Packed, endings: tuple[str, ...], budget: UnpackB
                 file = _Unpacked(stack.enter_context(open_(file, "rb")), budget)
         packed = stack.enter_context(tarfile.open(fileobj=file, mode="r:", tarinfo=_Member))
         for member in packed:
-            packed.members.clear()  # which would hold them all
+            packed.members.clear()  # type: ignore[attr-defined] -- which would hold them all
             parts = _inside(member.name, budget)
             if member.isdir():
                 root.put(parts, None, budget, link=False)

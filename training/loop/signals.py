@@ -51,6 +51,5 @@ def signals_noted() -> Iterator[list[int]]:
 
 
 def _noted() -> list[int]:
-    hangup = getattr(signal, "SIGHUP", None)  # which not every system has
-    ignored = hangup is None or signal.getsignal(hangup) == signal.SIG_IGN
-    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [hangup])]
+    ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    return [signal.SIGINT, signal.SIGTERM, *([] if ignored else [signal.SIGHUP])]

@@ -81,9 +81,9 @@ class Following:
             lines = file.read().splitlines(keepends=True)
         for line in (one for one in lines if one.endswith(b"\n")):
             self._read += len(line)
-            record = parse_record(line)
-            for name, value in scalars(record).items() if record else ():
-                self.writer.add_scalar(name, value, record["step"])
+            if (record := parse_record(line)) is not None:
+                for name, value in scalars(record).items():
+                    self.writer.add_scalar(name, value, record["step"])
         self.writer.flush()
 
 

@@ -20,11 +20,11 @@ from tests.fuzz import sources
 
 def with_sizes(content: bytes, size: int) -> bytes:
     """A .zip whose list says that each of its files has so many bytes."""
-    content, place = bytearray(content), 0
+    written, place = bytearray(content), 0
     while (place := content.find(b"PK\1\2", place)) >= 0:
-        content[place + 24 : place + 28] = struct.pack("<I", size)
+        written[place + 24 : place + 28] = struct.pack("<I", size)
         place += 4
-    return bytes(content)
+    return bytes(written)
 
 
 def long_name(name: str) -> bytes:
