@@ -7,13 +7,13 @@ import shutil
 import pytest
 
 from convax.inference.export.verify import BundleError, verify
-from convax.inference.report.page import _curves, _timing
+from convax.inference.report.page import _timing
 from convax.training.common.errors import ConvaxError
 from convax.training.common.json_io import DEEPEST, parse_json
 from convax.training.experiments.results import results_of
 from convax.training.loop.progress import Silent
 from convax.training.loop.resume import check_unchanged, latest_valid, repair
-from convax.training.report.figures import best_validation, results_table
+from convax.training.report.figures import best_validation, results_table, series
 from convax.training.run import checkpoint
 from convax.training.run.directory import Run, RunError
 from convax.training.run.study_directory import Study
@@ -161,7 +161,8 @@ def test_any_value_in_metrics_jsonl_is_used_or_passed_over(run):
         results_table(run)
         results_of({"a": (run, {})}, sweep=False)
         best_validation(run)
-        _curves(run)
+        for kind in ("train", "validation", "test"):
+            series(run.metrics(), kind)
 
 
 def test_any_value_in_a_manifest_is_used_or_refused(run, ready):
