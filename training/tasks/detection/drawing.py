@@ -79,13 +79,15 @@ def draw_marks(
             image[there] = np.round(tinted).astype(np.uint8)
     canvas = Image.fromarray(np.repeat(np.repeat(image, s, axis=0), s, axis=1))
     draw, side = ImageDraw.Draw(canvas), max(canvas.size)
-    line, size = max(1, round(side * thickness)), max(11, round(side / 32))
-    for box, k, text, _ in marks:
-        color = _color(k, classes)
+    line, size = max(1, round(side * thickness)), max(11, round(side / 44))
+    for box, k, _, _ in marks:
         x1, y1, x2, y2 = (s * float(v) for v in box)
         # Continuous corners: the last pixel of a box that ends at 10 is 9.
         right, bottom = (max(math.ceil(end) - 1, start) for end, start in ((x2, x1), (y2, y1)))
-        draw.rectangle((x1, y1, right, bottom), outline=color, width=line)
+        draw.rectangle((x1, y1, right, bottom), outline=_color(k, classes), width=line)
+    for box, k, text, _ in marks:  # over all boxes
+        color = _color(k, classes)
+        x1, y1 = (s * float(v) for v in box[:2])
         font = ImageFont.truetype(file_for(text), size)
         _, _, wide, high = (math.ceil(v) for v in draw.textbbox((0, 0), text, font=font))
         x = max(0, min(x1, canvas.width - wide - 4))
