@@ -130,10 +130,10 @@ def test_objects_are_drawn_and_the_slider_asks_nothing(browser, tmp_path):  # no
             )
             page.wait(f"({BARS}.length > 0) === {some}")
             page.wait(
-                f"""(() => {{ const {{width, height}} = document.getElementById("boxes");
-                const brush = document.getElementById("boxes").getContext("2d");
-                const {{data}} = brush.getImageData(0, 0, width, height);
-                return data.some((value) => value) === {some}; }})()"""
+                f"""(() => {{ const drawn = document.getElementById("boxes");
+                const blank = document.createElement("canvas");
+                [blank.width, blank.height] = [drawn.width, drawn.height];
+                return (drawn.toDataURL() !== blank.toDataURL()) === {some}; }})()"""
             )
         assert len(page.requests()) == asked
         assert (page.too_wide(), page.problems()) == ([0, []], [])
