@@ -99,7 +99,7 @@ def test_objects_of_the_threshold_and_more_are_drawn_at_the_size_of_the_image(sh
     assert shown["size"] == [400, 200]
     boxes, names = strokes(shown["first"])
     assert boxes[-2:] == [[0, 0, 396, 200], [42, 20, 198, 160]]  # the best on top
-    assert names[-2:] == ["cat 60.0 %", "<b>dog 90.0 %"]  # as text, on the canvas
+    assert names[-2:] == ["cat 60 %", "<b>dog 90 %"]  # as text, on the canvas
     assert shown["first"]["items"] == [["<b>dog", "90.0 %"], ["cat", "60.0 %"]]
     assert shown["first"]["caption"] == "2 of 3 objects: 1 <b>dog, 1 cat"
     assert shown["first"]["wide"] is True and shown["first"]["said"] == "50 %"
