@@ -219,6 +219,7 @@ def augmentation_of(config: Config, card: DatasetCard) -> Augmentation | None:
         card.preprocessing,
         classes=len(card.classes),
         examples=card.counts["train"],
+        masked_objects=card.objects if spec_of(config.task).labels == "instances" else 0,
     )
 
 

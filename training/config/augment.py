@@ -47,6 +47,12 @@ Angle = Annotated[float, Field(ge=0, lt=90)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+class Mosaic(Table):
+    """Four images in one, around a point; see `training.data.augment.mosaic`."""
+
+    probability: Annotated[float, Field(gt=0, le=1, examples=[0.5])]
+
+
 class Crop(Table):
     """A part of the image, enlarged to the whole; see `training.data.augment.crop`."""
 
@@ -112,6 +118,7 @@ class Cutmix(Table):
 class Augment(Table):
     """Random changes of training images, in this order; see `training.data.augment`."""
 
+    mosaic: Mosaic | None = None
     flip: bool | Literal["alternating"] = False
     translate: Annotated[int, Field(ge=0, lt=2**15)] = 0  # pixels
     padding_mode: Literal["zero", "reflect"] = "zero"

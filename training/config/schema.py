@@ -177,11 +177,6 @@ class Config(Table):
             raise ValueError(f'data.{why}; got task = "{self.task}"')
         if spec.labels in ("boxes", "instances"):
             _check_canvas(self.data, self.input)
-        if spec.per_pixel and self.input.fit == "letterbox":
-            raise ValueError(
-                'input.fit = "letterbox" is for images as wholes, and for boxes: got task = '
-                f'"{self.task}", whose masks cover the whole image; write "resize" or "pad"'
-            )
         if loss not in spec.losses:
             raise ValueError(
                 f'{loss!r} is no loss for task = "{self.task}"; need one of {_listed(spec.losses)}'
@@ -205,6 +200,11 @@ class Config(Table):
             )
         if self.augment and (why := self.augment.unfit_for(spec.unfit)):
             raise ValueError(f'{why}; got task = "{self.task}"')
+        if self.augment and self.augment.mosaic and spec.labels not in ("boxes", "instances"):
+            raise ValueError(
+                f'augment.mosaic is for boxes, got task = "{self.task}"; leave it out, or write '
+                "augment.cutmix"
+            )
         if self.augment and self.augment.mixes and spec.losses[loss].one_class:
             raise ValueError(
                 f"{loss!r} takes one class for each image, and augment.{self.augment.mixes[0]} "

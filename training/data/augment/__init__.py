@@ -1,8 +1,9 @@
 """Random changes of training images: pure functions of a key, inside the jitted step.
 
-One file for each kind: `flip`, `translate`, `crop`, `zoom`, `affine`, `randaugment`, `color`,
-`cutout`, `mixup`; `boxes` has objects follow what moves, `pixelwise` has what changes values alone,
-`interpolate` reads images between their pixels, `pipeline` puts them in order as a config asks.
+One file for each kind: `mosaic`, `flip`, `translate`, `crop`, `zoom`, `affine`, `randaugment`,
+`color`, `cutout`, `mixup`; `boxes` has objects follow what moves, `pixelwise` has what changes
+values alone, `interpolate` reads images between their pixels, `pipeline` puts them in order as a
+config asks.
 
 Images come as the network would see them: normalized, so that 0 is the mean of the training
 images. That is also what comes in from outside, wherever something moves. Moving, erasing and

@@ -11,6 +11,7 @@ from jax import Array
 from ....model.detection.structures import GroundTruth
 from ...config.augment import Augment
 from ...config.errors import ConfigError
+from .. import IGNORED
 from ..preprocess import Preprocessing
 from .affine import affine, affine_map
 from .boxes import flipped, follow, objects_of, settle
@@ -19,6 +20,7 @@ from .crop import crop, crop_map
 from .cutout import cutout
 from .flip import alternating, fair_coin, flip
 from .mixup import mix, mixed_targets
+from .mosaic import mosaic
 from .randaugment import randaugment
 from .translate import translate, translate_map
 from .zoom import zoom, zoom_map
@@ -27,7 +29,12 @@ Augmentation: TypeAlias = Callable[..., tuple[Array, Any]]
 
 
 def make_augmentation(
-    spec: Augment | None, preprocessing: Preprocessing, *, classes: int, examples: int
+    spec: Augment | None,
+    preprocessing: Preprocessing,
+    *,
+    classes: int,
+    examples: int,
+    masked_objects: int = 0,
 ) -> Augmentation | None:
     """Make ``augment(key, x, targets, *, images, step) -> (x, targets)``; None if there is none.
 
@@ -36,14 +43,15 @@ def make_augmentation(
         preprocessing: how images in [0, 1] became the network's input.
         classes: how many there are.
         examples: how many training images there are: of which epoch a step is.
+        masked_objects: for how many objects with masks an image has room.
 
     Raises:
-        ConfigError: the saturation, hue or color of images of other than three channels, or more
-            images than can be counted.
+        ConfigError: the saturation, hue or color of images of other than three channels, more
+            images than can be counted, or more objects of four images than masks tell apart.
     """
     if spec is None:
         return None
-    _check(spec, len(preprocessing.mean), examples)
+    _check(spec, len(preprocessing.mean), examples, masked_objects)
     return partial(
         augment, spec=spec, preprocessing=preprocessing, classes=classes, examples=examples
     )
@@ -86,6 +94,9 @@ def augment(
         masks = objects.masks
     N, H, W = x.shape[:3]
     size = (H, W)
+    if spec.mosaic and objects is not None:
+        for_mosaic = jax.random.fold_in(key, 9)
+        x, objects, masks = mosaic(for_mosaic, x, objects, masks, **dict(spec.mosaic))
     if spec.flip:
         coin = fair_coin(for_flip, len(x))
         coin = alternating(images, step, examples) if spec.flip == "alternating" else coin
@@ -136,8 +147,14 @@ def augment(
     return x, targets if masks is None else masks
 
 
-def _check(spec: Augment, channels: int, examples: int) -> None:
+def _check(spec: Augment, channels: int, examples: int, masked_objects: int) -> None:
     """Raise where the config asks for what these data cannot give."""
+    if spec.mosaic and 4 * masked_objects >= IGNORED:
+        raise ConfigError(
+            f"augment.mosaic: four images have up to {4 * masked_objects} objects with masks, need "
+            f"{IGNORED - 1} at most; write data.objects = {(IGNORED - 1) // 4} and data.crowded = "
+            '"largest", or leave it out'
+        )
     of = "one channel" if channels == 1 else f"{channels} channels"
     for name in ("saturation", "hue") if spec.color and channels != 3 else ():
         if getattr(spec.color, name):

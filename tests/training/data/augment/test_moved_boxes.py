@@ -118,6 +118,37 @@ def test_boxes_without_masks_go_the_same_way(name):
     assert without.masks.shape == (N, 0, 0)
 
 
+def test_a_mosaic_has_the_objects_of_four_images():
+    """Of other images too, each where its pixels are; images that it passes over stay."""
+    x, truth = drawn((6, 8, 30, 34))
+    x = x * np.arange(1, N + 1, dtype=np.float32)[:, None, None, None]
+    classes = truth.classes.at[:, 0].set(jnp.arange(N, dtype=jnp.int32) % 3)
+    truth = truth._replace(classes=classes)
+    run = program(mosaic={"probability": 0.6})
+    moved, after = jax.tree.map(np.asarray, run(jax.random.key(0), x, truth))
+    assert after.boxes.shape == (N, 4 * M, 4)
+    alone = [n for n in range(N) if (moved[n] == x[n]).all()]
+    assert 0 < len(alone) < N
+    seen = set()
+    for n in range(N):
+        if n in alone:
+            np.testing.assert_array_equal(after.boxes[n, :M], truth.boxes[n])
+            np.testing.assert_array_equal(after.masks[n], truth.masks[n])
+            assert (after.classes[n, 1:] == -1).all() and (after.boxes[n, M:] == 0).all()
+            continue
+        for row in np.flatnonzero(after.classes[n] >= 0):
+            quarter, own = divmod(row, M)
+            source = (n - quarter) % N
+            assert own == 0 and after.classes[n, row] == classes[source, 0]
+            its = after.masks[n] == row + 1
+            np.testing.assert_array_equal(bounds(its), after.boxes[n, row])
+            assert (moved[n, ..., 0][its] == source + 1).all()
+            seen.add(quarter)
+        lost = set(np.unique(after.masks[n])) - {0, *(np.flatnonzero(after.classes[n] >= 0) + 1)}
+        assert not lost
+    assert seen == {0, 1, 2, 3}
+
+
 def test_a_turned_box_is_taken_from_its_mask():
     x, truth = drawn((10, 8, 34, 32))
     turned = PROGRAMS["turned"](jax.random.key(1), x, truth)[1]
