@@ -76,7 +76,7 @@ def load(
         path: where it is (see `locate`); not for "digits".
         size, channels: how "folder" and "masks" read their images, color by default. The other
             sources are arrays, which keep their own.
-        stream, num_workers: see `load_folder`.
+        stream, num_workers: see `load_folder`, and `Rules` of boxes.
         images, masks, mask_kind, classes: see `load_masks`.
         annotations, validation_annotations, test_annotations: see `CocoFiles`.
         columns, file_column: see `load_table`.
@@ -108,6 +108,8 @@ def load(
         crowded,
         clip,
         smallest,
+        stream,
+        num_workers,
     )
     scenes = Scenes(
         size or (), objects or 1, scale, overlap, noise, labels == "instances", scene_seed
@@ -147,6 +149,7 @@ def load(
                 classes=classes,
                 size=size or (),
                 channels=channels or 3,
+                letterbox=letterbox,
             )
         ),
         "coco": lambda found: load_coco(

@@ -12,10 +12,20 @@ from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
 from .errors import DataError
-from .image import EXTENSIONS, by, decode, decode_mask, quiet_pillow, resize_image, resize_nearest
+from .image import (
+    EXTENSIONS,
+    by,
+    decode,
+    decode_mask,
+    on_canvas,
+    quiet_pillow,
+    resize_image,
+    resize_nearest,
+)
 from .labels import IGNORED
 from .listing import images_below, listed
 from .notes import Notes
+from .placement import place
 
 MaskKind: TypeAlias = Literal["classes", "instances"]
 
@@ -29,6 +39,7 @@ def load_masks(
     classes: Sequence[str],
     size: Sequence[int],
     channels: int = 3,
+    letterbox: bool = False,
 ) -> Dataset:
     """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*`` or ``root/MASKS/x_mask.*``.
 
@@ -46,6 +57,8 @@ def load_masks(
         classes: their names; the background first, for "instances".
         size: ``(H, W)`` that all are resized to.
         channels: 1 for gray, 3 for color.
+        letterbox: keep the aspect, see `training.data.placement`; pixels beside an image are of no
+            class.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.
@@ -64,21 +77,25 @@ def load_masks(
     pairs = mask_pairs(Path(root), images, masks, notes)
     height, width = size
     photographs = np.empty((len(pairs), height, width, channels), np.uint8)
-    labels = np.empty((len(pairs), height, width), np.uint8)
+    labels = np.full((len(pairs), height, width), IGNORED, np.uint8)
+    found: list[np.ndarray] = [np.zeros(0, np.uint8)] * len(pairs)
 
     def read(i: int) -> None:
         photograph, mask = pairs[i]
         photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         numbers = decode_mask(source_of(mask), name=str(mask))
         check_mask_size(numbers, mask, photo.shape[:2], photograph)
-        labels[i] = resize_nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), size)
+        h, w = place(photo.shape[:2], size, letterbox=letterbox).placed
+        its = resize_nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), (h, w))
+        labels[i, :h, :w], found[i] = its, np.unique(its)
         photo = photo[..., 0] if channels == 1 else photo
-        photographs[i] = resize_image(photo, size).reshape(height, width, channels)
+        photographs[i] = on_canvas(resize_image(photo, (h, w)).reshape(h, w, channels), size)
 
     with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(read, range(len(pairs))))  # the first bad one in order is reported
-    if mask_kind == "classes" and not np.isin(labels, np.arange(1, len(classes))).any():
-        _raise_all_of_one_class(root, labels, classes)
+    values = np.unique(np.concatenate(found))
+    if mask_kind == "classes" and not np.isin(values, np.arange(1, len(classes))).any():
+        _raise_all_of_one_class(root, values, classes)
     everything = Split(photographs, labels)
     nothing = Split(photographs[:0], labels[:0])
     return Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
@@ -109,11 +126,11 @@ def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> 
     return numbers.astype(np.uint8)
 
 
-def _raise_all_of_one_class(root: str | Path, labels: np.ndarray, classes: Sequence[str]) -> None:
+def _raise_all_of_one_class(root: str | Path, values: np.ndarray, classes: Sequence[str]) -> None:
     """Raise for masks without a pixel of any class but the first: there is nothing to learn."""
-    found = " and ".join(map(str, np.unique(labels)))
+    found = " and ".join(map(str, values))
     remedy = f'write data.mask_kind = "instances" if {IGNORED} is the object'
-    if IGNORED not in labels or len(classes) != 2:
+    if IGNORED not in values or len(classes) != 2:
         remedy = f"number the classes in the masks from 0 to {len(classes) - 1}"
     raise DataError(
         f"{root}: no mask has a pixel of {', '.join(map(repr, classes[1:4]))}: all pixels are "
@@ -200,6 +217,6 @@ def _in_archive(
         inside = listed(waiting.pop(), Notes()).folders
         places += [folder for folder in inside if text_of_name(folder.name) in called]
         waiting += inside
-    for place in places:
-        found[called[text_of_name(place.name)]] += images_below(place, notes, without=places)
+    for folder in places:
+        found[called[text_of_name(folder.name)]] += images_below(folder, notes, without=places)
     return found

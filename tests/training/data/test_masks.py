@@ -63,6 +63,20 @@ def test_load_masks_reads_an_archive_as_the_folder(tmp_path, ending, monkeypatch
     assert len(found.train.labels) == len(found.test.labels) == 1
 
 
+def test_letterbox_keeps_the_aspect_and_pixels_beside_are_of_no_class(tmp_path):
+    put(tmp_path, "x", image=(4, 8), mask=(4, 8))
+    put(tmp_path, "y", image=(8, 2), mask=(8, 2))
+    train = read(tmp_path, size=(8, 8), letterbox=True).train
+    wide, high = train.labels
+    assert (wide[:4, :4] == 0).all() and (wide[:4, 4:] == 1).all() and (wide[4:] == 255).all()
+    assert (high[:, 0] == 0).all() and (high[:, 1] == 1).all() and (high[:, 2:] == 255).all()
+    assert (train.images[0, :4] == (10, 20, 30)).all() and (train.images[0, 4:] == 114).all()
+    put(tmp_path, "x", value=0)
+    put(tmp_path, "y", value=0)
+    with pytest.raises(DataError, match=r"all pixels are 0, where 255 .* from 0 to 1"):
+        read(tmp_path, size=(8, 8), letterbox=True)
+
+
 def test_instances_are_one_class_and_255_is_no_class(tmp_path):
     put(tmp_path, "x", value=7)
     assert set(read(tmp_path, mask_kind="instances").train.labels.ravel()) == {0, 1}

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convax.inference.image_inputs import to_image
-from convax.training.config.schema import ConfigError, load_config
+from convax.training.config.schema import load_config
 from convax.training.data import load_folder, read_image
 from convax.training.data.placement import letterboxed, place
 from convax.training.data.preprocess import (
@@ -90,8 +90,5 @@ def test_preprocess_keeps_the_aspect_and_is_undone(channels):
     np.testing.assert_allclose(same, 0.2, rtol=1e-6)
 
 
-def test_masks_over_whole_images_are_not_letterboxed():
-    with pytest.raises(
-        ConfigError, match=r'"letterbox" is for images as wholes.*"resize" or "pad"'
-    ):
-        load_config("unet-pennfudan", ['input.fit="letterbox"'])
+def test_masks_are_letterboxed_with_their_images():
+    assert load_config("unet-pennfudan", ['input.fit="letterbox"']).input.fit == "letterbox"

@@ -5,6 +5,7 @@ import json
 import shutil
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,7 @@ from convax.training.run.directory import open_run
 from convax.training.tasks.segmentation import losses, task
 from convax.training.tasks.segmentation.figures import overlay, palette
 from convax.training.tasks.segmentation.metrics import image_ious, ious
+from convax.training.tasks.task import Question
 from tests.tiny import drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
 
@@ -285,6 +287,21 @@ def test_masks_go_the_way_of_their_images_and_back():
     larger = np.asarray(preprocess_masks(masks, resize))
     np.testing.assert_array_equal(larger, np.repeat(np.repeat(masks, 2, 1), 2, 2))
     assert restore_maps(jnp.ones((1, 4, 6, 2)), resize, (2, 3, 1)).shape == (1, 2, 3, 2)
+
+
+def test_a_letterboxed_mask_is_of_the_image_itself(tmp_path):
+    """A canvas of which the upper half is the image: the thing is its right half."""
+    maps = np.zeros((8, 8, 2), np.float32)
+    maps[:4, :4, 0] = maps[:4, 4:, 1] = maps[4:, :, 1] = 1
+    truth = np.repeat([[0, 1]], 6, axis=0).repeat(6, axis=1)
+    np.testing.assert_array_equal(task.whole_mask(maps, (6, 12), letterbox=True), truth)
+    Image.new("RGB", (12, 6)).save(tmp_path / "a.png")
+    predictor = SimpleNamespace(letterbox=True, classes=("ground", "thing"))
+    question = Question(tmp_path / "a.png", "a.png", maps, 2, tmp_path / "mask.png")
+    assert task.predict(predictor, None)(question).record["shares"] == {"ground": 0.5, "thing": 0.5}
+    np.testing.assert_array_equal(decode_mask(tmp_path / "mask.png"), truth)
+    answer = task.respond(predictor.classes, None, letterbox=True)(maps, (6, 12), 2)
+    assert answer["shares"] == {"ground": 0.5, "thing": 0.5}
 
 
 def test_an_overlay_tints_all_but_the_first_class():

@@ -11,6 +11,7 @@ from jax import Array
 
 from ....model import init_segmenter
 from ...data import IGNORED, Split, resize_image, upright_size
+from ...data.placement import place
 from ...data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from ...plots.image_encoding import as_text, encoded
 from ..per_class import PerClass, mean_of, of_confusion
@@ -41,6 +42,7 @@ def segmentation(config: Any, classes: int) -> Task:
     of the confusion matrix c of all pixels of a split that are not ignored, in whole numbers.
     """
     terms = bind_loss(SEGMENTATION, config.loss, classes)
+    letterbox = config.input.fit == "letterbox"
     return Task(
         spec=SEGMENTATION,
         init=init_segmenter,
@@ -56,7 +58,7 @@ def segmentation(config: Any, classes: int) -> Task:
         page=page,
         predict=predict,
         explain=explain,
-        respond=respond,
+        respond=partial(respond, letterbox=letterbox),
         overlay=tint,
         batches=Batches(config.training.batch_size, (1, 8)),
     )
@@ -159,7 +161,8 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
     del examples
 
     def say(question: Question) -> Saying:
-        mask = whole_mask(question.answer, upright_size(question.source))
+        size = upright_size(question.source)
+        mask = whole_mask(question.answer, size, letterbox=predictor.letterbox)
         write_mask(mask, question.out)
         shares = {c: float((mask == k).mean()) for k, c in enumerate(predictor.classes)}
         record = {"file": question.name, "mask": str(question.out)}
@@ -172,17 +175,20 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
     return say
 
 
-def whole_mask(maps: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def whole_mask(maps: np.ndarray, size: tuple[int, int], *, letterbox: bool = False) -> np.ndarray:
     """The most probable class of each pixel of the image itself.
 
     Args:
         maps: ``(H, W, K)``, of the network's image.
         size: ``(H', W')`` of the image.
+        letterbox: whether that kept its aspect: what lies beside it is cut off.
 
     Returns:
         ``(H', W')`` uint8. One class after the other, so that a large image with many classes
         takes no more memory than with two.
     """
+    h, w = place(size, maps.shape[:2], letterbox=letterbox).placed
+    maps = maps[:h, :w]
     best = resize_image(maps[..., 0], size)
     mask = np.zeros(size, np.uint8)
     for k in range(1, maps.shape[-1]):
@@ -206,12 +212,12 @@ def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None
     return Explained(text, name, f"the mean logit of {name} {where}", k)
 
 
-def respond(classes: tuple[str, ...], references: Any) -> Respond:
+def respond(classes: tuple[str, ...], references: Any, *, letterbox: bool = False) -> Respond:
     """The share of each class, and the mask as an image."""
     del references
 
     def respond_to(prediction: np.ndarray, size: tuple[int, int], top: int) -> dict[str, Any]:
-        mask = whole_mask(prediction, size)
+        mask = whole_mask(prediction, size, letterbox=letterbox)
         counts = np.bincount(mask.ravel(), minlength=len(classes))
         shares = {name: int(n) / mask.size for name, n in zip(classes, counts, strict=False)}
         return {"shares": shares, "mask": as_text(encoded(mask_image(mask)))}
