@@ -1,8 +1,9 @@
 """Kill, starve and damage a training, and see what is left:
 
     python -m tests.fault_injection --faults 200 --seed 0 [--workers 2] [--write docs/fault-injection.md]
+    python -m tests.fault_injection --victim detector --faults 20
 
-A tiny network trains for forty steps, with an evaluation and a checkpoint every five. Then it
+A tiny network, a classifier or a detector, trains for forty steps, with an evaluation and a checkpoint every five. Then it
 trains again, N times with a fault each, and is resumed without one. What ends must be the same: every
 file of the checkpoints "last" and "best", the metrics without their timings, the result of the
 test. Or it is refused, with a message and exit code 2: then what was damaged is put back, and the
@@ -17,26 +18,30 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from .share import try_share
-from .table import as_table, page
+from .table import as_table, write_section
+from .victims import VICTIMS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.fault_injection", description=__doc__)
+    parser.add_argument("--victim", choices=VICTIMS, default="classifier", help="what is trained")
     parser.add_argument("--faults", type=int, default=100, help="how many")
     parser.add_argument("--seed", type=int, default=0, help="which ones")
     parser.add_argument("--workers", type=int, default=2, help="so many runs at a time")
     parser.add_argument("--minutes", type=float, default=600, help="begin none after so long")
-    parser.add_argument("--write", type=Path, help="the page to write, with the table")
+    parser.add_argument("--write", type=Path, help="the page of whose sections to write one")
     options = parser.parse_args()
     began = time.perf_counter()
     shares = [range(i, options.faults, options.workers) for i in range(options.workers)]
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
-        started = [pool.submit(try_share, options.seed, options.minutes, share) for share in shares]
+        asked = (options.victim, options.seed, options.minutes)
+        started = [pool.submit(try_share, *asked, share) for share in shares]
         outcomes = [outcome for share in started for outcome in share.result()]
     print(as_table(outcomes))
     seconds = time.perf_counter() - began
     if options.write:
-        options.write.write_text(page(outcomes, options.seed, options.workers, seconds))
+        how = (options.victim, options.seed, options.workers, seconds)
+        write_section(options.write, outcomes, *how)
     lost = [outcome for outcome in outcomes if outcome.end == "lost"]
     for outcome in lost:
         print(f"\nLOST {outcome.fault}: {outcome.detail}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from .table import Outcome
 
 
-def try_share(seed: int, minutes: float, numbers: range) -> list[Outcome]:
+def try_share(victim: str, seed: int, minutes: float, numbers: range) -> list[Outcome]:
     """What came of the faults of those numbers, in a process of their own."""
     began, outcomes = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="fault-injection-") as folder:
@@ -23,7 +23,7 @@ def try_share(seed: int, minutes: float, numbers: range) -> list[Outcome]:
         }
         from .trials import Bench  # which imports JAX
 
-        bench = Bench(Path(folder), f"{seed}, {numbers.start}")
+        bench = Bench(Path(folder), f"{seed}, {numbers.start}", victim)
         for number in numbers:
             if time.perf_counter() - began < 60 * minutes:
                 outcomes.append(bench.trial(number))

@@ -4,6 +4,7 @@ import os
 import platform
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import NamedTuple
 
 ENDS = ("identical", "refused", "lost")
@@ -31,8 +32,21 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
-def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -> str:
-    """Return docs/fault-injection.md."""
+def write_section(
+    file: Path, outcomes: Sequence[Outcome], victim: str, seed: int, workers: int, seconds: float
+) -> None:
+    """Write the outcomes of a victim into its section of docs/fault-injection.md."""
+    head, *sections = file.read_text().split("\n## ")
+    new = section(outcomes, victim, seed, workers, seconds)
+    kept = {text.partition("\n")[0].lower(): text for text in sections}
+    kept[victim] = f"{victim.capitalize()}\n\n{new}"
+    file.write_text("\n## ".join([head, *(text.rstrip() + "\n" for text in kept.values())]))
+
+
+def section(
+    outcomes: Sequence[Outcome], victim: str, seed: int, workers: int, seconds: float
+) -> str:
+    """Return what came of the faults of a victim."""
     faults = len(outcomes)
     damaged = ("bit flipped", "cut short", "removed", "data")  # of a run that was killed before
     killed, more = (
@@ -44,27 +58,15 @@ def page(outcomes: Sequence[Outcome], seed: int, workers: int, seconds: float) -
         f"{fault}:\n\n" + "\n".join(f"    {line}" for line in detail.splitlines())
         for fault, detail in sorted(said.items())
     )
-    return f"""# What a run survives
-
-Written by
-`python -m tests.fault_injection --faults {faults} --seed {seed} --workers {workers}`:
-a tiny network trains for forty steps with a checkpoint every five, again and again. Each time there
-is one fault, or up to three kills in a row, and the run is then resumed. SIGKILL ended
-{killed + more} of the {faults} runs: {killed} of these had no other fault, and in {more} a file or the data was then damaged
-or changed. Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
+    chosen = "" if victim == "classifier" else f"--victim {victim} "
+    return f"""Written by
+`python -m tests.fault_injection {chosen}--faults {faults} --seed {seed} --workers {workers}`.
+SIGKILL ended {killed + more} of the {faults} runs: {killed} of these had no other fault, and in {more} a file or the data
+was then damaged or changed. Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
 
 {as_table(outcomes)}
 
-- **Resumed identical**: every byte of the last and the best checkpoint, every line of the metrics
-  except timings, and the test result are those of a run that was never stopped.
-- **Refused**: exit code 2 and a message that names the problem and the remedy. Each of these runs was
-  resumed to the same bytes once the file was restored. A copy of the run was continued to its end
-  with `--force`; if `config.toml` or `run.json` could not be used, a copy was resumed without that
-  file, which is then rewritten, to the same bytes.
-- **Lost**: anything else.
-
-A kill happens at a use of the disk (open, half a write, fsync, rename, mkdir, remove) or at a random
-time. These are the messages of refused runs, one for each fault:
+These are the messages of refused runs, one for each fault:
 
 {quoted}
 """

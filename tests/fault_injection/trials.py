@@ -19,19 +19,8 @@ from convax.training.run.metrics_log import TIMINGS
 from tests.fault_injection import faults
 from tests.fault_injection.table import Outcome
 from tests.fault_injection.victim import Ended, convax_process
-from tests.tiny import write_tiny
+from tests.fault_injection.victims import VICTIMS
 
-OPTIONS = [
-    "training.steps=40",
-    "training.evaluate_every=5 steps",
-    "training.log_every=3",
-    "seed=1",  # with the following, the best is not the last all the time
-    "early_stopping.metric=loss",
-    "loss.label_smoothing=0.1",
-    "optimizer.learning_rate=0.3",
-    'schedule={name="constant"}',
-    "checkpoints.keep_every=15 steps",
-]
 FULL = ("open", "write", "mkdir")
 READ_ONLY = ("open", "mkdir", "rename", "remove")
 
@@ -39,10 +28,10 @@ READ_ONLY = ("open", "mkdir", "rename", "remove")
 class Bench:
     """A run that was never stopped, and others that are."""
 
-    def __init__(self, folder: Path, seed: str):
-        self._folder, self._rng = folder, random.Random(seed)
-        self._config = write_tiny(folder)
-        self._data = folder / "tiny.npz"
+    def __init__(self, folder: Path, seed: str, victim: str):
+        self._folder, self._rng, self._victim = folder, random.Random(seed), VICTIMS[victim]
+        self._config = self._victim.write(folder)
+        self._data = folder / self._victim.data
         place = self._place("whole")
         events = folder / "events"
         ended = self._train(place, partial(faults.count, place, events))
@@ -132,7 +121,7 @@ class Bench:
         content = self._data.read_bytes()
         if self._rng.random() < 0.5:
             arrays = dict(np.load(self._data))
-            arrays["x_train"][self._rng.randrange(100), 0, 0] ^= 1
+            arrays[self._victim.images][self._rng.randrange(100), 0, 0] ^= 1
             np.savez(self._data, **arrays)
             name = "data changed"
         else:
@@ -214,7 +203,7 @@ class Bench:
     def _train(
         self, place: Path, fault: Callable[[], None] | None = None, send: Any = None
     ) -> Ended:
-        options = [text for option in OPTIONS for text in ("--set", option)]
+        options = [text for option in self._victim.options for text in ("--set", option)]
         arguments = ["train", str(self._config), "--out", str(place / "run"), *options]
         return convax_process(arguments, self._folder / "output", fault, send)
 
