@@ -52,9 +52,10 @@ test-oldest: $(VENV)/.develop  ## a chosen part, for another end of the supporte
 conformance: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.conformance
 
-fuzz: $(VENV)/.develop  ## 10,000 spoiled configs and 2,000 damaged files: docs/fuzz.md
+fuzz: $(VENV)/.develop  ## 10,000 spoiled configs, 3,000 damaged files: docs/fuzz.md
 	$(BIN)/python -m tests.fuzz configs --count 10000
 	$(BIN)/python -m tests.fuzz files --count 2000
+	$(BIN)/python -m tests.fuzz annotations --count 1000
 
 fault-injection: $(VENV)/.develop  ## docs/fault-injection.md: N trainings killed, starved and damaged, and resumed
 	$(BIN)/python -m tests.fault_injection --faults $(N) --seed 0 --write docs/fault-injection.md

@@ -6,11 +6,12 @@ import time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 
+from .annotations import try_annotations
 from .configs import try_configs
 from .files import try_files
 from .verdict import table
 
-TRIES = {"configs": try_configs, "files": try_files}
+TRIES = {"configs": try_configs, "files": try_files, "annotations": try_annotations}
 
 
 def main() -> int:

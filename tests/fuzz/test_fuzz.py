@@ -7,8 +7,9 @@ import pytest
 
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.experiment import prepare
+from tests.fuzz.annotations import try_annotations
 from tests.fuzz.configs import bench, try_configs
-from tests.fuzz.files import Bench, try_files
+from tests.fuzz.files import Bench, odd_kinds, try_files
 from tests.fuzz.verdict import INTERNALS, table
 
 
@@ -31,11 +32,16 @@ def test_damaged_files():
     assert {"as stored", "DataError", "DamagedError", "RunError"} <= outcomes
 
 
+def test_damaged_annotations():
+    verdicts = try_annotations(1, range(60))
+    assert not failed(verdicts)
+    assert {"as stored", "other values", "DataError"} == {v.outcome for v in verdicts}
+
+
 @pytest.mark.slow
 def test_odd_files(tmp_path):
-    here = Bench(tmp_path)
-    odd = [name for name in here.kinds if name.startswith("odd")]
-    verdicts = [here.try_kind(name, None, i) for i, name in enumerate(odd)]
+    here = Bench(tmp_path, odd_kinds())
+    verdicts = [here.try_kind(name, None, i) for i, name in enumerate(here.kinds)]
     assert not failed(verdicts)
     assert not (tmp_path / "x.png").exists()  # no archive wrote outside
     bomb = next(v for v in verdicts if "bomb.zip" in v.case)

@@ -137,6 +137,9 @@ class Masks(Table):
     validation: Share
     test: Share
     stratify: bool = True
+    objects: PositiveInt | None = None
+    crowded: Crowded | None = None
+    smallest: PositiveFloat | None = None
 
     def unfit_for(self, labels: LabelKind) -> str | None:
         """Return what of it makes no sense for labels of a kind, and what to write instead."""
@@ -146,12 +149,15 @@ class Masks(Table):
             if len(self.classes) != 1:
                 return 'classes: the background is no object: write one, as ["pedestrian"]'
             return None
+        for key in ("objects", "crowded", "smallest"):
+            if getattr(self, key) is not None:
+                return f"{key}: of boxes alone; leave it out"
         if len(self.classes) < 2:
             return 'classes: need two or more, the background first, as ["background", "object"]'
         return None
 
 
-class _BoxFiles(Table):
+class _BoxFiles(_ImageFiles):
     """What the sources have in common whose files say where objects are."""
 
     size: Size
@@ -163,6 +169,8 @@ class _BoxFiles(Table):
     crowded: Crowded = "error"
     clip: bool = False
     smallest: PositiveFloat = 1.0
+    stream: bool = False
+    num_workers: PositiveInt | None = None
 
 
 class Coco(_BoxFiles):

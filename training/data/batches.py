@@ -4,15 +4,15 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 import numpy as np
 
 from .dataset import Split, batch_indices
 from .errors import DataError
-from .streaming import Streamed
-from .tree import Tree
+from .streaming import Deferred, Streamed
+from .tree import Tree, map_leaves
 from .tree import rows as take
 
 
@@ -28,7 +28,8 @@ def read_batches(
     """Yield the batches of the steps from `start` to `stop`, see `batch_indices`.
 
     Of images in memory each is gathered when it is asked for. Streamed ones are decoded ahead, in
-    worker processes, by Grain; what a batch holds does not depend on how many these are.
+    worker processes, by Grain, and so are labels that are `Deferred`; what a batch holds does not
+    depend on how many these are.
 
     Args:
         split: the examples.
@@ -50,28 +51,40 @@ def read_batches(
             yield split.images[batch], take(split.labels, batch)
         return
 
-    decoder = _Decoder(split.images, seed, batch_size, rows)
+    deferred: list[Deferred] = [split.images]
+    map_leaves(lambda leaf: deferred.append(leaf) if _is_deferred(leaf) else None, split.labels)
+    decoder = _Decoder(deferred, seed, batch_size, rows)
     steps = iter(_prefetched(decoder, start, stop, split.images.num_workers))
     try:
-        for step, images in zip(range(start, stop), steps, strict=True):
-            if isinstance(images, str):
-                raise DataError(images)
-            yield images, take(split.labels, indices(step))
+        for step, made in zip(range(start, stop), steps, strict=True):
+            if isinstance(made, str):
+                raise DataError(made)
+            yield made[0], _filled(split.labels, indices(step), made[1:])
     finally:
         steps.close()
 
 
+def _is_deferred(leaf: Any) -> bool:
+    return isinstance(leaf, Deferred)
+
+
+def _filled(labels: Tree, batch: np.ndarray, made: Sequence[np.ndarray]) -> Tree:
+    """Return the labels of a batch, of which those that are deferred have been made, in order."""
+    ready = iter(made)
+    return map_leaves(lambda leaf: next(ready) if _is_deferred(leaf) else leaf[batch], labels)
+
+
 class _Decoder:
-    """The images of a batch by its step: what a worker process does; so it can be pickled."""
+    """What is deferred of a batch, by its step: what a worker process makes; it can be pickled."""
 
-    def __init__(self, images: Streamed, seed: int, batch_size: int, rows: slice):
-        self._images, self._seed, self._batch_size, self._rows = images, seed, batch_size, rows
+    def __init__(self, deferred: Sequence[Deferred], seed: int, batch_size: int, rows: slice):
+        self._deferred, self._seed, self._batch_size, self._rows = deferred, seed, batch_size, rows
 
-    def __call__(self, step: int) -> np.ndarray | str:
-        size = len(self._images)
+    def __call__(self, step: int) -> list[np.ndarray] | str:
+        size = len(self._deferred[0])
         batch = batch_indices(step, size=size, batch_size=self._batch_size, seed=self._seed)
         try:
-            return self._images.read(batch[self._rows])
+            return [array.read(batch[self._rows]) for array in self._deferred]
         except DataError as error:
             return str(error)  # an exception would come out of Grain as another
 

@@ -16,7 +16,7 @@ from .errors import DataError
 from .labels import classes_of_each, is_class_each
 from .placement import Placement
 from .stratify import draw_of_classes, draw_of_sets
-from .streaming import Streamed
+from .streaming import Deferred, Streamed
 from .tree import Tree, leaves, map_leaves, rows
 
 SPLITS = ("train", "validation", "test")
@@ -216,7 +216,7 @@ def eval_batches(
         batch = slice(start, start + batch_size)
         chosen = _take(split, batch if order is None else order[batch])
         weights = _padded(np.ones(chosen.count, np.float32), batch_size)
-        labels = map_leaves(lambda leaf: _padded(leaf, batch_size), chosen.labels)
+        labels = map_leaves(lambda leaf: _padded(np.asarray(leaf), batch_size), chosen.labels)
         yield _padded(np.asarray(chosen.images), batch_size), labels, weights
 
 
@@ -236,7 +236,8 @@ def spread(size: int, batch_size: int) -> np.ndarray:
 def fingerprint(dataset: Dataset) -> str:
     """Compute the SHA-256 of images, labels, notes, class names and splits.
 
-    Of `Streamed` images it is their files' names and lengths.
+    Of `Deferred` arrays it is what they are made of: of `Streamed` images their files' names and
+    lengths.
 
     Example:
         >>> zeros = unsplit(np.zeros((2, 4, 4, 1), np.uint8), np.arange(2), ("cat", "dog"))
@@ -248,16 +249,19 @@ def fingerprint(dataset: Dataset) -> str:
         images, labels, notes = getattr(dataset, name)
         shapes = " ".join(f"{path}{leaf.shape}" for path, leaf in leaves(labels))
         digest.update(f"{name} {images.shape} {shapes}".encode())
-        if isinstance(images, Streamed):
-            digest.update(images.identity())
-        else:
-            digest.update(np.ascontiguousarray(images, np.uint8).reshape(-1).data)
+        digest.update(_content(images, "u1"))
         for _, leaf in leaves(labels):
-            kind = "<f4" if leaf.dtype.kind == "f" else "<i4"
-            digest.update(np.ascontiguousarray(leaf, kind).reshape(-1).data)
+            digest.update(_content(leaf, "<f4" if leaf.dtype.kind == "f" else "<i4"))
         if notes:
             digest.update(json.dumps(notes).encode())
     return digest.hexdigest()
+
+
+def _content(array: np.ndarray | Deferred, kind: str) -> bytes | memoryview:
+    """Return the bytes of an array as numbers of a kind, or what identifies it."""
+    if isinstance(array, Deferred):
+        return array.identity()
+    return np.ascontiguousarray(array, kind).reshape(-1).data
 
 
 # Epoch e is stream e of a seed; no run reaches the last stream.

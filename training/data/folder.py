@@ -251,8 +251,9 @@ def streamed_files(
     channels: int,
     num_workers: int | None,
     letterbox: bool,
+    sizes: np.ndarray | None = None,
 ) -> Streamed:
-    """Return images that stay in their files until they are needed.
+    """Return images that stay in their files until they are needed; `sizes`: see `Streamed`.
 
     Raises:
         DataError: the files are in an archive, or nobody said how large the images are.
@@ -267,7 +268,8 @@ def streamed_files(
             "data.size: missing; data.stream = true needs the size that every image is resized "
             "to, e.g. size = [224, 224]"
         )
-    return Streamed(as_files(paths), size, channels, num_workers or os.cpu_count() or 1, letterbox)
+    workers = num_workers or os.cpu_count() or 1
+    return Streamed(as_files(paths), size, channels, workers, letterbox, sizes)
 
 
 def read_all(

@@ -12,7 +12,7 @@ import numpy as np
 
 from .errors import DataError
 from .jpeg_scans import check_scans
-from .metadata import PNG, upright, without_metadata
+from .metadata import JPEG, PNG, lies_on_its_side, upright, without_metadata
 from .placement import margin, place
 
 if TYPE_CHECKING:
@@ -134,6 +134,25 @@ def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
     """
     with quiet_pillow():  # whose size in the head may lie on its side or not, as the format has it
         return decode_with_size(source, size=(1, 1), channels=1)[1]
+
+
+def size_in_head(file: Path) -> tuple[int, int]:
+    """Return `upright_size` of a file, within `quiet_pillow`; of a JPEG the head alone is read.
+
+    Raises:
+        DataError: not an image.
+    """
+    from PIL import Image
+
+    try:
+        with file.open("rb") as opened:
+            if opened.read(len(JPEG)) == JPEG:
+                with Image.open(file, formats=("JPEG",)) as image:
+                    w, h = image.size
+                    return (w, h) if lies_on_its_side(image) else (h, w)
+    except Exception:  # decoding says what is wrong, or passes over metadata that is
+        pass
+    return decode_with_size(file, size=(1, 1), channels=1)[1]
 
 
 def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:

@@ -23,7 +23,7 @@ _TEXTS = {
     b"tEXt": (b"Raw profile type exif",),
     b"zTXt": (b"Raw profile type exif",),
 }
-_JPEG = b"\xff\xd8\xff"
+JPEG = b"\xff\xd8\xff"
 # The segments of applications and comments; but for JFIF, Exif and XMP, Adobe's (which says what
 # the colors are).
 _UNUSED = [bytes([marker]) for marker in (*range(0xE2, 0xEE), 0xEF, 0xFE)]
@@ -37,8 +37,8 @@ def without_metadata(content: bytes) -> bytes:
     """
     if content.startswith(PNG):
         return PNG + b"".join(chunk for chunk in _chunks(content) if _is_kept(chunk))
-    if content.startswith(_JPEG):
-        return _JPEG[:2] + b"".join(part for part in _segments(content) if part[1:2] not in _UNUSED)
+    if content.startswith(JPEG):
+        return JPEG[:2] + b"".join(part for part in _segments(content) if part[1:2] not in _UNUSED)
     return content
 
 
@@ -59,15 +59,25 @@ def upright(image: "Image") -> "Image":
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    try:
-        turn = turns.get(image.getexif().get(_ORIENTATION, 1))
-    except Exception:  # Pillow parses as it goes, and raises nearly anything
-        turn = None
+    turn = turns.get(_orientation(image))
     if turn is None:
         return image
     turned = image.transpose(turn)
     turned.format = image.format  # which a copy forgets, and 16-bit gray is known by
     return turned
+
+
+def lies_on_its_side(image: "Image") -> bool:
+    """Return whether `upright` would swap height and width of an image that Pillow has opened."""
+    return _orientation(image) in (5, 6, 7, 8)
+
+
+def _orientation(image: "Image") -> int:
+    """Return the orientation in an image's metadata, 1 to 8; 1 where there is none."""
+    try:
+        return image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # Pillow parses as it goes, and raises nearly anything
+        return 1
 
 
 def _chunks(content: bytes) -> Iterator[bytes]:

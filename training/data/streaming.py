@@ -1,7 +1,8 @@
-"""Images too many for memory: files that are decoded when they are looked at."""
+"""Arrays too large for memory: rows that are made, of files say, when they are looked at."""
 
 import hashlib
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,24 +11,77 @@ from typing import Any
 import numpy as np
 
 from .errors import DataError
-from .image import decode, quiet_pillow
+from .image import decode_with_size, quiet_pillow
 
 
-class Streamed:
-    """An array ``(N, H, W, C)`` of bytes in all but memory: its images are files.
+class Deferred(ABC):
+    """An array of bytes ``(N, ...)`` in all but memory.
 
     ``len``, ``shape`` and ``dtype`` are an array's. An index that is a slice or an array gives
-    another `Streamed`, a number one image, and `np.asarray` reads them all, on several threads.
+    another `Deferred`, a number one row, and `np.asarray` makes them all, on several threads.
+    """
+
+    dtype = np.dtype(np.uint8)
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, ...]:
+        """Return ``(N, ...)``."""
+
+    @property
+    def ndim(self) -> int:
+        """Return the number of axes."""
+        return len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, (int, np.integer)):
+            return self.row(int(index))
+        return self.chosen(index)
+
+    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+        """Make these rows, one after the other on this thread."""
+        with quiet_pillow():
+            return np.stack([self.row(i) for i in indices])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        if copy is False:
+            raise ValueError(f"{type(self).__name__}: its rows are made: there is nothing to share")
+        made = np.empty(self.shape, self.dtype)
+
+        def make(i: int) -> None:
+            made[i] = self.row(i)
+
+        with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(make, range(len(self))))  # the first bad one in order is reported
+        return made if dtype is None else made.astype(dtype)
+
+    @abstractmethod
+    def row(self, i: int) -> np.ndarray:
+        """Make row `i`; within `quiet_pillow` on several threads."""
+
+    @abstractmethod
+    def chosen(self, index: slice | np.ndarray) -> "Deferred":
+        """Return some of the rows, still to be made."""
+
+    @abstractmethod
+    def identity(self) -> bytes:
+        """Compute a digest that changes with what the rows are made of."""
+
+
+class Streamed(Deferred):
+    """Images ``(N, H, W, C)`` that stay in their files until they are looked at.
 
     Args:
         files: the image files, see `as_files`.
         size, letterbox: ``(H, W)`` that each is resized to, and how, see `read_image`.
         channels: 1 or 3.
         num_workers: how many processes `read_batches` decodes in.
+        sizes: ``(N, 2)``, height and width that the upright images had when their labels were read,
+            where those are in pixels.
     """
-
-    dtype = np.dtype(np.uint8)
-    ndim = 4
 
     def __init__(
         self,
@@ -36,9 +90,10 @@ class Streamed:
         channels: int,
         num_workers: int,
         letterbox: bool = False,
+        sizes: np.ndarray | None = None,
     ):
         self._files, self._size, self._channels = files, tuple(size), channels
-        self.num_workers, self._letterbox = num_workers, letterbox
+        self.num_workers, self._letterbox, self._sizes = num_workers, letterbox, sizes
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -46,31 +101,28 @@ class Streamed:
         height, width = self._size
         return len(self._files), height, width, self._channels
 
-    def __len__(self) -> int:
-        return len(self._files)
+    def row(self, i: int) -> np.ndarray:
+        """Decode image `i`.
 
-    def __getitem__(self, index: Any) -> Any:
-        files = self._files[index]
-        if isinstance(files, Path):
-            return self.read([index])[0]
-        return Streamed(files, self._size, self._channels, self.num_workers, self._letterbox)
+        Raises:
+            DataError: it cannot be read, or has another size than its labels are of.
+        """
+        file = self._files[i]
+        how = {"size": self._size, "channels": self._channels, "letterbox": self._letterbox}
+        image, size = decode_with_size(file, **how)
+        if self._sizes is not None and size != tuple(self._sizes[i]):
+            h, w = self._sizes[i]
+            raise DataError(
+                f"{file}: is {size[0]}x{size[1]}, and was {h}x{w} when its annotations were read; "
+                "leave it as it is while it is trained on"
+            )
+        return image
 
-    def read(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-        """Decode these images, one after the other on this thread."""
-        with quiet_pillow():
-            return np.stack([self._decoded(file) for file in self._files[indices]])
-
-    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        if copy is False:
-            raise ValueError("Streamed: images are read from files: there is nothing to share")
-        images = np.empty(self.shape, np.uint8)
-
-        def read(i: int) -> None:
-            images[i] = self._decoded(self._files[i])
-
-        with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(read, range(len(self))))  # the first bad one in order is reported
-        return images if dtype is None else images.astype(dtype)
+    def chosen(self, index: slice | np.ndarray) -> "Streamed":
+        """Return some of the images, still in their files."""
+        sizes = None if self._sizes is None else self._sizes[index]
+        how = (self._size, self._channels, self.num_workers, self._letterbox)
+        return Streamed(self._files[index], *how, sizes)
 
     def identity(self) -> bytes:
         """Compute a digest that changes with the name or the length in bytes of any file.
@@ -86,10 +138,6 @@ class Streamed:
             except OSError as error:
                 raise DataError(f"{file}: cannot be read: {error.strerror}") from None
         return digest.digest()
-
-    def _decoded(self, file: Path) -> np.ndarray:
-        how = {"size": self._size, "channels": self._channels, "letterbox": self._letterbox}
-        return decode(file, **how)
 
 
 def as_files(paths: Sequence[Path]) -> np.ndarray:

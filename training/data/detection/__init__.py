@@ -3,7 +3,9 @@
 coco, voc, yolo   one file for each format of annotations
 instances         masks whose numbers tell objects apart
 scenes            made-up scenes of small images
-objects           from images with their objects, whatever says where they are, to labels
+objects           images with their objects, and what is checked of them
+ground_truth      from these, whatever says where they are, to labels
+painted           whose pixel is whose, painted when it is looked at
 rle               masks as runs of pixels
 
 A new format is one file here that gives `Annotated` images to `read_annotated`, a table in

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -13,17 +14,20 @@ from ..archive import Place
 from ..dataset import SPLITS, Dataset
 from ..errors import DataError
 from ..listing import images_below, listed
-from ..notes import Notes
+from ..notes import Notes, numbered
+from .ground_truth import read_annotated
 from .objects import (
     Annotated,
     Object,
     Rules,
     check_annotated_size,
+    check_class_name,
     folder_or_archive,
     polygons_of,
-    read_annotated,
 )
 from .rle import decode_runs
+
+_DOUBT = "its bbox looks like two corners, where COCO has x, y, width and height"
 
 
 class CocoFiles(NamedTuple):
@@ -99,9 +103,19 @@ def _contents(root: Path, files: CocoFiles, rules: Rules, notes: Notes) -> _Cont
         split: list(_annotated(where, content, images, classes, rules))
         for split, (where, content) in raw.items()
     }
-    unused = images.count - sum(len(part) for part in parts.values())
+    _note_shared(parts, notes)
+    unused = images.count - len({one.image for part in parts.values() for one in part})
     notes.pass_over("image(s) that no annotation file lists", max(unused, 0))
     return _Contents(parts, tuple(categories[k] for k in ids), ids)
+
+
+def _note_shared(parts: Mapping[str, Sequence[Annotated]], notes: Notes) -> None:
+    """Note the images that are in several splits."""
+    for one, other in combinations(parts, 2):
+        shared = len({a.image for a in parts[one]} & {a.image for a in parts[other]})
+        if shared:
+            are = "is" if shared == 1 else "are"
+            notes.add(numbered(f"{shared:,} image(s) {are} in {one} and in {other}", shared))
 
 
 def _file(top: Place, name: str, key: str) -> Place:
@@ -146,8 +160,9 @@ def _categories(where: str, content: Mapping[str, Any]) -> dict[int, str]:
     for i, entry in enumerate(content["categories"]):
         called = f"{where}: categories[{i}]"
         k, name = _whole(entry, "id", called), text_of_name(_text(entry, "name", called)).strip()
-        if k in found or name in found.values() or not name:
-            raise DataError(f"{called}: id {k}, name {name!r}: there twice, or empty; correct it")
+        check_class_name(name, called)
+        if k in found or name in found.values():
+            raise DataError(f"{called}: id {k}, name {name!r}: there twice; correct it")
         found[k] = name
     if not found:
         raise DataError(f"{where}: no categories; add them")
@@ -163,13 +178,21 @@ def _annotated(
 ) -> Iterator[Annotated]:
     """Yield the images of a file with their objects, sorted by id."""
     entries: dict[int, tuple[Place, tuple[int, int]]] = {}
+    listed: dict[Place, int] = {}
     for i, entry in enumerate(content["images"]):
         called = f"{where}: images[{i}]"
         key = _whole(entry, "id", called)
         if key in entries:
             raise DataError(f"{called}: two images have id {key}; give one another")
         size = (_whole(entry, "height", called), _whole(entry, "width", called))
-        entries[key] = images.find(_text(entry, "file_name", called), called), size
+        image = images.find(_text(entry, "file_name", called), called)
+        if image in listed:
+            raise DataError(
+                f"{called}: {image.name} is image {listed[image]}, too; list it once, with all of "
+                "its annotations"
+            )
+        listed[image] = key
+        entries[key] = image, size
     if not entries:
         raise DataError(f"{where}: no images; add some")
     its: dict[int, list[dict[str, Any]]] = {key: [] for key in entries}
@@ -186,7 +209,8 @@ def _annotated(
             raise DataError(f"{called}: no image has id {image}; correct its image_id")
         if k not in classes:
             raise DataError(f"{called}: no category has id {k}; correct its category_id")
-        shares = shares and max(map(abs, _numbers(entry.get("bbox"), called, "bbox", 4))) <= 1
+        box = _numbers(entry.get("bbox"), called, "bbox", 4)
+        shares = shares and max(map(abs, box)) <= 1
         its[image].append(entry)
     if shares:
         raise DataError(
@@ -220,6 +244,12 @@ class _Objects:
     def _object(self, entry: dict[str, Any], size: tuple[int, int]) -> Object:
         called = f"{self._where}: annotation {entry['id']}"
         x, y, width, height = _numbers(entry["bbox"], called, "bbox", 4)
+        if width < 0 or height < 0:
+            raise DataError(
+                f"{called}: bbox: got {x:g}, {y:g}, {width:g}, {height:g}, need x, y, width and "
+                "height, of which the last two are not negative; correct it"
+            )
+        corners = x < width <= size[1] and y < height <= size[0]
         area = entry.get("area")
         if area is not None and not (_is_number(area) and area >= 0):
             raise DataError(f"{called}: area: got {plain_line(repr(area), 80)}, need a number")
@@ -236,6 +266,7 @@ class _Objects:
             ignored=bool(crowd),
             area=area,
             mask=mask,
+            doubt=_DOUBT if corners else "",
         )
 
 

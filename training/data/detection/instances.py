@@ -12,7 +12,8 @@ from ..errors import DataError
 from ..image import decode_mask
 from ..masks import check_mask_size, mask_pairs
 from ..notes import Notes
-from .objects import Annotated, Object, Rules, read_annotated, tight_box
+from .ground_truth import read_annotated
+from .objects import Annotated, Object, Rules, tight_box
 
 
 def load_instances(

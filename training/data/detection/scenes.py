@@ -16,7 +16,8 @@ from ..errors import DataError
 from ..idx import load_idx
 from ..image import resize_image
 from ..npz import load_npz
-from .objects import MOST_MASKED, ground_truth, tight_box
+from .ground_truth import ground_truth
+from .objects import MOST_MASKED, tight_box
 from .rle import encode_mask
 
 INK = 64  # a pixel from this value on belongs to its object

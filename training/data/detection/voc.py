@@ -13,13 +13,14 @@ from ..dataset import Dataset
 from ..errors import DataError
 from ..listing import files_below, images_below, listed
 from ..notes import Notes
+from .ground_truth import read_annotated
 from .objects import (
     Annotated,
     Object,
     Rules,
     check_annotated_size,
+    check_class_name,
     folder_or_archive,
-    read_annotated,
 )
 
 _LISTS = {"train": ("train", "trainval"), "validation": ("val",), "test": ("test",)}
@@ -198,6 +199,7 @@ def _read_xml(file: Place) -> _File:
         name = text_of_name((element.findtext("name") or "").strip())
         if not name:
             raise DataError(f"{called}: object {i + 1}: no name; write its class")
+        check_class_name(name, f"{called}: object {i + 1}")
         corners = [_number(element, f"bndbox/{k}") for k in ("xmin", "ymin", "xmax", "ymax")]
         if None in corners:
             raise DataError(

@@ -6,6 +6,7 @@ All are shares of the image. A longer line is a polygon.
 import math
 import re
 from collections.abc import Callable, Sequence
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -16,9 +17,18 @@ from ..errors import DataError
 from ..folder import SPLIT_FOLDERS
 from ..listing import files_below, images_below
 from ..notes import Notes, numbered
-from .objects import Annotated, Object, Rules, folder_or_archive, polygons_of, read_annotated
+from .ground_truth import read_annotated
+from .objects import (
+    Annotated,
+    Object,
+    Rules,
+    check_class_name,
+    folder_or_archive,
+    polygons_of,
+)
 
 _TEXTS = (".txt", ".yaml", ".yml")
+_DOUBT = "its numbers look like two corners, where YOLO has the center, width and height"
 
 
 class _Line(NamedTuple):
@@ -147,6 +157,11 @@ def _line(called: str, cells: Sequence[str], classes: int) -> _Line:
         )
     if len(cells) == 5:
         x, y, width, height = shares
+        if width < 0 or height < 0:
+            raise DataError(
+                f"{called}: got {' '.join(cells[1:])}, need x and y of the center, width and "
+                "height, of which the last two are not negative; correct it"
+            )
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
         return _Line(called, int(k), box, [])
     xs, ys = shares[::2], shares[1::2]
@@ -173,7 +188,17 @@ def _objects(lines: Sequence[_Line], rules: Rules) -> Callable[[tuple[int, int]]
             if rules.masks and line.polygon:
                 points = [v * (h if i % 2 else w) for i, v in enumerate(line.polygon)]
                 mask = polygons_of([points], size, line.called, rules)
-            found.append(Object(line.called, (x1 * w, y1 * h, x2 * w, y2 * h), line.k, mask=mask))
+            x, y, width, height = _cells(line.box)
+            corners = not line.polygon and x < width <= 1 and y < height <= 1
+            found.append(
+                Object(
+                    line.called,
+                    (x1 * w, y1 * h, x2 * w, y2 * h),
+                    line.k,
+                    mask=mask,
+                    doubt=_DOUBT if corners else "",
+                )
+            )
         return found
 
     return objects
@@ -185,8 +210,13 @@ def _names(top: Place, classes: Sequence[str]) -> tuple[str, ...]:
         return tuple(classes)
     found = list(files_below(top, (".yaml", ".yml")))
     for _, file in sorted(found, key=lambda at: (at[1].name != "data.yaml", str(at[1]))):
-        names = _names_of_yaml(_text(file))
+        text = _text(file)
+        try:
+            names = _names_of_yaml(text)
+        except ValueError as error:
+            raise DataError(f"{file}: {error}; correct it") from None
         if names:
+            _check_count(text, len(names), file)
             return _distinct(names, file)
     for _, file in files_below(top, (".txt",)):
         if file.name == "classes.txt":
@@ -204,7 +234,18 @@ def _distinct(names: Sequence[str], file: Place) -> tuple[str, ...]:
             f"{file}: names no class, or one twice: got {plain_line(', '.join(texts), 200)}; "
             "correct it"
         )
+    for text in texts:
+        check_class_name(text, str(file))
     return texts
+
+
+def _check_count(text: str, names: int, file: Place) -> None:
+    """Raise where a YAML file says how many classes there are, and names as many others."""
+    said = re.search(r"^nc\s*:\s*(\d+)\s*(#.*)?$", text, re.MULTILINE)
+    if said is not None and int(said[1]) != names:
+        raise DataError(
+            f"{file}: nc is {plain_line(said[1], 80)}, but names are {names}; correct one of them"
+        )
 
 
 def _text(file: Place) -> str:
@@ -214,11 +255,11 @@ def _text(file: Place) -> str:
         raise DataError(f"{file}: not a UTF-8 text file; save it as one") from None
 
 
-_ITEM = re.compile(r"\s*(?:-\s+|(\d+)\s*:\s*)(.*)")
-
-
 def _names_of_yaml(text: str) -> list[str]:
     """Return ``names`` of a YAML file: a list in brackets, a list, or numbered from 0.
+
+    Raises:
+        ValueError: it is written in another way, or damaged.
 
     Example:
         >>> _names_of_yaml("nc: 2\\nnames: [cat, 'big dog']  # two")
@@ -230,25 +271,38 @@ def _names_of_yaml(text: str) -> list[str]:
     start = next((i for i, line in enumerate(lines) if re.match(r"names\s*:", line)), None)
     if start is None:
         return []
-    rest = [lines[start].partition(":")[2], *lines[start + 1 :]]
-    if rest[0].strip().startswith(("[", "{")):
-        whole = " ".join(rest).strip()
-        inside = re.split(r"[\]}]", whole[1:], maxsplit=1)[0]
-        items = [re.sub(r"^\d+\s*:", "", part.strip()) for part in inside.split(",")]
-        return [_plain(item) for item in items if item.strip()]
-    names = []
-    for line in rest[1:]:
-        if not line.strip():
-            continue
-        item = _ITEM.fullmatch(line)
-        if item is None or (item[1] is not None and item[1] != str(len(names))):
-            break
-        names.append(_plain(item[2]))
-    return names
+    first, rest = lines[start].partition(":")[2].strip(), lines[start + 1 :]
+    if first.startswith(("[", "{")):
+        whole = " ".join([first, *rest])
+        inside, closed, _ = whole[1:].partition("]" if first[0] == "[" else "}")
+        if not closed:
+            raise ValueError(f"the {first[0]} behind names is not closed")
+        items = [item.strip() for item in inside.split(",") if item.strip()]
+        numbered = first[0] == "{"
+    elif first:
+        raise ValueError(f"names are {plain_line(first, 80)}, need a list of them")
+    else:
+        inside = takewhile(lambda line: not line.strip() or re.match(r"\s|-(?!--)", line), rest)
+        items = [line.strip() for line in inside if line.strip()]
+        numbered = bool(items) and not items[0].startswith("-")
+        items = items if numbered else [_behind("-", item) for item in items]
+    if numbered:
+        items = [_behind(f"{i}:", item) for i, item in enumerate(items)]
+    return [_plain(item) for item in items]
+
+
+def _behind(mark: str, item: str) -> str:
+    """Return what follows the mark of a name in a list."""
+    if not re.match(re.escape(mark) + r"\s", item):
+        raise ValueError(f"names: got {plain_line(item, 80)}, need {mark!r} and a name")
+    return item[len(mark) :]
 
 
 def _plain(item: str) -> str:
     """Return a text without its quotes."""
     item = item.strip()
-    quoted = len(item) > 1 and item[0] == item[-1] and item[0] in "'\""
-    return item[1:-1] if quoted else item
+    if item[:1] not in ("'", '"'):
+        return item
+    if len(item) < 2 or item[-1] != item[0]:
+        raise ValueError(f"names: the quote of {plain_line(item, 80)} is not closed")
+    return item[1:-1]

@@ -71,18 +71,24 @@ def write_voc(root, objects=OBJECTS):
     return root
 
 
+def yolo_lines(stem, objects=OBJECTS, *, polygons=False):
+    """The text file of an image."""
+    h, w = SIZES[stem]
+    lines = []
+    for k, (x1, y1, x2, y2), _ in objects[stem]:
+        numbers = [(x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h]
+        if polygons:
+            corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]) / [w, h]
+            numbers = corners.ravel().tolist()
+        lines.append(" ".join(map(repr, [k, *map(float, numbers)])))
+    return "\n".join(lines)
+
+
 def write_yolo(root, objects=OBJECTS, *, polygons=False):
     write_images(root / "images")
     (root / "labels").mkdir(exist_ok=True)
     (root / "data.yaml").write_text("train: images\nnc: 2\nnames: [cat, dog]\n")
-    for stem, its in objects.items():
-        h, w = SIZES[stem]
-        lines = []
-        for k, (x1, y1, x2, y2), _ in its:
-            numbers = [(x1 + x2) / 2 / w, (y1 + y2) / 2 / h, (x2 - x1) / w, (y2 - y1) / h]
-            if polygons:
-                corners = np.array([[x1, y1], [x2, y1], [x2, y2], [x1, y2]]) / [w, h]
-                numbers = corners.ravel().tolist()
-            lines.append(" ".join(map(repr, [k, *map(float, numbers)])))
-        (root / "labels" / f"{stem}.txt").write_text("\n".join(lines))
+    for stem in objects:
+        text = yolo_lines(stem, objects, polygons=polygons)
+        (root / "labels" / f"{stem}.txt").write_text(text)
     return root

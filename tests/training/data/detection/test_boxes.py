@@ -153,7 +153,7 @@ def test_crowds_are_ignored_and_runs_are_read_in_both_forms(tmp_path):
     content["annotations"][1]["segmentation"] = plain
     train = read_coco(write_coco(tmp_path, content), MASKED).train
     assert train.labels.ignored.tolist() == [[True, False], [False] * 2, [False] * 2]
-    assert train.notes[0].areas == (16.5, 384)
+    assert train.notes[0].areas == (16.5, 16)  # the second has none of its own: its mask's
     assert train.notes[0].masks[0] == train.notes[0].masks[1] == encode_mask(mask)
 
 
@@ -167,6 +167,8 @@ def test_splits_have_their_own_annotation_files(tmp_path):
     other = coco_content(few, sizes)
     other["categories"][0]["name"] = "wolf"
     write_coco(tmp_path, other, "val.json")
+    assert dataset.notes[0] == "2 images are in train and in validation"
+    assert dataset.notes[1] == "3 images are in train and in test"
     with pytest.raises(
         DataError, match=r"val.json: category 90 is 'wolf' here and 'dog' in .*train"
     ):
@@ -203,11 +205,23 @@ def shares(content):
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        (change("annotations", 0, bbox=[2, 3, -1, 17]), r"train.json: annotation 0: .*x2 < x1"),
+        (
+            change("annotations", 0, bbox=[2, 3, -1, 17]),
+            r"train.json: annotation 0: bbox: got 2, 3, -1, 17, need x, y, width and height",
+        ),
+        (
+            change("annotations", 1, bbox=[20, 0, 16, 24]),
+            r"annotation 1: .*out of its image of 24x32 by more than a pixel; correct it",
+        ),
+        (
+            change("annotations", 1, bbox=[16, 6, 32, 24]),
+            r"annotation 1: .*a pixel; its bbox looks like two corners, where COCO has x, y",
+        ),
         (
             change("annotations", 2, bbox=[5, 10, 40, 2]),
             r"annotation 2: .*out of its image of 40x20",
         ),
+        (lambda content: content["annotations"][2].pop("bbox") and content, r"bbox: got None"),
         (
             change("annotations", 0, bbox=[1, 2, 3]),
             r"annotation 0: bbox: got .* a list of 4 numbers",
@@ -244,8 +258,10 @@ def shares(content):
         (change("categories", 1, id=90), r"categories\[1\]: id 90, name 'cat': there twice"),
         (
             change("categories", 1, name=" "),
-            r"categories\[1\]: id 3, name '': there twice, or empty",
+            r"categories\[1\]: class '': a name needs printable characters",
         ),
+        (change("categories", 1, name="c\0t"), r"categories\[1\]: class 'c.x00t': a name needs"),
+        (change("images", 1, file_name="a.png"), r"images\[1\]: a.png is image 10, too; list it"),
         (lambda content: content | {"images": []}, r"train.json: no images; add some"),
         (lambda content: content | {"categories": []}, r"train.json: no categories"),
         (
@@ -327,6 +343,7 @@ def test_a_size_of_zeros_says_nothing(tmp_path):
         ("<xmax>12<", "<xmax>nan<", r"a.xml: object 1: bndbox"),
         ("<xmax>32<", "<xmax>40<", r"a.xml: object 2: .*reaches out of its image of 24x32"),
         ("<name>cat<", "<name><", r"a.xml: object 1: no name; write its class"),
+        ("<name>cat<", "<name>c\u200bt<", r"a.xml: object 1: class 'c.u200bt': a name needs"),
         (">0</difficult>", ">yes</difficult>", r"object 1: difficult: got 'yes', need 0 or 1"),
         ("<width>32<", "<width>33<", r"says that a.png is 24x33"),
         ("annotation>", "image>", r"a.xml: its root is image, need annotation"),
@@ -415,6 +432,26 @@ def test_names_of_classes_in_yaml(tmp_path, yaml):
     assert load_yolo(tmp_path, (), RULES).classes == CLASSES
 
 
+@pytest.mark.parametrize(
+    ("yaml", "match"),
+    [
+        ("names: [cat, dog\nval: x", r"data.yaml: the \[ behind names is not closed; correct it"),
+        ("names: {0: cat, 2: dog}", r"names: got 2: dog, need '1:' and a name"),
+        ("names:\n  0: cat\n  3: dog", r"names: got 3: dog, need '1:' and a name"),
+        ("names:\n - cat\n dog", r"names: got dog, need '-' and a name"),
+        ("names: ['a, b', c]", r"names: the quote of 'a is not closed"),
+        ("names: my.names", r"names are my.names, need a list of them"),
+        ("nc: 3\nnames: [cat, dog]", r"data.yaml: nc is 3, but names are 2; correct one of them"),
+        ("names: [cat, c\0t]", r"data.yaml: class 'c.x00t': a name needs printable characters"),
+    ],
+)
+def test_each_mistake_in_yaml_is_named(tmp_path, yaml, match):
+    write_yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text(yaml)
+    with pytest.raises(DataError, match=match):
+        load_yolo(tmp_path, (), RULES)
+
+
 def test_names_of_classes_in_text_and_in_the_config(tmp_path):
     write_yolo(tmp_path)
     (tmp_path / "data.yaml").unlink()
@@ -434,7 +471,8 @@ def test_names_of_classes_in_text_and_in_the_config(tmp_path):
     [
         ("0 16 12 4 4", r"a.txt: all numbers are above 1, which looks like pixels"),
         ("0 0.5 0.5 4 0.4", r"a.txt, line 1: box .*reaches out of its image of 24x32"),
-        ("0 0.5 0.5 -0.1 0.4", r"a.txt, line 1: box .*x2 < x1"),
+        ("0 0.5 0.5 -0.1 0.4", r"line 1: got 0.5 0.5 -0.1 0.4, need x and y of the center, width"),
+        ("0 0.1 0.2 0.5 0.6", r"a pixel; its numbers look like two corners, where YOLO has"),
         ("\n0 0.5 0.5", r"a.txt, line 2: got 3 numbers, need 5, the class, x and y"),
         ("0 0.5 0.5 0.2 0.2 0.9", r"got 6 numbers, .*or is there a score behind the box\?"),
         ("2 0.5 0.5 0.2 0.2", r"a.txt, line 1: class 2 where there are 2, 0 to 1"),

@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from convax.training.data import DataError, Notes, Rules, load, split
-from convax.training.data.detection.objects import Annotated, Object, read_annotated
+from convax.training.data.detection.ground_truth import read_annotated
+from convax.training.data.detection.objects import Annotated, Object
 from convax.training.data.detection.rle import decode_runs, encode_mask, polygons_mask
 
 
@@ -133,7 +134,10 @@ def test_a_box_is_clipped_up_to_a_pixel_and_further_where_that_is_asked(image):
     objects = [Object("x", (-20, 0, 4, 90), 0), Object("y", (20, 20, 30, 30), 0)]
     dataset = annotated(image, objects, clip=True)
     assert dataset.train.labels.boxes.tolist() == [[[0, 0, 4, 8]]]
-    assert dataset.notes == ("1 object left out: a side below data.smallest = 1, or no pixel",)
+    assert dataset.notes == (
+        "1 object left out: a side below data.smallest = 1, or no pixel",
+        "1 object clipped: the box reached out of its image by more than a pixel",
+    )
 
 
 def test_small_objects_are_left_out_and_counted(image):
@@ -143,6 +147,19 @@ def test_small_objects_are_left_out_and_counted(image):
         dataset.train.labels.classes.tolist() == [[1]] and "1 object left out" in dataset.notes[0]
     )
     assert "data.smallest = 2.5" in annotated(image, objects, smallest=2.5).notes[0]
+
+
+def test_objects_that_are_there_twice_and_masks_beside_their_boxes_are_counted(image):
+    mask = np.zeros((8, 8), bool)
+    mask[:4, :4] = True
+    one = Object("x", (0, 0, 4, 4), 0, mask=mask)
+    beside = one._replace(box=(3, 3, 8, 8))
+    dataset = annotated(image, [one, one._replace(name="y"), beside], masks=True)
+    assert dataset.train.labels.classes.tolist() == [[0, 0, 0]]
+    assert dataset.notes == (
+        "1 object repeated: the class and the box of another in the image",
+        "1 object whose box and mask disagree: less than half of them is in both",
+    )
 
 
 def test_an_image_without_objects_is_kept(image):
@@ -173,9 +190,30 @@ def test_more_masked_objects_than_a_byte_tells_apart(image):
     assert annotated(image, objects).train.labels.classes.shape == (1, 255)
 
 
+def test_a_mask_of_more_objects_than_a_byte_tells_apart(tmp_path):
+    numbers = np.arange(16 * 18).reshape(16, 18) % 256
+    put(tmp_path, "a", numbers * 200, mode=np.uint16)
+    with pytest.raises(DataError, match=r"a.png: 255 objects with masks, need 254 at most"):
+        read(tmp_path)
+    few = read(tmp_path, objects=254, crowded="largest")
+    assert few.train.labels.classes.shape == (1, 254)
+
+
 def test_an_object_without_a_mask_where_masks_are_needed(image):
     with pytest.raises(DataError, match=r"x: an object without a mask"):
         annotated(image, [Object("x", (0, 0, 8, 8), 0)], masks=True)
+
+
+def test_a_crowd_alone_is_kept_and_ignored(image):
+    labels = annotated(image, [Object("x", (0, 0, 8, 8), 1, ignored=True)]).train.labels
+    assert labels.ignored.tolist() == [[True]] and labels.classes.tolist() == [[1]]
+
+
+def test_a_class_of_which_train_has_crowds_alone_is_not_trained_on(image):
+    crowd = Annotated(image / "a.png", 1, lambda _: [Object("x", (0, 0, 8, 8), 0, ignored=True)])
+    one = Annotated(image / "a.png", 2, lambda _: [Object("y", (0, 0, 8, 8), 0)])
+    with pytest.raises(DataError, match=r"test has objects of 'a', train has none"):
+        read_annotated({"train": [crowd], "test": [one]}, ("a",), Rules((8, 8)), Notes())
 
 
 def test_a_class_that_is_not_trained_on_is_named(image):
