@@ -17,12 +17,14 @@ N ?= 200
 OLDEST_TESTS = tests/conformance/test_primitives.py $(addprefix tests/training/, loop run step) \
 	tests/configs/test_shipped.py::test_one_step
 
-# The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and
-# layers and networks of them. Activations, losses and the like have one form on either lowering, and what
-# combines layers, takes what is between them or adds up their sizes asks no operation for its form. Of what
-# fails in the plain forms, and may: tests of which form is taken, and XLA's own gradient of max pooling,
-# which does not follow a NaN as PyTorch's does.
-XLA_TESTS = $(addprefix tests/model/, architectures layers) tests/ops/conv tests/ops/pool \
+# The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and of
+# networks those that compare numbers: each kind of block with PyTorch's, and a training of all layers. What
+# is left out is the same on either lowering: shapes and counts of networks, layers that are held against
+# their own operation, activations, losses and the like, which have one form. Of what fails in the plain
+# forms, and may: tests of which form is taken, and XLA's own gradient of max pooling, which does not follow
+# a NaN as PyTorch's does.
+XLA_TESTS = tests/ops/conv tests/ops/pool tests/model/architectures/test_zoo_torch.py \
+	tests/model/layers/test_layers.py::test_network_of_all_layers_trains \
 	$(addprefix tests/conformance/, test_primitives.py test_several_forms.py) \
 	$(addprefix tests/ops/, common/test_sparse_linear.py test_norm.py test_resize.py)
 CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \

@@ -34,6 +34,11 @@ ENTRIES: list[Entry] = [entry for family in FAMILIES.values() for entry in famil
 PRIMITIVES = ("convolution", "resampling")
 # The families with operations that `ops.implementation` chooses the implementation of.
 SWITCHED = (*PRIMITIVES, "pooling", "regions", "normalization")
+# Entries of these that are one program whatever is chosen: there is nothing to prove twice.
+UNSWITCHED = {
+    *("stochastic_pool, drawn, tiles", "global_avg_pool", "adaptive_avg_pool, equal bins"),
+    *("roi_pool", "roi_pyramid_pool", "paste_masks", "crop_masks"),
+}
 
 PROBLEMS: dict[str, Callable] = {name: family.problems for name, family in FAMILIES.items()}
 
