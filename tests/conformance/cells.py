@@ -20,16 +20,20 @@ def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
 
     A file for all of them would be one process's work, and nobody could choose among them.
     """
-    entries = [
-        # Compiling takes seconds an entry, so the slow tests have further cases of an operation.
-        pytest.param(entry, id=entry.name, marks=[pytest.mark.slow] * _is_further(entry, family))
+    cells = [
+        pytest.param(
+            entry,
+            check,
+            id=f"{entry.name}-{check}",
+            marks=[pytest.mark.slow] * _is_slow(entry, family, check),
+        )
         for family in families
         for entry in FAMILIES[family].ENTRIES
         if not (uses_xla() and entry.name in UNSWITCHED)  # the other run proves it
+        for check in CHECKS
     ]
 
-    @pytest.mark.parametrize("check", CHECKS)
-    @pytest.mark.parametrize("entry", entries)
+    @pytest.mark.parametrize("entry, check", cells)
     def test_cell(entry, check, rng, request):
         if check == "torch":
             request.getfixturevalue("torch")
@@ -37,7 +41,7 @@ def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
             pytest.skip(why)
         CHECKS[check](entry, rng)
 
-    @pytest.mark.parametrize("family", families)
+    @pytest.mark.parametrize("family", [_drawn_quickly(family) for family in families])
     def test_drawn(family, torch):
         check_drawn(family, 0, EACH)
 
@@ -49,10 +53,19 @@ def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
     return test_cell, test_drawn, test_many_drawn
 
 
-def _is_further(entry, family):
-    """Tell if an entry of its operation is before it; of primitives of ours every one counts as first."""
+def _is_slow(entry, family, check):
+    """Tell if a cell is for the slow tests: all but the core of what has no primitives of ours.
+
+    Compiling takes seconds an entry, two thirds of them for its transformations; so the core is the
+    first entry of an operation, its values and its gradients in each dtype.
+    """
     first = next(e for e in FAMILIES[family].ENTRIES if e.op == entry.op)
-    return family not in PRIMITIVES and entry is not first
+    core = entry is first and check in ("loops", "torch", "low precision")
+    return family not in PRIMITIVES and not core
+
+
+def _drawn_quickly(family):
+    return pytest.param(family, marks=[pytest.mark.slow] * (family not in PRIMITIVES))
 
 
 def drawn(family, number, count, check):
