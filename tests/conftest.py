@@ -35,6 +35,7 @@ from tests.tiny import (  # noqa: E402 -- fixtures
     command,  # noqa: F401
     copied,  # noqa: F401
     figures_must_be_drawn,  # noqa: F401
+    short_convnext,  # noqa: F401
     thin_dense,  # noqa: F401
     tiny,  # noqa: F401
     undrawn,  # noqa: F401
@@ -55,7 +56,10 @@ hypothesis.settings.load_profile("convax")
 LONGEST = (
     *("configs/test_shipped.py", "conformance/test_single_form.py"),
     *("conformance/test_several_forms.py", "conformance/test_primitives.py"),
-    "training/weights/test_torch_architectures.py",
+    *("training/weights/test_torch_architectures.py", "training/weights/test_torch_detectors.py"),
+    *("ops/loss/test_embedding_losses.py", "training/tasks/test_detection.py"),
+    *("ops/pool/test_pool.py", "ops/conv/test_conv.py", "ops/detection/test_roi_align.py"),
+    *("model/detection/test_detector.py", "model/architectures/test_zoo.py"),
     *("ops/conv/test_spmd.py", "test_examples.py", "inference/export/test_zoo.py"),
     *("training/loop/test_loop.py", "training/experiments/test_batched_loop.py"),
     *("training/distributed/test_processes.py", "training/distributed/test_sharding.py"),

@@ -56,6 +56,11 @@ log_every = 7
 """
 
 
+# The least depths that have every kind of block, for shipped configs: blocks that are alike take as long again.
+SHALLOW = {
+    f"{name}-cifar10": [f"model.depth={depth}"]
+    for name, depth in (("resnet20", 8), ("resnet56", 8), ("wide-resnet", 10), ("vgg16", 11))
+}
 EMBEDDING = ["task=embedding", 'loss={name="contrastive",margin=1.0}']  # what to override
 
 
@@ -151,6 +156,13 @@ def thin_dense(monkeypatch):
     for name in ("alexnet", "spp_net", "vgg"):
         module = sys.modules[ARCHITECTURES[name].__module__]
         monkeypatch.setattr(module, "dense", partial(_thin, module.dense))
+
+
+@pytest.fixture
+def short_convnext(monkeypatch):
+    """Make ConvNeXt-T thin, and five blocks deep instead of eighteen that are alike."""
+    sizes = {"tiny": ((8, 16, 24, 32), (1, 1, 2, 1))}
+    monkeypatch.setattr(sys.modules[ARCHITECTURES["convnext"].__module__], "_SIZES", sizes)
 
 
 def _thin(dense, features, *arguments, **keywords):

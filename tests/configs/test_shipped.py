@@ -16,6 +16,7 @@ from PIL import Image
 
 import convax
 from convax.training.config.schema import load_config, shipped_configs
+from tests.tiny import SHALLOW
 
 CONFIGS = sorted(shipped_configs())
 ROOT = Path(__file__).parents[2]
@@ -65,7 +66,8 @@ def made_up_cifar(tmp_path, rng, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
 
 
-# Overrides for quickness: one step of the whole takes long to compile, or to compute.
+# Overrides for quickness: one step of the whole takes long to compile, or to compute. Every kind of block
+# is still there, and `test_summary` has all of them.
 SMALLER = {
     "fcn-pennfudan": ["data.size=[32,32]", "input.size=[32,32]"],
     "unet-pennfudan": ["data.size=[32,32]", "input.size=[32,32]", "model.features=[4,8]"],
@@ -77,6 +79,8 @@ SMALLER = {
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
     SMALLER[f"{name}-cifar10"].append("input.size=[32,32]")
+for name, shallow in SHALLOW.items():
+    SMALLER[name] += shallow
 # What is quick enough to be tried each time: one of each task, and one spelled out.
 QUICK = {"lenet5-digits", "layers-digits", "siamese-mnist", "unet-pennfudan", "mlp-mnist"}
 # The answer to one image, of the data that is made up here.
@@ -91,7 +95,9 @@ ANSWERS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in CONFIGS]
 )
-@pytest.mark.usefixtures("made_up_mnist", "made_up_photographs", "made_up_cifar", "thin_dense")
+@pytest.mark.usefixtures(
+    "made_up_mnist", "made_up_photographs", "made_up_cifar", "thin_dense", "short_convnext"
+)
 def test_one_step(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # where the run that one begins with is looked for
     short = ["training.steps=1", "data.validation=5"]

@@ -9,7 +9,7 @@ from convax.inference.export.bundle import export
 from convax.inference.export.onnx import export_onnx
 from convax.inference.export.verify import verify
 from convax.training.config.schema import load_config, validate
-from tests.tiny import untrained, write_tiny
+from tests.tiny import SHALLOW, untrained, write_tiny
 from tests.training.tasks.test_segmentation import write_scenes
 
 SHIPPED = [
@@ -21,7 +21,7 @@ SHIPPED = [
 
 def run_of(name, folder):
     """The network of a shipped config, untrained, on pictures that were made up."""
-    config = load_config(name)
+    config = load_config(name, SHALLOW.get(name, []))
     segmentation = config.task == "segmentation"
     raw = tomllib.loads((write_scenes if segmentation else write_tiny)(folder).read_text())
     side = 64 if segmentation else config.input.size[0]
@@ -34,7 +34,7 @@ def run_of(name, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.usefixtures("thin_dense")
+@pytest.mark.usefixtures("thin_dense", "short_convnext")
 def test_as_a_bundle_and_as_an_onnx_file(name, tmp_path, monkeypatch):
     run, verified = run_of(name, tmp_path), []
     monkeypatch.setattr(bundle, "verify", lambda folder: verified.append(verify(folder)))
