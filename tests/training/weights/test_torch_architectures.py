@@ -75,25 +75,20 @@ def test_vgg(batch_norm, torch, nets, narrow, without_dropout, tmp_path):
     compare(torch, theirs, spec, 10 * BY, (64, 32, 3), tmp_path, train=batch_norm)
 
 
-SLOWLY = pytest.param(True, marks=pytest.mark.slow, id="training")
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize("train", [False, SLOWLY])
-@pytest.mark.parametrize("depth", [18, pytest.param(50, marks=pytest.mark.slow)])
-def test_resnet(depth, train, torch, nets, narrow, tmp_path):
+@pytest.mark.parametrize("depth", [18, 50])
+def test_resnet(depth, torch, nets, narrow, tmp_path):
     narrow("resnet")
     spec = {"name": "resnet", "depth": depth, "zero_init_residual": False}
     theirs = nets.ResNet(10, depth, width=BY)
-    compare(torch, theirs, spec, 10 * BY, (64, 64, 3), tmp_path, train=train)
+    compare(torch, theirs, spec, 10 * BY, (64, 64, 3), tmp_path, train=True)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("train", [False, True])
-def test_mobilenet_v2(train, torch, nets, without_dropout, tmp_path):
+def test_mobilenet_v2(torch, nets, without_dropout, tmp_path):
     without_dropout("mobilenet_v2")
     spec = {"name": "mobilenet_v2", "width": 0.25}
-    compare(torch, nets.mobilenet_v2(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=train)
+    compare(torch, nets.mobilenet_v2(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=True)
 
 
 @pytest.mark.slow
@@ -114,7 +109,9 @@ def test_spp_net(size, torch, nets, narrow, tmp_path):
     compare(torch, theirs, spec, 10 * BY, size, tmp_path)
 
 
-@pytest.mark.parametrize("train", [False, SLOWLY])
+@pytest.mark.parametrize(
+    "train", [False, pytest.param(True, marks=pytest.mark.slow, id="training")]
+)
 def test_wide_resnet(train, torch, nets, tmp_path):
     spec = {
         "name": "wide_resnet",
