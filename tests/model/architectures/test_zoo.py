@@ -314,7 +314,7 @@ def test_the_paper_s_loss_is_cross_entropy_with_a_class_more():
 # ------------------------------------------------------------------------------------ the others
 
 
-def test_alexnet_starts_as_the_paper_says():
+def test_alexnet_starts_as_the_paper_says(thin_dense):
     _, params, _ = model.alexnet_2012(10).init(KEY, (1, 67, 67, 3))
     biases = {name: float(part["bias"][0]) for name, part in params.items()}
     ones = {"conv2", "conv4", "conv5", "fc6", "fc7"}
