@@ -49,6 +49,7 @@ def test_the_mathematics_lists_every_operation():
     assert missing in ([], ["INITIALIZERS"])
 
 
+@pytest.mark.slow
 def test_the_code_in_the_docs_runs(tmp_path, monkeypatch):
     """docs/networks.md, block after block."""
     monkeypatch.chdir(tmp_path)

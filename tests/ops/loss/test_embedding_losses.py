@@ -46,7 +46,10 @@ def finite(tree):
 # --------------------------------------------------------------------------------------- masks
 
 
-@pytest.mark.parametrize("name", OF_A_BATCH)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * n.endswith("squared")) for n in OF_A_BATCH],
+)
 def test_weight_zero_takes_an_example_out_of_all_roles(name):
     """Whatever it holds: its label may even be no class."""
     f = OF_A_BATCH[name]
@@ -393,7 +396,7 @@ def test_lda_raises_only_the_smallest():
 
 
 @pytest.mark.parametrize("D", [2, 3, 5])
-@pytest.mark.parametrize("K", [3, 7])
+@pytest.mark.parametrize("K", [3, pytest.param(7, marks=pytest.mark.slow)])
 def test_lda_with_equal_eigenvalues(K, D):
     """Three classes at the corners of a triangle; its Hessian is the slope of the gradient."""
     with jax.enable_x64(True):

@@ -183,7 +183,7 @@ def test_pool_second_call_compiles_nothing(pool, rng, caplog):
         assert [r for r in caplog.records if "ompiling" in r.getMessage()], "the log is silent"
 
 
-@pytest.mark.parametrize("window", [2, 3, 9])
+@pytest.mark.parametrize("window", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (3, 9))])
 def test_pools_export_with_a_symbolic_batch(window, pool, rng):
     def loss(x):
         return jnp.sum(jnp.sin(pool(x, window, stride=2)))

@@ -100,12 +100,13 @@ def path(tmp_path_factory):
     return write_squares(tmp_path_factory.mktemp("scenes"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module")  # half a minute: what looks at it is among the slow tests
 def trained(path, tmp_path_factory):
     with drawing():
         return convax.train(load_config(path), tmp_path_factory.mktemp("run") / "whole")
 
 
+@pytest.mark.slow
 def test_parts_of_the_loss_are_reported_and_weighed(trained):
     kinds = {r["kind"]: r for r in trained.metrics()}
     means = ("objectness", "rpn_box_reg", "classifier", "box_reg", "mask")
@@ -125,6 +126,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(path, trained, tmp_pat
     assert final_bytes(convax.resume(tmp_path / "cut")) == final_bytes(trained)
 
 
+@pytest.mark.slow
 def test_an_evaluation_repeats_and_has_figures_of_each_class(trained):
     first, again = (evaluate(trained.path, "test") for _ in range(2))
     each: Any = first.per_class
@@ -136,6 +138,7 @@ def test_an_evaluation_repeats_and_has_figures_of_each_class(trained):
     assert result["loss"] == pytest.approx(first.loss, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_predictions_are_trees_for_any_number_of_images(trained):
     predict = convax.load(trained.path)
     images = np.random.default_rng(0).integers(0, 255, (9, 32, 32, 1), np.uint8)
@@ -148,6 +151,7 @@ def test_predictions_are_trees_for_any_number_of_images(trained):
     assert (np.diff(found.scores, axis=1) <= 0).all()
 
 
+@pytest.mark.slow
 def test_the_command_line_says_and_draws_what_was_found(trained, command, tmp_path):
     photo, out = tmp_path / "photo.png", tmp_path / "out"
     Image.fromarray(np.full((60, 90, 3), 128, np.uint8)).save(photo)
@@ -170,6 +174,7 @@ def test_the_command_line_says_and_draws_what_was_found(trained, command, tmp_pa
     assert code == 0 and "mask AP50" in said and "\nmean " in said
 
 
+@pytest.mark.slow
 def test_what_a_detector_cannot_is_refused_by_a_line(trained, command, tmp_path):
     with pytest.raises(EnsembleError, match=r"load: tta: .* instance_segmentation .* has no mean;"):
         convax.load(trained.path, tta=True)

@@ -218,7 +218,9 @@ def test_a_run_with_everything_resumes_to_the_same_bytes(tiny, tmp_path):
     assert all(np.isfinite(r["loss"]) and 0 <= r["accuracy"] <= 1 for r in records)
 
 
-@pytest.mark.parametrize("channels", [2, 4, 5])
+@pytest.mark.parametrize(
+    "channels", [2, *(pytest.param(n, marks=pytest.mark.slow) for n in (4, 5))]
+)
 def test_images_of_other_channels_are_augmented(channels, rng):
     """Without red, green and blue, gray is the mean of the channels."""
     x = jnp.asarray(rng.uniform(-1, 1, (N, 5, 6, channels)), jnp.float32)
