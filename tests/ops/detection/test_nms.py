@@ -138,6 +138,18 @@ def test_padding_and_nan_scores_are_not_kept_and_suppress_nothing():
     assert kept_of(ops.nms(BOXES, minus, iou_threshold=0.8)) == [2, 1, 0]
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_overlaps_of_narrow_boxes_are_computed_wide(dtype, rng):
+    """Areas of boxes of 300 pixels have no place in float16."""
+    b, s = crowd(rng, 40)
+    low = jnp.asarray(b, dtype), jnp.asarray(s, dtype)
+    wide = (leaf.astype(jnp.float32) for leaf in low)
+    assert kept_of(nms_at(*low, jnp.float32(0.5))) == kept_of(nms_at(*wide, jnp.float32(0.5)))
+    large = jnp.array([[0, 0, 300, 300], [0, 0, 300, 290], [310, 0, 610, 300]], dtype)
+    kept = nms_at(large, jnp.array([0.9, 0.8, 0.7], dtype), jnp.float32(0.5))
+    assert kept_of(kept) == [0, 2]
+
+
 def test_groups_do_not_suppress_each_other():
     b, s = jnp.tile(BOXES[:1], (4, 1)), jnp.array([0.1, 0.2, 0.3, 0.4])
     groups = jnp.array([7, 7, -1, 7])

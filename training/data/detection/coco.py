@@ -178,7 +178,7 @@ def _annotated(
 ) -> Iterator[Annotated]:
     """Yield the images of a file with their objects, sorted by id."""
     entries: dict[int, tuple[Place, tuple[int, int]]] = {}
-    listed: dict[Place, int] = {}
+    key_of: dict[Place, int] = {}
     for i, entry in enumerate(content["images"]):
         called = f"{where}: images[{i}]"
         key = _whole(entry, "id", called)
@@ -186,12 +186,12 @@ def _annotated(
             raise DataError(f"{called}: two images have id {key}; give one another")
         size = (_whole(entry, "height", called), _whole(entry, "width", called))
         image = images.find(_text(entry, "file_name", called), called)
-        if image in listed:
+        if image in key_of:
             raise DataError(
-                f"{called}: {image.name} is image {listed[image]}, too; list it once, with all of "
+                f"{called}: {image.name} is image {key_of[image]}, too; list it once, with all of "
                 "its annotations"
             )
-        listed[image] = key
+        key_of[image] = key
         entries[key] = image, size
     if not entries:
         raise DataError(f"{where}: no images; add some")
