@@ -153,6 +153,8 @@ def _smaller(text: str) -> dict[str, Any]:
     """A shipped config that asks for no more data than is here."""
     config = tomllib.loads(text)
     config["data"] |= {"validation": 2}
+    if config["data"]["source"] == "scenes":
+        config["data"] |= {"train": 4, "test": 2}
     if "init_from" in config:  # any folder will do: it is not opened before the first step
         config["init_from"] |= {"path": "data"}
     return config
