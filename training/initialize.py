@@ -33,6 +33,8 @@ from .weights.torch_file import read_state_dict
 from .weights.torch_state_dict import torch_mapping
 from .weights.weights import by_name, cast_like, mismatch
 
+_BODY = "body."  # within the backbone of torchvision's detectors with a pyramid
+
 
 class InitReport(NamedTuple):
     """What a run began with."""
@@ -134,8 +136,16 @@ def _read(spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]) -> 
     table = experiment.config.model.model_dump(exclude_none=True)
     in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
     bridge = torch_mapping(experiment.net, in_shape, names_of(table, experiment.net))
-    tensors = _under(into.replace("/", "."), read_state_dict(path))
+    tensors = _under(_torch_prefix(into, bridge.called), read_state_dict(path))
     return _Source(bridge.to_ours(tensors), bridge.called)
+
+
+def _torch_prefix(into: str, called: Mapping[str, str]) -> str:
+    """Return what the names in a part begin with in PyTorch: a pyramid's trunk is its ``body``."""
+    theirs = into.replace("/", ".")
+    inside = [name for path, name in called.items() if into and path.startswith(into)]
+    body = f"{theirs}{_BODY}"
+    return body if inside and all(name.startswith(body) for name in inside) else theirs
 
 
 def _head_of(experiment: Experiment, params: Any, wanted: Mapping[str, Any]) -> set[str]:
@@ -237,7 +247,7 @@ def _inside(
 
     def part(name: str) -> str:
         """Return the first name behind the path of the part, in our words or PyTorch's."""
-        return re.split("[/.]", name[len(into) + 1 :], maxsplit=1)[0]
+        return re.split("[/.]", name[len(into) + 1 :].removeprefix(_BODY), maxsplit=1)[0]
 
     known = [
         name for name in (*wanted, *called.values()) if re.match(f"{re.escape(into)}[/.]", name)

@@ -6,7 +6,7 @@ PyTorch, in which ``{group}`` stands for what that group of the expression match
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
@@ -305,6 +305,35 @@ def renamed(name: str) -> str:
         if found := re.fullmatch(pattern, name):
             return change(found)
     return name
+
+
+# Where a layer of a MobileNetV2 block was, by how many places the block had, and where it is.
+_FLAT_BLOCKS = {
+    5: {0: "0.0", 1: "0.1", 3: "1", 4: "2"},  # the first block, which does not expand
+    8: {0: "0.0", 1: "0.1", 3: "1.0", 4: "1.1", 6: "2", 7: "3"},
+}
+
+
+def nested_blocks(names: Iterable[str]) -> dict[str, str]:
+    """Return new names of the arrays in MobileNetV2 blocks that are one list of layers.
+
+    So they are in https://github.com/tonylins/pytorch-mobilenet-v2, whose weights go around, and in
+    what was made of it; torchvision's block is a list of lists. A name alone does not tell which.
+
+    Example:
+        >>> nested_blocks(["features.1.conv.4.weight"])
+        {'features.1.conv.4.weight': 'features.1.conv.2.weight'}
+    """
+    matches = [re.fullmatch(r"((?:.*\.)?features\.\d+\.conv)\.(\d+)\.(\w+)", n) for n in names]
+    found = [(m[1], int(m[2]), m[3]) for m in matches if m]
+    places: dict[str, int] = {}
+    for block, place, _ in found:
+        places[block] = max(places.get(block, 0), place + 1)
+    return {
+        f"{block}.{place}.{leaf}": f"{block}.{layers[place]}.{leaf}"
+        for block, place, leaf in found
+        if place in (layers := _FLAT_BLOCKS.get(places[block], {}))
+    }
 
 
 # Named architectures: rules from the keywords of their table in a config.

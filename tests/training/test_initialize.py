@@ -16,13 +16,13 @@ from convax.training.config.errors import ConfigError
 from convax.training.config.schema import InitFrom, load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
-from convax.training.initialize import _chosen, _read, init_from_source
+from convax.training.initialize import _chosen, _read, _torch_prefix, init_from_source
 from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.directory import RunError, open_run
 from convax.training.run.load_model import load_model, save_run_weights
 from convax.training.weights.safetensors_io import WeightsError
-from convax.training.weights.torch_state_dict import save_torch
+from convax.training.weights.torch_state_dict import save_torch, torch_mapping
 from convax.training.weights.weights import by_name, save_weights
 from tests.tiny import EMBEDDING, untrained
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -258,6 +258,29 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
     assert taken.taken == [name for name in wanted if name.startswith("backbone/")]
     assert all(np.all(source[name] == 0.5) for name in taken.taken)
     assert len(taken.left) == 2 and all("backbone" in name for name in taken.left)
+
+
+@pytest.mark.parametrize(("fpn", "body"), [(0, "backbone."), (8, "backbone.body.")])
+def test_a_classifier_of_pytorch_becomes_the_trunk_of_a_detector(fpn, body):
+    """The trunk has another name there where a pyramid stands on it."""
+    trunk = {"backbone": "resnet18", "width": 8}
+    spec = {"name": "faster_rcnn", **trunk, "fpn": fpn, "stages": [3]}
+    spec["rpn"] = {"anchor_sizes": [[8.0]] * (2 if fpn else 1)}
+    net = model.build(spec, 1)
+    *_, params, state = model.init_shapes(net, (1, 32, 32, 3))
+    called = torch_mapping(net, (1, 32, 32, 3), names_of(spec, net)).called
+    assert _torch_prefix("backbone/", called) == body
+    assert _torch_prefix("", called) == ""
+    wanted = by_name(params, state)
+    inside = [name for name in wanted if name.startswith("backbone/")]
+    head = {f"{body}fc.weight": np.zeros((10, 64))}
+    source = {name: wanted[name] for name in inside} | head
+    spec = InitFrom(path="x", target="backbone")
+    taken = _chosen(spec, source, wanted, called, 1)
+    assert (taken.taken, taken.left) == (inside, [*head])
+    deeper = {f"{body}layer3.2.conv1.weight": np.zeros((32, 32, 3, 3))}
+    with pytest.raises(ConfigError, match=r"layer3\.2\.conv1\.weight: not in the network"):
+        _chosen(spec, source | deeper, wanted, called, 1)
 
 
 def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew():

@@ -9,7 +9,7 @@ import numpy as np
 
 from ...model import Layer, init_shapes
 from ...model.torch.layout import Layout, Shape, layouts, to_ours, to_torch
-from ...model.torch.names import Rules, array_name, renamed, rule_of, sequential
+from ...model.torch.names import Rules, array_name, nested_blocks, renamed, rule_of, sequential
 from .safetensors_io import WeightsError, to_numpy, write_safetensors
 from .torch_file import AVERAGED, MODULE, read_state_dict, without
 from .weights import by_name, restore
@@ -78,15 +78,18 @@ class TorchMapping(NamedTuple):
 
         Of a part that was wrapped by itself, ``features.module.0.weight``, the names are those of
         what is wrapped where the network has those, and the file does not. Names that torchvision
-        has changed are the new ones.
+        has changed, and those of MobileNetV2 before it was torchvision's, are the new ones.
         """
         of = {name: path for path, name in self.called.items()}
+        nested = nested_blocks(tensors)
         plain = {
-            name: name if name in of else renamed(without(name, (MODULE,))) for name in tensors
+            name: name if name in of else renamed(without(name, (MODULE,)))
+            for name in (nested.get(name, name) for name in tensors)
         }
         once = Counter(plain.values())
         found = {}
         for name, tensor in tensors.items():
+            name = nested.get(name, name)
             if once[plain[name]] == 1 and plain[name] in of:
                 name = plain[name]
             if name in of:

@@ -10,7 +10,7 @@ import safetensors.numpy
 
 from convax import model
 from convax.model import ARCHITECTURES
-from convax.model.torch.names import Rule, array_name, names_of
+from convax.model.torch.names import Rule, array_name, names_of, nested_blocks
 from convax.training.weights.safetensors_io import WeightsError
 from convax.training.weights.torch_file import read_state_dict
 from convax.training.weights.torch_state_dict import load_torch, save_torch, torch_mapping
@@ -401,6 +401,27 @@ def test_the_names_of_detectors_published_in_2019_are_read():
     }
     assert len(former.keys() - set(mapping.called.values())) == 8
     assert mapping.to_ours(former).keys() == mapping.called.keys()
+
+
+def test_mobilenet_blocks_that_are_one_list_of_layers_are_read():
+    """Convolution, norm and activation of each step count there: of the first block, two steps."""
+    spec = {"name": "mobilenet_v2"}
+    net = model.build(spec, 3)
+    mapping = torch_mapping(net, (1, 32, 32, 3), names_of(spec, net))
+    steps = {"features.1.conv": ["depthwise", "project"]}
+    steps["features.2.conv"] = ["expand", *steps["features.1.conv"]]
+    flat, expected = {}, []
+    for stage, (block, names) in enumerate(steps.items(), 1):
+        for i, name in enumerate(names):
+            flat[f"{block}.{3 * i}.weight"] = np.zeros((2, 2, 1, 1))
+            flat[f"{block}.{3 * i + 1}.running_var"] = np.zeros(2)
+            norm = f"bn{i + 4 - len(names)}"
+            ours = f"stage{stage}/block1"
+            expected += [f"{ours}/{name}/kernel", f"{ours}/{norm}/var"]
+    assert sorted(mapping.to_ours(flat)) == sorted(expected)
+    theirs = dict.fromkeys(mapping.called.values())
+    assert nested_blocks(theirs) == {}
+    assert {*nested_blocks(flat).values()} < theirs.keys()
 
 
 def test_a_transposed_kernel_inside_a_layer_of_ones_own(torch, tmp_path):
