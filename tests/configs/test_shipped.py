@@ -10,12 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import mean
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 import convax
+from convax import model
+from convax.model.torch.names import names_of
 from convax.training.config.schema import load_config, shipped_configs
+from convax.training.weights.torch_state_dict import save_torch
 from tests.tiny import SHALLOW
 
 CONFIGS = sorted(shipped_configs())
@@ -66,6 +70,25 @@ def made_up_cifar(tmp_path, rng, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(tmp_path / "data"))
 
 
+def made_up_mobilenet(path):
+    """Weights of zero where a config looks for those of ImageNet, under PyTorch's names."""
+    net = model.mobilenet_v2(2)
+    _, *shapes = model.init_shapes(net, (1, 32, 32, 3))
+    arrays = jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes)
+    save_torch(path, net, (1, 32, 32, 3), *arrays, names=names_of({"name": "mobilenet_v2"}, net))
+
+
+# One pyramid of two small maps, and images without change of colors.
+DETECTOR = [
+    *("data.size=[32,32]", "input.size=[32,32]", "augment={flip=true}", "training.batch_size=2"),
+    *("model.stages=[3]", "model.fpn=8", "model.rpn.anchor_sizes=[[8.0],[16.0]]"),
+    "model.hidden=8",
+]
+# The trunk ends with the third stage.
+MOBILENET = [
+    "init_from.path=mobilenet.safetensors",
+    r"init_from.skip='backbone\.body\.features\.([7-9]|1.)\..*'",
+]
 # Overrides for quickness: one step of the whole takes long to compile, or to compute. Every kind of block
 # is still there, and `test_summary` has all of them.
 SMALLER = {
@@ -75,6 +98,8 @@ SMALLER = {
         *("data.size=[64,64]", "input.size=[64,64]", "data.scale=[0.4,1.0]"),
         *("data.train=8", "data.test=4", "training.batch_size=2", "model.hidden=16"),
     ],
+    "fasterrcnn-pennfudan": [*DETECTOR, "model.width=8"],
+    "fasterrcnn-mobilenet-pennfudan": [*DETECTOR, *MOBILENET],
     **{name: ["training.batch_size=2"] for name in CONFIGS if name.endswith("-cifar10")},
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
@@ -88,7 +113,7 @@ ANSWERS = {
     "fcn-pennfudan": (32, 32, 2),
     "unet-pennfudan": (32, 32, 2),
     "siamese-mnist": (32,),
-    "fasterrcnn-scenes": (50, 4),
+    **{name: (50, 4) for name in CONFIGS if "rcnn" in name},
 }
 
 
@@ -103,13 +128,17 @@ def test_one_step(name, tmp_path, monkeypatch):
     short = ["training.steps=1", "data.validation=5"]
     config = load_config(name, [*short, *SMALLER.get(name, [])])
     if config.init_from is not None:
-        convax.train(load_config(Path(config.init_from.path).name, short), config.init_from.path)
+        path = Path(config.init_from.path)
+        if path.suffix == ".safetensors":
+            made_up_mobilenet(path)
+        else:
+            convax.train(load_config(path.name, short), path)
     run = convax.train(config, tmp_path / "run")
     assert run.info()["status"] == "finished"
     assert run.info()["result"]["test"]["count"] > 0
     predict = convax.load(run.path)
     answers = predict(np.zeros((2, *predict.image_shape), np.uint8))
-    if config.task == "detection":
+    if config.task in ("detection", "instance_segmentation"):
         answers = answers.boxes
     assert answers.shape == (2, *ANSWERS.get(name, (10,)))
 
@@ -120,6 +149,8 @@ PARAMETERS = {
     "convnet-mnist": 144_298,
     "convnext-tiny-cifar10": 27_827_818,
     "dilated-mnist": 28_394,
+    "fasterrcnn-mobilenet-pennfudan": 2_861_022,
+    "fasterrcnn-pennfudan": 2_276_798,
     "fasterrcnn-scenes": 999_605,
     "fcn-pennfudan": 11_179_462,
     "finetune-digits": 61_706,

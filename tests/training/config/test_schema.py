@@ -85,10 +85,13 @@ EMBEDDING = {
 }
 OPTIONAL = {  # configs do without
     *(("augment",), ("augment", "flip"), ("augment", "translate")),
-    *(("input", "normalize"), ("init_from",), ("optimizer", "groups"), ("optimizer", "clip_norm")),
+    *(("augment", "zoom"), ("augment", "color"), ("ema",), ("ema", "warmup")),
+    *(("input", "normalize"), ("optimizer", "groups"), ("optimizer", "clip_norm")),
+    *(("init_from",), ("init_from", "target"), ("init_from", "skip")),
+    ("training", "evaluate_every"),
 }
 # Without these there are as many maps, or sizes of anchors, as by default: not as the others say.
-TIED = {("model", "fpn"), ("model", "rpn"), ("model", "rpn", "anchor_sizes")}
+TIED = {("model", "stages"), ("model", "rpn"), ("model", "rpn", "anchor_sizes")}
 
 
 def has_default(config, path):
