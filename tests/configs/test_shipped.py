@@ -84,6 +84,7 @@ DETECTOR = [
     *("model.stages=[3]", "model.fpn=8", "model.rpn.anchor_sizes=[[8.0],[16.0]]"),
     "model.hidden=8",
 ]
+MASKS = ["model.mask_features=[8]"]
 # The trunk ends with the third stage.
 MOBILENET = [
     "init_from.path=mobilenet.safetensors",
@@ -100,6 +101,7 @@ SMALLER = {
     ],
     "fasterrcnn-pennfudan": [*DETECTOR, "model.width=8"],
     "fasterrcnn-mobilenet-pennfudan": [*DETECTOR, *MOBILENET],
+    "maskrcnn-mobilenet-pennfudan": [*DETECTOR, *MASKS, *MOBILENET],
     **{name: ["training.batch_size=2"] for name in CONFIGS if name.endswith("-cifar10")},
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
@@ -158,6 +160,7 @@ PARAMETERS = {
     "lenet5-1998-mnist": 60_000,
     "lenet5-digits": 61_706,
     "lenet5-mnist": 61_706,
+    "maskrcnn-mobilenet-pennfudan": 2_951_456,
     "mlp-mnist": 266_610,
     "mobilenet-v1-cifar10": 3_217_226,
     "mobilenet-v2-cifar10": 2_236_682,
