@@ -12,6 +12,7 @@ from convax.training.data import (
     Rules,
     coco_classes,
     load_coco,
+    load_instances,
     load_voc,
     load_yolo,
     voc_classes,
@@ -83,6 +84,25 @@ def test_polygons_are_the_same_masks_in_both_formats(tmp_path):
     expected[3:20, 2:12] = True
     np.testing.assert_array_equal(decode_runs(runs["counts"], SIZES["a"], ""), expected)
     assert (coco.labels.masks[0, :24] == 2)[:, 16:].all()
+
+
+def test_masks_of_instances_are_the_objects_of_polygons(tmp_path):
+    cats = {stem: [(0, box, ignored) for _, box, ignored in its] for stem, its in OBJECTS.items()}
+    coco = read_coco(write_coco(tmp_path / "coco", coco_content(cats)), MASKED).train
+    write_images(tmp_path / "images")
+    (tmp_path / "masks").mkdir()
+    for stem, its in cats.items():
+        numbers = np.zeros(SIZES[stem], np.uint8)
+        for i, (_, (x1, y1, x2, y2), _) in enumerate(its):
+            numbers[y1:y2, x1:x2] = 10 * i + 10
+        Image.fromarray(numbers).save(tmp_path / "masks" / f"{stem}.png")
+    folders = {"images": "images", "masks": "masks", "classes": ("cat",)}
+    masks = load_instances(tmp_path, **folders, rules=MASKED).train
+    np.testing.assert_array_equal(masks.images, coco.images)
+    for one, other in zip(masks.labels[:4], coco.labels[:4], strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
+    for one, other in zip(masks.notes, coco.notes, strict=True):
+        assert (one.masks, one.areas) == (other.masks, other.areas)
 
 
 @pytest.mark.parametrize("name", READERS)
