@@ -32,15 +32,16 @@ def main() -> None:
     parser.add_argument("--write", type=Path, help="the page of whose sections to write one")
     options = parser.parse_args()
     began = time.perf_counter()
-    shares = [range(i, options.faults, options.workers) for i in range(options.workers)]
-    with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
+    workers = min(options.workers, options.faults)  # each trains a run of its own to compare with
+    shares = [range(i, options.faults, workers) for i in range(workers)]
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         asked = (options.victim, options.seed, options.minutes)
         started = [pool.submit(try_share, *asked, share) for share in shares]
         outcomes = [outcome for share in started for outcome in share.result()]
     print(as_table(outcomes))
     seconds = time.perf_counter() - began
     if options.write:
-        how = (options.victim, options.seed, options.workers, seconds)
+        how = (options.victim, options.seed, workers, seconds)
         write_section(options.write, outcomes, *how)
     lost = [outcome for outcome in outcomes if outcome.end == "lost"]
     for outcome in lost:
