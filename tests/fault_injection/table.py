@@ -58,6 +58,8 @@ def section(
         f"{fault}:\n\n" + "\n".join(f"    {line}" for line in detail.splitlines())
         for fault, detail in sorted(said.items())
     )
+    about = "These are the messages of refused runs, one for each fault:"
+    messages = f"\n{about}\n\n{quoted}\n" if said else ""
     chosen = "" if victim == "classifier" else f"--victim {victim} "
     return f"""Written by
 `python -m tests.fault_injection {chosen}--faults {faults} --seed {seed} --workers {workers}`.
@@ -65,8 +67,4 @@ SIGKILL ended {killed + more} of the {faults} runs: {killed} of these had no oth
 was then damaged or changed. Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
 
 {as_table(outcomes)}
-
-These are the messages of refused runs, one for each fault:
-
-{quoted}
-"""
+{messages}"""
