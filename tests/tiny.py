@@ -59,7 +59,7 @@ log_every = 7
 # The least depths that have every kind of block, for shipped configs: blocks that are alike take as long again.
 SHALLOW = {
     f"{name}-cifar10": [f"model.depth={depth}"]
-    for name, depth in (("resnet20", 8), ("resnet56", 8), ("wide-resnet", 10), ("vgg16", 11))
+    for name, depth in (("resnet20", 8), ("resnet56", 8), ("vgg16", 11))
 }
 EMBEDDING = ["task=embedding", 'loss={name="contrastive",margin=1.0}']  # what to override
 
