@@ -15,6 +15,8 @@ from typing import Any
 
 import jax
 
+from ..training.common.cache import cache_directory
+
 
 def enable_compile_cache() -> Path | None:
     """Have JAX keep what it compiles in a folder of the user's; to be called before it compiles.
@@ -45,7 +47,7 @@ def enable_compile_cache() -> Path | None:
 
 def _cache_folder() -> Path | None:
     try:
-        root = _cache_root() / "compiled"
+        root = cache_directory() / "compiled"
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not _is_private(root):
             return None
@@ -55,15 +57,6 @@ def _cache_folder() -> Path | None:
             return folder
     except (OSError, RuntimeError):  # the latter where there is no home
         return None
-
-
-def _cache_root() -> Path:
-    chosen = os.environ.get("XDG_CACHE_HOME", "")
-    if Path(chosen).is_absolute():  # others are to be ignored, says the specification
-        return Path(chosen) / "convax"
-    from pooch import os_cache
-
-    return Path(os_cache("convax"))
 
 
 def _is_private(folder: Path) -> bool:

@@ -17,7 +17,10 @@ _SMALLEST = float(np.finfo(np.float32).tiny)  # of a probability that is to have
 
 
 class Program(NamedTuple):
-    """``function(params, state, images) -> predictions``, pure and jitted, and its arrays."""
+    """``function(params, state, images) -> predictions``, pure and jitted, and its arrays.
+
+    Behind the images it takes what `Task.more_inputs` has of them, where the task has that.
+    """
 
     function: Callable[..., Array]
     params: Any
@@ -44,8 +47,8 @@ def make_program(
     numbers = None if temperatures is None else np.array(temperatures, np.float32)
     predict = _make_predict(first, task, tta)
 
-    def predict_one(params: Any, state: Any, images: Array) -> Array:
-        predictions = predict(params, state, images, first.card.preprocessing)
+    def predict_one(params: Any, state: Any, images: Array, *more: Array) -> Array:
+        predictions = predict(params, state, images, first.card.preprocessing, *more)
         return predictions if numbers is None else apply_temperature(predictions, numbers[0])
 
     def member(params: Any, state: Any, statistics: Any, temperature: Any, images: Array):
@@ -86,8 +89,9 @@ def _make_predict(trained: LoadedModel, task: Task, tta: bool) -> Callable[..., 
             "has no mean; leave it out"
         )
 
-    def predict(params: Any, state: Any, images: Array, spec: Preprocessing) -> Array:
+    def predict(params: Any, state: Any, images: Array, spec: Preprocessing, *more: Array) -> Array:
         x = preprocess(images, spec)
+        x = task.inputs(x, None, *more) if more else x
         outputs, _ = net.apply(params, state, x, train=False)
         return task.postprocess(outputs, spec, image_shape)
 

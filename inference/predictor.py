@@ -83,7 +83,8 @@ class Predictor:
         image_shape: ``(H, W, C)`` of the images it takes.
         task: what it learned: `training.tasks.task`.
         function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
-            other JAX programs.
+            other JAX programs. A detector that proposes no regions itself takes them too:
+            ``function(params, state, images, proposals)``, ``(N, R, 4)``.
         params, state: its trained arrays.
         networks: how many answer together; of several, every one of these arrays has that axis in
             front.
@@ -134,7 +135,7 @@ class Predictor:
             ValueError: wrong shape, or floating-point values outside [0, 1]; a threshold outside
                 [0, 1], or of what has no scores.
             TypeError: any other dtype.
-            DataError: one of Pillow's images is damaged.
+            DataError: one of Pillow's images is damaged; or regions cannot be proposed.
         """
         if threshold is not None:
             self._check_threshold(threshold)
@@ -148,8 +149,7 @@ class Predictor:
             return jax.tree.map(lambda a: a[0], self(images[None]))
         images = self._check(images)
         if not len(images):
-            one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
-            answer = jax.eval_shape(self.function, self.params, self.state, one)
+            answer = jax.eval_shape(self.function, self.params, self.state, *self._one_image)
             return jax.tree.map(lambda a: np.zeros((0, *a.shape[1:]), a.dtype), answer)
         answers, start = [], 0
         for size in cut(len(images), self.sizes):
@@ -164,8 +164,7 @@ class Predictor:
         They are those of the task, but for the ones whose largest operation would take more than
         `MOST_BYTES`.
         """
-        one = jax.ShapeDtypeStruct((1, *self.image_shape), np.uint8)
-        bytes_each = largest_operation(self.function, self.params, self.state, one)
+        bytes_each = largest_operation(self.function, self.params, self.state, *self._one_image)
         first, *others = self.task.batches.inference
         return first, *(size for size in others if size * bytes_each <= MOST_BYTES)
 
@@ -319,9 +318,8 @@ class Predictor:
     def _predict_padded(self, images: np.ndarray, size: int) -> np.ndarray:
         # At most so many programs are compiled however the number of images varies.
         count = len(images)
-        padding = np.zeros((size - count, *images.shape[1:]), images.dtype)
-        batch = np.concatenate([images, padding])
-        answers = self.function(self.params, self.state, batch)
+        batch = [_padded(array, size) for array in (images, *self._more(images))]
+        answers = self.function(self.params, self.state, *batch)
         return jax.tree.map(lambda a: np.asarray(a)[:count], answers)
 
     def _check_threshold(self, threshold: float) -> None:
@@ -333,6 +331,16 @@ class Predictor:
         if not 0 <= threshold <= 1:
             raise ValueError(f"predict: threshold: got {threshold}, need 0 to 1")
 
+    def _more(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
+        return () if self.task.more_inputs is None else self.task.more_inputs(images)
+
+    @property
+    def _one_image(self) -> list[jax.ShapeDtypeStruct]:
+        """Return the shapes of what the function takes of one image."""
+        none = np.zeros((0, *self.image_shape), np.uint8)
+        arrays = (none, *self._more(none))
+        return [jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype) for array in arrays]
+
     def _check(self, images: np.ndarray) -> np.ndarray:
         shape = self.image_shape
         if images.ndim == 3 and shape[-1] == 1:
@@ -343,6 +351,12 @@ class Predictor:
                 "for an image file of any size use predictor.read(file)"
             )
         return check_pixels(images)
+
+
+def _padded(array: np.ndarray, size: int) -> np.ndarray:
+    """Return an array with rows of zeros behind its own, `size` in all."""
+    padding = np.zeros((size - len(array), *array.shape[1:]), array.dtype)
+    return np.concatenate([array, padding])
 
 
 def load(

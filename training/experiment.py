@@ -111,7 +111,8 @@ def reopen(path: str | Path) -> tuple[Run, Experiment]:
     if experiment.card.fingerprint != known:
         if is_unstratified(experiment.config, known):
             raise RunError(f"{path}: {UNSTRATIFIED}")
-        raise RunError(f"{path}: the data has changed since this run began; restore it")
+        what = "data" if run.config().proposals is None else "data, or what is proposed of it,"
+        raise RunError(f"{path}: the {what} has changed since this run began; restore it")
     return run, experiment
 
 
@@ -286,14 +287,17 @@ def loss_scaling_of(config: Config) -> LossScaling | None:
 
 
 def load_data(config: Config) -> data.Dataset:
-    """Load the dataset of a config, split by its seed."""
-    labels = spec_of(config.task).labels
-    return data.load(
+    """Load the dataset of a config, split by its seed, with proposals where it asks for some."""
+    letterbox = config.input.fit == "letterbox"
+    dataset = data.load(
         **config.data.model_dump(exclude_none=True),
-        labels=labels,
-        letterbox=config.input.fit == "letterbox",
+        labels=spec_of(config.task).labels,
+        letterbox=letterbox,
         seed=config.seed,
     )
+    if config.proposals is None:
+        return dataset
+    return data.with_proposals(dataset, data.proposing(config.proposals, letterbox=letterbox))
 
 
 def make_schedule(config: Config, length: RunLength) -> Any:
@@ -367,22 +371,25 @@ def count_steps(config: Config, examples: int) -> int:
 
 
 def resolve_data_path(config: Config, config_dir: Path | None) -> Config:
-    """Return a config with ``data.path`` absolute, so that a run can be used from anywhere.
+    """Return a config with the paths of its data absolute, so that a run can be used from anywhere.
 
     Raises:
         DataError: there is no such data, or its path cannot be written into a config.
     """
-    written = getattr(config.data, "path", None)
-    if written is None:
-        return config
-    packed = config.data.source in data.PACKED
-    path = str(data.locate(written, config_dir=config_dir, packed=packed).resolve())
-    if not is_utf8(path):
-        raise data.DataError(
-            f"data.path: {plain_line(path)}: not UTF-8, which a config cannot hold; "
-            "rename the folder"
-        )
-    return config.model_copy(update={"data": config.data.model_copy(update={"path": path})})
+    for table in ("data", "proposals"):
+        part = getattr(config, table)
+        written = getattr(part, "path", None)
+        if written is None:
+            continue
+        key, packed = f"{table}.path", getattr(part, "source", None) in data.PACKED
+        path = str(data.locate(written, config_dir=config_dir, packed=packed, key=key).resolve())
+        if not is_utf8(path):
+            raise data.DataError(
+                f"{key}: {plain_line(path)}: not UTF-8, which a config cannot hold; rename the "
+                "folder"
+            )
+        config = config.model_copy(update={table: part.model_copy(update={"path": path})})
+    return config
 
 
 def summarize_config(config: Config, config_dir: Path | None) -> tuple[Summary, str | None]:

@@ -139,6 +139,11 @@ class ExportSource(NamedTuple):
 def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
     """Load the network of a run; `loading` and errors are those of `predictor.load`."""
     opened, predictor = open_run(run), load(run, **loading)
+    if predictor.task.more_inputs is not None:
+        raise BundleError(
+            f"export: {run}: its network takes proposals beside an image, and a bundle images "
+            "alone; load the run itself: convax.load"
+        )
     images, origin = sample_images(opened.config(), predictor.image_shape)
     answer = jax.eval_shape(predictor.function, predictor.params, predictor.state, images)
     if not isinstance(answer, jax.ShapeDtypeStruct):

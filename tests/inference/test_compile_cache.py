@@ -162,14 +162,14 @@ def test_no_folder_is_no_error(jax_settings, tmp_path, monkeypatch):
     (tmp_path / "convax" / "compiled").mkdir(parents=True)
     (tmp_path / "convax" / "compiled").chmod(0o777)  # where others may put programs
     assert enable_compile_cache() is None
-    monkeypatch.setattr(compile_cache, "_cache_root", lambda: Path("/proc/none"))
+    monkeypatch.setattr(compile_cache, "cache_directory", lambda: Path("/proc/none"))
     assert enable_compile_cache() is None
 
     def homeless():
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.setattr(compile_cache, "_cache_root", homeless)
+    monkeypatch.setattr(compile_cache, "cache_directory", homeless)
     assert enable_compile_cache() is None and jax.config.jax_compilation_cache_dir is None
     monkeypatch.undo()
     monkeypatch.setenv("XDG_CACHE_HOME", "relative")
-    assert compile_cache._cache_root().is_absolute()
+    assert compile_cache.cache_directory().is_absolute()

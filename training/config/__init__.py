@@ -9,6 +9,7 @@ table            what every table is made of: strictness, numbers, durations
 groups           ``[[optimizer.groups]]``
 loss             ``[loss]``
 augment          ``[augment]``
+proposals        ``[proposals]``
 precision        ``[precision]`` and ``[ema]``
 choices          the tables of all that a config names
 sweep            ``[sweep]`` and what is recorded

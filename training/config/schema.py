@@ -18,6 +18,7 @@ from pydantic import (
     model_validator,
 )
 
+from ...model import build, takes_proposals
 from ..common.text import is_utf8, plain_line
 from ..tasks.registry import TASKS, listed, tasks_where
 from . import choices
@@ -27,6 +28,7 @@ from .from_signature import choice
 from .groups import Expression
 from .loss import loss_tables, unfit_keyword
 from .precision import Averages, Precision
+from .proposals import Proposals
 from .sources import KINDS, Masks, Size, Source
 from .sweep import GridSweep, Logging, RandomSweep
 from .table import Duration, Length, PositiveFloat, PositiveInt, Table, as_float32
@@ -141,6 +143,7 @@ class Config(Table):
     data: Source
     input: Input
     augment: Augment | None = None
+    proposals: Proposals | None = None
     model: Any  # the tables of these, and of the schedule, are derived: `choices`
     loss: choice("name", loss_tables())  # type: ignore[valid-type]
     optimizer: Any
@@ -175,8 +178,10 @@ class Config(Table):
             )
         if isinstance(self.data, Masks) and (why := self.data.unfit_for(spec.labels)):
             raise ValueError(f'data.{why}; got task = "{self.task}"')
-        if spec.labels in ("boxes", "instances"):
+        boxes = spec.labels in ("boxes", "instances")
+        if boxes:
             _check_canvas(self.data, self.input)
+        _check_proposals(self.proposals, self.model if boxes else None)
         if loss not in spec.losses:
             raise ValueError(
                 f'{loss!r} is no loss for task = "{self.task}"; need one of {_listed(spec.losses)}'
@@ -224,6 +229,27 @@ def _check_canvas(data: Any, network: Input) -> None:
         raise ValueError(
             f"input.size = {network.size} and data.size = {data.size}: boxes are in pixels of "
             "both; write one size twice"
+        )
+
+
+def _check_proposals(proposals: Any, model: Any) -> None:
+    """Raise unless regions are proposed beforehand for a detector that proposes none, and no other.
+
+    Args:
+        proposals: the table, or None.
+        model: the table of a detector; None for any other network.
+    """
+    table = {} if model is None else model.model_dump(exclude_none=True)
+    taken = bool(table) and takes_proposals(build(table, 2))
+    if taken and proposals is None:
+        raise ValueError(
+            f"{table.get('name', 'the network')!r} proposes no regions itself; write a table "
+            '[proposals] with method = "selective_search", say'
+        )
+    if proposals is not None and not taken:
+        raise ValueError(
+            "proposals is for detectors that propose no regions themselves, as fast_rcnn; leave "
+            "it out"
         )
 
 

@@ -43,6 +43,7 @@ from .dataset import (
 )
 from .detection import (
     CocoFiles,
+    Proposing,
     Rules,
     Scenes,
     coco_classes,
@@ -51,8 +52,11 @@ from .detection import (
     load_scenes,
     load_voc,
     load_yolo,
+    propose_batch,
+    proposing,
     read_scene_source,
     voc_classes,
+    with_proposals,
     yolo_classes,
 )
 from .digits import load_digits
@@ -92,6 +96,7 @@ __all__ = [
     "Dataset",
     "ImageNote",
     "Notes",
+    "Proposing",
     "Rules",
     "Scenes",
     "Split",
@@ -127,6 +132,8 @@ __all__ = [
     "locate",
     "most_objects",
     "named",
+    "propose_batch",
+    "proposing",
     "quiet_pillow",
     "read_batches",
     "read_idx",
@@ -137,5 +144,6 @@ __all__ = [
     "spread",
     "upright_size",
     "voc_classes",
+    "with_proposals",
     "yolo_classes",
 ]

@@ -182,7 +182,9 @@ def load(
     return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
 
 
-def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
+def locate(
+    path: str, *, config_dir: Path | None, packed: bool = False, key: str = "data.path"
+) -> Path:
     """Find the file or folder that a config means by `path`.
 
     An absolute path is itself. Any other is looked for beside the config, then in the current
@@ -192,6 +194,7 @@ def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
         path: as the config has it; ``~`` is the home directory.
         config_dir: the config file's folder, where it has one.
         packed: whether an archive of that name will do: ``path.zip``, ``path.tar.gz``.
+        key: what errors call it.
 
     Raises:
         DataError: it is in none of these places; for a dataset that `fetch` knows, the message
@@ -206,9 +209,9 @@ def locate(path: str, *, config_dir: Path | None, packed: bool = False) -> Path:
                     return found
         tried.append(str(candidate))
     name = Path(path).name
-    remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else "correct data.path"
+    remedy = f"`convax fetch {name}` downloads it" if name in DATASETS else f"correct {key}"
     where = plain_line(", ".join(tried))
-    raise DataError(f"data.path: {plain_line(path, 200)} is not there: tried {where}; {remedy}")
+    raise DataError(f"{key}: {plain_line(path, 200)} is not there: tried {where}; {remedy}")
 
 
 def is_there(path: Path) -> bool:

@@ -90,7 +90,8 @@ class Task(NamedTuple):
         refer: ``refer(predictor, examples)``: what predictions are compared with; None where they
             stand for themselves.
         inputs: ``inputs(x, targets)``: what the network is given in training, and where a loss is
-            wanted; the images `x` by default.
+            wanted; the images `x` by default. In inference ``inputs(x, None, *more)`` where there
+            is `more_inputs`, else `x`.
         captions: ``captions(targets, classes)``: what each image is, in a line or two.
         per_class: ``per_class(sums, collected, examples) -> PerClass``: the figures of each class
             of a whole split, from what `metrics` gets; None where classes have none.
@@ -100,6 +101,9 @@ class Task(NamedTuple):
         in_image: ``in_image(prediction, size)``: the prediction for an image of a size ``(h, w)``,
             in its pixels in place of those of what the network saw; on the host. None where
             predictions have no places, or stay where they are.
+        more_inputs: ``more_inputs(images)``: what the network needs of images ``(N, H, W, C)``, as
+            stored, beside them: arrays ``(N, ...)``, computed outside of JAX. None where it needs
+            no more.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each; None where
             they have no mean.
     """
@@ -119,7 +123,8 @@ class Task(NamedTuple):
     explain: Callable[[Any, Examples, np.ndarray, int | None], "Explained"]
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
-    inputs: Callable[[Array, Tree], Any] = lambda x, targets: x
+    inputs: Callable[..., Any] = lambda x, targets: x
+    more_inputs: Callable[[np.ndarray], tuple[np.ndarray, ...]] | None = None
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
     per_class: Callable[[Numbers, Tree, Split], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None

@@ -6,6 +6,8 @@ scenes            made-up scenes of small images
 objects           images with their objects, and what is checked of them
 ground_truth      from these, whatever says where they are, to labels
 painted           whose pixel is whose, painted when it is looked at
+proposals         regions that may hold an object, found without learning
+proposed          the proposals of a data set, found once and kept on disk
 rle               masks as runs of pixels
 
 A new format is one file here that gives `Annotated` images to `read_annotated`, a table in
@@ -15,6 +17,8 @@ A new format is one file here that gives `Annotated` images to `read_annotated`,
 from .coco import CocoFiles, coco_classes, load_coco
 from .instances import load_instances
 from .objects import Rules
+from .proposals import Proposing, propose_batch, proposing
+from .proposed import with_proposals
 from .scenes import Scenes, load_scenes
 from .scenes import read_source as read_scene_source
 from .voc import load_voc, voc_classes
@@ -22,6 +26,7 @@ from .yolo import load_yolo, yolo_classes
 
 __all__ = [
     "CocoFiles",
+    "Proposing",
     "Rules",
     "Scenes",
     "coco_classes",
@@ -30,7 +35,10 @@ __all__ = [
     "load_scenes",
     "load_voc",
     "load_yolo",
+    "propose_batch",
+    "proposing",
     "read_scene_source",
     "voc_classes",
+    "with_proposals",
     "yolo_classes",
 ]

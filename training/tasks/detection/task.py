@@ -10,7 +10,7 @@ from jax import Array
 
 from ....model.detection.structures import Detections, DetectorInput, DetectorOutput, GroundTruth
 from ....model.output_checks import init_detector
-from ...data import Split
+from ...data import Proposing, Split, propose_batch, proposing
 from ...data.placement import Placement, place
 from ...data.preprocess import Preprocessing
 from ..per_class import PerClass
@@ -54,11 +54,16 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
     def place_of(size: tuple[int, int]) -> Placement:
         return place(size, canvas, letterbox=letterbox)
 
+    more_inputs = None
+    if config.proposals is not None:
+        how = proposing(config.proposals, letterbox=letterbox)
+        more_inputs = partial(propose_inputs, how=how)
     return Task(
         spec=spec,
         init=partial(init_detector, masks=masks),
         targets=unchanged,
-        inputs=DetectorInput,
+        inputs=detector_input,
+        more_inputs=more_inputs,
         loss=partial(batch_loss, terms=terms),
         batch_metrics=partial(batch_metrics, terms=terms),
         metric_sums=partial(metric_sums, terms=terms),
@@ -78,6 +83,20 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         batches=Batches(config.training.batch_size, (1, 8)),
         aggregate=None,
     )
+
+
+def detector_input(
+    x: Array, truth: GroundTruth | None, proposals: Array | None = None
+) -> DetectorInput:
+    """Return what a detector is given; where there is truth, the proposals are in it."""
+    if truth is None:
+        return DetectorInput(x, None, proposals)
+    return DetectorInput(x, truth, truth.proposals)
+
+
+def propose_inputs(images: np.ndarray, *, how: Proposing) -> tuple[np.ndarray]:
+    """Return the proposals ``(N, R, 4)`` of images."""
+    return (propose_batch(images, how),)
 
 
 def batch_loss(
