@@ -73,7 +73,7 @@ def explain_image(
     x = preprocess(jnp.asarray(image)[None], spec)
     path = _layer(predictor, x, layer)
     window = max(1, min(x.shape[1:3]) // PATCHES)
-    compute = jax.jit(partial(_maps, net, target=target, baseline=_baseline(spec), window=window))
+    compute = jax.jit(partial(_maps, net, target=target, baseline=baseline_of(spec), window=window))
     found = jax.tree.map(np.asarray, compute(predictor.params, predictor.state, x))
     heat = field = None
     if path is not None:
@@ -81,9 +81,8 @@ def explain_image(
         coarse = cam(predictor.params, predictor.state, x)
         heat = np.asarray(jax.image.resize(coarse, x.shape[:3], "linear")[0])
         field = _field(predictor, x, path, np.asarray(coarse[0]))
-    seen = np.asarray(x[0]) * np.float32(spec.std) + np.float32(spec.mean)
     return Explanation(
-        image=np.clip(seen, 0, 1),
+        image=seen_image(x, spec),
         score=float(found["score"]),
         saliency=found["saliency"][0],
         attribution=found["attribution"][0],
@@ -137,7 +136,13 @@ def _maps(
     }
 
 
-def _baseline(spec: Preprocessing) -> Array:
+def seen_image(x: Array, spec: Preprocessing) -> np.ndarray:
+    """Return what the network sees of the first image, ``(H, W, C)`` in [0, 1]."""
+    std, mean = (np.asarray(values, np.float32) for values in (spec.std, spec.mean))
+    return np.clip(np.asarray(x[0]) * std + mean, 0, 1)
+
+
+def baseline_of(spec: Preprocessing) -> Array:
     """Return the mean color of the training images; of gray ones black, on which strokes show."""
     black = -np.divide(spec.mean, spec.std).astype(np.float32)
     return jnp.asarray(black if len(black) == 1 else 0 * black)

@@ -1,6 +1,6 @@
 """Which layers of a network have maps, and which of them are worth looking at."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -9,6 +9,7 @@ from ..model.layer import Shape
 
 MAX_LAYERS = 8
 KERNELS = ("conv", "dense", "depthwise_conv")  # pointwise they may be, yet begin something new
+OF_IMAGE = ("backbone", "fpn")  # parts of a detector; the others propose regions or look at them
 
 
 def last_map_layer(net: Layer, in_shape: Shape) -> str:
@@ -16,7 +17,8 @@ def last_map_layer(net: Layer, in_shape: Shape) -> str:
 
     Of layers whose output is the same the outermost: ``"stage4"``, not ``"stage4/block2/then"``.
     Layers whose kind ends in "pool" do not count: what they leave is a coarser image of the maps
-    ahead of them.
+    ahead of them. Of a detector it is what regions are read from: its pyramid, or its backbone,
+    whose output are several maps by name.
 
     Args:
         net: the network.
@@ -30,7 +32,7 @@ def last_map_layer(net: Layer, in_shape: Shape) -> str:
         >>> last_map_layer(model.lenet5(10, activation="relu", pool="max"), (1, 32, 32, 1))
         'act2'
     """
-    return _map_layers(net, in_shape, branches=False)[-1][0]
+    return _map_layers(net, in_shape, branches=False, several=True)[-1][0]
 
 
 def coarsest_map_layer(net: Layer, in_shape: Shape) -> str:
@@ -103,15 +105,20 @@ def _representatives(level: list[tuple[str, Layer, Shape]]) -> list[str]:
     return [*stands, level[-1][0]] if level else []
 
 
-def _map_layers(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[str, Layer, Shape]]:
-    """Return layers with maps, but no pools, with their paths and the shapes of their outputs."""
+def _map_layers(
+    net: Layer, in_shape: Shape, *, branches: bool, several: bool = False
+) -> list[tuple[str, Layer, Any]]:
+    """Return layers with maps, but no pools, with their paths and the shapes of their outputs.
+
+    With `several` also those that give several maps by name.
+    """
     layers = dict(_serial_layers(net, "", branches))
     given: Any = init_shapes(capture_intermediates(net, list(layers)), in_shape)[0]
     _, shapes = given
     found = [
         (path, layer, shapes[path])
         for path, layer in layers.items()
-        if _is_map(shapes[path], in_shape)
+        if _is_map(shapes[path], in_shape) or (several and _are_maps(shapes[path], in_shape))
     ]
     if not found:
         raise ValueError(
@@ -121,9 +128,15 @@ def _map_layers(net: Layer, in_shape: Shape, *, branches: bool) -> list[tuple[st
     return found
 
 
-def _is_map(shape: Shape, in_shape: Shape) -> bool:
-    # Some layers give several maps by name, or one number for each channel.
+def _is_map(shape: Any, in_shape: Shape) -> bool:
+    """Return whether this is the shape of a map, rather than of one number for each channel."""
     return isinstance(shape, tuple) and len(shape) == len(in_shape) and max(shape[1:-1]) > 1
+
+
+def _are_maps(shapes: Any, in_shape: Shape) -> bool:
+    """Return whether these are the shapes of several maps by name."""
+    named = isinstance(shapes, dict) and len(shapes) > 0
+    return named and all(_is_map(shape, in_shape) for shape in shapes.values())
 
 
 def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str, Layer]]:
@@ -133,12 +146,20 @@ def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str,
     """
     if layer.info.rebuild is None:  # nobody can look into it
         return
-    for name, part in layer.info.parts.items():
+    for name, part in _parts(layer).items():
         path = at if name == INLINE else f"{at}/{name}".strip("/")
         if branches or part.info.topology == "serial":
             yield from _serial_layers(part, path, branches)
         if name != INLINE and not _last_kind(part).endswith("pool"):
             yield path, part
+
+
+def _parts(layer: Layer) -> Mapping[str, Layer]:
+    """Return the parts of a layer; of a detector those that see the image, not its regions."""
+    parts = layer.info.parts
+    if layer.info.kind != "detector":
+        return parts
+    return {name: parts[name] for name in OF_IMAGE if name in parts}
 
 
 def _last_kind(layer: Layer) -> str:

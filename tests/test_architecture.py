@@ -41,7 +41,7 @@ training.plots
 training.tasks: spec
 training.tasks.classification: losses spec
 training.tasks.segmentation: losses spec
-training.tasks.detection: losses spec
+training.tasks.detection: losses comparison spec
 training.tasks.embedding: losses spec
 training.tasks.multilabel: losses spec
 training.tasks.regression: losses spec

@@ -27,6 +27,14 @@ def explain(
             "--class", metavar="NAME", help="The class to explain; by default the predicted class."
         ),
     ] = None,
+    detection: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="NUMBER",
+            help="The object to explain, by its number in detections.png; by default the first 3.",
+        ),
+    ] = None,
     layer: Annotated[
         str | None,
         typer.Option(
@@ -57,7 +65,16 @@ def explain(
     enable_compile_cache()
     predictor = load(run, checkpoint=checkpoint, use_ema=not no_ema)
     folder = run / "explain" / image.stem if out is None else out
-    written = write_figures(predictor, run, image, folder, wanted=name, layer=layer, invert=invert)
+    written = write_figures(
+        predictor,
+        run,
+        image,
+        folder,
+        wanted=name,
+        number=detection,
+        layer=layer,
+        invert=invert,
+    )
     say(written.text)
     for file in written.files:
         say(file)

@@ -6,7 +6,7 @@ verify     checks each file of a bundle by its checksum, and runs its self-test
 bundle     writes a bundle, then verifies it
 onnx       writes an ONNX file, held against ONNX Runtime
 
-Who has a bundle reads it with what is in it: change ``load.py`` and the files together, and raise
-``manifest.FORMAT`` when an older `verify` could not read it. Imports `inference.predictor` and
-what `training` needs to read a run.
+Who has a bundle reads it with what is in it: change ``load.py`` and the files together, and add a
+format to ``manifest.FORMATS`` when an older `verify` could not read it. Imports
+`inference.predictor` and what `training` needs to read a run.
 """

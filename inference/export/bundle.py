@@ -1,9 +1,10 @@
 """A trained network as a folder that runs without convax: on jax, numpy and flatbuffers.
 
-    program.stablehlo      the inference function (`jax.export`), any batch size, each platform
+    program.stablehlo      the inference function (`jax.export`), any batch size, each platform;
+                           several outputs are a tuple, in the order of about.json
     weights.safetensors    its first argument
     self_test.safetensors  images, and what the network said of them
-    about.json             labels, preprocessing, task, shapes, tolerance
+    about.json             labels, preprocessing, task, inputs, outputs, tolerance
     load.py, README.md     a few lines that run it, and how
     manifest.json          format, versions, expiry, and the SHA-256 of each of the others
 
@@ -38,12 +39,12 @@ from ...training.run.directory import open_run
 from ...training.weights.safetensors_io import to_numpy
 from ..predictor import Predictor, load
 from .loader import LOADER, readme
-from .manifest import FORMAT, MANIFEST, PLATFORMS, BundleError, runs_here
+from .manifest import MANIFEST, PLATFORMS, BundleError, expected_keys, format_of, runs_here
 from .verify import verify
 
 MONTHS_6 = datetime.timedelta(days=180)  # that newer releases of JAX read what older ones wrote
 SELF_TEST_IMAGES = 8  # images of the self-test
-TOLERANCE = 1e-3  # of the largest expected value: devices round differently
+TOLERANCE = 1e-3  # of the scale of what is compared: devices round differently
 
 
 def export(
@@ -78,9 +79,11 @@ def export(
     predictor, images, origin, expected, about, tolerance = export_source(run, loading)
     about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
     program, weights = _program(predictor, platforms)
-    test, today = {"images": images, "expected": expected}, datetime.datetime.now(datetime.UTC)
+    test = {"images": images}
+    test |= {key: expected[name] for name, key in expected_keys(about).items()}
+    today = datetime.datetime.now(datetime.UTC)
     made = {
-        "format": FORMAT,
+        "format": format_of(expected),
         "jax": jax.__version__,
         "made": today.date().isoformat(),
         "expires": (today.date() + MONTHS_6).isoformat(),
@@ -107,15 +110,19 @@ def export(
 def _program(
     predictor: Predictor, platforms: tuple[str, ...]
 ) -> tuple[bytes, dict[str, np.ndarray]]:
-    """Return ``program(weights, images)`` serialized, and the weights by name."""
+    """Return ``program(weights, images)`` serialized, and the weights by name.
+
+    It gives an array, or a tuple of several: JAX serializes no tuple with names.
+    """
     tree = {"params": predictor.params, "state": predictor.state}
     named = named_leaves(tree)
     structure = jax.tree.structure(tree)
 
     @jax.jit
-    def program(weights: dict[str, Array], images: Array) -> Array:
+    def program(weights: dict[str, Array], images: Array) -> Array | tuple[Array, ...]:
         both = jax.tree.unflatten(structure, [weights[name] for name, _ in named])
-        return predictor.function(both["params"], both["state"], images)
+        arrays = jax.tree.leaves(predictor.function(both["params"], both["state"], images))
+        return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
     weights = {name: to_numpy(leaf) for name, leaf in named}
     shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
@@ -131,7 +138,7 @@ class ExportSource(NamedTuple):
     predictor: Predictor
     images: np.ndarray  # (N, H, W, C) uint8
     origin: str  # where they are from
-    expected: np.ndarray
+    expected: dict[str, np.ndarray]  # by the name of the output
     about: dict[str, Any]  # for who reads of it, as JSON
     tolerance: float  # of a difference from what is expected
 
@@ -145,23 +152,29 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
             "alone; load the run itself: convax.load"
         )
     images, origin = sample_images(opened.config(), predictor.image_shape)
-    answer = jax.eval_shape(predictor.function, predictor.params, predictor.state, images)
-    if not isinstance(answer, jax.ShapeDtypeStruct):
-        raise BundleError(
-            f"export: {run}: a network of {predictor.task.name} has several outputs, and a bundle "
-            "one; load the run itself: convax.load"
-        )
-    expected = np.asarray(predictor.function(predictor.params, predictor.state, images))
+    spec = predictor.task.spec
+    prediction = predictor.function(predictor.params, predictor.state, images)
+    expected = {name: np.asarray(array) for name, array in spec.named(prediction).items()}
+    itself = spec.compare(expected, expected)
+    if not itself.compared:
+        origin += "; nothing is found in them, so that they prove little"
     about = {
         "task": predictor.task.name,
         "labels": list(predictor.classes),
         "image_shape": list(predictor.image_shape),
+        "inputs": [_described("images", images)],
+        "outputs": [_described(name, array) for name, array in expected.items()],
         "preprocessing": opened.dataset().preprocessing.as_json(),
         "calibrated": bool(loading.get("calibrated")),
         "flips": bool(loading.get("tta")),
     }
-    tolerance = TOLERANCE * max(float(np.abs(expected).max()), 1e-3)
+    tolerance = TOLERANCE * max(itself.scale, 1e-3)
     return ExportSource(predictor, images, origin, expected, about, tolerance)
+
+
+def _described(name: str, array: np.ndarray) -> dict[str, Any]:
+    """Return what about.json says of an input or output, whose first axis is any."""
+    return {"name": name, "shape": ["batch", *array.shape[1:]], "dtype": array.dtype.name}
 
 
 def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:

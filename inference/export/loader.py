@@ -14,6 +14,7 @@ for name, digest in made["sha256"].items():
     files[name] = (HERE / name).read_bytes()
     if hashlib.sha256(files[name]).hexdigest() != digest:
         raise ValueError(f"{HERE / name}: altered: its checksum differs")
+names = [output["name"] for output in json.loads(files["about.json"])["outputs"]]
 raw, weights = memoryview(files["weights.safetensors"]), {}
 start = 8 + int.from_bytes(raw[:8], "little")
 for name, t in json.loads(bytes(raw[8:start])).items():
@@ -27,20 +28,27 @@ except Exception as error:
 
 
 def predict(images):
-    return np.asarray(run(weights, images))
+    outputs = run(weights, images)
+    if len(names) == 1:
+        return np.asarray(outputs)
+    return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
 '''
 
 
 def readme(about: dict[str, Any], made: dict[str, Any]) -> str:
     """Return how to run a bundle, by what stands in its about.json and its manifest."""
     shape = ", ".join(map(str, about["image_shape"]))
+    names = ", ".join(f"`{output['name']}`" for output in about["outputs"])
+    outputs = spec_of(about["task"]).outputs_text
+    if len(about["outputs"]) > 1:
+        outputs = f"a dict of {names}: {outputs}"
     return f"""# A trained network
 
     pip install jax numpy flatbuffers
     python -c "import load, numpy as np; print(load.predict(np.zeros((1, {shape}), np.uint8)))"
 
 In: uint8 images `(N, {shape})`, any N from 1; other dtypes and shapes are refused.
-Out: {spec_of(about["task"]).outputs_text}. Labels and preprocessing stand in about.json; the
+Out: {outputs}. Labels and preprocessing stand in about.json; the
 preprocessing is part of the program.
 It runs on {", ".join(made["platforms"])}. jax {made["jax"]} made it, and runs it for ever; newer
 releases do until {made["expires"]}, then perhaps: `pip install jax=={made["jax"]}`.

@@ -13,7 +13,7 @@ import json
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -45,8 +45,8 @@ class OnnxVerification(NamedTuple):
 def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerification:
     """Write the network of a run as an ONNX file.
 
-    Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its output what `convax.load`
-    predictions; the preprocessing is inside. Task, labels and shapes stand in its metadata.
+    Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its outputs are what `convax.load`
+    predicts; the preprocessing is inside. Task, labels and shapes stand in its metadata.
 
     Args:
         run: the run directory.
@@ -64,12 +64,12 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
     packages = _packages()
     predictor, images, origin, expected, about, tolerance = export_source(run, loading)
 
-    def function(images: jax.Array) -> jax.Array:
-        return predictor.function(predictor.params, predictor.state, images)
+    def function(images: jax.Array) -> tuple[jax.Array, ...]:
+        prediction = predictor.function(predictor.params, predictor.state, images)
+        return tuple(jax.tree.leaves(prediction))
 
-    predictions = predictor.task.spec.outputs
     try:
-        model = _converted(packages, function, predictor.image_shape, predictions)
+        model = _converted(packages, function, predictor.image_shape, list(expected))
     except Exception as error:  # whatever a converter says of what it does not know
         raise BundleError(
             f"{out}: jax2onnx cannot convert this network: {_operation(error)}{first_line(error)}"
@@ -77,10 +77,12 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
     packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
     content = model.SerializeToString()
     try:
-        difference = max(
-            _difference(packages, content, images[some], expected[some])
-            for some in (slice(None), slice(1))  # any number of images, one file
-        )
+        differences = []
+        for some in (slice(None), slice(1)):  # any number of images, one file
+            wanted = {name: array[some] for name, array in expected.items()}
+            found = _run(packages, content, images[some], wanted)
+            differences.append(predictor.task.spec.compare(found, wanted).difference)
+        difference = float(np.max(differences))
     except Exception as error:
         raise BundleError(f"{out}: ONNX Runtime refuses it: {first_line(error)}") from error
     if not difference <= tolerance:  # nan as well
@@ -112,7 +114,7 @@ def _packages() -> _Packages:
 
 
 def _converted(
-    packages: _Packages, function, image_shape: tuple[int, ...], predictions: str
+    packages: _Packages, function, image_shape: tuple[int, ...], outputs: list[str]
 ) -> Any:
     """Convert to a model with an axis N for the batch."""
     images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
@@ -129,7 +131,7 @@ def _converted(
             model_name="convax",
             opset=OPSET,
             input_names=["images"],
-            output_names=[predictions],
+            output_names=outputs,
         )
     _pool_over_space(model, packages.onnx.helper)
     return model
@@ -185,16 +187,20 @@ def _pool_over_space(model: Any, helper: Any) -> None:
         field.extend(values)
 
 
-def _difference(packages: _Packages, content: bytes, images: Any, expected: np.ndarray) -> float:
+def _run(
+    packages: _Packages, content: bytes, images: Any, expected: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """Return what ONNX Runtime says of images; of the names and shapes that are expected."""
     options = packages.onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = packages.onnxruntime.InferenceSession(
         content, options, providers=["CPUExecutionProvider"]
     )
-    (said,) = session.run(None, {"images": images})
-    if said.shape != expected.shape:
-        raise ValueError(f"predictions: got {said.shape}, need {expected.shape}")
-    return float(np.abs(said - expected).max())
+    found = dict(zip(expected, session.run(list(expected), {"images": images}), strict=True))
+    for name, array in found.items():
+        if array.shape != expected[name].shape:
+            raise ValueError(f"{name}: got {array.shape}, need {expected[name].shape}")
+    return found
 
 
 @contextmanager

@@ -100,13 +100,15 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         shape = pooled(numbers.pool, maps, R)
         if numbers.crops:
             (shape,) = shape_of("backbone", shape).values()
-        shape_of("predictor", shape_of("head", shape))
+        of_regions = shape_of("predictor", shape_of("head", shape))
         D, masks = numbers.roi.detections_per_img, None
         shapes: Any = Detections  # of shapes in place of arrays
         if numbers.mask_pool:
             shape = shape_of("mask_head", pooled(numbers.mask_pool, maps, D))
             masks = (N, D, *shape_of("mask_predictor", shape)[1:3])
-        return DetectorOutput(shapes((N, D, 4), (N, D), (N, D), masks)), params, state
+        found = shapes((N, D, 4), (N, D), (N, D), masks)
+        logits: Any = (N, D, of_regions["logits"][-1])
+        return DetectorOutput(found, logits=logits), params, state
 
     def apply(params, state, x, *, train=False, key=None):
         given = x if isinstance(x, DetectorInput) else DetectorInput(x)
@@ -121,12 +123,13 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         run = _Run(given, maps, numbers, value, train, key)
         rpn, proposals, proposed = run.first_stage(new_state)
         if given.truth is None:
-            return DetectorOutput(run.detections(proposals, proposed, new_state)), new_state
+            return run.detections(proposals, proposed, new_state), new_state
         regions = run.regions(given.truth, proposals, proposed, new_state)
         if train:
             return DetectorOutput(None, rpn, regions), new_state
         # The heads run once more, and change no state: none changes in evaluation.
-        return DetectorOutput(run.detections(proposals, proposed, {}), rpn, regions), new_state
+        found = run.detections(proposals, proposed, {})
+        return found._replace(rpn=rpn, regions=regions), new_state
 
     info = LayerInfo("detector", None, parts, "custom", partial(_detector, numbers=numbers))
     return Layer(init, apply, info)  # type: ignore[arg-type] -- gives several arrays
@@ -200,17 +203,16 @@ class _Run(NamedTuple):
         crop = partial(ops.crop_masks, output_size=masks.shape[2:4], aligned=roi.aligned)
         return found._replace(masks=masks, mask_targets=jax.vmap(crop)(truth.masks, objects, boxes))
 
-    def detections(self, proposals: Array, proposed: Array, into: State) -> Detections:
+    def detections(self, proposals: Array, proposed: Array, into: State) -> DetectorOutput:
         """Return what is found, with masks where there is a mask head."""
         best = partial(detect, image_size=self.image_size, roi=self.numbers.roi)
-        found = jax.vmap(best)(*self.box_head(proposals, into), proposals, proposed)
+        found, logits = jax.vmap(best)(*self.box_head(proposals, into), proposals, proposed)
         if self.numbers.mask_pool is None:
-            return found
-        logits = self.mask_head(found.boxes, into)
+            return DetectorOutput(found, logits=logits)
+        masks = self.mask_head(found.boxes, into)
         own = (found.classes + 1)[..., None, None, None]
-        return found._replace(
-            masks=jax.nn.sigmoid(jnp.take_along_axis(logits, own, axis=-1)[..., 0])
-        )
+        masks = jax.nn.sigmoid(jnp.take_along_axis(masks, own, axis=-1)[..., 0])
+        return DetectorOutput(found._replace(masks=masks), logits=logits)
 
     def box_head(self, boxes: Array, into: State) -> tuple[Array, Array]:
         """Return logits ``(N, R, K + 1)`` and deltas ``(N, R, K + 1, 4)`` of regions."""

@@ -36,7 +36,7 @@ def anchors_on(
 
 def by_anchor(outputs: Mapping[str, Array], values: int) -> Array:
     """Return a head's maps as one array ``(N, A, values)``, in the order of `anchors_on`."""
-    flat = [y.reshape(len(y), -1, values) for y in outputs.values()]
+    flat = [y.reshape(y.shape[0], -1, values) for y in outputs.values()]  # which may be symbolic
     return jnp.concatenate(flat, axis=1)
 
 

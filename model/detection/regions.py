@@ -81,8 +81,8 @@ def detect(
     proposed: Array,
     image_size: tuple[int, int],
     roi: RegionOptions,
-) -> Detections:
-    """Return the best detections of an image, suppressed class by class.
+) -> tuple[Detections, Array]:
+    """Return the best detections of an image, suppressed class by class, and their logits.
 
     Args:
         logits: ``(R, K + 1)``, the background first.
@@ -94,7 +94,8 @@ def detect(
 
     Returns:
         Detections without masks and without the batch; of no class more than torchvision's, which
-        looks at all pairs above the threshold rather than the best `roi.candidates`.
+        looks at all pairs above the threshold rather than the best `roi.candidates`. And of each
+        the logits of its region, ``(D, K + 1)``.
     """
     scores = jax.nn.softmax(logits, axis=-1)[:, 1:]
     R, K = scores.shape
@@ -103,7 +104,8 @@ def detect(
     fits = proposed[:, None] & (scores > roi.score_thresh) & has_sides(boxes, roi.min_size)
     count = min(roi.candidates, R * K)
     score, pair = lax.top_k(jnp.where(fits, scores, -1).reshape(-1), count)
-    box, classes = boxes.reshape(-1, 4)[pair], pair % K
+    region = lax.div(pair, jnp.int32(K))  # no remainder, of which converters know no batch
+    box, classes = boxes.reshape(-1, 4)[pair], pair - K * region
     kept = ops.nms(
         box,
         score,
@@ -112,9 +114,10 @@ def detect(
         valid=score > 0,
         groups=classes,
     )
-    found = kept.indices
-    return Detections(
-        boxes=jnp.where(kept.valid[:, None], box[found], 0),
-        scores=jnp.where(kept.valid, score[found], 0),
-        classes=jnp.where(kept.valid, classes[found], -1),
+    found, there = kept.indices, kept.valid
+    detections = Detections(
+        boxes=jnp.where(there[:, None], box[found], 0.0),
+        scores=jnp.where(there, score[found], 0.0),
+        classes=jnp.where(there, classes[found], -1),
     )
+    return detections, jnp.where(there[:, None], logits[region[found]], 0.0)

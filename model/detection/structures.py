@@ -155,8 +155,11 @@ class DetectorOutput(NamedTuple):
         detections: None in training.
         rpn: None without truth, and for networks that propose nothing.
         regions: None without truth.
+        logits: ``(N, D, K + 1)``, of the region that each detection is at, the background first;
+            zeros where there is none. None in training.
     """
 
     detections: Detections | None = None
     rpn: RPNOutput | None = None
     regions: RoIOutput | None = None
+    logits: Array | None = None

@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ..common.checks import check_scalar
 from ..common.dtypes import accum_dtype, check_floating
@@ -419,7 +420,7 @@ def _both(name, what, a, other, b):
 def _pairs(name, boxes1, boxes2):
     """Return (..., N, 1, 4) and (..., 1, M, 4)."""
     a, b = _both(name, "boxes1", boxes1, "boxes2", boxes2)
-    for what, shape in (("boxes1", jnp.shape(boxes1)), ("boxes2", jnp.shape(boxes2))):
+    for what, shape in (("boxes1", np.shape(boxes1)), ("boxes2", np.shape(boxes2))):
         if len(shape) < 2:
             raise ValueError(
                 f"{name}: {what} have no axis of boxes: got shape {shape}, need (..., N, 4); "

@@ -1,7 +1,7 @@
 """Regions on a pyramid of maps: each is read on the level that fits its size."""
 
 from collections.abc import Sequence
-from math import inf
+from math import inf, log
 
 import jax
 import jax.numpy as jnp
@@ -68,7 +68,9 @@ def roi_levels(
     )
     boxes = as_boxes("roi_levels", "boxes", boxes)
     side = jnp.sqrt(jnp.maximum(box_area(jax.lax.stop_gradient(boxes)), 1e-12))
-    k = jnp.floor(canonical_level + jnp.log2(side / canonical_scale) + 1e-6)
+    # Of the natural logarithm: converters do not know log2.
+    octaves = jnp.log(side / canonical_scale) / log(2)
+    k = jnp.floor(canonical_level + octaves + 1e-6)
     return (jnp.clip(k, k_min, k_max) - k_min).astype(jnp.int32)
 
 

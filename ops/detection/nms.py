@@ -323,7 +323,10 @@ def _best_first(scores, valid):
 
 
 def _pad(a, size):
-    return jnp.pad(a, (0, size - len(a)))
+    # Not `jnp.pad`: converters cannot pad arrays with a batch of any size in front.
+    if size == len(a):
+        return a
+    return jnp.concatenate([a, jnp.zeros_like(a, shape=(size - len(a),))])
 
 
 def _scored(name, boxes, scores, valid):

@@ -1,6 +1,8 @@
 """`convax explain` and what it draws, for each task."""
 
+import copy
 import shutil
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ from PIL import Image
 
 import convax
 from convax import explain, model
+from convax.explain import objects
 from convax.explain.panels import explanation_figure
 from convax.explain.write_figures import write_figures
 from convax.training.config.schema import load_config
@@ -17,6 +20,7 @@ from convax.training.data import Split
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.plots import figures
 from convax.training.tasks.registry import make_task
+from tests.hand_made import hand_made, squares
 
 CLASSES = ("cat", "dog", "cow")
 
@@ -144,6 +148,59 @@ def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
         write_figures(predictor, tmp_path, photo, tmp_path, wanted="cow")
 
 
+@pytest.fixture(scope="module")
+def finder():
+    """A detector that was set by hand, of squares."""
+    net, params = hand_made()
+    spec = Preprocessing((32, 32), "letterbox", (0.0,), (1.0,))
+    task = make_task(load_config("fasterrcnn-scenes"), 2)
+
+    @jax.jit
+    def function(params, state, images):
+        outputs, _ = net.apply(params, state, preprocess(images, spec))
+        return task.postprocess(outputs, spec, (32, 32, 1))
+
+    return convax.Predictor(
+        function, params, {}, ("square", "never"), (32, 32, 1), task, net=net, preprocessing=spec
+    )
+
+
+def write_photo(folder, *boxes):
+    pixels = np.asarray(255 * squares(*boxes)[0, ..., 0]).astype(np.uint8)
+    Image.fromarray(pixels).save(folder / "squares.png")
+    return folder / "squares.png"
+
+
+def test_a_detector_explains_its_objects(finder, tmp_path, monkeypatch):
+    monkeypatch.setattr(objects, "MASKS", 64)
+    photo = write_photo(tmp_path, (12, 16, 20, 24, 1.0), (4, 4, 12, 12, 0.95))
+    drawn = write_figures(finder, tmp_path, photo, tmp_path / "out")
+    assert names(drawn.files) == [
+        *("detections.png", "explanation.png", "kernels.png", "feature_maps.png")
+    ]
+    first, second = "1 (square 98.2%)", "2 (square 96.0%)"  # 4, and 16 x 242 / 255 - 12
+    assert drawn.text == f"{photo}: 2 square   explained: {first}, {second}"
+    drawn = write_figures(finder, tmp_path, photo, tmp_path / "out", number=2, wanted="square")
+    assert drawn.text.endswith(f"explained: {second}") and drawn.missing == []
+    write = partial(write_figures, finder, tmp_path, photo, tmp_path / "out")
+    for asked, message in [
+        (dict(number=3), "explain: detection: got 3, need one of 1, 2"),
+        (dict(wanted="never"), "explain: class: no never was found, but 2 square in this image"),
+        (dict(layer="head"), "layer 'head' has no map"),
+    ]:
+        with pytest.raises(explain.ExplainError, match=message):
+            write(**asked)
+    with pytest.raises(explain.ExplainError, match="explain: nothing was found in this image"):
+        write_figures(finder, tmp_path, write_photo(tmp_path), tmp_path / "out")
+
+
+def test_what_takes_proposals_is_not_explained(finder, tmp_path):
+    given = copy.copy(finder)
+    given.task = finder.task._replace(more_inputs=lambda images: (images,))
+    with pytest.raises(explain.ExplainError, match="takes proposals beside the image, and an im"):
+        write_figures(given, tmp_path, tmp_path / "photo.png", tmp_path / "out")
+
+
 def test_the_command(whole, photo, tmp_path, command):
     """An MLP has no maps, which is said; what cannot be asked is one line."""
     code, out, err = command("explain", whole.path, photo, "--out", tmp_path / "pictures")
@@ -160,6 +217,7 @@ def test_the_command(whole, photo, tmp_path, command):
     for arguments, message in [
         ((photo, "--class", "cat"), "error: explain: class: got 'cat', need one of 0, 1, 2"),
         ((photo, "--layer", "conv"), "no layer at 'conv'"),
+        ((photo, "--detection", "1"), "detection: got 1, but classification finds no objects"),
         ((tmp_path / "none.png",), "none.png"),
         ((photo, "--out", photo), "photo.png"),
         ((photo, "--checkpoint", "first"), "--checkpoint: got 'first'"),

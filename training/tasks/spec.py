@@ -2,18 +2,23 @@
 
 Each task states it in its folder, `training.tasks.registry` lists them all, and everything else
 asks for what a task can do, never for its name. This is the ground floor of the tasks: it imports
-`ops` alone, so that `training.config` may stand upon it.
+`ops` and `training.common` alone, so that `training.config` may stand upon it.
 """
 
 import inspect
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax
+import numpy as np
+
+from ..common.pytree_paths import named_leaves
 
 # Of an image; see `TaskSpec.labels`.
 LabelKind = Literal["class", "mask", "classes", "values", "boxes", "instances"]
+
+Outputs: TypeAlias = Mapping[str, np.ndarray]  # a prediction, as `TaskSpec.named` has it
 
 # Parameters of a loss that the program gives; a config has the others.
 SUPPLIED = ("weights", "mask", "reduction", "num_classes")
@@ -59,6 +64,27 @@ def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     }
 
 
+class Comparison(NamedTuple):
+    """How far two predictions of the same images are apart."""
+
+    difference: float  # the largest of what counts; NaN if one of them is
+    scale: float  # what a difference is measured by
+    compared: int  # how many: values, or things that were found
+
+
+def compare_values(found: Outputs, expected: Outputs) -> Comparison:
+    """Compare predictions number by number; the scale is the largest of them.
+
+    Example:
+        >>> compare_values({"y": np.array([1.0, 4.5])}, {"y": np.array([1.0, 4.0])})
+        Comparison(difference=0.5, scale=4.0, compared=2)
+    """
+    pairs = [(np.asarray(found[name]), np.asarray(expected[name])) for name in expected]
+    difference = np.max([np.abs(a - b).max() for a, b in pairs])
+    scale = np.max([np.abs(b).max() for _, b in pairs])
+    return Comparison(float(difference), float(scale), sum(b.size for _, b in pairs))
+
+
 class TaskSpec(NamedTuple):
     """A kind of task, before a config asks for one.
 
@@ -76,8 +102,11 @@ class TaskSpec(NamedTuple):
             ``early_stopping.metric`` says otherwise: the more the better, 1 at the most.
         error: what 1 less that figure is called.
         summary: says that figure, ``share``, of some ``images``.
-        outputs: what a prediction is called, in an ONNX file.
+        outputs: what a prediction is called outside, in a bundle or an ONNX file, where it is one
+            array; see `named`.
         outputs_text: the same in a sentence, with shapes.
+        compare: ``compare(found, expected) -> Comparison`` of the predictions of some images, by
+            name: whether a network says elsewhere what it says here.
         least_classes: how many classes there must be for anything to be learned.
         unfit: augmentations that make no sense, and why.
         outputs_per_class: whether the network has an output for each class, or value.
@@ -102,6 +131,7 @@ class TaskSpec(NamedTuple):
     summary: str
     outputs: str
     outputs_text: str
+    compare: Callable[[Outputs, Outputs], Comparison] = compare_values
     least_classes: int = 2
     unfit: Mapping[str, str] = {}
     outputs_per_class: bool = True
@@ -117,6 +147,14 @@ class TaskSpec(NamedTuple):
     def metric(self) -> str:
         """Return the name of the figure that a run is judged by."""
         return self.metrics[0]
+
+    def named(self, prediction: Any) -> dict[str, Any]:
+        """Return the arrays of a prediction by name, in their order.
+
+        Args:
+            prediction: a pytree of arrays, or of shapes; an array alone is called `outputs`.
+        """
+        return {name or self.outputs: leaf for name, leaf in named_leaves(prediction)}
 
 
 def bind_loss(spec: TaskSpec, table: Any, classes: int) -> Any:

@@ -83,7 +83,7 @@ class Task(NamedTuple):
             command line says of one image after the other, their predictions given in batches.
         explain: ``explain(predictor, examples, image, k) -> Explained``: which number is to be
             explained of an image ``(H, W, C)``; of class `k`, or of what was found where it is
-            None.
+            None. Or ``ExplainedObjects``, each with a number of its own.
         respond: ``respond(classes, references) -> respond_to``, where
             ``respond_to(prediction, size, top)`` is the JSON that the service gives of an image,
             whose image had `size`. `references` is what `refer` has made, or None.
@@ -120,7 +120,7 @@ class Task(NamedTuple):
     draw: Callable[["Findings"], list[Path]]
     page: Callable[["Findings", Heatmap | None], PageParts]
     predict: Callable[[Any, Examples], Callable[["Question"], "Saying"]]
-    explain: Callable[[Any, Examples, np.ndarray, int | None], "Explained"]
+    explain: Callable[[Any, Examples, np.ndarray, int | None], "Explained | ExplainedObjects"]
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
     inputs: Callable[..., Any] = lambda x, targets: x
@@ -222,6 +222,23 @@ class Explained(NamedTuple):
     k: int  # the number of that class
     place: np.ndarray | None = None  # of an embedding, what it is near to
     near: tuple[np.ndarray, list[str]] | None = None  # the nearest images, and their captions
+
+
+class ExplainedObject(NamedTuple):
+    """An object that was found."""
+
+    row: int  # of the prediction; people count from 1
+    text: str  # its class and score
+    k: int  # the number of its class
+    box: np.ndarray  # (4,), x1, y1, x2, y2 in pixels of what the network sees
+    sure: bool  # whether its score is large enough for `predict` to show it
+
+
+class ExplainedObjects(NamedTuple):
+    """The objects of an image, each of which is explained by itself, for `Task.explain`."""
+
+    text: str  # the prediction
+    objects: tuple[ExplainedObject, ...]  # best first; at least one
 
 
 Respond: TypeAlias = Callable[[np.ndarray, tuple[int, int], int], dict[str, Any]]

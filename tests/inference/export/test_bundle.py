@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import venv
+from functools import partial
 
 import jax
 import jax.export
@@ -23,7 +24,8 @@ from convax.inference.export.manifest import BundleError
 from convax.inference.export.verify import FILES, verify
 from convax.inference.predictor import Predictor
 from convax.training.config.schema import load_config
-from tests.tiny import write_tiny
+from tests.tiny import untrained, write_tiny
+from tests.training.tasks.test_detection import write_squares
 from tests.training.tasks.test_embedding import write_embedding
 from tests.training.tasks.test_multilabel import write_bars
 from tests.training.tasks.test_regression import write_dots
@@ -54,11 +56,28 @@ def rewrite(folder, **changes):
 def load_py(folder, images, python=sys.executable):
     """What a bundle's own loader says, in a process of its own."""
     np.save(folder.parent / "in.npy", images)
-    code = "import numpy as np, load; np.save('../out.npy', load.predict(np.load('../in.npy')))"
+    code = """
+import numpy as np, load
+said = load.predict(np.load("../in.npy"))
+np.savez("../out.npz", **(said if isinstance(said, dict) else {"": said}))
+"""
     subprocess.run(
         [python, "-c", code], cwd=folder, check=True, timeout=300, stderr=subprocess.PIPE, text=True
     )
-    return np.load(folder.parent / "out.npy")
+    said = dict(np.load(folder.parent / "out.npz"))
+    return said.get("", said)
+
+
+def assert_close(said, expected):
+    """Compare arrays, or several by name with the fields of a prediction."""
+    if isinstance(said, dict):
+        assert list(said) == list(expected._fields)
+        said = list(said.values())
+    jax.tree.map(
+        partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-4),
+        jax.tree.leaves(said),
+        jax.tree.leaves(expected),
+    )
 
 
 WRITERS = {
@@ -67,6 +86,7 @@ WRITERS = {
     "embedding": write_embedding,
     "regression": write_dots,
     "multilabel": write_bars,
+    "instance_segmentation": write_squares,
 }
 
 
@@ -84,6 +104,7 @@ def write_task(task, folder):
         ("embedding", "resize"),
         ("regression", "pad"),
         ("multilabel", "pad"),
+        ("instance_segmentation", "letterbox"),
     ],
 )
 def test_every_task_says_what_the_live_network_says(task, fit, tmp_path, rng):
@@ -100,15 +121,14 @@ def test_every_task_says_what_the_live_network_says(task, fit, tmp_path, rng):
     weights = safetensors.numpy.load_file(tmp_path / "bundle" / "weights.safetensors")
     for count in (1, 3, 70):  # any number of images, one program
         images = rng.integers(0, 256, (count, *live.image_shape), np.uint8)
-        said = np.asarray(program.call(weights, images))
-        np.testing.assert_allclose(said, live(images), rtol=1e-5, atol=1e-6)
+        assert_close(program.call(weights, images), live(images))
 
 
 def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
     folder = shutil.copytree(made[0], tmp_path / "bundle")
     live = convax.load(whole.path)
     images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
-    np.testing.assert_allclose(load_py(folder, images), live(images), rtol=1e-5, atol=1e-6)
+    assert_close(load_py(folder, images), live(images))
     assert "convax" not in (folder / "load.py").read_text()
     (folder / "__pycache__").mkdir(exist_ok=True)  # of which Python would run what is in it
     with pytest.raises(BundleError, match=r"__pycache__: where load\.py was imported; remove"):
@@ -120,6 +140,42 @@ def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
     weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
     with pytest.raises(subprocess.CalledProcessError):
         load_py(folder, images)
+
+
+def test_a_detector_gives_several_arrays_by_name(tmp_path, rng):
+    run, _ = untrained(write_squares(tmp_path), tmp_path / "run")
+    folder = tmp_path / "bundle"
+    export(run.path, folder, platforms=("cpu",))
+    about, manifest = (
+        json.loads((folder / f"{n}.json").read_text()) for n in ("about", "manifest")
+    )
+    assert [(o["name"], o["shape"], o["dtype"]) for o in about["outputs"]] == [
+        ("boxes", ["batch", 6, 4], "float32"),
+        ("scores", ["batch", 6], "float32"),
+        ("classes", ["batch", 6], "int32"),
+        ("masks", ["batch", 6, 8, 8], "float32"),
+    ]
+    assert about["inputs"] == [{"name": "images", "shape": ["batch", 32, 32, 1], "dtype": "uint8"}]
+    assert (
+        manifest["format"] == 2 and "a dict of `boxes`, `sc" in (folder / "README.md").read_text()
+    )
+    images, live = rng.integers(0, 256, (3, 32, 32, 1), np.uint8), convax.load(run.path)
+    assert_close(load_py(folder, images), live(images))
+    shutil.rmtree(folder / "__pycache__", ignore_errors=True)
+    path = folder / "self_test.safetensors"
+    test = safetensors.numpy.load_file(path)
+    path.write_bytes(safetensors.numpy.save(test | {"expected.boxes": test["expected.boxes"] + 9}))
+    rewrite(folder)
+    with pytest.raises(BundleError, match=r"wrong predictions: 5 images of the self-test differ"):
+        verify(folder)
+
+
+def test_a_bundle_of_before_outputs_were_listed_is_verified(folder):
+    about = json.loads((folder / "about.json").read_text())
+    assert about.pop("outputs")[0]["name"] == "probabilities" and about.pop("inputs")
+    (folder / "about.json").write_text(json.dumps(about))
+    rewrite(folder)
+    assert verify(folder).images == 8
 
 
 @pytest.mark.slow
@@ -139,8 +195,7 @@ def test_it_runs_where_only_jax_is(tmp_path, rng):
         export(run.path, folder / "bundle")
         live = convax.load(run.path)
         images = rng.integers(0, 256, (5, *live.image_shape), np.uint8)
-        said = load_py(folder / "bundle", images, python)
-        np.testing.assert_allclose(said, live(images), rtol=1e-5, atol=1e-6)
+        assert_close(load_py(folder / "bundle", images, python), live(images))
 
 
 @pytest.mark.parametrize("platforms", [("cpu",), ("cuda",)])
@@ -231,13 +286,13 @@ def test_answers_of_another_shape(folder):
     test = safetensors.numpy.load_file(path)
     path.write_bytes(safetensors.numpy.save(test | {"expected": test["expected"][:1]}))
     rewrite(folder)
-    with pytest.raises(BundleError, match=r"predictions: got \(8, 3\), need \(1, 3\)"):
+    with pytest.raises(BundleError, match=r"probabilities: got \(8, 3\), need \(1, 3\)"):
         verify(folder)
 
 
 def test_format_expiry_and_platform(folder):
-    rewrite(folder, format=2)
-    with pytest.raises(BundleError, match="unknown format: got 2, need 1"):
+    rewrite(folder, format=3)
+    with pytest.raises(BundleError, match="unknown format: got 3, need 1 or 2"):
         verify(folder)
     rewrite(folder, format=1)
     late = datetime.date.today() + datetime.timedelta(days=200)

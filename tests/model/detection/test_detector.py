@@ -1,5 +1,6 @@
 """Detectors: parameters, shapes, what is given and sampled, and what no gradient passes."""
 
+import re
 from functools import partial
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from convax import model
+from convax import model, ops
 from convax.model.detection.options import RoIOptions, RPNOptions
 from convax.model.detection.proposals import propose
 from convax.model.detection.regions import BOX_WEIGHTS, detect
@@ -199,6 +200,16 @@ def test_training_needs_a_key_and_a_network_without_proposals_needs_some(tiny):
         jax.eval_shape(partial(tiny.net.apply, train=True), tiny.params, tiny.state, given)
 
 
+def test_converters_know_what_a_detector_is_made_of(tiny):
+    """Of jax2onnx 0.17: no loop, no scatter, no log2; no remainder and padding of any batch."""
+    find = lambda x: tiny.net.apply(tiny.params, tiny.state, x)[0].detections  # noqa: E731
+    with ops.implementation("jaxpr"), jax.disable_jit():
+        program = str(jax.make_jaxpr(find)(tiny.images))
+    used = set(re.findall(r"= ([a-z_0-9]+)\[?", program))
+    assert "top_k" in used and "conv_general_dilated" in used
+    assert not {name for name in used if re.match("while|cond|scatter|log2|rem$|pad$", name)}
+
+
 def test_intermediates_of_a_detector_can_be_captured(tiny):
     paths = ["fpn/output1", "rpn/conv1", "head/fc6", "backbone/stage2/then"]
     tapped = model.capture_intermediates(tiny.net, paths)
@@ -255,7 +266,8 @@ def test_detections_are_those_of_loops(rng):
     proposals = rng.uniform(0, 30, (R, 4)).astype(np.float32)
     proposals[:, 2:] = proposals[:, :2] + rng.uniform(2, 30, (R, 2))
     proposed = np.arange(R) < R - 2
-    out = jax.jit(lambda *a: detect(*a, (40, 50), roi))(logits, deltas, proposals, proposed)
+    found_by = jax.jit(lambda *a: detect(*a, (40, 50), roi))
+    out, own = found_by(logits, deltas, proposals, proposed)
 
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     found = []
@@ -263,13 +275,15 @@ def test_detections_are_those_of_loops(rng):
         rows = [i for i in range(R) if proposed[i] and scores[i, k + 1] > 0.2]
         boxes = [decoded_box(deltas[i, k + 1], proposals[i], BOX_WEIGHTS) for i in rows]
         for n in reference.nms(np.array(boxes), scores[rows, k + 1], 0.4) if rows else []:
-            found.append((scores[rows[n], k + 1], k, boxes[n]))
+            found.append((scores[rows[n], k + 1], k, boxes[n], logits[rows[n]]))
     found.sort(key=lambda row: -row[0])
     n = min(len(found), 6)
     assert n > 2 and (np.asarray(out.classes) >= 0).sum() == n
-    np.testing.assert_array_equal(out.classes[:n], [k for _, k, _ in found[:n]])
+    np.testing.assert_array_equal(out.classes[:n], [k for _, k, *_ in found[:n]])
     np.testing.assert_allclose(out.scores[:n], [score for score, *_ in found[:n]], rtol=1e-5)
-    np.testing.assert_allclose(out.boxes[:n], [box for *_, box in found[:n]], atol=1e-4)
+    np.testing.assert_allclose(out.boxes[:n], [box for _, _, box, _ in found[:n]], atol=1e-4)
+    np.testing.assert_array_equal(own[:n], [row for *_, row in found[:n]])
+    assert not np.asarray(own[n:]).any()
     assert not np.asarray(out.boxes[n:]).any() and (np.asarray(out.classes[n:]) == -1).all()
 
 

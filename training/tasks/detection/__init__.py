@@ -9,6 +9,7 @@ masks               masks on the host: pasted into an image, run-length encoded
 average_precision   COCO's figures, by its own program
 mistakes            kinds of mistakes, and which classes are taken for which
 assessment          all of these of a split; its worst images
+comparison          whether a network finds elsewhere what it finds here
 drawing             objects drawn on their image
 answers             what `predict` and the service say of an image; COCO's results
 figures             the figures of an evaluation

@@ -5,6 +5,7 @@ from typing import Any
 
 from ....model.detection.structures import DetectorOutput, GroundTruth, RoIOutput, RPNOutput
 from ..spec import TaskSpec, example_of
+from .comparison import compare_detections
 from .losses import LOSSES
 
 _MOVES = "would move the image and not its boxes; write those that change colors alone"
@@ -36,6 +37,7 @@ DETECTION = TaskSpec(
     outputs="detections",
     outputs_text="of each image D detections, the best first: boxes `(N, D, 4)`, scores and "
     "classes `(N, D)`; a row of class -1 is empty",
+    compare=compare_detections,
     least_classes=1,
     unfit={
         "mixup": _MIXES,

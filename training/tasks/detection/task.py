@@ -18,7 +18,8 @@ from ..spec import TaskSpec, bind_loss
 from ..task import (
     Batches,
     Examples,
-    Explained,
+    ExplainedObject,
+    ExplainedObjects,
     Numbers,
     Question,
     Respond,
@@ -32,6 +33,7 @@ from .assessment import Assessment, assess, row
 from .figures import draw, overlay
 from .losses import RCNNLoss, keywords_of_weights
 from .metrics import batch_metrics, metric_sums, split_losses
+from .mistakes import SURE
 from .objects import FoundObjects, in_image
 from .page import page
 from .spec import DETECTION, INSTANCE_SEGMENTATION
@@ -149,13 +151,29 @@ def predict(
     return partial(say_objects, classes=classes, category_ids=ids, place_of=place_of)
 
 
-def explain(predictor: Any, examples: Examples, image: np.ndarray, k: int | None) -> Explained:
-    """Raise: a detection is no score of a class."""
-    del examples, image, k
-    raise TaskError(
-        f"a network of {predictor.task.name} says of many places what is there, and no "
-        "one score is the prediction; look at what it finds: convax predict"
+def explain(
+    predictor: Any, examples: Examples, image: np.ndarray, k: int | None
+) -> ExplainedObjects:
+    """Explain the objects that were found, of one class or of all: the logits of their classes."""
+    del examples
+    names, found = predictor.classes, row(predictor(image[None]), 0)
+    sure = found.scores >= SURE
+    text = _count_text(found.classes[sure], names)
+    wanted = found.classes >= 0 if k is None else found.classes == k
+    if not wanted.any():
+        what = "nothing was found" if k is None else f"class: no {names[k]} was found, but {text}"
+        raise TaskError(f"{what} in this image")
+    objects = (
+        ExplainedObject(
+            row=int(i),
+            text=f"{names[found.classes[i]]} {found.scores[i]:.1%}",
+            k=int(found.classes[i]),
+            box=found.boxes[i],
+            sure=bool(sure[i]),
+        )
+        for i in np.flatnonzero(wanted)
     )
+    return ExplainedObjects(text, tuple(objects))
 
 
 def respond(classes: tuple[str, ...], references: Any, *, place_of: PlaceOf) -> Respond:
@@ -172,6 +190,10 @@ def respond(classes: tuple[str, ...], references: Any, *, place_of: PlaceOf) -> 
 def captions(targets: GroundTruth, classes: Sequence[str]) -> list[str]:
     """Return how many objects of each class are in each image."""
     rows = (row(targets, i) for i in range(len(targets.classes)))
-    there = (np.asarray(truth.classes)[np.asarray(truth.classes) >= 0] for truth in rows)
+    return [_count_text(np.asarray(truth.classes), classes) for truth in rows]
+
+
+def _count_text(numbers: np.ndarray, classes: Sequence[str]) -> str:
+    """Return how many of each class there are, of numbers that are -1 where there is none."""
     none = np.zeros(0)
-    return [count_text(FoundObjects(none, none, k), classes) for k in there]
+    return count_text(FoundObjects(none, none, numbers[numbers >= 0]), classes)
