@@ -136,6 +136,11 @@ def _of_file(split: Split, how: Proposing) -> list[np.ndarray]:
             )
         if not np.isfinite(boxes).all():
             raise DataError(f"proposals.path: {path}: {note.file}: not finite; correct them")
+        if (boxes[:, 2:] < boxes[:, :2]).any():
+            raise DataError(
+                f"proposals.path: {path}: {note.file}: x2 < x1 or y2 < y1: is it x, y, width, "
+                "height where two corners are needed? correct them"
+            )
         where = place(note.size, split.images.shape[1:3], letterbox=how.letterbox)
         found.append(where.to_canvas(boxes[: how.most].astype(np.float64)).astype(np.float32))
     return found

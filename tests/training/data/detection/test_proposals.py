@@ -232,6 +232,7 @@ def test_those_of_a_file_are_brought_to_the_canvas(tmp_path):
         ({"0.png": [[0, 0, 1, 1]]}, r"no proposals of 1.png; add them"),
         ({"0.png": [0, 0, 1, 1], "1.png": []}, r"0.png: got int64 \(4,\), need numbers \(R, 4\)"),
         ({"0.png": [[0, 0, 1, np.inf]], "1.png": [[0, 0, 1, 1]]}, r"0.png: not finite"),
+        ({"0.png": [[9, 9, 4, 4]], "1.png": [[0, 0, 1, 1]]}, r"0.png: x2 < x1 or y2 < y1: is it"),
     ],
 )
 def test_a_file_that_has_no_such_boxes_is_refused(tmp_path, stored, message):
