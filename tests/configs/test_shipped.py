@@ -102,6 +102,7 @@ SMALLER = {
     "fasterrcnn-pennfudan": [*DETECTOR, "model.width=8"],
     "fasterrcnn-mobilenet-pennfudan": [*DETECTOR, *MOBILENET],
     "maskrcnn-mobilenet-pennfudan": [*DETECTOR, *MASKS, *MOBILENET],
+    "maskrcnn-pennfudan": [*DETECTOR, *MASKS, "model.width=8"],
     **{name: ["training.batch_size=2"] for name in CONFIGS if name.endswith("-cifar10")},
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
@@ -161,6 +162,7 @@ PARAMETERS = {
     "lenet5-digits": 61_706,
     "lenet5-mnist": 61_706,
     "maskrcnn-mobilenet-pennfudan": 2_951_456,
+    "maskrcnn-pennfudan": 2_308_704,
     "mlp-mnist": 266_610,
     "mobilenet-v1-cifar10": 3_217_226,
     "mobilenet-v2-cifar10": 2_236_682,
