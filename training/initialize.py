@@ -1,8 +1,8 @@
 """``[init_from]``: the first parameters of a run out of another run, or out of a file of weights.
 
 What is not taken keeps its own first values: what `skip` matches, what `match` does not, what is
-not `into` where that is given, the head where it is of other classes, and what belongs to the loss.
-All else has to fit, in name and shape.
+not `into` where that is given, the head where it is of other classes, what belongs to the loss, and
+what the task fits behind the training (`Task.finalized`). All else has to fit, in name and shape.
 
 A run names its classes, and a file of weights does not: its head is taken where it has as many
 outputs. `match` takes a head whatever its classes are called.
@@ -103,7 +103,12 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
     head = _head_of(experiment, of_net, wanted)
     other = spec.match is None and source.classes not in (None, classes)
     fits = head and not mismatch(_only(source.arrays, head), _only(wanted, head)).misfits
-    left_out = head if other and fits else set()
+    left_out = {
+        path
+        for path in {*wanted, *source.arrays}
+        if path.partition("/")[0] in experiment.task.finalized
+    }
+    left_out |= head if other and fits else set()
     taken = _chosen(spec, source.arrays, wanted, source.called, len(classes), left_out)
     if spec.target is None:
         taken = taken._replace(head=_about_head(head, taken, source.classes, classes))
@@ -161,7 +166,12 @@ def _head_of(experiment: Experiment, params: Any, wanted: Mapping[str, Any]) -> 
     _, *others = init_shapes(build(table, len(card.classes) + 1), in_shape)
     if head := _head(by_name(*others), wanted, len(card.classes)):
         return head
-    last = next(reversed(kernels(experiment.net, params)), None)
+    trained = [
+        layer
+        for layer in kernels(experiment.net, params)
+        if layer.partition("/")[0] not in experiment.task.finalized
+    ]
+    last = next(reversed(trained), None)
     return {path for path in wanted if path.rpartition("/")[0] == last}
 
 

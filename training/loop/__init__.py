@@ -7,6 +7,7 @@ chunks           several steps a call of the device, and the batches for them
 context          what the loop needs of one network, as one value, and where it begins
 recorder         what is kept behind each chunk: metrics, evaluations, checkpoints
 checkpointing    saving beside the training, and which checkpoints are kept
+final            what is fitted behind the last step, once: `Task.finalize`
 resume           where a run goes on, and whether it may
 metric_window    the metrics of steps, reported in windows
 early_stopping   when to stop before the last step

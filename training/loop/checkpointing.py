@@ -40,6 +40,7 @@ class LoopState(NamedTuple):
     reason: str | None = None  # why to stop, once there is a reason
     skipped: int = 0  # steps left out, as they were not finite
     window: dict[str, list[float]] | None = None  # metrics of steps not yet reported
+    finalized_from: int | None = None  # the step of the checkpoint that `loop.final` began with
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -106,7 +107,10 @@ class Saver:
             if loop_state.best_step == snapshot.step:
                 checkpoint.point(folder, "best", name)
             checkpoint.point(folder, "last", name)
-            checkpoint.prune(folder, self._keep.keep_last, self._forever)
+            begun = loop_state.finalized_from  # where this is damaged, it is made of that again
+            checkpoint.prune(
+                folder, self._keep.keep_last, lambda step: step == begun or self._forever(step)
+            )
         except Exception as error:  # whatever it is: a thread's own end would go unnoticed
             self._failure = snapshot.step, error
 

@@ -28,6 +28,7 @@ from ..tasks.metric_names import format_metrics
 from .checkpointing import LoopState, disk_watched
 from .chunk_loop import ChunkLoop
 from .context import LoopContext, StartPoint, make_context
+from .final import finalize
 from .progress import Display, Silent
 from .recorder import TrainingRecorder
 from .resume import ResumePoint, allow_nonfinite, find_resume_point, lacks_dataset, repair
@@ -220,7 +221,7 @@ def _train(context: LoopContext, start: StartPoint) -> TrainingRecorder:
 
 
 def finish(recorder: TrainingRecorder, *, draw: bool = True) -> None:
-    """Test the best parameters of a network, write down the result, and draw its figures.
+    """Fit what its task fits last; test the best parameters, write that down, draw its figures.
 
     Args:
         recorder: of the network, which takes no more steps.
@@ -228,6 +229,7 @@ def finish(recorder: TrainingRecorder, *, draw: bool = True) -> None:
     """
     with processes.barrier("save"):
         pass  # until the best is on the disk
+    finalize(recorder)
     context, step = recorder.context, recorder.step
     run, experiment, plan = context.run, context.experiment, context.plan
     best = checkpoint.restore(run.checkpoints, "best", experiment.template).train_state

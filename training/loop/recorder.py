@@ -6,7 +6,7 @@ written down of them, and when a network stops, is here.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,13 @@ class TrainingRecorder:
     def is_training(self) -> bool:
         """Return whether there are steps before it."""
         before_end = self.step < self.context.experiment.total_steps
-        return not self.ended and before_end and self.loop_state.reason is None
+        stopped = self.loop_state.reason is not None or self.is_finalized
+        return before_end and not (self.ended or stopped)
+
+    @property
+    def is_finalized(self) -> bool:
+        """Return whether what `Task.finalize` makes is there."""
+        return self.loop_state.finalized_from is not None
 
     def on_start(self, report: InitReport, train_state: TrainState) -> None:
         """Say what came from elsewhere, and save it: the file need not be there to resume."""
@@ -108,6 +114,23 @@ class TrainingRecorder:
         self.loop_state = self._to_save()
         self.context.saver.save(self.context.plan.gather(train_state), self.loop_state)
 
+    def on_finalized(self, train_state: TrainState, begun: int) -> None:
+        """Validate what `Task.finalize` has made, and save it as the best and the last.
+
+        Args:
+            train_state: with it; every process has all of it.
+            begun: the step of the checkpoint that it was made from.
+        """
+        context = self.context
+        self.step = int(train_state.step)
+        after = self.loop_state._replace(best_step=self.step, finalized_from=begun)
+        if context.experiment.dataset.validation.count:
+            metric = self._evaluate(*context.plan.put_trained(*train_state.trained))
+            after = after._replace(best=metric if math.isfinite(metric) else after.best)
+        self.loop_state = after
+        context.saver.save(train_state, after)
+        context.saver.wait()
+
     def _leave_out(self, result: ChunkResult) -> None:
         """Step over the first step that is not finite; raise where the limit has been reached."""
         context, chunk, finite = self.context, result.chunk, result.finite
@@ -134,23 +157,26 @@ class TrainingRecorder:
 
     def _validate(self, train_state: TrainState) -> None:
         """Evaluate on the validation split, if there is one, and remember what that came to."""
-        context, rules = self.context, self._rules
-        task, dataset = context.experiment.task, context.experiment.dataset
-        if not dataset.validation.count:
+        rules = self._rules
+        if not self.context.experiment.dataset.validation.count:
             return
-        result = evaluate_split(
-            task, context.eval_step, *train_state.trained, dataset, "validation"
-        )
-        record = result.as_record()
-        context.run.log({"kind": "validation", "step": self.step, **record})
-        context.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
-        metric = float(getattr(result, context.experiment.config.early_stopping.metric))
+        metric = self._evaluate(*train_state.trained)
         progress, why = after_evaluation(rules, self.loop_state.progress, metric, self.step)
         reason = self.loop_state.reason or why
         after = self.loop_state._replace(progress=progress, reason=reason)
         if math.isfinite(metric) and (after.best is None or _as_good(rules, metric, after.best)):
             after = after._replace(best=metric, best_step=self.step)
         self.loop_state, self.metric = after, metric
+
+    def _evaluate(self, params: Any, state: Any) -> float:
+        """Evaluate on the validation split, log it, and return the watched metric."""
+        context = self.context
+        task, dataset = context.experiment.task, context.experiment.dataset
+        result = evaluate_split(task, context.eval_step, params, state, dataset, "validation")
+        record = result.as_record()
+        context.run.log({"kind": "validation", "step": self.step, **record})
+        context.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
+        return float(getattr(result, context.experiment.config.early_stopping.metric))
 
     def _to_save(self) -> LoopState:
         """Return what a checkpoint of this step holds; it is the best if none was ever measured."""

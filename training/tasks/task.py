@@ -104,6 +104,12 @@ class Task(NamedTuple):
         more_inputs: ``more_inputs(images)``: what the network needs of images ``(N, H, W, C)``, as
             stored, beside them: arrays ``(N, ...)``, computed outside of JAX. None where it needs
             no more.
+        finalize: ``finalize(experiment, params, state, note) -> params``: what is fitted behind the
+            last step, once, to the parameters of the best checkpoint; see `training.loop.final`.
+            A pure function of these, the data and the seed; ``note(line)`` tells how far it is.
+            None: nothing is.
+        finalized: the parts of the parameters that `finalize` makes; before it they are as `init`
+            gives them, and they come from nowhere else.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each; None where
             they have no mean.
     """
@@ -131,6 +137,8 @@ class Task(NamedTuple):
     assess: Callable[[Tree, Split], Any] = lambda collected, examples: collected
     overlay: Callable[[np.ndarray, Tree, tuple[str, ...]], np.ndarray] | None = None
     in_image: Callable[[Tree, tuple[int, int]], Tree] | None = None
+    finalize: Callable[[Any, Tree, Tree, Callable[[str], None]], Tree] | None = None
+    finalized: tuple[str, ...] = ()
     aggregate: Callable[[Array], Array] | None = partial(jnp.mean, axis=0)
 
     @property
