@@ -11,8 +11,10 @@ with proposals.
 from functools import partial
 from typing import Literal
 
+from ..combinators import serial
 from ..detection.detector import Numbers, detector
 from ..detection.heads import box_head, box_predictor
+from ..detection.linear import SVMOptions, fitted_linear
 from ..detection.options import (
     FastRCNNOptions,
     RCNNOptions,
@@ -20,8 +22,9 @@ from ..detection.options import (
     as_options,
 )
 from ..detection.pools import align_regions, pool_pyramid, pool_regions, warp_regions
-from ..layer import Layer
+from ..layer import INLINE, Layer
 from ..layers.arguments import check_choice, check_positive
+from ..layers.dense import flatten
 from ..layers.norm import NormName
 from .rcnn_backbones import Backbone, BackboneName, trunk_on_crops, trunk_on_image
 
@@ -38,6 +41,7 @@ def rcnn(
     context: int = 16,
     hidden: int = 4096,
     roi: RCNNOptions = RCNNOptions(),  # noqa: B008 -- immutable
+    svm: SVMOptions | None = None,
 ) -> Layer:
     """Make R-CNN: each region is cut out of the image, and the network sees it by itself.
 
@@ -55,6 +59,9 @@ def rcnn(
         context: of these, along each edge, those that are around the region.
         hidden: features of the two dense layers.
         roi: regions and detections; in a config the table ``[model.roi]``.
+        svm: in a config the table ``[model.svm]``, which may be empty: behind the training linear
+            SVMs and ridge regressions are fitted that take the place of the last layer, as in the
+            paper. With None that layer, a softmax, stays.
 
     Raises:
         ValueError: a stage that the backbone does not have, or a context as large as half the size.
@@ -68,7 +75,7 @@ def rcnn(
     numbers = Numbers(
         as_options(RCNNOptions, roi), partial(warp_regions, size=size, context=context), crops=True
     )
-    return _detector("rcnn", classes, trunk, hidden, numbers)
+    return _detector("rcnn", classes, trunk, hidden, numbers, svm)
 
 
 def spp_detector(
@@ -82,6 +89,7 @@ def spp_detector(
     levels: list[int] = [6, 3, 2, 1],  # noqa: B006 -- read only
     hidden: int = 4096,
     roi: SPPOptions = SPPOptions(),  # noqa: B008 -- immutable
+    svm: SVMOptions | None = None,
 ) -> Layer:
     """Make SPP-Net as a detector: one map for all regions, and a pyramid of pools on each.
 
@@ -93,12 +101,12 @@ def spp_detector(
         norm, norm_eps, width: as for `rcnn`.
         stages: the one whose map is taken; that of a sixteenth of the size if left out.
         levels: bins of a region along each axis, level by level.
-        hidden, roi: as for `rcnn`.
+        hidden, roi, svm: as for `rcnn`.
     """
     check_positive("spp_detector", levels=levels)
     trunk, _ = trunk_on_image(Backbone("spp_detector", backbone, norm, norm_eps, width, stages))
     numbers = Numbers(as_options(SPPOptions, roi), partial(pool_pyramid, levels=tuple(levels)))
-    return _detector("spp_detector", classes, trunk, hidden, numbers)
+    return _detector("spp_detector", classes, trunk, hidden, numbers, svm)
 
 
 def fast_rcnn(
@@ -136,7 +144,19 @@ _POOLS = {
 }
 
 
-def _detector(name: str, classes: int, trunk: Layer, hidden: int, numbers: Numbers) -> Layer:
+def _detector(
+    name: str,
+    classes: int,
+    trunk: Layer,
+    hidden: int,
+    numbers: Numbers,
+    svm: SVMOptions | None = None,
+) -> Layer:
     check_positive(name, hidden=hidden)
     head, predictor = box_head(hidden), box_predictor(classes)
-    return detector(numbers, {"backbone": trunk, "head": head, "predictor": predictor})
+    parts = {"backbone": trunk, "head": head, "predictor": predictor}
+    if svm is not None:
+        as_options(SVMOptions, svm)  # its numbers are those of the fits: here they are only checked
+        parts["svm"] = fitted_linear(classes)
+        parts["refine"] = serial(flatten=flatten(), **{INLINE: fitted_linear(4 * classes)})
+    return detector(numbers, parts)

@@ -7,6 +7,7 @@
     proposals.py    anchors labeled and decoded, for one image
     regions.py      regions sampled in training, and turned into detections
     pools.py        how a region becomes what its head is given
+    linear.py       what is fitted in place of the last layer behind the training
     detector.py     the combinator of them all
     features.py     what a detector computes of given boxes, before its last layer
 

@@ -14,7 +14,7 @@ from ..combinators import apply_part, init_part
 from ..layer import Layer, LayerInfo, Params, Shape, State, as_arrays
 from .options import RegionOptions, RoIOptions, RPNOptions
 from .proposals import anchors_on, by_anchor, label_anchors, propose
-from .regions import detect, sample_regions
+from .regions import BOX_WEIGHTS, detect, sample_regions
 from .structures import (
     Detections,
     DetectorInput,
@@ -58,7 +58,8 @@ def detector(numbers: Numbers, parts: Mapping[str, Layer]) -> Layer:
         parts: ``backbone``, whose output is maps by name, a single one of crops; ``fpn``, if
             wanted; ``rpn`` (`heads.rpn_head`), if there is `Numbers.rpn`; ``head`` on regions and
             ``predictor`` (`heads.box_predictor`); ``mask_head`` and ``mask_predictor`` where there
-            are masks.
+            are masks; ``svm`` and ``refine`` (`linear.fitted_linear`) if these are to take the
+            place of the predictor once they are fitted.
 
     Returns:
         A layer from images ``(N, H, W, C)`` or a `DetectorInput` to a `DetectorOutput`. With truth
@@ -100,7 +101,11 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         shape = pooled(numbers.pool, maps, R)
         if numbers.crops:
             (shape,) = shape_of("backbone", shape).values()
-        of_regions = shape_of("predictor", shape_of("head", shape))
+        features = shape_of("head", shape)
+        of_regions = shape_of("predictor", features)
+        if "svm" in parts:
+            shape_of("svm", features)
+            shape_of("refine", shape)
         D, masks = numbers.roi.detections_per_img, None
         shapes: Any = Detections  # of shapes in place of arrays
         if numbers.mask_pool:
@@ -120,7 +125,8 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         images = given.images
         maps = {"image": images} if numbers.crops else value("backbone", images, new_state)
         maps = value("fpn", maps, new_state) if "fpn" in parts else maps
-        run = _Run(given, maps, numbers, value, train, key)
+        fitted = params["svm"]["scale"] > 0 if "svm" in parts else None
+        run = _Run(given, maps, numbers, value, train, key, fitted)
         rpn, proposals, proposed = run.first_stage(new_state)
         if given.truth is None:
             return run.detections(proposals, proposed, new_state), new_state
@@ -144,6 +150,7 @@ class _Run(NamedTuple):
     value: Callable[..., Any]
     train: Any
     key: Array | None
+    fitted: Array | None  # (), bool: whether the predictor is replaced; None where it never is
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -193,7 +200,8 @@ class _Run(NamedTuple):
         roi = self.numbers.roi
         sample = jax.vmap(partial(sample_regions, roi=roi))
         sampled = lax.stop_gradient(sample(self.keys(2), proposals, proposed, truth))
-        logits, deltas = self.box_head(sampled.boxes, into)
+        _, features = self.read(sampled.boxes, into)
+        logits, deltas = self.predict(features, sampled.boxes, into)
         found = RoIOutput(sampled.boxes, logits, deltas, sampled.labels, sampled.targets)
         if self.numbers.mask_pool is None:
             return found
@@ -206,7 +214,9 @@ class _Run(NamedTuple):
     def detections(self, proposals: Array, proposed: Array, into: State) -> DetectorOutput:
         """Return what is found, with masks where there is a mask head."""
         best = partial(detect, image_size=self.image_size, roi=self.numbers.roi)
-        found, logits = jax.vmap(best)(*self.box_head(proposals, into), proposals, proposed)
+        if self.fitted is not None:
+            best = partial(best, fitted=self.fitted)
+        found, logits = jax.vmap(best)(*self.score(proposals, into), proposals, proposed)
         if self.numbers.mask_pool is None:
             return DetectorOutput(found, logits=logits)
         masks = self.mask_head(found.boxes, into)
@@ -214,15 +224,33 @@ class _Run(NamedTuple):
         masks = jax.nn.sigmoid(jnp.take_along_axis(masks, own, axis=-1)[..., 0])
         return DetectorOutput(found._replace(masks=masks), logits=logits)
 
-    def box_head(self, boxes: Array, into: State) -> tuple[Array, Array]:
-        """Return logits ``(N, R, K + 1)`` and deltas ``(N, R, K + 1, 4)`` of regions."""
+    def read(self, boxes: Array, into: State) -> tuple[Array, Array]:
+        """Return what the box head is given of regions, ``(N R, ...)``, and what it gives."""
         pooled = self.numbers.pool(self.maps, boxes, self.image_size)
         regions = pooled.reshape(-1, *pooled.shape[2:])
         if self.numbers.crops:
             (regions,) = self.value("backbone", regions, into).values()
-        given = self.value("predictor", self.value("head", regions, into), into)
+        return regions, self.value("head", regions, into)
+
+    def predict(self, features: Array, boxes: Array, into: State) -> tuple[Array, Array]:
+        """Return logits ``(N, R, K + 1)`` and deltas ``(N, R, K + 1, 4)`` of regions."""
+        given = self.value("predictor", features, into)
         logits = _wide(given["logits"]).reshape(*boxes.shape[:2], -1)
         return logits, _wide(given["deltas"]).reshape(*logits.shape, 4)
+
+    def score(self, boxes: Array, into: State) -> tuple[Array, Array]:
+        """Return what `predict` does, or once they are fitted the margins and offsets of SVMs."""
+        regions, features = self.read(boxes, into)
+        logits, deltas = self.predict(features, boxes, into)
+        if self.fitted is None:
+            return logits, deltas
+        own = (slice(None), slice(None), slice(1, None))  # of the classes; the background's are 0
+        margins = _wide(self.value("svm", features, into)).reshape(logits[own].shape)
+        offsets = _wide(self.value("refine", regions, into)).reshape(deltas[own].shape)
+        offsets = offsets * jnp.array(BOX_WEIGHTS).reshape(1, 1, 1, 4)
+        first = ((0, 0), (0, 0), (1, 0))
+        margins, offsets = jnp.pad(margins, first), jnp.pad(offsets, (*first, (0, 0)))
+        return jnp.where(self.fitted, margins, logits), jnp.where(self.fitted, offsets, deltas)
 
     def mask_head(self, boxes: Array, into: State) -> Array:
         """Return mask logits ``(N, R, m, m, K + 1)`` of regions."""

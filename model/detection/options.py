@@ -152,7 +152,7 @@ class RCNNOptions(RegionOptions):
     nms_thresh: float = 0.3
 
 
-Options = TypeVar("Options", bound=RPNOptions | RegionOptions)
+Options = TypeVar("Options")
 
 
 def as_options(kind: type[Options], table: Options | Mapping[str, Any]) -> Options:

@@ -81,6 +81,8 @@ def detect(
     proposed: Array,
     image_size: tuple[int, int],
     roi: RegionOptions,
+    *,
+    fitted: Array | bool = False,
 ) -> tuple[Detections, Array]:
     """Return the best detections of an image, suppressed class by class, and their logits.
 
@@ -91,6 +93,8 @@ def detect(
         proposed: ``(R,)``, which of them are proposals, not padding.
         image_size: height and width, to which boxes are clipped.
         roi: how many, and the thresholds.
+        fitted: ``()``, whether the logits are margins of SVMs. A score is the softmax of logits,
+            and of a margin the logistic function: it keeps the order, and is 1/2 on the boundary.
 
     Returns:
         Detections without masks and without the batch; of no class more than torchvision's, which
@@ -98,6 +102,8 @@ def detect(
         the logits of its region, ``(D, K + 1)``.
     """
     scores = jax.nn.softmax(logits, axis=-1)[:, 1:]
+    if fitted is not False:
+        scores = jnp.where(fitted, jax.nn.sigmoid(logits[:, 1:]), scores)
     R, K = scores.shape
     boxes = ops.box_decode(deltas[:, 1:], proposals[:, None], BOX_WEIGHTS)
     boxes = ops.box_clip(boxes, image_size)

@@ -53,6 +53,14 @@ def two_classes(tiny):
     return tiny
 
 
+def test_init_from_leaves_what_is_fitted_behind_the_training(whole, tiny):
+    experiment = prepare(load_config(tiny, [f"init_from.path={whole.path}"]))
+    task = experiment.task._replace(finalized=("dense2",))
+    state, taken = init_from_source(experiment._replace(task=task))
+    assert_taken(state, whole, but=HEAD)
+    assert taken is not None and taken.initial == HEAD
+
+
 @pytest.mark.parametrize("kind", ["run", "ours", "torch", "pt"])
 def test_init_from_takes_everything_from_any_source(kind, whole, tiny, tmp_path, request):
     path = tmp_path / {"ours": "w.safetensors", "torch": "t.safetensors", "pt": "t.pt"}.get(

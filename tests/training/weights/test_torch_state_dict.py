@@ -376,6 +376,7 @@ KEYWORDS = {
     "fcn": {"backbone": "vgg11", "stride": 16, "hidden": 4},
     "siamese": {"features": 2, "normalize": True},
     "rcnn": {"size": 67},
+    "spp_detector": {"svm": {}},
     "faster_rcnn": {"backbone": "mobilenet_v2", "fpn": 8},
     "mask_rcnn": {"backbone": "vgg11_bn", "fpn": 8, "mask_features": [8, 8]},
 }

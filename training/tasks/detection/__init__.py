@@ -4,6 +4,8 @@ spec                what a config must know of the two tasks, detection and inst
 task                the contract of both
 losses              the loss of the R-CNN family, in its parts
 metrics             the parts of the loss of a batch and of a split
+svm                 linear classifiers and box regressors of R-CNN, from features to arrays
+final               these, fitted to a trained network behind its last step
 objects             objects on the host, in pixels of their image, true and found
 masks               masks on the host: pasted into an image, run-length encoded
 average_precision   COCO's figures, by its own program

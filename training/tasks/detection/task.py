@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ....model.detection.linear import SVMOptions
 from ....model.detection.structures import Detections, DetectorInput, DetectorOutput, GroundTruth
 from ....model.output_checks import init_detector
 from ...data import Proposing, Split, propose_batch, proposing
@@ -31,6 +32,7 @@ from ..task import (
 from .answers import PlaceOf, count_text, respond_with_objects, say_objects
 from .assessment import Assessment, assess, row
 from .figures import draw, overlay
+from .final import PARTS, fit_linear
 from .losses import RCNNLoss, keywords_of_weights
 from .metrics import batch_metrics, metric_sums, split_losses
 from .mistakes import SURE
@@ -60,6 +62,7 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
     if config.proposals is not None:
         how = proposing(config.proposals, letterbox=letterbox)
         more_inputs = partial(propose_inputs, how=how)
+    svm = getattr(config.model, "svm", None)
     return Task(
         spec=spec,
         init=partial(init_detector, masks=masks),
@@ -83,6 +86,8 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         overlay=overlay,
         in_image=lambda found, size: in_image(found, place_of(size)),
         batches=Batches(config.training.batch_size, (1, 8)),
+        finalize=svm and partial(fit_linear, options=SVMOptions(**svm.model_dump())),
+        finalized=PARTS if svm else (),
         aggregate=None,
     )
 
