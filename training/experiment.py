@@ -288,15 +288,20 @@ def loss_scaling_of(config: Config) -> LossScaling | None:
 
 def load_data(config: Config) -> data.Dataset:
     """Load the dataset of a config, split by its seed, with proposals where it asks for some."""
-    letterbox = config.input.fit == "letterbox"
     dataset = data.load(
         **config.data.model_dump(exclude_none=True),
         labels=spec_of(config.task).labels,
-        letterbox=letterbox,
+        letterbox=config.input.fit == "letterbox",
         seed=config.seed,
     )
+    return add_proposals(config, dataset)
+
+
+def add_proposals(config: Config, dataset: data.Dataset) -> data.Dataset:
+    """Return a dataset, already split, with proposals where the config asks for some."""
     if config.proposals is None:
         return dataset
+    letterbox = config.input.fit == "letterbox"
     return data.with_proposals(dataset, data.proposing(config.proposals, letterbox=letterbox))
 
 

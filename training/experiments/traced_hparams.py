@@ -18,6 +18,7 @@ from ..config.schema import Config
 from ..experiment import (
     COMPILE_QUICKLY,
     Experiment,
+    add_proposals,
     augmentation_of,
     check_learning_rates,
     dataset_card,
@@ -82,7 +83,9 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
         seed=0,
     )
     datasets = {
-        seed: everything if made else data.split(everything, **parts, seed=seed)
+        seed: add_proposals(
+            configs[0], everything if made else data.split(everything, **parts, seed=seed)
+        )
         for seed in {c.seed for c in configs}
     }
     first = prepare(configs[0], datasets[configs[0].seed])

@@ -13,7 +13,8 @@ from convax.inference.export.verify import BundleError
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError
 from convax.training.evaluation import evaluate
-from convax.training.experiment import load_data, resolve_data_path
+from convax.training.experiment import dataset_card, load_data, resolve_data_path
+from convax.training.experiments.traced_hparams import prepare_members
 from convax.training.run.directory import RunError
 from tests.tiny import untrained
 from tests.training.tasks.test_detection import path as path  # the config of a Mask R-CNN
@@ -48,6 +49,15 @@ def test_an_evaluation_and_a_prediction_see_the_same_proposals(trained):
     assert predict(test.images[:0]).boxes.shape == (0, 6, 4)
     (note,) = [n for n in trained.dataset().notes if "proposals an image" in n]
     assert note.startswith("65 proposals an image; of the training")
+
+
+def test_the_members_of_a_study_have_the_proposals_of_runs_alone(path):
+    configs = [load_config(path, [*CHANGES, f"seed={seed}"]) for seed in (0, 5)]
+    for member, config in zip(prepare_members(configs), configs, strict=True):
+        alone = load_data(config)
+        assert member.card == dataset_card(config, alone)
+        proposals = member.dataset.train.labels.proposals
+        np.testing.assert_array_equal(proposals, alone.train.labels.proposals)
 
 
 def test_the_command_line_proposes_regions_of_a_photograph(trained, command, tmp_path):
