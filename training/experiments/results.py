@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..plots import figures
-from ..report.figures import series
+from ..report.figures import best_validation, series
 from ..run.directory import Run
 from ..tasks.metric_names import NAMES, PERCENT_METRICS
 from ..tasks.registry import spec_of
@@ -100,11 +100,11 @@ def best_lines(results: Mapping[str, Any]) -> list[str]:
 def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
     info, records = run.info(), run.metrics()
     metric = run.config().early_stopping.metric
-    validations = (r for r in records if r["kind"] == "validation" and metric in r)
-    finite = [r for r in validations if math.isfinite(r[metric])]
     test = info.get("result", {}).get("test")
     sign = -1 if metric == "loss" else 1
-    best = max(finite, key=lambda r: (sign * r[metric], r["step"]), default=None)
+    best = best_validation(run)  # not the highest one: `Task.finalize` need not raise it
+    if best is not None and not math.isfinite(best.get(metric, math.nan)):
+        best = None
     return {
         "name": name,
         "keys": dict(keys),

@@ -15,6 +15,7 @@ from convax.training import data
 from convax.training.config.schema import load_config
 from convax.training.data.preprocess import Preprocessing
 from convax.training.evaluation import Evaluation
+from convax.training.experiments.results import results_of
 from convax.training.plots import figures
 from convax.training.report import figures as report
 from convax.training.run.checkpoint import CheckpointError
@@ -243,6 +244,20 @@ def run(tmp_path):
     (made.checkpoints / "last").write_text("step-00000015\n")
     made.update_info(status="finished", result={"step": 15, "stopped_early": "target reached"})
     return made
+
+
+def test_a_study_ranks_a_run_by_its_best_checkpoint(run):
+    def row():
+        (found,) = results_of({"a": (run, {})}, sweep=True)["members"]
+        return found["score"], found["validation"]
+
+    assert row() == (0.75, {"step": 10, "loss": 1.0, "accuracy": 0.75})
+    # As behind `Task.finalize`, whose result is the best whatever was measured before it.
+    (run.checkpoints / "best").write_text("step-00000015\n")
+    assert row() == (0.625, {"step": 15, "loss": 1.5, "accuracy": 0.625})
+    write_json_lines(run.metrics_file, [RECORDS[3] | {"accuracy": float("nan")}])
+    assert report.best_validation(run) is not None
+    assert row() == (None, None)
 
 
 def test_results_table(run):
