@@ -3,9 +3,9 @@
 A resumed run ends with the bytes of one that was never stopped only where these are the same:
 
     config        every key, but for where data lie and how they are split (`data.path`,
-                  `data.stratify`, as the data have a fingerprint), which checkpoints are kept, what
-                  is recorded besides, and how many steps that are not finite may be left out: that
-                  decides where a run ends, and no step
+                  `proposals.path`, `data.stratify`, as the data have a fingerprint), which
+                  checkpoints are kept, what is recorded besides, and how many steps that are not
+                  finite may be left out: that decides where a run ends, and no step
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 _FREE = (
     ("data", "path"),
     ("data", "stratify"),
+    ("proposals", "path"),
     ("init_from", "path"),
     ("checkpoints",),
     ("logging",),

@@ -35,7 +35,8 @@ def test_code_hash_covers_every_source_in_every_folder(tmp_path, monkeypatch):
 
 
 def test_keys_that_decide_nothing_exist_and_are_left_out(tiny):
-    config = load_config(tiny).model_dump(exclude_none=True) | {"init_from": {"path": "x"}}
+    elsewhere = {"init_from": {"path": "x"}, "proposals": {"path": "x"}}
+    config = load_config(tiny).model_dump(exclude_none=True) | elsewhere
     kept = provenance.relevant_config(config)
     for *tables, key in provenance._FREE:
         assert key in reduce(dict.__getitem__, tables, config)
