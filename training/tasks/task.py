@@ -108,8 +108,8 @@ class Task(NamedTuple):
             last step, once, to the parameters of the best checkpoint; see `training.loop.final`.
             A pure function of these, the data and the seed; ``note(line)`` tells how far it is.
             None: nothing is.
-        finalized: the parts of the parameters that `finalize` makes; before it they are as `init`
-            gives them, and they come from nowhere else.
+        finalized: the parts of the parameters that `finalize` makes, here or of another config;
+            before it they are as `init` gives them, and they come from nowhere else.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each; None where
             they have no mean.
     """

@@ -12,9 +12,11 @@ from convax.training.config.schema import ConfigError, load_config
 from convax.training.data.preprocess import preprocess
 from convax.training.evaluation import evaluate_split, make_eval_step_of
 from convax.training.experiment import Experiment, prepare
+from convax.training.initialize import init_from_source
 from convax.training.loop.progress import Silent
 from convax.training.run import checkpoint
 from convax.training.tasks.detection import final
+from tests.tiny import untrained
 from tests.training.tasks.test_detection import path as path  # the config of a Mask R-CNN
 
 MODEL = """model={name="spp_detector", backbone="small", norm="group", width=8, stages=[1],
@@ -106,6 +108,16 @@ def test_numbers_of_the_fits_are_checked(path):
         load_config(path, [*CHANGES, "model.svm.rate=1"])
     empty = load_config(path, [*CHANGES, "model.svm={}"])
     assert empty.model.svm.C == 0.001 and empty.model.svm.rounds == 3
+
+
+def test_init_from_leaves_the_fits_to_a_network_without_any(path, tmp_path):
+    run, _ = untrained(load_config(path, CHANGES), tmp_path / "run")
+    plain = [MODEL.replace("svm={C=0.1}, ", "") if c is MODEL else c for c in CHANGES]
+    config = load_config(path, [*plain, f"init_from.path={run.path}"])
+    state, taken = init_from_source(prepare(config))
+    assert state.params.keys() == {"backbone", "head", "predictor"}
+    assert taken is not None and not taken.initial
+    assert {name.partition("/")[0] for name in taken.left} == set(final.PARTS)
 
 
 @pytest.mark.slow

@@ -87,7 +87,7 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         in_image=lambda found, size: in_image(found, place_of(size)),
         batches=Batches(config.training.batch_size, (1, 8)),
         finalize=svm and partial(fit_linear, options=SVMOptions(**svm.model_dump())),
-        finalized=PARTS if svm else (),
+        finalized=PARTS,
         aggregate=None,
     )
 
