@@ -146,7 +146,7 @@ class ChunkLoop:
         noted = self._record(results, signals)
         if whole and chunks[0].reported:
             self._report(results)
-        if noted and self._training:
+        if noted and any(recorder.is_unfinished for recorder in self._recorders):
             at = max(self._recorders[i].step for i in active)
             raise InterruptedRun(self._run, at, self._total, noted[0])
         return ahead

@@ -72,6 +72,12 @@ class TrainingRecorder:
         """Return whether what `Task.finalize` makes is there."""
         return self.loop_state.finalized_from is not None
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Return whether there are steps before it, or what `Task.finalize` does."""
+        stage = self.context.experiment.task.finalize is not None
+        return self.is_training or (stage and not (self.ended or self.is_finalized))
+
     def on_start(self, report: InitReport, train_state: TrainState) -> None:
         """Say what came from elsewhere, and save it: the file need not be there to resume."""
         context = self.context

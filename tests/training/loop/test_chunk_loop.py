@@ -56,6 +56,10 @@ class CountingRecorder:
     def is_training(self):
         return not self.ended and self.step < self.context.experiment.total_steps
 
+    @property
+    def is_unfinished(self):
+        return self.is_training
+
     def on_chunk(self, result):
         self.step += result.finite + (result.finite < result.steps)
 

@@ -10,6 +10,7 @@ from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
 from convax.training.loop import loop
+from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.directory import RunError, open_run
 from convax.training.run.load_model import load_model
@@ -129,6 +130,16 @@ def killed_at_its_test(run, monkeypatch):
         patch.setattr(loop, "evaluate_split", kill)
         convax.resume(run.path)
     assert run.info()["status"] == "running"
+
+
+def test_a_signal_in_the_last_steps_stops_a_run_before_its_stage(stage, halfway, tmp_path):
+    config, begun = load_config(halfway.path / "config.toml", ["training.steps=5"]), stage.begun
+    with pytest.raises(InterruptedRun, match="SIGTERM at step 5 of 5, state saved"):
+        convax.train(config, tmp_path / "run", display=Recorder(interrupt_at=5))
+    assert stage.begun == begun
+    run = convax.resume(tmp_path / "run")
+    assert stage.begun == begun + 1
+    assert checkpoint.named(run.checkpoints, "best") == checkpoint.name_of(6)
 
 
 def test_a_damaged_beginning_of_a_stage_is_named(stopped):
