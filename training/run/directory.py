@@ -102,6 +102,8 @@ class Run(NamedTuple):
             )
             if {len(s) for s in card.preprocessing[2:4]} != {card.image_shape[2]}:
                 raise KeyError  # mean and std are of each channel
+            if len(card.category_ids) not in (0, len(card.classes)):
+                raise KeyError  # of each class
             return card
         except (TypeError, KeyError):
             raise RunError(f"{self.path / 'dataset.json'}: damaged: keys differ") from None

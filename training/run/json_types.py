@@ -12,6 +12,7 @@ from ..common.text import plain_line
 
 _OPEN = ConfigDict(strict=True, extra="allow")
 _Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
+_Id: TypeAlias = Annotated[int, Field(gt=-(2**63), lt=2**63)]
 _Side: TypeAlias = Annotated[int, Field(ge=1, lt=2**31)]
 _Number: TypeAlias = Annotated[float, Field(ge=-1e308, le=1e308)]
 _Digest: TypeAlias = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -91,6 +92,7 @@ class _DatasetCard(TypedDict, total=False):
     fingerprint: Required[str]
     notes: list[str]
     objects: _Count
+    category_ids: list[_Id]
 
 
 class _Memory(TypedDict, total=False):
@@ -101,6 +103,7 @@ class _Memory(TypedDict, total=False):
     reason: str | None
     skipped: _Count
     window: dict[str, list[float]] | None
+    finalized_from: _Count | None
     metrics: dict[str, _Count | str]
 
 

@@ -55,6 +55,7 @@ def ready(tmp_path_factory):
     progress = {"best": 0.5, "best_step": 0, "stale": 0}
     memory = {"progress": progress, "best": 0.5, "best_step": 0, "reason": None, "skipped": 0}
     memory |= {"window": {"loss": [0.5]}, "metrics": {"lines": 0, "sha256": 64 * "0"}}
+    memory |= {"finalized_from": None}
     seal(
         run.checkpoints / name,
         checkpoint.read_manifest(run.checkpoints / name) | {"memory": memory},
@@ -151,6 +152,16 @@ def test_any_value_in_dataset_json_is_used_or_refused(run):
     assert None in outcomes and len([o for o in outcomes if o]) > 50
 
 
+@pytest.mark.parametrize("ids", [[1], ["1", "2", "3"], [1, 2, 2**63], [1, 2, None], "123"])
+def test_the_numbers_of_classes_are_a_whole_number_for_each(run, ids):
+    values = json.loads((run.path / "dataset.json").read_text())
+    del values["checksum"]
+    (run.path / "dataset.json").write_text(json.dumps(values | {"category_ids": [3, 90, -1]}))
+    assert run.dataset().category_ids == (3, 90, -1)
+    (run.path / "dataset.json").write_text(json.dumps(values | {"category_ids": ids}))
+    assert "dataset.json: damaged: " in (refused(run.dataset) or "")
+
+
 def test_any_value_in_metrics_jsonl_is_used_or_passed_over(run):
     records = run.metrics()
     assert len(records) == 3
@@ -176,6 +187,9 @@ def test_any_value_in_a_manifest_is_used_or_refused(run, ready):
             refused(lambda: latest_valid(Run(run.path), template, Silent(), force=False))
         )
     assert None in outcomes and len([o for o in outcomes if o]) > 100
+    seal(run.checkpoints / name, manifest | {"memory": manifest["memory"] | {"finalized_from": ""}})
+    with pytest.raises(checkpoint.DamagedError, match="not a checkpoint's manifest"):
+        checkpoint.read_manifest(run.checkpoints / name)
 
 
 @pytest.mark.parametrize("file", ["run.json", "dataset.json", "manifest.json"])
