@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 
 from convax import model, ops
-from convax.model.detection.detector import Numbers, detector
+from convax.model.detection.detector import DetectorConfig, detector
 from convax.model.detection.heads import box_head, box_predictor, rpn_head
 from convax.model.detection.options import RoIOptions, RPNOptions
 
@@ -69,7 +69,7 @@ def hand_made(levels=1):
             "deltas": {"kernel": jnp.zeros((1, 12)), "bias": jnp.zeros(12)},
         },
     }
-    return detector(Numbers(roi, pool, rpn), parts), params
+    return detector(DetectorConfig(roi, pool, rpn), parts), params
 
 
 def squares(*boxes):

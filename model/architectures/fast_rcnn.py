@@ -12,7 +12,7 @@ from functools import partial
 from typing import Literal
 
 from ..combinators import serial
-from ..detection.detector import Numbers, detector
+from ..detection.detector import DetectorConfig, detector
 from ..detection.heads import box_head, box_predictor
 from ..detection.linear import SVMOptions, fitted_linear
 from ..detection.options import (
@@ -72,10 +72,10 @@ def rcnn(
             f"rcnn: bad context: got {context}, need 0 or more, and less than half of size = {size}"
         )
     trunk = trunk_on_crops(Backbone("rcnn", backbone, norm, norm_eps, width, stages))
-    numbers = Numbers(
+    config = DetectorConfig(
         as_options(RCNNOptions, roi), partial(warp_regions, size=size, context=context), crops=True
     )
-    return _detector("rcnn", classes, trunk, hidden, numbers, svm)
+    return _detector("rcnn", classes, trunk, hidden, config, svm)
 
 
 def spp_detector(
@@ -105,8 +105,10 @@ def spp_detector(
     """
     check_positive("spp_detector", levels=levels)
     trunk, _ = trunk_on_image(Backbone("spp_detector", backbone, norm, norm_eps, width, stages))
-    numbers = Numbers(as_options(SPPOptions, roi), partial(pool_pyramid, levels=tuple(levels)))
-    return _detector("spp_detector", classes, trunk, hidden, numbers, svm)
+    config = DetectorConfig(
+        as_options(SPPOptions, roi), partial(pool_pyramid, levels=tuple(levels))
+    )
+    return _detector("spp_detector", classes, trunk, hidden, config, svm)
 
 
 def fast_rcnn(
@@ -135,7 +137,9 @@ def fast_rcnn(
     check_choice("fast_rcnn", "pool", pool, _POOLS)
     options = as_options(FastRCNNOptions, roi)
     trunk, _ = trunk_on_image(Backbone("fast_rcnn", backbone, norm, norm_eps, width, stages))
-    return _detector("fast_rcnn", classes, trunk, hidden, Numbers(options, _POOLS[pool](options)))
+    return _detector(
+        "fast_rcnn", classes, trunk, hidden, DetectorConfig(options, _POOLS[pool](options))
+    )
 
 
 _POOLS = {
@@ -149,7 +153,7 @@ def _detector(
     classes: int,
     trunk: Layer,
     hidden: int,
-    numbers: Numbers,
+    config: DetectorConfig,
     svm: SVMOptions | None = None,
 ) -> Layer:
     check_positive(name, hidden=hidden)
@@ -158,5 +162,5 @@ def _detector(
     if svm is not None:
         as_options(SVMOptions, svm)  # its numbers are those of the fits: here they are only checked
         parts["svm"] = fitted_linear(classes)
-        parts["refine"] = serial(flatten=flatten(), **{INLINE: fitted_linear(4 * classes)})
-    return detector(numbers, parts)
+        parts["bbox_reg"] = serial(flatten=flatten(), **{INLINE: fitted_linear(4 * classes)})
+    return detector(config, parts)

@@ -9,7 +9,7 @@ Parameters are named after the parts: ``backbone/...``, ``fpn/lateral1``, ``rpn/
 
 from functools import partial
 
-from ..detection.detector import Numbers, detector
+from ..detection.detector import DetectorConfig, detector
 from ..detection.fpn import fpn as feature_pyramid
 from ..detection.heads import box_head, box_predictor, mask_head, mask_predictor, rpn_head
 from ..detection.options import RoIOptions, RPNOptions, as_options
@@ -120,7 +120,7 @@ def _rcnn(
     if mask_features:
         parts["mask_head"] = mask_head(mask_features)
         parts["mask_predictor"] = mask_predictor(classes, mask_features[-1])
-    numbers = Numbers(
+    config = DetectorConfig(
         roi,
         pool=partial(align_regions, output_size=roi.output_size, roi=roi),
         rpn=rpn,
@@ -128,4 +128,4 @@ def _rcnn(
         if mask_features
         else None,
     )
-    return detector(numbers, parts)
+    return detector(config, parts)

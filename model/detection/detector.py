@@ -28,7 +28,7 @@ from .structures import (
 Pool: TypeAlias = Callable[[Mapping[str, Array], Array, tuple[int, int]], Array]
 
 
-class Numbers(NamedTuple):
+class DetectorConfig(NamedTuple):
     """The settings of a detector, beside its layers.
 
     Attributes:
@@ -48,18 +48,18 @@ class Numbers(NamedTuple):
     crops: bool = False
 
 
-def detector(numbers: Numbers, parts: Mapping[str, Layer]) -> Layer:
+def detector(config: DetectorConfig, parts: Mapping[str, Layer]) -> Layer:
     """Make a detector of two stages: Ren et al., arXiv:1506.01497; He et al., arXiv:1703.06870.
 
     Without a proposal network it is of one stage, and takes proposals beside the images.
 
     Args:
-        numbers: thresholds, sizes and how regions are read.
+        config: thresholds, sizes and how regions are read.
         parts: ``backbone``, whose output is maps by name, a single one of crops; ``fpn``, if
-            wanted; ``rpn`` (`heads.rpn_head`), if there is `Numbers.rpn`; ``head`` on regions and
-            ``predictor`` (`heads.box_predictor`); ``mask_head`` and ``mask_predictor`` where there
-            are masks; ``svm`` and ``refine`` (`linear.fitted_linear`) if these are to take the
-            place of the predictor once they are fitted.
+            wanted; ``rpn`` (`heads.rpn_head`), if there is `DetectorConfig.rpn`; ``head`` on
+            regions and ``predictor`` (`heads.box_predictor`); ``mask_head`` and ``mask_predictor``
+            where there are masks; ``svm`` and ``bbox_reg`` (`linear.fitted_linear`) if these are to
+            take the place of the predictor once they are fitted.
 
     Returns:
         A layer from images ``(N, H, W, C)`` or a `DetectorInput` to a `DetectorOutput`. With truth
@@ -70,7 +70,7 @@ def detector(numbers: Numbers, parts: Mapping[str, Layer]) -> Layer:
 
         Its ``init`` gives the shapes of a `DetectorOutput` without truth.
     """
-    return _detector(parts, numbers=numbers)
+    return _detector(parts, config=config)
 
 
 def takes_proposals(net: Layer) -> bool:
@@ -78,7 +78,7 @@ def takes_proposals(net: Layer) -> bool:
     return net.info.kind == "detector" and "rpn" not in net.info.parts
 
 
-def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
+def _detector(parts: Mapping[str, Layer], config: DetectorConfig) -> Layer:
     def init(key: Array, in_shape: Shape) -> tuple[Any, Params, State]:
         params, state = {}, {}
 
@@ -92,24 +92,24 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
             return (N * regions, *out.shape[2:])
 
         N, H, W, _ = in_shape
-        maps = {"image": in_shape} if numbers.crops else shape_of("backbone", in_shape)
+        maps = {"image": in_shape} if config.crops else shape_of("backbone", in_shape)
         if "fpn" in parts:
             maps = shape_of("fpn", maps)
-        if numbers.rpn:
+        if config.rpn:
             shape_of("rpn", maps)
-        R = numbers.rpn.post_nms_top_n_test if numbers.rpn else 1
-        shape = pooled(numbers.pool, maps, R)
-        if numbers.crops:
+        R = config.rpn.post_nms_top_n_test if config.rpn else 1
+        shape = pooled(config.pool, maps, R)
+        if config.crops:
             (shape,) = shape_of("backbone", shape).values()
         features = shape_of("head", shape)
         of_regions = shape_of("predictor", features)
         if "svm" in parts:
             shape_of("svm", features)
-            shape_of("refine", shape)
-        D, masks = numbers.roi.detections_per_img, None
+            shape_of("bbox_reg", shape)
+        D, masks = config.roi.detections_per_img, None
         shapes: Any = Detections  # of shapes in place of arrays
-        if numbers.mask_pool:
-            shape = shape_of("mask_head", pooled(numbers.mask_pool, maps, D))
+        if config.mask_pool:
+            shape = shape_of("mask_head", pooled(config.mask_pool, maps, D))
             masks = (N, D, *shape_of("mask_predictor", shape)[1:3])
         found = shapes((N, D, 4), (N, D), (N, D), masks)
         logits: Any = (N, D, of_regions["logits"][-1])
@@ -123,10 +123,10 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
             return apply_part(name, parts[name], params, state, into, x, train, key)
 
         images = given.images
-        maps = {"image": images} if numbers.crops else value("backbone", images, new_state)
+        maps = {"image": images} if config.crops else value("backbone", images, new_state)
         maps = value("fpn", maps, new_state) if "fpn" in parts else maps
         fitted = params["svm"]["scale"] > 0 if "svm" in parts else None
-        run = _Run(given, maps, numbers, value, train, key, fitted)
+        run = _Run(given, maps, config, value, train, key, fitted)
         rpn, proposals, proposed = run.first_stage(new_state)
         if given.truth is None:
             return run.detections(proposals, proposed, new_state), new_state
@@ -137,7 +137,7 @@ def _detector(parts: Mapping[str, Layer], numbers: Numbers) -> Layer:
         found = run.detections(proposals, proposed, {})
         return found._replace(rpn=rpn, regions=regions), new_state
 
-    info = LayerInfo("detector", None, parts, "custom", partial(_detector, numbers=numbers))
+    info = LayerInfo("detector", None, parts, "custom", partial(_detector, config=config))
     return Layer(init, apply, info)  # type: ignore[arg-type] -- gives several arrays
 
 
@@ -146,7 +146,7 @@ class _Run(NamedTuple):
 
     given: DetectorInput
     maps: Mapping[str, Array]
-    numbers: Numbers
+    config: DetectorConfig
     value: Callable[..., Any]
     train: Any
     key: Array | None
@@ -166,7 +166,7 @@ class _Run(NamedTuple):
 
     def first_stage(self, into: State) -> tuple[RPNOutput | None, Array, Array]:
         """Return what the proposal network gave, proposals, and which of them are no padding."""
-        rpn, truth = self.numbers.rpn, self.given.truth
+        rpn, truth = self.config.rpn, self.given.truth
         if rpn is None:
             return None, *self.given_proposals()
         head = self.value("rpn", self.maps, into)
@@ -197,13 +197,13 @@ class _Run(NamedTuple):
         self, truth: GroundTruth, proposals: Array, proposed: Array, into: State
     ) -> RoIOutput:
         """Return what the loss of the second stage compares, for a sample of regions."""
-        roi = self.numbers.roi
+        roi = self.config.roi
         sample = jax.vmap(partial(sample_regions, roi=roi))
         sampled = lax.stop_gradient(sample(self.keys(2), proposals, proposed, truth))
         _, features = self.read(sampled.boxes, into)
         logits, deltas = self.predict(features, sampled.boxes, into)
         found = RoIOutput(sampled.boxes, logits, deltas, sampled.labels, sampled.targets)
-        if self.numbers.mask_pool is None:
+        if self.config.mask_pool is None:
             return found
         assert isinstance(roi, RoIOptions)
         boxes, objects = sampled.boxes[:, : roi.positives], sampled.objects[:, : roi.positives]
@@ -213,11 +213,11 @@ class _Run(NamedTuple):
 
     def detections(self, proposals: Array, proposed: Array, into: State) -> DetectorOutput:
         """Return what is found, with masks where there is a mask head."""
-        best = partial(detect, image_size=self.image_size, roi=self.numbers.roi)
+        best = partial(detect, image_size=self.image_size, roi=self.config.roi)
         if self.fitted is not None:
             best = partial(best, fitted=self.fitted)
         found, logits = jax.vmap(best)(*self.score(proposals, into), proposals, proposed)
-        if self.numbers.mask_pool is None:
+        if self.config.mask_pool is None:
             return DetectorOutput(found, logits=logits)
         masks = self.mask_head(found.boxes, into)
         own = (found.classes + 1)[..., None, None, None]
@@ -226,9 +226,9 @@ class _Run(NamedTuple):
 
     def read(self, boxes: Array, into: State) -> tuple[Array, Array]:
         """Return what the box head is given of regions, ``(N R, ...)``, and what it gives."""
-        pooled = self.numbers.pool(self.maps, boxes, self.image_size)
+        pooled = self.config.pool(self.maps, boxes, self.image_size)
         regions = pooled.reshape(-1, *pooled.shape[2:])
-        if self.numbers.crops:
+        if self.config.crops:
             (regions,) = self.value("backbone", regions, into).values()
         return regions, self.value("head", regions, into)
 
@@ -246,7 +246,7 @@ class _Run(NamedTuple):
             return logits, deltas
         own = (slice(None), slice(None), slice(1, None))  # of the classes; the background's are 0
         margins = _wide(self.value("svm", features, into)).reshape(logits[own].shape)
-        offsets = _wide(self.value("refine", regions, into)).reshape(deltas[own].shape)
+        offsets = _wide(self.value("bbox_reg", regions, into)).reshape(deltas[own].shape)
         offsets = offsets * jnp.array(BOX_WEIGHTS).reshape(1, 1, 1, 4)
         first = ((0, 0), (0, 0), (1, 0))
         margins, offsets = jnp.pad(margins, first), jnp.pad(offsets, (*first, (0, 0)))
@@ -254,8 +254,8 @@ class _Run(NamedTuple):
 
     def mask_head(self, boxes: Array, into: State) -> Array:
         """Return mask logits ``(N, R, m, m, K + 1)`` of regions."""
-        assert self.numbers.mask_pool is not None
-        pooled = self.numbers.mask_pool(self.maps, boxes, self.image_size)
+        assert self.config.mask_pool is not None
+        pooled = self.config.mask_pool(self.maps, boxes, self.image_size)
         features = self.value("mask_head", pooled.reshape(-1, *pooled.shape[2:]), into)
         logits = _wide(self.value("mask_predictor", features, into))
         return logits.reshape(*boxes.shape[:2], *logits.shape[1:])

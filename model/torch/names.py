@@ -277,8 +277,8 @@ def rcnn(*, backbone: str, fpn: int = 256, **_: Any) -> Rules:
         Rule(r"mask_head/conv(?P<i>\d)", "roi_heads.mask_head.{i-1}.0"),
         Rule("mask_predictor/up", "roi_heads.mask_predictor.conv5_mask"),
         Rule("mask_predictor/logits", "roi_heads.mask_predictor.mask_fcn_logits"),
-        Rule("(?P<part>svm|refine)/scale", "roi_heads.{part}.scale", array=True),
-        Rule("(?P<part>svm|refine)", "roi_heads.{part}"),
+        Rule("(?P<part>svm|bbox_reg)/scale", "roi_heads.{part}.scale", array=True),
+        Rule("(?P<part>svm|bbox_reg)", "roi_heads.{part}"),
     ]
 
 

@@ -1,7 +1,7 @@
 """What is fitted to R-CNN and SPP-Net behind their training: `Task.finalize`.
 
 The features of all proposals and true boxes of the training images, in their order and not
-augmented, go to `svm`; what that fits becomes the parts "svm" and "refine" of the parameters.
+augmented, go to `svm`; what that fits becomes the parts "svm" and "bbox_reg" of the parameters.
 """
 
 import time
@@ -26,7 +26,7 @@ from .assessment import row, stored
 from .objects import true_in
 from .svm import Near, Regions, fit_refinement, fit_svms, label_regions
 
-PARTS = ("svm", "refine")
+PARTS = ("svm", "bbox_reg")
 KEPT = 2**31  # bytes of features that are kept in memory; of more, they are computed each time
 SILENCE = 10  # seconds without a line
 
@@ -43,7 +43,7 @@ def fit_linear(
         options: of the fits.
 
     Returns:
-        The parameters with the parts "svm" and "refine".
+        The parameters with the parts "svm" and "bbox_reg".
     """
     classes = experiment.card.classes
     images = _TrainingRegions(experiment, params, state, options, note)
@@ -54,7 +54,7 @@ def fit_linear(
         near.features, near.classes, targets, len(classes), ridge=options.ridge
     )
     note(f"boxes: fitted to {len(targets):,} regions and their objects")
-    found = {"svm": svms._asdict(), "refine": refined._asdict()}
+    found = {"svm": svms._asdict(), "bbox_reg": refined._asdict()}
     return params | jax.tree.map(jnp.asarray, found)
 
 
