@@ -77,7 +77,7 @@ def follow(objects: Objects, to: AffineMap, masks: Array | None, size: tuple[int
 def _moved(boxes: Array, to: AffineMap, size: tuple[int, int]) -> Array:
     """Return the boxes around boxes ``(N, M, 4)`` that were moved, clipped to the image.
 
-    One without area has none afterwards.
+    One without area becomes zeros: padding stays padding, and what was clipped to a line is gone.
     """
     x1, y1, x2, y2 = (boxes[..., i] for i in range(4))
     corners = jnp.stack([jnp.stack([x1, x2, x1, x2], -1), jnp.stack([y1, y1, y2, y2], -1)], axis=-2)
@@ -87,7 +87,8 @@ def _moved(boxes: Array, to: AffineMap, size: tuple[int, int]) -> Array:
     H, W = size
     right, down = jnp.clip(right, 0, W), jnp.clip(down, 0, H)
     ends = (right.min(axis=-1), down.min(axis=-1), right.max(axis=-1), down.max(axis=-1))
-    return jnp.stack(ends, axis=-1)
+    there = (boxes[..., 2:] > boxes[..., :2]).all(axis=-1, keepdims=True)
+    return jnp.where(there, jnp.stack(ends, axis=-1), 0)
 
 
 def extents(masks: Array, M: int) -> Array:

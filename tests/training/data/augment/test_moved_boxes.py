@@ -11,7 +11,7 @@ from convax.model.detection.structures import GroundTruth
 from convax.training.config.augment import Augment
 from convax.training.data import IGNORED
 from convax.training.data.augment.affine import affine_map
-from convax.training.data.augment.boxes import flipped, follow, objects_of, settle
+from convax.training.data.augment.boxes import AffineMap, flipped, follow, objects_of, settle
 from convax.training.data.augment.pipeline import augment
 from convax.training.data.augment.zoom import zoom, zoom_map
 from convax.training.data.preprocess import Preprocessing
@@ -237,3 +237,12 @@ def test_proposals_go_where_boxes_go(move):
     np.testing.assert_array_equal(moved[:, 0], objects.truth.boxes[:, 0])
     assert bool((moved[:, 0] != proposals[:, 0]).any())
     assert not bool((moved[:, 1:, 2:] > moved[:, 1:, :2]).all(-1).any()), "padding stays padding"
+
+
+def test_a_proposal_that_was_clipped_to_a_line_does_not_come_back():
+    _, truth = drawn((4, 6, 20, 30), masks=False)
+    line = jnp.broadcast_to(jnp.array([0.0, 5.0, 0.0, 25.0]), (N, 1, 4))  # beyond the left edge
+    matrix = jnp.broadcast_to(jnp.array([[0.8, -0.6], [0.6, 0.8]]), (N, 2, 2))
+    to = AffineMap(matrix, jnp.full((N, 2), 20.0), turns=True)
+    objects = follow(objects_of(truth._replace(proposals=line)), to, None, (H, W))
+    assert not np.asarray(settle(objects).proposals).any()
