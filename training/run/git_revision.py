@@ -18,14 +18,14 @@ def git_revision(folder: Path) -> str | None:
         folder: in the work tree of a repository, or below.
 
     Returns:
-        40 or 64 hexadecimal digits; None where there is no repository, no commit in it yet, or its
-        references are stored in another way than in files.
+        40 or 64 hexadecimal digits; None where there is no repository, no commit in it yet, it may
+        not be read, or its references are stored in another way than in files.
     """
     places = (above / ".git" for above in (folder, *folder.parents))
-    place = next((place for place in places if place.exists()), None)
-    if place is None:
-        return None
     try:
+        place = next((place for place in places if place.exists()), None)
+        if place is None:
+            return None
         directory = _directory(place)
         return _resolved(directory, _text(directory / "HEAD").strip())
     except (OSError, ValueError):

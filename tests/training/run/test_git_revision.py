@@ -1,6 +1,7 @@
 """The revision that `run.json` notes, without running git."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -48,6 +49,14 @@ def test_there_is_none_without_a_commit_or_a_repository(tmp_path):
         (tmp_path / "odd").mkdir(exist_ok=True)
         (tmp_path / "odd" / ".git").write_text(content)
         assert git_revision(tmp_path / "odd") is None
+
+
+def test_there_is_none_below_a_folder_that_may_not_be_searched(tmp_path, monkeypatch):
+    def closed(_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "exists", closed)  # as before Python 3.14
+    assert git_revision(tmp_path) is None
 
 
 @pytest.mark.parametrize(
