@@ -251,8 +251,9 @@ class Predictor:
             found = self._sized(source)
             if not invert:
                 return found
-            image = found.image
-            return found._replace(image=255 - image if image.dtype == np.uint8 else 1 - image)
+            return found._replace(
+                image=data.inverted(found.image, found.size, letterbox=self.letterbox)
+            )
 
         files = iter_files([sources] if isinstance(sources, (str, Path)) else sources)
         for items, answers in decoded(files, decode, answer, batch):
@@ -310,10 +311,12 @@ class Predictor:
         Raises:
             DataError: it cannot be read as an image; names the file.
         """
-        height, width, channels = self.image_shape
-        size = (height, width)
-        image = data.read_image(file, size=size, channels=channels, letterbox=self.letterbox)
-        return 255 - image if invert else image
+        *size, channels = self.image_shape
+        with data.quiet_pillow():
+            image, was = data.decode_with_size(
+                file, size=size, channels=channels, letterbox=self.letterbox
+            )
+        return data.inverted(image, was, letterbox=self.letterbox) if invert else image
 
     def _predict_padded(self, images: np.ndarray, size: int) -> np.ndarray:
         # At most so many programs are compiled however the number of images varies.

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ...training.data import DataError
-from ...training.data.image import FORMATS, decode, decode_with_size, pixels_of
+from ...training.data.image import FORMATS, decode, decode_with_size, inverted, pixels_of
 from ...training.data.metadata import without_metadata
 from .admission import RequestRejected
 
@@ -45,7 +45,7 @@ def decode_upload(
         )
     except DataError as error:
         raise RequestRejected(422, str(error)) from None
-    return DecodedImage(255 - image if invert else image, size)
+    return DecodedImage(inverted(image, size, letterbox=letterbox) if invert else image, size)
 
 
 def _check_size(name: str, content: bytes, max_pixels: int) -> None:

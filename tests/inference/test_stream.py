@@ -1,5 +1,6 @@
 """Pictures of any kind and number: lists, single images, folders, the most probable classes."""
 
+import io
 import os
 import warnings
 
@@ -121,6 +122,16 @@ def test_anything_in_any_mixture(predictor, folder):
     np.testing.assert_allclose(answers[2].prediction, light, rtol=1e-5, atol=1e-7)
     floats = next(predictor.stream([array / 255], invert=True)).prediction
     np.testing.assert_allclose(floats, light, rtol=1e-4, atol=1e-6)
+
+
+def test_inverting_leaves_the_margin_of_a_letterbox(predictor, monkeypatch):
+    monkeypatch.setattr(type(predictor), "letterbox", True)
+    file = io.BytesIO()
+    Image.fromarray(np.full((3, 6), 90, np.uint8)).save(file, "PNG")
+    image = predictor.read(file.getvalue(), invert=True)
+    assert (image[:3] == 165).all() and (image[3:] == 0).all()
+    answer = next(predictor.stream([file.getvalue()], invert=True)).prediction
+    np.testing.assert_allclose(answer, predictor(image[None])[0], rtol=1e-5, atol=1e-7)
 
 
 def test_what_is_no_picture_of_any_kind_comes_behind_the_answers_before_it(predictor):

@@ -214,6 +214,20 @@ def on_canvas(image: np.ndarray, canvas: Sequence[int]) -> np.ndarray:
     return np.pad(image, [*missing, (0, 0)], constant_values=margin(image.shape[2]))
 
 
+def inverted(image: np.ndarray, size: Sequence[int], *, letterbox: bool) -> np.ndarray:
+    """Swap black and white of an image on its canvas; the margin beside it stays.
+
+    Args:
+        image: ``(H, W, C)``, uint8, or floating point in [0, 1].
+        size: ``(h, w)`` that the image had before.
+        letterbox: whether it kept its aspect.
+    """
+    h, w = place(size, image.shape[:2], letterbox=letterbox).placed
+    swapped = image.copy()
+    swapped[:h, :w] = (255 if image.dtype == np.uint8 else 1) - image[:h, :w]
+    return swapped
+
+
 def _as_array(
     image: "Image", size: Sequence[int] | None, channels: int, letterbox: bool
 ) -> np.ndarray:

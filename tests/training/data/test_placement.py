@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from convax.inference.image_inputs import to_image
+from convax.inference.serve.image_decoding import decode_upload
 from convax.training.config.schema import load_config
 from convax.training.data import load_folder, read_image
+from convax.training.data.image import inverted
 from convax.training.data.placement import letterboxed, place
 from convax.training.data.preprocess import (
     Preprocessing,
@@ -55,6 +57,18 @@ def test_files_and_arrays_lie_at_the_top_left_of_the_canvas(channels, beside):
     np.testing.assert_array_equal(to_image(image, (8, 8, channels), letterbox=True), read)
     floats = to_image(image / 255, (8, 8, channels), letterbox=True)
     np.testing.assert_allclose(floats, read / 255, atol=1e-6)
+
+
+def test_inverting_leaves_the_margin_as_it_is():
+    content = file_of(np.full((4, 8, 3), 200, np.uint8))
+    upload = decode_upload(
+        "a.png", content, image_shape=(8, 8, 3), max_pixels=32, invert=True, letterbox=True
+    )
+    assert (upload.image[:4] == 55).all() and (upload.image[4:] == 114).all()
+    floats = np.full((8, 8, 1), 0.25, np.float32)
+    half = inverted(floats, (8, 4), letterbox=True)
+    assert half.dtype == np.float32 and (half[:, :4] == 0.75).all() and (half[:, 4:] == 0.25).all()
+    assert (inverted(floats, (8, 4), letterbox=False) == 0.75).all()
 
 
 def test_letterbox_turns_an_image_upright_first():
