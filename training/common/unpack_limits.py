@@ -6,7 +6,8 @@ deep. What is unpacked is counted against `UnpackLimits` before it is read.
 
 import os
 import re
-from collections.abc import Iterable
+import zipfile
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -95,6 +96,22 @@ class UnpackBudget:
             raise UnpackError(
                 f"{what}, need {most:,} at most; if you trust it, set {VARIABLE}={limit}={enough}"
             )
+
+
+def check_zip(
+    path: Path, packed: zipfile.ZipFile, wanted: Callable[[str], bool] = lambda name: True
+) -> None:
+    """Raise `UnpackError` where so much would be unpacked of a .zip that it is no honest file.
+
+    Args:
+        path: the file.
+        packed: it, opened.
+        wanted: says of a name whether that is read.
+    """
+    budget, entries = UnpackBudget(path), packed.infolist()
+    budget.check_entries(len(entries))
+    sizes = ((entry.filename, entry.file_size) for entry in entries if wanted(entry.filename))
+    budget.add_files(sizes, each=False)
 
 
 def limits_of_environment() -> UnpackLimits:

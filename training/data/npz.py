@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from ..common.text import plain_line
-from ..common.unpack_limits import UnpackBudget, UnpackError
+from ..common.unpack_limits import UnpackError, check_zip
 from .archive import check_names
 from .dataset import Dataset, Split, undivided
 from .errors import DataError
 
 _KERAS = ("x_train", "y_train", "x_test", "y_test")
 _PLAIN = ("images", "labels")
+_KNOWN = (*_KERAS, *_PLAIN, "classes")
 _MAX_CLASSES = 2**16
 
 
@@ -70,7 +71,7 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
     with Path(path).open("rb") as file:  # np.load would leave a damaged one open
         try:
             found = zipfile.ZipFile(file)
-            _check_limits(Path(path), found)
+            check_zip(Path(path), found, lambda name: name.removesuffix(".npy") in _KNOWN)
             check_names(found)
         except UnpackError as error:
             raise DataError(f"{path}: {error}") from None
@@ -78,15 +79,6 @@ def _read(path: str | Path) -> dict[str, np.ndarray]:
             raise DataError(f"{path}: damaged: {_reason(error)}; copy or store it again") from None
         stored = [name.removesuffix(".npy") for name in found.namelist()]
         return {key: _member(path, found, key) for key in _wanted(path, stored)}
-
-
-def _check_limits(path: Path, found: zipfile.ZipFile) -> None:
-    """Raise `UnpackError` where so much would be unpacked that it is no honest file."""
-    budget = UnpackBudget(path)
-    budget.check_entries(len(found.infolist()))
-    known = (*_KERAS, *_PLAIN, "classes")
-    wanted = (e for e in found.infolist() if e.filename.removesuffix(".npy") in known)
-    budget.add_files(((e.filename, e.file_size) for e in wanted), each=False)
 
 
 def _wanted(path: str | Path, stored: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..common.unpack_limits import UnpackBudget, UnpackError
+from ..common.unpack_limits import UnpackBudget, UnpackError, check_zip
 from .safetensors_io import WeightsError, is_safetensors, read_safetensors
 
 # Where training scripts keep the network beside the optimizer and the like.
@@ -107,10 +107,8 @@ def _load(path: Path) -> Any:
 def _check_limits(path: Path) -> None:
     """Raise where a file that is a .zip, as PyTorch writes, would unpack to far more than it is."""
     try:
-        budget = UnpackBudget(path)
         with zipfile.ZipFile(path) as packed:
-            files = [(entry.filename, entry.file_size) for entry in packed.infolist()]
-        budget.add_files(files, each=False)
+            check_zip(path, packed)
     except UnpackError as error:
         raise WeightsError(f"{path}: {error}") from None
     except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):

@@ -179,7 +179,7 @@ def test_a_gzipped_idx_file_that_unpacks_to_far_more_is_refused(tmp_path, monkey
         read_idx(path)
 
 
-def test_a_file_of_pytorch_that_unpacks_to_far_more_is_refused(tmp_path):
+def test_a_file_of_pytorch_that_unpacks_to_far_more_is_refused(tmp_path, monkeypatch):
     pytest.importorskip("torch")
     from convax.training.weights.safetensors_io import WeightsError
     from convax.training.weights.torch_file import read_state_dict
@@ -187,6 +187,9 @@ def test_a_file_of_pytorch_that_unpacks_to_far_more_is_refused(tmp_path):
     path = tmp_path / "x.pt"
     path.write_bytes(with_sizes(sources.zipped({"x/data.pkl": b"x", "x/data/0": b"x"}), 2**31))
     with pytest.raises(WeightsError, match=r"x\.pt: 4,294,967,296 bytes unpacked, [\d,]+ times"):
+        read_state_dict(path)
+    monkeypatch.setenv("CONVAX_UNPACK_LIMITS", "entries=1")
+    with pytest.raises(WeightsError, match=r"x\.pt: 2 files and folders, or more, need 1 at most"):
         read_state_dict(path)
 
 

@@ -20,7 +20,7 @@ from ...common import atomic_io
 from ...common.cache import cache_directory
 from ...common.hashing import json_digest
 from ...common.text import plain_line
-from ...common.unpack_limits import UnpackBudget, UnpackError
+from ...common.unpack_limits import UnpackError, check_zip
 from ..dataset import SPLITS, Dataset, Split
 from ..errors import DataError
 from ..image import quiet_pillow
@@ -116,7 +116,8 @@ def _of_file(split: Split, how: Proposing) -> list[np.ndarray]:
     if not zipfile.is_zipfile(path or ""):
         raise DataError(f"proposals.path: {path}: not an .npz file of boxes, which np.savez writes")
     try:
-        _check_limits(Path(path or ""))
+        with zipfile.ZipFile(path or "") as packed:
+            check_zip(Path(path or ""), packed)
         with Path(path or "").open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             stored = {note.file: file[note.file] for note in split.notes if note.file in file}
     except UnpackError as error:
@@ -144,15 +145,6 @@ def _of_file(split: Split, how: Proposing) -> list[np.ndarray]:
         where = place(note.size, split.images.shape[1:3], letterbox=how.letterbox)
         found.append(where.to_canvas(boxes[: how.most].astype(np.float64)).astype(np.float32))
     return found
-
-
-def _check_limits(path: Path) -> None:
-    """Raise `UnpackError` where so much would be unpacked that it is no honest file."""
-    budget = UnpackBudget(path)
-    with zipfile.ZipFile(path) as packed:
-        entries = packed.infolist()
-    budget.check_entries(len(entries))
-    budget.add_files(((entry.filename, entry.file_size) for entry in entries), each=False)
 
 
 def _searched(parts: Sequence[Any], how: Proposing) -> list[list[np.ndarray]]:
