@@ -24,13 +24,6 @@ class SizedImage(NamedTuple):
     size: tuple[int, int]  # (h, w), that it had before, upright
 
 
-def to_image(
-    source: Any, image_shape: tuple[int, int, int], *, letterbox: bool = False
-) -> np.ndarray:
-    """Return an image of any size as one of a network's shape: see `to_sized_image`."""
-    return to_sized_image(source, image_shape, letterbox=letterbox).image
-
-
 def to_sized_image(
     source: Any, image_shape: tuple[int, int, int], *, letterbox: bool = False
 ) -> SizedImage:
@@ -119,11 +112,12 @@ def iter_files(sources: Iterable[Any], notes: data.Notes | None = None) -> Itera
     """Yield the sources, each folder replaced by the images in it and below; paths as `Path`.
 
     Args:
-        sources: files and folders, and whatever else `to_image` takes.
+        sources: files and folders, and whatever else `to_sized_image` takes.
         notes: where the files in folders that are passed over are counted.
 
     Raises:
-        OSError: a folder cannot be read. One without images comes as itself: `to_image` says so.
+        OSError: a folder cannot be read. One without images comes as itself: `to_sized_image` says
+            so.
     """
     for source in sources:
         if not isinstance(source, (str, Path)):

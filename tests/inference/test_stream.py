@@ -10,7 +10,7 @@ from PIL import Image
 
 import convax
 from convax.inference import image_inputs
-from convax.inference.image_inputs import to_image
+from convax.inference.image_inputs import to_sized_image
 from convax.training.data import DataError, read_image
 from convax.training.tasks.registry import TASKS
 
@@ -55,9 +55,9 @@ def test_a_list_is_resized_as_files_are(predictor, folder):
 
 def test_floats_in_a_list_are_not_rounded(predictor):
     ramp = np.linspace(0, 1, 144).reshape(12, 12)
-    image = to_image(ramp, (6, 6, 1))
+    image = to_sized_image(ramp, (6, 6, 1)).image
     assert image.dtype == np.float32 and image.shape == (6, 6, 1)
-    rounded = to_image(np.round(ramp * 255).astype(np.uint8), (6, 6, 1))
+    rounded = to_sized_image(np.round(ramp * 255).astype(np.uint8), (6, 6, 1)).image
     np.testing.assert_allclose(image, rounded / 255, atol=1.01 / 255)
     assert np.abs(image * 255 - np.round(image * 255)).max() > 0.1
     # Together with bytes, the bytes become floats.
@@ -72,7 +72,7 @@ def test_gray_and_color(kind, depth, channels):
     values = np.array([51, 102, 204][: depth or 1], np.uint8)
     flat = np.broadcast_to(values, (7, 5, len(values)))
     picture = (flat[..., 0] if depth is None else flat).astype(kind)
-    image = to_image(picture / 255 if kind == "float64" else picture, (6, 4, channels))
+    image = to_sized_image(picture / 255 if kind == "float64" else picture, (6, 4, channels)).image
     assert image.shape == (6, 4, channels)
     # 0.299 x 51 + 0.587 x 102 + 0.114 x 204 = 98.379
     gray = 98.379 if depth == 3 else 51
@@ -83,7 +83,7 @@ def test_gray_and_color(kind, depth, channels):
 
 def test_transparency_orientation_and_sixteen_bits(tmp_path):
     clear = np.zeros((4, 4, 4), np.uint8)
-    assert (to_image(clear, (4, 4, 1)) == 255).all()
+    assert (to_sized_image(clear, (4, 4, 1)).image == 255).all()
     turned = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(2, 8))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -92,7 +92,7 @@ def test_transparency_orientation_and_sixteen_bits(tmp_path):
     for name, size in (("turned.png", (8, 2)), ("deep.png", (4, 4))):
         from_file = read_image(tmp_path / name, size=size, channels=1)
         with Image.open(tmp_path / name) as picture:
-            np.testing.assert_array_equal(to_image(picture, (*size, 1)), from_file)
+            np.testing.assert_array_equal(to_sized_image(picture, (*size, 1)).image, from_file)
     assert (from_file == 51).all()
     # Upright, the first row of the file is the last column.
     upright = read_image(tmp_path / "turned.png", size=None, channels=1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convax.inference.image_inputs import to_image
+from convax.inference.image_inputs import to_sized_image
 from convax.inference.serve.image_decoding import decode_upload
 from convax.training.data import DataError, decode_mask, read_image, upright_size
 from convax.training.data.metadata import without_metadata
@@ -94,7 +94,7 @@ def test_every_reader_takes_the_pixels_beside_large_or_broken_metadata(odd):
     for content in (png(odd), png(behind=[odd]), png((b"eXIf", ODD["negative width"]), odd)):
         wanted = TURNED if b"eXIf" in content else PIXELS
         np.testing.assert_array_equal(read(content), wanted)
-        assert to_image(content, (4, 6, 1)).shape == (4, 6, 1)
+        assert to_sized_image(content, (4, 6, 1)).image.shape == (4, 6, 1)
         upload = decode_upload(
             "a.png", content, image_shape=(*wanted.shape, 1), max_pixels=24, invert=False
         )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from convax.inference.image_inputs import to_image
+from convax.inference.image_inputs import to_sized_image
 from convax.inference.serve.image_decoding import decode_upload
 from convax.training.config.schema import load_config
 from convax.training.data import load_folder, read_image
@@ -54,8 +54,10 @@ def test_files_and_arrays_lie_at_the_top_left_of_the_canvas(channels, beside):
     image = np.full((4, 8, 3), 200, np.uint8)[..., slice(None) if channels == 3 else 0]
     read = read_image(file_of(image), size=(8, 8), channels=channels, letterbox=True)
     assert (read[:4] == 200).all() and (read[4:] == beside).all()
-    np.testing.assert_array_equal(to_image(image, (8, 8, channels), letterbox=True), read)
-    floats = to_image(image / 255, (8, 8, channels), letterbox=True)
+    np.testing.assert_array_equal(
+        to_sized_image(image, (8, 8, channels), letterbox=True).image, read
+    )
+    floats = to_sized_image(image / 255, (8, 8, channels), letterbox=True).image
     np.testing.assert_allclose(floats, read / 255, atol=1e-6)
 
 

@@ -33,8 +33,8 @@ _IOUS = (0.5, 0.7)  # at which it is said how many objects are met
 def with_proposals(dataset: Dataset, how: Proposing) -> Dataset:
     """Return a data set with proposals of each image among its labels.
 
-    Selective search takes some tenths of a second an image, so what it finds is kept: see
-    `kept_in`. How many of the training objects are met by a proposal is noted.
+    Selective search takes some tenths of a second an image, so what it finds is kept in the user's
+    cache. How many of the training objects are met by a proposal is noted.
 
     Args:
         dataset: whose labels are `model.detection.structures.GroundTruth`.
@@ -75,16 +75,6 @@ def recall(split: Split, iou: float) -> float:
         objects += len(wanted)
         met += int((_iou(wanted, proposals).max(axis=1, initial=0) >= iou).sum())
     return met / objects if objects else 1.0
-
-
-def kept_in(images: Sequence[np.ndarray], how: Proposing) -> Path:
-    """Return the file in which the proposals of images are kept.
-
-    Args:
-        images: ``(H, W, C)`` uint8, in any order.
-        how: they are proposed.
-    """
-    return _file(_key([image_digest(image) for image in images], how))
 
 
 def _note(train: Split) -> str:
@@ -153,7 +143,7 @@ def _searched(parts: Sequence[Any], how: Proposing) -> list[list[np.ndarray]]:
         digests = [[image_digest(part[i]) for i in range(len(part))] for part in parts]
         places = {d: (n, i) for n, ds in enumerate(digests) for i, d in enumerate(ds)}
         key = _key(list(places), how)
-        file = _file(key)
+        file = cache_directory() / "proposals" / f"{key[:32]}.npz"
         found = _read(file, key)
         if found is None:
             with _progress(len(places), how) as seen, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -172,10 +162,6 @@ def _key(digests: Sequence[bytes], how: Proposing) -> str:
     """Return what proposals depend on, as a text."""
     table = {name: getattr(how, name) for name in ("method", "most", "side", "letterbox")}
     return json_digest([table, sorted(digest.hex() for digest in set(digests))])
-
-
-def _file(key: str) -> Path:
-    return cache_directory() / "proposals" / f"{key[:32]}.npz"
 
 
 def _read(file: Path, key: str) -> dict[bytes, np.ndarray] | None:

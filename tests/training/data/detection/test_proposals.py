@@ -9,7 +9,7 @@ import pytest
 from convax.training.data.dataset import Dataset, ImageNote, Split, fingerprint
 from convax.training.data.detection.ground_truth import ground_truth
 from convax.training.data.detection.proposals import Proposing, propose, propose_batch, sliding
-from convax.training.data.detection.proposed import kept_in, recall, with_proposals
+from convax.training.data.detection.proposed import recall, with_proposals
 from convax.training.data.errors import DataError
 from convax.training.data.tree import leaves, rows
 
@@ -161,10 +161,11 @@ def test_what_is_found_is_kept_whatever_the_split(search, capsys):
 
 
 @pytest.mark.parametrize("damage", ["cut", "other boxes", "of other images", "no file"])
-def test_what_is_kept_and_damaged_is_found_anew(search, capsys, damage):
+def test_what_is_kept_and_damaged_is_found_anew(search, capsys, tmp_path, damage):
+    kept = tmp_path / "cache" / "convax" / "proposals"
     images = np.stack([scene(box) for box in BOXES])
     with_proposals(dataset(images, BOXES), SEARCH)
-    file = kept_in(images, SEARCH)
+    (file,) = kept.iterdir()
     whole = file.read_bytes()
     capsys.readouterr()
     if damage == "cut":
@@ -177,7 +178,8 @@ def test_what_is_kept_and_damaged_is_found_anew(search, capsys, damage):
     elif damage == "of other images":
         others = images[:, ::-1]
         with_proposals(dataset(others, BOXES), SEARCH)
-        file.write_bytes(kept_in(others, SEARCH).read_bytes())
+        (other,) = set(kept.iterdir()) - {file}
+        file.write_bytes(other.read_bytes())
     else:
         file.unlink()
         file.mkdir()
