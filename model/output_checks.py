@@ -80,7 +80,7 @@ def init_detector(
     """Initialize a network that gives a `DetectorOutput`; `classes` is not used.
 
     Args:
-        net: one of `architectures.faster_rcnn` or `architectures.fast_rcnn`.
+        net: one of `architectures.rcnn` or `architectures.faster_rcnn`.
         key: of the parameters.
         in_shape: ``(N, H, W, C)``.
         classes: how many there are.

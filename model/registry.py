@@ -6,13 +6,13 @@ from typing import Any
 from .architectures.alexnet import alexnet, alexnet_2012
 from .architectures.convnext import convnext
 from .architectures.dilated import dilated
-from .architectures.fast_rcnn import fast_rcnn, rcnn, spp_detector
 from .architectures.faster_rcnn import faster_rcnn, mask_rcnn
 from .architectures.fcn import fcn
 from .architectures.lenet import lenet5
 from .architectures.lenet_1998 import lenet5_1998
 from .architectures.mlp import mlp
 from .architectures.mobilenet import mobilenet_v1, mobilenet_v2
+from .architectures.rcnn import fast_rcnn, rcnn, spp_detector
 from .architectures.resnet import resnet, resnet_cifar, wide_resnet
 from .architectures.siamese import siamese
 from .architectures.spp_net import spp_net

@@ -1,6 +1,6 @@
 """Detectors: what networks of the R-CNN family are made of.
 
-The networks are in `architectures.fast_rcnn` and `architectures.faster_rcnn`.
+The networks are in `architectures.rcnn` and `architectures.faster_rcnn`.
 
     structures.py   inputs and outputs, as pytrees
     options.py      the numbers: thresholds, sizes, counts

@@ -28,7 +28,7 @@ def region_features(
     """Compute the features of given boxes, as in evaluation.
 
     Args:
-        net: a `detector` without a proposal network: `architectures.fast_rcnn`.
+        net: a `detector` without a proposal network: `architectures.rcnn`.
         params, state: its own.
         images: ``(N, H, W, C)``, preprocessed.
         boxes: ``(N, R, 4)`` in pixels of these; a row of zeros gives finite numbers.
