@@ -194,7 +194,7 @@ def _sorted(boxes: np.ndarray) -> np.ndarray:
 def _opencv() -> Any:
     """Import OpenCV with its contributed modules."""
     try:
-        import cv2
+        import cv2  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise DataError(
             f"proposals.method: selective search is OpenCV's, which is not installed; {_INSTEAD}"

@@ -8,9 +8,10 @@ import io
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ def with_proposals(dataset: Dataset, how: Proposing) -> Dataset:
 
     Raises:
         DataError: they cannot be searched, see `proposals.propose`; or of "file", the file is not
-            such a file, or lacks an image.
+            such a file, or lacks an image, or two images have one name.
     """
     splits = {name: getattr(dataset, name) for name in SPLITS}
     size = dataset.train.images.shape[1:3]
@@ -50,6 +51,7 @@ def with_proposals(dataset: Dataset, how: Proposing) -> Dataset:
         searched = _searched([part.images for part in splits.values()], how)
         found = dict(zip(splits, searched, strict=True))
     elif how.method == "file":
+        _check_names(splits.values(), how)
         found = {name: _of_file(part, how) for name, part in splits.items()}
     else:
         same = propose(np.zeros((*size, 1), np.uint8), how)
@@ -96,6 +98,25 @@ def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
     union = areas[0][:, None] + areas[1][None] - common
     return common / np.maximum(union, 1e-9)
+
+
+def _check_names(splits: Iterable[Split], how: Proposing) -> None:
+    """Raise where two images have one name: a file has the boxes of one alone."""
+    named: dict[str, list[Callable[[], bytes]]] = {}
+    for split in splits:
+        for i, note in enumerate(split.notes):
+            named.setdefault(note.file, []).append(partial(_digest, split.images, i))
+    with quiet_pillow():
+        for name, digests in named.items():
+            if len(digests) > 1 and len({digest() for digest in digests}) > 1:
+                raise DataError(
+                    f"proposals.path: {how.path}: several images are named {name}; rename all but "
+                    "one, here and in the file"
+                )
+
+
+def _digest(images: Any, i: int) -> bytes:
+    return image_digest(images[i])
 
 
 def _of_file(split: Split, how: Proposing) -> list[np.ndarray]:

@@ -259,6 +259,18 @@ def test_a_file_that_unpacks_to_far_too_much_is_refused(tmp_path, monkeypatch):
         with_proposals(data, Proposing("file", path=str(file)))
 
 
+def test_two_images_of_one_name_cannot_share_a_file(tmp_path):
+    images = np.zeros((2, 40, 60, 3), np.uint8)
+    data = dataset(images, BOXES[:2], (ImageNote("a.png", 0, (40, 60), (1.0, 1.0)),) * 2)
+    file = tmp_path / "boxes.npz"
+    np.savez(file, **{"a.png": np.array([[0, 0, 9, 9]])})
+    how = Proposing("file", path=str(file))
+    assert with_proposals(data, how).train.labels.proposals.any()  # one image, twice
+    images[1] = 255
+    with pytest.raises(DataError, match=r"several images are named a\.png; rename all but one"):
+        with_proposals(data, how)
+
+
 def test_a_file_is_of_images_that_have_names():
     data = dataset(np.zeros((2, 40, 60, 3), np.uint8), BOXES[:2])
     with pytest.raises(DataError, match="these images have no names"):
