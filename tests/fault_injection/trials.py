@@ -16,6 +16,7 @@ import numpy as np
 
 from convax.training.run.directory import Run
 from convax.training.run.metrics_log import TIMINGS
+from convax.training.run.provenance import relevant_config
 from tests.fault_injection import faults
 from tests.fault_injection.table import Outcome
 from tests.fault_injection.victim import Ended, convax_process
@@ -243,7 +244,8 @@ def fingerprint(run: Path) -> dict[str, Any]:
         {k: v for k, v in json.loads(line).items() if k not in TIMINGS}
         for line in opened.metrics_file.read_text().splitlines()
     ]
-    found["config.toml"] = (run / "config.toml").read_bytes()
+    # A file that is cut short within keys that decide nothing goes on, as an edited one would.
+    found["config.toml"] = relevant_config(opened.config().model_dump(mode="json"))
     found["dataset.json"] = (run / "dataset.json").read_bytes()
     info = opened.info()
     found["result"] = [info["status"], info["result"]["step"], info["result"]["test"]]

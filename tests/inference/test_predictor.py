@@ -188,7 +188,7 @@ def test_no_such_checkpoint(whole):
     ("file", "text", "message"),
     [
         ("dataset.json", "{", "dataset.json: damaged: not JSON"),
-        ("dataset.json", "{}", "dataset.json: damaged: keys differ"),
+        ("dataset.json", "{}", "dataset.json: damaged: classes: Field required"),
         ("dataset.json", None, "dataset.json: cannot be read"),
         ("config.toml", None, "not a run directory: it has no config.toml"),
         ("config.toml", "seed = 1\n", "config.toml: data: missing"),

@@ -89,7 +89,7 @@ class InitFrom(Table):
 
     path: str
     checkpoint: Literal["best", "last"] = "best"
-    target: str | None = None
+    target: Annotated[str, Field(min_length=1)] | None = None
     match: Expression | None = None
     skip: Expression | None = None
 
@@ -181,7 +181,8 @@ class Config(Table):
         boxes = spec.labels in ("boxes", "instances")
         if boxes:
             _check_canvas(self.data, self.input)
-        _check_proposals(self.proposals, self.model if boxes else None)
+        if not isinstance(self.model, dict):  # else it is not checked yet: `choices`
+            _check_proposals(self.proposals, self.model if boxes else None)
         if loss not in spec.losses:
             raise ValueError(
                 f'{loss!r} is no loss for task = "{self.task}"; need one of {_listed(spec.losses)}'

@@ -251,7 +251,8 @@ def training_seconds(run: Run) -> float:
     train = [r for r in run.metrics() if r["kind"] == "train"]
     steps = np.diff([0, *(r["step"] for r in train)])
     rates = np.array([r["images_per_second"] for r in train])
-    return float((steps * run.config().training.batch_size / rates).sum())
+    timed = rates > 0  # a run that went on within a window may have taken none of its steps
+    return float((steps[timed] * run.config().training.batch_size / rates[timed]).sum())
 
 
 def _draw_curves(run: Run, title: str) -> list[Path]:

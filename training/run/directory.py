@@ -343,7 +343,7 @@ def _is_record(record: Any) -> bool:
         all(key in figures for key in needed)
         and all(type(v) is float or (type(v) is int and abs(v) < 2**63) for v in figures.values())
         and type(record["step"]) is int
-        and record.get("images_per_second", 1.0) > 0
+        and record.get("images_per_second", 1.0) >= 0
     )
 
 

@@ -88,16 +88,17 @@ def test_a_training_whose_terminal_is_gone(tiny, tmp_path, ignored, code, status
     tiny.write_text(tiny.read_text().replace("steps = 60", "steps = 600"))
     ours, theirs = pty.openpty()
 
-    def begin():
-        os.setsid()
-        os.close(os.open(os.ttyname(0), os.O_RDWR))  # which makes it the controlling terminal
-        if ignored:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)
-
+    begin = f"""
+import os, signal, sys
+os.close(os.open(os.ttyname(0), os.O_RDWR))  # which makes it the controlling terminal
+if {ignored}:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+os.execv(sys.executable, [sys.executable, "-m", "convax", *sys.argv[1:]])
+"""
     process = subprocess.Popen(
-        [sys.executable, "-m", "convax", "train", str(tiny), "--out", str(tmp_path / "run")],
+        [sys.executable, "-c", begin, "train", str(tiny), "--out", str(tmp_path / "run")],
         **dict.fromkeys(("stdin", "stdout", "stderr"), theirs),  # type: ignore[call-overload]
-        preexec_fn=begin,
+        start_new_session=True,
     )
     os.close(theirs)
     seen = b""
