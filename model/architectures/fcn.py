@@ -15,23 +15,10 @@ from ..layers.arguments import check_choice
 from ..layers.conv import conv, conv_transpose
 from ..layers.crop_or_pad import crop_or_pad, match_input_size
 from ..layers.regularization import dropout
-from .resnet import resnet
-from .vgg import vgg
+from .resnet import ResNetName, resnet
+from .vgg import VGGName, vgg
 
-BackboneName = Literal[
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-    "vgg11_bn",
-    "vgg13_bn",
-    "vgg16_bn",
-    "vgg19_bn",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-]
+BackboneName = Literal[VGGName, ResNetName]
 # Maps at an eighth, a sixteenth and a thirty-second of the size: the paper's pool3 to pool5.
 _TAPS = {"vgg": ("stage3", "stage4", "stage5"), "resnet": ("stage2", "stage3", "stage4")}
 

@@ -12,29 +12,12 @@ from ..layers.conv import conv
 from ..layers.norm import NORMS, NormName
 from .alexnet import alexnet
 from .mobilenet import mobilenet_v2
-from .resnet import basic_block, projection, resnet
+from .resnet import ResNetName, basic_block, projection, resnet
 from .spp_net import zf5
 from .vgg import DEPTHS as VGG_DEPTHS
-from .vgg import vgg
+from .vgg import VGGName, vgg
 
-BackboneName: TypeAlias = Literal[
-    "small",
-    "resnet18",
-    "resnet34",
-    "resnet50",
-    "resnet101",
-    "mobilenet_v2",
-    "vgg11",
-    "vgg13",
-    "vgg16",
-    "vgg19",
-    "vgg11_bn",
-    "vgg13_bn",
-    "vgg16_bn",
-    "vgg19_bn",
-    "alexnet",
-    "zf5",
-]
+BackboneName: TypeAlias = Literal["small", ResNetName, "mobilenet_v2", VGGName, "alexnet", "zf5"]
 
 
 class Backbone(NamedTuple):

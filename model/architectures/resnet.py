@@ -8,7 +8,7 @@ Parameters are named as in torchvision, with words for its numbers: `layer2.0.co
 """
 
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import jax.numpy as jnp
 
@@ -29,6 +29,10 @@ _DEPTHS = {
     50: (4, (3, 4, 6, 3)),
     101: (4, (3, 4, 23, 3)),
 }
+
+
+# By depth, for networks that take one as their backbone.
+ResNetName: TypeAlias = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 
 
 def resnet(

@@ -1,7 +1,7 @@
 """VGG: Simonyan & Zisserman, Very Deep Convolutional Networks, arXiv:1409.1556."""
 
 from functools import partial
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from ... import ops
 from ..combinators import serial
@@ -14,6 +14,17 @@ from ..layers.norm import batch_norm
 from ..layers.pool import adaptive_avg_pool, max_pool
 from ..layers.regularization import dropout
 
+# By depth, and with batch norm, for networks that take one as their backbone.
+VGGName: TypeAlias = Literal[
+    "vgg11",
+    "vgg13",
+    "vgg16",
+    "vgg19",
+    "vgg11_bn",
+    "vgg13_bn",
+    "vgg16_bn",
+    "vgg19_bn",
+]
 _FEATURES = (64, 128, 256, 512, 512)
 # depth: 3x3 convolutions in each stage; configurations A, B, D and E of the paper's table 1
 DEPTHS = {
