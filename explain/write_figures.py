@@ -103,7 +103,7 @@ def write_figures(
 
 
 class _Sheet(NamedTuple):
-    """What is drawn, and where to."""
+    """Hold what is drawn, and where to."""
 
     predictor: Any
     image: np.ndarray

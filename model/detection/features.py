@@ -1,4 +1,4 @@
-"""What a detector computes of boxes before its last layer: to be learned from by other means."""
+"""Compute what a detector has of boxes before its last layer: to be learned from by other means."""
 
 from functools import partial
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from .structures import DetectorInput
 
 
 class RegionFeatures(NamedTuple):
-    """What the second stage computes of each box, flattened.
+    """Hold what the second stage computes of each box, flattened.
 
     Attributes:
         pooled: ``(N, R, F)``, what the part ``head`` is given: of R-CNN the backbone's last map.

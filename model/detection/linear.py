@@ -1,4 +1,4 @@
-"""What stands in the place of a detector's last layer in R-CNN and SPP-Net: linear maps, fitted.
+"""Make linear maps that take the place of a detector's last layer once fitted: R-CNN, SPP-Net.
 
 Girshick et al., Rich feature hierarchies, arXiv:1311.2524, section 2.3 and appendices B and C. They
 are no part of the training: they are fitted behind it (`training.tasks.detection.svm`), are zero

@@ -1,4 +1,4 @@
-"""How a region becomes what its head is given: the one thing in which R-CNN and its heirs differ.
+"""Make of a region what its head is given: the one thing in which R-CNN and its heirs differ.
 
 Functions are from maps by name, ``(N, h, w, C)``, and boxes ``(N, R, 4)`` in pixels of images of a
 size ``(H, W)``, to ``(N, R, ...)``.
