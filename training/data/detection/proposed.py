@@ -11,12 +11,12 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .... import ops
 from ...common import atomic_io
 from ...common.cache import cache_directory
 from ...common.hashing import json_digest
@@ -73,9 +73,10 @@ def recall(split: Split, iou: float) -> float:
     for boxes, classes, ignored, proposals in zip(
         labels.boxes, labels.classes, labels.ignored, labels.proposals, strict=True
     ):
-        wanted = boxes[(classes >= 0) & ~ignored]
-        objects += len(wanted)
-        met += int((_iou(wanted, proposals).max(axis=1, initial=0) >= iou).sum())
+        wanted = (classes >= 0) & ~ignored
+        objects += int(wanted.sum())
+        best = np.asarray(ops.box_iou(boxes, proposals)).max(axis=1, initial=0)
+        met += int((best[wanted] >= iou).sum())
     return met / objects if objects else 1.0
 
 
@@ -88,35 +89,19 @@ def _note(train: Split) -> str:
     )
 
 
-def _iou(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Compute the IoU of boxes ``(M, 4)`` and ``(R, 4)``, ``(M, R)``."""
-    low, high = (
-        np.maximum(a[:, None, :2], b[None, :, :2]),
-        np.minimum(a[:, None, 2:], b[None, :, 2:]),
-    )
-    common = np.prod(np.maximum(high - low, 0), axis=-1)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (a, b)]
-    union = areas[0][:, None] + areas[1][None] - common
-    return common / np.maximum(union, 1e-9)
-
-
 def _check_names(splits: Iterable[Split], how: Proposing) -> None:
     """Raise where two images have one name: a file has the boxes of one alone."""
-    named: dict[str, list[Callable[[], bytes]]] = {}
+    named: dict[str, list[tuple[Any, int]]] = {}
     for split in splits:
         for i, note in enumerate(split.notes):
-            named.setdefault(note.file, []).append(partial(_digest, split.images, i))
+            named.setdefault(note.file, []).append((split.images, i))
     with quiet_pillow():
-        for name, digests in named.items():
-            if len(digests) > 1 and len({digest() for digest in digests}) > 1:
+        for name, places in named.items():
+            if len(places) > 1 and len({image_digest(images[i]) for images, i in places}) > 1:
                 raise DataError(
                     f"proposals.path: {how.path}: several images are named {name}; rename all but "
                     "one, here and in the file"
                 )
-
-
-def _digest(images: Any, i: int) -> bytes:
-    return image_digest(images[i])
 
 
 def _of_file(split: Split, how: Proposing) -> list[np.ndarray]:

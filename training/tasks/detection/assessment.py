@@ -71,7 +71,7 @@ def assess(collected: Detections, examples: Split, classes: int) -> Assessment:
         classes: K.
     """
     notes = examples.notes or (None,) * examples.count
-    places = [stored(examples) if note is None else note.placement for note in notes]
+    places = [stored(examples.images) if note is None else note.placement for note in notes]
     found = [found_in(row(collected, i), place) for i, place in enumerate(places)]
     truth = [
         true_in(row(examples.labels, i), place, note)
@@ -85,9 +85,9 @@ def assess(collected: Detections, examples: Split, classes: int) -> Assessment:
     return Assessment(collected, found, truth, boxes, masks)
 
 
-def stored(examples: Split) -> Placement:
-    """Return the placement of an image that is all of its canvas, as the stored ones are."""
-    size = (examples.images.shape[1], examples.images.shape[2])
+def stored(images: Any) -> Placement:
+    """Return the placement of each of images ``(N, H, W, C)`` that are all of their canvas."""
+    size = (images.shape[1], images.shape[2])
     return Placement(size, size)
 
 
@@ -125,7 +125,7 @@ def worst_images(assessment: Assessment, examples: Split, most: int) -> list[Wor
         wrong = shown.scores[verdict.kinds >= 0]
         share = hits / objects if objects else 1.0
         ranks.append((share, -float(wrong.max(initial=0)), i, hits))
-    images, place = [], stored(examples)
+    images, place = [], stored(examples.images)
     for _, _, i, hits in sorted(ranks)[:most]:
         found = found_in(row(assessment.detections, i), place)
         truth = true_in(row(examples.labels, i), place)

@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ....model.detection.structures import GroundTruth
-from ...data.placement import Placement
 from ...plots import figures
 from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, ORANGE, shortened
 from ..task import Findings
-from .assessment import Assessment, row, worst_images
+from .assessment import Assessment, row, stored, worst_images
 from .average_precision import SIZES, AveragePrecision
 from .drawing import draw_marks, marks_found, marks_true
 from .mistakes import SURE, Mistakes
@@ -44,10 +43,9 @@ def draw(findings: Findings) -> list[Path]:
 
 def overlay(images: np.ndarray, truth: GroundTruth, classes: tuple[str, ...]) -> np.ndarray:
     """Return images ``(N, H, W, C)`` uint8 with their objects drawn on them, ``(N, h, w, 3)``."""
-    size = (images.shape[1], images.shape[2])
-    drawn = []
+    drawn, place = [], stored(images)
     for i, image in enumerate(images):
-        marks = marks_true(true_in(row(truth, i), Placement(size, size)), classes)
+        marks = marks_true(true_in(row(truth, i), place), classes)
         drawn.append(draw_marks(image, marks, len(classes), least=SMALLEST, thickness=THICK))
     return np.stack(drawn)
 

@@ -94,7 +94,7 @@ class _TrainingRegions(Iterable[Regions]):
         for images, labels, weights in self._batches():
             batch = jax.tree.map(np.asarray, self._compute(images, labels))
             for i in np.flatnonzero(weights):
-                yield regions_of(row(batch, int(i)), stored(split), classes, self._options)
+                yield regions_of(row(batch, int(i)), stored(split.images), classes, self._options)
                 done += 1
             if time.monotonic() - said > SILENCE:
                 self._note(f"features: {done:,} of {split.count:,} images")
