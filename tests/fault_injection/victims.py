@@ -4,8 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-
+from tests.squares import RPN, SCENES, write_scenes
 from tests.tiny import write_tiny
 
 SHORT = [
@@ -14,21 +13,13 @@ SHORT = [
     "training.log_every=3",
     "checkpoints.keep_every=15 steps",
 ]
-DETECTOR = """
+DETECTOR = (
+    """
 seed = 1
 task = "detection"
-[data]
-source = "scenes"
-path = "{path}"
-size = [32, 32]
-objects = 3
-train = 12
-validation = 3
-test = 5
-[input]
-size = [32, 32]
-fit = "letterbox"
-[augment]
+"""
+    + SCENES
+    + """[augment]
 flip = true
 mosaic = {{probability = 0.5}}
 [model]
@@ -39,15 +30,9 @@ width = 8
 stages = [2]
 fpn = 0
 hidden = 8
-[model.rpn]
-anchor_sizes = [[8.0, 12.0]]
-aspect_ratios = [1.0]
-pre_nms_top_n_train = 20
-pre_nms_top_n_test = 20
-post_nms_top_n_train = 8
-post_nms_top_n_test = 8
-batch_size_per_image = 16
-[model.roi]
+"""
+    + RPN
+    + """[model.roi]
 output_size = 3
 batch_size_per_image = 8
 detections_per_img = 6
@@ -70,6 +55,7 @@ decay = 0.9
 batch_size = 4
 steps = 40
 """
+)
 
 
 class Victim(NamedTuple):
@@ -90,12 +76,7 @@ class Victim(NamedTuple):
 
 def write_detector(folder: Path) -> Path:
     """Scenes of bright and dim squares, and a detector that finds them."""
-    images, labels = np.zeros((100, 8, 8), np.uint8), np.arange(100) % 2
-    images[:, 1:7, 1:7] = np.where(labels, 250, 120)[:, None, None]
-    np.savez(folder / "squares.npz", images=images, labels=labels, classes=["dim", "bright"])
-    config = folder / "detector.toml"
-    config.write_text(DETECTOR.format(path=folder / "squares.npz"))
-    return config
+    return write_scenes(folder / "detector.toml", DETECTOR, 100)
 
 
 VICTIMS = {

@@ -20,24 +20,17 @@ from convax.training.loop.signals import InterruptedRun
 from convax.training.run.load_model import load_model
 from convax.training.tasks.detection.losses import rcnn
 from convax.training.tasks.detection.task import captions
+from tests.squares import RPN, SCENES, write_scenes
 from tests.tiny import drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
 
-CONFIG = """
+CONFIG = (
+    """
 seed = 0
 task = "instance_segmentation"
-[data]
-source = "scenes"
-path = "{path}"
-size = [32, 32]
-objects = 3
-train = 12
-validation = 3
-test = 5
-[input]
-size = [32, 32]
-fit = "letterbox"
-[augment]
+"""
+    + SCENES
+    + """[augment]
 flip = true
 cutout = {{size = 2}}
 [model]
@@ -49,15 +42,9 @@ stages = [2]
 fpn = 0
 hidden = 8
 mask_features = [4]
-[model.rpn]
-anchor_sizes = [[8.0, 12.0]]
-aspect_ratios = [1.0]
-pre_nms_top_n_train = 20
-pre_nms_top_n_test = 20
-post_nms_top_n_train = 8
-post_nms_top_n_test = 8
-batch_size_per_image = 16
-[model.roi]
+"""
+    + RPN
+    + """[model.roi]
 output_size = 3
 mask_output_size = 4
 batch_size_per_image = 8
@@ -81,16 +68,12 @@ steps = 6
 evaluate_every = "3 steps"
 log_every = 2
 """
+)
 
 
 def write_squares(folder):
     """The config, of scenes of bright and dim squares, with its data beside it."""
-    images, labels = np.zeros((20, 8, 8), np.uint8), np.arange(20) % 2
-    images[:, 1:7, 1:7] = np.where(labels, 250, 120)[:, None, None]
-    np.savez(folder / "squares.npz", images=images, labels=labels, classes=["dim", "bright"])
-    path = folder / "squares.toml"
-    path.write_text(CONFIG.format(path=folder / "squares.npz"))
-    return path
+    return write_scenes(folder / "squares.toml", CONFIG, 20)
 
 
 @pytest.fixture(scope="module")
