@@ -10,6 +10,7 @@ from pycocotools.cocoeval import COCOeval
 
 from convax.model.detection.structures import Detections, GroundTruth
 from convax.training.data import ImageNote
+from convax.training.data.detection.objects import as_xywh
 from convax.training.data.detection.rle import encode_mask
 from convax.training.data.placement import Placement
 from convax.training.tasks.detection.average_precision import average_precision
@@ -33,7 +34,6 @@ from convax.training.tasks.detection.mistakes import (
 from convax.training.tasks.detection.objects import (
     FoundObjects,
     TrueObjects,
-    as_xywh,
     found_in,
     in_image,
     overlaps,

@@ -43,6 +43,11 @@ class Object(NamedTuple):
     doubt: str = ""
 
 
+def as_xywh(boxes: np.ndarray) -> np.ndarray:
+    """Return boxes ``(..., 4)`` as x, y, width, height, which is COCO's way."""
+    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
+
+
 class Annotated(NamedTuple):
     """An image file, and ``objects((h, w))`` of the upright image in it."""
 

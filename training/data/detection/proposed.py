@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from .... import ops
 from ...common import atomic_io
 from ...common.cache import cache_directory
 from ...common.hashing import json_digest
@@ -26,6 +25,7 @@ from ..dataset import SPLITS, Dataset, Split
 from ..errors import DataError
 from ..image import quiet_pillow
 from ..placement import place
+from .objects import as_xywh
 from .proposals import Proposing, image_digest, padded, propose, rows_of
 
 _IOUS = (0.5, 0.7)  # at which it is said how many objects are met
@@ -69,14 +69,18 @@ def recall(split: Split, iou: float) -> float:
 
     The others can hardly be found by who looks at the proposals alone. 1 where there are none.
     """
+    from pycocotools import mask as coco
+
     labels, met, objects = split.labels, 0, 0
     for boxes, classes, ignored, proposals in zip(
         labels.boxes, labels.classes, labels.ignored, labels.proposals, strict=True
     ):
-        wanted = (classes >= 0) & ~ignored
-        objects += int(wanted.sum())
-        best = np.asarray(ops.box_iou(boxes, proposals)).max(axis=1, initial=0)
-        met += int((best[wanted] >= iou).sum())
+        wanted = boxes[(classes >= 0) & ~ignored]
+        objects += len(wanted)
+        if len(wanted):
+            crowds = [0] * len(wanted)
+            best = coco.iou(as_xywh(proposals), as_xywh(wanted), crowds).max(axis=0, initial=0)
+            met += int((best >= iou).sum())
     return met / objects if objects else 1.0
 
 

@@ -10,13 +10,14 @@ import numpy as np
 from ....model.detection.structures import Detections
 from ...common import atomic_io
 from ...data import read_image
+from ...data.detection.objects import as_xywh
 from ...data.placement import Placement
 from ...plots.image_encoding import as_text, encoded
 from ..task import Line, Question, Saying
 from .drawing import draw_marks, marks_found
 from .masks import decode_mask
 from .mistakes import SURE
-from .objects import FoundObjects, as_xywh, found_in
+from .objects import FoundObjects, found_in
 
 PlaceOf = Callable[[tuple[int, int]], Placement]
 HEADS = ("file", "class", "score", "x1", "y1", "x2", "y2")  # of a table

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ...data.detection.objects import as_xywh
 from .masks import as_bytes
-from .objects import FoundObjects, TrueObjects, as_xywh
+from .objects import FoundObjects, TrueObjects
 
 SIZES = ("small", "medium", "large")  # areas up to 32^2, up to 96^2, and beyond
 AREAS = (32**2, 96**2)  # the ends of the first two

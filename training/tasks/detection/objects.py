@@ -7,6 +7,7 @@ import numpy as np
 
 from ....model.detection.structures import Detections, GroundTruth
 from ...data import ImageNote
+from ...data.detection.objects import as_xywh
 from ...data.detection.rle import encode_mask
 from ...data.placement import Placement
 from .masks import Rle, as_bytes, cut_mask, encode_pasted
@@ -137,11 +138,6 @@ def true_in(truth: GroundTruth, place: Placement, note: ImageNote | None = None)
         areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
     classes, ignored = np.asarray(truth.classes)[there], np.asarray(truth.ignored)[there]
     return TrueObjects(boxes, classes, ignored, areas, masks, (h, w))
-
-
-def as_xywh(boxes: np.ndarray) -> np.ndarray:
-    """Return boxes ``(..., 4)`` as x, y, width, height, which is COCO's way."""
-    return np.concatenate([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
 def overlaps(found: FoundObjects, truth: TrueObjects, *, masks: bool = False) -> np.ndarray:
