@@ -1,6 +1,7 @@
 """A trained network as an HTTP service: `convax serve RUN`. A request goes through, in this order:
 
-server           socket, signals, slow clients
+server           socket, signals
+protocol         HTTP without ambiguity; slow clients
 app              routes, and the headers that are on every response
 admission        limits: images, bytes and requests in flight
 uploads          the body of a request, within its limits

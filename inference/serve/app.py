@@ -207,6 +207,13 @@ class Service:
 
     def _acquire_slot(self, request: "Request") -> Slot:
         """Admit a request until the client has taken its response: see `Guard`."""
+        # Browsers say it of themselves, and no page can change what they say.
+        if (site := request.headers.get("sec-fetch-site", "none")) not in ("none", "same-origin"):
+            raise RequestRejected(
+                403,
+                f"predict: sent by a page from elsewhere ({site}); use its own page",
+                close=True,
+            )
         return request.scope[UNTIL_SENT].enter_context(self.in_flight.acquire())
 
     def _check_ready(self) -> None:

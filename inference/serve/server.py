@@ -1,6 +1,5 @@
 """The service as a process: its socket, its signals, its end."""
 
-import asyncio
 import ipaddress
 import os
 import signal
@@ -15,10 +14,12 @@ from ..ensemble import list_runs
 from ..predictor import load
 from .admission import Limits
 from .app import Service, make_app
+from .protocol import http_protocol
 
 NEEDED = {
     "starlette": "starlette",
     "uvicorn": "uvicorn",
+    "h11": "h11",
     "python_multipart": "python-multipart",
     "prometheus_client": "prometheus_client",
 }
@@ -117,7 +118,7 @@ def _run_server(service: Service, listener: socket.socket, hosts: Sequence[str])
     limits = service.limits
     config = uvicorn.Config(
         make_app(service, hosts),
-        http=timeout_protocol(limits.upload_seconds),
+        http=http_protocol(limits.upload_seconds),
         ws="none",
         lifespan="on",
         log_level="error",
@@ -155,53 +156,3 @@ def ending_server(config: Any) -> Any:
             super().handle_exit(sig, frame)
 
     return EndingServer(config)
-
-
-def timeout_protocol(seconds: float) -> Any:
-    """Return uvicorn's HTTP protocol, which leaves a client that is too slow.
-
-    Args:
-        seconds: in which the headers of a request have to be there, and in which its answer has to
-            be taken.
-    """
-    from uvicorn.protocols.http.h11_impl import H11Protocol
-
-    class TimeoutProtocol(H11Protocol):
-        late: asyncio.TimerHandle | None = None
-        stuck: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._watch()
-
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
-
-        def pause_writing(self) -> None:  # what was sent fills the buffer
-            super().pause_writing()
-            self.stuck = self.loop.call_later(seconds, self.transport.abort)
-
-        def resume_writing(self) -> None:
-            self._unstick()
-            super().resume_writing()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self._watch(over=True)
-            self._unstick()
-            super().connection_lost(exc)
-
-        def _unstick(self) -> None:
-            if self.stuck is not None:
-                self.stuck.cancel()
-                self.stuck = None
-
-        def _watch(self, over: bool = False) -> None:
-            in_headers = self.cycle is None or self.cycle.response_complete
-            if in_headers and not over:
-                self.late = self.late or self.loop.call_later(seconds, self.transport.close)
-            elif self.late is not None:
-                self.late.cancel()
-                self.late = None
-
-    return TimeoutProtocol

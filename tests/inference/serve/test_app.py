@@ -154,7 +154,8 @@ def hasty():
 
     from convax.inference.serve.app import Guard
     from convax.inference.serve.metrics import Metrics
-    from convax.inference.serve.server import listen, timeout_protocol
+    from convax.inference.serve.protocol import http_protocol
+    from convax.inference.serve.server import listen
 
     sent = queue.Queue()
 
@@ -168,7 +169,7 @@ def hasty():
         finally:
             sent.put("over")
 
-    config = uvicorn.Config(app, http=timeout_protocol(0.5), lifespan="off", log_level="error")
+    config = uvicorn.Config(app, http=http_protocol(0.5), lifespan="off", log_level="error")
     server = uvicorn.Server(config)
     with listen("127.0.0.1", 0) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -418,6 +419,25 @@ def test_another_name_is_refused(predictor):
         return await client.get("/health", headers={"Host": "evil.example"})
 
     assert serving(predictor, talk).status_code == 400
+
+
+def test_what_a_page_from_elsewhere_sends_is_refused(predictor):
+    """Browsers send an image for any page, unasked; that it cannot read the answer saves no work."""
+
+    async def talk(client, service):
+        codes = {
+            site: (
+                await client.post("/predict", content=png(), headers={"Sec-Fetch-Site": site})
+            ).status_code
+            for site in ("cross-site", "same-site", "same-origin", "none")
+        }
+        url = f"/heatmap?class={predictor.classes[0]}"
+        heat = await client.post(url, headers={"Sec-Fetch-Site": "cross-site"})
+        return codes, heat.status_code, service.in_flight.images
+
+    codes, heat, inside = serving(predictor, talk)
+    assert codes == {"cross-site": 403, "same-site": 403, "same-origin": 200, "none": 200}
+    assert (heat, inside) == (403, 0)
 
 
 def test_it_answers_to_its_own_address():
