@@ -378,6 +378,9 @@ def serve(
         float,
         typer.Option(min=0.1, help="The time limit for the headers and the body of a request."),
     ] = 30.0,
+    decode_seconds: Annotated[
+        float, typer.Option(min=0.1, help="The limit of CPU time for decoding an image.")
+    ] = 10.0,
     calibrated: CalibratedOption = False,
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
@@ -406,6 +409,7 @@ def serve(
             max_pixels,
             max_files,
             upload_seconds=upload_seconds,
+            decode_seconds=decode_seconds,
         ),
         checkpoint=checkpoint,
         use_ema=not no_ema,

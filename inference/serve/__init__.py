@@ -5,6 +5,7 @@ protocol         HTTP without ambiguity; slow clients
 app              routes, and the headers that are on every response
 admission        limits: images, bytes and requests in flight
 uploads          the body of a request, within its limits
+decoder          processes that decode, and end when one takes too long
 image_decoding   uploaded files as images
 batcher          many requests, one call of the network
 metrics          counters and histograms for Prometheus

@@ -16,6 +16,7 @@ class Limits(NamedTuple):
         max_pixels: of an image, by its header.
         max_files: of one request.
         upload_seconds: for a request's headers, for its body, and for its answer to be taken.
+        decode_seconds: of CPU time for an image to be decoded.
     """
 
     max_in_flight: int = 256
@@ -25,6 +26,7 @@ class Limits(NamedTuple):
     max_pixels: int = 25_000_000
     max_files: int = 64
     upload_seconds: float = 30.0
+    decode_seconds: float = 10.0
 
 
 class RequestRejected(Exception):  # noqa: N818 -- an answer, more than an error

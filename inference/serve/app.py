@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import os
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
@@ -16,14 +15,14 @@ import jax
 import numpy as np
 
 from ...training.common.text import printable
-from ...training.data.image import quiet_pillow
 from ...training.gallery import gallery_images
 from ...training.plots.image_encoding import as_text
 from ...training.plots.page_parts import overlay
 from ..html.heatmap import make_heatmap
 from .admission import InFlight, Limits, RequestRejected, Slot
 from .batcher import Batcher, sizes_to_compile
-from .image_decoding import DecodedImage, decode_upload
+from .decoder import Decoders
+from .image_decoding import DecodedImage
 from .metrics import Metrics
 from .page import PAGE, POLICY
 from .uploads import Upload, read_uploads
@@ -60,14 +59,22 @@ class Service:
             `sizes` and the call are used.
         limits: see `Limits`.
         run: the run directory, of which an embedding's nearest training images are taken.
+        decoders: those of several services, which outlive them; by default it has its own.
     """
 
-    def __init__(self, predictor: Any, limits: Limits, run: Path | None = None):
+    def __init__(
+        self,
+        predictor: Any,
+        limits: Limits,
+        run: Path | None = None,
+        decoders: Decoders | None = None,
+    ):
         largest = predictor.sizes[-1]
         limits = limits._replace(
             batch=min(limits.batch, largest), max_files=min(limits.max_files, limits.max_in_flight)
         )
         self.predictor, self.limits, self.run = predictor, limits, run
+        self.decoders, self.shared = decoders or Decoders(), decoders is not None
         self.ready, self.broken = False, ""
         self.in_flight, self.metrics = InFlight(limits), Metrics()
         self.heatmap = make_heatmap(predictor)
@@ -75,24 +82,26 @@ class Service:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Start threads and the warm-up, and end them."""
+        """Start decoders, threads and the warm-up, and end them."""
         self.batcher = Batcher(
             self.predictor, self.limits, lambda: self.in_flight.decoding, self.metrics.observe_batch
         )
         self.metrics.queue.set_function(lambda: len(self.batcher.waiting))
         self.metrics.inside.set_function(lambda: self.in_flight.images)
-        self.decoders = ThreadPoolExecutor(min(4, os.cpu_count() or 1), "decoder")
+        self.decoders.start()
+        self.threads = ThreadPoolExecutor(self.decoders.count, "decoder")
         self.stopping = False
-        with quiet_pillow():
-            worker = asyncio.create_task(self._run_batches())
-            try:
-                yield
-            finally:
-                self.stopping = True
-                worker.cancel()
-                await asyncio.gather(worker, return_exceptions=True)
-                for pool in (self.batcher.thread, self.decoders):
-                    pool.shutdown(cancel_futures=True)
+        worker = asyncio.create_task(self._run_batches())
+        try:
+            yield
+        finally:
+            self.stopping = True
+            worker.cancel()
+            await asyncio.gather(worker, return_exceptions=True)
+            for pool in (self.batcher.thread, self.threads):
+                pool.shutdown(cancel_futures=True)
+            if not self.shared:
+                self.decoders.close()
 
     async def _run_batches(self) -> None:
         try:
@@ -164,15 +173,16 @@ class Service:
         if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(output)):
             return 500, {"file": upload.name, "error": "predict: the network's answer is NaN"}
         record = await loop.run_in_executor(
-            self.decoders, self.answer, output, decoded.size, options.top
+            self.threads, self.answer, output, decoded.size, options.top
         )
         return 200, {"file": upload.name, **record}
 
     async def _decoded(self, upload: Upload, invert: bool, slot: Slot) -> DecodedImage:
         def read() -> DecodedImage:
-            return decode_upload(
+            return self.decoders.decode(
                 upload.name,
                 upload.content,
+                seconds=self.limits.decode_seconds,
                 image_shape=self.predictor.image_shape,
                 max_pixels=self.limits.max_pixels,
                 invert=invert,
@@ -180,7 +190,7 @@ class Service:
             )
 
         try:
-            return await asyncio.get_running_loop().run_in_executor(self.decoders, read)
+            return await asyncio.get_running_loop().run_in_executor(self.threads, read)
         finally:
             slot.image_decoded()
 

@@ -6,7 +6,7 @@ them may decide whether the pixels can be read.
 
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,17 +28,22 @@ JPEG = b"\xff\xd8\xff"
 # the colors are).
 _UNUSED = [bytes([marker]) for marker in (*range(0xE2, 0xEE), 0xEF, 0xFE)]
 _LONGEST = 2**19  # bytes of a text; Pillow refuses an image for one of 2**20
+_MOST = 16  # chunks or segments that may hold the orientation, each work of its own to read
+_EXIF_OR_XMP = b"\xe1"
 
 
 def without_metadata(content: bytes) -> bytes:
     """Return a PNG or JPEG file without its metadata, but for its orientation; others as they are.
 
-    A chunk of a PNG whose checksum is wrong stays: Pillow says that the file is damaged.
+    The orientation is looked for in the first 16 places where it may be. A chunk of a PNG whose
+    checksum is wrong stays: Pillow says that the file is damaged.
     """
     if content.startswith(PNG):
-        return PNG + b"".join(chunk for chunk in _chunks(content) if _is_kept(chunk))
+        few = _first(_chunks(content), lambda chunk: chunk[4:8] == _EXIF or _keyword(chunk) != b"")
+        return PNG + b"".join(chunk for chunk in few if _is_kept(chunk))
     if content.startswith(JPEG):
-        return JPEG[:2] + b"".join(part for part in _segments(content) if part[1:2] not in _UNUSED)
+        few = _first(_segments(content), lambda part: part[1:2] == _EXIF_OR_XMP)
+        return JPEG[:2] + b"".join(part for part in few if part[1:2] not in _UNUSED)
     return content
 
 
@@ -109,14 +114,30 @@ def _segments(content: bytes) -> Iterator[bytes]:
     yield content[at:]
 
 
+def _first(parts: Iterable[bytes], is_counted: Callable[[bytes], bool]) -> Iterator[bytes]:
+    """Yield all parts but those that are counted, of which the first `_MOST`."""
+    count = 0
+    for part in parts:
+        counted = is_counted(part)
+        count += counted
+        if not counted or count <= _MOST:
+            yield part
+
+
+def _keyword(chunk: bytes) -> bytes:
+    """Return the keyword of a chunk of a text that may hold the orientation; of others none."""
+    known = _TEXTS.get(chunk[4:8], ())
+    return next((word for word in known if chunk.startswith(word + b"\0", 8)), b"")
+
+
 def _is_kept(chunk: bytes) -> bool:
-    kind, inside = chunk[4:8], chunk[8:-4]
+    kind = chunk[4:8]
     if kind in _PIXELS or len(chunk) < 12:
         return True
     if zlib.crc32(chunk[4:-4]) != int.from_bytes(chunk[-4:], "big"):
         return True
-    keyword, _, text = inside.partition(b"\0")
-    return kind == _EXIF or (keyword in _TEXTS.get(kind, ()) and _is_short(kind, text))
+    keyword = _keyword(chunk)
+    return kind == _EXIF or (keyword != b"" and _is_short(kind, chunk[8 + len(keyword) + 1 : -4]))
 
 
 def _is_short(kind: bytes, text: bytes) -> bool:

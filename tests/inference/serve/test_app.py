@@ -5,6 +5,7 @@ import base64
 import concurrent.futures
 import contextlib
 import copy
+import functools
 import io
 import os
 import queue
@@ -48,6 +49,20 @@ def predictor(whole):
     return convax.load(whole.path)
 
 
+@functools.cache
+def decoders():
+    """Processes that decode for all services of this file."""
+    from convax.inference.serve.decoder import Decoders
+
+    return Decoders()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def decoders_end():
+    yield
+    decoders().close()
+
+
 def serving(predictor, talk, hosts=("testserver",), run=None, **limits):
     """What ``talk(client, service)`` returns, said to a service within this process."""
     import httpx
@@ -55,7 +70,7 @@ def serving(predictor, talk, hosts=("testserver",), run=None, **limits):
     from convax.inference.serve.app import Service, make_app
 
     async def main():
-        service = Service(predictor, Limits()._replace(**limits), run)
+        service = Service(predictor, Limits()._replace(**limits), run, decoders())
         app = make_app(service, hosts)
         async with service.running():
             while not service.ready:
@@ -207,7 +222,7 @@ def test_an_image_is_inside_until_its_answer_is_taken(predictor):
     from convax.inference.serve.app import Service, make_app
 
     async def main():
-        service, inside = Service(predictor, Limits(batch=1)), []
+        service, inside = Service(predictor, Limits(batch=1), None, decoders()), []
         app = make_app(service, ["*"])
         messages = [{"type": "http.request", "body": png(), "more_body": False}]
 
