@@ -293,6 +293,13 @@ def export(
             "--onnx", help="Write one ONNX file, for any platform (pip install 'convax[onnx]')."
         ),
     ] = False,
+    sign: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY",
+            help="A private key in PEM to sign the bundle with (pip install 'convax[sign]').",
+        ),
+    ] = None,
     calibrated: CalibratedOption = False,
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
@@ -313,6 +320,8 @@ def export(
     if onnx:
         if platforms is not None:
             fail("--platforms: an ONNX file is for any platform; leave out --platforms with --onnx")
+        if sign is not None:
+            fail("--sign: an ONNX file has no signature; leave out --sign with --onnx")
         results = export_onnx(run, out, **loading)
         say(
             f"{out}\nONNX Runtime: {results.images} images ({results.origin}) answered within "
@@ -321,23 +330,35 @@ def export(
         return
     names = PLATFORMS if platforms is None else platforms.split(",")
     wanted = tuple(name.strip() for name in names)
-    digest = export_run(run, out, platforms=wanted, **loading)
+    digest = export_run(run, out, platforms=wanted, sign=sign, **loading)
     said = "verified" if runs_here(wanted) else f"not run here, made for {', '.join(wanted)}"
+    said += "" if sign is None else ", signed"
     say(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
 
 
 @app.command("verify-bundle")
 def verify(
     bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="A folder that `export` wrote.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="KEY", help="The public key in PEM that the bundle has to be signed with."
+        ),
+    ] = None,
 ) -> None:
-    """Check the files of a bundle; run its self-test."""
+    """Check the files of a bundle; run its self-test.
+
+    Without a key it finds damage, not people: whoever can write the files can write their
+    checksums.
+    """
     from convax.inference.export.verify import verify as verify_bundle
 
-    said = verify_bundle(bundle)
+    said = verify_bundle(bundle, key=key)
     say(
         f"{bundle}: {said.files} files as written; {said.images} images ({said.origin}) answered "
         f"within {said.difference:.2g} of what was expected, {said.tolerance:.2g} allowed\n"
-        f"SHA-256 of its manifest.json: {said.manifest}"
+        + ("signed with this key\n" if said.signed else "")
+        + f"SHA-256 of its manifest.json: {said.manifest}"
     )
 
 

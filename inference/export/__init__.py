@@ -2,6 +2,7 @@
 
 manifest   what writing and verifying a bundle share: the format, the platforms, `BundleError`
 loader     the texts that go into a bundle: ``load.py`` and ``README.md``
+sign       a bundle's signature, by Ed25519
 verify     checks each file of a bundle by its checksum, and runs its self-test
 bundle     writes a bundle, then verifies it
 onnx       writes an ONNX file, held against ONNX Runtime

@@ -7,6 +7,7 @@
     about.json             labels, preprocessing, task, inputs, outputs, tolerance
     load.py, README.md     a few lines that run it, and how
     manifest.json          format, versions, expiry, and the SHA-256 of each of the others
+    manifest.sig           its signature, where it was exported with a key
 
 The folder is written aside, flushed and renamed: it is there whole or not at all.
 
@@ -39,12 +40,20 @@ from ...training.run.directory import open_run
 from ...training.weights.safetensors_io import to_numpy
 from ..predictor import Predictor, load
 from .loader import LOADER, readme
-from .manifest import MANIFEST, PLATFORMS, BundleError, expected_keys, format_of, runs_here
+from .manifest import (
+    MANIFEST,
+    PLATFORMS,
+    BundleError,
+    allowed_difference,
+    expected_keys,
+    format_of,
+    runs_here,
+)
+from .sign import SIGNATURE, read_private_key
 from .verify import verify
 
 MONTHS_6 = datetime.timedelta(days=180)  # that newer releases of JAX read what older ones wrote
 SELF_TEST_IMAGES = 8  # images of the self-test
-TOLERANCE = 1e-3  # of the scale of what is compared: devices round differently
 
 
 def export(
@@ -52,6 +61,7 @@ def export(
     out: str | Path,
     *,
     platforms: tuple[str, ...] = PLATFORMS,
+    sign: str | Path | None = None,
     **loading: Any,
 ) -> str:
     """Write the network of a run as a bundle, and verify it where this machine is one it is for.
@@ -60,6 +70,7 @@ def export(
         run: the run directory.
         out: the folder to make.
         platforms: what it is to run on: "cpu", "cuda", "tpu".
+        sign: the file of a private key to sign it with, see `sign`.
         loading: keywords of `predictor.load`.
 
     Returns:
@@ -67,8 +78,8 @@ def export(
 
     Raises:
         RunError, CheckpointError, CalibrationError: as `predictor.load`; a study is no run.
-        BundleError: `out` exists or cannot be written; an unknown platform; what was written does
-            not say what the network says, and is gone.
+        BundleError: `out` exists or cannot be written; an unknown platform; no key; what was
+            written does not say what the network says, and is gone.
     """
     out = Path(out)
     if out.exists():
@@ -76,6 +87,7 @@ def export(
     if not platforms or not set(platforms) <= set(PLATFORMS):
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
+    key = None if sign is None else read_private_key(sign)
     predictor, images, origin, expected, about, tolerance = export_source(run, loading)
     about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
     program, weights = _program(predictor, platforms)
@@ -97,7 +109,7 @@ def export(
         "load.py": LOADER.encode(),
         "README.md": readme(about, made).encode(),
     }
-    digest = _write(out, files, made)
+    digest = _write(out, files, made, key)
     if runs_here(platforms):
         try:
             verify(out)
@@ -168,7 +180,7 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
         "calibrated": bool(loading.get("calibrated")),
         "flips": bool(loading.get("tta")),
     }
-    tolerance = TOLERANCE * max(itself.scale, 1e-3)
+    tolerance = allowed_difference(expected.values(), itself.scale)
     return ExportSource(predictor, images, origin, expected, about, tolerance)
 
 
@@ -189,13 +201,14 @@ def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, s
     return made_up, "made up: the data of the run were not there"
 
 
-def _write(out: Path, files: dict[str, bytes], made: dict[str, Any]) -> str:
+def _write(out: Path, files: dict[str, bytes], made: dict[str, Any], key: Any) -> str:
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     manifest = made | {"sha256": sums}
     manifest["checksum"] = checksum(manifest)
     content = _json(manifest)
+    signed = {} if key is None else {SIGNATURE: key.sign(content)}
     try:
-        atomic_io.atomic_write_dir(out.absolute(), {**files, MANIFEST: content}.items())
+        atomic_io.atomic_write_dir(out.absolute(), {**files, **signed, MANIFEST: content}.items())
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
     return hashlib.sha256(content).hexdigest()

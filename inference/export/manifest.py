@@ -1,9 +1,11 @@
 """Share between writing a bundle and verifying one: its manifest, its errors."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import jax.export
+import jax.numpy as jnp
+import numpy as np
 
 from ...training.common.errors import ConvaxError
 
@@ -36,3 +38,19 @@ def expected_keys(about: Mapping[str, Any]) -> dict[str, str]:
     if len(names) < 2:
         return dict.fromkeys(names or ["predictions"], "expected")
     return {name: f"expected.{name}" for name in names}
+
+
+def allowed_difference(outputs: Iterable[np.ndarray], scale: float) -> float:
+    """Return by how much what a network says elsewhere may differ: devices round differently.
+
+    Args:
+        outputs: what it says; a coarse dtype rounds more.
+        scale: of what is compared, see `training.tasks.spec.Comparison`.
+
+    Example:
+        >>> allowed_difference([np.zeros(2, np.float32)], 2.0)
+        0.002
+    """
+    floating = [each.dtype for each in outputs if jnp.issubdtype(each.dtype, jnp.floating)]
+    coarsest = max((float(jnp.finfo(dtype).eps) for dtype in floating), default=0.0)
+    return max(1e-3, 8 * coarsest) * max(scale, 1e-3)

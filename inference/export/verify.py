@@ -3,6 +3,7 @@
 import datetime
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,15 @@ from ...training.run.checkpoint import checksum
 from ...training.tasks.registry import TASKS
 from ...training.tasks.spec import compare_values
 from ...training.weights.safetensors_io import WeightsError, read_safetensors
-from .manifest import FORMATS, MANIFEST, BundleError, expected_keys, runs_here
+from .manifest import (
+    FORMATS,
+    MANIFEST,
+    BundleError,
+    allowed_difference,
+    expected_keys,
+    runs_here,
+)
+from .sign import SIGNATURE, check_signature, read_public_key
 
 FILES = {
     *("program.stablehlo", "weights.safetensors", "self_test.safetensors"),
@@ -33,25 +42,34 @@ class Verification(NamedTuple):
     difference: float  # the largest
     tolerance: float
     manifest: str  # its SHA-256
+    signed: bool  # with the key that was given
 
 
-def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verification:
+def verify(
+    bundle: str | Path, *, key: str | Path | None = None, today: datetime.date | None = None
+) -> Verification:
     """Check every file of a bundle against its checksum, and run its self-test.
 
-    Checksums find accidents. Who may replace files can replace their checksums: the self-test
-    still finds other weights, but not a bundle exported anew; for that compare
-    `Verification.manifest` with what `export` returned.
+    Checksums find accidents, a signature finds people. Who may replace files can replace their
+    checksums: the self-test still finds other weights, but neither other labels, nor another
+    loader, nor a bundle exported anew. Without a key compare `Verification.manifest` with what
+    `export` returned.
 
     Args:
         bundle: the folder.
+        key: the file of the public key that it has to be signed with, see `sign`; nothing is run
+            before that is clear.
         today: to be compared with the date of expiry.
 
     Raises:
-        BundleError: names each file that is missing, altered or not of the bundle; an unknown
-            format; an expired one; wrong predictions.
+        BundleError: names each file that is missing, altered or not of the bundle; not signed with
+            the key; an unknown format; an expired one; wrong predictions.
     """
     folder = Path(bundle)
+    public = None if key is None else read_public_key(key)
     manifest, content = _manifest(folder)
+    if public is not None:
+        check_signature(folder, content, public)
     _check_files(folder, manifest["sha256"])
     today = today or datetime.datetime.now(datetime.UTC).date()
     # The release that wrote it reads it for ever; to others JAX promises six months.
@@ -71,7 +89,7 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verific
         about = parse_json((folder / "about.json").read_bytes())
         test = about["self_test"]
         origin, tolerance = str(test["images"]), float(test["tolerance"])
-        count, difference = _self_test(folder, about)
+        count, difference, most = _self_test(folder, about)
     except (WeightsError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{folder}: the self-test cannot be run: {first_line(error)}{_other_jax(manifest)}"
@@ -80,13 +98,20 @@ def verify(bundle: str | Path, *, today: datetime.date | None = None) -> Verific
         raise BundleError(
             f"{folder}/program.stablehlo: does not run: {first_line(error)}{_other_jax(manifest)}"
         ) from None
-    if not difference <= tolerance:  # nan as well
+    if not tolerance <= min(most * (1 + 1e-6), sys.float_info.max):  # nan and infinity as well
+        raise BundleError(
+            f"{folder}/about.json: self_test.tolerance: got {tolerance:.3g}, need at most "
+            f"{most:.3g}, as export writes it; it was altered"
+        )
+    if not difference <= tolerance:
         raise BundleError(
             f"{folder}: wrong predictions: {count} images of the self-test differ by up to "
             f"{difference:.3g}, more than {tolerance:.3g}; program or weights were replaced"
         )
     digest = hashlib.sha256(content).hexdigest()
-    return Verification(len(FILES) + 1, count, origin, difference, tolerance, digest)
+    return Verification(
+        len(FILES) + 1, count, origin, difference, tolerance, digest, public is not None
+    )
 
 
 def _other_jax(manifest: dict[str, Any]) -> str:
@@ -142,14 +167,16 @@ def _check_files(folder: Path, sums: dict[str, str]) -> None:
     for path in sorted(folder.iterdir()):
         if path.name == "__pycache__":  # Python would run what is in it in place of load.py
             problems.append("__pycache__: where load.py was imported; remove it")
-        elif path.name not in {*FILES, MANIFEST}:
+        elif path.name not in {*FILES, MANIFEST, SIGNATURE}:
             problems.append(f"{path.name}: not of the bundle")
     if problems:
         raise BundleError(f"{folder}: " + "; ".join(problems))
 
 
-def _self_test(folder: Path, about: dict[str, Any]) -> tuple[int, float]:
-    """Return how many images there are, and the largest difference of what is said of them."""
+def _self_test(folder: Path, about: dict[str, Any]) -> tuple[int, float, float]:
+    """Return how many images there are, the largest difference of what is said of them, and the
+    most that may be allowed.
+    """
     test = read_safetensors(folder / "self_test.safetensors")
     weights = read_safetensors(folder / "weights.safetensors")
     keys = expected_keys(about)
@@ -160,7 +187,11 @@ def _self_test(folder: Path, about: dict[str, Any]) -> tuple[int, float]:
     for name, array in found.items():
         if array.shape != expected[name].shape or not len(array):
             raise ValueError(f"{name}: got {array.shape}, need {expected[name].shape}")
+        if not np.isfinite(expected[name]).all():
+            raise ValueError(f"{name}: what is expected is no number")
     # A task of somebody's own need not be registered here.
     spec = TASKS.get(about["task"])
     compare = spec.compare if spec else compare_values
-    return len(test["images"]), compare(found, expected).difference
+    scale = compare(expected, expected).scale
+    most = allowed_difference(found.values(), scale if spec else max(scale, 1.0))
+    return len(test["images"]), compare(found, expected).difference, most

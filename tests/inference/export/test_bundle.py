@@ -265,6 +265,111 @@ def test_other_weights_with_their_checksums(folder):
         verify(folder)
 
 
+@pytest.mark.parametrize("tolerance", ["0.5", "1e400", "1e300"])
+def test_a_tolerance_that_allows_anything(folder, tolerance):
+    """With other weights, and what is expected of them without an end."""
+    about = (folder / "about.json").read_text()
+    said = json.loads(about)["self_test"]["tolerance"]
+    (folder / "about.json").write_text(about.replace(str(said), tolerance))
+    path = folder / "weights.safetensors"
+    weights = safetensors.numpy.load_file(path)
+    path.write_bytes(safetensors.numpy.save({k: v * 1.5 for k, v in weights.items()}))
+    if tolerance != "0.5":
+        path = folder / "self_test.safetensors"
+        test = safetensors.numpy.load_file(path)
+        path.write_bytes(safetensors.numpy.save(test | {"expected": test["expected"] + np.inf}))
+    rewrite(folder)
+    with pytest.raises(BundleError, match=r"self_test\.tolerance: got .*, need|is no number"):
+        verify(folder)
+
+
+def pem(folder, name, key):
+    """The files of a private key and of its public half."""
+    from cryptography.hazmat.primitives import serialization as written
+
+    plain = (written.PrivateFormat.PKCS8, written.NoEncryption())
+    public = (written.Encoding.PEM, written.PublicFormat.SubjectPublicKeyInfo)
+    (folder / f"{name}.pem").write_bytes(key.private_bytes(written.Encoding.PEM, *plain))
+    (folder / f"{name}.pub").write_bytes(key.public_key().public_bytes(*public))
+    return folder / f"{name}.pem", folder / f"{name}.pub"
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory):
+    """``(private, public)`` of two people."""
+    ed25519 = pytest.importorskip("cryptography.hazmat.primitives.asymmetric.ed25519")
+    folder = tmp_path_factory.mktemp("keys")
+    return [pem(folder, name, ed25519.Ed25519PrivateKey.generate()) for name in ("one", "other")]
+
+
+@pytest.fixture(scope="module")
+def signed(whole, keys, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("signed") / "bundle"
+    export(whole.path, folder, platforms=("cpu",), sign=keys[0][0])
+    return folder
+
+
+def test_a_signed_bundle(signed, keys, made, command):
+    (_, mine), (_, another) = keys
+    assert verify(signed, key=mine).signed and not verify(signed).signed
+    with pytest.raises(BundleError, match=r"not signed with this key, or changed since; nothing"):
+        verify(signed, key=another)
+    with pytest.raises(BundleError, match=r"not signed: it has no manifest\.sig"):
+        verify(made[0], key=mine)
+    code, said, _ = command("verify-bundle", signed, "--key", mine)
+    assert (code, "signed with this key\nSHA-256" in said) == (0, True)
+    code, _, error = command("verify-bundle", signed, "--key", another)
+    assert (code, error.count("\n"), "not signed with this key" in error) == (2, 1, True)
+
+
+@pytest.mark.parametrize("name", sorted([*FILES, "manifest.json", "manifest.sig"]))
+def test_what_checksums_alone_let_pass_is_found_by_a_key(name, signed, keys, tmp_path):
+    """Labels swapped, another loader, another program: with new checksums."""
+    folder = shutil.copytree(signed, tmp_path / "bundle")
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(content[:-2] + b" " + content[-2:])
+    if name == "about.json":
+        about = json.loads(content)
+        (folder / name).write_text(json.dumps(about | {"labels": about["labels"][::-1]}))
+    if name != "manifest.json":
+        rewrite(folder)
+    if name in ("about.json", "load.py", "README.md"):
+        verify(folder)  # finds no people
+    with pytest.raises(BundleError, match=r"not signed with this key|altered|damaged"):
+        verify(folder, key=keys[0][1])
+
+
+def test_what_is_no_key(keys, tmp_path, whole, monkeypatch, command):
+    from cryptography.hazmat.primitives import serialization as written
+    from cryptography.hazmat.primitives.asymmetric import ed448
+
+    (private, public), _ = keys
+    out, locked = tmp_path / "out", tmp_path / "locked.pem"
+    key = written.load_pem_private_key(private.read_bytes(), None)
+    secret = (written.PrivateFormat.PKCS8, written.BestAvailableEncryption(b"word"))
+    locked.write_bytes(key.private_bytes(written.Encoding.PEM, *secret))
+    other, other_public = pem(tmp_path, "448", ed448.Ed448PrivateKey.generate())
+    for file, problem in (
+        (tmp_path / "gone", "gone: cannot be read: No such file"),
+        (public, "no private key of Ed25519 in PEM; write one: openssl genpkey -algorithm ed25519"),
+        (other, "no private key of Ed25519"),
+        (locked, "needs a password; write a copy without one"),
+    ):
+        with pytest.raises(BundleError, match=problem):
+            export(whole.path, out, sign=file)
+    for file in (private, other_public, whole.path / "run.json"):
+        with pytest.raises(
+            BundleError, match=r"no public key .*: openssl pkey -pubout -in KEY\.pem"
+        ):
+            verify(tmp_path, key=file)
+    code, _, error = command("export", whole.path, out, "--onnx", "--sign", private)
+    assert (code, "an ONNX file has no signature" in error) == (2, True)
+    monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives", None)
+    with pytest.raises(BundleError, match=r"not installed: pip install 'convax\[sign\]'"):
+        export(whole.path, out, sign=private)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize(
     ("name", "problem"),
     [
