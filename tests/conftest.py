@@ -4,6 +4,7 @@
 need real data.
 """
 
+import gc
 import os
 import subprocess
 import sys
@@ -47,6 +48,10 @@ from tests.tiny import (  # noqa: E402 -- fixtures
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
+# What is imported stays; JAX keeps so many objects that to look through them takes a tenth of the time.
+gc.freeze()
+gc.set_threshold(20_000, 50, 1_000)
+
 # The same examples in every run; compiling takes as long as it takes.
 hypothesis.settings.register_profile("convax", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("convax")
@@ -72,6 +77,25 @@ def pytest_collection_modifyitems(items):
     """Begin with the longest files."""
     place = {f"tests/{file}": n for n, file in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
+
+
+def _is_unoptimized(item) -> bool:
+    return item is not None and item.get_closest_marker("unoptimized") is not None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item, nextitem):
+    """Compile what is marked `unoptimized` so, which takes three quarters of the time.
+
+    It is for tests that compare no numbers; those that do are compiled as users compile, so what
+    the others have compiled is dropped before them.
+    """
+    jax.config.update("jax_disable_most_optimizations", _is_unoptimized(item))
+    done = yield
+    if _is_unoptimized(item) and not _is_unoptimized(nextitem):
+        jax.config.update("jax_disable_most_optimizations", False)
+        jax.clear_caches()
+    return done
 
 
 def pytest_report_header(config):

@@ -123,6 +123,7 @@ ANSWERS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in CONFIGS]
 )
+@pytest.mark.unoptimized
 @pytest.mark.usefixtures(
     "made_up_mnist", "made_up_photographs", "made_up_cifar", "thin_dense", "short_convnext"
 )
