@@ -35,8 +35,8 @@ sys.path.append(str(Path(__file__).parents[1]))  # for `from tests.reference imp
 from tests.tiny import (  # noqa: E402 -- fixtures
     command,  # noqa: F401
     copied,  # noqa: F401
+    few_blocks,  # noqa: F401
     figures_must_be_drawn,  # noqa: F401
-    short_convnext,  # noqa: F401
     thin_dense,  # noqa: F401
     tiny,  # noqa: F401
     undrawn,  # noqa: F401

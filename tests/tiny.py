@@ -13,6 +13,7 @@ import pytest
 import convax
 from convax.cli.main import main
 from convax.model import ARCHITECTURES
+from convax.model.torch import names as torch_names
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.loop import loop
@@ -159,10 +160,21 @@ def thin_dense(monkeypatch):
 
 
 @pytest.fixture
-def short_convnext(monkeypatch):
-    """Make ConvNeXt-T thin, and five blocks deep instead of eighteen that are alike."""
-    sizes = {"tiny": ((8, 16, 24, 32), (1, 1, 2, 1))}
-    monkeypatch.setattr(sys.modules[ARCHITECTURES["convnext"].__module__], "_SIZES", sizes)
+def few_blocks(monkeypatch):
+    """Make ConvNeXt-T, ResNet-18 and the MobileNets of fewer blocks that are alike, ConvNeXt-T thin."""
+    convnext, resnet, mobilenet = (
+        sys.modules[ARCHITECTURES[name].__module__]
+        for name in ("convnext", "resnet", "mobilenet_v2")
+    )
+    monkeypatch.setitem(convnext._SIZES, "tiny", ((8, 16, 24, 32), (1, 1, 2, 1)))
+    monkeypatch.setitem(resnet._DEPTHS, 18, (1, (1, 2, 1, 1)))
+    monkeypatch.setattr(mobilenet, "_V1", [(64, 1), (128, 2), (128, 1), (1024, 2)])
+    short = [
+        (expansion, features, 2 if stage == 2 else 1, stride)
+        for stage, (expansion, features, _, stride) in enumerate(mobilenet.V2, 1)
+    ]
+    monkeypatch.setattr(mobilenet, "V2", short)
+    monkeypatch.setattr(torch_names, "MOBILENET_V2", short)
 
 
 def _thin(dense, features, *arguments, **keywords):

@@ -34,7 +34,7 @@ def run_of(name, folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHIPPED)
-@pytest.mark.usefixtures("thin_dense", "short_convnext")
+@pytest.mark.usefixtures("thin_dense", "few_blocks")
 def test_as_a_bundle_and_as_an_onnx_file(name, tmp_path, monkeypatch):
     run, verified = run_of(name, tmp_path), []
     monkeypatch.setattr(bundle, "verify", lambda folder: verified.append(verify(folder)))
