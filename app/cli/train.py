@@ -284,7 +284,8 @@ def configs(
     ] = False,
 ) -> None:
     """List the configs that ship with convax."""
-    from convax.training.config.schema import json_schema, read_source, shipped_configs
+    from convax.training.config.files import read_source, shipped_configs
+    from convax.training.config.schema import json_schema
 
     if schema:
         print(json.dumps(json_schema(), indent=2))

@@ -13,7 +13,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from convax.cli.options import RENAMED_COMMANDS, RENAMED_OPTIONS
-from convax.training.config.schema import load_config, shipped_configs
+from convax.training.config.files import shipped_configs
+from convax.training.config.schema import load_config
 from tests.tiny import drawing
 
 

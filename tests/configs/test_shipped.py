@@ -18,7 +18,8 @@ from PIL import Image
 import convax
 from convax import model
 from convax.model.torch.names import names_of
-from convax.training.config.schema import load_config, shipped_configs
+from convax.training.config.files import shipped_configs
+from convax.training.config.schema import load_config
 from convax.training.weights.torch_state_dict import save_torch
 from tests.tiny import SHALLOW
 
@@ -235,7 +236,7 @@ def test_the_wheel_holds_everything(tmp_path):
     subprocess.run([*pip, "install", "--no-deps", "--target", target, wheel], check=True)
     program = """
 import convax, convax.ops, convax.training.data
-from convax.training.config.schema import shipped_configs
+from convax.training.config.files import shipped_configs
 print(convax.__file__, *shipped_configs())
 """
     environment = {**os.environ, "PYTHONPATH": str(target)}

@@ -15,7 +15,8 @@ import jax
 import numpy as np
 
 from convax.training.common.duration import RunLength, duration_in_steps
-from convax.training.config.schema import Config, json_schema, load_config, shipped_configs, to_toml
+from convax.training.config.files import shipped_configs
+from convax.training.config.schema import Config, json_schema, load_config, to_toml
 from convax.training.experiment import prepare, resolve_data_path
 from convax.training.initialize import resolve_weights_path
 

@@ -1,7 +1,9 @@
 """An experiment as one TOML file: its schema, and errors that a person can act on.
 
 schema           all tables of a config, loading, `--set`, writing
+files            where configs are read from
 from_signature   tables derived from the signatures of functions
+limits           how large a config may be
 renamed          keys and values under the names of earlier versions
 errors           what is wrong, in lines with key, complaint and remedy
 sources          ``[data]``, a table for each source

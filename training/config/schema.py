@@ -7,7 +7,6 @@ a function gives no default must be stated; everything that is wrong is reported
 
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -23,9 +22,11 @@ from ..common.text import is_utf8, plain_line
 from ..tasks.registry import TASKS, listed, tasks_where
 from . import choices
 from .augment import Augment
-from .errors import ConfigError, OldConfigError, did_you_mean, need_text, problems
+from .errors import ConfigError, OldConfigError, need_text, problems
+from .files import read_source
 from .from_signature import choice
 from .groups import Expression
+from .limits import check_values
 from .loss import loss_tables, unfit_keyword
 from .precision import Averages, Precision
 from .proposals import Proposals
@@ -277,6 +278,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
     except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
         raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
     texts = dict(_override(raw, override) for override in overrides)
+    check_values(raw, where)
     return validate(raw, where, texts)
 
 
@@ -348,31 +350,6 @@ def to_toml(config: Config) -> str:
 def json_schema() -> dict[str, Any]:
     """Derive the JSON Schema of a config, for editors."""
     return choices.complete(Config).model_json_schema()
-
-
-def shipped_configs() -> dict[str, str]:
-    """Return the text of every config that is installed with convax, by name."""
-    folder = resources.files("convax.configs")
-    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
-
-
-def read_source(source: str | Path) -> tuple[str, str]:
-    """Read a config file or a shipped config: its name and its text."""
-    shipped = shipped_configs()
-    if str(source) in shipped:
-        return str(source), shipped[str(source)]
-    path = Path(source)
-    try:
-        return str(path), path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        near = did_you_mean(str(source), shipped)
-        raise ConfigError(
-            f"{source}: no such file or shipped config{near}; `convax configs` lists them"
-        ) from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a UTF-8 text file"
-        raise ConfigError(f"{source}: cannot be read as a config: {reason}") from None
 
 
 def _override(raw: dict[str, Any], override: str) -> tuple[str, str]:

@@ -1,5 +1,6 @@
 """``--seeds`` of the command line: so many seeds, or a list of them."""
 
+from ..common.text import plain_line
 from ..config.errors import ConfigError
 
 HIGHEST = 2**32
@@ -24,8 +25,9 @@ def parse_seeds(text: str, first: int) -> list[int]:
     if not all(word.isdecimal() and word.isascii() for word in words):
         raise ConfigError(f"--seeds {text}: write how many, --seeds 8, or which, --seeds 0,1,5")
     numbers = [int(word) for word in words]
-    if "," not in text and not 1 <= numbers[0] <= MOST:
-        raise ConfigError(f"--seeds {text}: should be from 1 to {MOST}; write --seeds 8, say")
+    if not 1 <= (len(numbers) if "," in text else numbers[0]) <= MOST:
+        shown = plain_line(text, 80)
+        raise ConfigError(f"--seeds {shown}: should be from 1 to {MOST}; write --seeds 8, say")
     seeds = numbers if "," in text else list(range(first, first + numbers[0]))
     if max(seeds) >= HIGHEST:
         raise ConfigError(f"--seeds {text}: seeds should be below 2**32; got {max(seeds)}")

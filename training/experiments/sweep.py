@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from ..config.errors import ConfigError
+from ..config.limits import check_points
 from ..config.schema import Config, GridSweep, RandomSweep, put, validate
 
 DRAWS = ("uniform", "log_uniform", "choice")
@@ -35,7 +36,8 @@ def points(config: Config) -> dict[str, dict[str, Any]]:
     """Return the points of a config's sweep by name: the value of each key.
 
     Raises:
-        ConfigError: a key that does not exist, a value that it cannot have; all at once.
+        ConfigError: more points than `config.limits` allows; a key that does not exist, a value
+            that it cannot have, all at once.
     """
     sweep = config.sweep
     assert sweep is not None
@@ -72,6 +74,7 @@ def _grid(sweep: GridSweep) -> Iterator[dict[str, Any]]:
             raise ConfigError(
                 f"sweep.keys.{key}: should be a list of values such as [1, 2]; got {values!r}"
             )
+    check_points(math.prod(map(len, keys.values())))
     for values in itertools.product(*keys.values()):
         yield dict(zip(keys, values, strict=True))
 
@@ -79,6 +82,7 @@ def _grid(sweep: GridSweep) -> Iterator[dict[str, Any]]:
 def _random(sweep: RandomSweep) -> Iterator[dict[str, Any]]:
     """`count` points; the i-th is a function of the sweep's seed and i, whatever the count."""
     keys = keys_of(sweep)
+    check_points(sweep.count)
     for key, how in keys.items():
         _check_draw(key, how)
     for i in range(sweep.count):

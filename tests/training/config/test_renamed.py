@@ -8,8 +8,9 @@ import tomli_w
 
 import convax
 from convax.training.config.errors import OldConfigError
+from convax.training.config.files import shipped_configs
 from convax.training.config.renamed import KEYS, VALUES
-from convax.training.config.schema import load_config, shipped_configs, validate
+from convax.training.config.schema import load_config, validate
 from convax.training.run.directory import Run, RunError
 from convax.training.run.study_directory import Study
 

@@ -12,13 +12,12 @@ from pydantic import ValidationError
 from convax import model
 from convax.model import ARCHITECTURES, LAYERS
 from convax.training.config import errors
+from convax.training.config.files import read_source, shipped_configs
 from convax.training.config.schema import (
     Config,
     ConfigError,
     json_schema,
     load_config,
-    read_source,
-    shipped_configs,
     to_toml,
     validate,
 )
