@@ -3,6 +3,7 @@
 import json
 from typing import Any
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,10 +14,11 @@ from convax.inference.export.verify import BundleError
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError
 from convax.training.evaluation import evaluate
-from convax.training.experiment import dataset_card, load_data, resolve_data_path
+from convax.training.experiment import dataset_card, load_data, prepare, resolve_data_path
 from convax.training.experiments.traced_hparams import prepare_members
 from convax.training.run.directory import RunError
-from tests.tiny import untrained
+from convax.training.run.load_model import load_model
+from convax.training.tasks.detection.task import detection
 from tests.training.tasks.test_detection import path as path  # the config of a Mask R-CNN
 
 MODEL = """model={name="fast_rcnn", backbone="small", norm="group", width=8, stages=[2], hidden=8,
@@ -29,7 +31,21 @@ CHANGES = [
 
 @pytest.fixture(scope="module")
 def trained(path, tmp_path_factory):
-    return untrained(load_config(path, CHANGES), tmp_path_factory.mktemp("run") / "whole")[0]
+    return convax.train(load_config(path, CHANGES), tmp_path_factory.mktemp("run") / "whole")
+
+
+def test_training_samples_proposals_and_reaches_every_part(path, trained):
+    kinds = {record["kind"]: record for record in trained.metrics()}
+    for kind in ("train", "validation", "test"):
+        parts = [kinds[kind][f"loss_{name}"] for name in ("classifier", "box_reg")]
+        assert all(part > 0 for part in parts)
+        assert kinds[kind]["loss"] == pytest.approx(sum(parts), rel=1e-4)
+    # A quarter of 8 regions, at most, stands for an object; some proposal does, beside the true boxes.
+    assert 0 < kinds["train"]["positive_regions"] <= 0.25
+    before = prepare(load_config(path, CHANGES)).init().params
+    after = load_model(trained.path, "last").params
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    assert all(jax.tree.leaves(moved)) and moved.keys() == {"backbone", "head", "predictor"}
 
 
 def test_an_evaluation_and_a_prediction_see_the_same_proposals(trained):
@@ -49,6 +65,12 @@ def test_an_evaluation_and_a_prediction_see_the_same_proposals(trained):
     assert predict(test.images[:0]).boxes.shape == (0, 6, 4)
     (note,) = [n for n in trained.dataset().notes if "proposals an image" in n]
     assert note.startswith("65 proposals an image; of the training")
+
+
+def test_r_cnn_is_evaluated_image_by_image_as_its_trunk_sees_every_region(path):
+    r_cnn = 'model={name="rcnn", backbone="small", norm="group", width=8, hidden=8}'
+    configs = (load_config(path, CHANGES), load_config(path, [*CHANGES, r_cnn]))
+    assert [detection(config, 2).batches.evaluation for config in configs] == [4, 1]
 
 
 def test_the_members_of_a_study_have_the_proposals_of_runs_alone(path):

@@ -63,6 +63,8 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         how = proposing(config.proposals, letterbox=letterbox)
         more_inputs = partial(propose_inputs, how=how)
     svm = getattr(config.model, "svm", None)
+    # R-CNN's trunk sees all proposals of an image, and not the sample that a training step has.
+    at_once = 1 if config.model.name == "rcnn" else config.training.batch_size
     return Task(
         spec=spec,
         init=partial(init_detector, masks=masks),
@@ -85,7 +87,7 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         captions=captions,
         overlay=overlay,
         in_image=lambda found, size: in_image(found, place_of(size)),
-        batches=Batches(config.training.batch_size, (1, 8)),
+        batches=Batches(at_once, (1, 8)),
         finalize=svm and partial(fit_linear, options=SVMOptions(**svm.model_dump())),
         finalized=PARTS,
         aggregate=None,
