@@ -91,15 +91,25 @@ MOBILENET = [
     "init_from.path=mobilenet.safetensors",
     r"init_from.skip='backbone\.body\.features\.[5-9]\..*'",
 ]
+# Proposals without a search, of which some are near the objects, which fill their images; a trunk of two stages.
+PROPOSED = [
+    *(override for override in DETECTOR if not override.startswith(("model.fpn", "model.rpn"))),
+    'proposals={method="sliding", sides=[12.0, 28.0], ratios=[1.0]}',
+    *("model.stages=[2]", "init_from.path=mobilenet.safetensors"),
+    r"init_from.skip='backbone\.features\.([4-9]|1.)\..*'",
+]
+TINY_SCENES = [
+    *("data.size=[64,64]", "input.size=[64,64]", "data.scale=[0.4,1.0]"),
+    *("data.train=8", "data.test=4", "training.batch_size=2", "model.hidden=16"),
+]
 # Overrides for quickness: one step of the whole takes long to compile, or to compute. Every kind of block
 # is still there, and `test_summary` has all of them.
 SMALLER = {
     "fcn-pennfudan": ["data.size=[32,32]", "input.size=[32,32]"],
     "unet-pennfudan": ["data.size=[32,32]", "input.size=[32,32]", "model.features=[4,8]"],
-    "fasterrcnn-scenes": [
-        *("data.size=[64,64]", "input.size=[64,64]", "data.scale=[0.4,1.0]"),
-        *("data.train=8", "data.test=4", "training.batch_size=2", "model.hidden=16"),
-    ],
+    "fasterrcnn-scenes": TINY_SCENES,
+    "fastrcnn-pennfudan": PROPOSED,
+    "sppnet-detector-pennfudan": PROPOSED,
     "fasterrcnn-pennfudan": [*DETECTOR, "model.width=8"],
     "fasterrcnn-mobilenet-pennfudan": [*DETECTOR, *MOBILENET],
     "maskrcnn-mobilenet-pennfudan": [*DETECTOR, *MASKS, *MOBILENET],
@@ -117,7 +127,7 @@ ANSWERS = {
     "fcn-pennfudan": (32, 32, 2),
     "unet-pennfudan": (32, 32, 2),
     "siamese-mnist": (32,),
-    **{name: (50, 4) for name in CONFIGS if "rcnn" in name},
+    **{name: (50, 4) for name in CONFIGS if "rcnn" in name or "detector" in name},
 }
 
 
@@ -157,6 +167,7 @@ PARAMETERS = {
     "fasterrcnn-mobilenet-pennfudan": 2_861_022,
     "fasterrcnn-pennfudan": 2_276_798,
     "fasterrcnn-scenes": 999_605,
+    "fastrcnn-pennfudan": 1_815_370,
     "fcn-pennfudan": 11_179_462,
     "finetune-digits": 61_706,
     "layers-digits": 6_090,
@@ -173,6 +184,7 @@ PARAMETERS = {
     "resnet56-cifar10": 853_018,
     "siamese-mnist": 238_850,
     "spp-net-cifar10": 35_232_906,
+    "sppnet-detector-pennfudan": 1_859_409,
     "unet-pennfudan": 1_286_722,
     "vgg16-cifar10": 134_309_962,
     "wide-resnet-cifar10": 2_748_890,

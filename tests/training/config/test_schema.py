@@ -87,7 +87,7 @@ OPTIONAL = {  # configs do without
     *(("augment", "zoom"), ("augment", "color"), ("ema",), ("ema", "warmup")),
     *(("input", "normalize"), ("optimizer", "groups"), ("optimizer", "clip_norm")),
     *(("init_from",), ("init_from", "target"), ("init_from", "skip")),
-    ("training", "evaluate_every"),
+    *(("training", "evaluate_every"), ("proposals", "most"), ("proposals", "side")),
 }
 # Without these there are as many maps, or sizes of anchors, as by default: not as the others say.
 TIED = {("model", "stages"), ("model", "rpn"), ("model", "rpn", "anchor_sizes")}
