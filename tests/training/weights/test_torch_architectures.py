@@ -1,10 +1,14 @@
 """Every named architecture: PyTorch's weights give PyTorch's logits and gradients.
 
-Narrow ones are compared number for number, and all depths at full width name for name.
+Narrow and shallow ones, with every kind of block, are compared number for number; all depths at
+full width name for name.
 """
 
 import importlib
+import re
 import sys
+from functools import partial
+from itertools import groupby
 
 import jax
 import numpy as np
@@ -77,23 +81,30 @@ def test_vgg(batch_norm, torch, nets, narrow, without_dropout, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [18, 50])
-def test_resnet(depth, torch, nets, narrow, tmp_path):
+def test_resnet(depth, torch, nets, narrow, monkeypatch, tmp_path):
     narrow("resnet")
+    repeats = {18: (2, 2, 1, 1), 50: (3, 1, 1, 1)}[depth]
+    shallow = {depth: (4 if depth >= 50 else 1, repeats)}
+    monkeypatch.setattr(sys.modules[ARCHITECTURES["resnet"].__module__], "_DEPTHS", shallow)
     spec = {"name": "resnet", "depth": depth, "zero_init_residual": False}
-    theirs = nets.ResNet(10, depth, width=BY)
+    theirs = nets.ResNet(10, depth, BY, repeats)
     compare(torch, theirs, spec, 10 * BY, (64, 64, 3), tmp_path, train=True)
 
 
 @pytest.mark.slow
-def test_mobilenet_v2(torch, nets, without_dropout, tmp_path):
+def test_mobilenet_v2(torch, nets, without_dropout, monkeypatch, tmp_path):
     without_dropout("mobilenet_v2")
+    shallow = [(t, c, min(n, 3 if c == 32 else 1), s) for t, c, n, s in nets.MOBILENET_V2]
+    monkeypatch.setattr(sys.modules[ARCHITECTURES["mobilenet_v2"].__module__], "V2", shallow)
+    monkeypatch.setattr("convax.model.torch.names.MOBILENET_V2", shallow)
     spec = {"name": "mobilenet_v2", "width": 0.25}
-    compare(torch, nets.mobilenet_v2(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=True)
+    theirs = nets.mobilenet_v2(10, 0.25, table=shallow)
+    compare(torch, theirs, spec, 10, (64, 64, 3), tmp_path, train=True)
 
 
 @pytest.mark.slow
 def test_convnext(torch, nets, monkeypatch, tmp_path):
-    sizes = {"tiny": ((8, 16, 24, 32), (2, 1, 2, 1))}
+    sizes = {"tiny": ((8, 16, 24, 32), (1, 1, 2, 1))}
     monkeypatch.setattr(sys.modules[ARCHITECTURES["convnext"].__module__], "_SIZES", sizes)
     compare(
         torch, nets.convnext(10, *sizes["tiny"]), {"name": "convnext"}, 10, (64, 64, 3), tmp_path
@@ -122,9 +133,12 @@ def test_wide_resnet(train, torch, nets, tmp_path):
 
 
 @pytest.mark.slow
-def test_mobilenet_v1(torch, nets, tmp_path):
+def test_mobilenet_v1(torch, nets, monkeypatch, tmp_path):
+    module = sys.modules[ARCHITECTURES["mobilenet_v1"].__module__]
+    monkeypatch.setattr(module, "_V1", module._V1[:8])  # the trunk, with three of six alike
     spec = {"name": "mobilenet_v1", "width": 0.25}
-    compare(torch, nets.MobileNetV1(10, 0.25), spec, 10, (64, 64, 3), tmp_path, train=True)
+    theirs = nets.MobileNetV1(10, 0.25, [*nets.MOBILENET_V1[:3], (3, 512, 2)])
+    compare(torch, theirs, spec, 10, (64, 64, 3), tmp_path, train=True)
 
 
 @pytest.mark.parametrize(("norm", "upsampling"), [(True, "transposed"), (False, "bilinear")])
@@ -197,6 +211,10 @@ ONE_OF_EACH = [
 ]
 
 
+def numbers(path):
+    return [int(n) for n in re.findall(r"\d+", path)]
+
+
 @pytest.mark.parametrize(
     "name",
     [n if n in ONE_OF_EACH else pytest.param(n, marks=pytest.mark.slow) for n in FULL],
@@ -212,6 +230,10 @@ def test_every_array_has_its_tensor(name, torch, nets):
     for path, tensor in bridge.called.items():
         ours = sorted(n for n in bridge.shapes[path] if n > 1)
         assert ours == sorted(n for n in theirs[tensor] if n > 1), (path, tensor)
+    places, kind = {n: place for place, n in enumerate(theirs)}, partial(re.sub, r"\d+", "#")
+    for _, alike in groupby(sorted(bridge.called, key=kind), kind):  # as stage#/block#/conv#
+        order = [places[bridge.called[path]] for path in sorted(alike, key=numbers)]
+        assert order == sorted(order)
     _, params, _ = init_shapes(net, (1, 224, 224, 3))
     sizes = [np.prod(theirs[n]) for n in theirs if "running" not in n and "num_b" not in n]
     assert sum(leaf.size for leaf in jax.tree.leaves(params)) == sum(sizes)

@@ -113,10 +113,13 @@ class Block(nn.Module):
         return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
+RESNET = {18: (2,) * 4, 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}  # blocks
+
+
 class ResNet(nn.Module):
-    def __init__(self, classes, depth, width=1):
+    def __init__(self, classes, depth, width=1, repeats=None):
         super().__init__()
-        repeats = {18: (2,) * 4, 34: (3, 4, 6, 3), 50: (3, 4, 6, 3), 101: (3, 4, 23, 3)}[depth]
+        repeats = repeats or RESNET[depth]
         channels, bottleneck = 64 // width, depth >= 50
         self.conv1 = nn.Conv2d(3, channels, 7, 2, 3, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -196,20 +199,18 @@ class Separable(nn.Module):
         return torch.relu(self.bn2(self.conv_pw(x)))
 
 
+# Blocks, features and the stride of the first, of each stage.
+MOBILENET_V1 = [(1, 64, 1), (2, 128, 2), (2, 256, 2), (6, 512, 2), (2, 1024, 2)]
+
+
 class MobileNetV1(nn.Module):
-    def __init__(self, classes, width=1.0):
+    def __init__(self, classes, width=1.0, table=MOBILENET_V1):
         super().__init__()
         before = round(32 * width)
         self.conv_stem = nn.Conv2d(3, before, 3, 2, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(before)
         stages = []
-        for count, features, stride in (
-            (1, 64, 1),
-            (2, 128, 2),
-            (2, 256, 2),
-            (6, 512, 2),
-            (2, 1024, 2),
-        ):
+        for count, features, stride in table:
             blocks = []
             for n in range(count):
                 blocks.append(Separable(before, round(features * width), 1 if n else stride))
@@ -244,12 +245,13 @@ class Inverted(nn.Module):
         return x + self.conv(x) if self.residual else self.conv(x)
 
 
-def mobilenet_v2(classes, width=1.0, drop=0.2):
-    table = [
-        (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ]  # fmt: skip
+MOBILENET_V2 = [
+    (1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2),
+    (6, 320, 1, 1),
+]  # fmt: skip
 
+
+def mobilenet_v2(classes, width=1.0, drop=0.2, table=MOBILENET_V2):
     def rounded(features):
         near = max(8, int(features + 4) // 8 * 8)
         return near + 8 if near < 0.9 * features else near
