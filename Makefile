@@ -1,7 +1,9 @@
 # Every target sets up what it needs, with the newest Python there is (.ci/python). With another, or with
-# other versions of packages: make test PYTHON=python3.12 VENV=.venv-3.12 PINS="jax==0.11.2 jaxlib==0.11.2"
+# other versions of packages: make test PYTHON=python3.12 VENV=.venv-3.12 PINS="numpy==2.1.0"
+# RESOLUTION=lowest-direct takes the oldest versions that pyproject.toml allows.
 PYTHON ?=
 PINS ?=
+RESOLUTION ?=
 VENV ?= .venv
 EXTRAS ?= test,dev
 BIN := $(VENV)/bin
@@ -11,6 +13,16 @@ WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 LEVEL ?= steps
 N ?= 200
+
+# pip takes the newest versions; what else there is to choose, uv knows of, which pip brings.
+INSTALL = $(BIN)/python -m pip install --quiet
+ifneq ($(RESOLUTION),)
+INSTALL = $(BIN)/python -m pip install --quiet uv && \
+	$(BIN)/python -m uv pip install --quiet --python $(BIN)/python --resolution $(RESOLUTION)
+endif
+# What to say where that fails, beside the reason.
+NOT_INSTALLED = { echo "make: the packages of $(VENV) ($(or $(RESOLUTION),newest)) are not installed: either \
+	the index cannot be reached, or a bound in pyproject.toml names what it does not have" >&2; exit 1; }
 
 # What a change in JAX or Python would show in, in a few minutes: operations with primitives of ours and
 # all their derivatives, the training loop, exact resume, checkpoints, and a step of a config of each task.
@@ -30,7 +42,7 @@ XLA_TESTS = tests/ops/conv tests/ops/pool tests/model/architectures/test_zoo_tor
 CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-slow test-all test-xla test-oldest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
+.PHONY: train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -51,6 +63,14 @@ test-xla: $(VENV)/.develop  ## operations and networks once more, in their plain
 
 test-oldest: $(VENV)/.develop  ## a chosen part, for another end of the supported range
 	$(PYTEST) $(OLDEST_TESTS)
+
+NEWEST = VENV=.venv-newest EXTRAS=test,onnx,oracle,proposals
+# For a job of every week: what came out since then, in an environment of its own.
+test-newest:  ## all tests, with the newest version of every package, whatever CI has pinned
+	rm -rf .venv-newest
+	$(MAKE) $(NEWEST) .venv-newest/.develop
+	.venv-newest/bin/python -m pip list
+	$(MAKE) $(NEWEST) test-all
 
 conformance: $(VENV)/.develop  ## every operation x oracle x transformation, as a table
 	$(BIN)/python -m tests.conformance
@@ -96,7 +116,7 @@ $(VENV)/.use: pyproject.toml | $(BIN)/python
 	touch $@
 
 $(VENV)/.develop: pyproject.toml | $(BIN)/python
-	$(BIN)/python -m pip install --quiet --editable ".[$(EXTRAS)]" $(PINS)
+	$(INSTALL) --editable ".[$(EXTRAS)]" $(PINS) || $(NOT_INSTALLED)
 	touch $@
 
 $(VENV)/.bench: pyproject.toml | $(BIN)/python

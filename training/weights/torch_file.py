@@ -1,5 +1,6 @@
 """The state dict in a file of PyTorch's: .safetensors without PyTorch, .pt and .pth with it."""
 
+import re
 import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ _WRAPPERS = (
 )
 MODULE = "module"  # what DataParallel and AveragedModel call what they wrap
 AVERAGED = "n_averaged"  # the counter of AveragedModel
+_SAFE = (2, 10)  # the first PyTorch whose reader of tensors only cannot be made to do more
 # Files that hold weights, too, but neither as PyTorch nor as safetensors have them.
 _OTHERS = {
     **{".h5": "Keras", ".hdf5": "Keras", ".keras": "Keras", ".msgpack": "Flax"},
@@ -40,7 +42,8 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
 
     Raises:
         WeightsError: it cannot be read, holds more than tensors, or a tensor twice, wrapped and
-            not; or is not a .safetensors file and PyTorch is not installed.
+            not; or is not a .safetensors file and PyTorch is not installed, or too old to read it
+            without running code.
     """
     path = Path(path)
     if is_safetensors(path):
@@ -91,6 +94,12 @@ def _load(path: Path) -> Any:
             f"{path}: reading this needs PyTorch: pip install torch; or save it there as "
             "safetensors: safetensors.torch.save_file(model.state_dict(), 'model.safetensors')"
         ) from None
+    if _version(torch.__version__) < _SAFE:
+        raise WeightsError(
+            f"{path}: PyTorch {torch.__version__} can be made to run code by such a file "
+            "(CVE-2025-32434, CVE-2026-24747): pip install --upgrade 'torch>=2.10'; or save it as "
+            "safetensors where it was written"
+        )
     _check_limits(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
@@ -102,6 +111,16 @@ def _load(path: Path) -> Any:
             f"{path}: not a PyTorch file of tensors only, and code in files is not run: "
             f"{reason[:200]}; save model.state_dict()"
         ) from None
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Return the first two numbers of a version.
+
+    Example:
+        >>> _version("2.10.0a0+cu130")
+        (2, 10)
+    """
+    return tuple(map(int, re.findall(r"\d+", text)[:2]))
 
 
 def _check_limits(path: Path) -> None:

@@ -34,3 +34,14 @@ def test_names_are_text(torch, tmp_path):
 def test_a_tensor_that_repeats_a_few_numbers_is_read(torch, tmp_path):
     torch.save({"w": torch.ones(1, 1).expand(4, 3)}, tmp_path / "x.pt")
     assert read_state_dict(tmp_path / "x.pt")["w"].sum() == 12
+
+
+@pytest.mark.parametrize("version", ["2.9.1+cpu", "2.5.0", "1.13.1"])
+def test_a_pytorch_that_files_can_make_run_code_reads_none(torch, tmp_path, monkeypatch, version):
+    torch.save({"w": torch.ones(3)}, tmp_path / "x.pt")
+    monkeypatch.setattr(torch, "__version__", version)
+    message = (
+        rf"x\.pt: PyTorch {version[:3]}.* can be made to run code .*'torch>=2.10'; or save it as"
+    )
+    with pytest.raises(WeightsError, match=message):
+        read_state_dict(tmp_path / "x.pt")
