@@ -335,6 +335,9 @@ def fetch(
     mirror: Annotated[
         list[str] | None, typer.Option(help="A URL to try before the known ones; repeatable.")
     ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=1, help="Seconds that all of it may take; what came is kept.")
+    ] = 3600,
 ) -> None:
     """Download a dataset.
 
@@ -342,7 +345,7 @@ def fetch(
     """
     from convax.training.data import fetch as download
 
-    say(download(dataset, directory, mirrors=mirror))
+    say(download(dataset, directory, mirrors=mirror, time_limit=time_limit))
 
 
 @app.command()

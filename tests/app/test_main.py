@@ -296,7 +296,17 @@ print(*sorted({name.partition(".")[0] for name in set(sys.modules) - before}))
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment
     )
-    heavy = {"matplotlib", "sklearn", "rich", "typer", "pydantic", "PIL", "optax", "pooch", "scipy"}
+    heavy = {
+        "matplotlib",
+        "sklearn",
+        "rich",
+        "typer",
+        "pydantic",
+        "PIL",
+        "optax",
+        "requests",
+        "scipy",
+    }
     assert not heavy & set(done.stdout.split())
 
 

@@ -4,6 +4,7 @@ errors         `ConvaxError`, and the exit code of each kind
 train_state    all that decides how training goes on, as one tree
 unpack_limits  how much a packed file may unpack to
 atomic_io      files that are whole whenever somebody looks
+file_lock      one process at a time
 cache          where things are kept that can be made again
 hashing        the SHA-256 of JSON
 json_io        JSON that others may have written

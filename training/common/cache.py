@@ -13,6 +13,6 @@ def cache_directory() -> Path:
     chosen = os.environ.get("XDG_CACHE_HOME", "")
     if Path(chosen).is_absolute():  # others are to be ignored, says the specification
         return Path(chosen) / "convax"
-    from pooch import os_cache
+    from platformdirs import user_cache_path
 
-    return Path(os_cache("convax"))
+    return user_cache_path("convax")

@@ -1,12 +1,9 @@
 """One process at a time in a run directory: a lock that vanishes with its process.
 
-`flock` belongs to an open file, so the kernel lets go of it however the process ends, by SIGKILL
-too. The file itself stays, and says who holds it. Some file systems have no locks: ``CONVAX_LOCK``
-is how to train there all the same.
+The file itself stays, and says who holds it. Some file systems have no locks: ``CONVAX_LOCK`` is
+how to train there all the same.
 """
 
-import errno
-import fcntl
 import json
 import os
 import socket
@@ -16,12 +13,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import IO
 
+from ..common.file_lock import NoLocksError, try_lock
 from ..common.json_io import parse_json
 from ..common.text import plain_line
 from .directory import RunError
-
-# What systems say where there are none: of NFS, FUSE, Lustre, CIFS, 9p.
-_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL)
 
 
 @contextmanager
@@ -34,14 +29,12 @@ def held(run: Path) -> Iterator[None]:
     """
     with (run / "lock").open("a+", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunError(
-                f"{run}: in use by {_holder(file)}; wait for it to end, or stop it, and try again"
-            ) from None
-        except OSError as error:
-            if error.errno not in _NO_LOCKS:
-                raise
+            if not try_lock(file.fileno()):
+                raise RunError(
+                    f"{run}: in use by {_holder(file)}; wait for it to end, or stop it, and try "
+                    "again"
+                )
+        except NoLocksError as error:
             if os.environ.get("CONVAX_LOCK") != "none":
                 raise RunError(
                     f"{run}: its file system has no locks ({error.strerror}), which keep two "

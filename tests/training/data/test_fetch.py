@@ -1,5 +1,8 @@
 """Downloads, against a server on this machine that misbehaves on request."""
 
+import contextlib
+import errno
+import fcntl
 import gzip
 import hashlib
 import http.server
@@ -7,19 +10,22 @@ import io
 import random
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from convax.training.data import DATASETS, DataError, fetch, load_cifar
+from convax.training.common.file_lock import try_lock
+from convax.training.data import DATASETS, DataError, download, fetch, load_cifar
 
 # `convax.training.data.fetch` is the function; this is the module it is in.
 MODULE = sys.modules[fetch.__module__]
-CHUNK = MODULE._CHUNK
+CHUNK = download._CHUNK
 NAME = "numbers.gz"
 CONTENT = random.Random(0).randbytes(100_000)  # gzip cannot make it any smaller
 PACKED = gzip.compress(CONTENT, mtime=0)
 REPACKED = gzip.compress(CONTENT, compresslevel=1, mtime=7)
 WRONG = gzip.compress(CONTENT[::-1], mtime=0)
+MOST = 101_000
 
 
 def sha256(data):
@@ -31,6 +37,8 @@ class Server(http.server.ThreadingHTTPServer):
 
     log: list[tuple[str, int]]
     released: threading.Event
+    sent = 0  # by an endless answer
+    daemon_threads = True
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -39,9 +47,15 @@ class Handler(http.server.BaseHTTPRequestHandler):
     server: Server  # type: ignore[assignment]
 
     def do_GET(self):
+        with contextlib.suppress(OSError):  # who asked may be gone
+            self.answer()
+
+    def answer(self):
         how = self.path.split("/")[1]
         start = int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
         self.server.log.append((how, start))
+        if (misbehave := getattr(self, f"send_{how}", None)) is not None:
+            return misbehave()
         body = {"wrong": WRONG, "repacked": REPACKED}.get(how, PACKED)
         if how == "missing":
             return self.send_error(404)
@@ -64,6 +78,45 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[start:stop])
         return None
 
+    def send_huge(self):
+        """A terabyte, says the head."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(10**12))
+        self.end_headers()
+        self.wfile.write(bytes(CHUNK))
+
+    def send_endless(self):
+        """As much as is taken."""
+        self.send_response(200)
+        self.end_headers()
+        while True:
+            self.wfile.write(bytes(2**16))
+            self.server.sent += 2**16
+
+    def send_drip(self):
+        """A byte now and then, which no limit on a single wait notices."""
+        self.send_response(200)
+        self.end_headers()
+        while not self.server.released.wait(0.02):
+            self.wfile.write(b"x")
+
+    def send_head(self):
+        """A head that never ends, likewise."""
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nX: ")
+        while not self.server.released.wait(0.02):
+            self.wfile.write(b"x")
+
+    def send_held(self):
+        """A half, and the other once somebody else has asked, or waits."""
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(PACKED)))
+        self.end_headers()
+        self.wfile.write(PACKED[:50_000])
+        if len(self.server.log) > 1:
+            self.server.released.set()
+        self.server.released.wait(10)
+        self.wfile.write(PACKED[50_000:])
+
     def log_message(self, format, *args):
         pass
 
@@ -84,7 +137,7 @@ def server(monkeypatch):
 @pytest.fixture
 def get(server, tmp_path, monkeypatch):
     """``get(how, ...)`` fetches a dataset of one file from mirrors that behave like that."""
-    file = MODULE.RemoteFile(NAME, sha256(PACKED), sha256(CONTENT))
+    file = MODULE.RemoteFile(NAME, sha256(PACKED), MOST, sha256(CONTENT))
     monkeypatch.setitem(DATASETS, "numbers", MODULE.Remote((), (file,)))
 
     def fetch_from(*hows, **options):
@@ -174,22 +227,31 @@ def test_fetch_accepts_the_same_content_packed_anew(get, server, target):
     assert len(server.log) == 1
 
 
-@pytest.mark.parametrize("kind", ["md5", "sha256"])
-def test_fetch_checks_a_file_without_a_content_checksum(get, server, target, monkeypatch, kind):
-    file = MODULE.RemoteFile(NAME, hashlib.new(kind, PACKED).hexdigest())
+@pytest.mark.parametrize("md5", [None, hashlib.md5(PACKED).hexdigest()], ids=["sha256", "both"])
+def test_fetch_checks_a_file_without_a_content_checksum(get, server, target, monkeypatch, md5):
+    file = MODULE.RemoteFile(NAME, sha256(PACKED), MOST, md5=md5)
     monkeypatch.setitem(DATASETS, "numbers", DATASETS["numbers"]._replace(files=(file,)))
     get("wrong", "repacked", "good")
     assert target.read_bytes() == PACKED
     assert [how for how, _ in server.log] == ["wrong", "repacked", "good"]
 
 
+def test_both_checksums_have_to_be_right(get, target, monkeypatch):
+    file = MODULE.RemoteFile(NAME, sha256(PACKED), MOST, md5=hashlib.md5(WRONG).hexdigest())
+    monkeypatch.setitem(DATASETS, "numbers", DATASETS["numbers"]._replace(files=(file,)))
+    with pytest.raises(DataError, match="wrong checksum"):
+        get("good")
+
+
 def test_cifar10_comes_as_it_is_read(server, tmp_path, monkeypatch):
     """`convax fetch cifar10`, then data.path = "cifar10"."""
     (file,) = DATASETS["cifar10"].files
     assert DATASETS["cifar10"].mirrors == ("https://www.cs.toronto.edu/~kriz/",)
-    assert file == ("cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530", None)
+    assert (file.name, file.most) == ("cifar-10-binary.tar.gz", 170_052_171)
+    assert file.md5 == "c32a1d4ab5d03f1284b67883e8d87530"  # as its authors publish it
+    assert file.sha256 == "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
     mirror = f"http://127.0.0.1:{server.server_port}/good"
-    wanted = file._replace(checksum=hashlib.md5(PACKED).hexdigest())
+    wanted = file._replace(sha256=sha256(PACKED), md5=hashlib.md5(PACKED).hexdigest())
     monkeypatch.setitem(DATASETS, "cifar10", MODULE.Remote((mirror,), (wanted,)))
     folder = fetch("cifar10", tmp_path, progress=False)
     assert folder == tmp_path / "cifar10"
@@ -216,7 +278,7 @@ def test_a_wrong_file_stays_until_there_is_a_right_one(get, target, part):
 
 
 def test_fetch_gives_the_reason_of_every_mirror(get, server, target, monkeypatch):
-    monkeypatch.setattr(MODULE, "_TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT", 0.2)
     nowhere = "http://127.0.0.1:1", "nonsense"
     known = DATASETS["numbers"]._replace(mirrors=nowhere)
     monkeypatch.setitem(DATASETS, "numbers", known)
@@ -250,6 +312,87 @@ def test_fetch_defaults_to_where_data_is_looked_for(get, target, monkeypatch):
     monkeypatch.setenv("CONVAX_DATA", str(target.parent.parent))
     target.write_bytes(PACKED)
     assert fetch("numbers") == target.parent
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [("huge", r"1,000,000,000,000 bytes, need 101,000 at most"), ("endless", "more than 101,000")],
+)
+def test_what_is_larger_than_the_file_is_not_taken(get, server, target, part, how, reason):
+    with pytest.raises(DataError, match=reason):
+        get(how)
+    assert server.sent < 50 * 2**20  # sockets have buffers
+    assert not part.exists() and not target.exists()
+
+
+def test_a_gzip_file_is_unpacked_no_further_than_its_content_is_long(get, target, monkeypatch):
+    bomb, read = gzip.compress(bytes(8 * 2**20), 1), []
+    monkeypatch.setattr(gzip.GzipFile, "read", _counted(gzip.GzipFile.read, read))
+    target.write_bytes(bomb)
+    get("good")
+    assert sum(read) <= 2 * 2**20 and target.read_bytes() == PACKED
+
+
+def _counted(read, counts):
+    def counted(self, size=-1):
+        piece = read(self, size)
+        counts.append(len(piece))
+        return piece
+
+    return counted
+
+
+@pytest.mark.parametrize("how", ["drip", "head"])
+def test_a_server_that_is_too_slow_is_given_up(get, server, target, monkeypatch, how):
+    """Each byte comes in time, and all of them never would."""
+    monkeypatch.setattr(download, "TIMEOUT", 1.0)
+    get(how, "good")
+    assert [how for how, _ in server.log] == [how, "good"] and target.read_bytes() == PACKED
+
+
+def test_all_of_it_has_to_come_within_the_time_limit(get, target, part):
+    with pytest.raises(DataError) as caught:
+        get("held", time_limit=0.4)
+    assert str(caught.value) == (
+        f"{NAME}: not all of it was there after 0.4 s; fetch it again, which goes on from there, "
+        "with a larger --time-limit or another --mirror"
+    )
+    assert PACKED.startswith(part.read_bytes()) and not target.exists()
+    get("good")
+    assert target.read_bytes() == PACKED
+
+
+def test_of_two_at_once_one_waits_for_the_other(get, server, target, part, monkeypatch):
+    """Into one file they would write a mixture, and both fail."""
+    said = []
+    monkeypatch.setattr(MODULE, "_say", lambda text: (said.append(text), server.released.set()))
+    with ThreadPoolExecutor(2) as both:
+        done = [both.submit(get, "held", progress=False) for _ in range(2)]
+        assert [each.result() for each in done] == [target.parent] * 2
+    assert target.read_bytes() == PACKED and not part.exists()
+    assert server.log == [("held", 0)]
+    assert said == [f"{target.parent}: another process is fetching into it; waiting for it to end"]
+
+
+def test_waiting_for_another_process_has_an_end(get, server, target):
+    with (target.parent / ".lock").open("w") as lock:
+        assert try_lock(lock.fileno())
+        with pytest.raises(DataError, match=r"another process has been fetching into it for 0.3 s"):
+            get("good", time_limit=0.3)
+    assert server.log == []
+
+
+def test_without_locks_each_has_a_part_of_its_own(get, target, part, monkeypatch):
+    def no_locks(descriptor, how):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    part.write_bytes(b"another process writes here")
+    with pytest.raises(DataError, match="the connection failed"):
+        get("dies")
+    get("good")
+    assert target.read_bytes() == PACKED and part.read_bytes() == b"another process writes here"
+    assert sorted(file.name for file in target.parent.iterdir()) == [".lock", NAME, part.name]
 
 
 @pytest.mark.parametrize("progress", [True, False])

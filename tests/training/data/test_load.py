@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import pooch
+import platformdirs
 import pytest
 from PIL import Image
 
@@ -75,14 +75,14 @@ def test_default_directory(monkeypatch, tmp_path):
     for unset in (lambda: monkeypatch.setenv("CONVAX_DATA", ""), monkeypatch.undo):
         unset()
     monkeypatch.delenv("CONVAX_DATA", raising=False)
-    assert default_directory() == Path(pooch.os_cache("convax"))
+    assert default_directory() == platformdirs.user_cache_path("convax")
 
 
 def test_import_of_data_is_light():
     program = (
         "import os, sys; os.environ['CONVAX_DATA'] = '/data'\n"
         "from convax.training import data; data.default_directory()\n"
-        "heavy = {'jax', 'PIL', 'pooch', 'sklearn', 'requests', 'rich', 'pydantic'}\n"
+        "heavy = {'jax', 'PIL', 'sklearn', 'requests', 'rich', 'pydantic'}\n"
         "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
