@@ -16,8 +16,10 @@ metadata     the orientation in a file; all else that is no pixels is left aside
 archive      .zip and .tar files, read in place
 listing      which files of a folder are images, and what is passed over
 notes        what people should know of how data was read
+spool        where batches wait on their way from worker processes
 streaming    arrays whose rows are made, of image files, while training goes on
-fetch        downloads, with checksums
+fetch        public data sets: mirrors, checksums
+download     one file over HTTP, within limits
 preprocess   from stored images to what the network sees; jitted with the step
 augment      random changes of training images
 errors       `DataError`: one line that names the file

@@ -1,19 +1,27 @@
 """The batches of a run, in order: gathered from memory, or decoded ahead from files."""
 
+import math
 import multiprocessing
 import os
+import re
 import signal
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 
 from .dataset import Split, batch_indices
 from .errors import DataError
+from .spool import Spool, Stored
 from .streaming import Deferred, Streamed
 from .tree import Tree, map_leaves
 from .tree import rows as take
+
+_BUFFER = 2  # batches that a worker has ready, and that are ready here of each
+_AHEAD = 2 * _BUFFER + 3  # of each worker there are at once, those in hands counted in
+_LESS_MEMORY = "give it more memory, or lower data.num_workers (in the config.toml of a run)"
 
 
 def read_batches(
@@ -53,15 +61,26 @@ def read_batches(
 
     deferred: list[Deferred] = [split.images]
     map_leaves(lambda leaf: deferred.append(leaf) if _is_deferred(leaf) else None, split.labels)
-    decoder = _Decoder(deferred, seed, batch_size, rows)
-    steps = iter(_prefetched(decoder, start, stop, split.images.num_workers))
+    workers = split.images.num_workers
+    most = len(range(batch_size)[rows]) * sum(map(_row_bytes, deferred))
+    spool = Spool(most=most, ahead=workers * _AHEAD)
+    decoder = _Decoder(deferred, seed, batch_size, rows, spool)
+    steps = iter(_prefetched(decoder, start, stop, workers))
     try:
-        for step, made in zip(range(start, stop), steps, strict=True):
-            if isinstance(made, str):
-                raise DataError(made)
-            yield made[0], _filled(split.labels, indices(step), made[1:])
+        for step in range(start, stop):
+            with _workers_watched():
+                stored = next(steps)
+            if isinstance(stored, str):
+                raise DataError(stored)
+            images, *made = spool.take(Stored(*stored))
+            yield images, _filled(split.labels, indices(step), made)
     finally:
         steps.close()
+        spool.clear()
+
+
+def _row_bytes(array: Deferred) -> int:
+    return math.prod(array.shape[1:]) * array.dtype.itemsize
 
 
 def _is_deferred(leaf: Any) -> bool:
@@ -77,16 +96,22 @@ def _filled(labels: Tree, batch: np.ndarray, made: Sequence[np.ndarray]) -> Tree
 class _Decoder:
     """What is deferred of a batch, by its step: what a worker process makes; it can be pickled."""
 
-    def __init__(self, deferred: Sequence[Deferred], seed: int, batch_size: int, rows: slice):
+    def __init__(
+        self, deferred: Sequence[Deferred], seed: int, batch_size: int, rows: slice, spool: Spool
+    ):
         self._deferred, self._seed, self._batch_size, self._rows = deferred, seed, batch_size, rows
+        self._spool = spool
 
-    def __call__(self, step: int) -> list[np.ndarray] | str:
+    def __call__(self, step: int) -> Stored | str:
         size = len(self._deferred[0])
         batch = batch_indices(step, size=size, batch_size=self._batch_size, seed=self._seed)
         try:
-            return [array.read(batch[self._rows]) for array in self._deferred]
+            made = [array.read(batch[self._rows]) for array in self._deferred]
+            return self._spool.put(step, made)
         except DataError as error:
             return str(error)  # an exception would come out of Grain as another
+        except MemoryError:
+            return f"no memory to decode a batch: {_LESS_MEMORY}"
 
 
 def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: int) -> Any:
@@ -102,8 +127,41 @@ def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: i
         flags.FLAGS.mark_as_parsed()
     steps = grain.MapDataset.range(start, stop).map(decoder)
     one_by_one = grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)
-    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=2)
+    processes = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=_BUFFER)
     return steps.to_iter_dataset(one_by_one).mp_prefetch(processes, worker_init_fn=_leave_signals)
+
+
+@contextmanager
+def _workers_watched() -> Iterator[None]:
+    """Say in one line that a worker process is gone, or that none can be started.
+
+    Raises:
+        DataError: this line.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        code = re.search(r"terminated\s+unexpectedly with exit code (-?\d+)", str(error))
+        if code is None:  # as Grain puts it; the error is another
+            raise
+        raise DataError(
+            f"a worker process that decodes images {_end(int(code[1]))}: {_LESS_MEMORY}"
+        ) from None
+    except OSError as error:
+        raise DataError(
+            f"worker processes that decode images cannot be started: {error.strerror or error}; "
+            "they need a little of /dev/shm (of a container: docker run --shm-size=2g), and two "
+            "open files each"
+        ) from None
+
+
+def _end(code: int) -> str:
+    """Say how a process has ended."""
+    if code == -signal.SIGKILL:
+        return "was killed, as the system does where memory runs out"
+    if code < 0:
+        return f"was ended by {signal.Signals(-code).name}"
+    return f"has ended with exit code {code}, and its own output says why"
 
 
 def _leave_signals(worker: int, workers: int) -> None:

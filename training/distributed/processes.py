@@ -112,12 +112,26 @@ def broadcast_str(text: str) -> str:
     return bytes(broadcast_one_to_all(mine)).decode()
 
 
-def sync(pace: int, signals: list[int]) -> tuple[int, list[int]]:
-    """Agree on the pace of process 0 and on the signals that any process was sent."""
+def sync(pace: int, signals: list[int], *, failed: bool) -> tuple[int, list[int], list[int]]:
+    """Agree on the pace of process 0, the signals that any process was sent, and who has failed.
+
+    Returns:
+        the pace, the signals, and the indices of the processes that have failed.
+    """
     if jax.process_count() == 1:
-        return pace, list(signals)
-    everybody = process_allgather(np.array([pace, signals[0] if signals else 0], np.int32))
-    return int(everybody[0, 0]), [int(signum) for signum in everybody[:, 1] if signum]
+        return pace, list(signals), [0] if failed else []
+    mine = np.array([pace, signals[0] if signals else 0, failed], np.int32)
+    everybody = process_allgather(mine)
+    noted = [int(signum) for signum in everybody[:, 1] if signum]
+    return int(everybody[0, 0]), noted, np.flatnonzero(everybody[:, 2]).tolist()
+
+
+def failed_elsewhere(failed: Sequence[int], what: str) -> ProcessError:
+    """Return the error of a process that stops because another one could not do something."""
+    return ProcessError(
+        f"process {jax.process_index()}: stopped because process {failed[0]} could not {what}; "
+        "its own output says why"
+    )
 
 
 @contextmanager
@@ -138,10 +152,7 @@ def barrier(what: str) -> Iterator[None]:
         raise
     failed = np.flatnonzero(process_allgather(np.array(False)))
     if failed.size:
-        raise ProcessError(
-            f"process {jax.process_index()}: stopped because process {failed[0]} could not {what}; "
-            "its own output says why"
-        )
+        raise failed_elsewhere(failed.tolist(), what)
 
 
 def check_alike(name: str, value: str) -> None:

@@ -25,6 +25,7 @@ from typing import Protocol
 import numpy as np
 
 from ..common.train_state import TrainState
+from ..data import DataError
 from ..distributed import processes
 from ..run.directory import Run
 from .checkpointing import disk_watched
@@ -32,6 +33,18 @@ from .chunks import BatchChunk, ChunkLoader, ChunkSizer
 from .context import LoopContext, evaluation_interval
 from .recorder import ChunkResult, TrainingRecorder
 from .signals import InterruptedRun
+
+
+class InterruptedByDataError(DataError):
+    """The data of the next steps cannot be read; the state was saved."""
+
+    in_all_processes = True
+
+    def __init__(self, reason: str, run: Run, step: int, total: int):
+        super().__init__(
+            f"{reason}; stopped at step {step} of {total}, state saved; when that is mended, "
+            f"continue with: {run.again}"
+        )
 
 
 class StepProgram(Protocol):
@@ -110,6 +123,7 @@ class ChunkLoop:
 
         Raises:
             InterruptedRun: after a signal; all states were saved.
+            InterruptedByDataError: the data of the next steps cannot be read; likewise.
             NonFiniteError: as far as a recorder lets it pass.
             SaveError: the disk refuses to take something.
         """
@@ -134,7 +148,7 @@ class ChunkLoop:
         counts[active] = count
         self._program.dispatch(chunks, counts)
         whole = count == chunks[0].steps
-        ahead = [loader.next() for loader in self._loaders] if whole else []  # meanwhile
+        ahead, failure = self._read_ahead() if whole else ([], None)  # meanwhile
         metrics, steps = self._program.collect()
         self._sizer.update(count, time.perf_counter() - began)
         results = {
@@ -143,13 +157,23 @@ class ChunkLoop:
             )
             for i in active
         }
-        noted = self._record(results, signals)
+        noted, failing = self._record(results, signals, failure)
         if whole and chunks[0].reported:
             self._report(results)
-        if noted and any(recorder.is_unfinished for recorder in self._recorders):
+        if (noted or failing) and any(recorder.is_unfinished for recorder in self._recorders):
             at = max(self._recorders[i].step for i in active)
+            if failing:
+                reason = str(failure or processes.failed_elsewhere(failing, "read its data"))
+                raise InterruptedByDataError(reason, self._run, at, self._total)
             raise InterruptedRun(self._run, at, self._total, noted[0])
         return ahead
+
+    def _read_ahead(self) -> tuple[list[BatchChunk | None], DataError | None]:
+        """Return the next chunks, or why they cannot be read."""
+        try:
+            return [loader.next() for loader in self._loaders], None
+        except DataError as error:
+            return [], error
 
     def _furthest_back(self) -> int:
         return min(self._recorders[i].step for i in self._training)
@@ -164,8 +188,14 @@ class ChunkLoop:
         first = min((step for step in training.values() if step > start), default=self._total)
         return active, min(int(chunk.steps), first - start)
 
-    def _record(self, results: dict[int, ChunkResult], signals: list[int]) -> list[int]:
-        """Record what these networks came to, save it where that is due; return the signals."""
+    def _record(
+        self, results: dict[int, ChunkResult], signals: list[int], failure: DataError | None
+    ) -> tuple[list[int], list[int]]:
+        """Record what these networks came to, and save it where that is due.
+
+        Returns:
+            The signals, and the processes that cannot read their data.
+        """
         due = {}
         for i, result in results.items():
             recorder = self._recorders[i]
@@ -176,12 +206,14 @@ class ChunkLoop:
                 if result.finite < result.steps:
                     self._program.count_left_out(i)
                 due[i] = recorder.maybe_evaluate(result)
-        self._sizer.steps, noted = processes.sync(self._sizer.steps, signals)
+        self._sizer.steps, noted, failing = processes.sync(
+            self._sizer.steps, signals, failed=failure is not None
+        )
         for i, is_due in due.items():
-            if is_due or noted:
+            if is_due or noted or failing:
                 with disk_watched(self._recorders[i].context.run):
                     self._recorders[i].checkpoint(self._program.state(i))
-        return noted
+        return noted, failing
 
     def _report(self, results: dict[int, ChunkResult]) -> None:
         going = [i for i in results if not self._recorders[i].ended]

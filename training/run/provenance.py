@@ -37,10 +37,11 @@ from ..common.hashing import json_digest
 if TYPE_CHECKING:
     from ..config.schema import Config
 
-# A run may go on elsewhere, keep more or fewer checkpoints, and leave out more steps that are not
-# finite, without another result up to there.
+# A run may go on elsewhere, read by more or fewer processes, keep more or fewer checkpoints, and
+# leave out more steps that are not finite, without another result up to there.
 _FREE = (
     ("data", "path"),
+    ("data", "num_workers"),
     ("data", "stratify"),
     ("proposals", "path"),
     ("init_from", "path"),

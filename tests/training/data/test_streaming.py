@@ -1,6 +1,8 @@
 """Images left in their files: the same images and batches as in memory, and what can go wrong."""
 
 import contextlib
+import errno
+import multiprocessing
 import os
 import shutil
 import signal
@@ -13,7 +15,14 @@ from PIL import Image
 
 import convax
 from convax.training.config.schema import ConfigError, load_config
-from convax.training.data import DataError, Streamed, fingerprint, load_folder, read_batches
+from convax.training.data import (
+    DataError,
+    Streamed,
+    batches,
+    fingerprint,
+    load_folder,
+    read_batches,
+)
 from convax.training.data.preprocess import STATISTICS_SAMPLE, measure
 
 
@@ -103,6 +112,79 @@ def test_streaming_without_grain_says_what_to_install(folder, monkeypatch):
     batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
     with pytest.raises(DataError, match=r'needs Grain.*pip install "convax\[stream\]"'):
         next(batches)
+
+
+def test_a_worker_that_is_killed_is_named_in_a_line(folder):
+    """As the system does where memory runs out."""
+    pytest.importorskip("grain")
+    batches = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=1000)
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.kill()
+    message = (
+        r"^a worker process that decodes images was killed, as the system does where memory runs "
+        r"out: give it more memory, or lower data.num_workers \(in the config.toml of a run\)$"
+    )
+    with pytest.raises(DataError, match=message):
+        list(batches)
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            RuntimeError("Worker process was terminated unexpectedly with exit code -7. Search"),
+            "a worker process that decodes images was ended by SIGBUS: give it more memory",
+        ),
+        (
+            RuntimeError("Grain worker process 0 was terminated unexpectedly with exit code 1. S"),
+            "a worker process that decodes images has ended with exit code 1, and its own output",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "worker processes that decode images cannot be started: No space left on device; they "
+            r"need a little of /dev/shm \(of a container: docker run --shm-size=2g\)",
+        ),
+    ],
+)
+def test_what_ends_the_workers_is_said_in_a_line(folder, monkeypatch, error, message):
+    monkeypatch.setattr(batches, "_prefetched", lambda *_: _Failing(error))
+    with pytest.raises(DataError, match=message):
+        list(read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9))
+
+
+def test_an_error_that_is_none_of_the_workers_stays_as_it_is(folder, monkeypatch):
+    monkeypatch.setattr(batches, "_prefetched", lambda *_: _Failing(RuntimeError("of ours")))
+    with pytest.raises(RuntimeError, match="of ours"):
+        list(read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9))
+
+
+class _Failing:
+    """Steps that fail."""
+
+    def __init__(self, error):
+        self._error = error
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        raise self._error
+
+    def close(self):
+        pass
+
+
+def test_no_memory_for_a_batch_is_said_in_a_line(folder):
+    class Full:
+        def __len__(self):
+            return 8
+
+        def read(self, indices):
+            raise MemoryError
+
+    decoder = batches._Decoder([Full()], 0, 4, slice(None), None)
+    assert decoder(0).startswith("no memory to decode a batch: give it more memory")
 
 
 READS = """

@@ -198,6 +198,19 @@ def test_start_fails_when_nothing_tells_processes_apart(tiny):
     assert done.stderr.count("\n") == 1
 
 
+def test_all_processes_agree_on_signals_and_on_who_has_failed(monkeypatch):
+    assert distributed.sync(3, [15], failed=False) == (3, [15], [])
+    assert distributed.sync(3, [], failed=True) == (3, [], [0])
+    monkeypatch.setattr(jax, "process_count", lambda: 3)
+    monkeypatch.setattr(
+        distributed, "process_allgather", lambda mine: np.stack([mine, [8, 0, 1], [9, 2, 0]])
+    )
+    assert distributed.sync(7, [15], failed=False) == (7, [15, 2], [1])
+    assert str(distributed.failed_elsewhere([1], "read its data")).startswith(
+        "process 0: stopped because process 1 could not read its data; "
+    )
+
+
 def test_error_with_a_network_word_in_a_path_is_no_lost_process(tmp_path, monkeypatch):
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     known = ValueError("runs/gloo-test: no peer")

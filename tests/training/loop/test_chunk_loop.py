@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from convax.training.config.schema import load_config
+from convax.training.data import DataError, read_batches
 from convax.training.distributed.sharding import ShardingPlan
 from convax.training.experiment import prepare
-from convax.training.loop import chunk_loop
+from convax.training.loop import chunk_loop, chunks
 from convax.training.loop.chunk_loop import ChunkLoop
 from convax.training.loop.signals import InterruptedRun
 from convax.training.run.directory import Run
@@ -113,6 +114,38 @@ def test_chunk_loop_saves_and_interrupts_on_signal(run_loop):
         run_loop(program, 4, signals=[15])
     assert program.calls == [[4, 0]]
     assert [r.saved for r in run_loop.recorders] == [[52], []]
+
+
+@pytest.mark.parametrize(
+    ("elsewhere", "reason"),
+    [([], "x.png: damaged"), ([1], "process 0: stopped because process 1 could not read its data")],
+    ids=["here", "in another process"],
+)
+def test_chunk_loop_saves_where_data_ahead_cannot_be_read(run_loop, monkeypatch, elsewhere, reason):
+    def sync(pace, signals, *, failed):
+        return pace, signals, elsewhere or [0] * failed
+
+    def failing(split, *, start, stop, **keywords):
+        yield from read_batches(split, start=start, stop=min(stop, 53), **keywords)
+        raise DataError("x.png: damaged")
+
+    monkeypatch.setattr(chunk_loop.processes, "sync", sync)
+    monkeypatch.setattr(chunks, "read_batches", read_batches if elsewhere else failing)
+    program = CountingProgram([48, 60])
+    with pytest.raises(DataError, match=rf"^{reason}.*; stopped at step 52 of 60, .* study$") as it:
+        run_loop(program, 4)
+    assert it.value.in_all_processes
+    assert [r.saved for r in run_loop.recorders] == [[52], []]
+
+
+def test_chunk_loop_says_as_it_is_that_the_first_data_cannot_be_read(run_loop, monkeypatch):
+    def failing(*_, **__):
+        raise DataError("x.png: damaged")
+        yield
+
+    monkeypatch.setattr(chunks, "read_batches", failing)
+    with pytest.raises(DataError, match=r"^x.png: damaged$"):
+        run_loop(CountingProgram([48]), 4)
 
 
 def test_chunk_loop_reports_losses_of_networks_that_took_chunk(run_loop):

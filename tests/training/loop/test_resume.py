@@ -9,8 +9,9 @@ import tomli_w
 import convax
 from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
+from convax.training.data import DataError, read_batches
 from convax.training.experiment import prepare
-from convax.training.loop import loop, resume
+from convax.training.loop import chunks, loop, resume
 from convax.training.loop.signals import InterruptedRun
 from convax.training.run import checkpoint
 from convax.training.run.checkpoint import CheckpointError
@@ -56,6 +57,27 @@ def flip(path):
 
 def names(run):
     return sorted(entry.name for entry in run.checkpoints.iterdir())
+
+
+def test_data_that_fails_ends_a_run_with_its_state_saved(whole, tmp_path, monkeypatch):
+    """An image that is damaged, a worker process that is killed, at step 33."""
+
+    def failing(split, *, start, stop, **keywords):
+        yield from read_batches(split, start=start, stop=min(stop, 32), **keywords)
+        raise DataError("x.png: damaged")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chunks, "read_batches", failing)
+        with pytest.raises(DataError) as caught:
+            convax.train(load_config(write_tiny(tmp_path)), tmp_path / "run")
+    run = open_run(tmp_path / "run")
+    saved = checkpoint.step_of(checkpoint.names(run.checkpoints)[0])
+    assert 27 <= saved <= 32  # the last report before it, at least
+    assert str(caught.value) == (
+        f"x.png: damaged; stopped at step {saved} of 60, state saved; when that is mended, "
+        f"continue with: convax train --resume {run.path}"
+    )
+    assert final_bytes(convax.resume(run.path)) == final_bytes(whole)
 
 
 def test_resume_refuses_changed_config_key_by_key(whole, stopped):
