@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -250,12 +251,12 @@ def _is_right(path: Path, file: RemoteFile) -> bool:
         return file.unpacked is not None and _content_digest(packed, file.most) == file.unpacked
 
 
-def _digest(file: IO[bytes], kind: str) -> str:
+def _digest(file: BufferedReader, kind: str) -> str:
     file.seek(0)
     return hashlib.file_digest(file, lambda: hashlib.new(kind, usedforsecurity=False)).hexdigest()
 
 
-def _content_digest(packed: IO[bytes], most: int) -> str | None:
+def _content_digest(packed: BufferedReader, most: int) -> str | None:
     """Return the SHA-256 of what a gzip file holds; None for what is none, or holds more bytes."""
     packed.seek(0)
     digest = hashlib.sha256()

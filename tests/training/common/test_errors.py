@@ -33,7 +33,13 @@ def test_every_error_of_a_room_descends_from_convax_error(room):
     found = list(exceptions(room))
     assert found
     # What becomes an HTTP status, or another error where a lock or a download is asked for.
-    internal = {"RequestRejected", "NoLocksError", "DownloadError", "TooLargeError", "OutOfTimeError"}
+    internal = {
+        "RequestRejected",
+        "NoLocksError",
+        "DownloadError",
+        "TooLargeError",
+        "OutOfTimeError",
+    }
     assert [e for e in found if not issubclass(e, ConvaxError) and e.__name__ not in internal] == []
 
 

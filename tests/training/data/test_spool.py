@@ -155,7 +155,8 @@ def test_what_a_killed_group_leaves_the_next_process_removes():
         subprocess.Popen(command, start_new_session=True, **pipes) as killed,
         subprocess.Popen(command, **pipes) as ended,
     ):
-        folders = [Path(process.stdout.readline().strip()) for process in (killed, ended)]
+        assert killed.stdout is not None and ended.stdout is not None
+        folders = [Path(pipe.readline().strip()) for pipe in (killed.stdout, ended.stdout)]
         left = [_files_of(folder) for folder in folders]
         assert re.fullmatch(r"0-0.batch sem.convax-batches-\w{8}-\w+", " ".join(left[0]))
         assert len(left[1]) == 2
