@@ -171,6 +171,8 @@ def remove_leftovers() -> None:
                 if _OURS.fullmatch(folder.name):
                     with suppress(OSError):
                         if (lock := _lock(folder)) is not None:
+                            for semaphore in _MEMORY.glob(f"sem.{folder.name}-*"):
+                                semaphore.unlink(missing_ok=True)
                             _remove(folder, lock)
 
 
@@ -197,6 +199,7 @@ def _lock(folder: Path) -> int | None:
 
 
 def _remove_own(folder: Path, lock: int | None, process: int) -> None:
+    """Remove the folder of this process at its end; Python removes its semaphores."""
     if os.getpid() == process:  # not a fork of it
         _remove(folder, lock)
 
@@ -204,8 +207,6 @@ def _remove_own(folder: Path, lock: int | None, process: int) -> None:
 def _remove(folder: Path, lock: int | None) -> None:
     """Remove a folder: what is named as ours is, and nothing else."""
     with suppress(OSError):
-        for semaphore in _MEMORY.glob(f"sem.{folder.name}-*"):
-            semaphore.unlink(missing_ok=True)
         for file in folder.iterdir():
             if _BATCH.fullmatch(file.name):
                 file.unlink(missing_ok=True)

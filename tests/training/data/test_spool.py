@@ -153,7 +153,7 @@ def test_what_a_killed_group_leaves_the_next_process_removes():
     command = [sys.executable, "-c", READS]
     with (
         subprocess.Popen(command, start_new_session=True, **pipes) as killed,
-        subprocess.Popen(command, **pipes) as ended,
+        subprocess.Popen(command, stderr=subprocess.PIPE, **pipes) as ended,
     ):
         assert killed.stdout is not None and ended.stdout is not None
         folders = [Path(pipe.readline().strip()) for pipe in (killed.stdout, ended.stdout)]
@@ -166,8 +166,10 @@ def test_what_a_killed_group_leaves_the_next_process_removes():
         spool.remove_leftovers()
         assert not folders[0].exists() and not _files_of(folders[0])
         assert _files_of(folders[1]) == left[1]
-        ended.communicate("", timeout=60)
-    assert ended.returncode == 0 and not folders[1].exists() and not _files_of(folders[1])
+        _, err = ended.communicate("", timeout=60)
+    assert (
+        (ended.returncode, err) == (0, "") and not folders[1].exists() and not _files_of(folders[1])
+    )
 
 
 def _files_of(folder):
