@@ -24,10 +24,13 @@ endif
 NOT_INSTALLED = { echo "make: the packages of $(VENV) ($(or $(RESOLUTION),newest)) are not installed: either \
 	the index cannot be reached, or a bound in pyproject.toml names what it does not have" >&2; exit 1; }
 
-# What a change in JAX or Python would show in, in a few minutes: operations with primitives of ours and
-# all their derivatives, the training loop, exact resume, checkpoints, and a step of a config of each task.
+# What a change in JAX, Python or another package would show in, in a few minutes: operations with
+# primitives of ours and all their derivatives, the training loop, exact resume, checkpoints, a step of a
+# config of each task; every command, images, downloads, worker processes, and the service.
 OLDEST_TESTS = tests/conformance/test_primitives.py $(addprefix tests/training/, loop run step) \
-	tests/configs/test_shipped.py::test_one_step
+	tests/configs/test_shipped.py::test_one_step tests/app/test_main.py::test_train_then_everything_else \
+	$(addprefix tests/training/data/, test_image.py test_fetch.py test_streaming.py) \
+	tests/inference/serve/test_app.py
 
 # The tests of what CONVAX_LOWERING=xla changes: convolution, pooling, resampling, normalization, and of
 # networks those that compare numbers: each kind of block with PyTorch's, and a training of all layers. What

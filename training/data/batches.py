@@ -46,7 +46,8 @@ def read_batches(
         rows: the part of each batch to read; all of it by default.
 
     Raises:
-        DataError: an image cannot be read, or Grain is not installed.
+        DataError: an image cannot be read, a worker process is gone, its batches have no room, or
+            Grain is not installed.
     """
     size = split.count
 
@@ -65,7 +66,8 @@ def read_batches(
     most = len(range(batch_size)[rows]) * sum(map(_row_bytes, deferred))
     spool = Spool(most=most, ahead=workers * _AHEAD)
     decoder = _Decoder(deferred, seed, batch_size, rows, spool)
-    steps = iter(_prefetched(decoder, start, stop, workers))
+    with _workers_watched():
+        steps = iter(_prefetched(decoder, start, stop, workers))
     try:
         for step in range(start, stop):
             with _workers_watched():
@@ -150,8 +152,7 @@ def _workers_watched() -> Iterator[None]:
     except OSError as error:
         raise DataError(
             f"worker processes that decode images cannot be started: {error.strerror or error}; "
-            "they need a little of /dev/shm (of a container: docker run --shm-size=2g), and two "
-            "open files each"
+            "they need a little of /dev/shm (of a container: docker run --shm-size=2g)"
         ) from None
 
 
