@@ -27,7 +27,7 @@ NOT_INSTALLED = { echo "make: the packages of $(VENV) ($(or $(RESOLUTION),newest
 # What a change in JAX, Python or another package would show in, in a few minutes: operations with
 # primitives of ours and all their derivatives, the training loop, exact resume, checkpoints, a step of a
 # config of each task; every command, images, downloads, worker processes, and the service.
-OLDEST_TESTS = tests/conformance/test_primitives.py $(addprefix tests/training/, loop run step) \
+OLDEST_TESTS = tests/conformance/test_primitives.py $(addprefix tests/training/, loop run/test_checkpoint.py step) \
 	tests/configs/test_shipped.py::test_one_step tests/app/test_main.py::test_train_then_everything_else \
 	$(addprefix tests/training/data/, test_image.py test_fetch.py test_streaming.py) \
 	tests/inference/serve/test_app.py
