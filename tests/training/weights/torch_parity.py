@@ -67,15 +67,14 @@ def _compare(torch, module, net, image_shape, bridge, loaded, dtype):
 
     wide = jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
     with wide:
-        params, state = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), loaded)
+        params, state = jax.tree.map(lambda leaf: np.asarray(leaf, dtype), loaded)
 
-        @jax.jit
         def ours(params):
             y, new = net.apply(params, state, x, train=module.training)
             y = jnp.moveaxis(y, -1, 1) if y.ndim > 2 else y
             return jnp.vdot(y, weights), (y, new)
 
-        (_, (y, new)), grads = jax.value_and_grad(ours, has_aux=True)(params)
+        (_, (y, new)), grads = jax.jit(jax.value_and_grad(ours, has_aux=True))(params)
         written = bridge.to_torch(dict(named_leaves(grads)) | dict(named_leaves(new)))
 
     tolerance = TOLERANCE[dtype]
