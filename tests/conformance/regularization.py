@@ -1,5 +1,8 @@
 """Dropout, stochastic depth and the L2 penalty."""
 
+import math
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,11 +16,20 @@ from .random import DTYPES, rng_of
 
 
 def kept(shape, rate, seed, per_channel=False):
-    """What dropout keeps: ones that have survived. Every oracle is handed the same draw."""
-    ones = np.ones(shape, np.float32)
+    """What dropout keeps. Every oracle is handed the same draw.
+
+    JAX draws each element by its number, so that a shape has what begins a longer one: all shapes
+    share one program.
+    """
+    drawn = (shape[0], *(1,) * (len(shape) - 2), shape[-1]) if per_channel else shape
+    return np.broadcast_to(_survivors(rate, seed)[: math.prod(drawn)].reshape(drawn), shape)
+
+
+@lru_cache
+def _survivors(rate, seed):
+    """Ones that have survived, of as many as a problem has at most."""
     with jax.ensure_compile_time_eval():  # also where the plain formulation is being traced
-        key = jax.random.key(seed)
-        y = ops.dropout(ones, rate, train=True, per_channel=per_channel, key=key)
+        y = ops.dropout(np.ones(4**5, np.float32), rate, train=True, key=jax.random.key(seed))
         return np.asarray(y) > 0
 
 
