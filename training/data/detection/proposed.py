@@ -79,7 +79,8 @@ def recall(split: Split, iou: float) -> float:
         objects += len(wanted)
         if len(wanted):
             crowds = [0] * len(wanted)
-            best = coco.iou(as_xywh(proposals), as_xywh(wanted), crowds).max(axis=0, initial=0)
+            best = np.asarray(coco.iou(as_xywh(proposals), as_xywh(wanted), crowds))
+            best = best.max(axis=0, initial=0)
             met += int((best >= iou).sum())
     return met / objects if objects else 1.0
 
