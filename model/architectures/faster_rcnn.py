@@ -8,15 +8,23 @@ Parameters are named after the parts: ``backbone/...``, ``fpn/lateral1``, ``rpn/
 """
 
 from functools import partial
+from typing import NamedTuple
 
 from ..detection.detector import DetectorConfig, detector
 from ..detection.fpn import fpn as feature_pyramid
-from ..detection.heads import box_head, box_predictor, mask_head, mask_predictor, rpn_head
+from ..detection.heads import (
+    HeadNorm,
+    box_head,
+    box_predictor,
+    mask_head,
+    mask_predictor,
+    rpn_head,
+)
 from ..detection.options import RoIOptions, RPNOptions, as_options
 from ..detection.pools import align_regions
 from ..layer import Layer
-from ..layers.arguments import check_positive
-from ..layers.norm import NormName
+from ..layers.arguments import check_choice, check_positive
+from ..layers.norm import NORMS, NormName
 from .rcnn_backbones import Backbone, BackboneName, trunk_on_image
 
 
@@ -30,6 +38,8 @@ def faster_rcnn(
     stages: list[int] | None = None,
     fpn: int = 256,
     hidden: int = 1024,
+    head_features: list[int] = [],  # noqa: B006 -- read only
+    head_norm: HeadNorm = "none",
     rpn: RPNOptions = RPNOptions(),  # noqa: B008 -- immutable
     roi: RoIOptions = RoIOptions(),  # noqa: B008 -- immutable
 ) -> Layer:
@@ -49,6 +59,11 @@ def faster_rcnn(
             the first halvings, or without a pyramid the one of a sixteenth of the size.
         fpn: channels of the feature pyramid; 0 for none: then there is one map.
         hidden: features of the two dense layers on a region.
+        head_features: channels of 3x3 convolutions ahead of them; then there is one dense layer.
+        head_norm: behind each convolution of the pyramid and on regions. With "batch", four times
+            256 `head_features` and ``rpn.depth = 2`` it is torchvision's
+            ``fasterrcnn_resnet50_fpn_v2``. Batch statistics on regions count
+            those that are padding.
         rpn: anchors and proposals; in a config the table ``[model.rpn]``.
         roi: regions and detections; in a config the table ``[model.roi]``.
 
@@ -58,7 +73,8 @@ def faster_rcnn(
     """
     trunk = Backbone("faster_rcnn", backbone, norm, norm_eps, width, stages)
     options = as_options(RPNOptions, rpn), as_options(RoIOptions, roi)
-    return _rcnn(classes, trunk, fpn, hidden, None, *options)
+    head = _Heads(hidden, head_features, head_norm)
+    return _rcnn(classes, trunk, fpn, head, None, *options)
 
 
 def mask_rcnn(
@@ -71,6 +87,8 @@ def mask_rcnn(
     stages: list[int] | None = None,
     fpn: int = 256,
     hidden: int = 1024,
+    head_features: list[int] = [],  # noqa: B006 -- read only
+    head_norm: HeadNorm = "none",
     mask_features: list[int] = [256, 256, 256, 256],  # noqa: B006 -- read only
     rpn: RPNOptions = RPNOptions(),  # noqa: B008 -- immutable
     roi: RoIOptions = RoIOptions(),  # noqa: B008 -- immutable
@@ -81,27 +99,40 @@ def mask_rcnn(
 
     Args:
         classes: K, as for `faster_rcnn`.
-        backbone, norm, norm_eps, width, stages, fpn, hidden, rpn, roi: as for `faster_rcnn`.
+        backbone, norm, norm_eps, width, stages, fpn, hidden, head_features, head_norm, rpn, roi: as
+            for `faster_rcnn`.
         mask_features: channels of the 3x3 convolutions ahead of the masks, which are twice
             ``roi.mask_output_size`` pixels along each side.
     """
     check_positive("mask_rcnn", mask_features=mask_features)
     trunk = Backbone("mask_rcnn", backbone, norm, norm_eps, width, stages)
     options = as_options(RPNOptions, rpn), as_options(RoIOptions, roi)
-    return _rcnn(classes, trunk, fpn, hidden, mask_features, *options)
+    head = _Heads(hidden, head_features, head_norm)
+    return _rcnn(classes, trunk, fpn, head, mask_features, *options)
+
+
+class _Heads(NamedTuple):
+    """What follows the maps; see `faster_rcnn`."""
+
+    hidden: int
+    features: list[int]
+    norm: HeadNorm
 
 
 def _rcnn(
     classes: int,
     backbone: Backbone,
     fpn: int,
-    hidden: int,
+    head: _Heads,
     mask_features: list[int] | None,
     rpn: RPNOptions,
     roi: RoIOptions,
 ) -> Layer:
     name = backbone.function
-    check_positive(name, hidden=hidden)
+    check_positive(name, hidden=head.hidden)
+    if head.features:
+        check_positive(name, head_features=head.features)
+    check_choice(name, "head_norm", head.norm, ["none", *NORMS])
     if fpn < 0:
         raise ValueError(f"{name}: bad fpn: got {fpn}, need channels, or 0 for no pyramid")
     trunk, paths = trunk_on_image(backbone, pyramid=fpn > 0)
@@ -113,12 +144,12 @@ def _rcnn(
         )
     parts = {"backbone": trunk}
     if fpn:
-        parts["fpn"] = feature_pyramid(paths, fpn)
+        parts["fpn"] = feature_pyramid(paths, fpn, norm=head.norm)
     parts["rpn"] = rpn_head(rpn.anchors_per_cell, depth=rpn.depth)
-    parts["head"] = box_head(hidden)
+    parts["head"] = box_head(*head)
     parts["predictor"] = box_predictor(classes)
     if mask_features:
-        parts["mask_head"] = mask_head(mask_features)
+        parts["mask_head"] = mask_head(mask_features, head.norm)
         parts["mask_predictor"] = mask_predictor(classes, mask_features[-1])
     config = DetectorConfig(
         roi,

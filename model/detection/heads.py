@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal, TypeAlias
 
 from jax import Array
 
@@ -12,6 +13,9 @@ from ..layers.activation import relu
 from ..layers.arguments import check_positive
 from ..layers.conv import conv, conv_transpose
 from ..layers.dense import dense, flatten
+from ..layers.norm import NORMS, NormName
+
+HeadNorm: TypeAlias = Literal["none", NormName]
 
 _SMALL = partial(ops.normal, std=0.01)
 _SMALLER = partial(ops.normal, std=0.001)
@@ -40,12 +44,21 @@ def rpn_head(anchors: int, *, depth: int = 1) -> Layer:
     return serial(**parts, **{INLINE: outputs})
 
 
-def box_head(hidden: int = 1024) -> Layer:
-    """Make two dense layers with ReLU, of `hidden` features, on flattened regions."""
+def box_head(hidden: int = 1024, features: Sequence[int] = (), norm: HeadNorm = "none") -> Layer:
+    """Make two dense layers with ReLU, of `hidden` features, on flattened regions.
+
+    Args:
+        hidden: of each dense layer.
+        features: of 3x3 convolutions ahead of them; with some there is one dense layer.
+        norm: behind each convolution.
+    """
     check_positive("box_head", hidden=hidden)
-    return serial(
-        flatten=flatten(), fc6=dense(hidden), relu6=relu(), fc7=dense(hidden), relu7=relu()
-    )
+    if features:
+        check_positive("box_head", features=list(features))
+    parts = {**_convs(features, norm), "flatten": flatten()}
+    for n in (6,) if features else (6, 7):
+        parts |= {f"fc{n}": dense(hidden), f"relu{n}": relu()}
+    return serial(**parts)
 
 
 def box_predictor(classes: int) -> Layer:
@@ -59,14 +72,21 @@ def box_predictor(classes: int) -> Layer:
     )
 
 
-def mask_head(features: Sequence[int] = (256,) * 4) -> Layer:
-    """Make 3x3 convolutions with ReLU: Mask R-CNN, arXiv:1703.06870."""
+def mask_head(features: Sequence[int] = (256,) * 4, norm: HeadNorm = "none") -> Layer:
+    """Make 3x3 convolutions with ReLU, a norm between if named: Mask R-CNN, arXiv:1703.06870."""
     check_positive("mask_head", features=list(features))
+    return serial(**_convs(features, norm))
+
+
+def _convs(features: Sequence[int], norm: str) -> dict[str, Layer]:
+    """Make 3x3 convolutions with ReLU; with a norm between they have no bias."""
     parts: dict[str, Layer] = {}
     for i, width in enumerate(features, 1):
-        parts[f"conv{i}"] = conv(width, 3, padding=1)
+        parts[f"conv{i}"] = conv(width, 3, padding=1, bias=norm == "none")
+        if norm != "none":
+            parts[f"{NORMS[norm].name}{i}"] = NORMS[norm].layer(width)
         parts[f"relu{i}"] = relu()
-    return serial(**parts)
+    return parts
 
 
 def mask_predictor(classes: int, features: int = 256) -> Layer:

@@ -253,8 +253,8 @@ def fcn(*, backbone: str, stride: int, hidden: int) -> Rules:
     ]
 
 
-def rcnn(*, backbone: str, fpn: int = 256, **_: Any) -> Rules:
-    """Name arrays as torchvision's `FasterRCNN` and `MaskRCNN` do.
+def rcnn(*, backbone: str, fpn: int = 256, head_features: Sequence[int] = (), **_: Any) -> Rules:
+    """Name arrays as torchvision's `FasterRCNN` and `MaskRCNN` do, those of "v2" too.
 
     So are those of a detector whose proposals are given, which torchvision does not have.
     """
@@ -264,17 +264,23 @@ def rcnn(*, backbone: str, fpn: int = 256, **_: Any) -> Rules:
     else:
         plain = {"mobilenet_v2": mobilenet_v2, "alexnet": alexnet, "zf5": zf5}
         trunk = plain.get(kind, resnet)()
+    dense = f"roi_heads.box_head.{len(head_features) + 1}"  # behind convolutions and a flatten
     return [
         *(Rule(f"backbone/(?:{rule.ours})", f"{body}.{rule.torch}") for rule in trunk),
-        Rule(r"fpn/lateral(?P<i>\d)", "backbone.fpn.inner_blocks.{i-1}.0"),
-        Rule(r"fpn/output(?P<i>\d)", "backbone.fpn.layer_blocks.{i-1}.0"),
+        Rule(r"fpn/lateral(?P<i>\d)(/conv)?", "backbone.fpn.inner_blocks.{i-1}.0"),
+        Rule(r"fpn/lateral(?P<i>\d)/[bg]n", "backbone.fpn.inner_blocks.{i-1}.1"),
+        Rule(r"fpn/output(?P<i>\d)(/conv)?", "backbone.fpn.layer_blocks.{i-1}.0"),
+        Rule(r"fpn/output(?P<i>\d)/[bg]n", "backbone.fpn.layer_blocks.{i-1}.1"),
         Rule(r"rpn/conv(?P<i>\d)", "rpn.head.conv.{i-1}.0"),
         Rule("rpn/logits", "rpn.head.cls_logits"),
         Rule("rpn/deltas", "rpn.head.bbox_pred"),
-        Rule("head/(?P<fc>fc[67])", "roi_heads.box_head.{fc}"),
+        Rule(r"head/conv(?P<i>\d+)", "roi_heads.box_head.{i-1}.0"),
+        Rule(r"head/[bg]n(?P<i>\d+)", "roi_heads.box_head.{i-1}.1"),
+        Rule("head/(?P<fc>fc[67])", dense if head_features else "roi_heads.box_head.{fc}"),
         Rule("predictor/logits", "roi_heads.box_predictor.cls_score"),
         Rule("predictor/deltas", "roi_heads.box_predictor.bbox_pred"),
         Rule(r"mask_head/conv(?P<i>\d)", "roi_heads.mask_head.{i-1}.0"),
+        Rule(r"mask_head/[bg]n(?P<i>\d)", "roi_heads.mask_head.{i-1}.1"),
         Rule("mask_predictor/up", "roi_heads.mask_predictor.conv5_mask"),
         Rule("mask_predictor/logits", "roi_heads.mask_predictor.mask_fcn_logits"),
         Rule("(?P<part>svm|bbox_reg)/scale", "roi_heads.{part}.scale", array=True),

@@ -34,6 +34,10 @@ TINY = dict(
 )
 
 
+# What torchvision calls the second version of its detectors.
+V2 = dict(head_features=[256] * 4, head_norm="batch", rpn=dict(depth=2))
+
+
 def count(params):
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
@@ -47,6 +51,8 @@ def count(params):
         (model.faster_rcnn, "resnet101", 20, 60_441_784),
         (model.mask_rcnn, "resnet18", 1, 30_906_715),
         (model.mask_rcnn, "resnet50", 90, 44_454_513),
+        (partial(model.faster_rcnn, **V2), "resnet50", 90, 43_712_278),
+        (partial(model.mask_rcnn, **V2), "resnet50", 90, 46_359_409),
     ],
 )
 def test_parameters_are_those_of_torchvision(make, backbone, classes, parameters):

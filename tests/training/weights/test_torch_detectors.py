@@ -41,6 +41,11 @@ SPEC = {
         "detections_per_img": 20,
     },
 }
+V2 = SPEC | {
+    "head_features": [16, 24],
+    "head_norm": "batch",
+    "rpn": SPEC["rpn"] | {"depth": 2},
+}
 BOXES = np.array([[[10, 12, 50, 60], [40, 30, 90, 80]], [[20, 5, 70, 45], [0, 0, 0, 0]]])
 OBJECTS = np.array([[0, 2], [1, -1]])
 
@@ -52,22 +57,26 @@ def torchvision(torch):
     )
 
 
-def mask_rcnn(torch, torchvision):
+def mask_rcnn(torch, torchvision, *, v2=False):
+    norm = torch.nn.BatchNorm2d if v2 else None
     detection = torchvision.models.detection
     utils = importlib.import_module("torchvision.models.detection.backbone_utils")
     torch.manual_seed(0)
     trunk = torchvision.models.resnet18(weights=None)
     layers = {f"layer{i}": str(i - 1) for i in range(1, 5)}
-    backbone = utils.BackboneWithFPN(trunk, layers, [64, 128, 256, 512], 16)
+    backbone = utils.BackboneWithFPN(trunk, layers, [64, 128, 256, 512], 16, norm_layer=norm)
     anchors = detection.anchor_utils.AnchorGenerator(
         tuple((size,) for size in ANCHORS), ((0.5, 1.0, 2.0),) * 5
     )
     heads = dict(
         box_head=detection.faster_rcnn.TwoMLPHead(16 * 7 * 7, 32),
         box_predictor=detection.faster_rcnn.FastRCNNPredictor(32, CLASSES + 1),
-        mask_head=detection.mask_rcnn.MaskRCNNHeads(16, (16,) * 4, 1),
+        mask_head=detection.mask_rcnn.MaskRCNNHeads(16, (16,) * 4, 1, norm_layer=norm),
         mask_predictor=detection.mask_rcnn.MaskRCNNPredictor(16, 16, CLASSES + 1),
     )
+    if v2:
+        box = detection.faster_rcnn.FastRCNNConvFCHead((16, 7, 7), [16, 24], [32], norm)
+        heads |= {"box_head": box, "rpn_head": detection.rpn.RPNHead(16, 3, conv_depth=2)}
     return detection.MaskRCNN(
         backbone,
         min_size=SIZE,
@@ -118,12 +127,15 @@ def theirs_of(torch, masks):
 class Both:
     """The two networks with the same weights, and images."""
 
-    def __init__(self, torch, torchvision):
+    def __init__(self, torch, torchvision, spec=SPEC):
         self.torch = torch
-        self.module = mask_rcnn(torch, torchvision)
-        self.net = model.build(SPEC, CLASSES)
+        self.module = mask_rcnn(torch, torchvision, v2=spec is V2)
+        for name, buffer in self.module.named_buffers():
+            if spec is V2 and "running" in name:  # else norms in evaluation would do nothing
+                buffer.uniform_(0.5, 2)
+        self.net = model.build(spec, CLASSES)
         shape = (1, SIZE, SIZE, 3)
-        self.mapping = torch_mapping(self.net, shape, names_of(SPEC, self.net))
+        self.mapping = torch_mapping(self.net, shape, names_of(spec, self.net))
         tensors = {name: tensor.numpy() for name, tensor in self.module.state_dict().items()}
         arrays = {k: jnp.asarray(v) for k, v in self.mapping.to_ours(tensors).items()}
         _, *like = model.init_shapes(self.net, shape)
@@ -205,3 +217,46 @@ def test_losses_and_gradients_are_torchvisions(both):
 def close(mine, other, tolerance):
     scale = np.abs(np.asarray(other)).max()
     np.testing.assert_allclose(mine, other, atol=tolerance * scale)
+
+
+@pytest.mark.slow  # large programs
+def test_the_heads_of_its_second_version_are_torchvisions(torch, torchvision):
+    """Pyramid and heads with norms: the maps, what is proposed, and what is made of regions."""
+    both = Both(torch, torchvision, V2)
+    parts, rng = both.net.info.parts, np.random.default_rng(1)
+    regions = rng.normal(size=(3, 7, 7, 16)).astype(np.float32)
+    larger = rng.normal(size=(3, 14, 14, 16)).astype(np.float32)
+
+    def value(name, x):
+        arrays = (tree.get(name, {}) for tree in (both.params, both.state))
+        return parts[name].apply(*arrays, x)[0]
+
+    @jax.jit
+    def ours(images, regions, larger):
+        maps = value("fpn", value("backbone", images))
+        boxes = value("predictor", value("head", regions))
+        return maps, value("rpn", maps), boxes, value("mask_predictor", value("mask_head", larger))
+
+    maps, rpn, boxes, masks = ours(both.images, regions, larger)
+    module, read = both.module.eval(), lambda x: torch.tensor(np.moveaxis(x, -1, 1).copy())
+    with torch.no_grad():
+        their_maps = module.backbone(both.theirs)
+        their_rpn = module.rpn.head(list(their_maps.values()))
+        of_box = module.roi_heads.box_predictor(module.roi_heads.box_head(read(regions)))
+        of_mask = module.roi_heads.mask_predictor(module.roi_heads.mask_head(read(larger)))
+    for mine, other in zip(maps.values(), their_maps.values(), strict=True):
+        close(mine, other.movedim(1, -1), 1e-4)
+    for name, other in zip(("logits", "deltas"), their_rpn, strict=True):
+        for mine, level in zip(rpn[name].values(), other, strict=True):
+            close(mine, level.movedim(1, -1), 1e-4)
+    for name, other in zip(("logits", "deltas"), of_box, strict=True):
+        close(boxes[name], other, 1e-4)
+    close(masks, of_mask.movedim(1, -1), 1e-4)
+
+    written = both.mapping.to_torch(
+        dict(named_leaves(both.params)) | dict(named_leaves(both.state))
+    )
+    theirs = module.state_dict()
+    assert written.keys() == theirs.keys()
+    for name, array in written.items():
+        np.testing.assert_array_equal(array, theirs[name], err_msg=name)
