@@ -6,6 +6,7 @@ ensemble          which runs are meant, and whether they can predict together
 forward           the jitted function: preprocessing, network, postprocessing, temperature
 predictor         `load`, and the `Predictor` that it gives: calls, streams, top k
 fit_temperature   calibrate a run on its validation split
+speed             how long a prediction takes
 predict_files     what `convax predict` does with files: one prediction after the other
 contact_sheet     the same as a page of images with their predictions
 

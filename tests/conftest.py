@@ -41,6 +41,7 @@ from tests.tiny import (  # noqa: E402 -- fixtures
     tiny,  # noqa: F401
     undrawn,  # noqa: F401
     unflushed,  # noqa: F401
+    untimed,  # noqa: F401
     whole,  # noqa: F401
 )
 

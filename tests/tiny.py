@@ -12,6 +12,8 @@ import pytest
 
 import convax
 from convax.cli.main import main
+from convax.inference import speed
+from convax.inference.speed import Speed
 from convax.model import ARCHITECTURES
 from convax.model.torch import names as torch_names
 from convax.training.config.schema import load_config
@@ -84,11 +86,12 @@ def write_tiny(folder):
     return config
 
 
-def untrained(config, out):
-    """A run of a config with its first parameters as its only checkpoint."""
+def untrained(config, out, **learned):
+    """A run of a config with its first parameters as its only checkpoint, or those learned."""
     experiment = prepare(load_config(config) if isinstance(config, Path) else config)
     run = create_run(experiment.config, out, experiment.card)
-    name = checkpoint.write(run.checkpoints, checkpoint.snapshot(experiment.init()), {})
+    snapshot = checkpoint.snapshot(experiment.init()._replace(**learned))
+    name = checkpoint.write(run.checkpoints, snapshot, {})
     for pointer in ("best", "last"):
         checkpoint.point(run.checkpoints, pointer, name)
     return run, experiment
@@ -107,6 +110,14 @@ def unflushed():
     """Leave files to the system, which takes its time: no test cuts the power."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def untimed():
+    """Have no evaluation and no report measure how long predictions take; see `measure_speed`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(speed, "measure_speed", lambda *given: Speed(1.5, 8, None, "nothing"))
         yield
 
 

@@ -129,7 +129,12 @@ def evaluate(
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema)
+    _, *trained = reopen_trained(run, checkpoint, use_ema=use_ema)
+    return evaluate_trained(*trained, split)
+
+
+def evaluate_trained(experiment: Experiment, params: Any, state: Any, split: str) -> Evaluation:
+    """Evaluate as `evaluate`, an experiment that is open."""
     task, dataset = experiment.task, experiment.dataset
     done = evaluate_split(task, make_eval_step_of(experiment), params, state, dataset, split)
     if task.per_class is None:

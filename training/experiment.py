@@ -28,10 +28,10 @@ from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
 from .param_groups import check_groups, frozen_by, grouped
 from .run.directory import DatasetCard, Run, RunError, open_run
-from .run.load_model import build_network
+from .run.load_model import LoadedModel, build_network
 from .step.ema import EmaSpec
 from .step.freeze import Frozen
-from .step.loss_params import init_loss
+from .step.loss_params import init_loss, split_loss
 from .step.loss_scaling import LossScaling
 from .step.train_step import GradientTransformation, StepSpec, init_train_state
 from .tasks.registry import make_task, spec_of
@@ -53,6 +53,12 @@ class Experiment(NamedTuple):
     template: TrainState  # its shapes and dtypes
     frozen: Frozen | None  # the paths that training leaves alone
     augment: Augmentation | None  # what training images go through
+
+    def loaded(self, params: Any, state: Any) -> LoadedModel:
+        """Return the network with what it has learned, as `load_model` does of a run's files."""
+        in_shape = (1, *self.card.preprocessing.size, self.card.image_shape[-1])
+        of_net, _ = split_loss(self.task.loss, params)
+        return LoadedModel(self.config, self.card, self.net, in_shape, of_net, state)
 
 
 def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:

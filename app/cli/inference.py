@@ -41,29 +41,33 @@ def evaluate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure loss and metrics on a split.
+    """Measure loss, metrics and speed on a split.
 
-    Prints the loss, the metrics of the task and the number of examples.
+    Prints the loss, the metrics of the task, the number of examples and the time of an image.
     """
+    from convax.inference import speed
     from convax.inference.compile_cache import enable_compile_cache
-    from convax.training.evaluation import evaluate as evaluate_run
-    from convax.training.run.directory import open_run
+    from convax.inference.predictor import make_predictor
+    from convax.training.evaluation import evaluate_trained, reopen_trained
     from convax.training.tasks.metric_names import format_metrics
 
     validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
-    result = evaluate_run(run, split, checkpoint=checkpoint, use_ema=not no_ema)
+    _, experiment, *trained = reopen_trained(run, checkpoint, use_ema=not no_ema)
+    result = evaluate_trained(experiment, *trained, split)
     of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
-    classes = open_run(run).dataset().classes if of_classes else ()
-    record = result.as_record()
+    images = getattr(experiment.dataset, split).images
+    taken = speed.measure_speed(make_predictor([experiment.loaded(*trained)]), images)
+    classes, record = experiment.card.classes, result.as_record()
     if as_json:
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}
-        print(json.dumps(record | more))
+        print(json.dumps(record | {"speed": taken.as_record()} | more))
         return
     say(f"{split}: {format_metrics(record)}")
+    say(f"speed: {taken.text}")
     if of_classes:
         say("\n".join([*of_classes.lines(classes), *of_classes.remarks(classes)]))
 

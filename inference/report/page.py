@@ -38,9 +38,9 @@ from ...training.report.figures import (
 )
 from ...training.run import checkpoint as checkpoints
 from ...training.run.directory import Run, RunError, open_run
-from ...training.run.load_model import LoadedModel
 from ...training.tasks.metric_names import NAMES, written
 from ...training.tasks.registry import spec_of
+from .. import speed
 from ..html.heatmap import make_heatmap
 from ..html.template import template
 from ..predictor import make_predictor
@@ -95,10 +95,14 @@ def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
             or the page cannot be written.
     """
     run, found = open_run(path), evaluated(path, checkpoint)
-    heatmap = None if found is None else _heatmap_of(found)
+    heatmap = taken = None
+    if found is not None:
+        predictor = make_predictor([found.experiment.loaded(found.params, found.state)])
+        heatmap = make_heatmap(predictor)
+        taken = speed.measure_speed(predictor, found.examples.images)
     written = draw_evaluated(run, found)
     page = run.path / "report.html"
-    content = render_page(make_page(run, found, checkpoint, heatmap))
+    content = render_page(make_page(run, found, checkpoint, heatmap, taken))
     try:
         atomic_io.atomic_write(page, content.encode(errors="backslashreplace"))
     except OSError as error:
@@ -107,7 +111,11 @@ def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
 
 
 def make_page(
-    run: Run, found: Evaluated | None, checkpoint: str = "best", heatmap: Heatmap | None = None
+    run: Run,
+    found: Evaluated | None,
+    checkpoint: str = "best",
+    heatmap: Heatmap | None = None,
+    taken: speed.Speed | None = None,
 ) -> Page:
     """Collect what the page of a run says.
 
@@ -116,6 +124,7 @@ def make_page(
         found: its evaluation; None where it has no checkpoint yet.
         checkpoint: which one that was, "best" or "last".
         heatmap: `heatmap.make_heatmap` of its network; None leaves heat maps out.
+        taken: how long it takes for an image; None leaves that out.
     """
     config, card = run.config(), run.dataset()
     kinds, curves = _curves(run)
@@ -129,7 +138,7 @@ def make_page(
         curves=curves,
         kinds=kinds,
         kernels=None,
-        timing=_timing(run, found),
+        timing=_timing(run, found, taken),
         config=to_toml(config),
         **PageParts()._asdict(),
     )
@@ -154,13 +163,6 @@ def make_page(
 def render_page(page: Page) -> str:
     """Return the page as HTML."""
     return template("report_page.html").render(page._asdict())
-
-
-def _heatmap_of(found: Evaluated) -> Heatmap | None:
-    config, card, net = (getattr(found.experiment, name) for name in ("config", "card", "net"))
-    in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
-    trained = LoadedModel(config, card, net, in_shape, found.params, found.state)
-    return make_heatmap(make_predictor([trained]))
 
 
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:
@@ -203,13 +205,15 @@ def _kernels(found: Evaluated) -> Kernels | None:
     return Kernels(sentence, kernel_images(weights[:MOST_KERNELS]))
 
 
-def _timing(run: Run, found: Evaluated | None) -> list[tuple[str, str]]:
+def _timing(run: Run, found: Evaluated | None, taken: speed.Speed | None) -> list[tuple[str, str]]:
     """Return speed, time, memory and where all that was, as label and value."""
     info, rows = run.info(), []
     rates = [r["images_per_second"] for r in run.metrics() if r["kind"] == "train"]
     if rates:
         rows.append(("training", f"{np.median(rates):,.0f} images/s (median)"))
         rows.append(("wall time", f"{duration(training_seconds(run))}, evaluations included"))
+    if taken is not None:
+        rows.append(("prediction", taken.text))
     if "compile_seconds" in info:
         rows.append(("compilation", f"{info['compile_seconds']:.1f} s"))
     if info.get("step_bytes"):

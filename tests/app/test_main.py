@@ -51,7 +51,7 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     assert code == 0
     record = json.loads(out)
     metrics = {"accuracy", "balanced_accuracy", "macro_f1"}
-    assert record.keys() == {"loss", "count", "split"} | metrics
+    assert record.keys() == {"loss", "count", "split", "speed"} | metrics
     assert (record["count"], record["split"]) == (53, "test")
     code, out, _ = convax("evaluate", "runs/tiny", "--split", "validation")
     assert "(20 images)" in out

@@ -107,8 +107,10 @@ def test_a_foreground_that_is_nowhere_has_no_iou():
 
 def test_evaluate_prints_the_recall_of_each_class(whole, command):
     code, out, _ = command("evaluate", whole.path, "--per-class")
-    first, heads, *rows = out.splitlines()
-    assert code == 0 and "balanced accuracy" in first and "macro F1" in first
+    first, timed, heads, *rows = out.splitlines()
+    assert (
+        code == 0 and "balanced accuracy" in first and "macro F1" in first and "ms/image" in timed
+    )
     assert heads.split() == ["class", "precision", "recall", "F1", "images"]
     assert [row.split()[0] for row in rows] == ["0", "1", "2", "mean"]
     code, out, _ = command("evaluate", whole.path, "--per-class", "--json")
