@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from ..model import Layer, capture_intermediates, replace
+from ..model import Layer, capture_intermediates, replace, sees_crops
 from ..model.layer import Params, State
 from .layer_selection import last_map_layer
 from .target import Target, scores
@@ -53,6 +53,11 @@ def grad_cam(
         Selvaraju et al., arXiv:1610.02391, equations 1 and 2.
     """
     path = last_map_layer(net, x.shape) if layer is None else layer
+    if sees_crops(net):
+        raise ValueError(
+            f"grad_cam: layer {path!r} has no map of the image: got a network that sees each "
+            "region by itself; use saliency or rise"
+        )
 
     def total(shift: Any) -> tuple[Array, Any]:
         shifted = capture_intermediates(

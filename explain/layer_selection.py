@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from itertools import pairwise
 from typing import Any
 
-from ..model import INLINE, POINTWISE, Layer, capture_intermediates, init_shapes
+from ..model import INLINE, POINTWISE, Layer, capture_intermediates, init_shapes, sees_crops
 from ..model.layer import Shape
 
 MAX_LAYERS = 8
@@ -157,6 +157,8 @@ def _serial_layers(layer: Layer, at: str, branches: bool) -> Iterator[tuple[str,
 def _parts(layer: Layer) -> Mapping[str, Layer]:
     """Return the parts of a layer; of a detector those that see the image, not its regions."""
     parts = layer.info.parts
+    if sees_crops(layer):
+        return {}
     if layer.info.kind != "detector":
         return parts
     return {name: parts[name] for name in OF_IMAGE if name in parts}

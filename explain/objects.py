@@ -10,7 +10,7 @@ import numpy as np
 from jax import Array
 
 from .. import ops
-from ..model import DetectorOutput, Layer
+from ..model import DetectorOutput, Layer, with_proposals
 from ..model.layer import Params, State
 from ..training.data.preprocess import preprocess
 from .explanation import ExplainError, baseline_of, seen_image
@@ -51,6 +51,9 @@ def explain_objects(
 ) -> ObjectExplanations:
     """Compute why detections are there: all that `convax explain` draws of them.
 
+    A detector that takes proposals is explained by the one that each detection was made of: the
+    others have no part in its logit.
+
     Args:
         predictor: what `convax.load` gives, of a detector.
         image: ``(H, W, C)`` uint8, of the predictor's size.
@@ -62,14 +65,25 @@ def explain_objects(
     """
     net, spec = predictor.net, predictor.preprocessing
     x = preprocess(jnp.asarray(image)[None], spec)
-    path = _layer(predictor, x, layer)
+    proposals = proposals_of(predictor, image)
+    path = _layer(predictor, x, layer, proposals)
     of = (predictor.params, predictor.state, x)
-    places = jnp.asarray(boxes, jnp.float32), jnp.asarray(classes, jnp.int32)
+    places = jnp.asarray(boxes, jnp.float32), jnp.asarray(classes, jnp.int32), proposals
     how: Any = dict(fill=baseline_of(spec), at_once=predictor.sizes[-1])
     found = jax.jit(partial(_maps, net, layer=path, **how))(*of, *places)
     each = [jax.tree.map(lambda a, i=i: np.asarray(a[i]), found) for i in range(len(boxes))]
     objects = [e._replace(score=float(e.score)) for e in each]
     return ObjectExplanations(seen_image(x, spec), path, objects)
+
+
+def proposals_of(predictor: Any, image: np.ndarray) -> Array | None:
+    """Return the proposals ``(R, 4)`` of an image ``(H, W, C)``, of a detector that takes some.
+
+    Raises:
+        DataError: they cannot be found.
+    """
+    more = predictor.task.more_inputs
+    return None if more is None else jnp.asarray(more(image[None])["proposals"][0])
 
 
 def _maps(
@@ -79,24 +93,30 @@ def _maps(
     x: Array,
     boxes: Array,
     classes: Array,
+    proposals: Array | None,
     *,
     layer: str | None,
     fill: Array,
     at_once: int,
 ) -> ObjectExplanation:
     """Return the explanations of T detections, an array of T in each place."""
-    of = (net, params, state, x)
-    outputs: Any = net.apply(params, state, x, train=False)[0]
+    whole = net if proposals is None else with_proposals(net, proposals)
+    outputs: Any = whole.apply(params, state, x, train=False)[0]
+
+    def looking_at(row: Array) -> tuple[Layer, Params, State, Array]:
+        looks = net if proposals is None else with_proposals(net, outputs.proposals[0, row])
+        return looks, params, state, x
 
     def by_gradient(place: tuple[Array, Array]) -> tuple[Array, Array, Array | None]:
-        target = _detection_at(*place)
+        of, target = looking_at(_row(outputs, *place)), _detection_at(*place)
         heat = None if layer is None else grad_cam(*of, target, layer=layer)[0]
         return scores(outputs, target)[0], saliency(*of, target)[0], heat
 
     def by_masks(box: Array, k: Array) -> Array:
-        target = similarity(box, outputs.logits[0, _row(outputs, box, k)[0]])
+        row = _row(outputs, box, k)
+        target = similarity(box, outputs.logits[0, row[0]])
         how: Any = dict(masks=MASKS, grid=GRID, fill=fill, at_once=at_once)
-        return rise(*of, target, **how, key=jax.random.key(0))[0]
+        return rise(*looking_at(row), target, **how, key=jax.random.key(0))[0]
 
     score, gradient, heat = jax.lax.map(by_gradient, (boxes, classes))
     # Of all detections at once: the network sees each mask once.
@@ -119,8 +139,8 @@ def _row(outputs: DetectorOutput, box: Array, k: Array) -> Array:
     return jnp.where(found.classes == k, iou, -1.0).argmax(axis=1)
 
 
-def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
-    net = predictor.net
+def _layer(predictor: Any, x: Array, layer: str | None, proposals: Array | None) -> str | None:
+    net = predictor.net if proposals is None else with_proposals(predictor.net, proposals)
     try:
         if layer is None:
             return last_map_layer(net, x.shape)

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ..model import capture_intermediates
+from ..model import capture_intermediates, takes_proposals, with_proposals
 from ..training.common.pytree_paths import named_leaves
 from ..training.config.errors import did_you_mean
 from ..training.data.preprocess import preprocess
@@ -28,7 +28,7 @@ from ..training.tasks.task import Explained, ExplainedObject, ExplainedObjects, 
 from .explanation import ExplainError, explain_image, make_target
 from .layer_selection import select_layers
 from .object_panels import numbered_figure, objects_figure
-from .objects import explain_objects
+from .objects import explain_objects, proposals_of
 from .panels import explanation_figure, feature_map_figure, neighbors_figure
 
 MOST = 3  # objects of an image that are explained, unless one is asked for
@@ -68,16 +68,17 @@ def write_figures(
         invert: swap black and white, as for `predict`.
 
     Raises:
-        ExplainError: no such class, detection or layer; several networks, or one that takes
-            proposals.
-        DataError, OSError: the image cannot be read, or the folder not written.
+        ExplainError: no such class, detection or layer; several networks, or one that takes more
+            than images and is no detector.
+        DataError, OSError: the image cannot be read, or its proposals not be found, or the folder
+            not be written.
     """
     if predictor.net is None:
         raise ExplainError("explain: got an ensemble of several networks, need one run")
-    if predictor.task.more_inputs is not None:
+    if predictor.task.more_inputs is not None and not takes_proposals(predictor.net):
         raise ExplainError(
-            "explain: the network takes proposals beside the image, and an image alone is "
-            "explained; look at what it finds: convax predict"
+            "explain: got a network that takes more than images, need one that takes them alone, "
+            "or a detector that takes proposals"
         )
     if number is not None and not predictor.task.spec.has_threshold:
         raise ExplainError(
@@ -176,7 +177,9 @@ def _draw_network(sheet: _Sheet, has_maps: bool) -> tuple[list[Path], list[str]]
     """Draw kernels and maps; return the files, and why there is none of the others."""
     predictor, files, missing = sheet.predictor, [], []
     if not has_maps:
-        missing.append("Grad-CAM, receptive field, feature_maps.png: the network has no maps")
+        missing.append(
+            "Grad-CAM, receptive field, feature_maps.png: the network has no maps of the image"
+        )
     in_shape = (*predictor.preprocessing.size, predictor.image_shape[-1])
     kernels = first_kernels(predictor.net, predictor.params, in_shape)
     if kernels is None:
@@ -204,7 +207,9 @@ def _maps(sheet: _Sheet) -> Any:
     predictor = sheet.predictor
     x = preprocess(jnp.asarray(sheet.image)[None], predictor.preprocessing)
     paths = select_layers(predictor.net, x.shape) if sheet.layer is None else [sheet.layer]
-    outputs = jax.jit(capture_intermediates(predictor.net, paths).apply)(
+    proposals, net = proposals_of(predictor, sheet.image), predictor.net
+    seeing = net if proposals is None else with_proposals(net, proposals)
+    outputs = jax.jit(capture_intermediates(seeing, paths).apply)(
         predictor.params, predictor.state, x
     )[0][1]
     named = (leaf for path in paths for leaf in named_leaves({path: outputs[path]}))

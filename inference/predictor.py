@@ -335,7 +335,8 @@ class Predictor:
             raise ValueError(f"predict: threshold: got {threshold}, need 0 to 1")
 
     def _more(self, images: np.ndarray) -> tuple[np.ndarray, ...]:
-        return () if self.task.more_inputs is None else self.task.more_inputs(images)
+        more = self.task.more_inputs
+        return () if more is None else tuple(more(images).values())
 
     @property
     def _one_image(self) -> list[jax.ShapeDtypeStruct]:

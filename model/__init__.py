@@ -34,7 +34,7 @@ from .architectures.spp_net import spp_net, zf5
 from .architectures.unet import unet
 from .architectures.vgg import vgg
 from .combinators import each, fork, identity, parallel, residual, residual_block, serial
-from .detection.detector import takes_proposals
+from .detection.detector import sees_crops, takes_proposals, with_proposals
 from .detection.features import RegionFeatures, region_features
 from .detection.fpn import fpn
 from .detection.options import (
@@ -197,6 +197,7 @@ __all__ = [
     "residual_block",
     "resnet",
     "resnet_cifar",
+    "sees_crops",
     "serial",
     "siamese",
     "sigmoid",
@@ -215,5 +216,6 @@ __all__ = [
     "upsample",
     "vgg",
     "wide_resnet",
+    "with_proposals",
     "zf5",
 ]

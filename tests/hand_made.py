@@ -19,8 +19,8 @@ SIDE, CELL = 32, 4
 DETECTIONS = 12
 
 
-def hand_made(levels=1):
-    """Return the network and its parameters."""
+def hand_made(levels=1, *, proposes=True):
+    """Return the network and its parameters; one that proposes nothing is given proposals."""
     convs = {
         f"level{i}": model.conv(1, 4 if i == 1 else 2, stride=4 if i == 1 else 2, bias=False)
         for i in range(1, levels + 1)
@@ -69,7 +69,9 @@ def hand_made(levels=1):
             "deltas": {"kernel": jnp.zeros((1, 12)), "bias": jnp.zeros(12)},
         },
     }
-    return detector(DetectorConfig(roi, pool, rpn), parts), params
+    if not proposes:
+        del parts["rpn"], params["rpn"]
+    return detector(DetectorConfig(roi, pool, rpn if proposes else None), parts), params
 
 
 def squares(*boxes):

@@ -53,7 +53,7 @@ def test_the_commands_run_as_they_stand(folder, command, monkeypatch):
     monkeypatch.chdir(folder)
     done = []
     for _, name, *arguments in COMMANDS:
-        if name in ("train", "serve"):
+        if name in ("train", "serve") or "--onnx" in arguments:  # tested elsewhere
             continue
         file = None
         if ">" in arguments:
@@ -66,6 +66,7 @@ def test_the_commands_run_as_they_stand(folder, command, monkeypatch):
         done.append(name)
     assert {"preview-augment", "evaluate", "report", "predict"} <= set(done)
     assert {c[1] for c in COMMANDS} - set(done) == {"train", "serve"}
+    assert Path("boxes-bundle/load.py").exists()
     with Image.open("boxes-augmented.png") as image:
         assert min(image.size) > 300
     page = Path("runs/boxes/report.html").read_text()

@@ -129,8 +129,8 @@ def evaluate(
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    _, *trained = reopen_trained(run, checkpoint, use_ema=use_ema)
-    return evaluate_trained(*trained, split)
+    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema)
+    return evaluate_trained(experiment, params, state, split)
 
 
 def evaluate_trained(experiment: Experiment, params: Any, state: Any, split: str) -> Evaluation:

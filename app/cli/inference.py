@@ -54,13 +54,13 @@ def evaluate(
     validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
-    _, experiment, *trained = reopen_trained(run, checkpoint, use_ema=not no_ema)
-    result = evaluate_trained(experiment, *trained, split)
+    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=not no_ema)
+    result = evaluate_trained(experiment, params, state, split)
     of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
     images = getattr(experiment.dataset, split).images
-    taken = speed.measure_speed(make_predictor([experiment.loaded(*trained)]), images)
+    taken = speed.measure_speed(make_predictor([experiment.loaded(params, state)]), images)
     classes, record = experiment.card.classes, result.as_record()
     if as_json:
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}

@@ -3,8 +3,9 @@
     program.stablehlo      the inference function (`jax.export`), any batch size, each platform;
                            several outputs are a tuple, in the order of about.json
     weights.safetensors    its first argument
-    self_test.safetensors  images, and what the network said of them
+    self_test.safetensors  inputs, and what the network said of them
     about.json             labels, preprocessing, task, inputs, outputs, tolerance
+                           (a network may take more than images, see `Task.more_inputs`)
     load.py, README.md     a few lines that run it, and how
     manifest.json          format, versions, expiry, and the SHA-256 of each of the others
     manifest.sig           its signature, where it was exported with a key
@@ -25,7 +26,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.export
-import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 from jax import Array
@@ -88,14 +88,14 @@ def export(
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
     key = None if sign is None else read_private_key(sign)
-    predictor, images, origin, expected, about, tolerance = export_source(run, loading)
+    predictor, inputs, origin, expected, about, tolerance = export_source(run, loading)
     about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
-    program, weights = _program(predictor, platforms)
-    test = {"images": images}
+    program, weights = _program(predictor, platforms, inputs)
+    test = dict(inputs)
     test |= {key: expected[name] for name, key in expected_keys(about).items()}
     today = datetime.datetime.now(datetime.UTC)
     made = {
-        "format": format_of(expected),
+        "format": format_of(inputs, expected),
         "jax": jax.__version__,
         "made": today.date().isoformat(),
         "expires": (today.date() + MONTHS_6).isoformat(),
@@ -120,27 +120,28 @@ def export(
 
 
 def _program(
-    predictor: Predictor, platforms: tuple[str, ...]
+    predictor: Predictor, platforms: tuple[str, ...], inputs: Mapping[str, np.ndarray]
 ) -> tuple[bytes, dict[str, np.ndarray]]:
-    """Return ``program(weights, images)`` serialized, and the weights by name.
+    """Return ``program(weights, *inputs)`` serialized, and the weights by name.
 
-    It gives an array, or a tuple of several: JAX serializes no tuple with names.
+    It takes any number of images, and gives an array, or a tuple of several: JAX serializes no
+    tuple with names.
     """
     tree = {"params": predictor.params, "state": predictor.state}
     named = named_leaves(tree)
     structure = jax.tree.structure(tree)
 
     @jax.jit
-    def program(weights: dict[str, Array], images: Array) -> Array | tuple[Array, ...]:
+    def program(weights: dict[str, Array], *inputs: Array) -> Array | tuple[Array, ...]:
         both = jax.tree.unflatten(structure, [weights[name] for name, _ in named])
-        arrays = jax.tree.leaves(predictor.function(both["params"], both["state"], images))
+        arrays = jax.tree.leaves(predictor.function(both["params"], both["state"], *inputs))
         return arrays[0] if len(arrays) == 1 else tuple(arrays)
 
     weights = {name: to_numpy(leaf) for name, leaf in named}
     shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
     (batch,) = jax.export.symbolic_shape("batch")
-    images = jax.ShapeDtypeStruct((batch, *predictor.image_shape), jnp.uint8)
-    exported = jax.export.export(program, platforms=platforms)(shapes, images)
+    of_inputs = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in inputs.values()]
+    exported = jax.export.export(program, platforms=platforms)(shapes, *of_inputs)
     return bytes(exported.serialize()), weights
 
 
@@ -148,7 +149,7 @@ class ExportSource(NamedTuple):
     """A network that is to be written for others, and what it says of a few images."""
 
     predictor: Predictor
-    images: np.ndarray  # (N, H, W, C) uint8
+    inputs: dict[str, np.ndarray]  # (N, ...) by name: images, and what else it takes
     origin: str  # where they are from
     expected: dict[str, np.ndarray]  # by the name of the output
     about: dict[str, Any]  # for who reads of it, as JSON
@@ -158,14 +159,10 @@ class ExportSource(NamedTuple):
 def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
     """Load the network of a run; `loading` and errors are those of `predictor.load`."""
     opened, predictor = open_run(run), load(run, **loading)
-    if predictor.task.more_inputs is not None:
-        raise BundleError(
-            f"export: {run}: its network takes proposals beside an image, and a bundle images "
-            "alone; load the run itself: convax.load"
-        )
     images, origin = sample_images(opened.config(), predictor.image_shape)
-    spec = predictor.task.spec
-    prediction = predictor.function(predictor.params, predictor.state, images)
+    more, origin = _more_inputs(predictor, images, origin)
+    inputs, spec = {"images": images, **more}, predictor.task.spec
+    prediction = predictor.function(predictor.params, predictor.state, *inputs.values())
     expected = {name: np.asarray(array) for name, array in spec.named(prediction).items()}
     itself = spec.compare(expected, expected)
     if not itself.compared:
@@ -174,19 +171,34 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
         "task": predictor.task.name,
         "labels": list(predictor.classes),
         "image_shape": list(predictor.image_shape),
-        "inputs": [_described("images", images)],
+        "inputs": [_described(name, array, spec.inputs) for name, array in inputs.items()],
         "outputs": [_described(name, array) for name, array in expected.items()],
         "preprocessing": opened.dataset().preprocessing.as_json(),
         "calibrated": bool(loading.get("calibrated")),
         "flips": bool(loading.get("tta")),
     }
     tolerance = allowed_difference(expected.values(), itself.scale)
-    return ExportSource(predictor, images, origin, expected, about, tolerance)
+    return ExportSource(predictor, inputs, origin, expected, about, tolerance)
 
 
-def _described(name: str, array: np.ndarray) -> dict[str, Any]:
+def _described(name: str, array: np.ndarray, texts: Mapping[str, str] = {}) -> dict[str, Any]:
     """Return what about.json says of an input or output, whose first axis is any."""
-    return {"name": name, "shape": ["batch", *array.shape[1:]], "dtype": array.dtype.name}
+    text = {"description": texts[name]} if name in texts else {}
+    return {"name": name, "shape": ["batch", *array.shape[1:]], "dtype": array.dtype.name} | text
+
+
+def _more_inputs(
+    predictor: Predictor, images: np.ndarray, origin: str
+) -> tuple[dict[str, np.ndarray], str]:
+    """Return what the network takes beside images, and where all of it is from."""
+    more = predictor.task.more_inputs
+    if more is None:
+        return {}, origin
+    try:
+        return more(images), origin
+    except DataError:
+        made_up = more(images, made_up=True)
+    return made_up, f"{origin}; their {' and '.join(made_up)} made up"
 
 
 def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:

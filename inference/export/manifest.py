@@ -9,7 +9,8 @@ import numpy as np
 
 from ...training.common.errors import ConvaxError
 
-FORMATS = (1, 2)  # of one output, and of several, which older releases cannot verify
+# Of one output; of several; of several inputs: older releases cannot verify the later ones.
+FORMATS = (1, 2, 3)
 MANIFEST = "manifest.json"
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -23,9 +24,20 @@ def runs_here(platforms: Collection[str]) -> bool:
     return jax.export.default_export_platform() in platforms
 
 
-def format_of(outputs: Collection[Any]) -> int:
-    """Return the format of a bundle whose program has these outputs."""
+def format_of(inputs: Collection[Any], outputs: Collection[Any]) -> int:
+    """Return the format of a bundle whose program has these inputs and outputs."""
+    if len(inputs) > 1:
+        return 3
     return 1 if len(outputs) == 1 else 2
+
+
+def input_names(about: Mapping[str, Any]) -> list[str]:
+    """Return the names of what the program takes, in its order; so the self-test has them.
+
+    Args:
+        about: of about.json; one of before it listed inputs has images alone.
+    """
+    return [each["name"] for each in about.get("inputs", ())] or ["images"]
 
 
 def expected_keys(about: Mapping[str, Any]) -> dict[str, str]:

@@ -46,7 +46,8 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
     """Write the network of a run as an ONNX file.
 
     Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its outputs are what `convax.load`
-    predicts; the preprocessing is inside. Task, labels and shapes stand in its metadata.
+    predicts; the preprocessing is inside. What else it takes (`Task.more_inputs`) are inputs behind
+    that. Task, labels and shapes stand in its metadata.
 
     Args:
         run: the run directory.
@@ -62,14 +63,14 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
     if out.exists():
         raise BundleError(f"{out}: exists; choose another file, or remove it")
     packages = _packages()
-    predictor, images, origin, expected, about, tolerance = export_source(run, loading)
+    predictor, inputs, origin, expected, about, tolerance = export_source(run, loading)
 
-    def function(images: jax.Array) -> tuple[jax.Array, ...]:
-        prediction = predictor.function(predictor.params, predictor.state, images)
+    def function(*inputs: jax.Array) -> tuple[jax.Array, ...]:
+        prediction = predictor.function(predictor.params, predictor.state, *inputs)
         return tuple(jax.tree.leaves(prediction))
 
     try:
-        model = _converted(packages, function, predictor.image_shape, list(expected))
+        model = _converted(packages, function, inputs, list(expected))
     except Exception as error:  # whatever a converter says of what it does not know
         raise BundleError(
             f"{out}: jax2onnx cannot convert this network: {_operation(error)}{first_line(error)}"
@@ -80,7 +81,8 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
         differences = []
         for some in (slice(None), slice(1)):  # any number of images, one file
             wanted = {name: array[some] for name, array in expected.items()}
-            found = _run(packages, content, images[some], wanted)
+            given = {name: array[some] for name, array in inputs.items()}
+            found = _run(packages, content, given, wanted)
             differences.append(predictor.task.spec.compare(found, wanted).difference)
         difference = float(np.max(differences))
     except Exception as error:
@@ -94,7 +96,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
         atomic_io.atomic_write(out, content)
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
-    return OnnxVerification(len(images), origin, difference, tolerance)
+    return OnnxVerification(len(inputs["images"]), origin, difference, tolerance)
 
 
 class _Packages(NamedTuple):
@@ -114,10 +116,10 @@ def _packages() -> _Packages:
 
 
 def _converted(
-    packages: _Packages, function, image_shape: tuple[int, ...], outputs: list[str]
+    packages: _Packages, function, inputs: Mapping[str, np.ndarray], outputs: list[str]
 ) -> Any:
-    """Convert to a model with an axis N for the batch."""
-    images = jax.ShapeDtypeStruct(("N", *image_shape), jnp.uint8)
+    """Convert to a model with an axis N for the batch, in place of that of the inputs."""
+    shapes = [jax.ShapeDtypeStruct(("N", *a.shape[1:]), a.dtype) for a in inputs.values()]
     # Without jit inside jit: jax2onnx 0.17.1 cannot read it of jax 0.12, and files are smaller.
     with (
         ops.implementation("jaxpr"),
@@ -127,10 +129,10 @@ def _converted(
     ):
         model = packages.jax2onnx.to_onnx(
             function,
-            [images],
+            shapes,
             model_name="convax",
             opset=OPSET,
-            input_names=["images"],
+            input_names=list(inputs),
             output_names=outputs,
         )
     _pool_over_space(model, packages.onnx.helper)
@@ -188,15 +190,18 @@ def _pool_over_space(model: Any, helper: Any) -> None:
 
 
 def _run(
-    packages: _Packages, content: bytes, images: Any, expected: Mapping[str, np.ndarray]
+    packages: _Packages,
+    content: bytes,
+    inputs: Mapping[str, np.ndarray],
+    expected: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
-    """Return what ONNX Runtime says of images; of the names and shapes that are expected."""
+    """Return what ONNX Runtime says of inputs; of the names and shapes that are expected."""
     options = packages.onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
     session = packages.onnxruntime.InferenceSession(
         content, options, providers=["CPUExecutionProvider"]
     )
-    found = dict(zip(expected, session.run(list(expected), {"images": images}), strict=True))
+    found = dict(zip(expected, session.run(list(expected), dict(inputs)), strict=True))
     for name, array in found.items():
         if array.shape != expected[name].shape:
             raise ValueError(f"{name}: got {array.shape}, need {expected[name].shape}")

@@ -23,6 +23,7 @@ from .manifest import (
     BundleError,
     allowed_difference,
     expected_keys,
+    input_names,
     runs_here,
 )
 from .sign import SIGNATURE, check_signature, read_public_key
@@ -141,8 +142,8 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     if not whole:
         raise BundleError(f"{path}: altered: its checksum differs")
     if version not in FORMATS:
-        known = " or ".join(map(str, FORMATS))
-        raise BundleError(f"{path}: unknown format: got {version!r}, need {known}")
+        known = ", ".join(map(str, FORMATS))
+        raise BundleError(f"{path}: unknown format: got {version!r}, need one of {known}")
     try:
         datetime.date.fromisoformat(manifest["expires"])
         texts = [manifest["jax"], *manifest["platforms"]]
@@ -182,7 +183,8 @@ def _self_test(folder: Path, about: dict[str, Any]) -> tuple[int, float, float]:
     keys = expected_keys(about)
     expected = {name: test[key] for name, key in keys.items()}
     program = jax.export.deserialize(bytearray((folder / "program.stablehlo").read_bytes()))
-    arrays = jax.tree.leaves(program.call(weights, test["images"]))
+    inputs = [test[name] for name in input_names(about)]
+    arrays = jax.tree.leaves(program.call(weights, *inputs))
     found = dict(zip(keys, map(np.asarray, arrays), strict=True))
     for name, array in found.items():
         if array.shape != expected[name].shape or not len(array):

@@ -9,9 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ...training.common.errors import ConvaxError
+from ...training.data import DataError
 from ..ensemble import list_runs
-from ..predictor import load
+from ..predictor import Predictor, load
 from .admission import Limits
 from .app import Service, make_app
 from .protocol import http_protocol
@@ -49,12 +52,15 @@ def serve(
         loading: keywords of `predictor.load`.
 
     Raises:
-        ServeError: a package is missing, or the address cannot be had.
+        ServeError: a package is missing, the address cannot be had, or images cannot be given what
+            the network needs beside them.
         RunError, CheckpointError, EnsembleError, CalibrationError: as `predictor.load`.
     """
     check_installed()
     with listen(host, port) as listener:
-        service = Service(load(run, **loading), limits or Limits(), list_runs(run)[0])
+        predictor = load(run, **loading)
+        check_inputs(run, predictor)
+        service = Service(predictor, limits or Limits(), list_runs(run)[0])
         bound = listener.getsockname()[1]
         address = f"http://{url_host(host)}:{bound}"
         print(f"serving {run} at {address}/   (Ctrl-C stops it)")
@@ -69,6 +75,17 @@ def check_installed() -> None:
     missing = [name for module, name in NEEDED.items() if find_spec(module) is None]
     if missing:
         raise ServeError(f"serve: not installed: {', '.join(missing)}; pip install 'convax[serve]'")
+
+
+def check_inputs(run: Path, predictor: Predictor) -> None:
+    """Raise `ServeError` where what the network needs beside an image cannot be found here."""
+    more = predictor.task.more_inputs
+    if more is None:
+        return
+    try:
+        more(np.zeros((1, *predictor.image_shape), np.uint8))
+    except DataError as error:
+        raise ServeError(f"serve: {run}: {error}") from None
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -28,6 +28,9 @@ from .structures import (
 Pool: TypeAlias = Callable[[Mapping[str, Array], Array, tuple[int, int]], Array]
 
 
+_ON_MAPS, _ON_CROPS = "detector", "crop_detector"  # kinds of layers
+
+
 class DetectorConfig(NamedTuple):
     """The settings of a detector, beside its layers.
 
@@ -75,7 +78,32 @@ def detector(config: DetectorConfig, parts: Mapping[str, Layer]) -> Layer:
 
 def takes_proposals(net: Layer) -> bool:
     """Return whether a network is a detector without a proposal network."""
-    return net.info.kind == "detector" and "rpn" not in net.info.parts
+    return net.info.kind in (_ON_MAPS, _ON_CROPS) and "rpn" not in net.info.parts
+
+
+def sees_crops(net: Layer) -> bool:
+    """Return whether a network is a detector whose backbone sees regions, not the image."""
+    return net.info.kind == _ON_CROPS
+
+
+def with_proposals(net: Layer, proposals: Array) -> Layer:
+    """Return a detector that takes images alone, and looks at the same proposals in each.
+
+    Args:
+        net: a detector without a proposal network.
+        proposals: ``(R, 4)`` in pixels of the images.
+    """
+
+    def apply(params, state, x, *, train=False, key=None):
+        boxes = jnp.broadcast_to(proposals, (len(x), *proposals.shape))
+        given = DetectorInput(x, proposals=boxes)
+        return net.apply(params, state, given, train=train, key=key)
+
+    def rebuild(parts: Mapping[str, Layer]) -> Layer:
+        assert net.info.rebuild is not None
+        return with_proposals(net.info.rebuild(parts), proposals)
+
+    return net._replace(apply=apply, info=net.info._replace(rebuild=rebuild))
 
 
 def _detector(parts: Mapping[str, Layer], config: DetectorConfig) -> Layer:
@@ -113,7 +141,7 @@ def _detector(parts: Mapping[str, Layer], config: DetectorConfig) -> Layer:
             masks = (N, D, *shape_of("mask_predictor", shape)[1:3])
         found = shapes((N, D, 4), (N, D), (N, D), masks)
         logits: Any = (N, D, of_regions["logits"][-1])
-        return DetectorOutput(found, logits=logits), params, state
+        return DetectorOutput(found, logits=logits, proposals=found.boxes), params, state
 
     def apply(params, state, x, *, train=False, key=None):
         given = x if isinstance(x, DetectorInput) else DetectorInput(x)
@@ -137,7 +165,8 @@ def _detector(parts: Mapping[str, Layer], config: DetectorConfig) -> Layer:
         found = run.detections(proposals, proposed, {})
         return found._replace(rpn=rpn, regions=regions), new_state
 
-    info = LayerInfo("detector", None, parts, "custom", partial(_detector, config=config))
+    kind = _ON_CROPS if config.crops else _ON_MAPS
+    info = LayerInfo(kind, None, parts, "custom", partial(_detector, config=config))
     return Layer(init, apply, info)  # type: ignore[arg-type] -- gives several arrays
 
 
@@ -216,13 +245,14 @@ class _Run(NamedTuple):
         best = partial(detect, image_size=self.image_size, roi=self.config.roi)
         if self.fitted is not None:
             best = partial(best, fitted=self.fitted)
-        found, logits = jax.vmap(best)(*self.score(proposals, into), proposals, proposed)
+        found, *own = jax.vmap(best)(*self.score(proposals, into), proposals, proposed)
+        of_regions = dict(zip(("logits", "proposals"), own, strict=True))
         if self.config.mask_pool is None:
-            return DetectorOutput(found, logits=logits)
+            return DetectorOutput(found, **of_regions)
         masks = self.mask_head(found.boxes, into)
         own = (found.classes + 1)[..., None, None, None]
         masks = jax.nn.sigmoid(jnp.take_along_axis(masks, own, axis=-1)[..., 0])
-        return DetectorOutput(found._replace(masks=masks), logits=logits)
+        return DetectorOutput(found._replace(masks=masks), **of_regions)
 
     def read(self, boxes: Array, into: State) -> tuple[Array, Array]:
         """Return what the box head is given of regions, ``(N R, ...)``, and what it gives."""

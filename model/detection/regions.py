@@ -83,8 +83,8 @@ def detect(
     roi: RegionOptions,
     *,
     fitted: Array | bool = False,
-) -> tuple[Detections, Array]:
-    """Return the best detections of an image, suppressed class by class, and their logits.
+) -> tuple[Detections, Array, Array]:
+    """Return the best detections of an image, suppressed class by class, and their regions.
 
     Args:
         logits: ``(R, K + 1)``, the background first.
@@ -99,7 +99,7 @@ def detect(
     Returns:
         Detections without masks and without the batch; of no class more than torchvision's, which
         looks at all pairs above the threshold rather than the best `roi.candidates`. And of each
-        the logits of its region, ``(D, K + 1)``.
+        the logits of its region, ``(D, K + 1)``, and the region, ``(D, 4)``.
     """
     scores = jax.nn.softmax(logits, axis=-1)[:, 1:]
     if fitted is not False:
@@ -126,4 +126,8 @@ def detect(
         scores=jnp.where(there, score[found], 0.0),
         classes=jnp.where(there, classes[found], -1),
     )
-    return detections, jnp.where(there[:, None], logits[region[found]], 0.0)
+
+    def own(of_regions: Array) -> Array:
+        return jnp.where(there[:, None], of_regions[region[found]], 0.0)
+
+    return detections, own(logits), own(proposals)

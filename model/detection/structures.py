@@ -157,9 +157,12 @@ class DetectorOutput(NamedTuple):
         regions: None without truth.
         logits: ``(N, D, K + 1)``, of the region that each detection is at, the background first;
             zeros where there is none. None in training.
+        proposals: ``(N, D, 4)``, that region: the proposal that the detection was made of; zeros
+            where there is none. None in training.
     """
 
     detections: Detections | None = None
     rpn: RPNOutput | None = None
     regions: RoIOutput | None = None
     logits: Array | None = None
+    proposals: Array | None = None

@@ -15,6 +15,7 @@ from jax import lax
 
 from ..common.dtypes import accum_dtype
 from ..common.padding import is_int, per_axis
+from .boxes import at_least
 from .roi_align import as_regions, check_scale
 
 _FAR = 2**20  # elements; corners further off count as there, so that bins are exact in int32
@@ -146,20 +147,27 @@ def _pool(x, boxes, outputs, scale):
 
 def _rounded(a):
     """Round half away from zero, to int32."""
-    a = jnp.clip(jnp.where(jnp.isnan(a), 0, a), -_FAR, _FAR)
+    a = _clip(jnp.where(jnp.isnan(a), jnp.zeros_like(a), a), -_FAR, _FAR)
     size = jnp.abs(a)
     whole = jnp.floor(size)
     whole = jnp.where(size - whole >= 0.5, whole + 1, whole)  # size + 1/2 may be rounded up
     return jnp.where(a < 0, -whole, whole).astype(jnp.int32)
 
 
+def _clip(a, low, high):
+    """Return `a` within bounds; converters give those of `jnp.clip` another dtype."""
+    return jnp.minimum(at_least(a, low), jnp.full_like(a, high))
+
+
 def _bins(low, high, bins, size):
     """Return where bins begin and end, (..., bins), cut to the map; without, begin = end."""
     extent = jnp.maximum(high - low + 1, 1)[..., None]
     p = jnp.arange(bins, dtype=low.dtype).reshape((1,) * low.ndim + (bins,))
-    begin = low[..., None] + p * extent // bins
-    end = low[..., None] - (-(p + 1) * extent // bins)
-    begin, end = jnp.clip(begin, 0, size), jnp.clip(end, 0, size)
+    P = jnp.int32(bins)  # by `lax.div`: `//` takes a remainder, of which converters know no batch
+    begin = low[..., None] + lax.div(p * extent, P)
+    # Rounded up; of (x + 1) / 2 converters would make a mean, of which whole numbers have none.
+    end = low[..., None] + lax.div((p + 1) * extent - 1, P) + 1
+    begin, end = _clip(begin, 0, size), _clip(end, 0, size)
     return begin, jnp.maximum(begin, end)
 
 
@@ -200,7 +208,7 @@ def _best(parts, windows, better):
     flat = [jnp.stack(part).reshape(-1, C) for part in zip(*tables, strict=True)]
     top, bottom, left, right = (windows[..., n] for n in range(4))
     a, b = _log2(bottom - top), _log2(right - left)
-    bottom, right = bottom - (1 << a), right - (1 << b)
+    bottom, right = bottom - _power(a), right - _power(b)
     tables_of_row = W.bit_length()
     empty = _is_empty(windows)
 
@@ -228,6 +236,11 @@ def _doubled(parts, better, axis):
 def _log2(n):
     """Return floor(log2(n)) of whole numbers, 0 for 0."""
     return 31 - lax.clz(jnp.maximum(n, 1))
+
+
+def _power(n):
+    """Return 2 to the n, of whole numbers; converters shift those without a sign alone."""
+    return (jnp.uint32(1) << n.astype(jnp.uint32)).astype(jnp.int32)
 
 
 def _is_empty(windows):

@@ -1,6 +1,7 @@
 """Why a detector found what it found: by hand, of a detector whose weights are set by hand."""
 
 from functools import partial
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from convax import explain, model
+from convax.training.data.preprocess import Preprocessing
 from tests.hand_made import DETECTIONS, hand_made, squares
 
 BEST, OTHER = (12, 16, 20, 24, 1.0), (4, 4, 12, 12, 0.95)
@@ -89,6 +91,36 @@ def test_grad_cam_of_a_detection_by_hand(made):
     np.testing.assert_allclose(named, coarse["level1"], rtol=1e-5)
     expected = jax.image.resize(coarse["level1"], made.x.shape[:3], "linear")
     np.testing.assert_allclose(fine, expected, rtol=1e-5)
+
+
+def test_given_proposals_are_explained_as_if_the_network_had_made_them(made, monkeypatch):
+    """Each detection by its own: the third, which is dark, and the others have no part in it."""
+    monkeypatch.setattr("convax.explain.objects.MASKS", 8)
+    net, params = hand_made(proposes=False)
+    boxes = np.float32([OTHER[:4], [20, 0, 28, 8], BEST[:4]])
+    task = SimpleNamespace(more_inputs=lambda images: {"proposals": boxes[None]})
+    spec = Preprocessing((32, 32), "letterbox", (0.0,), (1.0,))
+    given = SimpleNamespace(
+        net=net, params=params, state={}, task=task, preprocessing=spec, sizes=(1, 8)
+    )
+    image = np.asarray(255 * made.x[0]).astype(np.uint8)
+    found = explain.explain_objects(given, image, made.found.boxes[0, :2], [0, 0])
+    assert found.layer == "backbone"
+    for row, each in enumerate(found.objects):
+        target = explain.detection(row)
+        np.testing.assert_allclose(each.score, (4.0, 3.2)[row], atol=0.1)  # 0.95 is 242 of 255
+        square = inside((BEST, OTHER)[row])
+        np.testing.assert_allclose(each.saliency, np.where(square, 16 / 64, 0), rtol=1e-5)
+        cam = jax.jit(partial(explain.grad_cam, made.net, target=target))(*made.of[1:])
+        np.testing.assert_allclose(each.heat, cam[0], rtol=0.01, atol=1e-6)
+
+
+def test_regions_that_are_seen_by_themselves_have_no_maps_of_the_image():
+    net = model.rcnn(2, backbone="small", norm="group", width=8, stages=[1], size=16, context=2)
+    with pytest.raises(ValueError, match="no layer of this network has a map"):
+        explain.last_map_layer(net, (1, 32, 32, 3))
+    with pytest.raises(ValueError, match=r"layer 'backbone' has no map of the image: got a net"):
+        explain.grad_cam(net, {}, {}, jnp.zeros((1, 32, 32, 3)), 0, layer="backbone")
 
 
 def test_grad_cam_is_at_the_map_that_the_region_was_read_from():

@@ -194,10 +194,10 @@ def test_a_detector_explains_its_objects(finder, tmp_path, monkeypatch):
         write_figures(finder, tmp_path, write_photo(tmp_path), tmp_path / "out")
 
 
-def test_what_takes_proposals_is_not_explained(finder, tmp_path):
+def test_what_takes_more_than_images_is_not_explained(finder, tmp_path):
     given = copy.copy(finder)
-    given.task = finder.task._replace(more_inputs=lambda images: (images,))
-    with pytest.raises(explain.ExplainError, match="takes proposals beside the image, and an im"):
+    given.task = finder.task._replace(more_inputs=lambda images: {"more": images})
+    with pytest.raises(explain.ExplainError, match="got a network that takes more than images"):
         write_figures(given, tmp_path, tmp_path / "photo.png", tmp_path / "out")
 
 
@@ -211,7 +211,7 @@ def test_the_command(whole, photo, tmp_path, command):
         str(tmp_path / "pictures" / name) for name in ("explanation.png", "kernels.png")
     ]
     assert lines[3] == (
-        "left out: Grad-CAM, receptive field, feature_maps.png: the network has no maps"
+        "left out: Grad-CAM, receptive field, feature_maps.png: the network has no maps of the image"
     )
     assert all((tmp_path / "pictures" / line).exists() for line in lines[1:3])
     for arguments, message in [

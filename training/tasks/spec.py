@@ -102,6 +102,7 @@ class TaskSpec(NamedTuple):
             ``early_stopping.metric`` says otherwise: the more the better, 1 at the most.
         error: what 1 less that figure is called.
         summary: says that figure, ``share``, of some ``images``.
+        inputs: what a network may take beside images, by name: a sentence about each.
         outputs: what a prediction is called outside, in a bundle or an ONNX file, where it is one
             array; see `named`.
         outputs_text: the same in a sentence, with shapes.
@@ -134,6 +135,7 @@ class TaskSpec(NamedTuple):
     compare: Callable[[Outputs, Outputs], Comparison] = compare_values
     least_classes: int = 2
     unfit: Mapping[str, str] = {}
+    inputs: Mapping[str, str] = {}
     outputs_per_class: bool = True
     ranks: bool = False
     has_heatmap: bool = False

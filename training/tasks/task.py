@@ -102,8 +102,10 @@ class Task(NamedTuple):
             in its pixels in place of those of what the network saw; on the host. None where
             predictions have no places, or stay where they are.
         more_inputs: ``more_inputs(images)``: what the network needs of images ``(N, H, W, C)``, as
-            stored, beside them: arrays ``(N, ...)``, computed outside of JAX. None where it needs
-            no more.
+            stored, beside them: arrays ``(N, ...)`` by the names in `TaskSpec.inputs`, computed
+            outside of JAX. It raises `DataError` where this cannot be done here; then
+            ``more_inputs(images, made_up=True)`` gives some of their shapes, to try the network on.
+            None where it needs no more.
         finalize: ``finalize(experiment, params, state, note) -> params``: what is fitted behind the
             last step, once, to the parameters of the best checkpoint; see `training.loop.final`.
             A pure function of these, the data and the seed; ``note(line)`` tells how far it is.
@@ -130,7 +132,7 @@ class Task(NamedTuple):
     respond: Callable[[tuple[str, ...], Any], "Respond"]
     batches: "Batches"
     inputs: Callable[..., Any] = lambda x, targets: x
-    more_inputs: Callable[[np.ndarray], tuple[np.ndarray, ...]] | None = None
+    more_inputs: Callable[..., dict[str, np.ndarray]] | None = None
     captions: Callable[[Tree, tuple[str, ...]], list[str]] = class_captions
     per_class: Callable[[Numbers, Tree, Split], PerClass] | None = None
     refer: Callable[[Any, Examples], Any] | None = None

@@ -25,11 +25,16 @@ def onnx():
     return pytest.importorskip("onnx")
 
 
-def run_file(file, images):
+def run_file(file, images, **more):
     onnxruntime = pytest.importorskip("onnxruntime")
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {"images": images})
+    outputs = session.run(None, {"images": images, **more})
     return outputs[0] if len(outputs) == 1 else outputs, session
+
+
+def images_of(*shape):
+    """Return the input of a converted function: its shape counts."""
+    return {"images": np.zeros((1, *shape), np.uint8)}
 
 
 NAMES = {
@@ -69,7 +74,7 @@ def test_pools_are_over_space(onnx):
         return ops.max_pool(x, 3, stride=2, padding=1)
 
     packages = onnx_file._packages()
-    written = onnx_file._converted(packages, function, (7, 6, 2), ["probabilities"])
+    written = onnx_file._converted(packages, function, images_of(7, 6, 2), ["probabilities"])
     (pool,) = [node for node in written.graph.node if node.op_type == "MaxPool"]
     of = {a.name: onnx.helper.get_attribute_value(a) for a in pool.attribute}
     assert (of["kernel_shape"], of["strides"], of["pads"]) == ([3, 3], [2, 2], [1, 1, 1, 1])
@@ -106,7 +111,9 @@ def test_each_layer(net, onnx, rng):
     def function(images):
         return net.apply(params, state, images.astype(jnp.float32) / 255)[0]
 
-    written = onnx_file._converted(onnx_file._packages(), function, (8, 9, 4), ["probabilities"])
+    written = onnx_file._converted(
+        onnx_file._packages(), function, images_of(8, 9, 4), ["probabilities"]
+    )
     for count in (1, 3):
         images = rng.integers(0, 256, (count, 8, 9, 4), np.uint8)
         said, _ = run_file(written.SerializeToString(), images)
@@ -116,7 +123,9 @@ def test_each_layer(net, onnx, rng):
 def test_jax_is_left_as_it_was(onnx):
     modules = jax, jnp, jax.lax, jax.nn
     before = [dict(vars(module)) for module in modules]
-    onnx_file._converted(onnx_file._packages(), lambda images: images / 255, (2, 2, 1), ["out"])
+    onnx_file._converted(
+        onnx_file._packages(), lambda images: images / 255, images_of(2, 2, 1), ["out"]
+    )
     for module, names in zip(modules, before, strict=True):
         assert [k for k, v in names.items() if vars(module)[k] is not v] == []
 

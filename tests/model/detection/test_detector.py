@@ -273,7 +273,7 @@ def test_detections_are_those_of_loops(rng):
     proposals[:, 2:] = proposals[:, :2] + rng.uniform(2, 30, (R, 2))
     proposed = np.arange(R) < R - 2
     found_by = jax.jit(lambda *a: detect(*a, (40, 50), roi))
-    out, own = found_by(logits, deltas, proposals, proposed)
+    out, own, regions = found_by(logits, deltas, proposals, proposed)
 
     scores = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     found = []
@@ -281,15 +281,17 @@ def test_detections_are_those_of_loops(rng):
         rows = [i for i in range(R) if proposed[i] and scores[i, k + 1] > 0.2]
         boxes = [decoded_box(deltas[i, k + 1], proposals[i], BOX_WEIGHTS) for i in rows]
         for n in reference.nms(np.array(boxes), scores[rows, k + 1], 0.4) if rows else []:
-            found.append((scores[rows[n], k + 1], k, boxes[n], logits[rows[n]]))
+            found.append((scores[rows[n], k + 1], k, boxes[n], rows[n]))
     found.sort(key=lambda row: -row[0])
     n = min(len(found), 6)
     assert n > 2 and (np.asarray(out.classes) >= 0).sum() == n
     np.testing.assert_array_equal(out.classes[:n], [k for _, k, *_ in found[:n]])
     np.testing.assert_allclose(out.scores[:n], [score for score, *_ in found[:n]], rtol=1e-5)
     np.testing.assert_allclose(out.boxes[:n], [box for _, _, box, _ in found[:n]], atol=1e-4)
-    np.testing.assert_array_equal(own[:n], [row for *_, row in found[:n]])
-    assert not np.asarray(own[n:]).any()
+    rows = [row for *_, row in found[:n]]
+    np.testing.assert_array_equal(own[:n], logits[rows])
+    np.testing.assert_array_equal(regions[:n], proposals[rows])
+    assert not np.asarray(own[n:]).any() and not np.asarray(regions[n:]).any()
     assert not np.asarray(out.boxes[n:]).any() and (np.asarray(out.classes[n:]) == -1).all()
 
 

@@ -5,8 +5,12 @@ from typing import NamedTuple
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import convax
+from convax.inference.export.bundle import export
+from convax.inference.export.onnx import export_onnx
+from convax.inference.export.verify import verify
 from convax.model import region_features
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data.preprocess import preprocess
@@ -16,6 +20,8 @@ from convax.training.initialize import init_from_source
 from convax.training.loop.progress import Silent
 from convax.training.run import checkpoint
 from convax.training.tasks.detection import final
+from tests.inference.export.test_onnx import onnx as onnx
+from tests.inference.export.test_onnx import run_file
 from tests.tiny import untrained
 from tests.training.tasks.test_detection import path as path  # the config of a Mask R-CNN
 
@@ -99,6 +105,22 @@ def test_features_computed_anew_come_to_the_same_bytes(fitted, monkeypatch):
     assert notes.lines[0].endswith("computed anew in each round")
     for part in final.PARTS:
         jax.tree.map(np.testing.assert_array_equal, again[part], fitted.after[part])
+
+
+def test_what_is_fitted_is_exported(fitted, onnx, tmp_path):
+    run, _ = untrained(fitted.experiment.config, tmp_path / "run", params=fitted.after)
+    live, test = convax.load(run.path), fitted.experiment.dataset.test
+    given = test.images[:2], test.labels.proposals[:2]
+    expected = live.function(live.params, live.state, *given)
+    export(run.path, tmp_path / "bundle", platforms=("cpu",))
+    assert verify(tmp_path / "bundle").difference < 1e-5
+    weights = safetensors.numpy.load_file(tmp_path / "bundle" / "weights.safetensors")
+    svm = np.asarray(fitted.after["svm"]["kernel"])
+    np.testing.assert_array_equal(weights["params/svm/kernel"], svm)
+    assert export_onnx(run.path, tmp_path / "net.onnx").difference < 1e-5
+    said, _ = run_file(tmp_path / "net.onnx", given[0], proposals=given[1])
+    for got, wanted in zip(said, expected[:3], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 def test_numbers_of_the_fits_are_checked(path):

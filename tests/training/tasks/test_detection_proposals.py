@@ -1,6 +1,7 @@
 """A detector that is given its proposals, from its config to objects on an image."""
 
 import json
+import subprocess
 from typing import Any
 
 import jax
@@ -9,8 +10,10 @@ import pytest
 from PIL import Image
 
 import convax
+from convax.explain.write_figures import write_figures
 from convax.inference.export.bundle import export
-from convax.inference.export.verify import BundleError
+from convax.inference.export.onnx import export_onnx
+from convax.inference.export.verify import verify
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError
 from convax.training.evaluation import evaluate
@@ -19,6 +22,10 @@ from convax.training.experiments.traced_hparams import prepare_members
 from convax.training.run.directory import RunError
 from convax.training.run.load_model import load_model
 from convax.training.tasks.detection.task import detection
+from tests.inference.export.test_bundle import assert_close, load_py
+from tests.inference.export.test_onnx import onnx as onnx
+from tests.inference.export.test_onnx import run_file
+from tests.tiny import untrained
 from tests.training.tasks.test_detection import path as path  # the config of a Mask R-CNN
 
 MODEL = """model={name="fast_rcnn", backbone="small", norm="group", width=8, stages=[2], hidden=8,
@@ -89,9 +96,99 @@ def test_the_command_line_proposes_regions_of_a_photograph(trained, command, tmp
     assert code == 0 and 0 < len(json.loads(said)["detections"]) <= 6
 
 
-def test_a_bundle_is_refused(trained, tmp_path):
-    with pytest.raises(BundleError, match=r"takes proposals beside an image, and a bundle im"):
-        export(trained.path, tmp_path / "bundle")
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "bundle"
+    export(trained.path, folder, platforms=("cpu",))
+    return folder
+
+
+def test_a_bundle_takes_proposals_beside_images(trained, exported):
+    about, manifest = (
+        json.loads((exported / f"{name}.json").read_text()) for name in ("about", "manifest")
+    )
+    images, proposals = about["inputs"]
+    assert images == {"name": "images", "shape": ["batch", 32, 32, 1], "dtype": "uint8"}
+    assert proposals.pop("description").endswith("rows of zeros are none")
+    assert proposals == {"name": "proposals", "shape": ["batch", 65, 4], "dtype": "float32"}
+    assert manifest["format"] == 3
+    readme = (exported / "README.md").read_text()
+    assert "np.zeros((1, 65, 4), np.float32))" in readme
+    assert "And float32 proposals `(N, 65, 4)`: regions that may hold an object, as x1" in readme
+    live, test = convax.load(trained.path), load_data(trained.config()).test
+    expected = live(test.images[:3])
+    assert (expected.classes >= 0).any()
+    assert_close(load_py(exported, test.images[:3], test.labels.proposals[:3]), expected)
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        load_py(exported, test.images[:3])
+    assert "predict: got 1 arrays, need 2: ['images', 'proposals']" in caught.value.stderr
+
+
+def test_an_onnx_file_takes_proposals_beside_images(trained, onnx, tmp_path):
+    told = export_onnx(trained.path, tmp_path / "net.onnx")
+    assert told.images == 5 and told.difference < 1e-5
+    live, test = convax.load(trained.path), load_data(trained.config()).test
+    images, proposals = test.images[2:4], test.labels.proposals[2:4].copy()
+    proposals[:, 30:] = 0
+    expected = live.function(live.params, live.state, images, proposals)
+    said, session = run_file(tmp_path / "net.onnx", images, proposals=proposals)
+    for got, wanted in zip(said, expected[:3], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
+    given = {each.name: each.shape for each in session.get_inputs()}
+    assert given == {"images": ["N", 32, 32, 1], "proposals": ["N", 65, 4]}
+    told = json.loads(session.get_modelmeta().custom_metadata_map["inputs"])
+    assert told[1]["description"].startswith("regions that may hold an object")
+
+
+@pytest.fixture(scope="module")
+def of_file(path, tmp_path_factory):
+    """A run whose proposals were those of a file, which is gone with its data."""
+    folder = tmp_path_factory.mktemp("of-file")
+    run, _ = untrained(load_config(path, CHANGES), folder / "run")
+    gone = ["proposals={method='file', path='gone.npz', most=20}", "data.path='gone.npz'"]
+    run.write_config(load_config(path, [*CHANGES, *gone]))
+    return run
+
+
+def test_proposals_that_cannot_be_found_are_made_up_for_the_self_test(of_file, tmp_path):
+    export(of_file.path, tmp_path / "bundle", platforms=("cpu",))
+    told = verify(tmp_path / "bundle")
+    assert told.origin.startswith("made up: the data of the run were not there; their proposals ma")
+    assert told.difference <= told.tolerance
+
+
+def test_where_proposals_cannot_be_found_it_is_said_in_a_line(of_file, command, tmp_path):
+    Image.fromarray(np.zeros((9, 9), np.uint8)).save(tmp_path / "a.png")
+    for arguments in (
+        ("serve", of_file.path, "--port", 0),
+        ("explain", of_file.path, tmp_path / "a.png"),
+        ("predict", of_file.path, tmp_path / "a.png"),
+    ):
+        code, _, error = command(*arguments)
+        assert code == 2 and len(error.splitlines()) == 1
+        assert "it has proposals for its own images alone; propose those of others" in error
+
+
+def test_the_service_proposes_regions_itself(trained):
+    from tests.inference.serve.test_app import png, serving
+
+    async def talk(client, service):
+        return await client.post("/predict", content=png((60, 90)))
+
+    answer = serving(convax.load(trained.path), talk, batch=1)
+    (said,) = answer.json()["answers"]
+    assert said["size"] == [60, 90] and 0 < len(said["detections"]) <= 6
+
+
+def test_objects_are_explained_by_their_proposals(trained, monkeypatch, tmp_path):
+    monkeypatch.setattr("convax.explain.objects.MASKS", 16)
+    photo = tmp_path / "photo.png"
+    Image.fromarray(load_data(trained.config()).test.images[0, ..., 0]).save(photo)
+    predict = convax.load(trained.path)
+    drawn = write_figures(predict, trained.path, photo, tmp_path / "out", number=1)
+    assert drawn.missing == [] and [file.name for file in drawn.files] == [
+        *("detections.png", "explanation.png", "kernels.png", "feature_maps.png")
+    ]
 
 
 def test_other_proposals_are_other_data(trained, monkeypatch):

@@ -17,7 +17,7 @@ A new format is one file here that gives `Annotated` images to `read_annotated`,
 from .coco import CocoFiles, coco_classes, load_coco
 from .instances import load_instances
 from .objects import Rules
-from .proposals import Proposing, propose_batch, proposing
+from .proposals import Proposing, propose_batch, proposing, stand_ins
 from .proposed import with_proposals
 from .scenes import Scenes, load_scenes
 from .scenes import read_source as read_scene_source
@@ -38,6 +38,7 @@ __all__ = [
     "propose_batch",
     "proposing",
     "read_scene_source",
+    "stand_ins",
     "voc_classes",
     "with_proposals",
     "yolo_classes",

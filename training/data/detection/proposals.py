@@ -80,7 +80,7 @@ def propose(image: np.ndarray, how: Proposing) -> np.ndarray:
     if how.method == "file":
         raise DataError(
             'proposals.method = "file": it has proposals for its own images alone; propose those '
-            "of others, and pass them to the predictor's function"
+            "of others, and pass them to the predictor's function, or to what convax export writes"
         )
     found = _searched(image, how)
     if len(found) <= how.most:
@@ -103,6 +103,22 @@ def propose_batch(images: np.ndarray, how: Proposing) -> np.ndarray:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(partial(propose, how=how), images))
     return padded(found, rows_of(how, images.shape[1:3]))
+
+
+def stand_ins(size: Sequence[int], how: Proposing) -> np.ndarray:
+    """Return boxes in place of proposals that cannot be had, ``(R, 4)`` float32; see `padded`.
+
+    They are at regular places, of a half, a quarter and an eighth of the image: enough to try a
+    network on, not to look for objects with.
+
+    Args:
+        size: ``(H, W)``.
+        how: as for `propose`; gives R alone.
+    """
+    boxes, rows = sliding(size, [min(size) / n for n in (2, 4, 8)], [1.0]), rows_of(how, size)
+    if len(boxes) > rows:
+        boxes = boxes[np.linspace(0, len(boxes) - 1, rows).round().astype(int)]
+    return padded([boxes], rows)[0]
 
 
 def rows_of(how: Proposing, size: Sequence[int]) -> int:

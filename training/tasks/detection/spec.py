@@ -39,6 +39,10 @@ DETECTION = TaskSpec(
     "classes `(N, D)`; a row of class -1 is empty",
     compare=compare_detections,
     least_classes=1,
+    inputs={
+        "proposals": "regions that may hold an object, as x1, y1, x2, y2 in pixels of the image: "
+        "the only ones that are looked at; rows of zeros are none"
+    },
     unfit={
         "mixup": _MIXES,
         "cutmix": _MIXES,

@@ -11,7 +11,7 @@ from jax import Array
 from ....model.detection.linear import SVMOptions
 from ....model.detection.structures import Detections, DetectorInput, DetectorOutput, GroundTruth
 from ....model.output_checks import init_detector
-from ...data import Proposing, Split, propose_batch, proposing
+from ...data import Proposing, Split, propose_batch, proposing, stand_ins
 from ...data.placement import Placement, place
 from ...data.preprocess import Preprocessing
 from ..per_class import PerClass
@@ -103,9 +103,14 @@ def detector_input(
     return DetectorInput(x, truth, truth.proposals)
 
 
-def propose_inputs(images: np.ndarray, *, how: Proposing) -> tuple[np.ndarray]:
+def propose_inputs(
+    images: np.ndarray, *, made_up: bool = False, how: Proposing
+) -> dict[str, np.ndarray]:
     """Return the proposals ``(N, R, 4)`` of images."""
-    return (propose_batch(images, how),)
+    if made_up:
+        boxes = stand_ins(images.shape[1:3], how)
+        return {"proposals": np.broadcast_to(boxes, (len(images), *boxes.shape)).copy()}
+    return {"proposals": propose_batch(images, how)}
 
 
 def batch_loss(

@@ -8,7 +8,13 @@ import pytest
 
 from convax.training.data.dataset import Dataset, ImageNote, Split, fingerprint
 from convax.training.data.detection.ground_truth import ground_truth
-from convax.training.data.detection.proposals import Proposing, propose, propose_batch, sliding
+from convax.training.data.detection.proposals import (
+    Proposing,
+    propose,
+    propose_batch,
+    sliding,
+    stand_ins,
+)
 from convax.training.data.detection.proposed import recall, with_proposals
 from convax.training.data.errors import DataError
 from convax.training.data.tree import leaves, rows
@@ -280,3 +286,13 @@ def test_a_file_is_of_images_that_have_names():
 def test_labels_without_proposals_are_those_that_they_were():
     data = dataset(np.zeros((2, 4, 4, 3), np.uint8), BOXES[:2])
     assert [path for path, _ in leaves(data.train.labels)] == ["/0", "/1", "/2", "/3"]
+
+
+@pytest.mark.parametrize("rows", [5, 500])
+def test_what_stands_in_for_proposals_is_as_many_boxes_within_the_image(rows):
+    boxes = stand_ins((24, 32), Proposing("file", most=rows))
+    there = (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+    assert boxes.shape == (rows, 4)
+    assert there.sum() == min(rows, 3 * 5 + 7 * 10 + 15 * 21)  # of 12, 6 and 3 pixels
+    assert (boxes >= 0).all() and (boxes <= [32, 24, 32, 24]).all()
+    assert not boxes[~there].any()
