@@ -59,14 +59,15 @@ def evaluate(
     of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
+    classes, record = experiment.card.classes, result.as_record()
+    if not as_json:
+        say(f"{split}: {format_metrics(record)}")
     images = getattr(experiment.dataset, split).images
     taken = speed.measure_speed(make_predictor([experiment.loaded(params, state)]), images)
-    classes, record = experiment.card.classes, result.as_record()
     if as_json:
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}
         print(json.dumps(record | {"speed": taken.as_record()} | more))
         return
-    say(f"{split}: {format_metrics(record)}")
     say(f"speed: {taken.text}")
     if of_classes:
         say("\n".join([*of_classes.lines(classes), *of_classes.remarks(classes)]))

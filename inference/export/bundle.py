@@ -160,6 +160,7 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
     """Load the network of a run; `loading` and errors are those of `predictor.load`."""
     opened, predictor = open_run(run), load(run, **loading)
     images, origin = sample_images(opened.config(), predictor.image_shape)
+    images = images[: predictor.sizes[-1]]  # as many as there is memory for at once
     more, origin = _more_inputs(predictor, images, origin)
     inputs, spec = {"images": images, **more}, predictor.task.spec
     prediction = predictor.function(predictor.params, predictor.state, *inputs.values())

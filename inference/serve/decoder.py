@@ -74,6 +74,8 @@ class _Decoder:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        if self.process is not None and self.process.poll() is not None:
+            self.end()  # it was killed while it had nothing to do
         if self.process is None:
             # -P: no module is taken from the folder that the service runs in.
             command = [sys.executable, "-P", "-m", __name__]
@@ -94,6 +96,9 @@ class _Decoder:
             answer = _read(self.process.stdout)
         except OSError:  # it ended before it had read all of it
             answer = None
+        except BaseException:  # the next image must not get what is left of this answer
+            self.end()
+            raise
         if answer is None:
             late = self.end() == -getattr(signal, "SIGPROF", 0)
             why = f"more than {seconds:g} s of work" if late else "it ends the decoder"

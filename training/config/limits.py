@@ -1,14 +1,20 @@
 """How large a config may be: what is larger is a mistake, or takes minutes to say what is wrong."""
 
+import re
 from typing import Any
 
 from .errors import ConfigError
 
 MOST_BYTES = 500_000
-MOST_DOTS = 2000  # in all of it: to parse a key takes with the square of its parts
+MOST_PARTS = 100  # of a key, a.b.c: to parse it takes with the square of them
 MOST_VALUES = 10_000
 MOST_DEPTH = 32  # tables in one another
 MOST_POINTS = 1000  # of a sweep; each is a run
+
+_PART = rb"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+_LONG_KEY = re.compile(
+    rb"(?<![\w-])" + _PART + rb"(?:[ \t]*+\.[ \t]*+" + _PART + rb"){%d}" % MOST_PARTS
+)
 
 
 def check_text(text: bytes, where: str) -> None:
@@ -20,8 +26,8 @@ def check_text(text: bytes, where: str) -> None:
     """
     if len(text) > MOST_BYTES:
         raise _too_large(where, f"more than {MOST_BYTES:,} bytes")
-    if text.count(b".") > MOST_DOTS:
-        raise _too_large(where, f"more than {MOST_DOTS:,} dots")
+    if _LONG_KEY.search(text):
+        raise _too_large(where, f"a key of more than {MOST_PARTS} parts")
 
 
 def check_values(raw: dict[str, Any], where: str) -> None:
@@ -37,7 +43,7 @@ def check_values(raw: dict[str, Any], where: str) -> None:
         count += len(level)
         if count > MOST_VALUES:
             raise _too_large(where, f"more than {MOST_VALUES:,} values")
-        level = [value for value in level if isinstance(value, (dict, list))]
+        level = [value for value in level if isinstance(value, (dict, list, tuple))]
     if level:
         raise _too_large(where, f"more than {MOST_DEPTH} tables or lists in one another")
 

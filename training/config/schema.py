@@ -26,7 +26,7 @@ from .errors import ConfigError, OldConfigError, need_text, problems
 from .files import read_source
 from .from_signature import choice
 from .groups import Expression
-from .limits import check_values
+from .limits import check_text, check_values
 from .loss import loss_tables, unfit_keyword
 from .precision import Averages, Precision
 from .proposals import Proposals
@@ -279,7 +279,11 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
     texts = dict(_override(raw, override) for override in overrides)
     check_values(raw, where)
-    return validate(raw, where, texts)
+    config = validate(raw, where, texts)
+    # A run keeps it with every default, and reads it again.
+    check_values(config.model_dump(exclude_none=True), f"{where}, with every default")
+    check_text(to_toml(config).encode(), f"{where}, with every default")
+    return config
 
 
 def load_mesh(overrides: Sequence[str]) -> Mesh:

@@ -77,8 +77,10 @@ def read_batches(
             images, *made = spool.take(Stored(*stored))
             yield images, _filled(split.labels, indices(step), made)
     finally:
-        steps.close()
-        spool.clear()
+        try:
+            steps.close()
+        finally:
+            spool.clear()
 
 
 def _row_bytes(array: Deferred) -> int:

@@ -8,12 +8,14 @@ takes too long.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urljoin
 
 TIMEOUT = 30.0  # seconds without an answer
 SLOWEST = 1024  # bytes a second, over TIMEOUT, of a server that is worth waiting for
+_MOST_REDIRECTS = 10
 _CHUNK = 8192  # bytes; what is lost at most when a connection breaks off
 
 
@@ -77,6 +79,8 @@ def download(url: str, part: Path, *, most: int, deadline: Deadline, progress: P
         OutOfTimeError: likewise.
         OSError: `part` cannot be written.
     """
+    import requests  # noqa: F401 -- ahead of the clock: it takes a while
+
     while True:
         had = _size(part)
         try:
@@ -172,25 +176,40 @@ def _talk(url: str, had: int, items: "queue.Queue[Any]", gone: threading.Event) 
                 continue
         return False
 
-    from requests import RequestException, get
+    from requests import RequestException
 
     # "identity": a server must not unpack the file, or pack it twice, on the way.
     headers = {"Range": f"bytes={had}-", "Accept-Encoding": "identity"}
     try:
-        with get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+        with _answer(url, headers) as response:
             if response.status_code != 416:  # of which: nothing is lacking; the checksum will tell
                 response.raise_for_status()
                 length = response.headers.get("Content-Length", "")
-                size = int(length) if length.isdecimal() else None
+                size = int(length) if length.isdecimal() and len(length) < 19 else None
                 put(_Begun(response.status_code == 200, size))
                 for piece in response.iter_content(_CHUNK):
                     if not put(piece):
                         return
         put(None)
-    except RequestException as error:
+    except (RequestException, ValueError) as error:  # the latter of headers that are no text
         put(DownloadError(_reason(error)))
     except Exception as error:  # whatever it is: a thread's own end would go unnoticed
         put(error)
+
+
+def _answer(url: str, headers: Mapping[str, str]) -> Any:
+    """Ask for a URL, following redirects; requests would read their bodies, however long."""
+    from requests import Session, TooManyRedirects
+
+    session = Session()
+    session.get_redirect_target = lambda resp: None
+    for _ in range(_MOST_REDIRECTS):
+        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT)
+        if not response.is_redirect:
+            return response
+        response.close()
+        url = urljoin(url, response.headers["Location"])
+    raise TooManyRedirects(f"more than {_MOST_REDIRECTS} redirects")
 
 
 def _reason(error: Exception) -> str:

@@ -222,7 +222,7 @@ def _obtain(
     url: str, file: RemoteFile, part: Path, target: Path, deadline: Deadline, progress: bool
 ) -> None:
     """Download beside the target, check, and only then put in place."""
-    resumed = part.exists()
+    resumed = part.exists() and part.stat().st_size > 0
     try:
         with _bar(file.name, progress) as bar:
             download(url, part, most=file.most, deadline=deadline, progress=bar)

@@ -182,7 +182,10 @@ def _lock(folder: Path) -> int | None:
     Raises:
         OSError: it cannot be opened, is another user's, or is on a file system without locks.
     """
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
     try:
         status = os.fstat(lock)
         if status.st_uid != os.geteuid():

@@ -3,11 +3,13 @@
 import io
 import os
 import signal
+import threading
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from convax.inference.serve import decoder
 from convax.inference.serve.admission import RequestRejected
 from convax.inference.serve.decoder import Decoders
 from convax.inference.serve.image_decoding import decode_upload
@@ -72,13 +74,32 @@ def test_a_decoder_that_fails_is_an_answer(decoders):
     (one,) = decoders._all
     one.process.send_signal(signal.SIGTERM)  # to the whole group: the service says when it ends
     assert decoders.decode("x", png(), seconds=10, **HOW).size == (9, 12)
-    one.process.kill()
     for content in (png(), bytes(10**6)):
         one.start()
-        one.process.kill()
+        one.process.send_signal(signal.SIGSTOP)  # it is killed with the image in hand
+        threading.Timer(0.1, one.process.kill).start()
         with pytest.raises(RequestRejected, match=r"x: .*it ends the decoder") as caught:
             decoders.decode("x", content, seconds=10, **HOW)
         assert caught.value.status == 422
+    assert decoders.decode("x", png(), seconds=10, **HOW).size == (9, 12)
+
+
+def test_a_decoder_that_was_killed_at_rest_is_begun_anew(decoders):
+    decoders.decode("x", png(), seconds=10, **HOW)
+    (one,) = decoders._all
+    one.process.kill()
+    one.process.wait(20)
+    assert decoders.decode("x", png(), seconds=10, **HOW).size == (9, 12)
+
+
+def test_an_answer_that_was_not_read_is_not_the_next_one(decoders, monkeypatch):
+    def interrupted(file):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoder, "_read", interrupted)
+        with pytest.raises(MemoryError):
+            decoders.decode("x", png((5, 5)), seconds=10, **HOW)
     assert decoders.decode("x", png(), seconds=10, **HOW).size == (9, 12)
 
 

@@ -106,6 +106,29 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while not self.server.released.wait(0.02):
             self.wfile.write(b"x")
 
+    def send_moved(self):
+        """To where it is, at the end of a body without one."""
+        self.send_response(302)
+        self.send_header("Location", f"/good/{NAME}")
+        self.end_headers()
+        while self.server.sent < 100 * 2**20:
+            self.wfile.write(bytes(2**16))
+            self.server.sent += 2**16
+
+    def send_around(self):
+        self.send_response(302)
+        self.send_header("Location", self.path)
+        self.end_headers()
+
+    def send_nowhere(self):
+        self.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: http://[\r\n\r\n")
+
+    def send_letters(self):
+        self.wfile.write(b"HTTP/1.0 302 Found\r\nLocation: /\xff\r\n\r\n")
+
+    def send_digits(self):
+        self.wfile.write(b"HTTP/1.0 200 OK\r\nContent-Length: " + b"1" * 5000 + b"\r\n\r\n")
+
     def send_held(self):
         """A half, and the other once somebody else has asked, or waits."""
         self.send_response(200)
@@ -278,7 +301,7 @@ def test_a_wrong_file_stays_until_there_is_a_right_one(get, target, part):
 
 
 def test_fetch_gives_the_reason_of_every_mirror(get, server, target, monkeypatch):
-    monkeypatch.setattr(download, "TIMEOUT", 0.2)
+    monkeypatch.setattr(download, "TIMEOUT", 1.0)
     nowhere = "http://127.0.0.1:1", "nonsense"
     known = DATASETS["numbers"]._replace(mirrors=nowhere)
     monkeypatch.setitem(DATASETS, "numbers", known)
@@ -340,6 +363,18 @@ def _counted(read, counts):
         return piece
 
     return counted
+
+
+def test_a_redirect_is_followed_without_reading_its_body(get, server, target):
+    get("moved")
+    assert target.read_bytes() == PACKED and server.sent < 50 * 2**20
+    assert [how for how, _ in server.log] == ["moved", "good"]
+
+
+@pytest.mark.parametrize("how", ["nowhere", "letters", "digits", "around"])
+def test_a_head_that_makes_no_sense_is_the_reason_of_its_mirror_alone(get, target, how):
+    get(how, "good")
+    assert target.read_bytes() == PACKED
 
 
 @pytest.mark.parametrize("how", ["drip", "head"])
