@@ -250,8 +250,8 @@ def _check_proposals(proposals: Any, model: Any) -> None:
         )
     if proposals is not None and not taken:
         raise ValueError(
-            "proposals is for detectors that propose no regions themselves, as fast_rcnn; leave "
-            "it out"
+            "proposals is for detectors that propose no regions themselves, as fast_rcnn, and not "
+            "for this model; leave it out"
         )
 
 

@@ -117,7 +117,7 @@ def test_any_value_in_run_json_is_used_or_refused(run, ready, monkeypatch):
     def use():
         repair(run)
         results_table(run)
-        _timing(run, None)
+        _timing(run, None, None)
         results_of({"a": (run, {})}, sweep=False)
         if run.info().get("provenance") != made:
             check_unchanged(run, experiment, force=True)

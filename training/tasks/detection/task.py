@@ -64,7 +64,7 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         more_inputs = partial(propose_inputs, how=how)
     svm = getattr(config.model, "svm", None)
     # R-CNN's trunk sees all proposals of an image, and not the sample that a training step has.
-    at_once = 1 if config.model.name == "rcnn" else config.training.batch_size
+    at_once = 1 if getattr(config.model, "name", "") == "rcnn" else config.training.batch_size
     return Task(
         spec=spec,
         init=partial(init_detector, masks=masks),
