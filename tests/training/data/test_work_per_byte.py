@@ -138,10 +138,14 @@ def test_work_is_in_proportion_to_pixels_and_bytes(name):
     content = WORST[name]()
     with Image.open(io.BytesIO(without_metadata(content))) as image:
         pixels = image.width * image.height
-    began = time.process_time()
-    assert read_image(content, size=(8, 8), channels=1).shape == (8, 8, 1)
-    taken = time.process_time() - began
-    assert taken < A_PIXEL * pixels + A_BYTE * len(content) + 0.03
+
+    def seconds():
+        began = time.process_time()
+        assert read_image(content, size=(8, 8), channels=1).shape == (8, 8, 1)
+        return time.process_time() - began
+
+    most = A_PIXEL * pixels + A_BYTE * len(content) + 0.03
+    assert any(seconds() < most for _ in range(3))  # other threads of this process count too
 
 
 @pytest.mark.parametrize(
