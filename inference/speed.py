@@ -1,4 +1,4 @@
-"""How long a trained network takes for an image, on this machine."""
+"""Measure how long a trained network takes for an image, on this machine."""
 
 import time
 from typing import Any, NamedTuple
@@ -44,6 +44,8 @@ class Speed(NamedTuple):
 def measure_speed(predictor: Any, images: Any) -> Speed:
     """Measure how long predictions take, behind a first one that compiles.
 
+    Proposals, which take longer than the network and compile nothing, are found once.
+
     Args:
         predictor: what `convax.load` gives.
         images: ``(N, H, W, C)``, as stored; the first of them are predicted, as many as the largest
@@ -55,16 +57,14 @@ def measure_speed(predictor: Any, images: Any) -> Speed:
     if more is None:
         seconds = _median(lambda: predictor(some))
     else:
+        began = time.perf_counter()
         try:
-            before = _median(lambda: more(some))
-            seconds = _median(lambda: predictor(some))
+            given = more(some)
+            before = time.perf_counter() - began
         except DataError:
-            given = (some, *more(some, made_up=True).values())
-            seconds = _median(
-                lambda: jax.device_get(
-                    predictor.function(predictor.params, predictor.state, *given)
-                )
-            )
+            given = more(some, made_up=True)
+        arguments = predictor.params, predictor.state, some, *given.values()
+        seconds = _median(lambda: jax.device_get(predictor.function(*arguments))) + (before or 0)
     each = 1000 / len(some)
     device = jax.devices()[0].device_kind
     return Speed(each * seconds, len(some), None if before is None else each * before, device)

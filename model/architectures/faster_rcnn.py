@@ -112,7 +112,7 @@ def mask_rcnn(
 
 
 class _Heads(NamedTuple):
-    """What follows the maps; see `faster_rcnn`."""
+    """Hold the options of what follows the maps; see `faster_rcnn`."""
 
     hidden: int
     features: list[int]

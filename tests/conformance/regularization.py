@@ -16,7 +16,7 @@ from .random import DTYPES, rng_of
 
 
 def kept(shape, rate, seed, per_channel=False):
-    """What dropout keeps. Every oracle is handed the same draw.
+    """Return what dropout keeps. Every oracle is handed the same draw.
 
     JAX draws each element by its number, so that a shape has what begins a longer one: all shapes
     share one program.

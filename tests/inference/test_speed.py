@@ -1,4 +1,4 @@
-"""How long a prediction takes: what is timed, and what is not."""
+"""Check how long a prediction is said to take: what is timed, and what is not."""
 
 from types import SimpleNamespace
 

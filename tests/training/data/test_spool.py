@@ -172,6 +172,6 @@ def test_what_a_killed_group_leaves_the_next_process_removes():
 
 
 def _files_of(folder):
-    """What the process of this folder has in it, and beside it."""
+    """Return what the process of this folder has in it, and beside it."""
     inside = folder.iterdir() if folder.exists() else ()
     return sorted(file.name for file in (*inside, *Path("/dev/shm").glob(f"sem.{folder.name}-*")))
