@@ -8,8 +8,6 @@ A run names its classes, and a file of weights does not: its head is taken where
 outputs. `match` takes a head whatever its classes are called.
 """
 
-import itertools
-import posixpath
 import re
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
@@ -102,14 +100,15 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
     source, classes = _read(spec, experiment, wanted), experiment.card.classes
     head = _head_of(experiment, of_net, wanted)
     other = spec.match is None and source.classes not in (None, classes)
-    fits = head and not mismatch(_only(source.arrays, head), _only(wanted, head)).misfits
+    theirs = _only(source.arrays, head)
+    fits = theirs and not mismatch(theirs, _only(wanted, head)).misshapen
     left_out = {
         path
         for path in {*wanted, *source.arrays}
         if path.partition("/")[0] in experiment.task.finalized
     }
     left_out |= head if other and fits else set()
-    taken = _chosen(spec, source.arrays, wanted, source.called, len(classes), left_out)
+    taken = _chosen(spec, source.arrays, wanted, source.called, head, left_out)
     if spec.target is None:
         taken = taken._replace(head=_about_head(head, taken, source.classes, classes))
     found = {
@@ -157,22 +156,21 @@ def _head_of(experiment: Experiment, params: Any, wanted: Mapping[str, Any]) -> 
     """Return the arrays of the head: the layers with an output for each class, if there are any.
 
     They change their shape with the number of classes; in a network that is defined layer by
-    layer, nothing does, and it is the last layer.
+    layer, nothing does, and it is the last layer. What the task fits behind the training is none.
     """
     if not spec_of(experiment.config.task).outputs_per_class:
         return set()
+
+    def trained(paths: Iterable[str]) -> list[str]:
+        return [p for p in paths if p.partition("/")[0] not in experiment.task.finalized]
+
     card, table = experiment.card, experiment.config.model.model_dump(exclude_none=True)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     _, *others = init_shapes(build(table, len(card.classes) + 1), in_shape)
-    if head := _head(by_name(*others), wanted, len(card.classes)):
-        return head
-    trained = [
-        layer
-        for layer in kernels(experiment.net, params)
-        if layer.partition("/")[0] not in experiment.task.finalized
-    ]
-    last = next(reversed(trained), None)
-    return {path for path in wanted if path.rpartition("/")[0] == last}
+    changing = trained(mismatch(by_name(*others), wanted).misshapen)
+    layers = {path.rpartition("/")[0] for path in changing}
+    layers = layers or set(trained(kernels(experiment.net, params))[-1:])
+    return {path for path in wanted if path.rpartition("/")[0] in layers}
 
 
 def _about_head(
@@ -206,10 +204,18 @@ def _chosen(
     source: Mapping[str, Any],
     wanted: Mapping[str, Any],
     called: Mapping[str, str],
-    classes: int,
+    head: AbstractSet[str],
     left_out: AbstractSet[str] = frozenset(),
 ) -> InitReport:
-    """Choose the arrays to take, without those of a head that are left out."""
+    """Choose the arrays to take, without a head of another number of classes.
+
+    Args:
+        spec: ``[init_from]``.
+        source, wanted: the arrays there, and those of the network.
+        called: what our paths are called there.
+        head: the paths of the layers with an output for each class.
+        left_out: those that are not taken in any case.
+    """
     names = {**dict.fromkeys(wanted), **dict.fromkeys(source)}
     inside = set(names) if spec.target is None else _inside(spec.target, source, wanted, called)
     for key in ("match", "skip"):
@@ -223,7 +229,8 @@ def _chosen(
         and not (spec.skip is not None and matches(spec.skip, name))
     }
     chosen -= left_out
-    chosen -= _head(_only(source, chosen), _only(wanted, chosen), classes)
+    if _differs_in_classes(_only(source, chosen), _only(wanted, chosen), head):
+        chosen -= head
     odd = mismatch(_only(source, chosen), _only(wanted, chosen))
     if prefix := odd.wrong_prefix(called):
         raise ConfigError(f"init_from: {spec.path}: {prefix}")
@@ -273,27 +280,12 @@ def _inside(
     return ours | {name for name in source if part(name) in parts}
 
 
-def _head(source: Mapping[str, Any], wanted: Mapping[str, Any], classes: int) -> set[str]:
-    """Return the arrays of the head if only its number of classes differs; else nothing.
-
-    It is one layer, or those layers within one part of the network (the "head" of an FCN) that
-    have an output for each class.
-    """
+def _differs_in_classes(
+    source: Mapping[str, Any], wanted: Mapping[str, Any], head: AbstractSet[str]
+) -> bool:
+    """Return whether the head has another number of outputs, and nothing else another shape."""
     odd = mismatch(source, wanted).misshapen
-    layers = {path.rpartition("/")[0] for path in odd}
-    changes = {
-        (old, new)
-        for shapes in odd.values()
-        for old, new in itertools.zip_longest(*shapes)
-        if old != new
-    }
-    if len(changes) != 1 or not any(old and new == classes for old, new in changes):
-        return set()
-    if any(old[-1] == new[-1] for old, new in odd.values()):  # another number of inputs
-        return set()
-    if len(layers) > 1 and not posixpath.commonpath(layers):
-        return set()
-    return {path for path in wanted if path.rpartition("/")[0] in layers}
+    return bool(odd) and odd.keys() <= head and all(a[-1:] != b[-1:] for a, b in odd.values())
 
 
 def _skipping(skip: str | None, paths: Iterable[str]) -> str:

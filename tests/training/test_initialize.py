@@ -26,6 +26,7 @@ from convax.training.weights.torch_state_dict import save_torch, torch_mapping
 from convax.training.weights.weights import by_name, save_weights
 from tests.tiny import EMBEDDING, untrained
 from tests.training.loop.test_loop import Recorder, final_bytes
+from tests.training.tasks.test_detection import write_squares
 from tests.training.tasks.test_segmentation import write_scenes
 
 HEAD = ["dense2/bias", "dense2/kernel"]
@@ -254,7 +255,7 @@ def test_a_classifier_becomes_the_backbone_of_an_fcn(kind, tmp_path):
         _, *shapes = model.init_shapes(experiment.net, (1, 32, 32, 3))
         wanted, spec = by_name(*shapes), experiment.config.init_from
         source, called, _ = _read(spec, experiment, wanted)
-        return wanted, source, _chosen(spec, source, wanted, called, 2)
+        return wanted, source, _chosen(spec, source, wanted, called, set())
 
     with pytest.raises(ConfigError, match=r"backbone/conv1/kernel( \(backbone\.\S+\))?: missing"):
         begin(f'path="{path}"')
@@ -284,11 +285,11 @@ def test_a_classifier_of_pytorch_becomes_the_trunk_of_a_detector(fpn, body):
     head = {f"{body}fc.weight": np.zeros((10, 64))}
     source = {name: wanted[name] for name in inside} | head
     spec = InitFrom(path="x", target="backbone")
-    taken = _chosen(spec, source, wanted, called, 1)
+    taken = _chosen(spec, source, wanted, called, set())
     assert (taken.taken, taken.left) == (inside, [*head])
     deeper = {f"{body}layer3.2.conv1.weight": np.zeros((32, 32, 3, 3))}
     with pytest.raises(ConfigError, match=r"layer3\.2\.conv1\.weight: not in the network"):
-        _chosen(spec, source | deeper, wanted, called, 1)
+        _chosen(spec, source | deeper, wanted, called, set())
 
 
 def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew():
@@ -298,28 +299,62 @@ def test_another_number_of_classes_starts_the_whole_head_of_an_fcn_anew():
     source = {
         name: np.zeros([7 if n == 5 else n for n in leaf.shape]) for name, leaf in wanted.items()
     }
-    taken = _chosen(InitFrom(path="x"), source, wanted, {}, 5)
-    assert {name.split("/")[0] for name in taken.initial} == {"head"}
-    assert taken.initial == [name for name in wanted if name.startswith("head/")]
+    head = [name for name in wanted if name.startswith("head/")]
+    taken = _chosen(InitFrom(path="x"), source, wanted, {}, set(head))
+    assert taken.initial == head
     odd = source | {"backbone/conv1/kernel": np.zeros((7, 7, 3, 7))}
     with pytest.raises(ConfigError, match="head/"):
-        _chosen(InitFrom(path="x"), odd, wanted, {}, 5)
+        _chosen(InitFrom(path="x"), odd, wanted, {}, set(head))
+
+
+def test_a_detector_of_other_classes_starts_classes_boxes_and_masks_anew(tmp_path):
+    run, experiment = untrained(load_config(write_squares(tmp_path)), tmp_path / "run")
+    *_, params, state = model.init_shapes(
+        model.build(experiment.config.model.model_dump(exclude_none=True), 5), (1, 32, 32, 1)
+    )
+    of_five = jax.tree.map(lambda a: np.zeros(a.shape, a.dtype), (params, state))
+    save_weights(tmp_path / "five.safetensors", *of_five)
+    layers = ("mask_predictor/logits", "predictor/deltas", "predictor/logits")
+    head = [f"{layer}/{leaf}" for layer in layers for leaf in ("bias", "kernel")]
+
+    def begin(source, classes, **more):
+        spec = {"init_from": InitFrom(path=str(source), **more)}
+        card = experiment.card._replace(classes=classes)
+        config = experiment.config.model_copy(update=spec)
+        return init_from_source(experiment._replace(config=config, card=card))[1]
+
+    same, others = experiment.card.classes, ("cat", "dog")
+    taken = begin(run.path, same)
+    assert taken is not None
+    assert taken.initial == [] and taken.head == "with the head, of the same classes"
+    taken = begin(run.path, others)
+    assert taken is not None
+    assert taken.initial == head and str(taken.head).startswith("the head starts anew: the cla")
+    # So it is where a part of the head is not there.
+    taken = begin(run.path, others, skip="mask_.*")
+    assert taken is not None
+    assert set(head) < set(taken.initial) and "mask_head" in str(taken.initial)
+    taken = begin(tmp_path / "five.safetensors", same)
+    assert taken is not None
+    assert taken.initial == head
 
 
 def test_another_number_of_channels_is_no_head():
     """Even where they are as many as the classes."""
     source, wanted = ({"conv1/kernel": np.zeros((5, 5, n, 6)), "a/b": np.zeros(1)} for n in (1, 3))
     with pytest.raises(ConfigError, match=r"conv1/kernel: of shape \(5, 5, 1, 6\)"):
-        _chosen(InitFrom(path="x"), source, wanted, {}, 3)
+        _chosen(InitFrom(path="x"), source, wanted, {}, {"conv1/kernel"})
 
 
 def test_names_without_a_layer_are_skipped_whole():
     wanted = {"kernel": np.zeros((2, 3))}
     source = wanted | {"fc.weight": np.zeros(1)}
     with pytest.raises(ConfigError, match=r"skip = 'fc\\.weight'") as caught:
-        _chosen(InitFrom(path="x"), source, wanted, {}, 3)
+        _chosen(InitFrom(path="x"), source, wanted, {}, {"kernel"})
     skip = str(caught.value).partition("skip = '")[2].partition("'")[0]
-    assert _chosen(InitFrom(path="x", skip=skip), source, wanted, {}, 3).left == ["fc.weight"]
+    assert _chosen(InitFrom(path="x", skip=skip), source, wanted, {}, {"kernel"}).left == [
+        "fc.weight"
+    ]
 
 
 @pytest.mark.parametrize("extra", ["stage1/block2/conv", "stage1.1.conv.weight"])
@@ -329,11 +364,11 @@ def test_a_deeper_classifier_is_no_backbone(extra):
     called = {"trunk/stage1/block1/conv": "trunk.stage1.0.conv.weight"}
     source = {"trunk/stage1/block1/conv": np.zeros(2), "trunk/fc/kernel": np.zeros(5)}
     spec = InitFrom(path="x", target="trunk")
-    taken = _chosen(spec, source, wanted, called, 3)
+    taken = _chosen(spec, source, wanted, called, {"head/kernel"})
     assert (taken.taken, taken.initial) == (["trunk/stage1/block1/conv"], ["head/kernel"])
     assert taken.left == ["trunk/fc/kernel"]
     with pytest.raises(ConfigError, match=rf"trunk.{extra}: not in the network"):
-        _chosen(spec, source | {f"trunk{extra[6]}{extra}": np.zeros(2)}, wanted, called, 3)
+        _chosen(spec, source | {f"trunk{extra[6]}{extra}": np.zeros(2)}, wanted, called, set())
 
 
 @pytest.mark.parametrize("key", ["match", "skip"])
