@@ -1,6 +1,7 @@
 """Pascal VOC: an XML file with the boxes of each image, and lists of the images of each split."""
 
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from .objects import (
     folder_or_archive,
 )
 
+_MOST_COUNTED = 20  # classes in a note
 _LISTS = {"train": ("train", "trainval"), "validation": ("val",), "test": ("test",)}
 
 
@@ -42,7 +44,8 @@ def load_voc(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset:
 
     Args:
         root: a folder, or an archive.
-        classes: their names; those of the training objects, sorted, where there are none.
+        classes: their names; where there are none those of the training objects, sorted, which a
+            note counts: a misspelled one would be a class of its own.
         rules: how images and objects become arrays.
 
     Returns:
@@ -100,6 +103,8 @@ def _contents(
     names = tuple(classes) or tuple(sorted(found["train"]))
     if not names:
         raise DataError(f"{folder}: no objects in any training image; annotate some")
+    if not classes:
+        notes.add(_counted(parts["train"]))
     for split, its in found.items():
         unknown = sorted(its.keys() - set(names))
         if unknown:
@@ -118,6 +123,16 @@ def _classes(part: Sequence[tuple[str, Place, _File]]) -> dict[str, str]:
         for i, (name, _, _) in enumerate(file.objects):
             found.setdefault(name, f"{file.called}: object {i + 1}")
     return found
+
+
+def _counted(part: Sequence[tuple[str, Place, _File]]) -> str:
+    """Return a line on the classes of a split: the rarest first, which may be misspelled."""
+    counts = Counter(sorted(name for _, _, file in part for name, _, _ in file.objects))
+    rarest = sorted(counts, key=counts.__getitem__)
+    shown = [f"{plain_line(name, 40)} ({counts[name]:,})" for name in rarest[:_MOST_COUNTED]]
+    more = len(rarest) - len(shown)
+    listed = ", ".join([*shown, *([f"{more} more"] if more else [])])
+    return f"data.classes names none; the classes of the training objects are: {listed}"
 
 
 def _objects(

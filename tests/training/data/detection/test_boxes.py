@@ -341,6 +341,22 @@ def test_lists_divide_the_images(tmp_path):
     assert "1 image without annotations, or on no list" in alone.notes[0]
 
 
+def test_classes_that_are_those_of_the_objects_are_counted_the_rarest_first(tmp_path):
+    root = write_voc(tmp_path)
+
+    def said(classes):
+        found = [n for n in load_voc(root, classes, RULES).notes if n.startswith("data.classes")]
+        return [note.partition("objects are: ")[2] for note in found]
+
+    assert (said(()), said(CLASSES)) == (["cat (1), dog (2)"], [])
+    file = root / "VOC" / "Annotations" / "b.xml"
+    head, its = file.read_text().removesuffix("</annotation>").split("<object>")
+    many = [f"<object>{its}".replace("dog", f"class{i:02}") for i in range(30)]
+    file.write_text(f"{head}{''.join(many)}</annotation>")
+    (line,) = said(())
+    assert line.startswith("cat (1), class00 (1)") and line.endswith("class18 (1), 12 more")
+
+
 def test_difficult_objects_are_ignored(tmp_path):
     objects = OBJECTS | {"b": [(1, (5, 10, 15, 30), True)]}
     dataset = load_voc(write_voc(tmp_path, objects), (), RULES)
