@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ....model.detection.detector import sees_crops
 from ....model.detection.linear import SVMOptions
 from ....model.detection.structures import Detections, DetectorInput, DetectorOutput, GroundTruth
 from ....model.output_checks import init_detector
+from ....model.registry import build
 from ...data import Proposing, Split, propose_batch, proposing, stand_ins
 from ...data.placement import Placement, place
 from ...data.preprocess import Preprocessing
@@ -63,8 +65,9 @@ def _task(spec: TaskSpec, config: Any, classes: int, *, masks: bool) -> Task:
         how = proposing(config.proposals, letterbox=letterbox)
         more_inputs = partial(propose_inputs, how=how)
     svm = getattr(config.model, "svm", None)
-    # R-CNN's trunk sees all proposals of an image, and not the sample that a training step has.
-    at_once = 1 if getattr(config.model, "name", "") == "rcnn" else config.training.batch_size
+    # A trunk on crops sees all proposals of an image, and not the sample that a training step has.
+    net = build(config.model.model_dump(exclude_none=True), classes)
+    at_once = 1 if sees_crops(net) else config.training.batch_size
     return Task(
         spec=spec,
         init=partial(init_detector, masks=masks),
