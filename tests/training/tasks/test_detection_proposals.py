@@ -36,6 +36,10 @@ CHANGES = [
 ]
 
 
+R_CNN = """model={name="rcnn", backbone="small", norm="group", width=8, stages=[1], hidden=8,
+size=16, context=2, roi={score_thresh=0.0, detections_per_img=6}}"""
+
+
 @pytest.fixture(scope="module")
 def trained(path, tmp_path_factory):
     return convax.train(load_config(path, CHANGES), tmp_path_factory.mktemp("run") / "whole")
@@ -75,8 +79,7 @@ def test_an_evaluation_and_a_prediction_see_the_same_proposals(trained):
 
 
 def test_r_cnn_is_evaluated_image_by_image_as_its_trunk_sees_every_region(path):
-    r_cnn = 'model={name="rcnn", backbone="small", norm="group", width=8, hidden=8}'
-    configs = (load_config(path, CHANGES), load_config(path, [*CHANGES, r_cnn]))
+    configs = (load_config(path, CHANGES), load_config(path, [*CHANGES, R_CNN]))
     assert [detection(config, 2).batches.evaluation for config in configs] == [4, 1]
 
 
@@ -138,6 +141,19 @@ def test_an_onnx_file_takes_proposals_beside_images(trained, onnx, tmp_path):
     assert given == {"images": ["N", 32, 32, 1], "proposals": ["N", 65, 4]}
     told = json.loads(session.get_modelmeta().custom_metadata_map["inputs"])
     assert told[1]["description"].startswith("regions that may hold an object")
+
+
+def test_an_onnx_file_cuts_the_regions_of_r_cnn_out_of_images(path, onnx, tmp_path):
+    run, experiment = untrained(load_config(path, [*CHANGES, R_CNN]), tmp_path / "run")
+    assert export_onnx(run.path, tmp_path / "net.onnx").difference < 1e-5
+    live, test = convax.load(run.path), experiment.dataset.test
+    images, proposals = test.images[2:4], test.labels.proposals[2:4].copy()
+    proposals[1] = proposals[1] + [-3.0, 2.5, 4.0, 1.5]  # out of the image too
+    expected = live.function(live.params, live.state, images, proposals)
+    assert (expected.classes >= 0).all() and len(np.unique(expected.scores)) > 6
+    said, _ = run_file(tmp_path / "net.onnx", images, proposals=proposals)
+    for got, wanted in zip(said, expected[:3], strict=True):
+        np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
 
 
 @pytest.fixture(scope="module")
