@@ -14,10 +14,16 @@ from pathlib import Path
 
 import hypothesis
 
+# LLVM's optimizations take a sixth of the time of all tests, and it is not they that are tested: XLA's own
+# are as everywhere. What trains for long, and the values and gradients of every operation, are compiled
+# as users compile (`as_users_compile`, `tests/conformance/checks.py`). What XLA_FLAGS says goes before.
+#
 # What one test has compiled, others find, in the other processes too: JAX's cache on disk, but in a
 # folder of this run (or one that the environment names), not in the user's. To keep what takes less
 # than this takes longer.
 if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the environment, and the folder
+    flags = ["--xla_backend_optimization_level=0", os.environ.get("XLA_FLAGS", "")]
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         compiled = tempfile.TemporaryDirectory(prefix="convax-compiled-")
         os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled.name
@@ -80,25 +86,6 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
-def _is_unoptimized(item) -> bool:
-    return item is not None and item.get_closest_marker("unoptimized") is not None
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item, nextitem):
-    """Compile what is marked `unoptimized` so, which takes three quarters of the time.
-
-    It is for tests that compare no numbers; those that do are compiled as users compile, so what
-    the others have compiled is dropped before them.
-    """
-    jax.config.update("jax_disable_most_optimizations", _is_unoptimized(item))
-    done = yield
-    if _is_unoptimized(item) and not _is_unoptimized(nextitem):
-        jax.config.update("jax_disable_most_optimizations", False)
-        jax.clear_caches()
-    return done
-
-
 def pytest_report_header(config):
     """Say how to repeat this run."""
     return f"convax: CONVAX_TEST_SEED={SEED}, jax {jax.__version__}"
@@ -132,7 +119,7 @@ def run_on_four_devices(tmp_path):
             [sys.executable, str(file)],
             env=os.environ
             | {
-                "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+                "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
                 "JAX_PLATFORMS": "cpu",
                 "NPROC": "64",
             },

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.tiny import as_users_compile
+
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.slow
@@ -17,7 +19,7 @@ def printed(name, folder, *arguments):
     done = subprocess.run(
         [sys.executable, str(ROOT / "examples" / name), *arguments],
         cwd=folder,
-        env=os.environ | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"},
+        env=as_users_compile() | {"MPLBACKEND": "agg", "JAX_PLATFORMS": "cpu"},
         capture_output=True,
         text=True,
     )

@@ -133,6 +133,11 @@ def figures_must_be_drawn():
         yield
 
 
+def as_users_compile() -> dict[str, str]:
+    """Return the environment without the flags of tests/conftest.py, for a process that trains for long."""
+    return {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
+
+
 @contextmanager
 def drawing():
     """Have the runs within draw their figures, as they do."""

@@ -21,7 +21,7 @@ from convax.model.torch.names import names_of
 from convax.training.config.files import shipped_configs
 from convax.training.config.schema import load_config
 from convax.training.weights.torch_state_dict import save_torch
-from tests.tiny import SHALLOW
+from tests.tiny import SHALLOW, as_users_compile
 
 CONFIGS = sorted(shipped_configs())
 ROOT = Path(__file__).parents[2]
@@ -135,7 +135,6 @@ ANSWERS = {
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in CONFIGS]
 )
-@pytest.mark.unoptimized
 @pytest.mark.usefixtures(
     "made_up_mnist", "made_up_photographs", "made_up_cifar", "thin_dense", "few_blocks"
 )
@@ -224,9 +223,7 @@ def test_the_header_is_true(name):
 def test_the_default_learns_the_digits(tmp_path):
     accuracies = []
     for seed in range(3):
-        config = load_config("lenet5-digits", [f"seed={seed}"])
-        run = convax.train(config, tmp_path / str(seed))
-        result = run.info()["result"]["test"]
+        result = result_of("lenet5-digits", tmp_path / str(seed), "--set", f"seed={seed}")
         assert result["count"] == 359
         accuracies.append(result["accuracy"])
     assert mean(accuracies) >= 0.985
@@ -234,10 +231,16 @@ def test_the_default_learns_the_digits(tmp_path):
 
 @pytest.mark.slow
 def test_lenet5_learns_mnist(data_dir, tmp_path):
-    run = convax.train(load_config("lenet5-mnist"), tmp_path / "run")
-    result = run.info()["result"]["test"]
+    result = result_of("lenet5-mnist", tmp_path / "run")
     assert result["count"] == 10_000
     assert result["accuracy"] >= 0.99
+
+
+def result_of(config, out, *arguments):
+    """What the test of a whole training says, by the command line, compiled as users compile."""
+    train = [sys.executable, "-m", "convax", "train", config, "--out", str(out), *arguments]
+    subprocess.run(train, env=as_users_compile(), check=True, capture_output=True)
+    return convax.Run(out).info()["result"]["test"]
 
 
 @pytest.mark.slow

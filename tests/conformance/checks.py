@@ -256,6 +256,9 @@ class Programs(NamedTuple):
 
 
 SHORT = ("float32", "bfloat16", "float16")
+AS_USERS_COMPILE = {
+    "xla_backend_optimization_level": "3"
+}  # tests are compiled without LLVM's otherwise
 
 
 @lru_cache(4)  # the cells of an entry come one after the other
@@ -279,9 +282,8 @@ def programs(entry: Entry) -> Programs:
             for dtype, (g, *arrays) in given.items()
         }
 
-    # The oracle need not be compiled as users compile, which takes half as long again.
-    oracle = jax.jit(derivatives, compiler_options={"xla_backend_optimization_level": "0"})
-    return Programs(jax.jit(transformed), oracle, jax.jit(short))
+    as_users = jax.jit(short, compiler_options=AS_USERS_COMPILE)
+    return Programs(jax.jit(transformed), jax.jit(derivatives), as_users)
 
 
 def _short(entry, arrays, g, *dtypes) -> dict[str, Found]:

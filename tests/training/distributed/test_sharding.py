@@ -73,7 +73,7 @@ def on_eight_devices(folder, *arguments):
         "JAX_COMPILATION_CACHE_DIR": str(folder / "cache"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
-    flags = "--xla_force_host_platform_device_count=8 "
+    flags = os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8 "
     flags += "--xla_cpu_collective_call_terminate_timeout_seconds=600"
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(config), str(folder), *arguments],
