@@ -1,6 +1,5 @@
 """The examples run, and show what they say they show."""
 
-import os
 import re
 import subprocess
 import sys
