@@ -45,7 +45,10 @@ XLA_TESTS = tests/ops/conv tests/ops/pool tests/model/architectures/test_zoo_tor
 CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
+.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
+
+help:  ## what there is to make
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 train: $(VENV)/.use  ## train the embedded default: LeNet-5 on the handwritten digits
 	$(BIN)/convax train
@@ -89,7 +92,7 @@ fault-injection: $(VENV)/.develop  ## docs/fault-injection.md: N trainings kille
 accuracy: $(VENV)/.develop  ## docs/accuracy.md: float32 against float64
 	$(BIN)/python -m tests.conformance --accuracy docs/accuracy.md
 
-check: format-check lint types test  ## what CI runs
+check: format-check lint types test  ## format, lint, types and the quick tests
 
 format-check: $(VENV)/.develop
 	$(BIN)/ruff format --check .
@@ -107,7 +110,7 @@ types: $(VENV)/.develop
 benchmark: $(VENV)/.bench  ## the training step against Flax, Equinox and PyTorch
 	$(BIN)/python benchmarks/$(LEVEL).py $(ARGS)
 
-clean:
+clean:  ## remove the environments and what was built
 	rm -rf .venv* build dist *.egg-info
 
 $(BIN)/python:

@@ -1,6 +1,7 @@
 """The command line's application: what its commands have in common."""
 
 import contextlib
+import importlib.metadata
 import importlib.util
 import os
 import pkgutil
@@ -14,6 +15,12 @@ from typer.core import TyperGroup
 from convax.training.common.forgiving import Forgiving
 from convax.training.common.text import printable
 
+# The commands in the order of work.
+COMMANDS = (
+    *("configs", "fetch", "preview-augment", "summary", "lr-find", "train", "compare"),
+    *("evaluate", "report", "calibrate", "predict", "explain"),
+    *("export", "verify-bundle", "export-weights", "serve", "doctor"),
+)
 # What commands and options were called in earlier versions.
 RENAMED_COMMANDS = {
     "augment": "preview-augment",
@@ -37,6 +44,10 @@ class Commands(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Parse the arguments; ``--device`` may stand behind the command, too."""
         return super().parse_args(ctx, _device_first(args))
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """List the commands in the order of work."""
+        return sorted(super().list_commands(ctx), key=COMMANDS.index)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the command that the first argument names."""
@@ -70,12 +81,18 @@ app = typer.Typer(
     cls=Commands,
     help="Convolutional neural networks on JAX: one TOML file in, a trained network out.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 DEVICES = ("cpu", "gpu", "tpu")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(*(f"{name} {importlib.metadata.version(name)}" for name in ("convax", "jax")))
+        raise typer.Exit
 
 
 @app.callback()
@@ -87,6 +104,15 @@ def choose_device(
             help="Where to compute; by default on a TPU or GPU where JAX finds one.",
         ),
     ] = None,
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_print_version,
+            is_eager=True,
+            help="Print the versions of convax and JAX, and exit.",
+        ),
+    ] = False,
 ) -> None:
     """Have JAX use one kind of device, for this process and those it starts."""
     if device is None:
@@ -129,7 +155,7 @@ _ADVICE = " (set JAX_PLATFORMS='' to automatically choose an available backend)"
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="A run directory.")]
 ConfigArgument = Annotated[
-    str, typer.Argument(metavar="[CONFIG]", help="A TOML file, or a name that `configs` lists.")
+    str, typer.Argument(metavar="CONFIG", help="A TOML file, or a name that `configs` lists.")
 ]
 SetOption = Annotated[
     list[str] | None,

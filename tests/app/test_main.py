@@ -6,13 +6,14 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 
 import numpy as np
 import pytest
 from PIL import Image
 from safetensors.numpy import load_file
 
-from convax.cli.options import RENAMED_COMMANDS, RENAMED_OPTIONS
+from convax.cli.options import COMMANDS, RENAMED_COMMANDS, RENAMED_OPTIONS
 from convax.training.config.files import shipped_configs
 from convax.training.config.schema import load_config
 from tests.tiny import drawing
@@ -228,6 +229,15 @@ def test_all_old_options_are_known_to_a_test_and_none_is_a_new_one(convax):
     options = " ".join(convax(name, "--help")[1] for name in ("train", "predict", "serve"))
     assert len(RENAMED_OPTIONS) == 7
     assert not [old for old in RENAMED_OPTIONS if re.search(rf"{old}(?![\w-])", options)]
+
+
+def test_help_and_version(convax):
+    code, out, _ = convax("-h")
+    assert code == 0
+    listed = re.findall(r"^  ([a-z-]+)  ", out.partition("Commands:")[2], re.MULTILINE)
+    assert tuple(listed) == COMMANDS
+    code, out, _ = convax("--version")
+    assert (code, out) == (0, f"convax {version('convax')} jax {version('jax')}\n")
 
 
 @pytest.mark.parametrize("arguments", [["trian"], ["train", "--sed", "1"], ["predict"]])
