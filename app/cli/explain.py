@@ -5,20 +5,29 @@ from typing import Annotated
 
 import typer
 
-from .options import CheckpointOption, NoEmaOption, RunArgument, app, say, validate_choice
+from .options import (
+    CheckpointOption,
+    JsonOption,
+    NoEmaOption,
+    RunArgument,
+    app,
+    fail,
+    show,
+    validate_choice,
+)
 
 
 @app.command()
 def explain(
     run: RunArgument,
-    image: Annotated[
-        Path, typer.Argument(metavar="IMAGE", help="An image file of any size and color.")
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGE...", help="Image files of any size and color.")
     ],
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The folder for the figures; replaces those of an earlier call. By default "
-            "RUN/explain/NAME, with the name of the image."
+            help="The folder for the figures; replaces those of an earlier call. Of several images "
+            "each has a folder in it. By default RUN/explain/NAME, with the name of the image."
         ),
     ] = None,
     name: Annotated[
@@ -50,8 +59,9 @@ def explain(
     ] = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    as_json: JsonOption = False,
 ) -> None:
-    """Explain the prediction for one image.
+    """Explain the predictions for images.
 
     Draws Grad-CAM, saliency and others, kernels and feature maps.
     """
@@ -64,19 +74,27 @@ def explain(
     open_run(run)  # a study is none, and says so
     enable_compile_cache()
     predictor = load(run, checkpoint=checkpoint, use_ema=not no_ema)
-    folder = run / "explain" / image.stem if out is None else out
-    written = write_figures(
-        predictor,
-        run,
-        image,
-        folder,
-        wanted=name,
-        number=detection,
-        layer=layer,
-        invert=invert,
-    )
-    say(written.text)
-    for file in written.files:
-        say(file)
-    for line in written.missing:
-        say(f"left out: {line}")
+    names = [image.stem for image in images]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        fail(
+            f"IMAGE: two are called {twice}, and each has a folder of that name; explain one by one"
+        )
+    for image in images:
+        if out is None:
+            folder = run / "explain" / image.stem
+        else:
+            folder = out if len(images) == 1 else out / image.stem
+        written = write_figures(
+            predictor,
+            run,
+            image,
+            folder,
+            wanted=name,
+            number=detection,
+            layer=layer,
+            invert=invert,
+        )
+        missing = [f"left out: {line}" for line in written.missing]
+        lines = [written.text, *map(str, written.files), *missing]
+        show("\n".join(lines), {"image": image, **written._asdict()}, as_json=as_json)

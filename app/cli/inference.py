@@ -15,6 +15,7 @@ from .options import (
     app,
     fail,
     say,
+    show,
     validate_choice,
     warn,
 )
@@ -240,7 +241,9 @@ def calibrate(
 
 
 @app.command()
-def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
+def report(
+    run: RunArgument, checkpoint: CheckpointOption = "best", as_json: JsonOption = False
+) -> None:
     """Write a report of a run: report.html.
 
     Prints the metrics and redraws the plots, too.
@@ -254,10 +257,11 @@ def report(run: RunArgument, checkpoint: CheckpointOption = "best") -> None:
     enable_compile_cache()
     rows = results_table(open_run(run))
     width = max(len(label) for label, _ in rows)
-    for label, value in rows:
-        say(f"{label:{width}}  {value}")
-    for path in write_report(run, checkpoint):
-        say(path)
+    lines = [f"{label:{width}}  {value}" for label, value in rows]
+    if not as_json:
+        say("\n".join(lines))
+    files = [str(path) for path in write_report(run, checkpoint)]
+    show("\n".join(files), {"results": dict(rows), "files": files}, as_json=as_json)
 
 
 @app.command("export-weights")
@@ -309,6 +313,7 @@ def export(
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Export the network to run without convax.
 
@@ -328,17 +333,21 @@ def export(
         if sign is not None:
             fail("--sign: an ONNX file has no signature; leave out --sign with --onnx")
         results = export_onnx(run, out, **loading)
-        say(
+        said = (
             f"{out}\nONNX Runtime: {results.images} images ({results.origin}) answered within "
             f"{results.difference:.2g} of the live network, {results.tolerance:.2g} allowed"
         )
+        show(said, {"path": str(out), **results._asdict()}, as_json=as_json)
         return
     names = PLATFORMS if platforms is None else platforms.split(",")
     wanted = tuple(name.strip() for name in names)
     digest = export_run(run, out, platforms=wanted, sign=sign, **loading)
-    said = "verified" if runs_here(wanted) else f"not run here, made for {', '.join(wanted)}"
-    said += "" if sign is None else ", signed"
-    say(f"{out}: {said}\nSHA-256 of its manifest.json: {digest}")
+    verified, signed = runs_here(wanted), sign is not None
+    said = "verified" if verified else f"not run here, made for {', '.join(wanted)}"
+    said += ", signed" if signed else ""
+    record = {"path": str(out), "manifest": digest, "verified": verified, "signed": signed}
+    said = f"{out}: {said}\nSHA-256 of its manifest.json: {digest}"
+    show(said, record | {"platforms": wanted}, as_json=as_json)
 
 
 @app.command("verify-bundle")
@@ -350,6 +359,7 @@ def verify(
             metavar="KEY", help="The public key in PEM that the bundle has to be signed with."
         ),
     ] = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Check the files of a bundle; run its self-test.
 
@@ -359,12 +369,13 @@ def verify(
     from convax.inference.export.verify import verify as verify_bundle
 
     said = verify_bundle(bundle, key=key)
-    say(
+    text = (
         f"{bundle}: {said.files} files as written; {said.images} images ({said.origin}) answered "
         f"within {said.difference:.2g} of what was expected, {said.tolerance:.2g} allowed\n"
         + ("signed with this key\n" if said.signed else "")
         + f"SHA-256 of its manifest.json: {said.manifest}"
     )
+    show(text, {"path": str(bundle), **said._asdict()}, as_json=as_json)
 
 
 @app.command()

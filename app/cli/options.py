@@ -3,6 +3,7 @@
 import contextlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import pkgutil
 import sys
@@ -166,6 +167,7 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 CheckpointOption = Annotated[
     str, typer.Option(help='The checkpoint: "best" (by the validation metric) or "last".')
 ]
@@ -204,6 +206,14 @@ def exit_now(code: int) -> NoReturn:
 def warn(problem: str) -> None:
     """Print on standard error what is wrong."""
     say(f"error: {problem}", file=Forgiving(sys.stderr), flush=True)
+
+
+def show(text: object, record: Any, *, as_json: bool) -> None:
+    """Print a result, for people or for programs."""
+    if as_json:
+        print(json.dumps(record, default=str))
+    else:
+        say(text)
 
 
 def say(text: object, *, file: Any = None, end: str = "\n", flush: bool = False) -> None:

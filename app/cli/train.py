@@ -3,10 +3,11 @@
 import json
 import shlex
 import sys
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,12 +17,14 @@ from .options import (
     DEFAULT_CONFIG,
     ConfigArgument,
     JsonOption,
+    QuietOption,
     SetOption,
     app,
     config_dir,
     exit_now,
     fail,
     say,
+    show,
     validate_choice,
     warn,
 )
@@ -95,6 +98,8 @@ def train(
     startup_timeout: Annotated[
         int, typer.Option(min=1, help="Seconds to wait for all processes to start.")
     ] = 300,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Train the network of a config.
 
@@ -113,7 +118,7 @@ def train(
                 "--resume takes the run's own config: leave out CONFIG, --out, --seeds, "
                 "--batching, --tensorboard, and every --set except those of mesh"
             )
-        done = _resumed(resume, overrides, skip_nonfinite, force)
+        done = _resumed(resume, overrides, skip_nonfinite, force, quiet=quiet or as_json)
     else:
         if force:
             fail("--force: is for --resume only; leave it out for a new run")
@@ -122,13 +127,18 @@ def train(
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
         if tensorboard:
             overrides.append("logging.tensorboard=true")
-        done = _trained(config, out, overrides, seeds, batching)
+        done = _trained(config, out, overrides, seeds, batching, quiet=quiet or as_json)
     if several.is_first():
-        _announce(done)
+        _announce(done, as_json=as_json)
 
 
 def _resumed(
-    path: Path, overrides: list[str] | None, skip_nonfinite: int | None, force: bool
+    path: Path,
+    overrides: list[str] | None,
+    skip_nonfinite: int | None,
+    force: bool,
+    *,
+    quiet: bool,
 ) -> "Run | Study":
     from convax.training.config.schema import load_mesh
     from convax.training.experiments.study import resume_study
@@ -136,7 +146,7 @@ def _resumed(
     from convax.training.loop.progress import display_for_process
     from convax.training.run.study_directory import is_study
 
-    display = display_for_process()
+    display = None if quiet else display_for_process()
     if is_study(path):
         if skip_nonfinite is not None or overrides:
             fail("--skip-nonfinite, --set: are for single runs; leave them out to resume a study")
@@ -148,7 +158,13 @@ def _resumed(
 
 
 def _trained(
-    config: str, out: Path | None, overrides: list[str], seeds: str | None, batching: str
+    config: str,
+    out: Path | None,
+    overrides: list[str],
+    seeds: str | None,
+    batching: str,
+    *,
+    quiet: bool,
 ) -> "Run | Study":
     from convax.training.config.schema import load_config
     from convax.training.experiments.seeds import parse_seeds
@@ -157,7 +173,8 @@ def _trained(
     from convax.training.loop.progress import display_for_process
     from convax.training.run.directory import free_name
 
-    display, experiment = display_for_process(), load_config(config, overrides)
+    display = None if quiet else display_for_process()
+    experiment = load_config(config, overrides)
     out = out or free_name(Path("runs"), Path(config).stem)
     if seeds is None and experiment.sweep is None:
         if batching != "auto":
@@ -175,18 +192,25 @@ def _trained(
         )
 
 
-def _announce(done: "Run | Study") -> None:
+def _announce(done: "Run | Study", *, as_json: bool) -> None:
     """Print what was made, and what to do with it."""
     from convax.training.run.directory import Run
 
     path, plots = shlex.quote(str(done.path)), done.path / "plots"
+    record: dict[str, Any] = {"path": str(done.path)}
     if isinstance(done, Run):
+        info = done.info()
+        record |= {"status": info["status"], "result": info.get("result")}
         lines = [f"run: {done.path}  (figures in {plots})"]
         lines += [f"next: convax evaluate {path}   convax predict {path} IMAGE..."]
     else:
         lines = [f"study: {done.path}  (results.json, results.csv, figures in {plots})"]
         lines += [f"next: convax compare {path}   and evaluate, predict, report for each run in it"]
-    say("\n".join(lines), file=Forgiving(sys.stdout), flush=True)
+        record["results"] = str(done.path / "results.json")
+    if as_json:
+        print(json.dumps(record), file=Forgiving(sys.stdout), flush=True)
+    else:
+        say("\n".join(lines), file=Forgiving(sys.stdout), flush=True)
 
 
 @app.command()
@@ -224,6 +248,8 @@ def lr_find(
     high: Annotated[float, typer.Option("--to", help="The last learning rate.")] = 10.0,
     steps: Annotated[int, typer.Option(help="The largest number of steps.")] = 200,
     overrides: SetOption = None,
+    quiet: QuietOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Search for a learning rate.
 
@@ -243,15 +269,19 @@ def lr_find(
         high=high,
         steps=steps,
         config_dir=config_dir(config),
-        display=display_for_stdout(),
+        display=None if quiet or as_json else display_for_stdout(),
     )
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
-    say(f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}")
+    figure = out / "lr-find.png"
+    lines = [f"{len(found.loss)} steps, to {found.learning_rate[-1]:.3g}: {end}"]
     if found.suggestion is None:
-        say(f"no suggestion: {found.rule}")
+        lines.append(f"no suggestion: {found.rule}")
     else:
-        say(f"suggestion ({found.rule}): --set optimizer.learning_rate={found.suggestion:.2g}")
-    say(f"figure: {out / 'lr-find.png'}")
+        value = f"{found.suggestion:.2g}"
+        lines.append(f"suggestion ({found.rule}): --set optimizer.learning_rate={value}")
+    record = {"suggestion": found.suggestion, "rule": found.rule, "diverged": found.diverged}
+    record |= {"steps": len(found.loss), "figure": str(figure)}
+    show("\n".join([*lines, f"figure: {figure}"]), record, as_json=as_json)
 
 
 @app.command("preview-augment")
@@ -282,6 +312,7 @@ def configs(
     schema: Annotated[
         bool, typer.Option(help="Print the JSON Schema of configs, for editors.")
     ] = False,
+    as_json: JsonOption = False,
 ) -> None:
     """List the configs that ship with convax."""
     from convax.training.config.files import read_source, shipped_configs
@@ -290,12 +321,16 @@ def configs(
     if schema:
         print(json.dumps(json_schema(), indent=2))
     elif name:
-        say(read_source(name)[1], end="")
+        text = read_source(name)[1]
+        show(text.removesuffix("\n"), tomllib.loads(text), as_json=as_json)
     else:
-        shipped = shipped_configs()
-        width = max(map(len, shipped))
-        for title, text in shipped.items():
-            say(f"{title:{width}}  {text.partition(chr(10))[0].lstrip('# ')}")
+        titles = {
+            shipped: text.partition("\n")[0].lstrip("# ")
+            for shipped, text in shipped_configs().items()
+        }
+        width = max(map(len, titles))
+        lines = [f"{shipped:{width}}  {title}" for shipped, title in titles.items()]
+        show("\n".join(lines), titles, as_json=as_json)
 
 
 @app.command()
@@ -349,18 +384,21 @@ def fetch(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(as_json: JsonOption = False) -> None:
     """Check this installation.
 
     Checks versions, devices, data, and one gradient.
     """
     from convax.cli.doctor import examine
 
-    healthy = True
+    findings = []
     for finding in examine():
-        healthy = healthy and finding.fine
-        say(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
-    if not healthy:
+        findings.append(finding)
+        if not as_json:
+            say(f"{'ok  ' if finding.fine else 'FAIL'}  {finding.subject:12}  {finding.text}")
+    if as_json:
+        print(json.dumps([finding._asdict() for finding in findings]))
+    if not all(finding.fine for finding in findings):
         raise typer.Exit(1)
 
 

@@ -45,8 +45,10 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     plots = sorted(p.name for p in (tmp_path / "runs/tiny/plots").iterdir())
     assert {"confusion.png", "curves.png", "mistakes.png"} <= set(plots)
 
-    assert convax("train", tiny, "--set", "training.steps=1")[0] == 0
-    assert (tmp_path / "runs/tiny-2").is_dir()
+    code, out, _ = convax("train", tiny, "--set", "training.steps=1", "--json")
+    trained = json.loads(out)
+    assert (code, trained["path"], trained["status"]) == (0, "runs/tiny-2", "finished")
+    assert trained["result"]["test"]["count"] == 53
 
     code, out, _ = convax("evaluate", "runs/tiny", "--json")
     assert code == 0
@@ -60,6 +62,11 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     code, out, _ = convax("report", "runs/tiny")
     assert code == 0
     assert "curves.png" in out
+    found = json.loads(convax("report", "runs/tiny", "--json")[1])
+    assert (
+        found["results"]["status"] == "finished"
+        and found["files"] == out.split("\n")[-len(found["files"]) - 1 : -1]
+    )
 
 
 def test_augmented_images_are_drawn(convax, tiny, tmp_path, monkeypatch):
@@ -152,6 +159,8 @@ def test_configs(convax):
     for name in shipped_configs():
         assert name in out
     assert convax("configs", "lenet5-digits")[1] == shipped_configs()["lenet5-digits"]
+    assert json.loads(convax("configs", "--json")[1]).keys() == shipped_configs().keys()
+    assert json.loads(convax("configs", "lenet5-digits", "--json")[1])["model"]["name"] == "lenet5"
     schema = json.loads(convax("configs", "--schema")[1])
     assert schema["title"] == "Config"
     refused(convax("configs", "lenet5-digit"), "did you mean 'lenet5-digits'")
@@ -162,6 +171,7 @@ def test_doctor(convax):
     assert code == 0
     assert "gradient" in out
     assert "FAIL" not in out
+    assert {finding["fine"] for finding in json.loads(convax("doctor", "--json")[1])} == {True}
 
 
 def test_train_without_mnist_says_how_to_get_it(convax, tmp_path, monkeypatch):

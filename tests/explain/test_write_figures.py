@@ -1,6 +1,7 @@
 """`convax explain` and what it draws, for each task."""
 
 import copy
+import json
 import shutil
 from functools import partial
 
@@ -214,12 +215,19 @@ def test_the_command(whole, photo, tmp_path, command):
         "left out: Grad-CAM, receptive field, feature_maps.png: the network has no maps of the image"
     )
     assert all((tmp_path / "pictures" / line).exists() for line in lines[1:3])
+    other = tmp_path / "other.png"
+    shutil.copy(photo, other)
+    _, out, _ = command("explain", whole.path, photo, other, "--json", "--out", tmp_path / "two")
+    records = [json.loads(line) for line in out.splitlines()]
+    assert [record["image"] for record in records] == [str(photo), str(other)]
+    assert records[1]["files"][0] == str(tmp_path / "two" / "other" / "explanation.png")
     for arguments, message in [
         ((photo, "--class", "cat"), "error: explain: class: got 'cat', need one of 0, 1, 2"),
         ((photo, "--layer", "conv"), "no layer at 'conv'"),
         ((photo, "--detection", "1"), "detection: got 1, but classification finds no objects"),
         ((tmp_path / "none.png",), "none.png"),
         ((photo, "--out", photo), "photo.png"),
+        ((photo, photo), "IMAGE: two are called photo, and each has a folder of that name"),
         ((photo, "--checkpoint", "first"), "--checkpoint: got 'first'"),
     ]:
         code, out, err = command("explain", whole.path, *arguments)

@@ -151,11 +151,12 @@ def test_lr_find_command_says_what_to_set(tiny, tmp_path, command):
 def test_lr_find_command_says_that_nothing_was_learned(tiny, tmp_path, command):
     code, out, _ = command(
         *("lr-find", tiny, "--out", tmp_path / "lr"),
-        *("--from", "1e-12", "--to", "1e-9", "--steps", "30"),
+        *("--from", "1e-12", "--to", "1e-9", "--steps", "30", "--json"),
     )
     assert code == 0
-    assert "no suggestion: the loss did not fall" in out and "--to above 1e-09" in out
-    assert "--set" not in out
+    found = json.loads(out)
+    assert found["suggestion"] is None
+    assert "the loss did not fall" in found["rule"] and "--to above 1e-09" in found["rule"]
     assert json.loads((tmp_path / "lr" / "lr-find.json").read_text())["suggestion"] is None
     assert (tmp_path / "lr" / "lr-find.png").is_file()
 

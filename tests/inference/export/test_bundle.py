@@ -465,6 +465,8 @@ def test_the_command_line(command, whole, tmp_path):
     code, said, _ = command("verify-bundle", tmp_path / "b")
     assert code == 0 and "7 files as written; 8 images (the first of the test split)" in said
     assert out.split()[-1] == said.split()[-1]
+    found = json.loads(command("verify-bundle", tmp_path / "b", "--json")[1])
+    assert (found["files"], found["manifest"], found["signed"]) == (7, said.split()[-1], False)
     code, _, error = command("verify-bundle", tmp_path)
     assert code == 2 and "is it a bundle?" in error
     assert bundle_check.FILES | {"manifest.json"} == {p.name for p in (tmp_path / "b").iterdir()}

@@ -165,8 +165,9 @@ def test_the_operation_that_cannot_be_converted_is_named(whole, onnx, tmp_path, 
 
 
 def test_the_command_line(command, whole, onnx, tmp_path):
-    code, out, _ = command("export", whole.path, tmp_path / "net.onnx", "--onnx")
-    assert code == 0 and "8 images (the first of the test split) answered within" in out
+    code, out, _ = command("export", whole.path, tmp_path / "net.onnx", "--onnx", "--json")
+    found = json.loads(out)
+    assert code == 0 and (found["images"], found["origin"]) == (8, "the first of the test split")
     assert (tmp_path / "net.onnx").exists()
 
 
