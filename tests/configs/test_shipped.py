@@ -238,9 +238,9 @@ def test_lenet5_learns_mnist(data_dir, tmp_path):
 
 def result_of(config, out, *arguments):
     """What the test of a whole training says, by the command line, compiled as users compile."""
-    train = [sys.executable, "-m", "convax", "train", config, "--out", str(out), *arguments]
-    subprocess.run(train, env=as_users_compile(), check=True, capture_output=True)
-    return convax.Run(out).info()["result"]["test"]
+    train = [sys.executable, "-m", "convax", "train", config, "--out", out, *arguments, "--json"]
+    done = subprocess.run(train, env=as_users_compile(), check=True, capture_output=True)
+    return json.loads(done.stdout)["result"]["test"]
 
 
 @pytest.mark.slow
