@@ -40,6 +40,7 @@ from ..run.directory import (
     create_run,
     exists_already,
     open_run,
+    refuse_existing,
     write_json,
 )
 from ..run.study_directory import FILE, Keys, Study
@@ -83,6 +84,7 @@ def train_study(
         InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; all states were saved.
     """
     check_logging(config)
+    refuse_existing(Path(out))  # before data are read
     folder = None if config_dir is None else Path(config_dir)
     config = resolve_weights_path(resolve_data_path(config, folder), folder)
     if bool(seeds) == (config.sweep is not None):
@@ -136,8 +138,7 @@ def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Con
 
 def _create(config: Config, out: Path, members: Mapping[str, Keys], batching: Batching) -> Study:
     """Make its directory, all of it or nothing."""
-    if out.exists():
-        raise exists_already(out)
+    refuse_existing(out)
     about = {"status": "running", "form": batching, "members": dict(members)} | circumstances()
     files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
     try:

@@ -23,7 +23,7 @@ from ..initialize import init_from_source, resolve_weights_path
 from ..plots.attempt import attempt
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
-from ..run.directory import Run, RunError, create_run, open_run, study_of
+from ..run.directory import Run, RunError, create_run, open_run, refuse_existing, study_of
 from ..tasks.metric_names import format_metrics
 from .checkpointing import LoopState, disk_watched
 from .chunk_loop import ChunkLoop
@@ -70,6 +70,8 @@ def train(
     out = Path(processes.broadcast_str(str(out)))
     with processes.detect_peer_loss(out), ExitStack() as stack:
         with processes.barrier("begin"):
+            if processes.is_first():  # before data are read
+                refuse_existing(out)
             config = resolve_weights_path(resolve_data_path(config, folder), folder)
             experiment = prepare(config)
             plan = sharding_plan(experiment)

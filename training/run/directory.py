@@ -186,8 +186,7 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
         RunError: `out` is there already, or cannot be made.
     """
     aside = out.with_name(f".{out.name}.{os.getpid()}")
-    if out.exists():
-        raise exists_already(out)
+    refuse_existing(out)
     try:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -205,6 +204,12 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
             raise exists_already(out) from None
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None
     return Run(out)
+
+
+def refuse_existing(out: Path) -> None:
+    """Raise a RunError where something is at the place for a new run or study."""
+    if out.exists():
+        raise exists_already(out)
 
 
 def exists_already(out: Path) -> RunError:

@@ -160,7 +160,7 @@ def test_an_error_of_one_is_known_to_all(setting, tmp_path):
     assert processes.codes() == [2, 2]
     first, second = processes.texts()
     assert "exists already" in first
-    assert "stopped because process 0 could not make the run directory" in second
+    assert "stopped because process 0 could not begin" in second
     processes = Processes(2, tmp_path / "more", *arguments[:-2], "--out", tmp_path / "run")
     assert processes.codes() == [2, 2]
     assert "error: mesh: missing; 2 processes need a mesh" in processes.texts()[0]

@@ -240,7 +240,7 @@ def test_study_killed_before_it_exists_can_start_again(tiny, tmp_path, monkeypat
     assert is_study(out)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     with pytest.raises(RunError, match=r"study: exists already; .* `convax train --resume "):
-        train_study(load_config(tiny), out, seeds=SEEDS)
+        train_study(load_config(tiny, ["data.path=not/read"]), out, seeds=SEEDS)
 
 
 def test_study_that_cannot_be_created_is_run_error(tiny, tmp_path):
