@@ -16,7 +16,7 @@ from ...training.common.text import first_line
 from ...training.run.checkpoint import checksum
 from ...training.tasks.registry import TASKS
 from ...training.tasks.spec import compare_values
-from ...training.weights.safetensors_io import WeightsError, read_safetensors
+from ...training.weights.safetensors_io import WeightsError, parse_file
 from .manifest import (
     FORMATS,
     MANIFEST,
@@ -71,7 +71,7 @@ def verify(
     manifest, content = _manifest(folder)
     if public is not None:
         check_signature(folder, content, public)
-    _check_files(folder, manifest["sha256"])
+    files = _read_files(folder, manifest["sha256"])
     today = today or datetime.datetime.now(datetime.UTC).date()
     # The release that wrote it reads it for ever; to others JAX promises six months.
     expired = today > datetime.date.fromisoformat(manifest["expires"])
@@ -87,10 +87,10 @@ def verify(
             f"has {here}"
         )
     try:
-        about = parse_json((folder / "about.json").read_bytes())
+        about = parse_json(files["about.json"])
         test = about["self_test"]
         origin, tolerance = str(test["images"]), float(test["tolerance"])
-        count, difference, most = _self_test(folder, about)
+        count, difference, most = _self_test(folder, files, about)
     except (WeightsError, KeyError, TypeError, ValueError) as error:
         raise BundleError(
             f"{folder}: the self-test cannot be run: {first_line(error)}{_other_jax(manifest)}"
@@ -155,15 +155,16 @@ def _manifest(folder: Path) -> tuple[dict[str, Any], bytes]:
     return manifest, content
 
 
-def _check_files(folder: Path, sums: dict[str, str]) -> None:
-    problems = []
+def _read_files(folder: Path, sums: dict[str, str]) -> dict[str, bytes]:
+    """Read every file, once: what is checked is what is run, whoever replaces it in between."""
+    files, problems = {}, []
     for name in sorted(FILES):
         try:
-            content = (folder / name).read_bytes()
+            files[name] = (folder / name).read_bytes()
         except OSError as error:
             problems.append(f"{name}: cannot be read: {error.strerror}")
             continue
-        if hashlib.sha256(content).hexdigest() != sums[name]:
+        if hashlib.sha256(files[name]).hexdigest() != sums[name]:
             problems.append(f"{name}: altered")
     for path in sorted(folder.iterdir()):
         if path.name == "__pycache__":  # Python would run what is in it in place of load.py
@@ -172,17 +173,22 @@ def _check_files(folder: Path, sums: dict[str, str]) -> None:
             problems.append(f"{path.name}: not of the bundle")
     if problems:
         raise BundleError(f"{folder}: " + "; ".join(problems))
+    return files
 
 
-def _self_test(folder: Path, about: dict[str, Any]) -> tuple[int, float, float]:
+def _self_test(
+    folder: Path, files: dict[str, bytes], about: dict[str, Any]
+) -> tuple[int, float, float]:
     """Return how many images there are, the largest difference of what is said of them, and the
     most that may be allowed.
     """
-    test = read_safetensors(folder / "self_test.safetensors")
-    weights = read_safetensors(folder / "weights.safetensors")
+    test, weights = (
+        parse_file(files[name], folder / name)
+        for name in ("self_test.safetensors", "weights.safetensors")
+    )
     keys = expected_keys(about)
     expected = {name: test[key] for name, key in keys.items()}
-    program = jax.export.deserialize(bytearray((folder / "program.stablehlo").read_bytes()))
+    program = jax.export.deserialize(bytearray(files["program.stablehlo"]))
     inputs = [test[name] for name in input_names(about)]
     arrays = jax.tree.leaves(program.call(weights, *inputs))
     found = dict(zip(keys, map(np.asarray, arrays), strict=True))

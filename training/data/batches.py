@@ -1,5 +1,6 @@
 """The batches of a run, in order: gathered from memory, or decoded ahead from files."""
 
+import errno
 import math
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..common.text import first_line
 from .dataset import Split, batch_indices
 from .errors import DataError
 from .spool import Spool, Stored
@@ -21,7 +23,17 @@ from .tree import rows as take
 
 _BUFFER = 2  # batches that a worker has ready, and that are ready here of each
 _AHEAD = 2 * _BUFFER + 3  # of each worker there are at once, those in hands counted in
-_LESS_MEMORY = "give it more memory, or lower data.num_workers (in the config.toml of a run)"
+_FEWER = "lower data.num_workers (in the config.toml of a run)"
+_LESS_MEMORY = f"give it more memory, or {_FEWER}"
+_SHARED = "they need a little of /dev/shm (of a container: docker run --shm-size=2g)"
+_TO_START = {
+    **dict.fromkeys((errno.ENOSPC, errno.ENOENT, errno.EACCES, errno.ENOSYS), _SHARED),
+    **dict.fromkeys(
+        (errno.EMFILE, errno.ENFILE), f"allow more open files (ulimit -n), or {_FEWER}"
+    ),
+    errno.EAGAIN: f"allow more processes (ulimit -u), or {_FEWER}",
+    errno.ENOMEM: _LESS_MEMORY,
+}
 
 
 def read_batches(
@@ -66,11 +78,11 @@ def read_batches(
     most = len(range(batch_size)[rows]) * sum(map(_row_bytes, deferred))
     spool = Spool(most=most, ahead=workers * _AHEAD)
     decoder = _Decoder(deferred, seed, batch_size, rows, spool)
-    with _workers_watched():
+    with _workers_watched(begun=False):
         steps = iter(_prefetched(decoder, start, stop, workers))
     try:
         for step in range(start, stop):
-            with _workers_watched():
+            with _workers_watched(begun=step > start):  # the first one starts them
                 stored = next(steps)
             if isinstance(stored, str):
                 raise DataError(stored)
@@ -116,6 +128,8 @@ class _Decoder:
             return str(error)  # an exception would come out of Grain as another
         except MemoryError:
             return f"no memory to decode a batch: {_LESS_MEMORY}"
+        except OSError as error:
+            return f"a batch cannot be decoded: {_reason(error)}"
 
 
 def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: int) -> Any:
@@ -136,8 +150,11 @@ def _prefetched(decoder: Callable[[int], Any], start: int, stop: int, workers: i
 
 
 @contextmanager
-def _workers_watched() -> Iterator[None]:
+def _workers_watched(*, begun: bool) -> Iterator[None]:
     """Say in one line that a worker process is gone, or that none can be started.
+
+    Args:
+        begun: whether they have sent something already.
 
     Raises:
         DataError: this line.
@@ -152,10 +169,21 @@ def _workers_watched() -> Iterator[None]:
             f"a worker process that decodes images {_end(int(code[1]))}: {_LESS_MEMORY}"
         ) from None
     except OSError as error:
+        if begun:
+            raise DataError(
+                f"worker processes that decode images cannot be read from: {_reason(error)}"
+            ) from None
+        remedy = _TO_START.get(error.errno or 0)
         raise DataError(
-            f"worker processes that decode images cannot be started: {error.strerror or error}; "
-            "they need a little of /dev/shm (of a container: docker run --shm-size=2g)"
+            f"worker processes that decode images cannot be started: {_reason(error)}"
+            + (f"; {remedy}" if remedy else "")
         ) from None
+
+
+def _reason(error: OSError) -> str:
+    """Say what the system refused, and of which file where that is known."""
+    about = f"{error.filename}: " if error.filename is not None else ""
+    return about + (error.strerror or first_line(error))
 
 
 def _end(code: int) -> str:

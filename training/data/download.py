@@ -17,6 +17,7 @@ TIMEOUT = 30.0  # seconds without an answer
 SLOWEST = 1024  # bytes a second, over TIMEOUT, of a server that is worth waiting for
 _MOST_REDIRECTS = 10
 _CHUNK = 8192  # bytes; what is lost at most when a connection breaks off
+_BROKEN = "the connection failed"
 
 
 class DownloadError(Exception):
@@ -177,8 +178,10 @@ def _talk(url: str, had: int, items: "queue.Queue[Any]", gone: threading.Event) 
         return False
 
     from requests import RequestException
+    from urllib3.exceptions import HTTPError as TransportError
 
-    # "identity": a server must not unpack the file, or pack it twice, on the way.
+    # "identity": a server must not unpack the file, or pack it twice, on the way. What it says of
+    # that is not believed: a .gz file is often called packed content; nothing is unpacked here.
     headers = {"Range": f"bytes={had}-", "Accept-Encoding": "identity"}
     try:
         with _answer(url, headers) as response:
@@ -187,12 +190,14 @@ def _talk(url: str, had: int, items: "queue.Queue[Any]", gone: threading.Event) 
                 length = response.headers.get("Content-Length", "")
                 size = int(length) if length.isdecimal() and len(length) < 19 else None
                 put(_Begun(response.status_code == 200, size))
-                for piece in response.iter_content(_CHUNK):
+                for piece in response.raw.stream(_CHUNK, decode_content=False):
                     if not put(piece):
                         return
         put(None)
     except (RequestException, ValueError) as error:  # the latter of headers that are no text
         put(DownloadError(_reason(error)))
+    except TransportError:
+        put(DownloadError(_BROKEN))
     except Exception as error:  # whatever it is: a thread's own end would go unnoticed
         put(error)
 
@@ -215,12 +220,11 @@ def _answer(url: str, headers: Mapping[str, str]) -> Any:
 def _reason(error: Exception) -> str:
     """Say in a few words why a URL failed; requests' own texts are long."""
     from requests import ConnectionError, HTTPError, Timeout
-    from requests.exceptions import ChunkedEncodingError
 
     if isinstance(error, HTTPError) and error.response is not None:
         return f"{error.response.status_code} {error.response.reason}"
     if isinstance(error, Timeout):
         return "no answer in time"
-    if isinstance(error, (ConnectionError, ChunkedEncodingError)):
-        return "the connection failed"
+    if isinstance(error, ConnectionError):
+        return _BROKEN
     return str(error).partition("\n")[0]

@@ -1,10 +1,11 @@
 """Where batches wait on their way from worker processes: in files that no killed process leaves.
 
 Batches do not fit through a pipe in one go. So a process that reads has a folder, in memory where
-that has room (``/dev/shm``; a container has 64 MB of it), or else where temporary files are. It
-holds a lock on it, which the kernel lets go of however the process ends; the next one that reads
-removes what is not locked. The semaphores of its worker processes bear the name of the folder, and
-go with it.
+that has room (``/dev/shm``; a container has 64 MB of it), and one where temporary files are, for
+what finds none later: others that read at the same time have seen the same room. It holds locks on
+them, which the kernel lets go of however the process ends; the next one that reads removes what is
+not locked. The semaphores of its worker processes bear the name of the first folder, and go with
+it.
 """
 
 import atexit
@@ -30,13 +31,14 @@ _MEMORY = Path("/dev/shm")
 _PREFIX = "convax-batches-"
 _OURS = re.compile(rf"{_PREFIX}[a-z0-9_]{{8}}")
 _BATCH = re.compile(r"\d+-\d+\.batch")
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _readers = count()
 
 
 class Stored(NamedTuple):
-    """Arrays in a file, one behind the other: its name, and shape and dtype of each."""
+    """Arrays in a file, one behind the other: its path, and shape and dtype of each."""
 
-    name: str
+    file: str
     types: tuple[tuple[tuple[int, ...], str], ...]
 
 
@@ -53,28 +55,35 @@ class Spool:
 
     def __init__(self, *, most: int, ahead: int):
         self._most, self._ahead, self._reader = most, ahead, next(_readers)
-        self._folder = _MEMORY
-        try:
-            self._folder = _room(most * ahead)
-            self._folder = _own_folder(self._folder)
-        except OSError as error:
-            raise self._failed(error) from None
+        self._folders: list[Path] = []
+        places = _places(most * ahead)
+        for place in places:
+            try:
+                self._folders.append(_own_folder(place))
+            except OSError as error:
+                if place == places[-1] and not self._folders:
+                    raise self._failed(place, error) from None
 
     def put(self, step: int, arrays: Sequence[np.ndarray]) -> Stored:
         """Write the arrays of a step.
 
         Raises:
-            DataError: there is no room, or the folder is gone.
+            DataError: there is no room in any folder, or one is gone.
         """
-        file = self._folder / f"{self._reader}-{step}.batch"
-        try:
-            with file.open("wb", buffering=0) as out:
-                for array in arrays:
-                    _write_all(out.fileno(), _bytes_of(np.ascontiguousarray(array)))
-        except OSError as error:
-            file.unlink(missing_ok=True)
-            raise self._failed(error) from None
-        return Stored(file.name, tuple((array.shape, array.dtype.str) for array in arrays))
+        types = tuple((array.shape, array.dtype.str) for array in arrays)
+        folder, *others = self._folders
+        while True:
+            file = folder / f"{self._reader}-{step}.batch"
+            try:
+                with file.open("wb", buffering=0) as out:
+                    for array in arrays:
+                        _write_all(out.fileno(), _bytes_of(np.ascontiguousarray(array)))
+                return Stored(str(file), types)
+            except OSError as error:
+                file.unlink(missing_ok=True)
+                if error.errno not in _FULL or not others:
+                    raise self._failed(folder, error) from None
+                folder, *others = others
 
     def take(self, stored: Stored) -> list[np.ndarray]:
         """Read them, and remove the file.
@@ -83,23 +92,24 @@ class Spool:
             DataError: it is gone.
         """
         arrays = [np.empty(shape, dtype) for shape, dtype in stored.types]
-        file = self._folder / stored.name
+        file = Path(stored.file)
         try:
             with file.open("rb", buffering=0) as content:
                 for array in arrays:
                     _read_all(content.fileno(), _bytes_of(array))
             file.unlink()
         except OSError as error:
-            raise self._failed(error) from None
+            raise self._failed(file.parent, error) from None
         return arrays
 
     def clear(self) -> None:
         """Remove what was put and not taken."""
-        for file in self._folder.glob(f"{self._reader}-*.batch"):
-            file.unlink(missing_ok=True)
+        for folder in self._folders:
+            for file in folder.glob(f"{self._reader}-*.batch"):
+                file.unlink(missing_ok=True)
 
-    def _failed(self, error: OSError) -> DataError:
-        if self._folder.name.startswith(_PREFIX) and isinstance(error, FileNotFoundError):
+    def _failed(self, folder: Path, error: OSError) -> DataError:
+        if folder.name.startswith(_PREFIX) and isinstance(error, FileNotFoundError):
             remedy = "somebody has removed it, as systemd's RemoveIPC=yes does at a log-out"
         else:
             remedy = (
@@ -107,7 +117,7 @@ class Spool:
                 "room (of a container: docker run --shm-size=2g), name another folder by TMPDIR, "
                 "or lower data.num_workers (in the config.toml of a run)"
             )
-        return DataError(f"{self._folder}: {error.strerror}: {remedy}")
+        return DataError(f"{folder}: {error.strerror}: {remedy}")
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
@@ -126,17 +136,18 @@ def _read_all(descriptor: int, room: memoryview) -> None:
         room = room[read:]
 
 
-def _room(need: int) -> Path:
-    """Return where this many bytes have room: in memory, or else among temporary files."""
+def _places(need: int) -> list[Path]:
+    """Return where to write: in memory if this many bytes have room now; among temporary files."""
+    temporary = Path(tempfile.gettempdir())
     with suppress(OSError):
         if shutil.disk_usage(_MEMORY).free >= need and os.access(_MEMORY, os.W_OK):
-            return _MEMORY
-    return Path(tempfile.gettempdir())
+            return [_MEMORY] if temporary == _MEMORY else [_MEMORY, temporary]
+    return [temporary]
 
 
 @cache
 def _own_folder(room: Path) -> Path:
-    """Make this process's folder, which it keeps until its end; remove, first, those of dead ones.
+    """Make this process's folder there, until its end; remove, first, those of dead ones.
 
     Raises:
         OSError: it cannot be made.
@@ -146,7 +157,8 @@ def _own_folder(room: Path) -> Path:
     atexit.register(_remove_own, folder, lock, os.getpid())
     # Python has no public way to name semaphores; where this one is gone, killed ones are left.
     config = getattr(multiprocessing.current_process(), "_config", {})
-    if "semprefix" in config and _MEMORY.is_dir():
+    unnamed = not config.get("semprefix", f"/{_PREFIX}").startswith(f"/{_PREFIX}")
+    if unnamed and _MEMORY.is_dir():  # of several folders the first, which is in memory, names them
         config["semprefix"] = f"/{folder.name}"
     return folder
 

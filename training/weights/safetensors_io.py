@@ -28,6 +28,15 @@ def read_safetensors(path: Path) -> dict[str, np.ndarray]:
         content = path.read_bytes()
     except OSError as error:
         raise WeightsError(f"{path}: cannot be read: {error.strerror}") from None
+    return parse_file(content, path)
+
+
+def parse_file(content: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Parse what was read of a safetensors file: its arrays by name.
+
+    Raises:
+        WeightsError: it is no such file; names the path.
+    """
     try:
         return parse(content)
     except WeightsError as error:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import venv
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.export
@@ -245,6 +246,21 @@ def test_every_damaged_file_is_named(name, folder, rng):
     path.unlink()
     with pytest.raises(BundleError, match=f"{name}.*cannot be read"):
         verify(folder)
+
+
+def test_what_is_checked_is_what_is_run(folder, monkeypatch):
+    """Although every file is replaced once it was read."""
+    read = Path.read_bytes
+
+    def read_once(path):
+        content = read(path)
+        path.write_bytes(b"replaced")
+        return content
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", read_once)
+        assert verify(folder).images == 8
+    assert {read(folder / name) for name in FILES} == {b"replaced"}
 
 
 def test_an_unlisted_file(folder):

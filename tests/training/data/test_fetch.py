@@ -106,6 +106,21 @@ class Handler(http.server.BaseHTTPRequestHandler):
         while not self.server.released.wait(0.02):
             self.wfile.write(b"x")
 
+    def send_called(self):
+        """The file, called packed content, as servers do with .gz files."""
+        self.encoded("gzip", PACKED)
+
+    def send_again(self):
+        """The file, packed twice more on the way, although nobody asked for it."""
+        self.encoded("gzip, gzip", gzip.compress(gzip.compress(PACKED)))
+
+    def encoded(self, coding, body):
+        self.send_response(200)
+        self.send_header("Content-Encoding", coding)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
     def send_moved(self):
         """To where it is, at the end of a body without one."""
         self.send_response(302)
@@ -211,9 +226,12 @@ def test_fetch_continues_where_the_connection_broke(get, server, target):
 def test_the_next_call_goes_on_where_the_last_one_gave_up(get, server, target, part):
     with pytest.raises(DataError, match="the connection failed"):
         get("dies")
-    assert part.read_bytes() == PACKED[: 6 * CHUNK] and not target.exists()
+    had = (
+        part.read_bytes()
+    )  # of what was sent all but a piece, or with some versions of urllib3 all
+    assert PACKED.startswith(had) and 6 * CHUNK <= len(had) < 7 * CHUNK and not target.exists()
     get("good")
-    assert server.log[-1] == ("good", 6 * CHUNK)
+    assert server.log[-1] == ("good", len(had))
     assert target.read_bytes() == PACKED and not part.exists()
 
 
@@ -354,6 +372,13 @@ def test_a_gzip_file_is_unpacked_no_further_than_its_content_is_long(get, target
     target.write_bytes(bomb)
     get("good")
     assert sum(read) <= 2 * 2**20 and target.read_bytes() == PACKED
+
+
+def test_nothing_is_unpacked_on_the_way(get, server, target):
+    """Which costs what the server likes; a file that is called packed content is one all the same."""
+    get("again", "called")
+    assert target.read_bytes() == PACKED
+    assert [how for how, _ in server.log] == ["again", "called"]
 
 
 def _counted(read, counts):

@@ -47,7 +47,7 @@ def test_what_is_put_is_taken_once(places):
     kept = second.put(8, ARRAYS)
     first.clear()
     (folder,) = places[0].iterdir()
-    assert [file.name for file in folder.iterdir()] == [kept.name]
+    assert list(folder.iterdir()) == [Path(kept.file)]
 
 
 Usage = namedtuple("Usage", "free")
@@ -56,32 +56,66 @@ Usage = namedtuple("Usage", "free")
 @pytest.mark.parametrize(("free", "place"), [(199, 1), (200, 0)])
 def test_batches_are_in_memory_where_that_has_room_for_all(places, monkeypatch, free, place):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: Usage(free))
-    spool.Spool(most=100, ahead=2).put(0, ARRAYS)
-    assert [len(list(at.iterdir())) for at in places] == [int(i == place) for i in range(2)]
+    stored = spool.Spool(most=100, ahead=2).put(0, ARRAYS)
+    assert Path(stored.file).parents[1] == places[place]
 
 
-def test_a_full_folder_is_named_with_the_remedies(places, monkeypatch):
+def fill(monkeypatch, times):
+    """Have so many writes find no room, half of their content written."""
+    write, left = os.write, [times]
+
     def full(descriptor, content):
+        if left[0] == 0:
+            return write(descriptor, content)
+        left[0] -= 1
+        write(descriptor, content[: len(content) // 2])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    reader = spool.Spool(most=3 * 2**20, ahead=14)
     monkeypatch.setattr(os, "write", full)
+
+
+def test_a_batch_that_finds_no_room_in_memory_is_among_temporary_files(places, monkeypatch):
+    """As where several readers have seen the same room; those before and after it are in memory."""
+    reader = spool.Spool(most=100, ahead=3)
+    before = reader.put(0, ARRAYS)
+    fill(monkeypatch, 1)
+    stored = [before, reader.put(1, ARRAYS), reader.put(2, ARRAYS)]
+    assert [Path(each.file).parents[1] for each in stored] == [places[i] for i in (0, 1, 0)]
+    (folder,) = places[0].iterdir()
+    assert sorted(folder.iterdir()) == [Path(stored[0].file), Path(stored[2].file)]
+    for each in stored[:2]:
+        for array, put in zip(reader.take(each), ARRAYS, strict=True):
+            np.testing.assert_array_equal(array, put)
+    fill(monkeypatch, 1)
+    reader.put(3, ARRAYS)
+    reader.clear()
+    assert not [file for place in places for file in place.rglob("*.batch")]
+
+
+def test_memory_is_enough_where_there_is_no_place_for_temporary_files(places):
+    places[1].rmdir()
+    stored = spool.Spool(most=100, ahead=2).put(0, ARRAYS)
+    assert Path(stored.file).parents[1] == places[0]
+
+
+def test_full_folders_are_named_with_the_remedies(places, monkeypatch):
+    reader = spool.Spool(most=3 * 2**20, ahead=14)
+    fill(monkeypatch, 2)
     message = (
-        r"memory/convax-batches-\w{8}: No space left on device: 14 batches of 3.0 MiB wait there; "
+        r"temporary/convax-batches-\w{8}: No space left on device: 14 batches of 3.0 MiB wait there; "
         r"give it more room \(of a container: docker run --shm-size=2g\), name another folder by "
         r"TMPDIR, or lower data.num_workers \(in the config.toml of a run\)$"
     )
     with pytest.raises(DataError, match=message):
         reader.put(0, ARRAYS)
-    (folder,) = places[0].iterdir()
-    assert not list(folder.iterdir())
+    assert not [file for place in places for file in place.rglob("*.batch")]
 
 
 def test_a_folder_that_is_gone_is_named(places):
     reader = spool.Spool(most=100, ahead=2)
     stored = reader.put(0, ARRAYS)
-    (folder,) = places[0].iterdir()
-    (folder / stored.name).write_bytes(b"cut")
+    folder = Path(stored.file).parent
+    Path(stored.file).write_bytes(b"cut")
     with pytest.raises(DataError, match=rf"{folder}: its content is gone"):
         reader.take(stored)
     shutil.rmtree(folder)
@@ -117,7 +151,8 @@ def test_what_is_in_use_or_is_not_ours_stays(places, tmp_path):
     spool.remove_leftovers()
     assert len(list(in_use.iterdir())) == 1
     assert [file.name for file in theirs.iterdir()] == ["photo.png"]
-    assert len(list(elsewhere.iterdir())) == 1 and len(list(places[1].iterdir())) == 3
+    # There is one more, the other folder of the one that is in use.
+    assert len(list(elsewhere.iterdir())) == 1 and len(list(places[1].iterdir())) == 4
 
 
 def test_without_locks_there_is_a_folder_and_nothing_is_removed(places, monkeypatch):
@@ -141,7 +176,7 @@ if __name__ == "__main__":
     reader = Spool(most=10, ahead=1)
     reader.put(0, [np.zeros(10, np.uint8)])
     semaphore = multiprocessing.get_context("spawn").Lock()
-    print(reader._folder, flush=True)
+    print(reader._folders[0], flush=True)
     sys.stdin.read()
 """
 

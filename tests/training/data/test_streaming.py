@@ -143,7 +143,19 @@ def test_a_worker_that_is_killed_is_named_in_a_line(folder):
         (
             OSError(errno.ENOSPC, "No space left on device"),
             "worker processes that decode images cannot be started: No space left on device; they "
-            r"need a little of /dev/shm \(of a container: docker run --shm-size=2g\)",
+            r"need a little of /dev/shm \(of a container: docker run --shm-size=2g\)$",
+        ),
+        (
+            OSError(errno.EMFILE, "Too many open files"),
+            r"cannot be started: Too many open files; allow more open files \(ulimit -n\), or lower",
+        ),
+        (
+            OSError(errno.EAGAIN, "Resource temporarily unavailable"),
+            r"unavailable; allow more processes \(ulimit -u\), or lower data.num_workers",
+        ),
+        (
+            PermissionError(errno.EPERM, "Operation not permitted", "/proc/x"),
+            "cannot be started: /proc/x: Operation not permitted$",
         ),
     ],
 )
@@ -159,32 +171,56 @@ def test_an_error_that_is_none_of_the_workers_stays_as_it_is(folder, monkeypatch
         list(read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9))
 
 
-class _Failing:
-    """Steps that fail."""
+def test_what_fails_later_is_not_called_a_start(folder, monkeypatch):
+    lost = ConnectionResetError(errno.ECONNRESET, "Connection reset by peer")
+    monkeypatch.setattr(batches.Spool, "take", lambda *_: [np.zeros(4)])
+    monkeypatch.setattr(batches, "_prefetched", lambda *_: _Failing(lost, [("file", ())]))
+    reading = read_batches(both_streamed(folder), seed=0, batch_size=4, start=0, stop=9)
+    next(reading)
+    message = "^worker processes that decode images cannot be read from: Connection reset by peer$"
+    with pytest.raises(DataError, match=message):
+        next(reading)
 
-    def __init__(self, error):
-        self._error = error
+
+class _Failing:
+    """Steps, the last of which fails."""
+
+    def __init__(self, error, steps=()):
+        self._error, self._steps = error, iter(steps)
 
     def __iter__(self):
         return self
 
     def __next__(self):
+        for step in self._steps:
+            return step
         raise self._error
 
     def close(self):
         pass
 
 
-def test_no_memory_for_a_batch_is_said_in_a_line(folder):
-    class Full:
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "no memory to decode a batch: give it more memory, or lower data.num_w"),
+        (
+            OSError(errno.EMFILE, "Too many open files", "x.png"),
+            "a batch cannot be decoded: x.png: T",
+        ),
+        (OSError("of a decoder"), "a batch cannot be decoded: of a decoder"),
+    ],
+)
+def test_what_fails_in_a_worker_is_said_in_a_line(error, message):
+    class Failing:
         def __len__(self):
             return 8
 
         def read(self, indices):
-            raise MemoryError
+            raise error
 
-    decoder = batches._Decoder([Full()], 0, 4, slice(None), None)
-    assert decoder(0).startswith("no memory to decode a batch: give it more memory")
+    decoder = batches._Decoder([Failing()], 0, 4, slice(None), None)
+    assert decoder(0).startswith(message)
 
 
 READS = """
