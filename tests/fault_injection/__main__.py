@@ -1,12 +1,13 @@
 """Kill, starve and damage a training, and see what is left:
 
     python -m tests.fault_injection --faults 200 --seed 0 [--workers 2] [--write docs/fault-injection.md]
-    python -m tests.fault_injection --victim detector --faults 20
+    python -m tests.fault_injection --victim study --faults 20
 
-A tiny network, a classifier or a detector, trains for forty steps, with an evaluation and a checkpoint every five. Then it
-trains again, N times with a fault each, and is resumed without one. What ends must be the same: every
-file of the checkpoints "last" and "best", the metrics without their timings, the result of the
-test. Or it is refused, with a message and exit code 2: then what was damaged is put back, and the
+A tiny network, one of `victims.VICTIMS`, trains for forty steps, with an evaluation and a
+checkpoint every five. Then it trains again, N times with a fault each, and is resumed without one.
+What ends must be the same: every file of the checkpoints "last" and "best", the metrics without
+their timings, the result of the test; of a study all of this of each network, and its results. Or it
+is refused, with a message and exit code 2: then what was damaged is put back, and the
 same must be reached; and a copy that is told to go on by --force, or from which the file is
 removed that the message says to remove, has to go on. Anything else is lost.
 """

@@ -2,12 +2,16 @@
 
 import os
 import platform
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
+from .victims import VICTIMS
+
 ENDS = ("identical", "refused", "lost")
+SUMS = "All"
 
 
 class Outcome(NamedTuple):
@@ -35,12 +39,32 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
 def write_section(
     file: Path, outcomes: Sequence[Outcome], victim: str, seed: int, workers: int, seconds: float
 ) -> None:
-    """Write the outcomes of a victim into its section of docs/fault-injection.md."""
+    """Write the outcomes of a victim into its section of docs/fault-injection.md, and the sums."""
     head, *sections = file.read_text().split("\n## ")
-    new = section(outcomes, victim, seed, workers, seconds)
     kept = {text.partition("\n")[0].lower(): text for text in sections}
-    kept[victim] = f"{victim.capitalize()}\n\n{new}"
-    file.write_text("\n## ".join([head, *(text.rstrip() + "\n" for text in kept.values())]))
+    kept.pop(SUMS.lower(), None)
+    kept[victim] = f"{victim.capitalize()}\n\n{section(outcomes, victim, seed, workers, seconds)}"
+    measured = {name: kept.pop(name) for name in VICTIMS if name in kept}
+    texts = [head, f"{SUMS}\n\n{sums(measured)}", *measured.values(), *kept.values()]
+    file.write_text("\n## ".join(text.rstrip() + "\n" for text in texts))
+
+
+def sums(sections: Mapping[str, str]) -> str:
+    """Return a table with a row for each section of the page, and their sums."""
+    rows = {}
+    for name, text in sections.items():
+        kills = re.search(r"^SIGKILL ended (\d+) of", text, re.M)
+        figures = re.search(r"^\| all \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)
+        assert kills is not None and figures is not None, f"{name}: not a section of this page"
+        count, *ends = map(int, figures.groups())
+        rows[name.capitalize()] = [count, int(kills[1]), *ends]
+    rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
+    lines = [
+        "| training | faults | with a SIGKILL | resumed identical | refused with a message | lost |",
+        "|---|---|---|---|---|---|",
+        *(f"| {name} | {' | '.join(map(str, row))} |" for name, row in rows.items()),
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def section(
@@ -61,7 +85,7 @@ def section(
     about = "These are the messages of refused runs, one for each fault:"
     messages = f"\n{about}\n\n{quoted}\n" if said else ""
     chosen = "" if victim == "classifier" else f"--victim {victim} "
-    return f"""Written by
+    return f"""{VICTIMS[victim].about} Written by
 `python -m tests.fault_injection {chosen}--faults {faults} --seed {seed} --workers {workers}`.
 SIGKILL ended {killed + more} of the {faults} runs: {killed} of these had no other fault, and in {more} a file or the data
 was then damaged or changed. Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.

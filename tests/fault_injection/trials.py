@@ -12,18 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from convax.training.run.directory import Run
 from convax.training.run.metrics_log import TIMINGS
 from convax.training.run.provenance import relevant_config
+from convax.training.run.study_directory import Study, is_study
 from tests.fault_injection import faults
 from tests.fault_injection.table import Outcome
-from tests.fault_injection.victim import Ended, convax_process
+from tests.fault_injection.victim import Ended, Send, convax_process
 from tests.fault_injection.victims import VICTIMS
 
 FULL = ("open", "write", "mkdir")
 READ_ONLY = ("open", "mkdir", "rename", "remove")
+STUDY = ("study.json", "study.toml")
+# A run hangs that takes so many seconds, and so many times those of the first one, which compiles.
+SHORTEST, FACTOR, UNKNOWN = 300.0, 10, 3600.0
 
 
 class Bench:
@@ -35,8 +37,10 @@ class Bench:
         self._data = folder / self._victim.data
         place = self._place("whole")
         events = folder / "events"
+        self._patience = UNKNOWN
         ended = self._train(place, partial(faults.count, place, events))
         assert ended.code == 0, ended.output
+        self._patience = max(SHORTEST, FACTOR * ended.seconds)
         self.events = events.read_text().splitlines()
         self._seconds = self._train(self._place("timed")).seconds
         self._whole = fingerprint(place / "run")
@@ -51,6 +55,8 @@ class Bench:
             self._damaged,
             self._data_changed,
         ]
+        if self._victim.streams:
+            self._kinds.append(self._worker_killed)
 
     def trial(self, number: int) -> Outcome:
         """The fault of that number: of one kind after the other, of random detail."""
@@ -65,24 +71,32 @@ class Bench:
         """SIGKILL in the middle of a use of the disk; the resumed run too, perhaps."""
         kind = self._rng.choice(sorted(set(self.events)))
         at = self._rng.choice([i for i, label in enumerate(self.events) if label == kind])
-        ended = self._train(place, partial(faults.kill_at, place, at))
+        ended = [self._train(place, partial(faults.kill_at, place, at))]
         for _ in range(self._rng.randrange(3)):
             again = self._rng.randrange(len(self.events))
-            ended = self._resume(place, partial(faults.kill_at, place, again))
-        del ended
-        return self._outcome(place, f"SIGKILL in {_group(kind)}")
+            ended.append(self._resume(place, partial(faults.kill_at, place, again)))
+        return self._outcome(place, _if_killed(ended, f"SIGKILL in {_group(kind)}"))
 
     def _killed_by_the_clock(self, place: Path) -> Outcome:
         """SIGKILL at a random instant, up to three times."""
-        self._train(place, send=(self._rng.uniform(0, self._seconds), signal.SIGKILL))
+        ended = [self._train(place, send=self._sometime(signal.SIGKILL))]
         for _ in range(self._rng.randrange(3)):
-            self._resume(place, send=(self._rng.uniform(0, self._seconds), signal.SIGKILL))
-        return self._outcome(place, "SIGKILL at a random instant")
+            ended.append(self._resume(place, send=self._sometime(signal.SIGKILL)))
+        return self._outcome(place, _if_killed(ended, "SIGKILL at a random instant"))
+
+    def _worker_killed(self, place: Path) -> Outcome:
+        """SIGKILL of a process that reads ahead, at a random instant: a line says so."""
+        ended = self._train(place, send=self._sometime(signal.SIGKILL, to_worker=True))
+        name = "SIGKILL of a worker process"
+        said = "a worker process that decodes images was killed" in ended.error
+        if ended.crashed or ended.code not in (0, 2) or (ended.code == 2 and not said):
+            return Outcome(name, "lost", f"exit code {ended.code}: {ended.output[-1500:]}")
+        return self._outcome(place, name if ended.code else "ended before the SIGKILL")
 
     def _signaled(self, place: Path) -> Outcome:
         """SIGTERM or Ctrl-C at a random instant."""
         signum = self._rng.choice([signal.SIGTERM, signal.SIGINT])
-        ended = self._train(place, send=(self._rng.uniform(0, self._seconds), signum))
+        ended = self._train(place, send=self._sometime(signum))
         name = f"{signum.name} at a random instant"
         if ended.crashed or ended.code not in (0, 128 + signum):
             return Outcome(name, "lost", f"exit code {ended.code}: {ended.output[-1500:]}")
@@ -121,9 +135,7 @@ class Bench:
         self._stop_somewhere(place)
         content = self._data.read_bytes()
         if self._rng.random() < 0.5:
-            arrays = dict(np.load(self._data))
-            arrays[self._victim.images][self._rng.randrange(100), 0, 0] ^= 1
-            np.savez(self._data, **arrays)
+            self._victim.change(self._data, self._rng)
             name = "data changed"
         else:
             self._damage(self._data, self._rng.choice(["cut short", "removed"]))
@@ -149,7 +161,8 @@ class Bench:
         renames = [i for i, label in enumerate(self.events) if label == "rename last"]
         results = [i for i, label in enumerate(self.events) if label == "rename run.json"]
         at = self._rng.randrange(renames[1] + 1, results[-1])
-        self._train(place, partial(faults.kill_at, place, at))
+        ended = self._train(place, partial(faults.kill_at, place, at))
+        assert ended.killed, f"ended before it was killed: {ended.output}"
 
     def _outcome(
         self,
@@ -164,7 +177,7 @@ class Bench:
         run = place / "run"
         if not run.exists():  # nothing had begun
             ended = self._train(place)
-        elif Run(run).info().get("status") == "finished" if _readable(run) else False:
+        elif _status(run) == "finished":
             return Outcome(name, *self._compared(run))
         else:
             ended = self._resume(place)
@@ -173,6 +186,7 @@ class Bench:
         if ended.crashed or ended.code != 2 or not ended.error or restore is None:
             return Outcome(name, "lost", f"exit code {ended.code}: {ended.output[-1500:]}")
         said = self._anonymous(ended.error, place)
+        forced &= damaged is None or damaged.name not in STUDY  # without which there is no study
         if forced and (problem := self._remedied(place, damaged)):
             return Outcome(name, "lost", f"after the remedy: {problem}")
         restore()
@@ -185,7 +199,7 @@ class Bench:
         copy, options = self._place("remedied"), ["--force"]
         shutil.copytree(place / "run", copy / "run")
         if damaged is not None and damaged.name in ("config.toml", "run.json"):
-            (copy / "run" / damaged.name).unlink(missing_ok=True)
+            (copy / damaged.relative_to(place)).unlink(missing_ok=True)
             options = []
         ended = self._resume(copy, options=options)
         end, detail = ("", "") if ended.code or options else self._compared(copy / "run")
@@ -202,23 +216,32 @@ class Bench:
         )
 
     def _train(
-        self, place: Path, fault: Callable[[], None] | None = None, send: Any = None
+        self, place: Path, fault: Callable[[], None] | None = None, send: Send | None = None
     ) -> Ended:
         options = [text for option in self._victim.options for text in ("--set", option)]
+        options += self._victim.arguments
         arguments = ["train", str(self._config), "--out", str(place / "run"), *options]
-        return convax_process(arguments, self._folder / "output", fault, send)
+        return self._convax(arguments, fault, send)
 
     def _resume(
         self,
         place: Path,
         fault: Callable[[], None] | None = None,
-        send: Any = None,
+        send: Send | None = None,
         options: list[str] | None = None,
     ) -> Ended:
         if not (place / "run").exists():
             return self._train(place, fault, send)
         arguments = ["train", "--resume", str(place / "run"), *(options or [])]
-        return convax_process(arguments, self._folder / "output", fault, send)
+        return self._convax(arguments, fault, send)
+
+    def _convax(
+        self, arguments: list[str], fault: Callable[[], None] | None, send: Send | None
+    ) -> Ended:
+        return convax_process(arguments, self._folder / "output", self._patience, fault, send)
+
+    def _sometime(self, signum: int, *, to_worker: bool = False) -> Send:
+        return Send(self._rng.uniform(0, self._seconds), signum, to_worker)
 
     def _place(self, name: str) -> Path:
         place = self._folder / name
@@ -231,33 +254,51 @@ class Bench:
         return re.sub(r"step-\d+", "STEP", text.removeprefix("error: "))
 
 
-def fingerprint(run: Path) -> dict[str, Any]:
-    """All that must be the same in the end."""
+def fingerprint(path: Path) -> dict[str, Any]:
+    """All that must be the same in the end, of a run or of all runs of a study."""
+    if not is_study(path):
+        return _fingerprint_of_run(Run(path))
+    study = Study(path)
+    found = {
+        f"{name}/{key}": value
+        for name in study.members
+        for key, value in _fingerprint_of_run(study.run(name)).items()
+    }
+    found |= {name: (path / name).read_bytes() for name in ("results.json", "results.csv")}
+    found["study.toml"] = relevant_config(study.config().model_dump(mode="json"))
+    return found | {"status": study.info()["status"]}
+
+
+def _fingerprint_of_run(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    opened = Run(run)
     for pointer in ("last", "best"):
-        name = (opened.checkpoints / pointer).read_text()
+        name = (run.checkpoints / pointer).read_text()
         found[pointer] = name
-        for file in sorted((opened.checkpoints / name.strip()).iterdir()):
+        for file in sorted((run.checkpoints / name.strip()).iterdir()):
             found[f"{pointer}/{file.name}"] = file.read_bytes()
     found["metrics.jsonl"] = [
         {k: v for k, v in json.loads(line).items() if k not in TIMINGS}
-        for line in opened.metrics_file.read_text().splitlines()
+        for line in run.metrics_file.read_text().splitlines()
     ]
     # A file that is cut short within keys that decide nothing goes on, as an edited one would.
-    found["config.toml"] = relevant_config(opened.config().model_dump(mode="json"))
-    found["dataset.json"] = (run / "dataset.json").read_bytes()
-    info = opened.info()
+    found["config.toml"] = relevant_config(run.config().model_dump(mode="json"))
+    found["dataset.json"] = (run.path / "dataset.json").read_bytes()
+    info = run.info()
     found["result"] = [info["status"], info["result"]["step"], info["result"]["test"]]
     return found
 
 
-def _readable(run: Path) -> bool:
+def _if_killed(ended: list[Ended], name: str) -> str:
+    """The row of the table: another where no kill came in time, which then counts as none."""
+    return name if any(process.killed for process in ended) else "ended before the SIGKILL"
+
+
+def _status(path: Path) -> str | None:
+    """The status of a run or a study; None where that cannot be read."""
     try:
-        Run(run).info()
+        return (Study(path) if is_study(path) else Run(path)).info().get("status")
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _limit_size(size: int) -> None:
@@ -272,6 +313,9 @@ def _group(label: str) -> str:
         return "the pointers"
     if label.endswith(".png"):
         return "the figures"
-    if label.split(" ")[-1] in ("config.toml", "run.json", "dataset.json", "metrics.jsonl"):
-        return label.split(" ")[-1]
+    file = label.split(" ")[-1]
+    if file in ("config.toml", "run.json", "dataset.json", "metrics.jsonl", *STUDY):
+        return file
+    if file.startswith("results."):
+        return "the results"
     return "the folders"

@@ -12,7 +12,9 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from multiprocessing import resource_tracker
 from pathlib import Path
+from types import ModuleType
 from typing import NamedTuple
 
 import matplotlib.pyplot  # noqa: F401 -- with all else that a run imports late
@@ -21,7 +23,19 @@ import convax.cli.main
 import convax.inference.predictor
 import convax.training.loop.loop
 
-PATIENCE = 300.0  # seconds after which a run hangs
+
+class Send(NamedTuple):
+    """A signal to be sent.
+
+    Attributes:
+        at: so many seconds after the process has begun.
+        signum: the signal.
+        to_worker: whether one of its worker processes gets it; it is not sent where there is none.
+    """
+
+    at: float
+    signum: int
+    to_worker: bool = False
 
 
 class Ended(NamedTuple):
@@ -30,6 +44,11 @@ class Ended(NamedTuple):
     code: int  # as a shell says it: 128 + n after signal n
     output: str
     seconds: float
+
+    @property
+    def killed(self) -> bool:
+        """Whether SIGKILL ended it."""
+        return self.code == 128 + signal.SIGKILL
 
     @property
     def error(self) -> str:
@@ -46,16 +65,18 @@ class Ended(NamedTuple):
 def convax_process(
     arguments: list[str],
     output: Path,
+    patience: float,
     fault: Callable[[], None] | None = None,
-    send: tuple[float, int] | None = None,
+    send: Send | None = None,
 ) -> Ended:
     """``convax ARGUMENTS``, and how it ended.
 
     Args:
         arguments: of the command line.
         output: where its output goes.
+        patience: seconds after which it hangs.
         fault: called in the process before all else.
-        send: after so many seconds, this signal.
+        send: a signal that it, or a worker process of it, gets.
     """
     assert len([*Path("/proc/self/task").iterdir()]) == 1, "forking needs a process with one thread"
     began = time.perf_counter()
@@ -64,19 +85,23 @@ def convax_process(
         child = os.fork()
     if child == 0:
         _become(arguments, output, fault)
-    code = _wait(child, began, send)
+    code = _wait(child, began, patience, send)
     return Ended(code, output.read_text(errors="replace"), time.perf_counter() - began)
 
 
 def _become(arguments: list[str], output: Path, fault: Callable[[], None] | None) -> None:
     code = 70
     try:
-        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        output.unlink(missing_ok=True)  # what a killed one has started may still write to it
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w", buffering=1), os.fdopen(2, "w", buffering=1)
         signal.signal(signal.SIGINT, signal.SIG_DFL)  # as `convax.__main__` does
         sys.argv = ["convax", *arguments]
+        sys.modules["__main__"] = ModuleType("__main__")  # or worker processes import this program
+        tracker = resource_tracker._resource_tracker
+        tracker._fd = tracker._pid = None  # or that of this program would remove its semaphores
         if fault is not None:
             fault()
         convax.cli.main.main()
@@ -89,7 +114,7 @@ def _become(arguments: list[str], output: Path, fault: Callable[[], None] | None
         os._exit(code)
 
 
-def _wait(child: int, began: float, send: tuple[float, int] | None) -> int:
+def _wait(child: int, began: float, patience: float, send: Send | None) -> int:
     """Its exit code; sends the signal when it is due."""
     while True:
         done, status = os.waitpid(child, os.WNOHANG)
@@ -97,14 +122,24 @@ def _wait(child: int, began: float, send: tuple[float, int] | None) -> int:
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
         elapsed = time.perf_counter() - began
-        if send is not None and elapsed >= send[0]:
-            os.kill(child, send[1])
+        if send is not None and elapsed >= send.at:
+            for process in _workers(child)[:1] if send.to_worker else [child]:
+                os.kill(process, send.signum)
             send = None
-        if elapsed > PATIENCE:
+        if elapsed > patience:
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return 99
         time.sleep(0.002)
+
+
+def _workers(process: int) -> list[int]:
+    """The processes that it has started to compute something."""
+    children = " ".join(
+        file.read_text() for file in Path(f"/proc/{process}/task").glob("*/children")
+    )
+    named = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children.split()}
+    return [child for child, name in named.items() if b"spawn_main" in name]
 
 
 assert threading.active_count() == 1
