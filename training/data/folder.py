@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import TypeAlias
@@ -12,6 +12,7 @@ import numpy as np
 from ..common.text import plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
+from .each_file import read_each
 from .errors import DataError
 from .image import EXTENSIONS, by, decode, quiet_pillow
 from .listing import images_below, listed
@@ -275,21 +276,31 @@ def streamed_files(
 def read_all(
     files: Sequence[Place], *, size: Sequence[int] | None, channels: int, letterbox: bool
 ) -> np.ndarray:
-    """Decode files on several threads; the first bad one in order is reported."""
-    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        first = _decoded(files[0], size, channels, letterbox)
-        images = np.empty((len(files), *first.shape), np.uint8)
+    """Decode files on several threads.
 
-        def read(i: int) -> None:
-            image = _decoded(files[i], size, channels, letterbox)
-            if image.shape != first.shape:
-                raise DataError(
-                    f"{files[i]} is {by(image)} but {files[0]} is {by(first)}; "
-                    "set data.size = [height, width] to resize every image"
-                )
-            images[i] = image
+    Raises:
+        DataError: files that cannot be read, or that differ in size from the first that can.
+    """
+    first, shape = files[0], (0, 0)
+    if size is not None:
+        shape = tuple(size)
+    else:  # that of the first that can be read
+        for first in files:
+            with suppress(DataError), quiet_pillow():
+                shape = _decoded(first, size, channels, letterbox).shape[:2]
+                break
+    images = np.empty((len(files), *shape, channels), np.uint8)
 
-        list(pool.map(read, range(len(files))))
+    def read(i: int) -> None:
+        image = _decoded(files[i], size, channels, letterbox)
+        if image.shape[:2] != shape:
+            raise DataError(
+                f"{files[i]} is {by(image)} but {first} is {by(images[0])}; "
+                "set data.size = [height, width] to resize every image"
+            )
+        images[i] = image
+
+    read_each(read, len(files))
     return images
 
 

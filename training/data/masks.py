@@ -1,8 +1,6 @@
 """Images with a mask each: for every pixel, which class or which object it belongs to."""
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
@@ -11,6 +9,7 @@ import numpy as np
 from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
+from .each_file import read_each
 from .errors import DataError
 from .image import (
     EXTENSIONS,
@@ -18,7 +17,6 @@ from .image import (
     decode,
     decode_mask,
     on_canvas,
-    quiet_pillow,
     resize_image,
     resize_nearest,
 )
@@ -91,8 +89,7 @@ def load_masks(
         photo = photo[..., 0] if channels == 1 else photo
         photographs[i] = on_canvas(resize_image(photo, (h, w)).reshape(h, w, channels), size)
 
-    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(read, range(len(pairs))))  # the first bad one in order is reported
+    read_each(read, len(pairs))
     values = np.unique(np.concatenate(found))
     if mask_kind == "classes" and not np.isin(values, np.arange(1, len(classes))).any():
         _raise_all_of_one_class(root, values, classes)

@@ -1,15 +1,14 @@
 """Arrays too large for memory: rows that are made, of files say, when they are looked at."""
 
 import hashlib
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .each_file import read_each
 from .errors import DataError
 from .image import decode_with_size, quiet_pillow
 
@@ -54,8 +53,7 @@ class Deferred(ABC):
         def make(i: int) -> None:
             made[i] = self.row(i)
 
-        with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-            list(pool.map(make, range(len(self))))  # the first bad one in order is reported
+        read_each(make, len(self))
         return made if dtype is None else made.astype(dtype)
 
     @abstractmethod

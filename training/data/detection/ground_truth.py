@@ -4,10 +4,8 @@ Every reader of boxes gives `Annotated` images; here, and here alone, they are d
 the canvas and counted.
 """
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +13,10 @@ import numpy as np
 
 from ..archive import Place, source_of
 from ..dataset import SPLITS, Dataset, ImageNote, Split
+from ..each_file import read_each
 from ..errors import DataError
 from ..folder import streamed_files
-from ..image import decode_with_size, quiet_pillow, size_in_head
+from ..image import decode_with_size, size_in_head
 from ..labels import named
 from ..notes import Notes, numbered
 from ..placement import place
@@ -109,8 +108,7 @@ def read_annotated(
             ids[i] = paint(found.painting, (H, W))
         return found
 
-    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = list(pool.map(read, range(len(files))))  # the first bad one in order is raised
+    found = read_each(read, len(files))
     if rules.masks and rules.stream:
         ids = Painted(as_paintings([one.painting for one in found]), (H, W))
     labels = _stacked(found, ids, rules)
