@@ -45,7 +45,7 @@ XLA_TESTS = tests/ops/conv tests/ops/pool tests/model/architectures/test_zoo_tor
 CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types benchmark clean
+.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types benchmark native native-test native-sanitize address thread clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,7 +65,7 @@ test-all: $(VENV)/.develop  ## both
 test-xla: $(VENV)/.develop  ## operations and networks once more, in their plain forms on CPU
 	CONVAX_LOWERING=xla $(PYTEST) -m "slow or not slow" \
 		-k "not many_drawn and not of_one_device and not over_four_devices and not to_write_instead" \
-		$(XLA_TESTS) --ignore=tests/ops/conv/cpu $(addprefix --deselect ,$(CPU_ONLY))
+		$(XLA_TESTS) --ignore=tests/ops/conv/cpu --ignore=tests/ops/conv/native $(addprefix --deselect ,$(CPU_ONLY))
 
 test-oldest: $(VENV)/.develop  ## a chosen part, for another end of the supported range
 	$(PYTEST) $(OLDEST_TESTS)
@@ -105,6 +105,28 @@ types: $(VENV)/.develop
 	rm -rf build
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python
+
+# With the system's C++ compiler; without one, and without this, everything works but CONVAX_LOWERING=native.
+native: | $(BIN)/python  ## build the native kernels of native/ and install them: docs/native.md
+	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall ./native
+
+NATIVE_TESTS = $(BIN)/python -m pytest -c native/pyproject.toml -s -n 0 -q native/tests
+native-test: $(VENV)/.develop  ## every kernel against loops in float64, by itself; after make native
+	$(NATIVE_TESTS)
+
+# Sanitized libraries need the sanitizer's runtime in the process before Python allocates anything. Python
+# itself leaks at its end. ThreadSanitizer watches what has threads.
+SANITIZED = rm -rf build/native-$@ && $(BIN)/python -m pip wheel --quiet --no-deps ./native -w build/native-$@ \
+	-C install.strip=false -C cmake.define.SANITIZE=$(1) && \
+	$(BIN)/python -m zipfile -e build/native-$@/*.whl build/native-$@ && \
+	LD_PRELOAD="$$(c++ -print-file-name=$(2)) $$(c++ -print-file-name=libstdc++.so)" PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0 TSAN_OPTIONS=halt_on_error=1 $(NATIVE_TESTS) --libraries build/native-$@/convax_kernels
+native-sanitize: address thread  ## the same under AddressSanitizer and UBSan, and under ThreadSanitizer
+comma := ,
+address: $(VENV)/.develop
+	$(call SANITIZED,address$(comma)undefined,libasan.so)
+thread: $(VENV)/.develop
+	$(call SANITIZED,thread,libtsan.so) -k "drawn or several"
 
 # The others: make benchmark LEVEL=ops, inference, latency, seeds or dtypes; options: make benchmark ARGS=--quick
 benchmark: $(VENV)/.bench  ## the training step against Flax, Equinox and PyTorch
