@@ -293,7 +293,9 @@ def _lowerings(jaxpr: Jaxpr) -> Iterator[Lowerings]:
             channels = (kernel[-2] * geometry.groups, kernel[-1])
             # A transposed convolution is an input gradient, and its own input gradient the conv.
             order = ("conv", "input_grad") if eqn.primitive is conv_p else ("input_grad", "conv")
-            names = (rule_name(kind, geometry, *channels) for kind in (*order, "kernel_grad"))
+            dtype = _array(eqn.invars[1]).dtype
+            kinds = (*order, "kernel_grad")
+            names = (rule_name(kind, geometry, *channels, dtype) for kind in kinds)
             yield Lowerings(*names)
         for inner in inner_jaxprs(eqn.params):
             yield from _lowerings(inner)

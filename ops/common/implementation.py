@@ -4,6 +4,9 @@ On CPU many operations have implementations of their own, which compute the same
 way (`ops.conv.cpu`). When a result looks odd, or speeds are to be compared, the switch chooses:
 
     cpu     what is fastest on each platform: own implementations on CPU, XLA's elsewhere
+    native  the same, with the kernels of the package convax-kernels for convolutions on CPU
+            (`ops.conv.native`); without that package a warning, and what "cpu" does
+    native-direct  as native, without Winograd's algorithm, which rounds more
     xla     XLA's own operations on every platform, with JAX's derivatives where it has some
     jaxpr   the same, without this package's primitives in the traced program: for tools that read
             programs and know JAX's own primitives alone, such as converters
@@ -24,7 +27,7 @@ from typing import Literal, get_args
 
 import jax
 
-Implementation = Literal["cpu", "xla", "jaxpr"]
+Implementation = Literal["cpu", "native", "native-direct", "xla", "jaxpr"]
 _VARIABLE = "CONVAX_LOWERING"
 _RENAMED = {"fast": "cpu", "plain": "xla", "lax": "jaxpr"}
 _chosen = jax.make_user_context(default_value=None)
@@ -35,7 +38,7 @@ def implementation(name: Implementation) -> Iterator[None]:
     """Choose the implementation of the operations that this thread traces within the block.
 
     Args:
-        name: "cpu", "xla" or "jaxpr"; in the last, derivatives of convolutions are XLA's too.
+        name: one of those above; in "jaxpr", derivatives of convolutions are XLA's too.
 
     Raises:
         ValueError: it is none of them.
@@ -55,15 +58,21 @@ def implementation(name: Implementation) -> Iterator[None]:
 
 def uses_xla() -> bool:
     """Return whether operations are to be XLA's own, with primitives of ours or without."""
-    return _current() != "cpu"
+    return current_implementation() in ("xla", "jaxpr")
 
 
 def uses_jaxpr() -> bool:
     """Return whether operations are to be traced without primitives of ours."""
-    return _current() == "jaxpr"
+    return current_implementation() == "jaxpr"
 
 
-def _current() -> Implementation:
+def uses_native() -> bool:
+    """Return whether convolutions on CPU are to be those of convax-kernels, where it has some."""
+    return current_implementation() in ("native", "native-direct")
+
+
+def current_implementation() -> Implementation:
+    """Return the name of the implementation that this thread traces with."""
     return _chosen.value or _checked(_VARIABLE, os.environ.get(_VARIABLE, "cpu"))
 
 
@@ -71,7 +80,8 @@ def _checked(what: str, name) -> Implementation:
     """Return `name`, or raise ValueError unless it is one of the implementations."""
     if name not in get_args(Implementation):
         new = f"; write {_RENAMED[name]!r}" if name in _RENAMED else ""
+        *others, last = map(repr, get_args(Implementation))
         raise ValueError(
-            f"{what}: unknown implementation: got {name!r}, need 'cpu', 'xla' or 'jaxpr'{new}"
+            f"{what}: unknown implementation: got {name!r}, need {', '.join(others)} or {last}{new}"
         )
     return name

@@ -21,6 +21,7 @@ __all__ = [
     "ad",
     "batching",
     "inner_jaxprs",
+    "like_varying",
     "match_varying_axes",
     "mlir",
 ]
@@ -57,3 +58,13 @@ def match_varying_axes(a: jax.Array, b: jax.Array) -> jax.Array:
     """
     missing = jax.typeof(b).mat.varying - jax.typeof(a).mat.varying
     return lax.pcast(a, tuple(missing), to="varying") if missing else a
+
+
+def like_varying(shape: tuple[int, ...], a: jax.Array) -> jax.ShapeDtypeStruct:
+    """Describe an array of a shape and the dtype of `a` that varies over the mesh axes of `a`.
+
+    Args:
+        shape: of the array that is described.
+        a: an array of any shape.
+    """
+    return jax.ShapeDtypeStruct(shape, a.dtype, manual_axis_type=jax.typeof(a).mat)  # pyright: ignore

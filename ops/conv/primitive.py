@@ -33,7 +33,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
-from ..common.implementation import uses_jaxpr, uses_xla
+from ..common.implementation import current_implementation, uses_jaxpr
 from ..common.jax_compat import Primitive, ad, batching, match_varying_axes, mlir
 from .batching import fold_batch_axis, stacked_as_groups, stacked_on_cpu, unfold_batch_axis
 from .cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad
@@ -67,7 +67,7 @@ def bind(primitive: Primitive, a: jax.Array, b: jax.Array, geometry: Geometry) -
     if uses_jaxpr():
         return _XLA[primitive](a, b, geometry=geometry)
     a, b = match_varying_axes(a, b), match_varying_axes(b, a)
-    impl = "xla" if uses_xla() else "cpu"
+    impl = current_implementation()
     return primitive.bind(a, b, geometry=geometry, stacked=False, implementation=impl)
 
 
@@ -132,7 +132,8 @@ def _define(
     def lower_on_cpu(a, b, *, implementation, **parameters):
         if implementation == "xla":
             return lower_to_xla(a, b, implementation=implementation, **parameters)
-        return lower(cpu, partial(stacked_on_cpu, cpu, xla), a, b, **parameters)
+        impl = partial(cpu, implementation=implementation)
+        return lower(impl, partial(stacked_on_cpu, impl, xla), a, b, **parameters)
 
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract_eval)

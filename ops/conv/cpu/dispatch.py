@@ -3,6 +3,8 @@
 The first rule that applies is taken; XLA's own stands below them all. A number behind a predicate
 is its gain: the time of XLA's own over that of the chosen implementation, when the rule was made,
 on one shared core of an AMD EPYC (Zen 3, AVX2; for groups an Intel Xeon, AVX-512) with jax 0.12.0.
+Before them all stand, under the implementations "native" and "native-direct", the native kernels
+(`ops.conv.native`), whose gains are over the rule that would be taken without them.
 `polyphase` and `_few_positions` were timed on 0.10.2 as well, and a range has both. Where a newer
 core (Zen 5, AVX-512) says otherwise, its number follows. `python benchmarks/ops.py` times such
 convolutions, and names the implementation that each took; benchmarks/results has its tables.
@@ -11,13 +13,17 @@ convolutions, and names the implementation that each took; benchmarks/results ha
 from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
 
-from ...common.implementation import uses_xla
+from ...common.implementation import Implementation, current_implementation, uses_xla
 from ...common.padding import is_int
 from ..geometry import Geometry
+from ..native.call import native_conv, native_input_grad, native_kernel_grad
+from ..native.library import native_kernels
 from ..xla import is_sharded, xla_conv, xla_input_grad, xla_kernel_grad
 from .depthwise import shift_and_add_conv, shift_and_add_fits, shift_and_add_kernel_grad
 from .grouped import grouped_conv, grouped_input_grad, grouped_kernel_grad
@@ -34,14 +40,20 @@ from .toeplitz_block import block_toeplitz_conv, block_toeplitz_fits
 from .toeplitz_row import toeplitz_row_fits, toeplitz_row_input_grad
 
 Kind = Literal["conv", "input_grad", "kernel_grad"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+_MANY = 1024  # examples, where their number is not known
 
 
 class Problem(NamedTuple):
-    """A convolution's geometry and channels, those of all groups together."""
+    """A convolution's geometry, channels (of all groups together), batch and dtype."""
 
     geometry: Geometry
     Ci: int
     Co: int
+    batch: int
+    dtype: DTypeLike
 
 
 class Rule(NamedTuple):
@@ -52,58 +64,72 @@ class Rule(NamedTuple):
     impl: Callable[..., jax.Array]
 
 
-def cpu_conv(x: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+def cpu_conv(
+    x: jax.Array, k: jax.Array, *, geometry: Geometry, implementation: Implementation = "cpu"
+) -> jax.Array:
     """Compute y = dT/dg by the first rule that applies.
 
     Args:
         x: input, ``(N, *size, Ci)``.
         k: kernel, ``(*window, Ci // groups, Co)``, dtype of `x`.
         geometry: of the convolution.
+        implementation: "cpu", or one with native kernels.
 
     Returns:
         ``(N, *output, Co)``, dtype of `x`; added up in float32 at least.
     """
-    geometry = _canonicalize(geometry)
-    rule = _choose_rule("conv", geometry, x.shape[-1], k.shape[-1], xla_only=_is_unsplittable(x, k))
-    return rule.impl(x, k, geometry=geometry)
+    problem = _problem(geometry, x.shape[-1], k.shape[-1], x)
+    rule = _choose_rule("conv", problem, _available(implementation, x, k))
+    return rule.impl(x, k, geometry=problem.geometry)
 
 
-def cpu_input_grad(g: jax.Array, k: jax.Array, *, geometry: Geometry) -> jax.Array:
+def cpu_input_grad(
+    g: jax.Array, k: jax.Array, *, geometry: Geometry, implementation: Implementation = "cpu"
+) -> jax.Array:
     """Compute gx = dT/dx by the first rule that applies.
 
     Args:
         g: gradient of the output, ``(N, *output, Co)``.
         k: kernel, ``(*window, Ci // groups, Co)``, dtype of `g`.
         geometry: of the convolution.
+        implementation: "cpu", or one with native kernels.
 
     Returns:
         ``(N, *size, Ci)``, dtype of `g`; added up in float32 at least.
     """
-    Ci, geometry = k.shape[-2] * geometry.groups, _canonicalize(geometry)
-    rule = _choose_rule("input_grad", geometry, Ci, k.shape[-1], xla_only=_is_unsplittable(g, k))
-    return rule.impl(g, k, geometry=geometry)
+    problem = _problem(geometry, k.shape[-2] * geometry.groups, k.shape[-1], g)
+    rule = _choose_rule("input_grad", problem, _available(implementation, g, k))
+    return rule.impl(g, k, geometry=problem.geometry)
 
 
-def cpu_kernel_grad(x: jax.Array, g: jax.Array, *, geometry: Geometry) -> jax.Array:
+def cpu_kernel_grad(
+    x: jax.Array, g: jax.Array, *, geometry: Geometry, implementation: Implementation = "cpu"
+) -> jax.Array:
     """Compute gk = dT/dk by the first rule that applies; all but XLA's own split the batch.
 
     Args:
         x: input, ``(N, *size, Ci)``.
         g: gradient of the output, ``(N, *output, Co)``, dtype of `x`.
         geometry: of the convolution.
+        implementation: "cpu", or one with native kernels.
 
     Returns:
         ``(*window, Ci // groups, Co)``, dtype of `x`; added up in float32 at least.
     """
-    geometry, unsplittable = (
-        _canonicalize(geometry),
-        _is_unsplittable(x, g) or not is_int(x.shape[0]),
-    )
-    rule = _choose_rule("kernel_grad", geometry, x.shape[-1], g.shape[-1], xla_only=unsplittable)
-    return rule.impl(x, g, geometry=geometry)
+    problem = _problem(geometry, x.shape[-1], g.shape[-1], x)
+    available = _available(implementation, x, g) if is_int(x.shape[0]) else "xla"
+    rule = _choose_rule("kernel_grad", problem, available)
+    return rule.impl(x, g, geometry=problem.geometry)
 
 
-def rule_name(kind: Kind, geometry: Geometry, Ci: int, Co: int) -> str:
+def rule_name(
+    kind: Kind,
+    geometry: Geometry,
+    Ci: int,
+    Co: int,
+    dtype: DTypeLike = jnp.float32,
+    batch: int = _MANY,
+) -> str:
     """Return the name of the implementation that a convolution takes on CPU.
 
     Args:
@@ -111,13 +137,39 @@ def rule_name(kind: Kind, geometry: Geometry, Ci: int, Co: int) -> str:
         geometry: of the convolution.
         Ci: channels of its input, of all groups together.
         Co: channels of its output, of all groups together.
+        dtype: of its arrays.
+        batch: the number of examples; without it, many.
     """
-    return _choose_rule(kind, _canonicalize(geometry), Ci, Co, xla_only=uses_xla()).name
+    implementation = "xla" if uses_xla() else current_implementation()
+    problem = Problem(_canonicalize(geometry), Ci, Co, batch, dtype)
+    return _choose_rule(kind, problem, implementation).name
 
 
-def _choose_rule(kind: Kind, geometry: Geometry, Ci: int, Co: int, *, xla_only: bool) -> Rule:
-    rules = _RULES[kind][-1:] if xla_only else _RULES[kind]
-    return next(rule for rule in rules if rule.applies(Problem(geometry, Ci, Co)))
+def _problem(geometry: Geometry, Ci: int, Co: int, a: jax.Array) -> Problem:
+    """Return the problem of which `a`, with the batch in front, is the first operand."""
+    batch = a.shape[0] if is_int(a.shape[0]) else _MANY
+    return Problem(_canonicalize(geometry), Ci, Co, batch, a.dtype)
+
+
+def _choose_rule(kind: Kind, problem: Problem, implementation: Implementation) -> Rule:
+    if implementation == "xla":
+        return _RULES[kind][-1]
+    rules = _RULES[kind]
+    if implementation != "cpu" and native_kernels():
+        rules = _NATIVE_RULES[kind][implementation] + rules
+    return next(rule for rule in rules if rule.applies(problem))
+
+
+def _available(implementation: Implementation, *arrays) -> Implementation:
+    """Return what implementation such arrays can take.
+
+    The batch cannot be split if it is empty, or explicitly sharded; if it is symbolic, the program
+    is to run elsewhere, where there may be no native kernels.
+    """
+    N = arrays[0].shape[0]
+    if (is_int(N) and N == 0) or any(is_sharded(a) for a in arrays):
+        return "xla"
+    return implementation if is_int(N) else "cpu"
 
 
 def _canonicalize(geometry: Geometry) -> Geometry:
@@ -128,12 +180,6 @@ def _canonicalize(geometry: Geometry) -> Geometry:
     reach = (d * (w - 1) + 1 for w, d in zip(geometry.window, geometry.dilation, strict=True))
     axes = zip(geometry.stride, geometry.output, reach, strict=True)
     return geometry._replace(stride=tuple(max(s, r) if o == 1 else s for s, o, r in axes))
-
-
-def _is_unsplittable(*arrays) -> bool:
-    """Return whether the batch cannot be split: it is empty, or explicitly sharded."""
-    empty = is_int(arrays[0].shape[0]) and arrays[0].shape[0] == 0
-    return empty or any(is_sharded(a) for a in arrays)
 
 
 # ------------------------------------------------------------------------------------ the table
@@ -255,4 +301,86 @@ _RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("microbatch", _one_group, microbatched_kernel_grad),
         Rule("xla", _always, xla_kernel_grad),
     ),
+}
+
+# ------------------------------------------------------------------------------ native kernels
+
+
+def _native(p: Problem) -> bool:
+    """Return whether the native kernels compute this, however fast."""
+    axes = p.geometry.axes
+    spans = (a.stride * a.output + a.dilation * a.window for a in axes)
+    row = max(axes[-1].size, *spans) * max(p.Ci, p.Co)  # which is copied with its padding
+    return (
+        p.dtype == jnp.float32
+        and p.geometry.groups == 1
+        and len(axes) <= 2
+        and min(p.Ci, p.Co, *p.geometry.size) > 0
+        and row <= 2**24
+    )
+
+
+def _winograd(p: Problem) -> bool:
+    """Apply to 3x3 windows, where enough tiles of 4x4 outputs share a transformed kernel.
+
+    16 channels: conv 2.5, input 2.9, kernel 2.6; 64: 2.6, 2.6, 2.7; 256 at 8x8: 2.5 each; 16 -> 24:
+    2.2, 1.6, 2.6; 8: 2.2, 2.3, 1.7; 64 -> 8: 1.2, 1.7, 3.0. At 7x7 512: 1.9, 2.0, 1.5; of 32 tiles
+    256 channels 2.2, 1.6, 1.7, but 512 channels 0.8, 0.9, 0.6; of 16 tiles 128 channels 2.8, 1.9,
+    1.8; of 4 tiles 256 channels 0.9, 0.6, 0.6. At 2x2 a tile is mostly empty: 0.97 to 1.3.
+    """
+    g = p.geometry
+    plain = (g.window, g.stride, g.dilation) == ((3, 3), (1, 1), (1, 1))
+    tiles = p.batch * prod(-(-o // 4) for o in g.output)
+    enough = tiles >= (16 if p.Ci * p.Co <= 2**16 else 128)
+    return _native(p) and plain and min(p.Ci, p.Co) >= 8 and min(g.output) > 2 and enough
+
+
+def _direct(p: Problem) -> bool:
+    """Apply to few channels: 3x3, 3 -> 16: 1.8; 16: 1.3; 32: 1.1; 5x5, 6 -> 16: 2.0.
+
+    7x7 stride 2, 3 -> 64: 1.1; 11x11 stride 4: 1.3. Not into less than a vector (64 -> 8: 0.5,
+    1 -> 6: 0.9) nor 1x1 (0.8 to 0.9); of more channels it is as fast as XLA's (0.9 to 1.1).
+    """
+    return _native(p) and p.Ci <= 32 and min(16, max(8, p.Ci)) <= p.Co <= 64 and _has_window(p)
+
+
+def _direct_input_grad(p: Problem) -> bool:
+    """Apply to few channels: 3x3, 8: 1.6; 16: 1.3; 32: 1.15; 64 -> 8: 1.06.
+
+    16 -> 24: 0.85; into less than a vector (3 -> 64, 1 -> 6) 0.3.
+    """
+    return _native(p) and p.Ci >= 8 and p.Co <= min(p.Ci, 32) and _has_window(p)
+
+
+def _direct_kernel_grad(p: Problem) -> bool:
+    """Apply to kernels that are not large: 3x3, 16: 1.4; 64: 1.3; 3 -> 64: 1.3; 64 -> 8: 1.8.
+
+    5x5, 1 -> 6 and 6 -> 16: 1.4; 48: 0.98; stride 2, 64 -> 128: 1.15; 1x1, 16 -> 64: 1.8. Above:
+    256 -> 512 0.75, 1x1, 512 -> 128 0.75.
+    """
+    return _native(p) and p.Ci * p.Co <= 2**13
+
+
+def _has_window(p: Problem) -> bool:
+    return prod(p.geometry.window) > 1
+
+
+def _native_rules(impl: Callable[..., jax.Array], direct: Callable[[Problem], bool]):
+    """Return the rules of one of the three functions, for each implementation that has some.
+
+    Args:
+        impl: takes an `algorithm`.
+        direct: when that algorithm is the fastest but for Winograd's.
+    """
+    rules = (
+        Rule("winograd", _winograd, partial(impl, algorithm="winograd")),
+        Rule("direct", direct, partial(impl, algorithm="direct")),
+    )
+    return {"native": rules, "native-direct": rules[1:]}
+
+
+_NATIVE_RULES: dict[Kind, dict[str, tuple[Rule, ...]]] = {
+    "conv": _native_rules(native_conv, _direct),
+    "input_grad": _native_rules(native_input_grad, _direct_input_grad),
+    "kernel_grad": _native_rules(native_kernel_grad, _direct_kernel_grad),
 }
