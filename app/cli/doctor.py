@@ -26,6 +26,7 @@ def examine() -> Iterator[Finding]:
         "packages": _packages,
         "devices": _devices,
         "gradients": _gradients,
+        "kernels": _kernels,
         "memory": _memory,
         "data": _data,
     }
@@ -102,6 +103,27 @@ def _gradients() -> tuple[bool, str]:
     seconds = time.perf_counter() - began
     fine = worst < 1e-2  # TF32 convolutions, the default on recent GPUs, keep 10 bits
     return fine, f"convolution: relative error {worst:.1e} against autodiff, in {seconds:.1f} s"
+
+
+def _kernels() -> tuple[bool, str]:
+    """Load the native kernels, whether or not they are in use."""
+    from convax.ops.common.implementation import current_implementation, uses_native
+    from convax.ops.conv.native.library import (
+        PACKAGE,
+        KernelsError,
+        KernelsMissingError,
+        load_kernels,
+    )
+
+    try:
+        kernels = load_kernels()
+    except KernelsMissingError as error:
+        return not uses_native(), str(error)
+    except KernelsError as error:
+        return False, str(error)
+    chosen = f"CONVAX_LOWERING={current_implementation()}"
+    use = f"in use ({chosen})" if uses_native() else f"not in use ({chosen}, not native)"
+    return True, f"{PACKAGE} {kernels}, checked in {1e3 * kernels.seconds:.0f} ms; {use}"
 
 
 # See docs/training.md for what it saves, and benchmarks/allocator.py for what else was tried.

@@ -30,6 +30,8 @@ import numpy as np
 import safetensors.numpy
 from jax import Array
 
+from ... import ops
+from ...ops.common.implementation import current_implementation, uses_native
 from ...training.common import atomic_io
 from ...training.common.pytree_paths import named_leaves
 from ...training.config.schema import Config, ConfigError
@@ -141,7 +143,9 @@ def _program(
     shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
     (batch,) = jax.export.symbolic_shape("batch")
     of_inputs = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in inputs.values()]
-    exported = jax.export.export(program, platforms=platforms)(shapes, *of_inputs)
+    # Native kernels are of this machine; the program is to run on others.
+    with ops.implementation("cpu" if uses_native() else current_implementation()):
+        exported = jax.export.export(program, platforms=platforms)(shapes, *of_inputs)
     return bytes(exported.serialize()), weights
 
 

@@ -9,7 +9,8 @@ A resumed run ends with the bytes of one that was never stopped only where these
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
-                  images are streamed, as the fingerprint is then of files, and not of pixels
+                  images are streamed, as the fingerprint is then of files, and not of pixels; of
+                  the native kernels and their library, under CONVAX_LOWERING=native
     device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
                   for its instructions, and divides sums among threads
     environment   CONVAX_LOWERING and XLA_FLAGS
@@ -32,6 +33,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from ...ops.common.implementation import uses_native
+from ...ops.conv.native.library import PACKAGE, native_kernels
 from ..common.hashing import json_digest
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def provenance(config: "Config", fingerprint: str) -> dict[str, Any]:
         "config": config.model_dump(mode="json", exclude_none=True),
         "data": fingerprint,
         "code": code_hash(),
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in packages} | _kernels(),
         "device": _device(),
         "environment": {name: os.environ.get(name, "") for name in _VARIABLES},
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
@@ -115,6 +118,11 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         for key in {**old, **new}
         if old.get(key) != new.get(key)
     ]
+
+
+def _kernels() -> dict[str, str]:
+    """Return which native kernels convolutions take, where they are to take some."""
+    return {PACKAGE: str(native_kernels() or "none")} if uses_native() else {}
 
 
 @cache
