@@ -1,0 +1,171 @@
+"""The native kernels against what convolutions take without them, and against PyTorch.
+
+    make native && python benchmarks/native.py [--only 3x3] [--rounds 7]
+
+All run on one core, in turns, and are timed by that core's work for the process, not by the clock
+on the wall: another program on the core then slows nobody. Each cell is the minimum over the rounds
+in ms: today / direct / Winograd / PyTorch (channels last; needs torch). The last columns are the
+ratios of today's and PyTorch's time to that of what `CONVAX_LOWERING=native` takes, which is named.
+"""
+
+import argparse
+import os
+import time
+from collections.abc import Callable
+from functools import partial
+from importlib.util import find_spec
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from convax import ops
+from convax.ops.conv.cpu.dispatch import (
+    KINDS,
+    Kind,
+    cpu_conv,
+    cpu_input_grad,
+    cpu_kernel_grad,
+    rule_name,
+)
+from convax.ops.conv.geometry import Geometry, resolve_conv
+from convax.ops.conv.native.call import native_conv, native_input_grad, native_kernel_grad
+from convax.ops.conv.native.library import load_kernels
+
+
+class Problem(NamedTuple):
+    batch: int
+    size: int  # of a square image
+    Ci: int
+    window: int
+    Co: int
+    stride: int = 1
+    padding: int = 1
+
+    def geometry(self) -> Geometry:
+        x = (self.batch, self.size, self.size, self.Ci)
+        k = (self.window, self.window, self.Ci, self.Co)
+        return resolve_conv("benchmark", x, k, self.stride, self.padding, 1, 1)
+
+    def __str__(self) -> str:
+        stride = f" s{self.stride}" if self.stride > 1 else ""
+        where = f"{self.batch} x {self.size}x{self.size}"
+        return f"{self.window}x{self.window}{stride}, {self.Ci} -> {self.Co}, {where}"
+
+
+PROBLEMS = [
+    Problem(64, 32, 16, 3, 16),
+    Problem(32, 32, 32, 3, 32),
+    Problem(32, 32, 64, 3, 64),
+    Problem(32, 16, 128, 3, 128),
+    Problem(32, 8, 256, 3, 256),
+    Problem(32, 7, 512, 3, 512),
+    Problem(32, 4, 512, 3, 512),
+    Problem(1, 16, 128, 3, 128),
+    Problem(32, 32, 3, 3, 64),
+    Problem(32, 32, 64, 3, 128, stride=2),
+    Problem(128, 28, 1, 5, 6, padding=2),
+    Problem(128, 14, 6, 5, 16, padding=0),
+    Problem(16, 64, 3, 7, 64, stride=2, padding=3),
+    Problem(32, 16, 256, 1, 64, padding=0),
+]
+FUNCTIONS = {
+    "conv": ("xk", cpu_conv, native_conv),
+    "input_grad": ("gk", cpu_input_grad, native_input_grad),
+    "kernel_grad": ("xg", cpu_kernel_grad, native_kernel_grad),
+}
+TURN = 0.02  # seconds that a contestant's turn should last
+Run = Callable[[], object]
+
+
+def contestants(problem: Problem, kind: Kind) -> dict[str, Run]:
+    geometry, rng = problem.geometry(), np.random.default_rng(0)
+    shapes = {
+        "x": (problem.batch, *geometry.size, problem.Ci),
+        "k": (*geometry.window, problem.Ci, problem.Co),
+        "g": (problem.batch, *geometry.output, problem.Co),
+    }
+    arrays = {name: rng.standard_normal(s, np.float32) for name, s in shapes.items()}
+    roles, today, native = FUNCTIONS[kind]
+    functions = {"today": today, "direct": partial(native, algorithm="direct")}
+    if problem.window == 3 and problem.stride == 1:
+        functions["winograd"] = partial(native, algorithm="winograd")
+    operands = [jax.device_put(arrays[role]) for role in roles]
+
+    def run(function):
+        compiled = jax.jit(partial(function, geometry=geometry))
+        return lambda: jax.block_until_ready(compiled(*operands))
+
+    runs: dict[str, Run] = {name: run(function) for name, function in functions.items()}
+    return runs | (torch_run(problem, kind, arrays) if find_spec("torch") else {})
+
+
+def torch_run(problem: Problem, kind: Kind, arrays: dict[str, np.ndarray]) -> dict[str, Run]:
+    import torch
+
+    torch.set_num_threads(1)
+    x, g = (torch.from_numpy(arrays[name]).permute(0, 3, 1, 2) for name in "xg")
+    k = torch.from_numpy(arrays["k"]).permute(3, 2, 0, 1)
+    k = k.contiguous(memory_format=torch.channels_last)
+    window = [problem.stride] * 2, [problem.padding] * 2, [1, 1]
+    if kind == "conv":
+        return {"PyTorch": lambda: torch.conv2d(x, k, None, *window)}
+    wanted = [kind == "input_grad", kind == "kernel_grad", False]
+    backward = torch.ops.aten.convolution_backward
+    return {"PyTorch": lambda: backward(g, x, k, None, *window, False, [0, 0], 1, wanted)}
+
+
+def seconds(run: Run, count: int) -> float:
+    began = time.process_time()
+    for _ in range(count):
+        run()
+    return (time.process_time() - began) / count
+
+
+def row(problem: Problem, kind: Kind, rounds: int) -> str:
+    runs = contestants(problem, kind)
+    counts = {}
+    for name, run in runs.items():
+        run()  # compiles
+        counts[name] = min(max(round(TURN / seconds(run, 1)), 1), 100)
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(rounds):
+        for name, run in runs.items():
+            best[name] = min(best[name], seconds(run, counts[name]))
+    with ops.implementation("native"):
+        rule = rule_name(kind, problem.geometry(), problem.Ci, problem.Co, batch=problem.batch)
+    taken = best.get(rule, best["today"])
+    times = [f"{1e3 * best[n]:.2f}" if n in best else "" for n in CONTESTANTS]
+    ratios = [f"{best[n] / taken:.2f}" if n in best else "" for n in ("today", "PyTorch")]
+    return f"| {problem} | {kind} | {' | '.join(times)} | {rule} | {' | '.join(ratios)} |"
+
+
+CONTESTANTS = ("today", "direct", "winograd", "PyTorch")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", default="", metavar="WORD", help="problems with this in the name")
+    parser.add_argument("--rounds", type=int, default=7)
+    options = parser.parse_args()
+    if hasattr(os, "sched_setaffinity"):  # before JAX and PyTorch count the cores
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+    jax.config.update("jax_platforms", "cpu")
+    print(f"convax-kernels {load_kernels()}, jax {jax.__version__}\n")
+    heads = [
+        "",
+        "",
+        *(f"{n}, ms" for n in CONTESTANTS),
+        "taken",
+        "today / taken",
+        "PyTorch / taken",
+    ]
+    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n")
+    for problem in PROBLEMS:
+        if options.only in str(problem):
+            for kind in KINDS:
+                print(row(problem, kind, options.rounds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
