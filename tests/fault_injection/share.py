@@ -4,11 +4,13 @@ import os
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .table import Outcome
+if TYPE_CHECKING:  # it imports NumPy, which starts threads unless the environment says otherwise
+    from .table import Outcome
 
 
-def try_share(victim: str, seed: int, minutes: float, numbers: range) -> list[Outcome]:
+def try_share(victim: str, seed: int, minutes: float, numbers: range) -> "list[Outcome]":
     """What came of the faults of those numbers, in a process of their own."""
     began, outcomes = time.perf_counter(), []
     with tempfile.TemporaryDirectory(prefix="fault-injection-") as folder:

@@ -244,6 +244,12 @@ VICTIMS = {
         *CLASSIFIED,
         [*TINY, "task=embedding", 'loss={name="triplet_semi_hard", margin=0.3}', "ema.decay=0.9"],
     ),
+    "pairs": Victim(
+        "An embedding by pairs of each batch.",
+        write_tiny,
+        *CLASSIFIED,
+        [*TINY, "task=embedding", 'loss={name="contrastive", margin=1.0}'],
+    ),
     "arcface": Victim(
         "An embedding whose loss has parameters that are trained, too.",
         write_tiny,
@@ -256,6 +262,12 @@ VICTIMS = {
         *CLASSIFIED,
         [*TINY, SMOOTHED],
         arguments=["--seeds", "2"],
+    ),
+    "sweep": Victim(
+        "The classifier with two sizes of batches, which are two programs, one after the other.",
+        write_tiny,
+        *CLASSIFIED,
+        [*TINY, SMOOTHED, 'sweep={method="grid", keys={training={batch_size=[8, 16]}}}'],
     ),
     "streamed": Victim(
         "The classifier, its images left in files that a worker process reads ahead.",
