@@ -42,8 +42,10 @@ def main() -> None:
     print(as_table(outcomes))
     seconds = time.perf_counter() - began
     if options.write:
-        how = (options.victim, options.seed, workers, seconds)
-        write_section(options.write, outcomes, *how)
+        faults = f"--faults {options.faults} --workers {workers}"
+        if len(outcomes) < options.faults:
+            faults += f" --minutes {options.minutes:g}"
+        write_section(options.write, outcomes, options.victim, options.seed, faults, seconds)
     lost = [outcome for outcome in outcomes if outcome.end == "lost"]
     for outcome in lost:
         print(f"\nLOST {outcome.fault}: {outcome.detail}")

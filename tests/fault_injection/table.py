@@ -37,14 +37,26 @@ def as_table(outcomes: Sequence[Outcome]) -> str:
 
 
 def write_section(
-    file: Path, outcomes: Sequence[Outcome], victim: str, seed: int, workers: int, seconds: float
+    file: Path, outcomes: Sequence[Outcome], victim: str, seed: int, options: str, seconds: float
 ) -> None:
-    """Write the outcomes of a victim into its section of docs/fault-injection.md, and the sums."""
+    """Write the outcomes of a victim and seed into a section of docs/fault-injection.md, and the sums.
+
+    Args:
+        file: the page; what else is in it stays.
+        outcomes: of the faults.
+        victim, seed: make the title.
+        options: of the command line, but for these two.
+        seconds: that all of it took.
+    """
     head, *sections = file.read_text().split("\n## ")
-    kept = {text.partition("\n")[0].lower(): text for text in sections}
-    kept.pop(SUMS.lower(), None)
-    kept[victim] = f"{victim.capitalize()}\n\n{section(outcomes, victim, seed, workers, seconds)}"
-    measured = {name: kept.pop(name) for name in VICTIMS if name in kept}
+    kept = {text.partition("\n")[0]: text for text in sections}
+    kept.pop(SUMS, None)
+    title = f"{victim.capitalize()}, seed {seed}"
+    kept[title] = f"{title}\n\n{section(outcomes, victim, f'--seed {seed} {options}', seconds)}"
+    order = [name.capitalize() for name in VICTIMS]
+    titles = [title for title in kept if title.partition(",")[0] in order]
+    titles.sort(key=lambda title: (order.index(title.partition(",")[0]), title))
+    measured = {title: kept.pop(title) for title in titles}
     texts = [head, f"{SUMS}\n\n{sums(measured)}", *measured.values(), *kept.values()]
     file.write_text("\n## ".join(text.rstrip() + "\n" for text in texts))
 
@@ -52,12 +64,12 @@ def write_section(
 def sums(sections: Mapping[str, str]) -> str:
     """Return a table with a row for each section of the page, and their sums."""
     rows = {}
-    for name, text in sections.items():
+    for title, text in sections.items():
         kills = re.search(r"^SIGKILL ended (\d+) of", text, re.M)
         figures = re.search(r"^\| all \| (\d+) \| (\d+) \| (\d+) \| (\d+) \|$", text, re.M)
-        assert kills is not None and figures is not None, f"{name}: not a section of this page"
+        assert kills is not None and figures is not None, f"{title}: not a section of this page"
         count, *ends = map(int, figures.groups())
-        rows[name.capitalize()] = [count, int(kills[1]), *ends]
+        rows[title] = [count, int(kills[1]), *ends]
     rows["all"] = [sum(column) for column in zip(*rows.values(), strict=True)]
     lines = [
         "| training | faults | with a SIGKILL | resumed identical | refused with a message | lost |",
@@ -67,9 +79,7 @@ def sums(sections: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def section(
-    outcomes: Sequence[Outcome], victim: str, seed: int, workers: int, seconds: float
-) -> str:
+def section(outcomes: Sequence[Outcome], victim: str, options: str, seconds: float) -> str:
     """Return what came of the faults of a victim."""
     faults = len(outcomes)
     damaged = ("bit flipped", "cut short", "removed", "data")  # of a run that was killed before
@@ -86,7 +96,7 @@ def section(
     messages = f"\n{about}\n\n{quoted}\n" if said else ""
     chosen = "" if victim == "classifier" else f"--victim {victim} "
     return f"""{VICTIMS[victim].about} Written by
-`python -m tests.fault_injection {chosen}--faults {faults} --seed {seed} --workers {workers}`.
+`python -m tests.fault_injection {chosen}{options}`.
 SIGKILL ended {killed + more} of the {faults} runs: {killed} of these had no other fault, and in {more} a file or the data
 was then damaged or changed. Python {platform.python_version()}, jax {version("jax")}, {os.cpu_count()} cores, {seconds:.0f} s.
 

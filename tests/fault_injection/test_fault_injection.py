@@ -31,21 +31,23 @@ def test_no_run_is_lost(victim, faults):
 
 def test_each_victim_has_its_section_of_the_page_and_its_row_of_the_sums(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("# Head\n\nWords.\n\n## Classifier\n\nold\n\n## Others\n\nMore.\n")
-    for victim in ("classifier", "detector", "classifier"):
+    page.write_text("# Head\n\nWords.\n\n## Classifier, seed 0\n\nold\n\n## Others\n\nMore.\n")
+    for victim, seed in (("classifier", 0), ("detector", 3), ("classifier", 1), ("classifier", 0)):
         ends = [Outcome(f"SIGKILL in {victim}", "identical"), Outcome("disk full", "refused")]
-        write_section(page, ends[: 2 if victim == "detector" else 1], victim, 0, 2, 1.0)
-    head, sums, first, second, others = page.read_text().split("\n## ")
+        count = 2 if victim == "detector" else 1
+        write_section(page, ends[:count], victim, seed, f"--faults {count}", 1.0)
+    head, sums, first, again, second, others = page.read_text().split("\n## ")
     assert head == "# Head\n\nWords.\n" and "old" not in first
     assert others == "Others\n\nMore.\n"
     assert sums.splitlines()[4:] == [
-        "| Classifier | 1 | 1 | 1 | 0 | 0 |",
-        "| Detector | 2 | 1 | 1 | 1 | 0 |",
-        "| all | 3 | 2 | 2 | 1 | 0 |",
+        "| Classifier, seed 0 | 1 | 1 | 1 | 0 | 0 |",
+        "| Classifier, seed 1 | 1 | 1 | 1 | 0 | 0 |",
+        "| Detector, seed 3 | 2 | 1 | 1 | 1 | 0 |",
+        "| all | 4 | 3 | 3 | 1 | 0 |",
     ]
-    assert first.startswith("Classifier\n\nAn MLP. Written by")
-    assert "| SIGKILL in classifier | 1 |" in first
-    assert second.startswith("Detector\n\nFaster R-CNN") and "--victim detector" in second
+    assert first.startswith("Classifier, seed 0\n\nAn MLP. Written by")
+    assert "| SIGKILL in classifier | 1 |" in first and "--seed 1 --faults 1`" in again
+    assert second.startswith("Detector, seed 3\n\nFaster R-CNN") and "--victim detector" in second
 
 
 @pytest.mark.parametrize("name", VICTIMS)
