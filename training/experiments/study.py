@@ -31,7 +31,7 @@ from ..loop.signals import InterruptedRun
 from ..loop.tensorboard import check_logging
 from ..plots import figures
 from ..plots.attempt import attempt, draw_each
-from ..run import lock
+from ..run import checkpoint, lock
 from ..run.directory import (
     Run,
     RunError,
@@ -123,8 +123,26 @@ def resume_study(path: str | Path, *, display: Display | None = None, force: boo
         if study.info()["status"] == "finished":
             raise RunError(f"{path}: this study is finished; nothing to resume")
         check_logging(study.config())
+        if not force:
+            _check_ended(study)
         _go_on(study, display or Silent(), force=force)
     return study
+
+
+def _check_ended(study: Study) -> None:
+    """Raise where a checkpoint of a finished run is damaged: nothing else looks at it again."""
+    for name in study.members:
+        run = study.run(name)
+        if not _has_ended(run) or run.info()["status"] != "finished":
+            continue
+        try:
+            for pointer in ("last", "best"):
+                checkpoint.check(run.checkpoints, checkpoint.pointed(run.checkpoints, pointer))
+        except checkpoint.CheckpointError as error:
+            raise RunError(
+                f"{error}; {name} is finished: restore it, or go on with the others: "
+                f"{run.again} --force"
+            ) from None
 
 
 def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Config]]:

@@ -207,6 +207,25 @@ def test_resume_study_with_members_apart_is_bit_identical(
     assert bytes_of(resume_study(tmp_path / "study")) == bytes_of(studies[batching])
 
 
+def test_resume_study_refuses_damage_of_a_finished_member(studies, tmp_path):
+    """It is not trained again, so nothing else would find it before it is used."""
+    study = Study(tmp_path / "study")
+    shutil.copytree(studies["map"].path, study.path)
+    running = study.info() | {"status": "running"}
+    (study.path / "study.json").write_text(json.dumps(running))
+    member = next(iter(study.members))
+    checkpoints = study.run(member).checkpoints
+    file = checkpoints / (checkpoints / "last").read_text().strip() / "training.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    message = rf"training.safetensors.*; {member} is finished: restore it, or go on .* --force"
+    with pytest.raises(RunError, match=message):
+        resume_study(study.path)
+    resume_study(study.path, force=True)
+    assert study.info()["status"] == "finished" and file.read_bytes() == content
+
+
 def test_resume_study_makes_missing_member(studies, tiny, tmp_path):
     study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="map")
     about = study.info()
