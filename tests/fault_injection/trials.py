@@ -209,7 +209,10 @@ class Bench:
         return None
 
     def _compared(self, run: Path) -> tuple[str, str]:
-        found = fingerprint(run)
+        try:
+            found = fingerprint(run)
+        except OSError as error:  # a file is gone, or a pointer names none
+            return "lost", str(error)
         odd = sorted(k for k in {**found, **self._whole} if found.get(k) != self._whole.get(k))
         return (
             ("lost", f"other than the whole run in {', '.join(odd)}") if odd else ("identical", "")
