@@ -276,6 +276,7 @@ def export_weights(
     ] = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    as_json: JsonOption = False,
 ) -> None:
     """Write the weights of a run to one file.
 
@@ -285,7 +286,7 @@ def export_weights(
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     save_run_weights(run, out, checkpoint=checkpoint, torch=torch, use_ema=not no_ema)
-    say(out)
+    show(out, {"path": out}, as_json=as_json)
 
 
 @app.command()

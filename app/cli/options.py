@@ -167,7 +167,9 @@ SetOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-QuietOption = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+QuietOption = Annotated[
+    bool, typer.Option("--quiet", help="Print no progress; notes go to standard error.")
+]
 CheckpointOption = Annotated[
     str, typer.Option(help='The checkpoint: "best" (by the validation metric) or "last".')
 ]

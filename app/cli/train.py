@@ -143,10 +143,10 @@ def _resumed(
     from convax.training.config.schema import load_mesh
     from convax.training.experiments.study import resume_study
     from convax.training.loop.loop import resume
-    from convax.training.loop.progress import display_for_process
+    from convax.training.loop.progress import display_for_command
     from convax.training.run.study_directory import is_study
 
-    display = None if quiet else display_for_process()
+    display = display_for_command(quiet=quiet)
     if is_study(path):
         if skip_nonfinite is not None or overrides:
             fail("--skip-nonfinite, --set: are for single runs; leave them out to resume a study")
@@ -170,10 +170,10 @@ def _trained(
     from convax.training.experiments.seeds import parse_seeds
     from convax.training.experiments.study import train_study
     from convax.training.loop.loop import train
-    from convax.training.loop.progress import display_for_process
+    from convax.training.loop.progress import display_for_command
     from convax.training.run.directory import free_name
 
-    display = None if quiet else display_for_process()
+    display = display_for_command(quiet=quiet)
     experiment = load_config(config, overrides)
     out = out or free_name(Path("runs"), Path(config).stem)
     if seeds is None and experiment.sweep is None:
@@ -256,7 +256,7 @@ def lr_find(
     Raises the learning rate at every step until the loss diverges.
     """
     from convax.training.config.schema import load_config
-    from convax.training.loop.progress import display_for_stdout
+    from convax.training.loop.progress import display_for_command
     from convax.training.lr_finder import find_learning_rate
     from convax.training.run.directory import free_name
 
@@ -269,7 +269,7 @@ def lr_find(
         high=high,
         steps=steps,
         config_dir=config_dir(config),
-        display=None if quiet or as_json else display_for_stdout(),
+        display=display_for_command(quiet=quiet or as_json),
     )
     end = "the loss had diverged" if found.diverged else "the end of the ramp"
     figure = out / "lr-find.png"
@@ -291,6 +291,7 @@ def preview_augment(
         Path | None, typer.Option(help="The .png file to write; NAME-augmented.png by default.")
     ] = None,
     overrides: SetOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Draw augmented training images.
 
@@ -303,7 +304,9 @@ def preview_augment(
     out = out or Path(f"{name}-augmented.png")
     if out.suffix.lower() != ".png":
         fail(f"--out: got {str(out)!r}, need a name that ends with .png")
-    say(draw(load_config(config, overrides or []), out, title=name, config_dir=config_dir(config)))
+    experiment = load_config(config, overrides or [])
+    drawn = draw(experiment, out, title=name, config_dir=config_dir(config))
+    show(drawn, {"path": drawn}, as_json=as_json)
 
 
 @app.command()
@@ -373,6 +376,7 @@ def fetch(
     time_limit: Annotated[
         float, typer.Option(min=1, help="Seconds that all of it may take; what came is kept.")
     ] = 3600,
+    as_json: JsonOption = False,
 ) -> None:
     """Download a dataset.
 
@@ -380,7 +384,8 @@ def fetch(
     """
     from convax.training.data import fetch as download
 
-    say(download(dataset, directory, mirrors=mirror, time_limit=time_limit))
+    folder = download(dataset, directory, mirrors=mirror, time_limit=time_limit)
+    show(folder, {"path": folder}, as_json=as_json)
 
 
 @app.command()

@@ -46,7 +46,11 @@ class Pool : public Executor {
     };
     const Index helpers = std::min(workers(), count) - 1;
     for (Index worker = 1; worker <= helpers; ++worker) {
-      pool_.Schedule([work, worker] { work(worker); });
+      try {
+        pool_.Schedule([work, worker] { work(worker); });
+      } catch (const std::bad_alloc&) {
+        break;  // those that there are do the work, and use `task` as long as this call lasts
+      }
     }
     work(0);
     std::unique_lock<std::mutex> lock(shared->mutex);

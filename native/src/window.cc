@@ -1,5 +1,6 @@
 #include "window.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <tuple>
@@ -11,17 +12,21 @@ namespace convax {
 namespace {
 
 constexpr Index kMost = Index{1} << 31;  // a few sums and products of two are an Index, too
+constexpr Index kMostOffset = Index{1} << 62;
 
-bool too_many(std::initializer_list<Index> shape) {
+// Whether a product is larger than `most`; of an array without elements, that of its other sizes.
+bool too_many(std::initializer_list<Index> shape, Index most) {
   Index product = 1;
   for (Index n : shape) {
-    if (n == 0) return false;
-  }
-  for (Index n : shape) {
-    if (__builtin_mul_overflow(product, n, &product) || product > kMostScratch) return true;
+    if (__builtin_mul_overflow(product, std::max<Index>(n, 1), &product) || product > most) {
+      return true;
+    }
   }
   return false;
 }
+
+// The most elements from the first place that the output meets to the last.
+Index span(const Axis& a) { return a.stride * a.output + a.dilation * a.window; }
 
 }  // namespace
 
@@ -45,10 +50,13 @@ const char* find_fault(const Conv& conv, const float* a, const float* b, const f
     if (a->dilation > kMost / a->window) return "windows reach too far";
   }
   const Axis &r = conv.rows, &c = conv.columns;
-  if (too_many({conv.batch, r.size, c.size, conv.in}) ||
-      too_many({r.window, c.window, conv.in, conv.out}) ||
-      too_many({conv.batch, r.output, c.output, conv.out})) {
+  if (too_many({conv.batch, r.size, c.size, conv.in}, kMostScratch) ||
+      too_many({r.window, c.window, conv.in, conv.out}, kMostScratch) ||
+      too_many({conv.batch, r.output, c.output, conv.out}, kMostScratch)) {
     return "an array is too large";
+  }
+  if (too_many({span(r), span(c), std::max(conv.in, conv.out)}, kMostOffset)) {
+    return "windows reach too far";
   }
   return nullptr;
 }

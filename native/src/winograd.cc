@@ -29,6 +29,7 @@
 
 #include "scratch.h"
 #include "tiles.h"
+#include "window.h"
 
 namespace convax::winograd {
 namespace {
@@ -136,11 +137,6 @@ void transform(const Vector (&from)[T::kFrom * T::kFrom], Vector (&to)[T::kTo * 
 }
 
 // ------------------------------------------------------------------------------------- tiles
-
-struct Image {
-  Index height, width, channels;
-  Index size() const { return height * width * channels; }
-};
 
 // The tiles of a batch, image after image and row after row.
 struct Tiles {

@@ -19,10 +19,10 @@ def libraries(request):
     folder = request.config.getoption("--libraries")
     if folder is None:
         folder = Path(metadata.distribution("convax-kernels").locate_file("convax_kernels"))
-    found = {level: folder / f"libconvax_kernels_{level}.so" for level in LEVELS}
-    plain = load(found["plain"])
+    files = folder.glob("libconvax_kernels_*.*")  # .so or .dylib, of what the compiler knows
+    found = {file.stem.removeprefix("libconvax_kernels_"): load(file) for file in files}
     return {
-        level: load(path)
-        for level, path in found.items()
-        if level == "plain" or plain.convax_kernels_supports(LEVELS[level])
+        level: library
+        for level, library in found.items()
+        if level == "plain" or found["plain"].convax_kernels_supports(LEVELS[level])
     }

@@ -45,7 +45,8 @@ def test_train_then_everything_else(convax, tiny, tmp_path, monkeypatch):
     plots = sorted(p.name for p in (tmp_path / "runs/tiny/plots").iterdir())
     assert {"confusion.png", "curves.png", "mistakes.png"} <= set(plots)
 
-    code, out, _ = convax("train", tiny, "--set", "training.steps=1", "--json")
+    code, out, err = convax("train", tiny, "--set", "training.steps=1", "--json")
+    assert "test:  loss" in err and "step 1/1" not in err  # notes and warnings, no progress
     trained = json.loads(out)
     assert (code, trained["path"], trained["status"]) == (0, "runs/tiny-2", "finished")
     assert trained["result"]["test"]["count"] == 53
@@ -76,7 +77,8 @@ def test_augmented_images_are_drawn(convax, tiny, tmp_path, monkeypatch):
     assert (code, out, err) == (0, "tiny-augmented.png\n", "")
     first = Image.open("tiny-augmented.png")
     assert min(first.size) > 300
-    assert convax("preview-augment", tiny, *mixed, "--out", "again.png")[0] == 0
+    _, out, _ = convax("preview-augment", tiny, *mixed, "--out", "again.png", "--json")
+    assert json.loads(out) == {"path": "again.png"}
     assert np.array_equal(np.asarray(first), np.asarray(Image.open("again.png")))
     assert (
         convax("preview-augment", tiny, "--set", "augment.flip=true", "--out", "other.png")[0] == 0
@@ -90,7 +92,10 @@ def test_augmented_images_are_drawn(convax, tiny, tmp_path, monkeypatch):
 def test_weights(convax, whole, tmp_path):
     ours, theirs = tmp_path / "ours.safetensors", tmp_path / "theirs.safetensors"
     assert convax("export-weights", whole.path, ours) == (0, f"{ours}\n", "")
-    assert convax("export-weights", whole.path, theirs, "--torch", "--checkpoint", "last")[0] == 0
+    last = ("--torch", "--checkpoint", "last", "--json")
+    assert json.loads(convax("export-weights", whole.path, theirs, *last)[1]) == {
+        "path": str(theirs)
+    }
     arrays, tensors = load_file(ours), load_file(theirs)
     assert sorted(arrays) == ["dense1/bias", "dense1/kernel", "dense2/bias", "dense2/kernel"]
     assert sorted(tensors) == ["1.bias", "1.weight", "3.bias", "3.weight"]

@@ -12,6 +12,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing import resource_tracker
 from pathlib import Path
 from types import ModuleType
@@ -124,7 +125,8 @@ def _wait(child: int, began: float, patience: float, send: Send | None) -> int:
         elapsed = time.perf_counter() - began
         if send is not None and elapsed >= send.at:
             for process in _workers(child)[:1] if send.to_worker else [child]:
-                os.kill(process, send.signum)
+                with suppress(ProcessLookupError):
+                    os.kill(process, send.signum)
             send = None
         if elapsed > patience:
             os.kill(child, signal.SIGKILL)
@@ -135,11 +137,13 @@ def _wait(child: int, began: float, patience: float, send: Send | None) -> int:
 
 def _workers(process: int) -> list[int]:
     """The processes that it has started to compute something."""
-    children = " ".join(
-        file.read_text() for file in Path(f"/proc/{process}/task").glob("*/children")
-    )
-    named = {int(child): Path(f"/proc/{child}/cmdline").read_bytes() for child in children.split()}
-    return [child for child, name in named.items() if b"spawn_main" in name]
+    found = []
+    with suppress(FileNotFoundError, ProcessLookupError):  # one ends meanwhile
+        for task in Path(f"/proc/{process}/task").glob("*/children"):
+            for child in task.read_text().split():
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    found.append(int(child))
+    return found
 
 
 assert threading.active_count() == 1

@@ -43,6 +43,7 @@ from ..run.directory import (
     refuse_existing,
     write_json,
 )
+from ..run.metrics_log import holds
 from ..run.study_directory import FILE, Keys, Study
 from .batched_loop import Member, fit_together
 from .batched_program import Batching, default_batching
@@ -130,19 +131,34 @@ def resume_study(path: str | Path, *, display: Display | None = None, force: boo
 
 
 def _check_ended(study: Study) -> None:
-    """Raise where a checkpoint of a finished run is damaged: nothing else looks at it again."""
+    """Raise where a finished run is damaged: it is not trained again, but its results are read."""
     for name in study.members:
         run = study.run(name)
         if not _has_ended(run) or run.info()["status"] != "finished":
             continue
-        try:
-            for pointer in ("last", "best"):
-                checkpoint.check(run.checkpoints, checkpoint.pointed(run.checkpoints, pointer))
-        except checkpoint.CheckpointError as error:
+        if problem := _damage_of(run):
             raise RunError(
-                f"{error}; {name} is finished: restore it, or go on with the others: "
+                f"{problem}; {name} is finished: restore it, or go on with the others: "
                 f"{run.again} --force"
-            ) from None
+            )
+
+
+def _damage_of(run: Run) -> str | None:
+    """Say what is damaged of a finished run: a checkpoint, a pointer to one, or the metrics."""
+    folder = run.checkpoints
+    try:
+        last = checkpoint.pointed(folder, "last")
+        for name in {last, checkpoint.pointed(folder, "best")}:
+            checkpoint.check(folder, name)
+        memory = checkpoint.read_manifest(folder / last)["memory"]
+    except checkpoint.CheckpointError as error:
+        return str(error)
+    best, metrics = memory.get("best_step"), memory.get("metrics")
+    if best is not None and checkpoint.named(folder, "best") != checkpoint.name_of(best):
+        return f"{folder / 'best'}: damaged: the best checkpoint is that of step {best}"
+    if metrics is not None and not holds(run.metrics_file, metrics):
+        return f"{run.metrics_file}: damaged: its lines are not those that were logged"
+    return None
 
 
 def _programs(config: Config, members: Mapping[str, Keys]) -> list[dict[str, Config]]:

@@ -58,6 +58,14 @@ class Lines:
         """Nothing to tidy."""
 
 
+class Quiet(Silent):
+    """What there is to say besides progress, on standard error."""
+
+    def note(self, text: str) -> None:
+        """Print it."""
+        print(printable(text), file=Forgiving(sys.stderr), flush=True)
+
+
 class Bar:
     """A progress bar with the newest figures; notes scroll above it."""
 
@@ -100,11 +108,10 @@ class Bar:
         self._progress.stop()
 
 
-def display_for_stdout() -> Display:
-    """Return a bar on a terminal, lines elsewhere."""
+def display_for_command(*, quiet: bool = False) -> Display:
+    """Return a bar on a terminal, lines elsewhere; of several processes only the first reports."""
+    if jax.process_index() > 0:
+        return Silent()
+    if quiet:
+        return Quiet()
     return Bar() if sys.stdout.isatty() else Lines()
-
-
-def display_for_process() -> Display:
-    """Return the display of standard output; of several processes only the first reports."""
-    return display_for_stdout() if jax.process_index() == 0 else Silent()

@@ -48,16 +48,30 @@ def truncate(path: Path, mark: dict[str, Any] | None) -> bool:
     Returns:
         Whether what is left is what was marked; nothing is cut where it is not.
     """
-    content = path.read_bytes() if path.exists() else b""
-    lines = content.splitlines(keepends=True)[: mark["lines"] if mark else 0]
-    digest = hashlib.sha256()
-    for line in lines:
-        digest.update(_without_timings(line))
-    if mark and (len(lines), digest.hexdigest()) != (mark["lines"], mark["sha256"]):
+    content, lines = _marked(path, mark)
+    if not _is_marked(lines, mark):
         return False
     if (kept := b"".join(lines)) != content:
         atomic_io.atomic_write(path, kept)
     return True
+
+
+def holds(path: Path, mark: dict[str, Any]) -> bool:
+    """Return whether the metrics up to a mark are those that were marked."""
+    return _is_marked(_marked(path, mark)[1], mark)
+
+
+def _marked(path: Path, mark: dict[str, Any] | None) -> tuple[bytes, list[bytes]]:
+    """Return the content of a file, and its lines up to a mark."""
+    content = path.read_bytes() if path.exists() else b""
+    return content, content.splitlines(keepends=True)[: mark["lines"] if mark else 0]
+
+
+def _is_marked(lines: list[bytes], mark: dict[str, Any] | None) -> bool:
+    digest = hashlib.sha256()
+    for line in lines:
+        digest.update(_without_timings(line))
+    return not mark or (len(lines), digest.hexdigest()) == (mark["lines"], mark["sha256"])
 
 
 def _without_timings(line: bytes) -> bytes:

@@ -84,15 +84,20 @@ def _load() -> Kernels | KernelsError:
         return _load_checked()
     except KernelsError as error:
         return error
+    except OSError as error:  # of a file that is there, but cannot be read
+        return KernelsError(f"{PACKAGE} cannot be read: {error}; {_REINSTALL}")
 
 
 def _load_checked() -> Kernels:
     began = time.perf_counter()
     version, files = _installed()
-    plain = _open(version, _verified(files, "plain"))
-    level = next((name for name, n in _LEVELS.items() if plain.convax_kernels_supports(n)), "plain")
-    file = _verified(files, level)
-    library = plain if level == "plain" else _open(version, file)
+    file, digest = _verified(files, "plain")
+    library, level = _open(version, file), "plain"
+    known = {name: n for name, n in _LEVELS.items() if name in files}  # to the compiler
+    best = next((name for name, n in known.items() if library.convax_kernels_supports(n)), level)
+    if best != level:
+        file, digest = _verified(files, best)
+        library, level = _open(version, file), best
     if failing := kernel_failing(library):
         raise KernelsError(
             f"{PACKAGE} {version} ({level}) computes a wrong {failing} on this processor; please "
@@ -103,7 +108,6 @@ def _load_checked() -> Kernels:
             name = f"convax_{algorithm}_{kind}"
             capsule = jax.ffi.pycapsule(getattr(library, name))
             jax.ffi.register_ffi_target(name, capsule, platform="cpu")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     return Kernels(version, level, digest, time.perf_counter() - began)
 
 
@@ -113,15 +117,15 @@ def _installed() -> tuple[str, dict[str, metadata.PackagePath]]:
         package = metadata.distribution(PACKAGE)
     except metadata.PackageNotFoundError:
         raise KernelsMissingError(
-            f"{PACKAGE} is not installed: pip install 'convax[native]', in a clone: make native"
+            f"{PACKAGE} is not installed: make native, in a clone of convax, installs it"
         ) from None
     pattern = re.compile(r"libconvax_kernels_(.+)\.(so|dylib)")
     matches = ((pattern.fullmatch(file.name), file) for file in package.files or ())
     return package.version, {match[1]: file for match, file in matches if match}
 
 
-def _verified(files: dict[str, metadata.PackagePath], level: str) -> Path:
-    """Return the library of a level; it has the SHA-256 that was noted when it was installed.
+def _verified(files: dict[str, metadata.PackagePath], level: str) -> tuple[Path, str]:
+    """Return the library of a level, and its SHA-256, which was noted when it was installed.
 
     A file that has been cut short would else end the process when it is loaded.
     """
@@ -129,17 +133,14 @@ def _verified(files: dict[str, metadata.PackagePath], level: str) -> Path:
     path = None if file is None else Path(str(file.locate()))
     if file is None or path is None or file.hash is None or not path.is_file():
         raise KernelsError(f"{PACKAGE} lacks its library for {level}; {_REINSTALL}")
-    if _record_hash(path.read_bytes()) != file.hash.value:
+    digest = hashlib.sha256(path.read_bytes())
+    # As a wheel's RECORD has it.
+    if base64.urlsafe_b64encode(digest.digest()).decode().rstrip("=") != file.hash.value:
         raise KernelsError(f"{path} is damaged; {_REINSTALL}")
-    return path
+    return path, digest.hexdigest()
 
 
-_REINSTALL = f"pip install --force-reinstall {PACKAGE}, in a clone: make native"
-
-
-def _record_hash(data: bytes) -> str:
-    """Return the SHA-256 as a wheel's RECORD has it."""
-    return base64.urlsafe_b64encode(hashlib.sha256(data).digest()).decode().rstrip("=")
+_REINSTALL = "make native, in a clone of convax, installs it anew"
 
 
 def _open(version: str, path: Path) -> ctypes.CDLL:
@@ -152,7 +153,7 @@ def _open(version: str, path: Path) -> ctypes.CDLL:
     if interface != _INTERFACE:
         raise KernelsError(
             f"{PACKAGE} {version} is not for this convax (interface {interface}, not "
-            f"{_INTERFACE}): pip install --upgrade {PACKAGE}, in a clone: make native"
+            f"{_INTERFACE}); {_REINSTALL}"
         )
     major, minor = ctypes.c_int32(), ctypes.c_int32()
     library.convax_kernels_ffi_api(ctypes.byref(major), ctypes.byref(minor))
@@ -160,7 +161,7 @@ def _open(version: str, path: Path) -> ctypes.CDLL:
     if built[0] != here[0] or built[1] > here[1]:  # which would end the process
         raise KernelsError(
             f"{PACKAGE} {version} is built for XLA's FFI {built[0]}.{built[1]}, jaxlib has "
-            f"{here[0]}.{here[1]}: pip install --upgrade jaxlib {PACKAGE}"
+            f"{here[0]}.{here[1]}: pip install --upgrade jaxlib, or {_REINSTALL}"
         )
     return library
 

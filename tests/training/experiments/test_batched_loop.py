@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -207,23 +208,39 @@ def test_resume_study_with_members_apart_is_bit_identical(
     assert bytes_of(resume_study(tmp_path / "study")) == bytes_of(studies[batching])
 
 
-def test_resume_study_refuses_damage_of_a_finished_member(studies, tmp_path):
-    """It is not trained again, so nothing else would find it before it is used."""
+def flip_last_bit(file):
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("of", "damage", "said"),
+    [
+        ("checkpoint", flip_last_bit, "training.safetensors"),
+        ("best", Path.unlink, "best: damaged: the best checkpoint is that of step"),
+        ("best", lambda file: file.write_text("step-0000"), "best"),
+        ("metrics", Path.unlink, "metrics.jsonl: damaged: its lines are not those"),
+        ("metrics", lambda file: file.write_bytes(file.read_bytes()[:-9]), "metrics.jsonl: damaged"),
+    ],
+)  # fmt: skip
+def test_resume_study_refuses_damage_of_a_finished_member(studies, tmp_path, of, damage, said):
+    """It is not trained again, so nothing else would find it before its results are read."""
     study = Study(tmp_path / "study")
     shutil.copytree(studies["map"].path, study.path)
     running = study.info() | {"status": "running"}
     (study.path / "study.json").write_text(json.dumps(running))
     member = next(iter(study.members))
-    checkpoints = study.run(member).checkpoints
-    file = checkpoints / (checkpoints / "last").read_text().strip() / "training.safetensors"
-    content = bytearray(file.read_bytes())
-    content[-1] ^= 1
-    file.write_bytes(content)
-    message = rf"training.safetensors.*; {member} is finished: restore it, or go on .* --force"
+    run = study.run(member)
+    last = run.checkpoints / (run.checkpoints / "last").read_text().strip()
+    files = {"checkpoint": last / "training.safetensors", "metrics": run.metrics_file}
+    damage(files.get(of, run.checkpoints / of))
+    message = rf"{said}.*; {member} is finished: restore it, or go on .* --force"
     with pytest.raises(RunError, match=message):
         resume_study(study.path)
-    resume_study(study.path, force=True)
-    assert study.info()["status"] == "finished" and file.read_bytes() == content
+    if of == "checkpoint":
+        resume_study(study.path, force=True)
+        assert study.info()["status"] == "finished"
 
 
 def test_resume_study_makes_missing_member(studies, tiny, tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from convax.training.loop.progress import Bar, Lines, display_for_stdout
+from convax.training.loop.progress import Bar, Lines, display_for_command
 from convax.training.loop.signals import InterruptedRun, signals_noted
 from convax.training.run.directory import Run, open_run
 
@@ -53,7 +53,7 @@ def test_from_the_first_failure_on_a_file_leads_nowhere(monkeypatch, tmp_path):
     """So that Python, which flushes it at the end, fails at nothing."""
     with Path("/dev/full").open("w", encoding="utf-8") as full, monkeypatch.context() as patch:
         patch.setattr(sys, "stdout", full)
-        display_for_stdout().note("a line")
+        display_for_command().note("a line")
         print("another", flush=True)
 
 

@@ -141,6 +141,50 @@ def test_a_stack_of_networks_and_second_derivatives():
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-4 * np.abs(want).max())
 
 
+MESHES = """
+import jax, jax.numpy as jnp, numpy as np
+from functools import partial
+from jax.sharding import AxisType, NamedSharding
+from convax import ops
+
+P = jax.P
+same = partial(ops.conv, padding="SAME")
+valid = partial(ops.conv, padding=0)
+x = jax.random.normal(jax.random.key(0), (8, 16, 12, 16))
+k = jax.random.normal(jax.random.key(1), (3, 3, 16, 16))
+
+
+def results(conv, x, k, cut=lambda x: x):
+    y, pull = jax.vjp(lambda x, k: conv(cut(x), k), x, k)
+    return y, *pull(jnp.sin(y))
+
+
+def close(actual, expected):
+    for a, b in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
+
+
+expected = {conv: jax.jit(partial(results, conv))(x, k) for conv in (same, valid)}
+with ops.implementation("native"):
+    mesh = jax.make_mesh((2, 2), ("data", "spatial"), (AxisType.Auto,) * 2)
+    cut = lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P("data", "spatial")))
+    with jax.set_mesh(mesh):  # rows are fetched from neighbors
+        program = jax.jit(partial(results, same, cut=cut)).lower(x, k).compile()
+        assert "convax_winograd" in program.as_text()
+        close(program(x, k), expected[same])
+    of_examples = jax.make_mesh((4,), ("data",), (AxisType.Auto,))
+    alone = jax.shard_map(valid, mesh=of_examples, in_specs=(P("data"), P()), out_specs=P("data"))
+    program = jax.jit(partial(results, alone)).lower(x, k).compile()
+    assert "convax_winograd" in program.as_text()
+    close(program(x, k), expected[valid])
+"""
+
+
+@pytest.mark.slow
+def test_on_a_mesh(run_on_four_devices):
+    run_on_four_devices(MESHES)
+
+
 def test_an_exported_program_needs_no_kernels():
     (batch,) = jax.export.symbolic_shape("b")
     shapes = jax.ShapeDtypeStruct((batch, 8, 8, 16), jnp.float32), jnp.ones((3, 3, 16, 16))

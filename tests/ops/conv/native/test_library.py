@@ -1,10 +1,13 @@
 """What keeps native kernels from being used is one warning that says what to do, and nothing else."""
 
 import ctypes
+import errno
 import hashlib
+import re
 import warnings
 from base64 import urlsafe_b64encode
 from importlib import metadata
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax.numpy as jnp
@@ -74,8 +77,8 @@ def test_kernels_that_are_not_installed_are_one_warning(fresh, monkeypatch):
 
     monkeypatch.setattr(metadata, "distribution", missing)
     message = (
-        r"^no native convolutions: convax-kernels is not installed: pip install 'convax\[native\]', "
-        r"in a clone: make native; they run as under the implementation 'cpu'$"
+        r"^no native convolutions: convax-kernels is not installed: make native, in a clone of convax, "
+        r"installs it; they run as under the implementation 'cpu'$"
     )
     with pytest.warns(RuntimeWarning, match=message) as caught:
         y = ops.conv(X, K)
@@ -99,7 +102,9 @@ def test_without_native_nothing_is_looked_for(fresh, monkeypatch):
 
 
 def test_a_file_that_is_no_library(installed):
-    with pytest.raises(KernelsError, match=r"plain\.so cannot be loaded: .*; pip install --force"):
+    with pytest.raises(
+        KernelsError, match=r"plain\.so cannot be loaded: .*; make native, in a clone"
+    ):
         load_kernels()
     assert not doctor._kernels()[0]
 
@@ -108,14 +113,25 @@ def test_a_damaged_file_is_not_loaded(installed, monkeypatch):
     """It would end the process."""
     loads(monkeypatch)
     (installed / "libconvax_kernels_plain.so").write_bytes(b"no libra")
-    with pytest.raises(KernelsError, match=r"plain\.so is damaged; pip install --force-reinstall"):
+    with pytest.raises(KernelsError, match=r"plain\.so is damaged; make native, in a clone"):
         load_kernels()
+
+
+def test_a_file_that_cannot_be_read_is_a_warning_too(installed, monkeypatch):
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.warns(RuntimeWarning, match=r"cannot be read: .*Permission denied.*plain\.so"):
+        assert library.native_kernels() is None
 
 
 def test_a_file_that_is_missing(installed, monkeypatch):
     loads(monkeypatch, convax_kernels_supports=lambda level: level == 3)
     (installed / "libconvax_kernels_x86-64-v3.so").unlink()
-    with pytest.raises(KernelsError, match=r"^convax-kernels lacks its library for x86-64-v3; pip"):
+    with pytest.raises(
+        KernelsError, match=r"^convax-kernels lacks its library for x86-64-v3; make"
+    ):
         load_kernels()
 
 
@@ -167,3 +183,11 @@ def test_the_self_test_names_the_kernel_that_is_wrong(wrong, name):
         return 0
 
     assert self_test.kernel_failing(SimpleNamespace(convax_kernels_run=run)) == name
+
+
+def test_the_kernels_are_built_for_the_oldest_jaxlib_that_is_supported():
+    """Against whose headers, native/CMakeLists.txt says why."""
+    root = Path(__file__).parents[4]
+    of_convax = (root / "pyproject.toml").read_text()
+    (oldest,) = re.findall(r'"jax>=([\d.]+)"', of_convax)
+    assert f'"jaxlib=={oldest}"' in (root / "native" / "pyproject.toml").read_text()
