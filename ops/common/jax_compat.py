@@ -12,6 +12,8 @@ from jax import lax
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Primitive  # pyright: ignore
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 __all__ = [
     "ClosedJaxpr",
@@ -67,4 +69,6 @@ def like_varying(shape: tuple[int, ...], a: jax.Array) -> jax.ShapeDtypeStruct:
         shape: of the array that is described.
         a: an array of any shape.
     """
-    return jax.ShapeDtypeStruct(shape, a.dtype, manual_axis_type=jax.typeof(a).mat)  # pyright: ignore
+    of = jax.typeof(a)
+    sharding = NamedSharding(of.sharding.mesh, P())  # within shard_map there is no other mesh
+    return jax.ShapeDtypeStruct(shape, a.dtype, sharding=sharding, manual_axis_type=of.mat)  # pyright: ignore

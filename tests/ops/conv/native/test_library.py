@@ -126,12 +126,16 @@ def test_a_file_that_cannot_be_read_is_a_warning_too(installed, monkeypatch):
         assert library.native_kernels() is None
 
 
+def test_levels_that_the_compiler_did_not_know_are_passed_over(installed, monkeypatch):
+    loads(monkeypatch, convax_kernels_supports=lambda level: True)
+    (installed / "libconvax_kernels_x86-64-v4.so").unlink()
+    with pytest.raises(KernelsError, match=r"9\.9 \(x86-64-v3\) computes a wrong"):
+        load_kernels()
+
+
 def test_a_file_that_is_missing(installed, monkeypatch):
-    loads(monkeypatch, convax_kernels_supports=lambda level: level == 3)
-    (installed / "libconvax_kernels_x86-64-v3.so").unlink()
-    with pytest.raises(
-        KernelsError, match=r"^convax-kernels lacks its library for x86-64-v3; make"
-    ):
+    (installed / "libconvax_kernels_plain.so").unlink()
+    with pytest.raises(KernelsError, match=r"^convax-kernels lacks its library for plain; make"):
         load_kernels()
 
 
