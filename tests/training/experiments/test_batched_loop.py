@@ -221,7 +221,7 @@ def flip_last_bit(file):
         ("best", Path.unlink, "best: damaged: the best checkpoint is that of step"),
         ("best", lambda file: file.write_text("step-0000"), "best"),
         ("metrics", Path.unlink, "metrics.jsonl: damaged: its lines are not those"),
-        ("metrics", lambda file: file.write_bytes(file.read_bytes()[:-9]), "metrics.jsonl: damaged"),
+        ("metrics", lambda file: file.write_bytes(file.read_bytes()[:99]), "metrics.jsonl: damaged"),
     ],
 )  # fmt: skip
 def test_resume_study_refuses_damage_of_a_finished_member(studies, tmp_path, of, damage, said):
