@@ -219,9 +219,8 @@ def shares(annotations):
 
 
 def shortened(said):
-    """A line on standard error, with paths from the current folder on."""
-    (line,) = said.splitlines()
-    return line.replace(f"{Path.cwd()}/", "")
+    """What is on standard error, with paths from the current folder on."""
+    return said.strip().replace(f"{Path.cwd()}/", "")
 
 
 DAMAGES = [
@@ -252,4 +251,4 @@ def test_too_many_objects_are_an_error_of_the_tutorial(formats, command, monkeyp
     code, _, said = command(
         "train", "boxes.toml", "--out", "runs/refused", "--set", "data.objects=1"
     )
-    assert code == 2 and shortened(said) == ERRORS[0].splitlines()[-1]
+    assert code == 2 and shortened(said).splitlines()[:2] == ERRORS[0].splitlines()[-2:]

@@ -92,7 +92,7 @@ DEVICES = ("cpu", "gpu", "tpu")
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(*(f"{name} {importlib.metadata.version(name)}" for name in ("convax", "jax")))
+        say(" ".join(f"{name} {importlib.metadata.version(name)}" for name in ("convax", "jax")))
         raise typer.Exit
 
 

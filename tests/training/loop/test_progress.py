@@ -92,8 +92,7 @@ def test_a_training_whose_terminal_is_gone(tiny, tmp_path, ignored, code, status
     begin = f"""
 import os, signal, sys
 os.close(os.open(os.ttyname(0), os.O_RDWR))  # which makes it the controlling terminal
-if {ignored}:
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if {ignored} else signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, "-m", "convax", *sys.argv[1:]])
 """
     process = subprocess.Popen(
