@@ -6,7 +6,7 @@ out of receptive fields, as is usual.
 
 import math
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jax.numpy as jnp
@@ -49,12 +49,11 @@ def batch_norm(
     training, and stay as they are.
     """
     normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
-
-    def evaluate(x: Array) -> Array:
-        state = _fresh(x.shape[-1])
-        return normalize(x, state["mean"], state["var"], train=False)[0]
-
-    infer_shape(evaluate, (1, 1))  # refuses wrong numbers here and now
+    evaluate = partial(_evaluate, normalize)
+    if isinstance(momentum, float) and isinstance(eps, float):
+        _check_numbers(momentum, eps)  # once, of all the layers of a network
+    else:
+        infer_shape(evaluate, (1, 1))
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
@@ -196,6 +195,18 @@ def _normalizing(
         return function(x, **params), state
 
     return Layer(init, apply, LayerInfo(kind, POINTWISE))
+
+
+def _evaluate(normalize: Callable[..., Any], x: Array) -> Array:
+    state = _fresh(x.shape[-1])
+    return normalize(x, state["mean"], state["var"], train=False)[0]
+
+
+@lru_cache
+def _check_numbers(momentum: float, eps: float) -> None:
+    """Refuse wrong numbers before there is an input: tracing takes 10 ms."""
+    normalize = partial(ops.batch_norm, momentum=momentum, eps=eps)
+    infer_shape(partial(_evaluate, normalize), (1, 1))
 
 
 def _scale_and_bias(shape: Shape, scale: bool, bias: bool, scale_init: float) -> Params:
