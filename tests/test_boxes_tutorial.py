@@ -219,7 +219,7 @@ def shares(annotations):
 
 
 def shortened(said):
-    """What is on standard error, with paths from the current folder on."""
+    """Return what is on standard error, with paths from the current folder on."""
     return said.strip().replace(f"{Path.cwd()}/", "")
 
 

@@ -50,19 +50,32 @@ constexpr double kSum = kA2 + kB2, kProduct = kA2 * kB2;
 
 constexpr float f(double value) { return static_cast<float>(value); }
 
+// Even and odd parts at the points +-a and +-b, which are rows 1 to 4 of what has six.
+struct Parts {
+  Vector even_a, odd_a, even_b, odd_b;
+
+  void write(Vector* rows, Index step) const {
+    rows[step] = even_a + odd_a;
+    rows[2 * step] = even_a - odd_a;
+    rows[3 * step] = even_b + odd_b;
+    rows[4 * step] = even_b - odd_b;
+  }
+  static Parts read(const Vector* rows, Index step) {
+    return {rows[step] + rows[2 * step], rows[step] - rows[2 * step],
+            rows[3 * step] + rows[4 * step], rows[3 * step] - rows[4 * step]};
+  }
+};
+
 // B^T: 6 to 6.
 struct InputTransform {
   static constexpr Index kFrom = kIn, kTo = kIn;
   static void apply(const Vector* d, Index step, Vector* v, Index step_out) {
     const Vector d0 = d[0], d1 = d[step], d2 = d[2 * step], d3 = d[3 * step], d4 = d[4 * step],
                  d5 = d[5 * step];
-    const Vector even_a = fma(f(-kB2), d2, d4), odd_a = f(kA) * fma(f(-kB2), d1, d3);
-    const Vector even_b = fma(f(-kA2), d2, d4), odd_b = f(kB) * fma(f(-kA2), d1, d3);
+    const Parts parts{fma(f(-kB2), d2, d4), f(kA) * fma(f(-kB2), d1, d3),
+                      fma(f(-kA2), d2, d4), f(kB) * fma(f(-kA2), d1, d3)};
     v[0] = fma(f(kProduct), d0, fma(f(-kSum), d2, d4));
-    v[step_out] = even_a + odd_a;
-    v[2 * step_out] = even_a - odd_a;
-    v[3 * step_out] = even_b + odd_b;
-    v[4 * step_out] = even_b - odd_b;
+    parts.write(v, step_out);
     v[5 * step_out] = fma(f(kProduct), d1, fma(f(-kSum), d3, d5));
   }
 };
@@ -71,8 +84,7 @@ struct InputTransform {
 struct OutputTransform {
   static constexpr Index kFrom = kIn, kTo = kOut;
   static void apply(const Vector* m, Index step, Vector* y, Index step_out) {
-    const Vector even_a = m[step] + m[2 * step], odd_a = m[step] - m[2 * step];
-    const Vector even_b = m[3 * step] + m[4 * step], odd_b = m[3 * step] - m[4 * step];
+    const auto [even_a, odd_a, even_b, odd_b] = Parts::read(m, step);
     y[0] = m[0] + even_a + even_b;
     y[step_out] = fma(f(kA), odd_a, f(kB) * odd_b);
     y[2 * step_out] = fma(f(kA2), even_a, f(kB2) * even_b);
@@ -85,13 +97,10 @@ struct OutputTransposed {
   static constexpr Index kFrom = kOut, kTo = kIn;
   static void apply(const Vector* g, Index step, Vector* d, Index step_out) {
     const Vector g0 = g[0], g1 = g[step], g2 = g[2 * step], g3 = g[3 * step];
-    const Vector even_a = fma(f(kA2), g2, g0), odd_a = f(kA) * fma(f(kA2), g3, g1);
-    const Vector even_b = fma(f(kB2), g2, g0), odd_b = f(kB) * fma(f(kB2), g3, g1);
+    const Parts parts{fma(f(kA2), g2, g0), f(kA) * fma(f(kA2), g3, g1),
+                      fma(f(kB2), g2, g0), f(kB) * fma(f(kB2), g3, g1)};
     d[0] = g0;
-    d[step_out] = even_a + odd_a;
-    d[2 * step_out] = even_a - odd_a;
-    d[3 * step_out] = even_b + odd_b;
-    d[4 * step_out] = even_b - odd_b;
+    parts.write(d, step_out);
     d[5 * step_out] = g3;
   }
 };
@@ -101,13 +110,10 @@ struct KernelTransform {
   static constexpr Index kFrom = kWindow, kTo = kIn;
   static void apply(const Vector* k, Index step, Vector* u, Index step_out) {
     const Vector k0 = k[0], k1 = k[step], k2 = k[2 * step];
-    const Vector even_a = f(kGa) * fma(f(kA2), k2, k0), odd_a = f(kA * kGa) * k1;
-    const Vector even_b = f(kGb) * fma(f(kB2), k2, k0), odd_b = f(kB * kGb) * k1;
+    const Parts parts{f(kGa) * fma(f(kA2), k2, k0), f(kA * kGa) * k1,
+                      f(kGb) * fma(f(kB2), k2, k0), f(kB * kGb) * k1};
     u[0] = f(kG0) * k0;
-    u[step_out] = even_a + odd_a;
-    u[2 * step_out] = even_a - odd_a;
-    u[3 * step_out] = even_b + odd_b;
-    u[4 * step_out] = even_b - odd_b;
+    parts.write(u, step_out);
     u[5 * step_out] = k2;
   }
 };
@@ -116,8 +122,8 @@ struct KernelTransform {
 struct KernelTransposed {
   static constexpr Index kFrom = kIn, kTo = kWindow;
   static void apply(const Vector* u, Index step, Vector* k, Index step_out) {
-    const Vector even_a = f(kGa) * (u[step] + u[2 * step]), odd_a = u[step] - u[2 * step];
-    const Vector even_b = f(kGb) * (u[3 * step] + u[4 * step]), odd_b = u[3 * step] - u[4 * step];
+    const auto [sum_a, odd_a, sum_b, odd_b] = Parts::read(u, step);
+    const Vector even_a = f(kGa) * sum_a, even_b = f(kGb) * sum_b;
     k[0] = fma(f(kG0), u[0], even_a + even_b);
     k[step_out] = fma(f(kA * kGa), odd_a, f(kB * kGb) * odd_b);
     k[2 * step_out] = fma(f(kA2), even_a, fma(f(kB2), even_b, u[5 * step]));

@@ -1,4 +1,4 @@
-"""Where the libraries are that the tests are about."""
+"""Find the libraries that the tests are about."""
 
 from importlib import metadata
 from pathlib import Path

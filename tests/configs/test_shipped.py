@@ -239,7 +239,7 @@ def test_lenet5_learns_mnist(data_dir, tmp_path):
 
 
 def result_of(config, out, *arguments):
-    """What the test of a whole training says, by the command line, compiled as users compile."""
+    """Return what the test of a whole training says, by the command line, compiled as users compile."""
     train = [sys.executable, "-m", "convax", "train", config, "--out", out, *arguments, "--json"]
     done = subprocess.run(train, env=as_users_compile(), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -48,7 +48,7 @@ class Ended(NamedTuple):
 
     @property
     def killed(self) -> bool:
-        """Whether SIGKILL ended it."""
+        """Return whether SIGKILL ended it."""
         return self.code == 128 + signal.SIGKILL
 
     @property

@@ -1,4 +1,4 @@
-"""What keeps native kernels from being used is one warning that says what to do, and nothing else."""
+"""Warn once of what keeps native kernels from being used, and say what to do."""
 
 import ctypes
 import errno
