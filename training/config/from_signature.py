@@ -83,11 +83,14 @@ def _accepted_by(
 ) -> Callable[[Any], Any]:
     keywords, parts = inspect.signature(function).parameters.keys(), parts_of(function)
     call = try_with or function
+    accepted: set[str] = set()  # networks and losses are traced: once, however often one validates
 
     def check(self: Any) -> Any:
         written = {k: _plain(getattr(self, k)) for k in type(self).model_fields if k in keywords}
-        if not any(_has_text(written[key]) for key in parts):  # else once the run's length is known
+        unknown = any(_has_text(written[key]) for key in parts)  # until the run's length is known
+        if not unknown and repr(written) not in accepted:
             call(**{k: v for k, v in _EXAMPLE_ARGS.items() if k in keywords}, **written)
+            accepted.add(repr(written))
         return self
 
     return check
