@@ -49,6 +49,7 @@ def folder(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_the_commands_run_as_they_stand(folder, command, monkeypatch):
     monkeypatch.chdir(folder)
     done = []

@@ -38,7 +38,7 @@ def test_a_new_layer_learns(tmp_path):
 
 
 def test_xavier_stalls_where_he_learns(tmp_path):
-    text = printed("initialization.py", tmp_path, "--seeds", "2", "--steps", "100")
+    text = printed("initialization.py", tmp_path, "--depth", "16", "--seeds", "2", "--steps", "100")
     assert number(r"Xavier: loss ([\d.]+)", text) > 2.2
     assert number(r"He: loss ([\d.]+)", text) < 1.9
     assert (tmp_path / "initialization.png").stat().st_size > 10_000

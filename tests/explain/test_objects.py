@@ -93,6 +93,7 @@ def test_grad_cam_of_a_detection_by_hand(made):
     np.testing.assert_allclose(fine, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_given_proposals_are_explained_as_if_the_network_had_made_them(made, monkeypatch):
     """Each detection by its own: the third, which is dark, and the others have no part in it."""
     monkeypatch.setattr("convax.explain.objects.MASKS", 8)

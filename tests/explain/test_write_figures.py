@@ -172,6 +172,7 @@ def write_photo(folder, *boxes):
     return folder / "squares.png"
 
 
+@pytest.mark.slow
 def test_a_detector_explains_its_objects(finder, tmp_path, monkeypatch):
     monkeypatch.setattr(objects, "MASKS", 64)
     photo = write_photo(tmp_path, (12, 16, 20, 24, 1.0), (4, 4, 12, 12, 0.95))

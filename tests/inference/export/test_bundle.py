@@ -143,6 +143,7 @@ def test_its_loader_needs_nothing_of_ours(made, whole, tmp_path, rng):
         load_py(folder, images)
 
 
+@pytest.mark.slow
 def test_a_detector_gives_several_arrays_by_name(tmp_path, rng):
     run, _ = untrained(write_squares(tmp_path), tmp_path / "run")
     folder = tmp_path / "bundle"

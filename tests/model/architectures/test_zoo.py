@@ -154,6 +154,7 @@ def test_every_architecture_gives_logits_and_a_state_like_its_own(name, train):
     assert jax.tree.map(jnp.shape, after) == jax.tree.map(jnp.shape, state)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", model.ARCHITECTURES)
 def test_architectures_are_float32_where_the_default_is_float64(name):
     """JAX_ENABLE_X64=1 changes what an array is of which nobody said the dtype."""

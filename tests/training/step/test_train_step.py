@@ -53,6 +53,7 @@ AUGMENTED = """augment={
 }"""
 
 
+@pytest.mark.slow
 def test_a_step_is_float32_where_the_default_is_float64(tiny):
     """Under JAX_ENABLE_X64=1 it has the same dtypes, and draws the same numbers."""
     config = load_config(tiny, [*EVERYTHING, NORMED, AUGMENTED])

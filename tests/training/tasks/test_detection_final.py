@@ -62,6 +62,7 @@ def fitted(path):
     return Fitted(experiment, state, params, after, notes.lines)
 
 
+@pytest.mark.slow
 def test_linear_maps_take_the_place_of_the_last_layer_once_they_are_fitted(fitted):
     experiment = fitted.experiment
     net, test = experiment.net, experiment.dataset.test
@@ -107,6 +108,7 @@ def test_features_computed_anew_come_to_the_same_bytes(fitted, monkeypatch):
         jax.tree.map(np.testing.assert_array_equal, again[part], fitted.after[part])
 
 
+@pytest.mark.slow
 def test_what_is_fitted_is_exported(fitted, onnx, tmp_path):
     run, _ = untrained(fitted.experiment.config, tmp_path / "run", params=fitted.after)
     live, test = convax.load(run.path), fitted.experiment.dataset.test

@@ -106,6 +106,7 @@ def exported(trained, tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_a_bundle_takes_proposals_beside_images(trained, exported):
     about, manifest = (
         json.loads((exported / f"{name}.json").read_text()) for name in ("about", "manifest")
@@ -127,6 +128,7 @@ def test_a_bundle_takes_proposals_beside_images(trained, exported):
     assert "predict: got 1 arrays, need 2: ['images', 'proposals']" in caught.value.stderr
 
 
+@pytest.mark.slow
 def test_an_onnx_file_takes_proposals_beside_images(trained, onnx, tmp_path):
     told = export_onnx(trained.path, tmp_path / "net.onnx")
     assert told.images == 5 and told.difference < 1e-5
@@ -143,6 +145,7 @@ def test_an_onnx_file_takes_proposals_beside_images(trained, onnx, tmp_path):
     assert told[1]["description"].startswith("regions that may hold an object")
 
 
+@pytest.mark.slow
 def test_an_onnx_file_cuts_the_regions_of_r_cnn_out_of_images(path, onnx, tmp_path):
     run, experiment = untrained(load_config(path, [*CHANGES, R_CNN]), tmp_path / "run")
     assert export_onnx(run.path, tmp_path / "net.onnx").difference < 1e-5
@@ -166,6 +169,7 @@ def of_file(path, tmp_path_factory):
     return run
 
 
+@pytest.mark.slow
 def test_proposals_that_cannot_be_found_are_made_up_for_the_self_test(of_file, tmp_path):
     export(of_file.path, tmp_path / "bundle", platforms=("cpu",))
     told = verify(tmp_path / "bundle")
@@ -196,6 +200,7 @@ def test_the_service_proposes_regions_itself(trained):
     assert said["size"] == [60, 90] and 0 < len(said["detections"]) <= 6
 
 
+@pytest.mark.slow
 def test_objects_are_explained_by_their_proposals(trained, monkeypatch, tmp_path):
     monkeypatch.setattr("convax.explain.objects.MASKS", 16)
     photo = tmp_path / "photo.png"
