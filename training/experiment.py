@@ -118,8 +118,23 @@ def reopen(path: str | Path) -> tuple[Run, Experiment]:
         if is_unstratified(experiment.config, known):
             raise RunError(f"{path}: {UNSTRATIFIED}")
         what = "data" if run.config().proposals is None else "data, or what is proposed of it,"
-        raise RunError(f"{path}: the {what} has changed since this run began; restore it")
+        why = "".join(f"; {line}" for line in left_out_otherwise(run.dataset(), experiment.card))
+        raise RunError(f"{path}: the {what} has changed since this run began; restore it{why}")
     return run, experiment
+
+
+def left_out_otherwise(then: DatasetCard, now: DatasetCard) -> list[str]:
+    """List which image files are left out now and were not, and the other way round: two lines."""
+    before, after = ({left.file for left in card.unreadable} for card in (then, now))
+    changes = (
+        ("left out as unreadable", after - before),
+        ("read and not left out", before - after),
+    )
+    return [
+        f"{len(files)} image(s) now {what}: {plain_line(', '.join(sorted(files)), 300)}"
+        for what, files in changes
+        if files
+    ]
 
 
 # What a run of a convax that did not stratify needs.
@@ -183,6 +198,7 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
         notes=(*dataset.notes, *_untrained_classes(dataset), *_resized_twice(config)),
         objects=data.most_objects(dataset.train.labels),
         category_ids=next((note.category_ids for note in dataset.train.notes), ()),
+        unreadable=dataset.unreadable,
     )
 
 

@@ -31,6 +31,7 @@ Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
 Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
 Crowded = Literal["error", "largest"]
+Unreadable = Literal["error", "skip"]
 
 
 class Digits(Table):
@@ -92,6 +93,7 @@ class Folder(_ImageFiles):
     size: Size | None = None
     stream: bool = False
     num_workers: PositiveInt | None = None
+    unreadable: Unreadable = "error"
 
 
 class Csv(_ImageFiles):
@@ -109,6 +111,7 @@ class Csv(_ImageFiles):
     size: Size | None = None
     stream: bool = False
     num_workers: PositiveInt | None = None
+    unreadable: Unreadable = "error"
 
 
 class Npz(Table):
@@ -140,6 +143,7 @@ class Masks(Table):
     objects: PositiveInt | None = None
     crowded: Crowded | None = None
     smallest: PositiveFloat | None = None
+    unreadable: Unreadable = "error"
 
     def unfit_for(self, labels: LabelKind) -> str | None:
         """Return what of it makes no sense for labels of a kind, and what to write instead."""
@@ -171,6 +175,7 @@ class _BoxFiles(_ImageFiles):
     smallest: PositiveFloat = 1.0
     stream: bool = False
     num_workers: PositiveInt | None = None
+    unreadable: Unreadable = "error"
 
 
 class Coco(_BoxFiles):

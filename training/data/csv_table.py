@@ -9,8 +9,9 @@ import numpy as np
 
 from ..common.text import encodings_of_name, plain_line, text_of_name
 from .dataset import Dataset, Split, undivided
+from .each_file import OnUnreadable, check_classes_kept, parts_kept
 from .errors import DataError
-from .folder import read_all, streamed_files
+from .folder import read_all, streamed_readable
 from .image import EXTENSIONS
 
 
@@ -25,6 +26,7 @@ def load_table(
     stream: bool = False,
     num_workers: int | None = None,
     letterbox: bool = False,
+    unreadable: OnUnreadable = "error",
 ) -> Dataset:
     """Read a CSV file with a line of column names, and the images that its lines name.
 
@@ -36,7 +38,7 @@ def load_table(
             image is of the class that the column is named for, and 0 where it is not.
         size: ``(H, W)`` that every image is resized to; None where all have the same.
         channels: 1 for gray, 3 for color.
-        stream, num_workers, letterbox: see `load_folder`.
+        stream, num_workers, letterbox, unreadable: see `load_folder`.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N, V)``, float32 values or uint8 classes, all
@@ -57,11 +59,18 @@ def load_table(
         files.append(_file(path.parent, name, where))
         labels[i] = [parse(cell, f"{where}: {c}") for c, cell in zip(columns, cells, strict=True)]
     if stream:
-        images = streamed_files(files, path, size, channels, num_workers, letterbox)
+        images, kept = streamed_readable(
+            files, path, size, channels, num_workers, letterbox, unreadable
+        )
     else:
-        images = read_all(files, size=size, channels=channels, letterbox=letterbox)
+        images, kept = read_all(
+            files, size=size, channels=channels, letterbox=letterbox, unreadable=unreadable
+        )
+    parts_kept({"train": len(files)}, kept)
+    check_classes_kept(labels > 0 if kind == "classes" else None, columns, kept)
     dtype = np.uint8 if kind == "classes" else np.float32
-    return undivided(Split(images, labels.astype(dtype)), tuple(columns))
+    everything = Split(images, labels[kept.indices].astype(dtype))
+    return undivided(everything, tuple(columns))._replace(unreadable=kept.unreadable)
 
 
 def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .each_file import Unreadable
 from .errors import DataError
 from .labels import classes_of_each, is_class_each
 from .placement import Placement
@@ -73,6 +74,7 @@ class Dataset(NamedTuple):
     test: Split
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what was passed over or guessed, a line each, for people
+    unreadable: tuple[Unreadable, ...] = ()  # files left out: ``data.unreadable = "skip"``
 
 
 def unsplit(images: np.ndarray | Streamed, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:

@@ -12,9 +12,17 @@ import numpy as np
 from ..common.text import plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
-from .each_file import read_each
+from .each_file import (
+    Kept,
+    OnUnreadable,
+    check_classes_kept,
+    parts_kept,
+    read_readable,
+    rows_kept,
+)
 from .errors import DataError
 from .image import EXTENSIONS, by, decode, quiet_pillow
+from .labels import classes_of_each
 from .listing import images_below, listed
 from .notes import Notes
 from .streaming import Streamed, as_files
@@ -40,6 +48,7 @@ def load_folder(
     num_workers: int | None = None,
     several: bool = False,
     letterbox: bool = False,
+    unreadable: OnUnreadable = "error",
 ) -> Dataset:
     """Read ``root/train/CLASS/*`` with ``root/test/CLASS/*``, or ``root/CLASS/*``.
 
@@ -59,6 +68,8 @@ def load_folder(
         num_workers: how many processes then decode those of training; by default one a core.
         several: images of one name in several folders are one image, of several classes.
         letterbox: see `read_image`.
+        unreadable: what becomes of files that are no whole image: an "error", or "skip" leaves them
+            out. Streamed ones, too, are decoded once beforehand then.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N,)`` int32; or, of `several`, ``(N, K)``
@@ -68,7 +79,8 @@ def load_folder(
     Raises:
         DataError: no images where they should be, a class that only a part other than the
             training part has, an image that cannot be read, images of different sizes, or a
-            damaged archive. Where they are streamed, an image is looked at when it is needed.
+            damaged archive. Where they are streamed, an image is looked at when it is needed. All
+            images of a class or part are unreadable.
     """
     notes = Notes()
     folders = _parts(Path(root), notes)
@@ -86,16 +98,20 @@ def load_folder(
     }
     files = [file for found, _ in listed.values() for file in found]
     if stream:
-        images = streamed_files(files, root, size, channels, num_workers, letterbox)
+        images, kept = streamed_readable(
+            files, root, size, channels, num_workers, letterbox, unreadable
+        )
     else:
-        images = read_all(files, size=size, channels=channels, letterbox=letterbox)
-    splits, start = {}, 0
-    for part, (_, labels) in listed.items():
-        splits[part] = Split(images[start : start + len(labels)], labels)
-        start += len(labels)
-    nothing = Split(images[:0], listed["train"][1][:0])
+        images, kept = read_all(
+            files, size=size, channels=channels, letterbox=letterbox, unreadable=unreadable
+        )
+    rows = parts_kept({part: len(labels) for part, (_, labels) in listed.items()}, kept)
+    check_classes_kept(classes_of_each(listed["train"][1], len(classes)), classes, kept)
+    labels = np.concatenate([its for _, its in listed.values()])[kept.indices]
+    splits = {part: Split(images[its], labels[its]) for part, its in rows.items()}
+    nothing = Split(images[:0], labels[:0])
     train, validation, test = (splits.get(p, nothing) for p in ("train", "validation", "test"))
-    return Dataset(train, validation, test, classes, notes.lines())
+    return Dataset(train, validation, test, classes, notes.lines(), kept.unreadable)
 
 
 def _each(images: _Images, classes: Sequence[str]) -> tuple[list[Place], np.ndarray]:
@@ -273,10 +289,36 @@ def streamed_files(
     return Streamed(as_files(paths), size, channels, workers, letterbox, sizes)
 
 
+def streamed_readable(
+    files: Sequence[Place],
+    root: str | Path,
+    size: Sequence[int] | None,
+    channels: int,
+    num_workers: int | None,
+    letterbox: bool,
+    unreadable: OnUnreadable,
+) -> tuple[Streamed, Kept]:
+    """Return `streamed_files` of those that can be read; "skip" decodes them all to see which."""
+    images = streamed_files(files, root, size, channels, num_workers, letterbox)
+    if unreadable == "error":
+        return images, Kept(len(files), np.arange(len(files)), ())
+
+    def look(i: int) -> None:
+        _decoded(files[i], (1, 1), channels, letterbox=False)
+
+    _, kept = read_readable(look, len(files), unreadable)
+    return images[kept.indices], kept
+
+
 def read_all(
-    files: Sequence[Place], *, size: Sequence[int] | None, channels: int, letterbox: bool
-) -> np.ndarray:
-    """Decode files on several threads.
+    files: Sequence[Place],
+    *,
+    size: Sequence[int] | None,
+    channels: int,
+    letterbox: bool,
+    unreadable: OnUnreadable = "error",
+) -> tuple[np.ndarray, Kept]:
+    """Decode files on several threads, and say which could be.
 
     Raises:
         DataError: files that cannot be read, or that differ in size from the first that can.
@@ -300,8 +342,8 @@ def read_all(
             )
         images[i] = image
 
-    read_each(read, len(files))
-    return images
+    _, kept = read_readable(read, len(files), unreadable)
+    return rows_kept(images, kept), kept
 
 
 def _decoded(file: Place, size: Sequence[int] | None, channels: int, letterbox: bool) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import DataError
+from .errors import DataError, UnreadableError
 from .jpeg_scans import check_scans
 from .metadata import JPEG, PNG, lies_on_its_side, upright, without_metadata
 from .placement import margin, place
@@ -101,9 +101,7 @@ def decode_with_size(
             array = _as_array(turned, size, channels, letterbox)
             return array, (turned.height, turned.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
-        raise DataError(
-            f"{_name(source, name)}: cannot be read as an image: {_reason(error)}"
-        ) from None
+        raise _unreadable(_name(source, name), "an image", error) from None
 
 
 def convert(
@@ -176,7 +174,7 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
             mode, lossy, step = image.mode, _lossy(image), _gray_step(image)
             numbers = np.array(upright(image))
     except Exception as error:  # decoders raise nearly anything on damaged data
-        raise DataError(f"{called}: cannot be read as a mask: {_reason(error)}") from None
+        raise _unreadable(called, "a mask", error) from None
     if lossy:
         raise DataError(
             f"{called}: not a mask: saved as {lossy}, which need not keep the number of each "
@@ -309,6 +307,13 @@ def _gray_step(image: "Image") -> int:
 
 def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
     return name or ("image" if isinstance(source, bytes) else str(source))
+
+
+def _unreadable(called: str, kind: str, error: Exception) -> DataError:
+    """Make the error of a file that is not decoded; not of its bytes where the system refuses."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.strerror):
+        return DataError(f"{called}: cannot be read as {kind}: {_reason(error)}")
+    return UnreadableError(called, kind, _reason(error))
 
 
 def _eight_bits(image: "Image") -> "Image":

@@ -8,7 +8,7 @@ from ..common.text import encodings_of_name, plain_line
 from .archive import ARCHIVES
 from .cifar import load_cifar
 from .csv_table import load_table
-from .dataset import Dataset, split
+from .dataset import SPLITS, Dataset, split
 from .detection import (
     CocoFiles,
     Rules,
@@ -20,6 +20,7 @@ from .detection import (
     load_yolo,
 )
 from .digits import load_digits
+from .each_file import OnUnreadable
 from .errors import DataError
 from .fetch import DATASETS, default_directory
 from .folder import load_folder
@@ -29,6 +30,7 @@ from .npz import load_npz
 
 # The sources that read archives in place of folders.
 PACKED = ("folder", "masks", "coco", "voc", "yolo")
+_MOST_NAMED = 5  # files in a note
 MADE = ("scenes",)  # the sources that make their splits, each as large as is asked
 
 
@@ -63,6 +65,7 @@ def load(
     validation: int | float = 0,
     test: int | float = 0,
     stratify: bool = True,
+    unreadable: OnUnreadable = "error",
     seed: int,
     config_dir: Path | None = None,
 ) -> Dataset:
@@ -87,6 +90,7 @@ def load(
         objects, crowded, clip, smallest: of boxes, see `training.data.detection.objects.Rules`.
         train, scale, overlap, noise, scene_seed: of scenes, see `Scenes`.
         validation, test, stratify: how much to set aside, and how, see `split`.
+        unreadable: what becomes of files that are no whole image, see `load_folder`.
         seed: of the split.
         config_dir: see `locate`.
 
@@ -110,6 +114,7 @@ def load(
         smallest,
         stream,
         num_workers,
+        unreadable,
     )
     scenes = Scenes(
         size or (), objects or 1, scale, overlap, noise, labels == "instances", scene_seed
@@ -125,6 +130,7 @@ def load(
             num_workers=num_workers,
             several=labels == "classes",
             letterbox=letterbox,
+            unreadable=unreadable,
         ),
         "csv": lambda found: load_table(
             found,
@@ -136,6 +142,7 @@ def load(
             stream=stream,
             num_workers=num_workers,
             letterbox=letterbox,
+            unreadable=unreadable,
         ),
         "npz": load_npz,
         "masks": lambda found: (
@@ -150,6 +157,7 @@ def load(
                 size=size or (),
                 channels=channels or 3,
                 letterbox=letterbox,
+                unreadable=unreadable,
             )
         ),
         "coco": lambda found: load_coco(
@@ -171,7 +179,7 @@ def load(
     else:
         found = locate(path, config_dir=config_dir, packed=source in PACKED)
         try:
-            dataset = readers[source](found)
+            dataset = _said_what_is_left_out(readers[source](found), found)
         except OSError as error:  # of a folder, or of what a link in it leads to
             place = plain_line(str(error.filename or found), 300)
             raise DataError(
@@ -180,6 +188,29 @@ def load(
     if source in MADE:
         return dataset
     return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
+
+
+def _said_what_is_left_out(dataset: Dataset, root: Path) -> Dataset:
+    """Return the dataset with a note of what is unreadable, each file named from the root on."""
+    if not dataset.unreadable:
+        return dataset
+    files = tuple(
+        left._replace(file=plain_line(_below(left.file, root), 200), reason=plain_line(left.reason))
+        for left in dataset.unreadable
+    )
+    of = len(files) + sum(getattr(dataset, part).count for part in SPLITS)
+    names = ", ".join(left.file for left in files[:_MOST_NAMED])
+    more = f" and {len(files) - _MOST_NAMED:,} more" if len(files) > _MOST_NAMED else ""
+    note = f'{len(files):,} of {of:,} images left out (data.unreadable = "skip"): {names}{more}'
+    return dataset._replace(unreadable=files, notes=(*dataset.notes, note))
+
+
+def _below(file: str, root: Path) -> str:
+    """Return what follows the folder, the archive or the folder of a table in a file's name."""
+    for start in (f"{root}/", f"{root}: ", f"{root.parent}/"):
+        if file.startswith(start):
+            return file[len(start) :]
+    return file
 
 
 def locate(

@@ -9,7 +9,13 @@ import numpy as np
 from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
-from .each_file import read_each
+from .each_file import (
+    OnUnreadable,
+    check_classes_kept,
+    parts_kept,
+    read_readable,
+    rows_kept,
+)
 from .errors import DataError
 from .image import (
     EXTENSIONS,
@@ -38,6 +44,7 @@ def load_masks(
     size: Sequence[int],
     channels: int = 3,
     letterbox: bool = False,
+    unreadable: OnUnreadable = "error",
 ) -> Dataset:
     """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*`` or ``root/MASKS/x_mask.*``.
 
@@ -57,6 +64,7 @@ def load_masks(
         channels: 1 for gray, 3 for color.
         letterbox: keep the aspect, see `training.data.placement`; pixels beside an image are of no
             class.
+        unreadable: see `load_folder`; an image and its mask are left out together.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.
@@ -76,26 +84,33 @@ def load_masks(
     height, width = size
     photographs = np.empty((len(pairs), height, width, channels), np.uint8)
     labels = np.full((len(pairs), height, width), IGNORED, np.uint8)
-    found: list[np.ndarray] = [np.zeros(0, np.uint8)] * len(pairs)
+    has = np.zeros((len(pairs), IGNORED + 1), bool)  # the values in each mask
 
     def read(i: int) -> None:
         photograph, mask = pairs[i]
-        photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         numbers = decode_mask(source_of(mask), name=str(mask))
+        of_class = _classes_of(numbers, mask_kind, len(classes), str(mask))
+        has[i, np.unique(of_class)] = True
+        photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         check_mask_size(numbers, mask, photo.shape[:2], photograph)
         h, w = place(photo.shape[:2], size, letterbox=letterbox).placed
-        its = resize_nearest(_classes_of(numbers, mask_kind, len(classes), str(mask)), (h, w))
-        labels[i, :h, :w], found[i] = its, np.unique(its)
+        its = resize_nearest(of_class, (h, w))
+        has[i] = np.isin(np.arange(len(has[i])), its)
+        labels[i, :h, :w] = its
         photo = photo[..., 0] if channels == 1 else photo
         photographs[i] = on_canvas(resize_image(photo, (h, w)).reshape(h, w, channels), size)
 
-    read_each(read, len(pairs))
-    values = np.unique(np.concatenate(found))
+    _, kept = read_readable(read, len(pairs), unreadable)
+    parts_kept({"train": len(pairs)}, kept)
+    check_classes_kept(has[:, : len(classes)], classes, kept)
+    photographs, labels = rows_kept(photographs, kept), rows_kept(labels, kept)
+    values = np.flatnonzero(has[kept.indices].any(axis=0))
     if mask_kind == "classes" and not np.isin(values, np.arange(1, len(classes))).any():
         _raise_all_of_one_class(root, values, classes)
     everything = Split(photographs, labels)
     nothing = Split(photographs[:0], labels[:0])
-    return Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
+    made = Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
+    return made._replace(unreadable=kept.unreadable)
 
 
 def check_mask_size(

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from ..common.train_state import TrainState
 from ..config.schema import validate
-from ..experiment import UNSTRATIFIED, Experiment, is_unstratified
+from ..experiment import UNSTRATIFIED, Experiment, is_unstratified, left_out_otherwise
 from ..run import checkpoint
 from ..run.checkpoint import CheckpointError, DamagedError
 from ..run.directory import Run, RunError, circumstances, old_config_named, write_json
@@ -266,6 +266,8 @@ def _changes(
     if then.get("data") != now.get("data"):
         old, new = _counts(run), experiment.card.counts
         lines += differences({"data.counts": old}, {"data.counts": new})
+        if not lacks_dataset(run):
+            lines += left_out_otherwise(run.dataset(), experiment.card)
         if is_unstratified(experiment.config, then.get("data", "")):
             lines.append(UNSTRATIFIED)
     return lines

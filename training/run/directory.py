@@ -3,8 +3,8 @@
 config.toml      the config with every default written out
 run.json         command, versions, devices, git revision, provenance (see
                  `training.run.provenance`); the result once it is finished
-dataset.json     classes, image shape, counts, normalization, fingerprint of the data, and notes
-                 on it: what was passed over or is missing
+dataset.json     classes, image shape, counts, normalization, fingerprint of the data, notes
+                 on it: what was passed over or is missing; and which image files are left out
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
 checkpoints/     see `training.run.checkpoint`
 plots/           see `training.report.figures`
@@ -34,6 +34,7 @@ from ..common.hashing import json_digest
 from ..common.json_io import parse_json
 from ..config.errors import ConfigError, OldConfigError
 from ..config.schema import Config, load_config, to_toml
+from ..data.each_file import Unreadable
 from ..data.preprocess import Preprocessing
 from .git_revision import git_revision
 from .json_types import DATASET, RUN, check_types
@@ -55,6 +56,7 @@ class DatasetCard(NamedTuple):
     notes: tuple[str, ...] = ()  # what its reader passed over, guessed or missed, a line each
     objects: int = 0  # for how many an image's labels have room; 0 of labels without objects
     category_ids: tuple[int, ...] = ()  # of each class, where the data set has such numbers
+    unreadable: tuple[Unreadable, ...] = ()  # image files left out: ``data.unreadable = "skip"``
 
 
 class Run(NamedTuple):
@@ -98,6 +100,7 @@ class Run(NamedTuple):
                 image_shape=tuple(card.image_shape),
                 notes=tuple(card.notes),
                 category_ids=tuple(card.category_ids),
+                unreadable=tuple(Unreadable(*left) for left in card.unreadable),
                 preprocessing=Preprocessing.from_json(card.preprocessing),  # type: ignore[arg-type]
             )
             if {len(s) for s in card.preprocessing[2:4]} != {card.image_shape[2]}:

@@ -93,6 +93,7 @@ class _DatasetCard(TypedDict, total=False):
     notes: list[str]
     objects: _Count
     category_ids: list[_Id]
+    unreadable: list[Annotated[list[str], Field(min_length=2, max_length=2)]]
 
 
 class _Memory(TypedDict, total=False):

@@ -2,8 +2,9 @@
 
 A resumed run ends with the bytes of one that was never stopped only where these are the same:
 
-    config        every key, but for where data lie and how they are split (`data.path`,
-                  `proposals.path`, `data.stratify`, as the data have a fingerprint), which
+    config        every key, but for where data lie, what is left out and how they are split
+                  (`data.path`, `proposals.path`, `data.unreadable`, `data.stratify`, as the data
+                  have a fingerprint), which
                   checkpoints are kept, what is recorded besides, and how many steps that are not
                   finite may be left out: that decides where a run ends, and no step
     data          the fingerprint of the dataset
@@ -46,6 +47,7 @@ _FREE = (
     ("data", "path"),
     ("data", "num_workers"),
     ("data", "stratify"),
+    ("data", "unreadable"),
     ("proposals", "path"),
     ("init_from", "path"),
     ("checkpoints",),

@@ -219,7 +219,9 @@ def _annotated(
         )
     for key in sorted(entries):
         place, size = entries[key]
-        yield Annotated(place, key, _Objects(where, place, size, its[key], classes, rules))
+        objects = _Objects(where, place, size, its[key], classes, rules)
+        found = frozenset(classes[entry["category_id"]] for entry in its[key])
+        yield Annotated(place, key, objects, found)
 
 
 class _Objects:

@@ -13,7 +13,7 @@ import numpy as np
 
 from ..archive import Place, source_of
 from ..dataset import SPLITS, Dataset, ImageNote, Split
-from ..each_file import read_each
+from ..each_file import check_classes_kept, parts_kept, read_readable, rows_kept
 from ..errors import DataError
 from ..folder import streamed_files
 from ..image import decode_with_size, size_in_head
@@ -99,7 +99,7 @@ def read_annotated(
     def read(i: int) -> _Read:
         file = files[i]
         if rules.stream and isinstance(file, Path):
-            size = size_in_head(file)
+            size = size_in_head(file) if rules.unreadable == "error" else _upright_size(file)
         else:
             images[i], size = _decode(file, rules)
         sizes[i] = size
@@ -108,21 +108,30 @@ def read_annotated(
             ids[i] = paint(found.painting, (H, W))
         return found
 
-    found = read_each(read, len(files))
+    found, kept = read_readable(read, len(files), rules.unreadable)
+    parts = {name: parts.get(name, ()) for name in SPLITS}
+    places = parts_kept({name: len(part) for name, part in parts.items()}, kept)
+    if kept.unreadable:
+        has = [[k in one.classes for k in range(len(classes))] for one in parts["train"]]
+        check_classes_kept(np.array(has, bool), classes, kept)
+        images = images[kept.indices] if rules.stream else rows_kept(images, kept)
+        ids = rows_kept(ids, kept)
     if rules.masks and rules.stream:
         ids = Painted(as_paintings([one.painting for one in found]), (H, W))
     labels = _stacked(found, ids, rules)
     _say(found, rules, notes)
     splits: list[Split] = []
-    start = 0
-    for name in SPLITS:
-        these = slice(start, start + len(parts.get(name, ())))
-        start = these.stop
+    for these in places.values():
         own = tuple(one.note for one in found[these])
         splits.append(Split(images[these], rows(labels, these), own))
     _check_classes(splits, classes)
     train, validation, test = splits
-    return Dataset(train, validation, test, tuple(classes), notes.lines())
+    return Dataset(train, validation, test, tuple(classes), notes.lines(), kept.unreadable)
+
+
+def _upright_size(file: Path) -> Size:
+    """Return the size of an image once all of it has been decoded: a head may stand alone."""
+    return decode_with_size(file, size=(1, 1), channels=1)[1]
 
 
 def _decode(file: Place, rules: Rules) -> tuple[np.ndarray, Size]:

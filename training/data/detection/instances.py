@@ -51,7 +51,7 @@ def load_instances(
                 found.append(Object(called, tight_box(its), 0, area=area, mask=its))
             return found
 
-        return Annotated(photograph, text_of_name(photograph.name), objects)
+        return Annotated(photograph, text_of_name(photograph.name), objects, frozenset((0,)))
 
     pairs = [annotated(*pair) for pair in mask_pairs(Path(root), images, masks, notes)]
     return read_annotated({"train": pairs}, classes, rules, notes)

@@ -11,6 +11,7 @@ import numpy as np
 
 from ...common.text import plain_line
 from ..archive import ARCHIVES, Place, is_archive, read_archive
+from ..each_file import OnUnreadable
 from ..errors import DataError
 from ..image import EXTENSIONS
 from ..notes import Notes
@@ -49,11 +50,19 @@ def as_xywh(boxes: np.ndarray) -> np.ndarray:
 
 
 class Annotated(NamedTuple):
-    """An image file, and ``objects((h, w))`` of the upright image in it."""
+    """An image file, and ``objects((h, w))`` of the upright image in it.
+
+    Attributes:
+        image: the file.
+        id: as its data set has it.
+        objects: makes them.
+        classes: the numbers of theirs, known without the image.
+    """
 
     image: Place
     id: int | str
     objects: Callable[[Size], list[Object]]
+    classes: frozenset[int] = frozenset()
 
 
 class Rules(NamedTuple):
@@ -70,6 +79,8 @@ class Rules(NamedTuple):
         smallest: the least side of an object, in pixels of the image; a smaller one is left out.
         stream: whether images stay in their files, and masks unpainted, until they are needed.
         num_workers: how many processes then make those of training; by default one a core.
+        unreadable: what becomes of files that are no whole image: an "error", or "skip" leaves them
+            out, with their objects.
     """
 
     size: Sequence[int]
@@ -82,6 +93,7 @@ class Rules(NamedTuple):
     smallest: float = 1.0
     stream: bool = False
     num_workers: int | None = None
+    unreadable: OnUnreadable = "error"
 
 
 def within(o: Object, size: Size, rules: Rules) -> Object | None:

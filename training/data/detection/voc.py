@@ -60,7 +60,12 @@ def load_voc(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset:
     number = {name: k for k, name in enumerate(names)}
     annotated = {
         split: [
-            Annotated(image, text_of_name(stem), _objects(file, image, number))
+            Annotated(
+                image,
+                text_of_name(stem),
+                _objects(file, image, number),
+                frozenset(number[name] for name, *_ in file.objects),
+            )
             for stem, image, file in part
         ]
         for split, part in parts.items()

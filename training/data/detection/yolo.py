@@ -72,7 +72,8 @@ def load_yolo(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset
         lines = [] if label is None else _lines(texts[label], len(names))
         without += label is None
         used |= set() if label is None else {label}
-        annotated = Annotated(image, path, _objects(lines, rules))
+        its = frozenset(line.k for line in lines)
+        annotated = Annotated(image, path, _objects(lines, rules), its)
         parts[_split_of(where)].append(annotated)
     if not parts["train"]:
         raise DataError(f"{top}: no images to train on; put them into images/ or images/train/")
