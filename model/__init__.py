@@ -5,6 +5,7 @@
     kernels.py        the kernels of a network by path
     output_checks.py  first parameters, where the output fits the task
     intermediates.py  activations by path, backbones, layers replaced
+    folding.py        batch norm folded into the layer before it, for evaluation
     summary.py        shapes, parameters, FLOPs, memory and receptive fields
     layers/           the layers: ops with parameters and state
     detection/        what detectors are made of, and the pytrees they take and give
@@ -52,6 +53,7 @@ from .detection.structures import (
     RoIOutput,
     RPNOutput,
 )
+from .folding import Folded, fold_batch_norm
 from .intermediates import backbone, capture_intermediates, replace
 from .kernels import kernels
 from .layer import (
@@ -114,6 +116,7 @@ __all__ = [
     "DetectorInput",
     "DetectorOutput",
     "FastRCNNOptions",
+    "Folded",
     "FrozenStatistics",
     "GroundTruth",
     "Layer",
@@ -155,6 +158,7 @@ __all__ = [
     "faster_rcnn",
     "fcn",
     "flatten",
+    "fold_batch_norm",
     "fork",
     "fpn",
     "from_layers",

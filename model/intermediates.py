@@ -25,7 +25,7 @@ from typing import Any, TypeAlias
 
 from jax import Array
 
-from .layer import INLINE, Layer, Params, Shape, State
+from .layer import INLINE, Layer, LayerInfo, Params, Shape, State
 
 Path: TypeAlias = tuple[str, ...]
 Change: TypeAlias = Callable[[Layer], Layer]
@@ -138,9 +138,10 @@ def _capturing(
         return output(y, {path: found[at[path]] for path in paths}), state
 
     def rebuild(parts: Mapping[str, Layer]) -> Layer:
-        return _capturing(kind, _rebuild(kind, net, parts, ()), paths, output)
+        return _capturing(kind, parts[INLINE], paths, output)
 
-    return Layer(init, apply, net.info._replace(kind=kind, rebuild=rebuild))
+    info = LayerInfo(kind, net.info.window, {INLINE: net}, rebuild=rebuild, taps=tuple(at.values()))
+    return Layer(init, apply, info)
 
 
 def _recorded(found: dict[Path, Any], path: Path, layer: Layer) -> Layer:
@@ -162,7 +163,7 @@ def _changed(function: str, layer: Layer, at: Path, changes: Mapping[Path, Chang
     """Replace each layer in `layer` that has a change by what that makes of it."""
     parts = dict(layer.info.parts)
     for name, part in parts.items():
-        inner = _inner(at, name)
+        inner = inner_path(at, name)
         if any(path in changes for path in _paths(part, inner)):
             part = _changed(function, part, inner, changes)
         if name != INLINE and inner in changes:
@@ -177,7 +178,7 @@ def _until(function: str, layer: Layer, at: Path, wanted: set[Path]) -> Layer:
         return layer
     parts, kept = {}, {}
     for name, part in layer.info.parts.items():
-        inner = _inner(at, name)
+        inner = inner_path(at, name)
         parts[name] = part
         if name != INLINE and inner in wanted:
             kept = dict(parts)
@@ -211,11 +212,12 @@ def _resolve(function: str, net: Layer, paths: Sequence[str]) -> dict[str, Path]
 def _paths(layer: Layer, at: Path) -> Iterator[Path]:
     """Yield the paths of all layers in `layer` that have a name."""
     for name, part in layer.info.parts.items():
-        inner = _inner(at, name)
+        inner = inner_path(at, name)
         if name != INLINE:
             yield inner
         yield from _paths(part, inner)
 
 
-def _inner(at: Path, name: str) -> Path:
+def inner_path(at: Path, name: str) -> Path:
+    """Return the path of the part of this name in the layer at `at`; see `layer.INLINE`."""
     return at if name == INLINE else (*at, name)

@@ -75,6 +75,11 @@ class LayerInfo(NamedTuple):
             said, and its parts cannot be captured.
         pyramid_levels: of a pool whose output is several grids, one behind the other: bins along
             each axis.
+        taps: of a layer that gives what layers within it give, the names that lead to each of them.
+        linear: whether the output is linear in the parameters ``kernel``, along whose last axis
+            its channels are, and ``bias``, which is added where it is there.
+        affine: of a layer that in evaluation is ``a x + b`` with a number a and a number b for each
+            channel, ``affine(params, state) -> (a, b)``; of arrays of NumPy or JAX.
     """
 
     kind: str = "layer"
@@ -83,6 +88,9 @@ class LayerInfo(NamedTuple):
     topology: Literal["serial", "parallel", "each", "custom"] = "serial"
     rebuild: Callable[[Mapping[str, "Layer"]], "Layer"] | None = None
     pyramid_levels: tuple[int, ...] = ()
+    taps: tuple[tuple[str, ...], ...] = ()
+    linear: bool = False
+    affine: Callable[[Params, State], tuple[Array, Array]] | None = None
 
 
 class FrozenStatistics(NamedTuple):

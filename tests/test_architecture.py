@@ -29,7 +29,7 @@ ops.conv
 ops.detection
 ops.loss
 ops
-model: layer combinators kernels intermediates summary
+model: layer combinators kernels intermediates folding summary
 model.layers
 model.detection
 model.architectures

@@ -117,7 +117,7 @@ def depthwise_conv(
         one = _convolution(name, convolve, C * multiplier, window, C, init_params, seen)
         return one.init(key, in_shape)
 
-    return Layer(init, _apply_kernel(convolve), LayerInfo(name, seen))
+    return Layer(init, _apply_kernel(convolve), LayerInfo(name, seen, linear=True))
 
 
 def _convolution(
@@ -137,7 +137,7 @@ def _convolution(
         out_shape = infer_shape(convolve, in_shape, shape)
         return out_shape, init_params(key, shape), {}
 
-    return Layer(init, _apply_kernel(convolve), LayerInfo(kind, seen))
+    return Layer(init, _apply_kernel(convolve), LayerInfo(kind, seen, linear=True))
 
 
 def _apply_kernel(convolve: Callable[..., Array]) -> Callable[..., tuple[Array, State]]:

@@ -39,7 +39,7 @@ def dense(
         del train, key
         return ops.dense(x, params["kernel"], params.get("bias")), state
 
-    return Layer(init, apply, LayerInfo("dense", POINTWISE))
+    return Layer(init, apply, LayerInfo("dense", POINTWISE, linear=True))
 
 
 def flatten() -> Layer:

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ... import ops
+from ...ops.common.dtypes import accum_dtype
 from ..layer import (
     POINTWISE,
     FrozenStatistics,
@@ -72,7 +73,8 @@ def batch_norm(
         y, (mean, var) = normalize(x, state["mean"], state["var"], **params, train=train)
         return y, {"mean": mean, "var": var}
 
-    return Layer(init, apply, LayerInfo("batch_norm", POINTWISE))
+    affine = partial(_affine, eps)
+    return Layer(init, apply, LayerInfo("batch_norm", POINTWISE, affine=affine))
 
 
 def layer_norm(
@@ -195,6 +197,16 @@ def _normalizing(
         return function(x, **params), state
 
     return Layer(init, apply, LayerInfo(kind, POINTWISE))
+
+
+def _affine(eps: float, params: Params, state: State) -> tuple[Array, Array]:
+    """Return what each channel is multiplied by in evaluation, and what is added then."""
+    mean, var = (state[name].astype(accum_dtype(state[name].dtype)) for name in ("mean", "var"))
+    factor = 1 / (var + eps) ** 0.5
+    if "scale" in params:
+        factor = factor * params["scale"].astype(factor.dtype)
+    term = -mean * factor
+    return factor, params["bias"].astype(term.dtype) + term if "bias" in params else term
 
 
 def _evaluate(normalize: Callable[..., Any], x: Array) -> Array:
