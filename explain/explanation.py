@@ -69,16 +69,16 @@ def explain_image(
     Raises:
         ExplainError: no such layer, or one without maps.
     """
-    net, spec = predictor.net, predictor.preprocessing
+    (net, params, state), spec = predictor.trained, predictor.preprocessing
     x = preprocess(jnp.asarray(image)[None], spec)
     path = _layer(predictor, x, layer)
     window = max(1, min(x.shape[1:3]) // PATCHES)
     compute = jax.jit(partial(_maps, net, target=target, baseline=baseline_of(spec), window=window))
-    found = jax.tree.map(np.asarray, compute(predictor.params, predictor.state, x))
+    found = jax.tree.map(np.asarray, compute(params, state, x))
     heat = field = None
     if path is not None:
         cam = jax.jit(partial(grad_cam, net, target=target, layer=path, resize=False))
-        coarse = cam(predictor.params, predictor.state, x)
+        coarse = cam(params, state, x)
         heat = np.asarray(jax.image.resize(coarse, x.shape[:3], "linear")[0])
         field = _field(predictor, x, path, np.asarray(coarse[0]))
     return Explanation(
@@ -112,8 +112,9 @@ def make_target(
     if not predictor.task.spec.per_pixel:
         return k
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
-    apply: Any = jax.jit(predictor.net.apply)
-    outputs, _ = apply(predictor.params, predictor.state, x)
+    net, params, state = predictor.trained
+    apply: Any = jax.jit(net.apply)
+    outputs, _ = apply(params, state, x)
     here = preprocess_masks(jnp.ones((1, *image.shape[:2]), jnp.uint8), predictor.preprocessing)
     real = np.asarray(here[0] == 1)  # not padding
     mask = np.asarray(outputs.argmax(axis=-1)[0] == k) & real
@@ -149,7 +150,7 @@ def baseline_of(spec: Preprocessing) -> Array:
 
 
 def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
-    net = predictor.net
+    net, params, state = predictor.trained
     if layer is None:
         choose = coarsest_map_layer if predictor.task.spec.per_pixel else last_map_layer
         try:
@@ -157,7 +158,7 @@ def _layer(predictor: Any, x: Array, layer: str | None) -> str | None:
         except ValueError:
             return None
     try:
-        jax.eval_shape(lambda: feature_maps(net, predictor.params, predictor.state, x, layer))
+        jax.eval_shape(lambda: feature_maps(net, params, state, x, layer))
     except ValueError as error:
         raise ExplainError(str(error)) from None
     return layer
@@ -168,8 +169,9 @@ def _field(predictor: Any, x: Array, layer: str, heat: np.ndarray) -> EffectiveF
     i, j = (int(i) for i in np.unravel_index(heat.argmax(), heat.shape))
     deviation = NOISE / jnp.float32(predictor.preprocessing.std).reshape(1, 1, 1, -1)
     noise = deviation * jax.random.normal(jax.random.key(0), (DRAWS, *x.shape[1:]), jnp.float32)
-    strength = jax.jit(partial(effective_receptive_field, predictor.net, layer=layer))(
-        predictor.params, predictor.state, x + noise, at=jnp.array([i, j]), key=jax.random.key(1)
+    net, params, state = predictor.trained
+    strength = jax.jit(partial(effective_receptive_field, net, layer=layer))(
+        params, state, x + noise, at=jnp.array([i, j]), key=jax.random.key(1)
     )
-    size = receptive_field_size(predictor.net, x.shape[1:], layer)
+    size = receptive_field_size(net, x.shape[1:], layer)
     return EffectiveField((i, j), np.asarray(strength), size, extent(strength))

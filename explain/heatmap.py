@@ -42,17 +42,20 @@ def heatmap(predictor: Any, image: np.ndarray, k: int) -> np.ndarray:
         raise ValueError(f"heatmap: got a network of {predictor.task.name}, need {fitting}")
     if not 0 <= k < len(predictor.classes):
         raise ValueError(f"heatmap: class: got {k}, need 0 to {len(predictor.classes) - 1}")
-    if predictor.net is None:
-        raise ValueError("heatmap: predictor.net: got None, need one network; load a single run")
+    if predictor.trained is None:
+        raise ValueError(
+            "heatmap: predictor.trained: got None, need one network; load a single run"
+        )
     image = np.asarray(image)
     if image.shape != predictor.image_shape:
         raise ValueError(
             f"heatmap: wrong image shape: got {image.shape}, need {predictor.image_shape}; for a "
             "image file of any size use predictor.read(file)"
         )
+    net, params, state = predictor.trained
     if predictor not in _COMPILED:
-        _COMPILED[predictor] = jax.jit(_make(predictor.net, predictor.preprocessing))
-    return np.asarray(_COMPILED[predictor](predictor.params, predictor.state, image, np.int32(k)))
+        _COMPILED[predictor] = jax.jit(_make(net, predictor.preprocessing))
+    return np.asarray(_COMPILED[predictor](params, state, image, np.int32(k)))
 
 
 def _make(net: Layer, spec: Preprocessing) -> Callable[..., Array]:

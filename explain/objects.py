@@ -63,11 +63,11 @@ def explain_objects(
     Raises:
         ExplainError: no such layer, or one without maps of the image.
     """
-    net, spec = predictor.net, predictor.preprocessing
+    (net, params, state), spec = predictor.trained, predictor.preprocessing
     x = preprocess(jnp.asarray(image)[None], spec)
     proposals = proposals_of(predictor, image)
     path = _layer(predictor, x, layer, proposals)
-    of = (predictor.params, predictor.state, x)
+    of = (params, state, x)
     places = jnp.asarray(boxes, jnp.float32), jnp.asarray(classes, jnp.int32), proposals
     how: Any = dict(fill=baseline_of(spec), at_once=predictor.sizes[-1])
     found = jax.jit(partial(_maps, net, layer=path, **how))(*of, *places)
@@ -140,14 +140,13 @@ def _row(outputs: DetectorOutput, box: Array, k: Array) -> Array:
 
 
 def _layer(predictor: Any, x: Array, layer: str | None, proposals: Array | None) -> str | None:
-    net = predictor.net if proposals is None else with_proposals(predictor.net, proposals)
+    net, params, state = predictor.trained
+    net = net if proposals is None else with_proposals(net, proposals)
     try:
         if layer is None:
             return last_map_layer(net, x.shape)
         target = detection(0)
-        jax.eval_shape(
-            lambda: grad_cam(net, predictor.params, predictor.state, x, target, layer=layer)
-        )
+        jax.eval_shape(lambda: grad_cam(net, params, state, x, target, layer=layer))
     except ValueError as error:
         if layer is None:
             return None

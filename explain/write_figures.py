@@ -73,9 +73,9 @@ def write_figures(
         DataError, OSError: the image cannot be read, or its proposals not be found, or the folder
             not be written.
     """
-    if predictor.net is None:
+    if predictor.trained is None:
         raise ExplainError("explain: got an ensemble of several networks, need one run")
-    if predictor.task.more_inputs is not None and not takes_proposals(predictor.net):
+    if predictor.task.more_inputs is not None and not takes_proposals(predictor.trained.net):
         raise ExplainError(
             "explain: got a network that takes more than images, need one that takes them alone, "
             "or a detector that takes proposals"
@@ -181,7 +181,7 @@ def _draw_network(sheet: _Sheet, has_maps: bool) -> tuple[list[Path], list[str]]
             "Grad-CAM, receptive field, feature_maps.png: the network has no maps of the image"
         )
     in_shape = (*predictor.preprocessing.size, predictor.image_shape[-1])
-    kernels = first_kernels(predictor.net, predictor.params, in_shape)
+    kernels = first_kernels(predictor.trained.net, predictor.trained.params, in_shape)
     if kernels is None:
         missing.append("kernels.png: the first layer's kernels are no images")
     else:
@@ -206,12 +206,11 @@ def _class_number(predictor: Any, wanted: str | None) -> int | None:
 def _maps(sheet: _Sheet) -> Any:
     predictor = sheet.predictor
     x = preprocess(jnp.asarray(sheet.image)[None], predictor.preprocessing)
-    paths = select_layers(predictor.net, x.shape) if sheet.layer is None else [sheet.layer]
-    proposals, net = proposals_of(predictor, sheet.image), predictor.net
+    net, params, state = predictor.trained
+    paths = select_layers(net, x.shape) if sheet.layer is None else [sheet.layer]
+    proposals = proposals_of(predictor, sheet.image)
     seeing = net if proposals is None else with_proposals(net, proposals)
-    outputs = jax.jit(capture_intermediates(seeing, paths).apply)(
-        predictor.params, predictor.state, x
-    )[0][1]
+    outputs = jax.jit(capture_intermediates(seeing, paths).apply)(params, state, x)[0][1]
     named = (leaf for path in paths for leaf in named_leaves({path: outputs[path]}))
     maps = {path: np.asarray(each[0]) for path, each in named}
     title = sheet.title(f"what the layers of {sheet.name} make of it")

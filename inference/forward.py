@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from ..model import fold_batch_norm
 from ..training.data.preprocess import Preprocessing, preprocess
 from ..training.run.load_model import LoadedModel
 from ..training.tasks.task import Task
@@ -25,6 +26,7 @@ class Program(NamedTuple):
     function: Callable[..., Array]
     params: Any
     state: Any
+    folded: tuple[str, ...] = ()  # the batch norms that other layers do the work of
 
 
 def make_program(
@@ -33,6 +35,7 @@ def make_program(
     *,
     tta: bool = False,
     temperatures: Sequence[float] | None = None,
+    fold: bool = True,
 ) -> Program:
     """Make the program of networks that are alike (`ensemble.check_compatible`).
 
@@ -42,7 +45,9 @@ def make_program(
         task: theirs.
         tta: each network sees the mirror image too, and gives the mean of both predictions.
         temperatures: of each; applied before the mean over the networks.
+        fold: whether batch norms are folded into the layers before them.
     """
+    members, folded = _without_norms(members) if fold else (members, ())
     first, several = members[0], len(members) > 1
     numbers = None if temperatures is None else np.array(temperatures, np.float32)
     predict = _make_predict(first, task, tta)
@@ -64,9 +69,32 @@ def make_program(
         return every(params, state, statistics, numbers, images).mean(axis=0)
 
     if not several:
-        return Program(jax.jit(predict_one), first.params, first.state)
+        return Program(jax.jit(predict_one), first.params, first.state, folded)
     params, state = (stack_trees([getattr(m, n) for m in members]) for n in ("params", "state"))
-    return Program(jax.jit(predict_mean), params, state)
+    return Program(jax.jit(predict_mean), params, state, folded)
+
+
+def _without_norms(members: Sequence[LoadedModel]) -> tuple[list[LoadedModel], tuple[str, ...]]:
+    """Return networks that are alike with their batch norms folded, and which those were."""
+    net, convert, norms = fold_batch_norm(members[0].net)
+    if not norms:
+        return list(members), ()
+    made = []
+    for member in members:
+        params, state = _on_host(convert, member.params, member.state)
+        made.append(member._replace(net=net, params=params, state=state))
+    return made, norms
+
+
+def _on_host(convert: Callable[[Any, Any], tuple[Any, Any]], *trees: Any) -> tuple[Any, Any]:
+    """Apply a function of trees by NumPy; what it leaves as it is, is not copied.
+
+    JAX would compile a program for each shape.
+    """
+    views = jax.tree.map(np.asarray, trees)
+    pairs = zip(jax.tree.leaves(views), jax.tree.leaves(trees), strict=True)
+    kept = {id(view): leaf for view, leaf in pairs}
+    return jax.tree.map(lambda a: kept[id(a)] if id(a) in kept else jnp.asarray(a), convert(*views))
 
 
 def apply_temperature(probabilities: Array, temperature: Any) -> Array:

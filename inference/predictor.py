@@ -30,6 +30,14 @@ class TopK(NamedTuple):
     probabilities: np.ndarray  # (N, k) float32
 
 
+class Trained(NamedTuple):
+    """A network as it was trained: what `convax.explain` looks into."""
+
+    net: Layer
+    params: Any
+    state: Any
+
+
 class Prediction(NamedTuple):
     """One image of many, and the prediction for it."""
 
@@ -85,11 +93,13 @@ class Predictor:
         function: ``function(params, state, images) -> answers``, pure and jitted, for use inside
             other JAX programs. A detector that proposes no regions itself takes them too:
             ``function(params, state, images, proposals)``, ``(N, R, 4)``.
-        params, state: its trained arrays.
+        params, state: its arrays; those that were trained, but for batch norms that are folded.
+        folded: the paths of those norms: see `model.fold_batch_norm`.
         networks: how many answer together; of several, every one of these arrays has that axis in
             front.
-        net, preprocessing: the network and what comes before it, for `convax.explain`; of several
-            there is no net, and the preprocessing is that of the first.
+        trained, preprocessing: the network as it was trained, with all its layers, and what comes
+            before it, for `convax.explain`; of several networks `trained` is None, and the
+            preprocessing is that of the first.
     """
 
     def __init__(
@@ -101,13 +111,15 @@ class Predictor:
         image_shape: tuple[int, int, int],
         task: Task,
         networks: int = 1,
-        net: Layer | None = None,
+        trained: Trained | None = None,
         preprocessing: Preprocessing | None = None,
         category_ids: tuple[int, ...] = (),
+        folded: tuple[str, ...] = (),
     ):
-        self.net, self.preprocessing = net, preprocessing
+        self.trained, self.preprocessing = trained, preprocessing
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
+        self.folded = folded
         self.networks, self.category_ids = networks, category_ids
 
     @property
@@ -370,6 +382,7 @@ def load(
     use_ema: bool = True,
     calibrated: bool = False,
     tta: bool = False,
+    fold: bool = True,
 ) -> Predictor:
     """Load the inference function of a run, or of several together.
 
@@ -380,6 +393,8 @@ def load(
         use_ema: the averages of the weights, where the run has them (`[ema]`).
         calibrated: probabilities at the temperature that `convax calibrate` has found for each run.
         tta: the mean of what is said of an image and of its mirror image.
+        fold: whether batch norms are folded into the layers before them, which is faster and rounds
+            otherwise: predictions agree to about 1e-6.
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
@@ -405,7 +420,7 @@ def load(
         temperatures = [
             load_temperature(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
         ]
-    return make_predictor(members, tta=tta, temperatures=temperatures)
+    return make_predictor(members, tta=tta, temperatures=temperatures, fold=fold)
 
 
 def make_predictor(
@@ -413,17 +428,22 @@ def make_predictor(
     *,
     tta: bool = False,
     temperatures: Sequence[float] | None = None,
+    fold: bool = True,
 ) -> Predictor:
     """Make the inference function of loaded networks: see `forward.make_program`."""
-    card = members[0].card
-    task = make_task(members[0].config, len(card.classes))
-    program = make_program(members, task, tta=tta, temperatures=temperatures)
-    net = members[0].net if len(members) == 1 else None
-    about = (card.classes, card.image_shape, task, len(members))
+    first, card = members[0], members[0].card
+    task = make_task(first.config, len(card.classes))
+    program = make_program(members, task, tta=tta, temperatures=temperatures, fold=fold)
     return Predictor(
-        *program,
-        *about,
-        net=net,
+        program.function,
+        program.params,
+        program.state,
+        card.classes,
+        card.image_shape,
+        task,
+        networks=len(members),
+        trained=Trained(first.net, first.params, first.state) if len(members) == 1 else None,
+        folded=program.folded,
         preprocessing=card.preprocessing,
         category_ids=card.category_ids,
     )

@@ -26,6 +26,12 @@ RunOrStudy = Annotated[
 CalibratedOption = Annotated[
     bool, typer.Option("--calibrated", help="Use the temperature that `calibrate` has fitted.")
 ]
+NoFoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-fold", help="Compute batch norms apart, not folded into the layers before them."
+    ),
+]
 TtaOption = Annotated[
     bool, typer.Option("--tta", help="Average the predictions for each image and its mirror image.")
 ]
@@ -127,6 +133,7 @@ def predict(
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    no_fold: NoFoldOption = False,
     as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
 ) -> None:
     """Predict images: classes, masks, objects or neighbors.
@@ -162,6 +169,7 @@ def predict(
         use_ema=not no_ema,
         calibrated=calibrated,
         tta=tta,
+        fold=not no_fold,
     )
     masks = predictor.task.spec.writes_images
     if out is not None and not masks:
@@ -314,6 +322,7 @@ def export(
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    no_fold: NoFoldOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Export the network to run without convax.
@@ -326,8 +335,12 @@ def export(
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     loading: dict[str, Any] = {
-        "checkpoint": checkpoint, "use_ema": not no_ema, "calibrated": calibrated, "tta": tta
-    }  # fmt: skip
+        "checkpoint": checkpoint,
+        "use_ema": not no_ema,
+        "calibrated": calibrated,
+        "tta": tta,
+        "fold": not no_fold,
+    }
     if onnx:
         if platforms is not None:
             fail("--platforms: an ONNX file is for any platform; leave out --platforms with --onnx")
@@ -423,6 +436,7 @@ def serve(
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    no_fold: NoFoldOption = False,
 ) -> None:
     """Serve the network over HTTP.
 
@@ -453,4 +467,5 @@ def serve(
         use_ema=not no_ema,
         calibrated=calibrated,
         tta=tta,
+        fold=not no_fold,
     )

@@ -181,6 +181,7 @@ def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
         "preprocessing": opened.dataset().preprocessing.as_json(),
         "calibrated": bool(loading.get("calibrated")),
         "flips": bool(loading.get("tta")),
+        "folded": list(predictor.folded),
     }
     tolerance = allowed_difference(expected.values(), itself.scale)
     return ExportSource(predictor, inputs, origin, expected, about, tolerance)

@@ -13,6 +13,6 @@ def make_heatmap(predictor: Any) -> Heatmap | None:
 
     None for a task that has no classes of images, or for several networks that answer together.
     """
-    if not predictor.task.spec.has_heatmap or predictor.net is None:
+    if not predictor.task.spec.has_heatmap or predictor.trained is None:
         return None
     return lambda image, k: np.asarray(explain.heatmap(predictor, image, k))

@@ -10,6 +10,7 @@ import pytest
 
 import convax
 from convax import explain, model
+from convax.inference.predictor import Trained
 from convax.training.tasks.registry import TASKS
 
 KEY = jax.random.key(1)
@@ -173,10 +174,10 @@ def test_the_heat_map_of_a_predictor(whole, trained):
     image = np.random.default_rng(0).integers(0, 256, (6, 6, 1)).astype(np.uint8)
     heat = explain.heatmap(predictor, image, 1)
     x = np.pad(image, ((1, 1), (1, 1), (0, 0)))[None] / np.float32(255)
-    assert predictor.net is not None and predictor.preprocessing is not None
+    assert predictor.trained is not None and predictor.preprocessing is not None
     spec = predictor.preprocessing
     x = (x - np.float32(spec.mean[0])) / np.float32(spec.std[0])
-    seen = explain.saliency(predictor.net, predictor.params, predictor.state, x, 1)
+    seen = explain.saliency(*predictor.trained, x, 1)
     seen = np.asarray(seen)[0, 1:-1, 1:-1]
     np.testing.assert_allclose(heat, seen / seen.max(), rtol=1e-4, atol=1e-6)
 
@@ -189,7 +190,7 @@ def test_the_heat_map_of_a_predictor(whole, trained):
         predictor.classes,
         (6, 6, 2),
         predictor.task,
-        net=net,
+        trained=Trained(net, params, state),
         preprocessing=spec,
     )
     image = np.random.default_rng(1).random((6, 6, 2)).astype(np.float32)
@@ -209,8 +210,10 @@ def test_the_heat_map_of_a_predictor(whole, trained):
     ]:
         with pytest.raises(ValueError, match="heatmap: " + message):
             explain.heatmap(other, bad, k)
-    other.net = None
-    with pytest.raises(ValueError, match=r"heatmap: predictor\.net: got None, need one network"):
+    other.trained = None
+    with pytest.raises(
+        ValueError, match=r"heatmap: predictor\.trained: got None, need one network"
+    ):
         explain.heatmap(other, image, 0)
     other.task = other.task._replace(spec=TASKS["embedding"])
     with pytest.raises(ValueError, match="got a network of embedding, need classification"):

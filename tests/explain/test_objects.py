@@ -101,9 +101,7 @@ def test_given_proposals_are_explained_as_if_the_network_had_made_them(made, mon
     boxes = np.float32([OTHER[:4], [20, 0, 28, 8], BEST[:4]])
     task = SimpleNamespace(more_inputs=lambda images: {"proposals": boxes[None]})
     spec = Preprocessing((32, 32), "letterbox", (0.0,), (1.0,))
-    given = SimpleNamespace(
-        net=net, params=params, state={}, task=task, preprocessing=spec, sizes=(1, 8)
-    )
+    given = SimpleNamespace(trained=(net, params, {}), task=task, preprocessing=spec, sizes=(1, 8))
     image = np.asarray(255 * made.x[0]).astype(np.uint8)
     found = explain.explain_objects(given, image, made.found.boxes[0, :2], [0, 0])
     assert found.layer == "backbone"

@@ -16,6 +16,7 @@ from convax import explain, model
 from convax.explain import objects
 from convax.explain.panels import explanation_figure
 from convax.explain.write_figures import write_figures
+from convax.inference.predictor import Trained
 from convax.training.config.schema import load_config
 from convax.training.data import Split
 from convax.training.data.preprocess import Preprocessing, preprocess
@@ -44,7 +45,14 @@ def make_predictor(config, channels=1, *, spec=None):
         return task.postprocess(outputs, spec, (6, 8, channels))
 
     return convax.Predictor(
-        function, params, state, CLASSES, (6, 8, channels), task, net=net, preprocessing=spec
+        function,
+        params,
+        state,
+        CLASSES,
+        (6, 8, channels),
+        task,
+        trained=Trained(net, params, state),
+        preprocessing=spec,
     )
 
 
@@ -67,8 +75,8 @@ def test_the_sheet_shows_what_the_functions_say():
     predictor = make_predictor("lenet5-mnist", channels=3)
     image = np.random.default_rng(1).integers(0, 256, (6, 8, 3)).astype(np.uint8)
     found = explain.explain_image(predictor, image, 1)
-    assert predictor.net is not None and predictor.preprocessing is not None
-    of = (predictor.net, predictor.params, predictor.state)
+    assert predictor.trained is not None and predictor.preprocessing is not None
+    of = predictor.trained
     x = preprocess(jnp.asarray(image)[None], predictor.preprocessing)
     np.testing.assert_allclose(found.image[1:7], image / 255, atol=1e-5)
     np.testing.assert_allclose(found.score, of[0].apply(*of[1:], x)[0][0, 1], rtol=1e-5)
@@ -162,7 +170,14 @@ def finder():
         return task.postprocess(outputs, spec, (32, 32, 1))
 
     return convax.Predictor(
-        function, params, {}, ("square", "never"), (32, 32, 1), task, net=net, preprocessing=spec
+        function,
+        params,
+        {},
+        ("square", "never"),
+        (32, 32, 1),
+        task,
+        trained=Trained(net, params, {}),
+        preprocessing=spec,
     )
 
 

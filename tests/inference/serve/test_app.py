@@ -506,7 +506,7 @@ def test_no_heat_map_of_several_networks(predictor):
         return await client.post(f"/heatmap?class={predictor.classes[0]}", content=png())
 
     several = copy.copy(predictor)
-    several.net = None
+    several.trained = None
     assert serving(several, talk).status_code == 404
 
 
