@@ -43,8 +43,54 @@ def relu6(x: jax.Array) -> jax.Array:
         Howard et al., MobileNets, arXiv:1704.04861: few bits are enough for a bounded range.
     """
     x = _floating("relu6", x)
-    # `jax.nn.relu6` has the derivative 1/2 at its kinks.
-    return jnp.where((x > 0) & (x < 6), x, lax.stop_gradient(jnp.clip(x, 0, 6)))
+    return _clip(x, 0, 6)
+
+
+def hardtanh(x: jax.Array, min_val: float = -1.0, max_val: float = 1.0) -> jax.Array:
+    r"""Clip to an interval, min(max(x, min_val), max_val).
+
+    Derivative: 1 for min_val < x < max_val, else 0; at both kinks it is 0, as in PyTorch.
+
+    References:
+        Collobert, Large scale machine learning, thesis, 2004.
+    """
+    x = _floating("hardtanh", x)
+    low, high = (
+        _scalar("hardtanh", name, value, x)
+        for name, value in (("min_val", min_val), ("max_val", max_val))
+    )
+    return _clip(x, low, high)
+
+
+def hardsigmoid(x: jax.Array) -> jax.Array:
+    r"""Apply the piecewise linear sigmoid, min(max(x + 3, 0), 6) / 6.
+
+    Derivative: 1 / 6 for -3 < x < 3, else 0; at both kinks it is 0, as in PyTorch.
+
+    References:
+        Howard et al., MobileNetV3, arXiv:1905.02244.
+    """
+    x = _floating("hardsigmoid", x)
+    line = x.astype(accum_dtype(x.dtype)) / 6 + 0.5
+    return _clip(line, 0, 1).astype(x.dtype)
+
+
+def hardswish(x: jax.Array) -> jax.Array:
+    r"""Apply x times its hardsigmoid: 0 for x <= -3, x for x >= 3, x (x + 3) / 6 between.
+
+    Derivative: 0 for x <= -3, 1 for x >= 3, (2 x + 3) / 6 between: both kinks have that of the
+    straight side, as in PyTorch.
+
+    Note:
+        At -inf the result is its limit 0; PyTorch's is NaN.
+
+    References:
+        Howard et al., MobileNetV3, arXiv:1905.02244.
+    """
+    x = _floating("hardswish", x)
+    between = (x > -3) & (x < 3)
+    z = jnp.where(between, x, 0).astype(accum_dtype(x.dtype))  # finite, and so is its derivative
+    return jnp.where(between, (z * (z + 3) / 6).astype(x.dtype), jnp.where(x <= -3, 0, x))
 
 
 def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
@@ -56,7 +102,9 @@ def leaky_relu(x: jax.Array, negative_slope: float = 0.01) -> jax.Array:
         At the kink x = 0 the derivative is 1; PyTorch takes the other side, `negative_slope`.
     """
     x = _floating("leaky_relu", x)
-    return jax.nn.leaky_relu(x, _scalar("leaky_relu", "negative_slope", negative_slope, x))
+    remedy = "write one number, or use prelu for one slope per channel"
+    slope = _scalar("leaky_relu", "negative_slope", negative_slope, x, remedy)
+    return jax.nn.leaky_relu(x, slope)
 
 
 def prelu(x: jax.Array, slope: jax.Array) -> jax.Array:
@@ -154,6 +202,60 @@ def elu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
     return jax.nn.elu(x, _scalar("elu", "alpha", alpha, x))
 
 
+def selu(x: jax.Array) -> jax.Array:
+    r"""Apply the self-normalizing linear unit, lambda elu(x, alpha), with constants.
+
+    .. math:: \lambda \approx 1.0507, \qquad \alpha \approx 1.6733
+
+    Behind a layer of `lecun_normal` weights they lead means and variances to 0 and 1.
+
+    Derivative: lambda for x > 0, else lambda alpha exp(x); at the kink x = 0 it is lambda alpha, as
+    in PyTorch.
+
+    References:
+        Klambauer et al., arXiv:1706.02515.
+    """
+    return jax.nn.selu(_floating("selu", x))
+
+
+def celu(x: jax.Array, alpha: float = 1.0) -> jax.Array:
+    r"""Apply the continuously differentiable elu: x for x > 0, alpha (exp(x / alpha) - 1) below.
+
+    Derivative: 1 for x > 0, else exp(x / alpha).
+
+    Args:
+        x: input of any shape.
+        alpha: where it levels off: -alpha; positive.
+
+    References:
+        Barron, arXiv:1704.07483.
+    """
+    x = _floating("celu", x)
+    alpha = _positive("celu", "alpha", alpha, x)
+    return jnp.where(x > 0, x, alpha * jnp.expm1(jnp.where(x > 0, 0, x) / alpha))
+
+
+def softplus(x: jax.Array, beta: float = 1.0) -> jax.Array:
+    r"""Apply the smooth rectified linear unit, log(1 + exp(beta x)) / beta.
+
+    Derivative: the logistic function of beta x.
+
+    Args:
+        x: input of any shape.
+        beta: how sharply it bends; positive.
+
+    Note:
+        PyTorch gives x itself where beta x > 20, which differs by less than rounding in float32.
+
+    References:
+        Dugas et al., Incorporating second-order functional knowledge for better option
+        pricing, 2000.
+    """
+    x = _floating("softplus", x)
+    beta = _positive("softplus", "beta", beta, x)
+    return jax.nn.softplus(beta * x) / beta
+
+
 def sigmoid(x: jax.Array) -> jax.Array:
     r"""Apply the logistic function, s(x) = 1 / (1 + exp(-x)).
 
@@ -209,6 +311,54 @@ def silu(x: jax.Array) -> jax.Array:
     return jax.nn.silu(_floating("silu", x))
 
 
+def mish(x: jax.Array) -> jax.Array:
+    r"""Apply x tanh(softplus(x)).
+
+    Derivative: t + x s(x) (1 - t^2), with t = tanh(softplus(x)) and s the logistic function.
+
+    Note:
+        At -inf the result is NaN, as in PyTorch: -inf times 0.
+
+    References:
+        Misra, arXiv:1908.08681.
+    """
+    x = _floating("mish", x)
+    wide = x.astype(accum_dtype(x.dtype))
+    return (wide * jnp.tanh(jax.nn.softplus(wide))).astype(x.dtype)
+
+
+def glu(x: jax.Array, axis: int = -1) -> jax.Array:
+    r"""Gate the first half of an axis by the second, a s(b), with s the logistic function.
+
+    Derivatives: s(b) in a, a s(b) (1 - s(b)) in b.
+
+    Args:
+        x: a and b one after the other, floating point.
+        axis: along which they are; the channels by default, as in PyTorch.
+
+    Returns:
+        Half as long along `axis`, dtype of `x`.
+
+    Raises:
+        ValueError: the axis has an odd length.
+        TypeError: `x` is not floating point.
+
+    Example:
+        >>> glu(jnp.array([3.0, 4.0, 0.0, 1e4]))
+        Array([1.5, 4. ], dtype=float32)
+
+    References:
+        Dauphin et al., arXiv:1612.08083.
+    """
+    x = _floating("glu", x)
+    if x.ndim == 0 or x.shape[axis] % 2:
+        raise ValueError(
+            f"glu: bad x: got {x.shape}, need an even length along axis {axis}; give the layer "
+            f"before twice as many features"
+        )
+    return jax.nn.glu(x, axis)
+
+
 def softmax(x: jax.Array, axis: int = -1) -> jax.Array:
     r"""Make positive numbers that add up to one along `axis`.
 
@@ -246,6 +396,15 @@ def _floating(name, x):
     return x
 
 
-def _scalar(name, what, value, x):
-    remedy = "write one number, or use prelu for one slope per channel"
+def _scalar(name, what, value, x, remedy="write one number"):
     return as_scalar(name, what, value, lambda _: True, "one number", remedy, dtype=x.dtype)
+
+
+def _positive(name, what, value, x):
+    remedy = "leave it out for 1"
+    return as_scalar(name, what, value, lambda a: a > 0, "a positive number", remedy, dtype=x.dtype)
+
+
+def _clip(x, low, high):
+    """Clip, with the derivative 0 at both kinks, where `jnp.clip` has 1/2."""
+    return jnp.where((x > low) & (x < high), x, lax.stop_gradient(jnp.clip(x, low, high)))

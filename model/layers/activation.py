@@ -1,5 +1,6 @@
 """The activation layers: each is an op of `convax.ops`; one has parameters."""
 
+from collections.abc import Callable
 from typing import Literal, TypeAlias, get_args
 
 import jax.numpy as jnp
@@ -10,7 +11,22 @@ from ..layer import GLOBAL, POINTWISE, Layer, LayerInfo, Params, Shape, State, s
 from .arguments import check_choice, check_positive
 
 ActivationName: TypeAlias = Literal[
-    "relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "silu",
+    "mish",
+    "softplus",
+    "hardtanh",
+    "hardswish",
+    "hardsigmoid",
+    "sigmoid",
+    "tanh",
+    "softmax",
 ]
 
 
@@ -60,6 +76,36 @@ def elu(*, alpha: float = 1.0) -> Layer:
     return stateless("elu", lambda x: ops.elu(x, alpha), POINTWISE)
 
 
+def selu() -> Layer:
+    """Make the layer of `ops.selu`."""
+    return activation("selu")
+
+
+def celu(*, alpha: float = 1.0) -> Layer:
+    """Make the layer of `ops.celu`."""
+    return stateless("celu", lambda x: ops.celu(x, alpha), POINTWISE)
+
+
+def softplus(*, beta: float = 1.0) -> Layer:
+    """Make the layer of `ops.softplus`."""
+    return stateless("softplus", lambda x: ops.softplus(x, beta), POINTWISE)
+
+
+def hardtanh(*, min_val: float = -1.0, max_val: float = 1.0) -> Layer:
+    """Make the layer of `ops.hardtanh`."""
+    return stateless("hardtanh", lambda x: ops.hardtanh(x, min_val, max_val), POINTWISE)
+
+
+def hardsigmoid() -> Layer:
+    """Make the layer of `ops.hardsigmoid`."""
+    return activation("hardsigmoid")
+
+
+def hardswish() -> Layer:
+    """Make the layer of `ops.hardswish`."""
+    return activation("hardswish")
+
+
 def sigmoid() -> Layer:
     """Make the layer of `ops.sigmoid`."""
     return activation("sigmoid")
@@ -77,15 +123,7 @@ def softmax(*, axis: int = -1) -> Layer:
         axis: whose elements add up to one: -1, the channels, or another but that of the batch.
     """
 
-    def of_examples(x: Array) -> Array:
-        if axis == 0 or not -x.ndim < axis < x.ndim:
-            raise ValueError(
-                f"softmax: bad axis: got {axis} for x {x.shape}, need one from 1 to {x.ndim - 1}, "
-                "as 0 is the batch; write -1 for the channels"
-            )
-        return ops.softmax(x, axis)
-
-    return stateless("softmax", of_examples, POINTWISE if axis == -1 else GLOBAL)
+    return _along("softmax", ops.softmax, axis)
 
 
 def gelu(*, approximate: bool = False) -> Layer:
@@ -98,7 +136,35 @@ def silu() -> Layer:
     return activation("silu")
 
 
+def mish() -> Layer:
+    """Make the layer of `ops.mish`."""
+    return activation("mish")
+
+
+def glu(*, axis: int = -1) -> Layer:
+    """Gate the first half of the channels by the second; see `ops.glu`.
+
+    Args:
+        axis: -1, the channels, or another but that of the batch.
+    """
+    return _along("glu", ops.glu, axis)
+
+
 def activation(name: ActivationName) -> Layer:
     """Make the activation of that name, with its default settings."""
     check_choice("activation", "name", name, get_args(ActivationName))
     return stateless(name, getattr(ops, name), POINTWISE)
+
+
+def _along(name: str, op: Callable[[Array, int], Array], axis: int) -> Layer:
+    """Make the layer of an op along an axis, which must not be that of the batch."""
+
+    def of_examples(x: Array) -> Array:
+        if axis == 0 or not -x.ndim < axis < x.ndim:
+            raise ValueError(
+                f"{name}: bad axis: got {axis} for x {x.shape}, need one from 1 to {x.ndim - 1}, "
+                "as 0 is the batch; write -1 for the channels"
+            )
+        return op(x, axis)
+
+    return stateless(name, of_examples, POINTWISE if axis == -1 else GLOBAL)

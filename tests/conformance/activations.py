@@ -11,20 +11,25 @@ from tests.reference import activation as reference
 from .entry import Entry, Problem
 from .random import DTYPES, rng_of
 
+
+def _of_torch(name):
+    return lambda torch, x, **settings: getattr(torch.nn.functional, name)(x, **settings)
+
+
 # name: (plain formulation, PyTorch's), both also of the settings by keyword
 ELEMENTWISE = {
-    "relu": (lambda x: jnp.where(x > 0, x, 0), lambda torch, x: torch.relu(x)),
+    "relu": (lambda x: jnp.where(x > 0, x, 0), _of_torch("relu")),
     "relu6": (
         lambda x: jnp.where(x > 6, 6, jnp.where(x > 0, x, 0)),
-        lambda torch, x: torch.nn.functional.relu6(x),
+        _of_torch("relu6"),
     ),
     "leaky_relu": (
         lambda x, negative_slope=0.01: jnp.where(x > 0, 1, negative_slope) * x,
-        lambda torch, x, **settings: torch.nn.functional.leaky_relu(x, **settings),
+        _of_torch("leaky_relu"),
     ),
     "elu": (
         lambda x, alpha=1.0: jnp.where(x > 0, x, alpha * (jnp.exp(x) - 1)),
-        lambda torch, x, **settings: torch.nn.functional.elu(x, **settings),
+        _of_torch("elu"),
     ),
     "sigmoid": (lambda x: 1 / (1 + jnp.exp(-x)), lambda torch, x: torch.sigmoid(x)),
     "tanh": (
@@ -41,7 +46,23 @@ ELEMENTWISE = {
             x, approximate="tanh" if approximate else "none"
         ),
     ),
-    "silu": (lambda x: x / (1 + jnp.exp(-x)), lambda torch, x: torch.nn.functional.silu(x)),
+    "silu": (lambda x: x / (1 + jnp.exp(-x)), _of_torch("silu")),
+    "hardtanh": (
+        lambda x, min_val=-1.0, max_val=1.0: jnp.maximum(jnp.minimum(x, max_val), min_val),
+        _of_torch("hardtanh"),
+    ),
+    "hardsigmoid": (lambda x: jnp.clip(x + 3, 0, 6) / 6, _of_torch("hardsigmoid")),
+    "hardswish": (lambda x: x * jnp.clip(x + 3, 0, 6) / 6, _of_torch("hardswish")),
+    "selu": (
+        lambda x: reference.LAMBDA * jnp.where(x > 0, x, reference.ALPHA * (jnp.exp(x) - 1)),
+        _of_torch("selu"),
+    ),
+    "celu": (
+        lambda x, alpha=1.0: jnp.where(x > 0, x, alpha * (jnp.exp(x / alpha) - 1)),
+        _of_torch("celu"),
+    ),
+    "softplus": (lambda x, beta=1.0: jnp.log(1 + jnp.exp(beta * x)) / beta, _of_torch("softplus")),
+    "mish": (lambda x: x * (1 - 2 / ((1 + jnp.exp(x)) ** 2 + 1)), _of_torch("mish")),
 }
 SETTINGS = [
     *((name, "", {}) for name in ELEMENTWISE),
@@ -141,11 +162,25 @@ def _maxout(case, pieces, *shape):
     )
 
 
+def _glu():
+    return Entry(
+        "glu",
+        "",
+        ops.glu,
+        lambda rng: (away_from_zero(rng, 2, 3, 4),),
+        plain=lambda x: x[..., :2] / (1 + jnp.exp(-x[..., 2:])),
+        loops=reference.glu,
+        loops_grad=lambda g, x: (reference.glu_grad(g, x),),
+        torch=lambda torch, x: torch.nn.functional.glu(x),
+    )
+
+
 ENTRIES = [
     *(_elementwise(*setting) for setting in SETTINGS),
     *map(_softmax, SOFTMAXES),
     _prelu("one slope per channel", (4,)),
     _prelu("one slope", ()),
+    _glu(),
     _maxout("few pieces", 3, 2, 2, 6),
     _maxout("many pieces", 18, 2, 36),
 ]
@@ -178,6 +213,9 @@ def problems(draw):
         "leaky_relu": {"negative_slope": number},
         "elu": {"alpha": number},
         "gelu": {"approximate": number < 0.5},
+        "hardtanh": {"min_val": -number, "max_val": 1 + number},
+        "celu": {"alpha": number + 0.5},
+        "softplus": {"beta": number + 0.5},
     }.get(name, {})
     torch = ELEMENTWISE[name][1]
     return Problem(

@@ -22,6 +22,13 @@ ELEMENTWISE = {
     "gelu": ops.gelu,
     "gelu, tanh": lambda x: ops.gelu(x, approximate=True),
     "silu": ops.silu,
+    "hardtanh": ops.hardtanh,
+    "hardsigmoid": ops.hardsigmoid,
+    "hardswish": ops.hardswish,
+    "selu": ops.selu,
+    "celu, alpha 2": lambda x: ops.celu(x, 2.0),
+    "softplus, beta 2": lambda x: ops.softplus(x, 2.0),
+    "mish": ops.mish,
 }
 # name: value and derivative at 0 and at -0, where relu, leaky_relu, prelu and elu with alpha 2 have
 # their kink
@@ -37,6 +44,13 @@ AT_ZERO = {
     "gelu": (0, 0.5),
     "gelu, tanh": (0, 0.5),
     "silu": (0, 0.5),
+    "hardtanh": (0, 1),
+    "hardsigmoid": (0.5, 1 / 6),
+    "hardswish": (0, 0.5),
+    "selu": (0, 1.7580993),
+    "celu, alpha 2": (0, 1),
+    "softplus, beta 2": (log(2) / 2, 0.5),
+    "mish": (0, 0.6),
 }
 # at -inf and inf
 LIMITS = {
@@ -51,6 +65,13 @@ LIMITS = {
     "gelu": (np.nan, np.inf),
     "gelu, tanh": (np.nan, np.inf),
     "silu": (np.nan, np.inf),
+    "hardtanh": (-1, 1),
+    "hardsigmoid": (0, 1),
+    "hardswish": (0, np.inf),
+    "selu": (-1.7580993, np.inf),
+    "celu, alpha 2": (-2, np.inf),
+    "softplus, beta 2": (0, np.inf),
+    "mish": (np.nan, np.inf),
 }
 SOFTMAXES = {"softmax": ops.softmax, "log_softmax": ops.log_softmax}
 
@@ -59,16 +80,23 @@ SOFTMAXES = {"softmax": ops.softmax, "log_softmax": ops.log_softmax}
 def test_derivatives_at_zero(name):
     f, (value, slope) = ELEMENTWISE[name], AT_ZERO[name]
     for zero in (0.0, -0.0):
-        np.testing.assert_allclose(jax.value_and_grad(f)(jnp.array(zero)), (value, slope))
-        np.testing.assert_allclose(jax.jvp(f, (jnp.array(zero),), (jnp.array(1.0),))[1], slope)
+        given = jnp.array(zero)
+        np.testing.assert_allclose(jax.value_and_grad(f)(given), (value, slope), rtol=2e-7)
+        np.testing.assert_allclose(jax.jvp(f, (given,), (jnp.array(1.0),))[1], slope, rtol=2e-7)
 
 
-@pytest.mark.parametrize("name", ["relu", "relu6", "elu", "sigmoid", "tanh", "gelu", "silu"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("relu", "relu6", "elu", "sigmoid", "tanh", "gelu", "silu"),
+        *("hardtanh", "hardsigmoid", "hardswish", "selu", "mish"),
+    ],
+)
 def test_pytorch_has_the_same_derivative_at_zero(name, torch):
     x = torch.zeros((), requires_grad=True)
     function = getattr(torch, name, None) or getattr(torch.nn.functional, name)
     function(x).backward()
-    np.testing.assert_allclose(AT_ZERO[name][1], x.grad.item())
+    np.testing.assert_allclose(AT_ZERO[name][1], x.grad.item(), rtol=1e-6)
 
 
 def test_pytorch_takes_the_other_side_of_leaky_relu(torch):
@@ -89,23 +117,34 @@ def test_prelu_at_its_kink_as_pytorch(torch):
 @pytest.mark.parametrize("name", ELEMENTWISE)
 def test_activations_of_nan_and_infinity(name):
     f = ELEMENTWISE[name]
-    np.testing.assert_array_equal(f(jnp.array([-jnp.inf, jnp.inf])), LIMITS[name])
+    np.testing.assert_allclose(f(jnp.array([-jnp.inf, jnp.inf])), LIMITS[name], rtol=2e-7)
     assert np.isnan(f(jnp.array(jnp.nan)))
 
 
-@pytest.mark.parametrize("name", ["gelu", "silu"])
+@pytest.mark.parametrize("name", ["gelu", "silu", "mish"])
 def test_pytorch_gives_nan_at_minus_infinity_too(name, torch):
     assert getattr(torch.nn.functional, name)(torch.tensor(-torch.inf)).isnan()
 
 
-def test_relu6_is_flat_from_its_second_kink_on(torch):
-    x = np.array([-1.0, 3.0, 5.5, 6.0, 6.5, 60.0], np.float32)
-    y, grad = jax.vmap(jax.value_and_grad(ops.relu6))(x)
-    np.testing.assert_array_equal(y, [0, 3, 5.5, 6, 6, 6])
-    np.testing.assert_array_equal(grad, [0, 1, 1, 0, 0, 0])
+@pytest.mark.parametrize(
+    ("name", "kinks"),
+    [("relu6", (0, 6)), ("hardtanh", (-1, 1)), ("hardsigmoid", (-3, 3)), ("hardswish", (-3, 3))],
+)
+def test_both_kinks_are_as_pytorch_has_them(name, kinks, torch):
+    x = np.array([k + d for k in kinks for d in (-60.0, -0.5, 0, 0.5, 60.0)], np.float32)
+    y, grad = jax.vmap(jax.value_and_grad(getattr(ops, name)))(x)
     theirs = torch.tensor(x, requires_grad=True)
-    torch.nn.functional.relu6(theirs).sum().backward()
-    np.testing.assert_array_equal(grad, theirs.grad)
+    value = getattr(torch.nn.functional, name)(theirs)
+    value.sum().backward()
+    np.testing.assert_allclose(y, value.detach(), rtol=1e-6)
+    np.testing.assert_allclose(grad, theirs.grad, rtol=1e-6)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+def test_glu_along_any_axis(axis, torch):
+    x = np.random.default_rng(0).standard_normal((2, 4, 6), np.float32)
+    theirs = torch.nn.functional.glu(torch.tensor(x), axis)
+    np.testing.assert_allclose(ops.glu(x, axis), theirs, rtol=1e-6)
 
 
 def test_an_infinity_above_the_kink_leaves_the_slope_alone():
@@ -195,6 +234,8 @@ ERRORS = {
                 for n in ("relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh")
             },
             **{n: getattr(ops, n) for n in ("gelu", "silu", "softmax", "log_softmax")},
+            **{n: getattr(ops, n) for n in ("hardtanh", "hardsigmoid", "hardswish", "selu")},
+            **{n: getattr(ops, n) for n in ("celu", "softplus", "mish", "glu")},
             "prelu": lambda x: ops.prelu(x, SLOPE),
             "maxout": lambda x: ops.maxout(x, 2),
         }.items()
@@ -228,6 +269,21 @@ ERRORS = {
         )
         for pieces in (4, 0, -2, 2.0)
     },
+    "halves": (
+        lambda: ops.glu(jnp.zeros((2, 5))),
+        ValueError,
+        r"glu: bad x: got \(2, 5\), need an even length along axis -1; give the layer before twice",
+    ),
+    "alpha": (
+        lambda: ops.celu(jnp.zeros(2), 0.0),
+        ValueError,
+        r"celu: bad alpha: got 0.0, need a positive number; leave it out",
+    ),
+    "beta": (
+        lambda: ops.softplus(jnp.zeros(2), -1.0),
+        ValueError,
+        r"softplus: bad beta: got -1.0, need a positive number",
+    ),
     "pieces of a scalar": (
         lambda: ops.maxout(jnp.zeros(()), 1),
         ValueError,

@@ -32,6 +32,9 @@ def tanh_density(x):
     return sqrt(2 / pi) * (1 + 3 * 0.044715 * x**2) / cosh(u) ** 2 / 2
 
 
+# Of selu, Klambauer et al., arXiv:1706.02515, equation 14: what makes (0, 1) its fixed point.
+LAMBDA, ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+
 # name: (function, derivative) of one number, and of the settings by keyword
 ELEMENTWISE = {
     "relu": (lambda x: max(x, 0.0), lambda x: float(x > 0)),
@@ -57,6 +60,31 @@ ELEMENTWISE = {
     "silu": (
         lambda x: x * sigmoid(x),
         lambda x: sigmoid(x) * (1 + x * (1 - sigmoid(x))),
+    ),
+    "hardtanh": (
+        lambda x, min_val=-1.0, max_val=1.0: min(max(x, min_val), max_val),
+        lambda x, min_val=-1.0, max_val=1.0: float(min_val < x < max_val),
+    ),
+    "hardsigmoid": (lambda x: min(max(x + 3, 0.0), 6.0) / 6, lambda x: float(-3 < x < 3) / 6),
+    "hardswish": (
+        lambda x: x * min(max(x + 3, 0.0), 6.0) / 6,
+        lambda x: (2 * x + 3) / 6 if -3 < x < 3 else float(x >= 3),
+    ),
+    "selu": (
+        lambda x: LAMBDA * (x if x > 0 else ALPHA * (exp(x) - 1)),
+        lambda x: LAMBDA * (1.0 if x > 0 else ALPHA * exp(x)),
+    ),
+    "celu": (
+        lambda x, alpha=1.0: x if x > 0 else alpha * (exp(x / alpha) - 1),
+        lambda x, alpha=1.0: 1.0 if x > 0 else exp(x / alpha),
+    ),
+    "softplus": (
+        lambda x, beta=1.0: log(1 + exp(beta * x)) / beta,
+        lambda x, beta=1.0: sigmoid(beta * x),
+    ),
+    "mish": (
+        lambda x: x * tanh_of(log(1 + exp(x))),
+        lambda x: tanh_of(log(1 + exp(x))) + x * sigmoid(x) * (1 - tanh_of(log(1 + exp(x))) ** 2),
     ),
 }
 
@@ -144,4 +172,23 @@ def log_softmax_grad(g, x):
     for *n, j in np.ndindex(x.shape):
         for k in range(x.shape[-1]):
             gx[*n, j] += g[*n, k] * ((k == j) - p[*n, j])
+    return gx
+
+
+def glu(x):
+    """a s(b), of the first half a and the second half b of the channels."""
+    half = x.shape[-1] // 2
+    y = np.zeros((*x.shape[:-1], half))
+    for *i, c in np.ndindex(y.shape):
+        y[*i, c] = x[*i, c] * sigmoid(x[*i, half + c])
+    return y
+
+
+def glu_grad(g, x):
+    """s(b) in a, a s(b) (1 - s(b)) in b."""
+    half, gx = x.shape[-1] // 2, np.zeros(x.shape)
+    for *i, c in np.ndindex(g.shape):
+        a, gate = x[*i, c], sigmoid(x[*i, half + c])
+        gx[*i, c] = g[*i, c] * gate
+        gx[*i, half + c] = g[*i, c] * a * gate * (1 - gate)
     return gx

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from convax import model, ops
 from convax.inference.export import onnx as onnx_file
 from convax.inference.export.manifest import BundleError
 from convax.inference.export.onnx import export_onnx
+from convax.model.layers.activation import ActivationName
 from convax.training.config.schema import load_config
 from tests.inference.export.test_bundle import write_task
 
@@ -99,7 +101,9 @@ LAYERS = {
     "p-norm pool": model.lp_pool(3, stride=2, padding=1),
     "p-norm pool that tiles": model.lp_pool(2, p=3.0),
     "full padding": model.serial(model.conv(4, 3, padding="FULL"), model.max_pool(2)),
-    "SiLU": model.silu(),
+    "activations": model.serial(
+        *(model.activation(name) for name in get_args(ActivationName)), model.glu()
+    ),
     "PReLU": model.prelu(),
 }
 

@@ -4,6 +4,7 @@ import inspect
 import typing
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from convax import model, ops
+from convax.model.layers.activation import ActivationName
 from convax.training.optim.optimizer import sgd
 from convax.training.step.train_step import (
     StepSpec,
@@ -180,9 +182,7 @@ def test_scale_that_is_none_is_rejected(scale):
         model.upsample(scale)
 
 
-@pytest.mark.parametrize(
-    "name", ["relu", "relu6", "leaky_relu", "elu", "sigmoid", "tanh", "softmax", "gelu", "silu"]
-)
+@pytest.mark.parametrize("name", get_args(ActivationName))
 def test_activations_equal_their_ops(name):
     x = jax.random.normal(KEY, (2, 5))
     expected = getattr(ops, name)(x)
@@ -196,6 +196,15 @@ def test_activation_settings_reach_the_op():
     np.testing.assert_allclose(
         run(model.elu(alpha=2.0), x)[1], [[2 * np.expm1(-1), 2.0]], rtol=1e-6
     )
+    np.testing.assert_array_equal(run(model.celu(alpha=2.0), x)[1], ops.celu(x, 2.0))
+    np.testing.assert_array_equal(run(model.softplus(beta=2.0), x)[1], ops.softplus(x, 2.0))
+    clipped = run(model.hardtanh(min_val=-0.5, max_val=1.5), x)[1]
+    np.testing.assert_array_equal(clipped, [[-0.5, 1.5]])
+
+
+def test_glu_halves_the_channels():
+    x = jax.random.normal(KEY, (2, 3, 6))
+    np.testing.assert_array_equal(run(model.glu(), x)[1], ops.glu(x))
 
 
 def test_kernel_init_by_name_or_function():
