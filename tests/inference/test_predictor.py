@@ -9,6 +9,7 @@ import convax
 from convax.inference import predictor as module
 from convax.inference.predictor import cut
 from convax.training import data
+from convax.training.config.schema import ConfigError, Input, Statistics
 from convax.training.data.preprocess import Preprocessing, measure, preprocess
 from convax.training.evaluation import evaluate_split
 from convax.training.experiment import prepare
@@ -256,6 +257,21 @@ def test_statistics_are_those_of_the_training_images(whole, dataset):
 def test_a_constant_channel_is_not_scaled(whole, value):
     split = data.Split(np.full((1258, 8, 8, 1), value, np.uint8), np.zeros(1258, np.int32))
     assert measure(split, whole.config().input).std == (1.0,)
+
+
+def test_given_statistics_are_not_measured(dataset):
+    """Of one channel here; ImageNet's are of three."""
+    spec = Input(size=[6, 6], fit="pad", normalize=Statistics(mean=[0.25], std=[0.5]))
+    measured = measure(dataset.train, spec)
+    assert (measured.mean, measured.std) == ((0.25,), (0.5,))
+    gray = np.full((1, 6, 6, 1), 0.5, np.float32)
+    np.testing.assert_array_equal(preprocess(gray, measured), gray)
+    colors = data.Split(np.zeros((2, 6, 6, 3), np.uint8), np.zeros(2, np.int32))
+    imagenet = spec.model_copy(update={"normalize": "imagenet"})
+    assert measure(colors, imagenet).mean == (0.485, 0.456, 0.406)
+    message = "input.normalize: mean and std of 3 channels, but the images have 1; write"
+    with pytest.raises(ConfigError, match=message):
+        measure(dataset.train, imagenet)
 
 
 def test_the_mean_alone_is_subtracted_from_values_in_0_to_255(whole, dataset):

@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 
 import tomli_w
 from pydantic import (
+    Discriminator,
     Field,
+    Tag,
     ValidationError,
     model_validator,
 )
@@ -35,17 +37,39 @@ from .sweep import GridSweep, Logging, RandomSweep
 from .table import Duration, Length, PositiveFloat, PositiveInt, Table, as_float32
 
 
+class Statistics(Table):
+    """Mean and standard deviation of each channel, of images scaled to [0, 1]."""
+
+    mean: Annotated[list[Annotated[float, Field(ge=0, le=1)]], Field(min_length=1)]
+    std: Annotated[list[Annotated[float, Field(gt=0, le=1)]], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _one_each(self):
+        if len(self.mean) != len(self.std):
+            raise ValueError(
+                f"mean has {len(self.mean)} numbers and std {len(self.std)}; write one of each for "
+                "each channel"
+            )
+        return self
+
+
 class Input(Table):
     """What the network sees: images brought to `size`, then normalized per channel.
 
     "standard" subtracts the training images' mean and divides by their deviation; "mean" subtracts
     the mean alone, of values in 0..255, for networks whose first weights are as small as AlexNet's.
+    "imagenet" takes ImageNet's mean and deviation, which most published weights were trained with,
+    and a table `mean`, `std` those that it has; nothing is then measured.
     "letterbox" keeps the aspect of images, those too that `data.size` resizes.
     """
 
     size: Size
     fit: Literal["pad", "resize", "letterbox"]
-    normalize: Literal["standard", "mean"] = "standard"
+    normalize: Annotated[
+        Annotated[Literal["standard", "mean", "imagenet"], Tag("name")]
+        | Annotated[Statistics, Tag("mean")],
+        Discriminator(lambda value: "name" if isinstance(value, str) else "mean"),
+    ] = "standard"
 
 
 class Training(Table):

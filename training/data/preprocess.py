@@ -10,12 +10,15 @@ from jax import Array
 # By its name: what jax2onnx puts in the place of `jax.image.resize` knows no batch of any size.
 from jax.image import resize
 
-from ..config.schema import ConfigError, Input
+from ..config.schema import ConfigError, Input, Statistics
 from . import IGNORED, Split, Streamed
 from .placement import letterboxed, margin
 
 STATISTICS_SAMPLE = 2000  # of images in files, how many their mean and deviation are measured on
 STATISTICS_BATCH = 200  # and how many in one go
+
+# Of torchvision's published weights, and of most others.
+IMAGENET = Statistics(mean=[0.485, 0.456, 0.406], std=[0.229, 0.224, 0.225])
 
 
 class Preprocessing(NamedTuple):
@@ -25,7 +28,7 @@ class Preprocessing(NamedTuple):
         size: ``(H, W)`` of the network's input.
         fit: "pad" centers the image on black (zero), "resize" interpolates bilinearly, and so does
             "letterbox", which keeps the aspect: see `training.data.placement`.
-        mean, std: per channel, of images scaled to [0, 1].
+        mean, std: of each channel, of images scaled to [0, 1].
         target_mean, target_std: of each value that is to be learned; None where none are.
     """
 
@@ -56,14 +59,15 @@ class Preprocessing(NamedTuple):
 
 
 def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessing:
-    """Measure the statistics of images for the preprocessing that a config asks for.
+    """Measure the statistics of images, where they are not given, for a config's preprocessing.
 
     With `targets` those of their labels too, which are values ``(N, V)``.
 
     Of `Streamed` images it is the statistics of `STATISTICS_SAMPLE`, or a few less, spread evenly.
 
     Raises:
-        ConfigError: the images do not fit into the padded size.
+        ConfigError: the images do not fit into the padded size, or have other channels than the
+            statistics that are given.
     """
     height, width = split.images.shape[1:3]
     size = (spec.size[0], spec.size[1])
@@ -72,9 +76,32 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
             f"input.size: images of {height}x{width} cannot be padded to {size[0]}x{size[1]}; "
             'write a larger input.size, or input.fit = "resize"'
         )
+    mean, std = _statistics(split.images, spec)
+    measured = Preprocessing(size, spec.fit, mean, std)
+    if not targets:
+        return measured
+    labels = split.labels.astype(np.float64)
+    deviation = np.where(np.ptp(labels, axis=0) > 0, labels.std(axis=0), 1.0)
+    return measured._replace(
+        target_mean=tuple(map(float, labels.mean(axis=0))), target_std=tuple(map(float, deviation))
+    )
+
+
+def _statistics(
+    images: np.ndarray | Streamed, spec: Input
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and deviation of each channel: measured, or those that the config gives."""
+    if spec.normalize not in ("standard", "mean"):
+        given = IMAGENET if spec.normalize == "imagenet" else spec.normalize
+        if len(given.mean) != images.shape[-1]:
+            raise ConfigError(
+                f"input.normalize: mean and std of {len(given.mean)} channels, but the images have "
+                f"{images.shape[-1]}; write a number for each, or data.channels = {len(given.mean)}"
+            )
+        return tuple(given.mean), tuple(given.std)
     # Exact integer sums over the 256 values of a byte: quick, and the same on every machine.
     mean, std = [], []
-    for counts in _histograms(split.images):
+    for counts in _histograms(images):
         values = np.arange(256) / 255
         average = float((counts * values).sum() / counts.sum())
         variance = float((counts * (values - average) ** 2).sum() / counts.sum())
@@ -83,14 +110,7 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
         std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
     if spec.normalize == "mean":
         std = [1 / 255] * len(std)  # (x - mean) * 255, x in [0, 1]
-    measured = Preprocessing(size, spec.fit, tuple(mean), tuple(std))
-    if not targets:
-        return measured
-    labels = split.labels.astype(np.float64)
-    deviation = np.where(np.ptp(labels, axis=0) > 0, labels.std(axis=0), 1.0)
-    return measured._replace(
-        target_mean=tuple(map(float, labels.mean(axis=0))), target_std=tuple(map(float, deviation))
-    )
+    return tuple(mean), tuple(std)
 
 
 def _histograms(images: np.ndarray | Streamed) -> np.ndarray:

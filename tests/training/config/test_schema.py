@@ -248,6 +248,18 @@ def test_all_problems_are_reported_at_once():
             {"model": {"name": "mask_rcnn", "backbone": "small", "roi": {"output_size": "7"}}},
             "model.roi.output_size: should be a valid integer; got '7'",
         ),
+        (
+            {"input": {"size": [8, 8], "fit": "pad", "normalize": {"mean": [123.7], "std": [1.0]}}},
+            r"input.normalize.mean.0: should be less than or equal to 1; got 123.7",
+        ),
+        (
+            {"input": {"size": [8, 8], "fit": "pad", "normalize": "image"}},
+            r"input.normalize: should be 'standard', 'mean' or 'imagenet'; got 'image'",
+        ),
+        (
+            {"input": {"size": [8, 8], "fit": "pad", "normalize": {"mean": [0.5], "std": []}}},
+            r"input.normalize.std: should .* at least 1",
+        ),
         ({"model": {"layers": [{"type": "cnv"}]}}, r"model.layers.0.type: .*did you mean 'conv'"),
         (
             {"model": {"layers": [{"type": "conv", "features": 3}]}},
