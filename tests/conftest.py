@@ -30,6 +30,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:  # workers inherit the environment, 
     os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "true"
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.05"
 
+os.environ["CONVAX_DATA_CACHE"] = "off"  # what is kept of images is the user's
+
 import jax
 import numpy as np
 import pytest

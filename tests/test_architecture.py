@@ -50,7 +50,7 @@ training.tasks: registry
 training.optim.schedules
 training.optim
 training.config
-training.data: archive dataset each_file errors folder idx image jpeg_scans labels listing masks metadata notes npz placement streaming tree stratify
+training.data: archive dataset decoded_cache each_file errors folder idx image jpeg_scans labels listing masks metadata notes npz placement streaming tree stratify
 training.data.detection
 training.data
 training.data.augment

@@ -43,8 +43,8 @@ class Commands(TyperGroup):
     """The commands; an error for an old name of a command or option gives the new name."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments; ``--device`` may stand behind the command, too."""
-        return super().parse_args(ctx, _device_first(args))
+        """Parse the arguments; the options of all commands may stand behind the command, too."""
+        return super().parse_args(ctx, _common_first(args))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """List the commands in the order of work."""
@@ -67,13 +67,18 @@ class Commands(TyperGroup):
             raise
 
 
-def _device_first(args: list[str]) -> list[str]:
-    """Return the arguments with ``--device``, where there is one, before the command."""
-    options = args[: args.index("--")] if "--" in args else args
-    for i, option in enumerate(options):
-        words = 2 if option == "--device" else 1
-        if option.partition("=")[0] == "--device":
-            return [*args[i : i + words], *args[:i], *args[i + words :]]
+_COMMON = {"--device": 2, "--no-cache": 1}  # options of all commands, and how many words each is
+
+
+def _common_first(args: list[str]) -> list[str]:
+    """Return the arguments with the options of all commands, where there are some, in front."""
+    for common, words in _COMMON.items():
+        options = args[: args.index("--")] if "--" in args else args
+        for i, option in enumerate(options):
+            if option.partition("=")[0] == common:
+                end = i + (1 if "=" in option else words)
+                args = [*args[i:end], *args[:i], *args[end:]]
+                break
     return args
 
 
@@ -97,7 +102,7 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def choose_device(
+def set_common(
     device: Annotated[
         str | None,
         typer.Option(
@@ -114,8 +119,19 @@ def choose_device(
             help="Print the versions of convax and JAX, and exit.",
         ),
     ] = False,
+    no_cache: Annotated[
+        bool,
+        typer.Option(
+            "--no-cache", help="Decode images anew, and keep none of them for the next command."
+        ),
+    ] = False,
 ) -> None:
-    """Have JAX use one kind of device, for this process and those it starts."""
+    """Take the options of all commands, for this process and those it starts.
+
+    JAX uses one kind of device; images are decoded anew.
+    """
+    if no_cache:
+        os.environ["CONVAX_DATA_CACHE"] = "off"
     if device is None:
         return
     validate_choice("--device", device, DEVICES)

@@ -423,6 +423,12 @@ def test_the_device_may_be_chosen_on_either_side_of_the_command(arguments, conva
     assert chosen == [("jax_platforms", "tpu")] and os.environ["JAX_PLATFORMS"] == "tpu"
 
 
+@pytest.mark.parametrize("arguments", [["--no-cache", "configs"], ["configs", "--no-cache"]])
+def test_images_are_decoded_anew_on_demand(arguments, convax, monkeypatch):
+    monkeypatch.setenv("CONVAX_DATA_CACHE", "3")
+    assert convax(*arguments)[0] == 0 and os.environ["CONVAX_DATA_CACHE"] == "off"
+
+
 def test_a_device_that_does_not_exist_is_refused(convax):
     refused(convax("configs", "--device", "npu"), "--device: got 'npu', need one of cpu, gpu, tpu")
 

@@ -10,6 +10,8 @@ stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
+decoded_cache
+             decoded images kept on disk for the next command
 each_file    many files on several threads: all that are bad are said at once
 placement    where an image lies on a canvas of another aspect
 jpeg_scans   how many scans a JPEG has, which is its work

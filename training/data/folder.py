@@ -12,6 +12,7 @@ import numpy as np
 from ..common.text import plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
+from .decoded_cache import Entry, decoded_once
 from .each_file import (
     Kept,
     OnUnreadable,
@@ -306,7 +307,10 @@ def streamed_readable(
     def look(i: int) -> None:
         _decoded(files[i], (1, 1), channels, letterbox=False)
 
-    _, kept = read_readable(look, len(files), unreadable)
+    def look_at_all() -> Entry:
+        return Entry((), read_readable(look, len(files), unreadable)[1])
+
+    _, kept = decoded_once(files, {"made": "nothing", "channels": channels}, look_at_all)
     return images[kept.indices], kept
 
 
@@ -318,11 +322,28 @@ def read_all(
     letterbox: bool,
     unreadable: OnUnreadable = "error",
 ) -> tuple[np.ndarray, Kept]:
-    """Decode files on several threads, and say which could be.
+    """Decode files on several threads, once: see `decoded_cache`; and say which could be.
 
     Raises:
         DataError: files that cannot be read, or that differ in size from the first that can.
     """
+    how = {"size": size and list(size), "channels": channels, "letterbox": letterbox}
+
+    def make() -> Entry:
+        images, kept = _decode_all(files, size, channels, letterbox, unreadable)
+        return Entry((images,), kept)
+
+    (images,), kept = decoded_once(files, {"made": "images", **how, "on": unreadable}, make)
+    return images, kept
+
+
+def _decode_all(
+    files: Sequence[Place],
+    size: Sequence[int] | None,
+    channels: int,
+    letterbox: bool,
+    unreadable: OnUnreadable,
+) -> tuple[np.ndarray, Kept]:
     first, shape = files[0], (0, 0)
     if size is not None:
         shape = tuple(size)

@@ -9,6 +9,7 @@ import numpy as np
 from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
 from .dataset import Dataset, Split
+from .decoded_cache import Entry, decoded_once
 from .each_file import (
     OnUnreadable,
     check_classes_kept,
@@ -81,16 +82,48 @@ def load_masks(
         )
     notes = Notes()
     pairs = mask_pairs(Path(root), images, masks, notes)
+    how = {"size": list(size), "channels": channels, "letterbox": letterbox, "on": unreadable}
+
+    def make() -> Entry:
+        K = len(classes)
+        return _decode_pairs(pairs, mask_kind, K, size, channels, letterbox, unreadable)
+
+    files = [file for pair in pairs for file in pair]
+    made = {"made": f"masks of {mask_kind}", "classes": len(classes)}
+    (photographs, labels, has), kept = decoded_once(files, made | how, make)
+    parts_kept({"train": len(pairs)}, kept)
+    check_classes_kept(has[:, : len(classes)], classes, kept)
+    values = np.flatnonzero(has[kept.indices].any(axis=0))
+    if mask_kind == "classes" and not np.isin(values, np.arange(1, len(classes))).any():
+        _raise_all_of_one_class(root, values, classes)
+    everything = Split(photographs, labels)
+    nothing = Split(photographs[:0], labels[:0])
+    return Dataset(everything, nothing, nothing, tuple(classes), notes.lines(), kept.unreadable)
+
+
+def _decode_pairs(
+    pairs: Sequence[tuple[Place, Place]],
+    mask_kind: MaskKind,
+    K: int,
+    size: Sequence[int],
+    channels: int,
+    letterbox: bool,
+    unreadable: OnUnreadable,
+) -> Entry:
+    """Return photographs and labels of pairs, ``(N, H, W, C)`` and ``(N, H, W)``.
+
+    And, of all pairs, those left out too, which values their masks have, ``(N, 256)`` bool.
+    """
     height, width = size
     photographs = np.empty((len(pairs), height, width, channels), np.uint8)
     labels = np.full((len(pairs), height, width), IGNORED, np.uint8)
-    has = np.zeros((len(pairs), IGNORED + 1), bool)  # the values in each mask
+    has = np.zeros((len(pairs), IGNORED + 1), bool)
 
     def read(i: int) -> None:
         photograph, mask = pairs[i]
         numbers = decode_mask(source_of(mask), name=str(mask))
-        of_class = _classes_of(numbers, mask_kind, len(classes), str(mask))
-        has[i, np.unique(of_class)] = True
+        of_class = _classes_of(numbers, mask_kind, K, str(mask))
+        has[i, np.unique(of_class)] = True  # should its photograph be unreadable
         photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
         check_mask_size(numbers, mask, photo.shape[:2], photograph)
         h, w = place(photo.shape[:2], size, letterbox=letterbox).placed
@@ -101,16 +134,7 @@ def load_masks(
         photographs[i] = on_canvas(resize_image(photo, (h, w)).reshape(h, w, channels), size)
 
     _, kept = read_readable(read, len(pairs), unreadable)
-    parts_kept({"train": len(pairs)}, kept)
-    check_classes_kept(has[:, : len(classes)], classes, kept)
-    photographs, labels = rows_kept(photographs, kept), rows_kept(labels, kept)
-    values = np.flatnonzero(has[kept.indices].any(axis=0))
-    if mask_kind == "classes" and not np.isin(values, np.arange(1, len(classes))).any():
-        _raise_all_of_one_class(root, values, classes)
-    everything = Split(photographs, labels)
-    nothing = Split(photographs[:0], labels[:0])
-    made = Dataset(everything, nothing, nothing, tuple(classes), notes.lines())
-    return made._replace(unreadable=kept.unreadable)
+    return Entry((rows_kept(photographs, kept), rows_kept(labels, kept), has), kept)
 
 
 def check_mask_size(

@@ -4,6 +4,7 @@ coco, voc, yolo   one file for each format of annotations
 instances         masks whose numbers tell objects apart
 scenes            made-up scenes of small images
 objects           images with their objects, and what is checked of them
+decoding          their images, decoded once and read again with what is annotated
 ground_truth      from these, whatever says where they are, to labels
 painted           whose pixel is whose, painted when it is looked at
 proposals         regions that may hold an object, found without learning

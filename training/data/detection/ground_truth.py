@@ -6,21 +6,19 @@ the canvas and counted.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..archive import Place, source_of
+from ..archive import Place
 from ..dataset import SPLITS, Dataset, ImageNote, Split
-from ..each_file import check_classes_kept, parts_kept, read_readable, rows_kept
+from ..each_file import check_classes_kept, parts_kept, rows_kept
 from ..errors import DataError
-from ..folder import streamed_files
-from ..image import decode_with_size, size_in_head
 from ..labels import named
 from ..notes import Notes, numbered
 from ..placement import place
 from ..tree import rows
+from .decoding import Decoding
 from .objects import (
     HAIR,
     MOST_MASKED,
@@ -87,28 +85,18 @@ def read_annotated(
     annotated = [one for name in SPLITS for one in parts.get(name, ())]
     H, W = int(rules.size[0]), int(rules.size[1])
     files = [one.image for one in annotated]
-    sizes = np.zeros((len(files), 2), np.int32)
-    if rules.stream:
-        how = (rules.size, rules.channels, rules.num_workers, rules.letterbox)
-        images: Any = streamed_files(files, str(files[0]), *how, sizes)
-    else:
-        images = np.zeros((len(files), H, W, rules.channels), np.uint8)
     painted = rules.masks and not rules.stream
     ids: Any = np.zeros((len(files), *((H, W) if painted else (0, 0))), np.uint8)
 
-    def read(i: int) -> _Read:
-        file = files[i]
-        if rules.stream and isinstance(file, Path):
-            size = size_in_head(file) if rules.unreadable == "error" else _upright_size(file)
-        else:
-            images[i], size = _decode(file, rules)
-        sizes[i] = size
+    def read(i: int, size: Size) -> _Read:
         found = _read(annotated[i], size, rules, tuple(category_ids))
         if painted:
             ids[i] = paint(found.painting, (H, W))
         return found
 
-    found, kept = read_readable(read, len(files), rules.unreadable)
+    decoding = Decoding(files, rules)
+    found, kept = decoding.read_with(read)
+    images = decoding.images
     parts = {name: parts.get(name, ()) for name in SPLITS}
     places = parts_kept({name: len(part) for name, part in parts.items()}, kept)
     if kept.unreadable:
@@ -127,22 +115,6 @@ def read_annotated(
     _check_classes(splits, classes)
     train, validation, test = splits
     return Dataset(train, validation, test, tuple(classes), notes.lines(), kept.unreadable)
-
-
-def _upright_size(file: Path) -> Size:
-    """Return the size of an image once all of it has been decoded: a head may stand alone."""
-    return decode_with_size(file, size=(1, 1), channels=1)[1]
-
-
-def _decode(file: Place, rules: Rules) -> tuple[np.ndarray, Size]:
-    """Return an image on the canvas, and its size."""
-    return decode_with_size(
-        source_of(file),
-        size=rules.size,
-        channels=rules.channels,
-        name=str(file),
-        letterbox=rules.letterbox,
-    )
 
 
 def _read(annotated: Annotated, size: Size, rules: Rules, category_ids: tuple[int, ...]) -> _Read:
