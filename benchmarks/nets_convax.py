@@ -176,10 +176,15 @@ def inference(net: str, batch: int) -> Program:
 
 
 def latency(net: str, side: int, batch: int) -> Program:
-    """As the function of `convax.load`: bytes in, probabilities out, the preprocessing inside."""
+    """As the function of `convax.load`: bytes in, probabilities out, the preprocessing inside,
+    batch norms folded.
+    """
     spec = nets.sized(net, side, batch)
     network = NETWORKS[net](spec.classes)
     _, params, state = network.init(jax.random.key(0), (batch, *spec.image))
+    about = {"parameters": size(params)}
+    network, fold, _ = model.fold_batch_norm(network)
+    params, state = jax.jit(fold)(params, state)
     channels = spec.image[-1]
     how = Preprocessing((side, side), "pad", nets.MEAN[:channels], nets.STD[:channels])
 
@@ -195,7 +200,7 @@ def latency(net: str, side: int, batch: int) -> Program:
             answers = np.asarray(function(params, state, images))
         return float(answers.sum())
 
-    return Program({"": run}, {"parameters": size(params)})
+    return Program({"": run}, about)
 
 
 PROGRAMS = {"training": training, "seeds": seeds, "inference": inference, "latency": latency}

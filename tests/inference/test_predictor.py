@@ -91,6 +91,22 @@ def test_batches_are_little_larger_than_what_is_in_them(predictor, dataset, monk
     assert asked == [64, 1]
 
 
+def test_a_batch_that_fits_is_not_copied_and_answers_may_be_changed(
+    predictor, dataset, monkeypatch
+):
+    """Nor is it padded: what stands for a program of its size is given the images themselves."""
+    given, function = [], predictor.function
+    keep = lambda p, s, x: given.append(x) or function(p, s, x)  # noqa: E731
+    monkeypatch.setattr(predictor, "function", keep)
+    for count, same in ((1, True), (8, True), (3, False)):
+        images = dataset.test.images[:count]
+        answers = predictor(images)
+        assert np.shares_memory(given[-1], images) == same
+        answers[:] = 0
+    one = predictor(dataset.test.images[0])
+    one[:] = 0
+
+
 def test_no_batch_takes_more_memory_than_a_bound(whole, monkeypatch):
     """The largest operation is the product of an image, 64 numbers, with the kernel (64, 16)."""
     each = 4 * (64 + 64 * 16 + 16)
