@@ -68,6 +68,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "adaptive_avg_pool": _pool.adaptive_avg_pool,
     "spatial_pyramid_pool": _pool.spatial_pyramid_pool,
     "upsample": _pool.upsample,
+    "pad": _pool.pad,
     "flatten": _dense.flatten,
     "identity": identity,
     "relu": _activation.relu,

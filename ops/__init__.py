@@ -11,6 +11,7 @@
     initializers.py         first values of parameters
     local_response_norm.py  AlexNet's normalization
     norm.py                 batch, layer, group and instance normalization
+    pad.py                  zeros, reflections, copies of edges around an image
     regularization.py       penalties on parameters
     resize.py               nearest and linear interpolation
 
@@ -108,6 +109,7 @@ from .loss.regression import huber_loss, mse_loss, smooth_l1_loss
 from .loss.segmentation import dice_loss
 from .loss.triplet_mining import batch_hard_triplet_loss, semi_hard_triplet_loss
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
+from .pad import pad
 from .pool.adaptive import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -197,6 +199,7 @@ __all__ = [
     "nms",
     "normal",
     "ones",
+    "pad",
     "paste_masks",
     "pool_output_shape",
     "prelu",

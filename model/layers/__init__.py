@@ -6,7 +6,7 @@
     dense.py           dense, flatten
     activation.py      relu, gelu, prelu, maxout ...
     norm.py            batch, layer, group, instance and local response normalization
-    pool.py            pools and upsample
+    pool.py            pools, upsample, pad
     regularization.py  dropout, stochastic_depth, layer_scale
     crop_or_pad.py     an output as large as the input
 

@@ -6,6 +6,7 @@ from functools import partial
 from jax import Array
 
 from ... import ops
+from ...ops.pad import PaddingMode
 from ..layer import Layer, LayerInfo, Params, Shape, State, Window, infer_shape, upsampled_window
 from .arguments import Padding, check_positive, to_tuple
 from .initialization import (
@@ -23,6 +24,7 @@ def conv(
     padding: Padding = "VALID",
     dilation: int | list[int] = 1,
     groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
     bias: bool = True,
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
@@ -32,7 +34,8 @@ def conv(
     Args:
         features: output channels Co.
         window: kernel size; an int stands for every spatial axis.
-        stride, padding, dilation, groups: as in `ops.conv`; no padding by default, as in PyTorch.
+        stride, padding, dilation, groups, padding_mode: as in `ops.conv`; no padding by default, as
+            in PyTorch.
         bias: whether a bias is added.
         kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
         bias_init: what each bias is at first, or a function ``(key, shape, dtype)``.
@@ -41,7 +44,7 @@ def conv(
         "conv", features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
     options = dict(stride=to_tuple(stride), padding=to_tuple(padding), dilation=to_tuple(dilation))
-    convolve = partial(ops.conv, groups=groups, **options)
+    convolve = partial(ops.conv, groups=groups, padding_mode=padding_mode, **options)
     seen = Window(to_tuple(window), to_tuple(stride), to_tuple(dilation))
     init_params = params_initializer(kernel_init, groups, bias_init if bias else None)
     return _convolution("conv", convolve, features, window, groups, init_params, seen)
@@ -91,6 +94,7 @@ def depthwise_conv(
     stride: int | list[int] = 1,
     padding: Padding = "VALID",
     dilation: int | list[int] = 1,
+    padding_mode: PaddingMode = "zeros",
     bias: bool = True,
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
@@ -100,7 +104,8 @@ def depthwise_conv(
     Args:
         window: kernel size; an int stands for every spatial axis.
         multiplier: how many channels come out of each.
-        stride, padding, dilation: as in `ops.conv`; no padding by default, as in PyTorch.
+        stride, padding, dilation, padding_mode: as in `ops.conv`; no padding by default, as in
+            PyTorch.
         bias: whether a bias is added.
         kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
         bias_init: what each bias is at first, or a function ``(key, shape, dtype)``.
@@ -108,7 +113,7 @@ def depthwise_conv(
     name = "depthwise_conv"
     check_positive(name, window=window, multiplier=multiplier, stride=stride, dilation=dilation)
     options = dict(stride=to_tuple(stride), padding=to_tuple(padding), dilation=to_tuple(dilation))
-    convolve = partial(ops.depthwise_conv, **options)
+    convolve = partial(ops.depthwise_conv, padding_mode=padding_mode, **options)
     seen = Window(to_tuple(window), to_tuple(stride), to_tuple(dilation))
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:

@@ -1,4 +1,4 @@
-"""The layers that change an image's size: pools, each an op of `convax.ops`, and `upsample`."""
+"""The layers that change an image's size, each an op of `convax.ops`: pools, `upsample`, `pad`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +7,17 @@ from typing import Literal
 from jax import Array
 
 from ... import ops
-from ..layer import GLOBAL, Layer, Window, infer_shape, stateless, stochastic, upsampled_window
+from ...ops.pad import PaddingMode
+from ..layer import (
+    GLOBAL,
+    POINTWISE,
+    Layer,
+    Window,
+    infer_shape,
+    stateless,
+    stochastic,
+    upsampled_window,
+)
 from .arguments import Padding, check_positive, to_tuple
 
 _MOST_BINS = 1024
@@ -118,6 +128,11 @@ def upsample(
     if seen is not None and method == "bilinear":
         seen = seen._replace(size=2)  # neighbors
     return stateless("upsample", function, seen)
+
+
+def pad(padding: int | list[int] | list[list[int]], *, mode: PaddingMode = "zeros") -> Layer:
+    """Pad images; see `ops.pad`."""
+    return stateless("pad", lambda x: ops.pad(x, to_tuple(padding), mode=mode), POINTWISE)
 
 
 def _pool(kind: str, op: Callable[..., Array], window, stride, padding, make=stateless) -> Layer:

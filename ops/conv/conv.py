@@ -9,6 +9,7 @@ from jax import lax
 from ..common.channels import add_bias
 from ..common.dtypes import check_same_dtype
 from ..common.padding import Padding
+from ..pad import PaddingMode, pad_spatial
 from .geometry import check_shapes, resolve_conv
 from .primitive import bind, conv_p
 
@@ -22,12 +23,13 @@ def conv(
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
 ) -> jax.Array:
     r"""Correlate `x` with `kernel`, channels last: what networks call convolution.
 
     .. math:: y_{n,i,j,o} = b_o + \sum_{u,v,c} x_{n,\,si+du-p,\,sj+dv-p,\,c}\; k_{u,v,c,o}
 
-    with stride s, dilation d, padding p, and x zero outside its range.
+    with stride s, dilation d, padding p, and x zero outside its range, or what `padding_mode` says.
 
     Args:
         x: input, ``(N, *spatial, Ci)`` with one to three spatial axes, floating point.
@@ -40,6 +42,8 @@ def conv(
         dilation: distance between the taps of the window, one int or one per spatial axis.
         groups: split Ci and Co into this many groups, each convolved by itself; groups=Ci is a
             depthwise convolution.
+        padding_mode: what the padding is: "zeros", "reflect", "replicate" or "circular"; see
+            `convax.ops.pad`.
 
     Returns:
         ``(N, *spatial_out, Co)``, dtype of `x`; added up in float32 at least. Along each axis
@@ -71,7 +75,7 @@ def conv(
         Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
-    return _conv("conv", x, kernel, bias, stride, padding, dilation, groups)
+    return _conv("conv", x, kernel, bias, stride, padding, dilation, groups, padding_mode)
 
 
 def convolve(
@@ -83,6 +87,7 @@ def convolve(
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
     groups: int = 1,
+    padding_mode: PaddingMode = "zeros",
 ) -> jax.Array:
     r"""Convolve in the true sense: `conv` with the kernel flipped along every axis.
 
@@ -101,6 +106,7 @@ def convolve(
         padding: see `conv`.
         dilation: see `conv`.
         groups: see `conv`.
+        padding_mode: see `conv`.
 
     Returns:
         ``(N, *spatial_out, Co)``, dtype of `x`; its shape is that of `conv`.
@@ -118,7 +124,7 @@ def convolve(
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     kernel = lax.rev(kernel, tuple(range(kernel.ndim - 2)))
-    return _conv("convolve", x, kernel, bias, stride, padding, dilation, groups)
+    return _conv("convolve", x, kernel, bias, stride, padding, dilation, groups, padding_mode)
 
 
 def depthwise_conv(
@@ -129,6 +135,7 @@ def depthwise_conv(
     stride: int | Sequence[int] = 1,
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
+    padding_mode: PaddingMode = "zeros",
 ) -> jax.Array:
     r"""Correlate each channel with its own M kernels: `conv` with as many groups as channels.
 
@@ -141,6 +148,7 @@ def depthwise_conv(
         stride: as for `conv`, like `padding` and `dilation`.
         padding: see `conv`.
         dilation: see `conv`.
+        padding_mode: see `conv`.
 
     Returns:
         ``(N, *spatial_out, C M)``, dtype of `x`.
@@ -160,7 +168,8 @@ def depthwise_conv(
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     _check_depthwise("depthwise_conv", x, kernel)
-    return _conv("depthwise_conv", x, kernel, bias, stride, padding, dilation, x.shape[-1])
+    name = "depthwise_conv"
+    return _conv(name, x, kernel, bias, stride, padding, dilation, x.shape[-1], padding_mode)
 
 
 def separable_conv(
@@ -172,6 +181,7 @@ def separable_conv(
     stride: int | Sequence[int] = 1,
     padding: Padding = "SAME",
     dilation: int | Sequence[int] = 1,
+    padding_mode: PaddingMode = "zeros",
 ) -> jax.Array:
     r"""Convolve by depth and by point: `depthwise_conv` in space, then a 1x1 `conv` over channels.
 
@@ -189,6 +199,7 @@ def separable_conv(
         stride: of the depthwise convolution, as for `conv`, like `padding` and `dilation`.
         padding: see `conv`.
         dilation: see `conv`.
+        padding_mode: see `conv`.
 
     Returns:
         ``(N, *spatial_out, Co)``, dtype of `x`.
@@ -214,8 +225,8 @@ def separable_conv(
             f"depthwise kernel, which comes first"
         )
     name = "separable_conv"
-    y = _conv(name, x, depthwise, None, stride, padding, dilation, x.shape[-1])
-    return _conv(name, y, pointwise, bias, 1, "VALID", 1, 1)
+    y = _conv(name, x, depthwise, None, stride, padding, dilation, x.shape[-1], padding_mode)
+    return _conv(name, y, pointwise, bias, 1, "VALID", 1, 1, "zeros")
 
 
 def conv_output_shape(
@@ -238,8 +249,11 @@ def conv_output_shape(
     return (input_shape[0], *geometry.output, kernel_shape[-1])
 
 
-def _conv(name, x, kernel, bias, stride, padding, dilation, groups) -> jax.Array:
+def _conv(name, x, kernel, bias, stride, padding, dilation, groups, padding_mode) -> jax.Array:
     geometry = resolve_conv(name, x.shape, kernel.shape, stride, padding, dilation, groups)
+    if padding_mode != "zeros":
+        x = pad_spatial(name, x, geometry.padding, padding_mode)
+        geometry = resolve_conv(name, x.shape, kernel.shape, stride, "VALID", dilation, groups)
     check_same_dtype(name, "x", x, "kernel", kernel)
     return add_bias(name, x, bind(conv_p, x, kernel, geometry), bias)
 

@@ -9,6 +9,7 @@ from . import (
     detection,
     losses,
     normalization,
+    padding,
     pooling,
     regions,
     regularization,
@@ -19,6 +20,7 @@ from .entry import Entry
 FAMILIES = {
     "convolution": convolution,
     "dense": dense,
+    "padding": padding,
     "pooling": pooling,
     "resampling": resampling,
     "regions": regions,
