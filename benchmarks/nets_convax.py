@@ -4,6 +4,7 @@ of its implementations for CPU.
 """
 
 from functools import partial
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -123,13 +124,19 @@ def training(net: str, chunked: bool = False) -> Program:
     return Program({"": run_chunks}, about)
 
 
-def seeds(net: str, count: int, together: bool) -> Program:
-    """A step of each of so many seeds: as one vmapped step, or one after the other."""
+def seeds(net: str, count: int, form: Literal["map", "vmap", "sequence"]) -> Program:
+    """A step of each of so many seeds: as `convax train --seeds` takes it on CPU, where each seed
+    has its turn of several steps; as one vmapped step; or one after the other.
+    """
     recipe, fresh = start(nets.NETS[net], NETWORKS[net])
-    step = make_train_step(recipe)
     images, labels = map(jax.device_put, nets.arrays(nets.NETS[net], count, nets.NETS[net].batch))
     keys = jax.random.split(jax.random.key(0), count)
-    if together:
+    if form == "map":
+        return seeds_in_turn(
+            make_train_steps(recipe), jax.jit(jax.vmap(fresh))(keys), images, labels
+        )
+    step = make_train_step(recipe)
+    if form == "vmap":
         train_states = jax.jit(jax.vmap(fresh))(keys)
         every_step = jax.jit(jax.vmap(step), donate_argnums=0)
     else:
@@ -144,8 +151,28 @@ def seeds(net: str, count: int, together: bool) -> Program:
         train_states, metrics = every_step(train_states, images, labels)
         return train_states, metrics["loss"]
 
-    params = [s.params for s in train_states] if not together else train_states.params
+    params = train_states.params if form == "vmap" else [s.params for s in train_states]
     return jax_training(run, train_states, params)
+
+
+def seeds_in_turn(steps, train_states, images, labels) -> Program:
+    """`training.experiments.batched_program` of networks that differ in their seeds."""
+    images, labels = (jnp.stack([array] * CHUNK, axis=1) for array in (images, labels))
+    about = {"parameters": size(train_states.params)}
+
+    @partial(jax.jit, donate_argnums=0)
+    def turns(train_states, images, labels, few):
+        return jax.lax.map(lambda own: steps(*own, few), (train_states, images, labels))
+
+    def run_chunks(count):
+        nonlocal train_states
+        few = 0
+        for begun in range(0, count, CHUNK):
+            few = min(CHUNK, count - begun)
+            train_states, metrics = turns(train_states, images, labels, few)
+        return float(metrics["loss"][:, few - 1].mean())
+
+    return Program({"": run_chunks}, about)
 
 
 def start(spec: nets.Net, network):
