@@ -105,7 +105,7 @@ from .loss.contrastive import contrastive_loss, triplet_loss
 from .loss.hinge import multi_margin_loss, multiclass_hinge_loss
 from .loss.histogram import histogram_loss
 from .loss.lda import lda_loss
-from .loss.regression import huber_loss, mse_loss, smooth_l1_loss
+from .loss.regression import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .loss.segmentation import dice_loss
 from .loss.triplet_mining import batch_hard_triplet_loss, semi_hard_triplet_loss
 from .norm import batch_norm, group_norm, instance_norm, layer_norm
@@ -178,6 +178,7 @@ __all__ = [
     "implementation",
     "instance_norm",
     "kl_divergence",
+    "l1_loss",
     "l2",
     "layer_norm",
     "lda_loss",

@@ -55,6 +55,42 @@ def mse_loss(
     return reduce("mse_loss", jnp.square(error), weights, reduction)
 
 
+def l1_loss(
+    prediction: jax.Array,
+    target: jax.Array,
+    *,
+    weights: jax.Array | None = None,
+    reduction: Reduction = "mean",
+) -> jax.Array:
+    r"""Compute the mean absolute error.
+
+    .. math:: \frac{1}{n} \sum_i |p_i - t_i|, \qquad
+        \frac{\partial}{\partial p_i} = \frac{1}{n} \operatorname{sign}(p_i - t_i)
+
+    Args:
+        prediction: p, any shape, floating point.
+        target: t, the same shape, floating point.
+        weights: as in `mse_loss`.
+        reduction: as in `mse_loss`.
+
+    Returns:
+        A scalar, or the shape of `prediction` for "none"; float32, or float64 for float64.
+
+    Raises:
+        ValueError: shapes that do not match, or an unknown `reduction`.
+        TypeError: an operand is not floating point.
+
+    Example:
+        >>> l1_loss(jnp.array([1.0, -2.0]), jnp.zeros(2))
+        Array(1.5, dtype=float32)
+
+    Note:
+        At an error of 0 the derivative is 0, as in PyTorch.
+    """
+    error, weights = _error("l1_loss", prediction, target, weights)
+    return reduce("l1_loss", _absolute(error), weights, reduction)
+
+
 def huber_loss(
     prediction: jax.Array,
     target: jax.Array,
@@ -141,11 +177,16 @@ def smooth_l1_loss(
     check_number("smooth_l1_loss", "beta", beta, lambda b: b >= 0, "beta >= 0", 1.0)
     error, weights = _error("smooth_l1_loss", prediction, target, weights)
     if is_zero(beta):
-        loss = error * jnp.sign(error)  # whose slope at 0 is 0, where that of `abs` is 1
+        loss = _absolute(error)
     else:
         beta = jnp.asarray(beta, error.dtype)
         loss = _huber(beta, error) / beta
     return reduce("smooth_l1_loss", loss, weights, reduction)
+
+
+def _absolute(error):
+    """Return absolute values, whose slope at 0 is 0, where that of `abs` is 1."""
+    return error * jnp.sign(error)
 
 
 @jax.custom_jvp

@@ -36,6 +36,7 @@ ENTRIES = [
     entry("multi_margin_loss", "L2", example.multi_margin((2, 2, 4), LABELS, 2, 0.8)),
     entry("mse_loss", "", example.mse((3, 4))),
     weighted_mean("mse_loss", "weighted mean", example.mse((3, 4)), (3,)),
+    entry("l1_loss", "", example.l1((3, 4))),
     entry("huber_loss", "", example.huber((3, 4), 0.9)),
     entry("smooth_l1_loss", "", example.smooth_l1((3, 4), 0.6)),
     *boxes.ENTRIES,
@@ -152,6 +153,11 @@ def _drawn_mse(draw, rng):
     return example.mse(shape), shape, f"{shape}"
 
 
+def _drawn_l1(draw, rng):
+    shape = _leading(draw)
+    return example.l1(shape), shape, f"{shape}"
+
+
 def _drawn_huber(draw, rng):
     shape, delta = _leading(draw), draw(st.sampled_from([0.37, 1.13]))
     return example.huber(shape, delta), shape, f"{shape} {delta}"
@@ -261,6 +267,7 @@ DRAWN = {
     "multiclass_hinge_loss": _drawn_hinge(example.hinge),
     "multi_margin_loss": _drawn_hinge(example.multi_margin),
     "mse_loss": _drawn_mse,
+    "l1_loss": _drawn_l1,
     "huber_loss": _drawn_huber,
     "smooth_l1_loss": _drawn_smooth_l1,
     **{name: _drawn_overlap(make) for name, make in boxes.LOSSES.items()},

@@ -150,6 +150,16 @@ def mse(shape) -> Loss:
     )
 
 
+def l1(shape) -> Loss:
+    return Loss(
+        ops.l1_loss,
+        normal(shape, shape),
+        lambda torch, p, t: torch.nn.functional.l1_loss(p, t, reduction="none"),
+        lambda p, t: jnp.maximum(p, t) - jnp.minimum(p, t),
+        **per_example(reference.absolute_error, len(shape)),
+    )
+
+
 def huber(shape, delta) -> Loss:
     def plain(p, t):
         e = jnp.abs(p - t)

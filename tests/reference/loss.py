@@ -118,6 +118,12 @@ def squared_error(p, t):
     return (p - t) ** 2, (2 * (p - t), -2 * (p - t))
 
 
+def absolute_error(p, t):
+    """l = |p - t|."""
+    slope = float(p > t) - float(p < t)
+    return abs(p - t), (slope, -slope)
+
+
 def huber(p, t, delta):
     """l = e^2 / 2 near 0, delta (|e| - delta / 2) beyond delta; l' = e, or delta with e's sign."""
     e = p - t

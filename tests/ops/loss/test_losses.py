@@ -25,7 +25,7 @@ PER_ELEMENT = {
     "mse": lambda z, **o: ops.mse_loss(z, TARGETS, **o),
     "huber": lambda z, **o: ops.huber_loss(z, TARGETS, **o),
     "smooth L1": lambda z, **o: ops.smooth_l1_loss(z, TARGETS, beta=0.4, **o),
-    "L1": lambda z, **o: ops.smooth_l1_loss(z, TARGETS, beta=0.0, **o),
+    "L1": lambda z, **o: ops.l1_loss(z, TARGETS, **o),
     "binary_cross_entropy": lambda z, **o: ops.binary_cross_entropy(z, TARGETS, **o),
     "focal": lambda z, **o: ops.focal_loss(z, TARGETS, **o),
     "focal, square root": lambda z, **o: ops.focal_loss(z, TARGETS, gamma=0.5, **o),
@@ -357,6 +357,13 @@ def test_smooth_l1_by_hand():
     slope = jax.grad(lambda e, b: f(e, b).sum())
     np.testing.assert_allclose(slope(e, 2.0), [0, -0.25, 1, -1, 1])
     np.testing.assert_allclose(slope(e, 0.0), [0, -1, 1, -1, 1])
+
+
+def test_l1_by_hand():
+    e = jnp.array([0.0, -0.5, 3.0])
+    value, slope = jax.value_and_grad(lambda e: ops.l1_loss(e, jnp.zeros(3), reduction="sum"))(e)
+    assert value == 3.5
+    np.testing.assert_array_equal(slope, [0, -1, 1])
 
 
 def test_binary_cross_entropy_by_hand():

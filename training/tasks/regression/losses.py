@@ -19,6 +19,7 @@ def mean_of_values(loss: Any) -> Any:
 
 LOSSES = {
     "mse": LossSpec(mean_of_values(ops.mse_loss), ops.mse_loss),
+    "l1": LossSpec(mean_of_values(ops.l1_loss), ops.l1_loss),
     "huber": LossSpec(mean_of_values(ops.huber_loss), ops.huber_loss),
     "smooth_l1": LossSpec(mean_of_values(ops.smooth_l1_loss), ops.smooth_l1_loss),
 }
