@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
+from convax.training.common import waiting
 from convax.training.common.forgiving import Forgiving
 from convax.training.common.text import printable
 
@@ -126,10 +127,8 @@ def set_common(
         ),
     ] = False,
 ) -> None:
-    """Take the options of all commands, for this process and those it starts.
-
-    JAX uses one kind of device; images are decoded anew.
-    """
+    """Take the options of all commands, for this process and those it starts."""
+    waiting.show(True)
     if no_cache:
         os.environ["CONVAX_DATA_CACHE"] = "off"
     if device is None:

@@ -105,12 +105,14 @@ def train(
 
     Without a config: LeNet-5 on scikit-learn's digits.
     """
+    from convax.inference.compile_cache import enable_compile_cache
     from convax.training.distributed import processes as several
 
     validate_choice("--batching", batching, ("auto", "map", "vmap"))
     if distributed or coordinator is not None:
         place = several.ProcessSpec(coordinator, processes, process_id)
         several.start(place, heartbeat_timeout=heartbeat_timeout, startup_timeout=startup_timeout)
+    enable_compile_cache()
     if resume is not None:
         others = [override for override in overrides or [] if not override.startswith("mesh")]
         if out or others or config != DEFAULT_CONFIG or seeds or batching != "auto" or tensorboard:
@@ -255,11 +257,13 @@ def lr_find(
 
     Raises the learning rate at every step until the loss diverges.
     """
+    from convax.inference.compile_cache import enable_compile_cache
     from convax.training.config.schema import load_config
     from convax.training.loop.progress import display_for_command
     from convax.training.lr_finder import find_learning_rate
     from convax.training.run.directory import free_name
 
+    enable_compile_cache()
     experiment = load_config(config, overrides or [])
     out = out or free_name(Path("runs"), f"{Path(config).stem}-lr")
     found = find_learning_rate(

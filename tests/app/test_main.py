@@ -14,6 +14,8 @@ from PIL import Image
 from safetensors.numpy import load_file
 
 from convax.cli.options import COMMANDS, RENAMED_COMMANDS, RENAMED_OPTIONS
+from convax.inference import compile_cache
+from convax.training.config.errors import ConfigError
 from convax.training.config.files import shipped_configs
 from convax.training.config.schema import load_config
 from tests.tiny import drawing
@@ -421,6 +423,15 @@ def test_the_device_may_be_chosen_on_either_side_of_the_command(arguments, conva
     monkeypatch.setattr("convax.cli.doctor.examine", lambda: iter(()))
     assert convax(*arguments)[0] == 0
     assert chosen == [("jax_platforms", "tpu")] and os.environ["JAX_PLATFORMS"] == "tpu"
+
+
+@pytest.mark.parametrize("trains", ["train", "lr-find"])
+def test_what_trains_keeps_compiled_programs(trains, convax, monkeypatch):
+    def enabled():
+        raise ConfigError("the cache comes before everything")
+
+    monkeypatch.setattr(compile_cache, "enable_compile_cache", enabled)
+    refused(convax(trains, "nowhere"), "the cache comes before everything")
 
 
 @pytest.mark.parametrize("arguments", [["--no-cache", "configs"], ["configs", "--no-cache"]])

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from ..common.waiting import counted
 from .errors import DataError, UnreadableError
 from .image import quiet_pillow
 from .labels import named
@@ -54,9 +55,18 @@ def read_each(read: Callable[[int], _T], count: int) -> list[_T]:
 
 
 def read_readable(
-    read: Callable[[int], _T], count: int, on_unreadable: OnUnreadable
+    read: Callable[[int], _T],
+    count: int,
+    on_unreadable: OnUnreadable,
+    what: str = "decoding images",
 ) -> tuple[list[_T], Kept]:
     """Call ``read(i)`` as `read_each`; "skip" leaves out what raises an `UnreadableError`.
+
+    Args:
+        read: reads file i.
+        count: how many there are.
+        on_unreadable: what becomes of those that are no whole image.
+        what: people are told while it takes long.
 
     Returns:
         What each call returned that is not left out, in order; and which these are.
@@ -68,6 +78,7 @@ def read_readable(
     left_out: dict[int, Unreadable] = {}
 
     def attempt(i: int) -> _T | None:
+        seen()
         try:
             return read(i)
         except DataError as error:  # whose traceback would keep the image in memory
@@ -77,7 +88,8 @@ def read_readable(
                 problems[i] = str(error)
             return None
 
-    with quiet_pillow(), ThreadPoolExecutor(os.cpu_count()) as pool:
+    workers = os.cpu_count()
+    with quiet_pillow(), counted(what, count) as seen, ThreadPoolExecutor(workers) as pool:
         found = list(pool.map(attempt, range(count)))
     if problems:
         raise DataError(_all_of([problems[i] for i in sorted(problems)]))

@@ -9,6 +9,7 @@ from typing import IO, Any, Protocol, cast
 
 import jax
 
+from ..common import waiting
 from ..common.forgiving import Forgiving
 from ..common.text import printable
 from ..tasks.metric_names import format_metrics
@@ -109,8 +110,13 @@ class Bar:
 
 
 def display_for_command(*, quiet: bool = False) -> Display:
-    """Return a bar on a terminal, lines elsewhere; of several processes only the first reports."""
-    if jax.process_index() > 0:
+    """Return a bar on a terminal, lines elsewhere; of several processes only the first reports.
+
+    What else is said of long work is turned on or off with it (`training.common.waiting`).
+    """
+    first = jax.process_index() == 0
+    waiting.show(first and not quiet)
+    if not first:
         return Silent()
     if quiet:
         return Quiet()

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..common.memory import format_bytes, memory_usage
 from ..common.train_state import TrainState
+from ..common.waiting import working
 from ..experiment import make_step_spec
 from ..run.directory import Run
 from ..step.train_step import make_train_steps
@@ -90,7 +91,8 @@ def compile_steps(
         steps: what works in that memory, in a sentence.
     """
     began = time.perf_counter()
-    program = lower().compile()
+    with working("compiling the training step"):
+        program = lower().compile()
     seconds, size = time.perf_counter() - began, memory_usage(program)
     for run in runs:
         run.update_info(compile_seconds=round(seconds, 2), step_bytes=size)

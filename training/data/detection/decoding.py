@@ -59,11 +59,10 @@ class Decoding:
             make()  # which reads heads alone
         else:
             self._take(decoded_once(self._files, self._how(), make))
-        return (
-            results[0]
-            if results
-            else read_readable(read_one, len(self._files), self._rules.unreadable)
-        )
+        if results:
+            return results[0]
+        rules = self._rules
+        return read_readable(read_one, len(self._files), rules.unreadable, "reading annotations")
 
     def _how(self) -> dict[str, Any]:
         rules = self._rules
