@@ -95,7 +95,14 @@ from .layers.activation import (
 from .layers.conv import conv, conv_transpose, depthwise_conv
 from .layers.crop_or_pad import match_input_size
 from .layers.dense import dense, flatten
-from .layers.norm import batch_norm, group_norm, instance_norm, layer_norm, local_response_norm
+from .layers.norm import (
+    batch_norm,
+    group_norm,
+    instance_norm,
+    layer_norm,
+    local_response_norm,
+    rms_norm,
+)
 from .layers.pool import (
     adaptive_avg_pool,
     adaptive_max_pool,
@@ -217,6 +224,7 @@ __all__ = [
     "residual_block",
     "resnet",
     "resnet_cifar",
+    "rms_norm",
     "sees_crops",
     "selu",
     "serial",

@@ -95,6 +95,7 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "layer_scale": _regularization.layer_scale,
     "batch_norm": _norm.batch_norm,
     "layer_norm": _norm.layer_norm,
+    "rms_norm": _norm.rms_norm,
     "group_norm": _norm.group_norm,
     "instance_norm": _norm.instance_norm,
     "local_response_norm": _norm.local_response_norm,

@@ -10,7 +10,7 @@
     dropout.py              dropout, stochastic depth
     initializers.py         first values of parameters
     local_response_norm.py  AlexNet's normalization
-    norm.py                 batch, layer, group and instance normalization
+    norm.py                 batch, layer, group, instance and RMS normalization
     pad.py                  zeros, reflections, copies of edges around an image
     regularization.py       penalties on parameters
     resize.py               nearest and linear interpolation
@@ -108,7 +108,7 @@ from .loss.lda import lda_loss
 from .loss.regression import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .loss.segmentation import dice_loss
 from .loss.triplet_mining import batch_hard_triplet_loss, semi_hard_triplet_loss
-from .norm import batch_norm, group_norm, instance_norm, layer_norm
+from .norm import batch_norm, group_norm, instance_norm, layer_norm, rms_norm
 from .pad import pad
 from .pool.adaptive import (
     adaptive_avg_pool,
@@ -207,6 +207,7 @@ __all__ = [
     "relu",
     "relu6",
     "resize",
+    "rms_norm",
     "roi_align",
     "roi_levels",
     "roi_pool",

@@ -11,6 +11,8 @@ normalization differ in their sets alone. Of an image batch ``(N, H, W, C)`` a s
     group_norm      C / G channels of one example      H W C / G values
     layer_norm      the last axes, at each place       C values by default
 
+`rms_norm` has the sets of layer_norm and leaves out the mean.
+
 With m = M x and v = M (x - m)^2, a change of x, m and v changes the output by
 
 .. math:: dy = a\,dx - a\,dm - \tfrac{1}{2} a r^2 (x - m)\,dv, \qquad a = r s, \qquad
@@ -184,15 +186,69 @@ def layer_norm(
     """
     x = jnp.asarray(x)
     _check_rank("layer_norm", x, 1, "(..., C)")
-    axes = _last_axes(x, axes)
+    axes = _last_axes("layer_norm", x, axes)
     shape = x.shape[axes[0] :]
-    scale, bias = (_per_value(x, what, v, shape) for what, v in (("scale", scale), ("bias", bias)))
+    given = (("scale", scale), ("bias", bias))
+    scale, bias = (_per_value("layer_norm", x, what, v, shape) for what, v in given)
     eps = _check_eps("layer_norm", eps)
     _check_count("layer_norm", x, prod(shape), "set", "normalize over more axes")
     y, _, _ = _normalize(x.astype(accum_dtype(x.dtype)), None, None, NormAxes(axes), eps)
     y = y if scale is None else y * scale
     y = y if bias is None else y + bias
     return y.astype(x.dtype)
+
+
+def rms_norm(
+    x: jax.Array,
+    scale: jax.Array | None = None,
+    *,
+    axes: int | Sequence[int] = -1,
+    eps: float = 1e-6,
+) -> jax.Array:
+    r"""Divide by the root of the mean square over the last axes: a `layer_norm` without the mean.
+
+    .. math:: y_{i,c} = s_c\, r_i\, x_{i,c}, \qquad
+        r_i = \Bigl( \frac{1}{C} \sum_c x_{i,c}^2 + \epsilon \Bigr)^{-1/2}
+
+    .. math:: \bar x_{i,c} = r_i \Bigl( h_{i,c} - \hat x_{i,c}\,
+        \frac{1}{C} \sum_k h_{i,k}\, \hat x_{i,k} \Bigr), \qquad
+        h = s\, \bar y, \quad \hat x_{i,c} = r_i\, x_{i,c}
+
+    Args:
+        x: input, of any shape, floating point.
+        scale: s, of the shape of those axes, dtype of `x`, or None for 1.
+        axes: the axis or axes to normalize over, which have to be the last ones of `x`.
+        eps: added to the mean square.
+
+    Returns:
+        Shape and dtype of `x`.
+
+    Raises:
+        ValueError: `axes` are not the last ones or hold fewer than 2 values, shapes do not match,
+            or `eps` is not positive.
+        TypeError: `x` is not floating point, or the dtypes differ.
+
+    Example:
+        >>> print(rms_norm(jnp.array([[1.0, 7.0], [10.0, 70.0]])).round(3))  # over 5 and 50
+        [[0.2 1.4]
+         [0.2 1.4]]
+
+    Note:
+        PyTorch's eps is by default the spacing of the numbers of the dtype at 1, 1.2e-7 of float32.
+
+    References:
+        Zhang & Sennrich, arXiv:1910.07467.
+    """
+    x, name = jnp.asarray(x), "rms_norm"
+    _check_rank(name, x, 1, "(..., C)")
+    axes = _last_axes(name, x, axes)
+    shape = x.shape[axes[0] :]
+    scale = _per_value(name, x, "scale", scale, shape)
+    eps = _check_eps(name, eps)
+    _check_count(name, x, prod(shape), "set", "normalize over more axes")
+    wide = x.astype(accum_dtype(x.dtype))
+    y = wide * lax.rsqrt(jnp.mean(wide * wide, axes, keepdims=True) + eps)
+    return (y if scale is None else y * scale).astype(x.dtype)
 
 
 def group_norm(
@@ -416,28 +472,28 @@ def _per_channel(name, x, scale, bias):
     return out
 
 
-def _per_value(x, what, array, shape):
-    """Return the scale or bias of a layer norm in the dtype to accumulate in."""
+def _per_value(name, x, what, array, shape):
+    """Return the scale or bias of each value of the axes in the dtype to accumulate in."""
     if array is None:
         return None
     array = jnp.asarray(array)
-    check_same_dtype("layer_norm", "x", x, what, array)
+    check_same_dtype(name, "x", x, what, array)
     if len(shape) == 1:
-        check_channels("layer_norm", x, what, array)
+        check_channels(name, x, what, array)
     if array.shape != shape:
         raise ValueError(
-            f"layer_norm: wrong {what} shape: got {array.shape} with x {x.shape}, need {shape}; "
+            f"{name}: wrong {what} shape: got {array.shape} with x {x.shape}, need {shape}; "
             f"give one number for each value of the axes, or use group_norm for one per channel"
         )
     return array.astype(accum_dtype(x.dtype)).reshape((1,) * (x.ndim - len(shape)) + shape)
 
 
-def _last_axes(x, axes):
+def _last_axes(name, x, axes):
     given = (axes,) if is_int(axes) else tuple(axes)
     found = sorted(a + x.ndim if a < 0 else a for a in given)
     if not found or found != list(range(x.ndim - len(found), x.ndim)):
         raise ValueError(
-            f"layer_norm: axes are not the last: got axes={axes!r} with x {x.shape}, need the last "
+            f"{name}: axes are not the last: got axes={axes!r} with x {x.shape}, need the last "
             f"of x such as -1 or (-2, -1); write jnp.moveaxis to bring others there"
         )
     return tuple(found)

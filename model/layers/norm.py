@@ -88,19 +88,18 @@ def layer_norm(
         scale: whether each element of the axes has a scale, one at first.
         bias: whether each element of the axes has a bias, zero at first.
     """
-    last = (axes,) if isinstance(axes, int) else tuple(axes)
-    function = partial(ops.layer_norm, axes=last, eps=eps)
+    return _over_last("layer_norm", ops.layer_norm, axes, eps, scale, bias)
 
-    def of_examples(x: Array, **params: Any) -> Array:
-        if len(last) >= x.ndim:
-            raise ValueError(
-                f"layer_norm: the batch is no axis to normalize over: got axes={axes} for x "
-                f"{x.shape}, need fewer; write {list(range(1, x.ndim))} for all the others"
-            )
-        return function(x, **params)
 
-    rank = min(max((len(last), *last)) + 1, 8)  # the least of which these can be the last axes
-    return _normalizing("layer_norm", of_examples, scale, bias, axes=len(last), try_on=(2,) * rank)
+def rms_norm(*, axes: int | list[int] = -1, eps: float = 1e-6, scale: bool = True) -> Layer:
+    """Divide by the root mean square over the last axes, at each place; see `ops.rms_norm`.
+
+    Args:
+        axes: the axis or axes, the channels by default.
+        eps: added to the mean square.
+        scale: whether each element of the axes has a scale, one at first.
+    """
+    return _over_last("rms_norm", ops.rms_norm, axes, eps, scale, False)
 
 
 def group_norm(
@@ -171,6 +170,30 @@ def _group_norm(features: int, **options: Any) -> Layer:
 
 NormName: TypeAlias = Literal["batch", "group"]
 NORMS = {"batch": Norm("bn", _batch_norm), "group": Norm("gn", _group_norm)}
+
+
+def _over_last(
+    kind: str,
+    op: Callable[..., Array],
+    axes: int | list[int],
+    eps: float,
+    scale: bool,
+    bias: bool,
+) -> Layer:
+    """Make the layer of an op over the last axes, of which none may be that of the batch."""
+    last = (axes,) if isinstance(axes, int) else tuple(axes)
+    function = partial(op, axes=last, eps=eps)
+
+    def of_examples(x: Array, **params: Any) -> Array:
+        if len(last) >= x.ndim:
+            raise ValueError(
+                f"{kind}: the batch is no axis to normalize over: got axes={axes} for x "
+                f"{x.shape}, need fewer; write {list(range(1, x.ndim))} for all the others"
+            )
+        return function(x, **params)
+
+    rank = min(max((len(last), *last)) + 1, 8)  # the least of which these can be the last axes
+    return _normalizing(kind, of_examples, scale, bias, axes=len(last), try_on=(2,) * rank)
 
 
 def _normalizing(

@@ -1,4 +1,4 @@
-"""Batch, layer, group, instance and local response normalization."""
+"""Batch, layer, RMS, group, instance and local response normalization."""
 
 from math import prod
 
@@ -133,6 +133,13 @@ def _layer_torch(axes, eps=1e-5):
     return f
 
 
+def _rms_torch(axes, eps):
+    def f(torch, x, scale=None):
+        return torch.nn.functional.rms_norm(x, x.shape[x.ndim - axes :], scale, eps)
+
+    return f
+
+
 def _layer_plain(axes):
     def f(x, scale, bias):
         last = tuple(range(x.ndim - axes, x.ndim))
@@ -263,6 +270,18 @@ ENTRIES = [
         torch=_layer_torch(3),
     ),
     Entry(
+        "rms_norm",
+        "",
+        ops.rms_norm,
+        normal((2, 3, 4), (4,)),
+        plain=lambda x, s: x / jnp.sqrt(jnp.mean(x**2, -1, keepdims=True) + 1e-6) * _last(s, x),
+        loops=lambda x, s: reference.rms(x, reference.layer_sets(x.shape, 1), s, 1e-6),
+        loops_grad=lambda g, x, s: reference.rms_grads(
+            g, x, reference.layer_sets(x.shape, 1), s, 1e-6
+        ),
+        torch=_rms_torch(1, 1e-6),
+    ),
+    Entry(
         "group_norm",
         "",
         lambda *arrays: ops.group_norm(*arrays, groups=2),
@@ -314,7 +333,8 @@ def problems(draw):
     Sets of two or three values leave next to nothing of a gradient, the more so the smaller eps:
     there the rounding of the input would be compared and not the operation.
     """
-    kind = draw(st.sampled_from(["batch", "evaluation", "layer", "group", "instance", "response"]))
+    kinds = ["batch", "evaluation", "layer", "rms", "group", "instance", "response"]
+    kind = draw(st.sampled_from(kinds))
     spatial = draw(st.lists(st.integers(1, 3), min_size=0, max_size=3))
     if kind in ("instance", "response"):
         spatial = spatial or [draw(st.integers(2, 4))]
@@ -324,11 +344,17 @@ def problems(draw):
     axes = draw(st.integers(1, len(shape)))
     counts = {
         "batch": prod(shape[:-1]),
-        "layer": prod(shape[len(shape) - axes :]),
+        **dict.fromkeys(("layer", "rms"), prod(shape[len(shape) - axes :])),
         "group": prod(spatial) * C // groups,
         "instance": prod(spatial),
     }
-    grown = {"batch": 0, "layer": -1, "group": -1, "instance": 1}  # the axis that makes it enough
+    grown = {
+        "batch": 0,
+        "layer": -1,
+        "rms": -1,
+        "group": -1,
+        "instance": 1,
+    }  # the axis that makes it enough
     count = counts.get(kind, 4)
     if count < 2:
         shape[grown[kind]] *= 4
@@ -347,6 +373,10 @@ def problems(draw):
         last = tuple(range(-axes, 0))
         function = lambda *a: ops.layer_norm(*a, axes=last, eps=eps)  # noqa: E731
         torch = _layer_torch(axes, eps)
+    elif kind == "rms":
+        last = tuple(range(-axes, 0))
+        function = lambda *a: ops.rms_norm(*a, axes=last, eps=eps)  # noqa: E731
+        torch = _rms_torch(axes, eps)
     elif kind == "group":
         options["groups"] = groups
         function = lambda *a: ops.group_norm(*a, **options)  # noqa: E731
@@ -364,7 +394,8 @@ def problems(draw):
     if kind in ("batch", "evaluation"):
         arrays += [rng.standard_normal(shape[-1]), rng.uniform(0.5, 2, shape[-1])]
     if kind != "response":  # nothing, the scale, or the scale and the bias
-        vector = shape[len(shape) - axes :] if kind == "layer" else shape[-1:]
-        arrays += normal(*[tuple(vector)] * draw(st.integers(0, 2)))(rng)
+        vector = shape[len(shape) - axes :] if kind in ("layer", "rms") else shape[-1:]
+        most = 1 if kind == "rms" else 2
+        arrays += normal(*[tuple(vector)] * draw(st.integers(0, most)))(rng)
     text = f"{kind} {shape} axes={axes} groups={groups} eps={eps} size={size} {dtype}"
     return Problem(function, tuple(arrays), torch, dtype, text)

@@ -33,6 +33,17 @@ NORMS = {
 # ------------------------------------------------------------------------------------- by hand
 
 
+def test_rms_norm_by_hand():
+    """(1, 7) has a mean square of 25; over several axes, and in 16 bits, where 300^2 is too much."""
+    x = jnp.array([[1.0, 7.0], [-7.0, 1.0]])
+    y = ops.rms_norm(x, jnp.array([10.0, 1.0]), eps=1e-12)
+    np.testing.assert_allclose(y, [[2, 1.4], [-14, 0.2]], rtol=1e-6)
+    np.testing.assert_allclose(ops.rms_norm(x, axes=(0, 1), eps=1e-12), x / 5, rtol=1e-6)
+    half = ops.rms_norm(jnp.full((1, 2), 300, jnp.float16))
+    assert half.dtype == jnp.float16
+    np.testing.assert_array_equal(half, 1)
+
+
 def test_batch_norm_by_hand():
     """Channel 0 has values 1, 3, 5: mean 3, biased variance 8/3, unbiased 8/2."""
     x = jnp.array([[1.0, 0.0], [3.0, 0.0], [5.0, 0.0]])
@@ -364,6 +375,16 @@ ERRORS = {
         lambda: ops.layer_norm(zeros(*IMAGES), axes=(1, 2)),
         ValueError,
         r"layer_norm: axes are not the last: got axes=\(1, 2\) with x \(2, 5, 5, 3\), need the last",
+    ),
+    "axes of rms_norm": (
+        lambda: ops.rms_norm(zeros(2, 3, 4), axes=1),
+        ValueError,
+        r"rms_norm: axes are not the last: got axes=1",
+    ),
+    "scale of rms_norm": (
+        lambda: ops.rms_norm(zeros(2, 3), zeros(2)),
+        ValueError,
+        r"rms_norm: wrong scale shape: got \(2,\) with x \(2, 3\), need \(3,\)",
     ),
     "no axes": (lambda: ops.layer_norm(zeros(2, 3), axes=()), ValueError, r"got axes=\(\)"),
     "axis beyond": (lambda: ops.layer_norm(zeros(2, 3), axes=-3), ValueError, r"got axes=-3"),

@@ -42,6 +42,28 @@ def normalize_grads(g, x, sets, scale, bias, eps):
     return gx, _unbroadcast(g * x_hat, scale.shape), _unbroadcast(g, bias.shape)
 
 
+def rms(x, sets, scale, eps):
+    """y = r x s with r = (sum x^2 / n + eps)^-1/2."""
+    return _divided(x, sets, eps)[0] * scale
+
+
+def rms_grads(g, x, sets, scale, eps):
+    """The gradients of sum(g y) in x and scale: with y = x_hat s, those of no mean that moves."""
+    x_hat, r = _divided(x, sets, eps)
+    gx = np.zeros(x.shape)
+    for s in sets:
+        h = (g * scale)[s]
+        gx[s] = r[s] * (h - x_hat[s] * np.sum(h * x_hat[s]) / h.size)
+    return gx, _unbroadcast(g * x_hat, scale.shape)
+
+
+def _divided(x, sets, eps):
+    r = np.zeros(x.shape)
+    for s in sets:
+        r[s] = 1 / np.sqrt(np.sum(x[s] ** 2) / x[s].size + eps)
+    return r * x, r
+
+
 def _normalized(x, sets, eps):
     x_hat, r = np.zeros(x.shape), np.zeros(x.shape)
     for s in sets:

@@ -292,6 +292,14 @@ def test_norms_scale_and_shift_each_channel(name):
     close(y, expected(x, jnp.ones(4), jnp.zeros(4)))
 
 
+def test_rms_norm_has_a_scale_alone():
+    x = jax.random.normal(KEY, (2, 3, 3, 4))
+    params, y = run(model.rms_norm(axes=[-2, -1]), x)
+    assert {k: v.shape for k, v in params.items()} == {"scale": (3, 4)}
+    close(y, ops.rms_norm(x, axes=(-2, -1)))
+    assert run(model.rms_norm(scale=False), x)[0] == {}
+
+
 def test_batch_norm_without_its_state_says_so():
     net = model.serial(model.conv(2, 1), model.batch_norm())
     _, params, _ = net.init(KEY, (2, 3, 3, 1))
