@@ -229,9 +229,9 @@ def rms_norm(
         TypeError: `x` is not floating point, or the dtypes differ.
 
     Example:
-        >>> print(rms_norm(jnp.array([[1.0, 7.0], [10.0, 70.0]])).round(3))  # over 5 and 50
-        [[0.2 1.4]
-         [0.2 1.4]]
+        >>> print(rms_norm(jnp.array([[3.0, -3.0], [0.0, 8.0]])).round(2))
+        [[ 1.   -1.  ]
+         [ 0.    1.41]]
 
     Note:
         PyTorch's eps is by default the spacing of the numbers of the dtype at 1, 1.2e-7 of float32.
