@@ -52,6 +52,7 @@ def write_figures(
     number: int | None = None,
     layer: str | None = None,
     invert: bool = False,
+    data_path: Path | None = None,
 ) -> WrittenFigures:
     """Explain an image file, and write the figures into a folder.
 
@@ -66,6 +67,7 @@ def write_figures(
             default.
         layer: whose maps Grad-CAM weighs and `feature_maps.png` shows; chosen by default.
         invert: swap black and white, as for `predict`.
+        data_path: where the run's data lie by now, if they were moved.
 
     Raises:
         ExplainError: no such class, detection or layer; several networks, or one that takes more
@@ -89,7 +91,8 @@ def write_figures(
     out.mkdir(parents=True, exist_ok=True)
     k = _class_number(predictor, wanted)
     try:
-        request = predictor.task.explain(predictor, partial(gallery_images, run), image, k)
+        gallery = partial(gallery_images, run, data_path)
+        request = predictor.task.explain(predictor, gallery, image, k)
     except TaskError as error:
         raise ExplainError(f"explain: {error}") from None
     sheet = _Sheet(predictor, image, file, out, shortened(Path(run).resolve().name, 40), layer)

@@ -65,7 +65,7 @@ training.tasks
 training.run
 training.step
 training: param_groups experiment
-training: evaluation initialize gallery
+training: evaluation other_data initialize gallery
 training.distributed
 training.report
 training.loop

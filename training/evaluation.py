@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from ..model import Layer
 from . import data
-from .data.preprocess import preprocess
+from .data.preprocess import Preprocessing, preprocess
 from .experiment import Experiment, reopen
 from .run.checkpoint import restore_network
 from .run.directory import Run, RunError
@@ -61,9 +62,25 @@ def evaluate_split(
         RuntimeError: not every example was counted exactly once.
     """
     examples: data.Split = getattr(dataset, split)
-    size = examples.count
-    if not size:
+    if not examples.count:
         raise RunError(f"{split}: this split of the data is empty; set data.{split} in the config")
+    return evaluate_examples(task, eval_step, params, state, examples, split)
+
+
+def evaluate_examples(
+    task: Task,
+    eval_step: Callable[..., Any],
+    params: Any,
+    state: Any,
+    examples: data.Split,
+    split: str,
+) -> Evaluation:
+    """Evaluate a network as `evaluate_split`, on examples that are called a split; there are some.
+
+    Raises:
+        RuntimeError: not every example was counted exactly once.
+    """
+    size = examples.count
     totals: Numbers = {}
     parts = []
     batch_size = min(task.batches.evaluation, size)
@@ -93,9 +110,13 @@ def _rows(there: np.ndarray, leaf: Any) -> np.ndarray:
 
 def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
     """Make the evaluation step of an experiment, its preprocessing inside."""
-    task, spec = experiment.task, experiment.card.preprocessing
+    return make_eval_step_for(experiment.task, experiment.net, experiment.card.preprocessing)
+
+
+def make_eval_step_for(task: Task, net: Layer, spec: Preprocessing) -> Callable[..., Any]:
+    """Make the evaluation step of a network, its preprocessing inside."""
     return make_eval_step(
-        experiment.net,
+        net,
         task.loss,
         task.metric_sums,
         partial(preprocess, spec=spec),
@@ -106,10 +127,10 @@ def make_eval_step_of(experiment: Experiment) -> Callable[..., Any]:
 
 
 def reopen_trained(
-    path: str | Path, checkpoint: str, *, use_ema: bool = True
+    path: str | Path, checkpoint: str, *, use_ema: bool = True, data_path: Path | None = None
 ) -> tuple[Run, Experiment, Any, Any]:
-    """Reopen a run with the parameters and state of its "best" or "last" checkpoint."""
-    run, experiment = reopen(path)
+    """Reopen a run with the parameters and state of its "best" or "last" checkpoint: `reopen`."""
+    run, experiment = reopen(path, data_path)
     like = (experiment.template.params, experiment.template.state)
     params, state, _ = restore_network(run.checkpoints, checkpoint, *like, use_ema=use_ema)
     return run, experiment, params, state
@@ -137,7 +158,11 @@ def evaluate_trained(experiment: Experiment, params: Any, state: Any, split: str
     """Evaluate as `evaluate`, an experiment that is open."""
     task, dataset = experiment.task, experiment.dataset
     done = evaluate_split(task, make_eval_step_of(experiment), params, state, dataset, split)
+    return with_classes(task, done, getattr(dataset, split))
+
+
+def with_classes(task: Task, done: Evaluation, examples: data.Split) -> Evaluation:
+    """Return an evaluation with the figures of each class, where the task has such."""
     if task.per_class is None:
         return done
-    examples = getattr(dataset, split)
     return done._replace(per_class=task.per_class(done.sums, done.collected, examples))

@@ -105,22 +105,47 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
 COMPILE_QUICKLY = {"xla_backend_optimization_level": "0"}
 
 
-def reopen(path: str | Path) -> tuple[Run, Experiment]:
+def reopen(path: str | Path, data_path: Path | None = None) -> tuple[Run, Experiment]:
     """Open an existing run and make its experiment ready again.
+
+    Args:
+        path: the run directory.
+        data_path: where its data lie by now, if they were moved.
 
     Raises:
         RunError: not a run directory, or its data is no longer the same.
     """
     run = open_run(path)
-    experiment = prepare(run.config())
+    config = run.config()
+    experiment = prepare(config if data_path is None else with_data_path(config, data_path))
     known = run.dataset().fingerprint
     if experiment.card.fingerprint != known:
         if is_unstratified(experiment.config, known):
             raise RunError(f"{path}: {UNSTRATIFIED}")
-        what = "data" if run.config().proposals is None else "data, or what is proposed of it,"
+        what = "data" if config.proposals is None else "data, or what is proposed of it,"
         why = "".join(f"; {line}" for line in left_out_otherwise(run.dataset(), experiment.card))
+        if data_path is not None:
+            raise RunError(
+                f"--data: {data_path}: not the data of {path}: its fingerprint differs; name the "
+                f"folder that they were moved to{why}"
+            )
         raise RunError(f"{path}: the {what} has changed since this run began; restore it{why}")
     return run, experiment
+
+
+def with_data_path(config: Config, path: Path) -> Config:
+    """Return the config of a run whose data lie elsewhere by now.
+
+    Raises:
+        ConfigError: data of its source have no path.
+        DataError: there is nothing at that path.
+    """
+    if not hasattr(config.data, "path"):
+        raise ConfigError(f"--data: {config.data.source!r} is data without a path; leave it out")
+    packed = config.data.source in data.PACKED
+    found = data.locate(str(path), config_dir=None, packed=packed, key="--data")
+    moved = config.data.model_copy(update={"path": str(found)})
+    return resolve_data_path(config.model_copy(update={"data": moved}), None)
 
 
 def left_out_otherwise(then: DatasetCard, now: DatasetCard) -> list[str]:

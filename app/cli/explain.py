@@ -8,6 +8,7 @@ import typer
 from .options import (
     CheckpointOption,
     JsonOption,
+    MovedOption,
     NoEmaOption,
     RunArgument,
     app,
@@ -57,6 +58,7 @@ def explain(
             help="Swap black and white, e.g. for ink on paper and a network trained on MNIST."
         ),
     ] = False,
+    data: MovedOption = None,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
     as_json: JsonOption = False,
@@ -94,6 +96,7 @@ def explain(
             number=detection,
             layer=layer,
             invert=invert,
+            data_path=data,
         )
         missing = [f"left out: {line}" for line in written.missing]
         lines = [written.text, *map(str, written.files), *missing]

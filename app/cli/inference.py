@@ -10,11 +10,13 @@ import typer
 from .options import (
     CheckpointOption,
     JsonOption,
+    MovedOption,
     NoEmaOption,
     RunArgument,
     app,
     fail,
     say,
+    say_moved,
     show,
     validate_choice,
     warn,
@@ -40,7 +42,18 @@ TtaOption = Annotated[
 @app.command()
 def evaluate(
     run: RunArgument,
-    split: Annotated[str, typer.Option(help="The split: train, validation or test.")] = "test",
+    split: Annotated[
+        str | None,
+        typer.Option(help="The split: train, validation or test.", show_default="test"),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="PATH",
+            help="Other data with the run's classes; or where the run's own lie by now, which is "
+            "told by their fingerprint.",
+        ),
+    ] = None,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
     per_class: Annotated[
@@ -48,7 +61,7 @@ def evaluate(
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Measure loss, metrics and speed on a split.
+    """Measure loss, metrics and speed on a split, or on other data.
 
     Prints the loss, the metrics of the task, the number of examples and the time of an image.
     """
@@ -56,21 +69,37 @@ def evaluate(
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.predictor import make_predictor
     from convax.training.evaluation import evaluate_trained, reopen_trained
+    from convax.training.other_data import evaluate_other, is_data_of
+    from convax.training.run.directory import open_run
     from convax.training.tasks.metric_names import format_metrics
 
-    validate_choice("--split", split, ("train", "validation", "test"))
+    if split is not None:
+        validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
-    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=not no_ema)
-    result = evaluate_trained(experiment, params, state, split)
+    if data is None or is_data_of(open_run(run), data):
+        _, experiment, params, state = reopen_trained(
+            run, checkpoint, use_ema=not no_ema, data_path=data
+        )
+        say_moved(data)
+        split = split or "test"
+        result = evaluate_trained(experiment, params, state, split)
+        examples, model = getattr(experiment.dataset, split), experiment.loaded(params, state)
+    else:
+        result, model, examples = evaluate_other(
+            run, data, split, checkpoint=checkpoint, use_ema=not no_ema
+        )
+        split = result.split
+        note = f"note: {data}: not the data of the run; its {split} part is evaluated"
+        say(note, file=sys.stderr)
     of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
-    classes, record = experiment.card.classes, result.as_record()
+    classes, record = model.card.classes, result.as_record()
+    record |= {} if data is None else {"data": str(data)}
     if not as_json:
-        say(f"{split}: {format_metrics(record)}")
-    images = getattr(experiment.dataset, split).images
-    taken = speed.measure_speed(make_predictor([experiment.loaded(params, state)]), images)
+        say(f"{split}: {format_metrics(result.as_record())}")
+    taken = speed.measure_speed(make_predictor([model]), examples.images)
     if as_json:
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}
         print(json.dumps(record | {"speed": taken.as_record()} | more))
@@ -250,7 +279,10 @@ def calibrate(
 
 @app.command()
 def report(
-    run: RunArgument, checkpoint: CheckpointOption = "best", as_json: JsonOption = False
+    run: RunArgument,
+    data: MovedOption = None,
+    checkpoint: CheckpointOption = "best",
+    as_json: JsonOption = False,
 ) -> None:
     """Write a report of a run: report.html.
 
@@ -268,7 +300,8 @@ def report(
     lines = [f"{label:{width}}  {value}" for label, value in rows]
     if not as_json:
         say("\n".join(lines))
-    files = [str(path) for path in write_report(run, checkpoint)]
+    files = [str(path) for path in write_report(run, checkpoint, data)]
+    say_moved(data)
     show("\n".join(files), {"results": dict(rows), "files": files}, as_json=as_json)
 
 

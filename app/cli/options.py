@@ -185,6 +185,14 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 QuietOption = Annotated[
     bool, typer.Option("--quiet", help="Print no progress; notes go to standard error.")
 ]
+MovedOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="PATH",
+        help="Where the data of the run lie by now; their fingerprint is compared.",
+    ),
+]
 CheckpointOption = Annotated[
     str, typer.Option(help='The checkpoint: "best" (by the validation metric) or "last".')
 ]
@@ -198,6 +206,13 @@ DEFAULT_CONFIG = "lenet5-digits"
 def config_dir(config: str) -> Path | None:
     """Return where a relative data path of a config file begins; a shipped config has none."""
     return Path(config).parent if Path(config).is_file() else None
+
+
+def say_moved(data: Path | None) -> None:
+    """Say that data which were moved are those of the run; once they have been compared."""
+    if data is not None:
+        note = f"note: {data}: the data of the run, by their fingerprint"
+        say(note, file=Forgiving(sys.stderr), flush=True)
 
 
 def validate_choice(option: str, value: str, known: tuple[str, ...]) -> None:

@@ -17,6 +17,7 @@ from .options import (
     DEFAULT_CONFIG,
     ConfigArgument,
     JsonOption,
+    MovedOption,
     QuietOption,
     SetOption,
     app,
@@ -56,6 +57,7 @@ def train(
         bool,
         typer.Option("--force", help="With --resume: continue although something has changed."),
     ] = False,
+    data: MovedOption = None,
     seeds: Annotated[
         str | None,
         typer.Option(
@@ -120,10 +122,12 @@ def train(
                 "--resume takes the run's own config: leave out CONFIG, --out, --seeds, "
                 "--batching, --tensorboard, and every --set except those of mesh"
             )
-        done = _resumed(resume, overrides, skip_nonfinite, force, quiet=quiet or as_json)
+        done = _resumed(resume, overrides, skip_nonfinite, force, data, quiet=quiet or as_json)
     else:
         if force:
             fail("--force: is for --resume only; leave it out for a new run")
+        if data is not None:
+            fail(f"--data: is for --resume only; write --set data.path={data} for a new run")
         overrides = list(overrides or [])
         if skip_nonfinite is not None:
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
@@ -139,6 +143,7 @@ def _resumed(
     overrides: list[str] | None,
     skip_nonfinite: int | None,
     force: bool,
+    data: Path | None,
     *,
     quiet: bool,
 ) -> "Run | Study":
@@ -150,13 +155,23 @@ def _resumed(
 
     display = display_for_command(quiet=quiet)
     if is_study(path):
-        if skip_nonfinite is not None or overrides:
-            fail("--skip-nonfinite, --set: are for single runs; leave them out to resume a study")
+        if skip_nonfinite is not None or overrides or data is not None:
+            fail(
+                "--skip-nonfinite, --set, --data: are for single runs; leave them out to resume a "
+                "study"
+            )
         with _final_interrupt():
             return resume_study(path, display=display, force=force)
     mesh = load_mesh(overrides) if overrides else None
     with _final_interrupt():
-        return resume(path, mesh=mesh, display=display, force=force, skip_nonfinite=skip_nonfinite)
+        return resume(
+            path,
+            mesh=mesh,
+            display=display,
+            force=force,
+            skip_nonfinite=skip_nonfinite,
+            data_path=data,
+        )
 
 
 def _trained(

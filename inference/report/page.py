@@ -80,12 +80,15 @@ class Page(NamedTuple):
     config: str
 
 
-def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
+def write_report(
+    path: str | Path, checkpoint: str = "best", data_path: Path | None = None
+) -> list[Path]:
     """Write what `training.report.figures.report` does, and ``report.html``, into the run.
 
     Args:
         path: the run directory.
         checkpoint: "best" or "last".
+        data_path: where its data lie by now, if they were moved.
 
     Returns:
         The images that were drawn, and the page.
@@ -94,7 +97,7 @@ def write_report(path: str | Path, checkpoint: str = "best") -> list[Path]:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used;
             or the page cannot be written.
     """
-    run, found = open_run(path), evaluated(path, checkpoint)
+    run, found = open_run(path), evaluated(path, checkpoint, data_path)
     heatmap = taken = None
     if found is not None:
         predictor = make_predictor([found.experiment.loaded(found.params, found.state)])

@@ -18,8 +18,9 @@ from ..config.schema import Config, ConfigError, Mesh
 from ..distributed import processes
 from ..distributed.sharding import ShardingPlan, sharding_plan
 from ..evaluation import evaluate_split, make_eval_step_of
-from ..experiment import Experiment, prepare, resolve_data_path
+from ..experiment import Experiment, prepare, resolve_data_path, with_data_path
 from ..initialize import init_from_source, resolve_weights_path
+from ..other_data import is_data_of
 from ..plots.attempt import attempt
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
@@ -95,6 +96,7 @@ def resume(
     display: Display | None = None,
     force: bool = False,
     skip_nonfinite: int | None = None,
+    data_path: Path | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
 
@@ -110,6 +112,7 @@ def resume(
             although something of the run is damaged.
         skip_nonfinite: how many steps that are not finite to leave out from here on, beside those
             left out before; by default as many as the config says, of the whole run.
+        data_path: where its data lie by now, if they were moved; its config says so from here on.
 
     Returns:
         The finished run.
@@ -124,6 +127,9 @@ def resume(
             if processes.is_first():
                 _check_alone(Path(path))
                 repair(Run(Path(path)))
+                if data_path is not None:
+                    _move_data(open_run(path), data_path)
+                    display.note(f"data: {data_path}: those of the run, by their fingerprint")
         with processes.barrier("resume"):
             run, experiment = _reopen(path)
             found = None
@@ -156,6 +162,21 @@ def _check_alone(path: Path) -> None:
             f"{path}: one of the runs of a study that has not ended; on its own it would round "
             f"differently; continue the study: {Run(path).again}"
         )
+
+
+def _move_data(run: Run, data_path: Path) -> None:
+    """Have the config of a run say where its data lie by now.
+
+    Raises:
+        RunError: they are other data.
+    """
+    config = with_data_path(run.config(), data_path)
+    if not is_data_of(run, data_path):
+        raise RunError(
+            f"--data: {data_path}: not the data of {run.path}: its fingerprint differs; name the "
+            "folder that they were moved to"
+        )
+    run.write_config(config)
 
 
 def _reopen(path: str | Path) -> tuple[Run, Experiment]:

@@ -67,15 +67,17 @@ class Evaluated(NamedTuple):
         return getattr(self.experiment.dataset, self.evaluation.split)
 
 
-def evaluated(path: str | Path, checkpoint: str = "best") -> Evaluated | None:
-    """Evaluate a run for `report`; None of a run that has no checkpoint yet.
+def evaluated(
+    path: str | Path, checkpoint: str = "best", data_path: Path | None = None
+) -> Evaluated | None:
+    """Evaluate a run for `report`, see `reopen`; None of a run that has no checkpoint yet.
 
     Raises:
         RunError, CheckpointError, DataError: as `report`.
     """
     if checkpoints.named(open_run(path).checkpoints, "last") is None:
         return None
-    _, experiment, params, state = reopen_trained(path, checkpoint)
+    _, experiment, params, state = reopen_trained(path, checkpoint, data_path=data_path)
     eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
     task = experiment.task
     evaluation = evaluate_split(task, eval_step, params, state, experiment.dataset, split)
