@@ -112,12 +112,11 @@ from .layers.pool import (
     lp_pool,
     max_pool,
     mixed_pool,
-    pad,
     spatial_pyramid_pool,
     stochastic_pool,
-    upsample,
 )
 from .layers.regularization import dropout, layer_scale, stochastic_depth
+from .layers.resize import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle, upsample
 from .output_checks import init_classifier, init_embedder, init_regressor, init_segmenter
 from .registry import ARCHITECTURES, LAYERS, build, from_layers
 from .summary import Summary, summarize
@@ -160,6 +159,7 @@ __all__ = [
     "build",
     "capture_intermediates",
     "celu",
+    "channel_shuffle",
     "context_module",
     "conv",
     "conv_transpose",
@@ -214,6 +214,8 @@ __all__ = [
     "mobilenet_v2",
     "pad",
     "parallel",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "prelu",
     "rcnn",
     "region_features",

@@ -26,6 +26,7 @@ from .layers import dense as _dense
 from .layers import norm as _norm
 from .layers import pool as _pool
 from .layers import regularization as _regularization
+from .layers import resize as _resize
 
 ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "lenet5": lenet5,
@@ -67,8 +68,11 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "adaptive_max_pool": _pool.adaptive_max_pool,
     "adaptive_avg_pool": _pool.adaptive_avg_pool,
     "spatial_pyramid_pool": _pool.spatial_pyramid_pool,
-    "upsample": _pool.upsample,
-    "pad": _pool.pad,
+    "upsample": _resize.upsample,
+    "pad": _resize.pad,
+    "pixel_shuffle": _resize.pixel_shuffle,
+    "pixel_unshuffle": _resize.pixel_unshuffle,
+    "channel_shuffle": _resize.channel_shuffle,
     "flatten": _dense.flatten,
     "identity": identity,
     "relu": _activation.relu,

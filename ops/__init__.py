@@ -14,6 +14,7 @@
     pad.py                  zeros, reflections, copies of edges around an image
     regularization.py       penalties on parameters
     resize.py               nearest and linear interpolation
+    shuffle.py              pixels from channels and back, channels among groups
 
 An operation may be added or changed here if it stays a pure function of arrays, with its formula,
 shapes, errors and source in its docstring, its derivation in docs/mathematics.md and an entry in
@@ -122,6 +123,7 @@ from .pool.pool import avg_pool, max_pool, pool_output_shape
 from .pool.stochastic import mixed_pool, stochastic_pool
 from .regularization import l2
 from .resize import resize, upsample
+from .shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
 
 __all__ = [
     "INITIALIZERS",
@@ -143,6 +145,7 @@ __all__ = [
     "box_scale",
     "cell_anchors",
     "celu",
+    "channel_shuffle",
     "ciou_loss",
     "contrastive_loss",
     "conv",
@@ -202,6 +205,8 @@ __all__ = [
     "ones",
     "pad",
     "paste_masks",
+    "pixel_shuffle",
+    "pixel_unshuffle",
     "pool_output_shape",
     "prelu",
     "relu",

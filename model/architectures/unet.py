@@ -9,7 +9,8 @@ from ..layers.arguments import check_choice, check_positive
 from ..layers.conv import conv, conv_transpose
 from ..layers.crop_or_pad import match_input_size
 from ..layers.norm import batch_norm as batch_norm_layer
-from ..layers.pool import max_pool, upsample
+from ..layers.pool import max_pool
+from ..layers.resize import upsample
 
 
 def unet(

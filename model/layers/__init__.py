@@ -6,7 +6,8 @@
     dense.py           dense, flatten
     activation.py      relu, gelu, prelu, maxout ...
     norm.py            batch, layer, group, instance and local response normalization
-    pool.py            pools, upsample, pad
+    pool.py            pools
+    resize.py          upsample, pad, pixels from channels
     regularization.py  dropout, stochastic_depth, layer_scale
     crop_or_pad.py     an output as large as the input
 

@@ -1,4 +1,4 @@
-"""The layers that change an image's size, each an op of `convax.ops`: pools, `upsample`, `pad`."""
+"""The pools, each an op of `convax.ops`."""
 
 from collections.abc import Callable
 from functools import partial
@@ -7,16 +7,12 @@ from typing import Literal
 from jax import Array
 
 from ... import ops
-from ...ops.pad import PaddingMode
 from ..layer import (
     GLOBAL,
-    POINTWISE,
     Layer,
     Window,
-    infer_shape,
     stateless,
     stochastic,
-    upsampled_window,
 )
 from .arguments import Padding, check_positive, to_tuple
 
@@ -99,40 +95,6 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
     function = partial(ops.spatial_pyramid_pool, levels=tuple(levels))
     pool = stateless("spatial_pyramid_pool", function, GLOBAL)
     return pool._replace(info=pool.info._replace(pyramid_levels=tuple(levels)))
-
-
-def upsample(
-    scale: int | float | list[int | float],
-    *,
-    method: Literal["nearest", "bilinear"] = "nearest",
-    align_corners: bool = False,
-) -> Layer:
-    """Make images `scale` times larger along each axis, or smaller; see `ops.upsample`.
-
-    What it sees depends on the image's size where a scale is no whole number: a summary says
-    nothing of it then.
-    """
-    scales = scale if isinstance(scale, list) else [scale]
-    if not scales or not all(0 < s < 2**31 for s in scales):
-        raise ValueError(
-            f"upsample: bad scale: got {scale}, need a positive number below 2**31, or a list of "
-            "them, one for each spatial axis"
-        )
-    upsampled = partial(ops.upsample, method=method, align_corners=align_corners)
-    infer_shape(partial(upsampled, scale=1), (1, *(1,) * len(scales), 1))  # the other options
-    function = partial(upsampled, scale=to_tuple(scale))
-    if any(s % 1 for s in scales):
-        return stateless("upsample", function, None)
-    whole = tuple(map(int, scales)) if isinstance(scale, list) else int(scale)
-    seen = upsampled_window(whole, 1)
-    if seen is not None and method == "bilinear":
-        seen = seen._replace(size=2)  # neighbors
-    return stateless("upsample", function, seen)
-
-
-def pad(padding: int | list[int] | list[list[int]], *, mode: PaddingMode = "zeros") -> Layer:
-    """Pad images; see `ops.pad`."""
-    return stateless("pad", lambda x: ops.pad(x, to_tuple(padding), mode=mode), POINTWISE)
 
 
 def _pool(kind: str, op: Callable[..., Array], window, stride, padding, make=stateless) -> Layer:

@@ -9,8 +9,8 @@ from . import (
     detection,
     losses,
     normalization,
-    padding,
     pooling,
+    rearrangement,
     regions,
     regularization,
     resampling,
@@ -20,7 +20,7 @@ from .entry import Entry
 FAMILIES = {
     "convolution": convolution,
     "dense": dense,
-    "padding": padding,
+    "rearrangement": rearrangement,
     "pooling": pooling,
     "resampling": resampling,
     "regions": regions,
