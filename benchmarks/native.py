@@ -4,8 +4,9 @@
 
 All run on one core, in turns, and are timed by that core's work for the process, not by the clock
 on the wall: another program on the core then slows nobody. Each cell is the minimum over the rounds
-in ms: today / direct / Winograd / PyTorch (channels last; needs torch). The last columns are the
-ratios of today's and PyTorch's time to that of what `CONVAX_LOWERING=native` takes, which is named.
+in ms: today / direct / Winograd / depthwise / PyTorch (channels last; needs torch). The last
+columns are the ratios of today's and PyTorch's time to that of what `CONVAX_LOWERING=native` takes,
+which is named.
 """
 
 import argparse
@@ -20,14 +21,8 @@ import jax
 import numpy as np
 
 from convax import ops
-from convax.ops.conv.cpu.dispatch import (
-    KINDS,
-    Kind,
-    cpu_conv,
-    cpu_input_grad,
-    cpu_kernel_grad,
-    rule_name,
-)
+from convax.ops.conv.cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
+from convax.ops.conv.cpu.rule import KINDS, Kind
 from convax.ops.conv.geometry import Geometry, resolve_conv
 from convax.ops.conv.native.call import native_conv, native_input_grad, native_kernel_grad
 from convax.ops.conv.native.library import load_kernels
@@ -41,16 +36,18 @@ class Problem(NamedTuple):
     Co: int
     stride: int = 1
     padding: int = 1
+    groups: int = 1  # or Ci
 
     def geometry(self) -> Geometry:
         x = (self.batch, self.size, self.size, self.Ci)
-        k = (self.window, self.window, self.Ci, self.Co)
-        return resolve_conv("benchmark", x, k, self.stride, self.padding, 1, 1)
+        k = (self.window, self.window, self.Ci // self.groups, self.Co)
+        return resolve_conv("benchmark", x, k, self.stride, self.padding, 1, self.groups)
 
     def __str__(self) -> str:
         stride = f" s{self.stride}" if self.stride > 1 else ""
         where = f"{self.batch} x {self.size}x{self.size}"
-        return f"{self.window}x{self.window}{stride}, {self.Ci} -> {self.Co}, {where}"
+        depthwise = " depthwise" if self.groups > 1 else ""
+        return f"{self.window}x{self.window}{stride}{depthwise}, {self.Ci} -> {self.Co}, {where}"
 
 
 PROBLEMS = [
@@ -68,6 +65,18 @@ PROBLEMS = [
     Problem(128, 14, 6, 5, 16, padding=0),
     Problem(16, 64, 3, 7, 64, stride=2, padding=3),
     Problem(32, 16, 256, 1, 64, padding=0),
+    Problem(32, 32, 32, 3, 32, groups=32),
+    Problem(32, 32, 96, 3, 96, stride=2, groups=96),
+    Problem(32, 16, 144, 3, 144, groups=144),
+    Problem(32, 8, 192, 3, 192, groups=192),
+    Problem(32, 8, 192, 3, 192, stride=2, groups=192),
+    Problem(32, 4, 384, 3, 384, groups=384),
+    Problem(32, 2, 960, 3, 960, groups=960),
+    Problem(8, 56, 144, 3, 144, groups=144),
+    Problem(32, 16, 64, 7, 64, padding=3, groups=64),
+    Problem(32, 8, 128, 7, 128, padding=3, groups=128),
+    Problem(32, 4, 256, 7, 256, padding=3, groups=256),
+    Problem(4, 56, 96, 7, 96, padding=3, groups=96),
 ]
 FUNCTIONS = {
     "conv": ("xk", cpu_conv, native_conv),
@@ -82,14 +91,19 @@ def contestants(problem: Problem, kind: Kind) -> dict[str, Run]:
     geometry, rng = problem.geometry(), np.random.default_rng(0)
     shapes = {
         "x": (problem.batch, *geometry.size, problem.Ci),
-        "k": (*geometry.window, problem.Ci, problem.Co),
+        "k": (*geometry.window, problem.Ci // problem.groups, problem.Co),
         "g": (problem.batch, *geometry.output, problem.Co),
     }
     arrays = {name: rng.standard_normal(s, np.float32) for name, s in shapes.items()}
     roles, today, native = FUNCTIONS[kind]
-    functions = {"today": today, "direct": partial(native, algorithm="direct")}
-    if problem.window == 3 and problem.stride == 1:
-        functions["winograd"] = partial(native, algorithm="winograd")
+    plain = problem.groups == 1 and problem.window == 3 and problem.stride == 1
+    fitting = {
+        "direct": problem.groups == 1,
+        "winograd": plain,
+        "depthwise": problem.groups > 1,
+    }
+    functions = {"today": today}
+    functions |= {name: partial(native, algorithm=name) for name, fits in fitting.items() if fits}
     operands = [jax.device_put(arrays[role]) for role in roles]
 
     def run(function):
@@ -109,10 +123,12 @@ def torch_run(problem: Problem, kind: Kind, arrays: dict[str, np.ndarray]) -> di
     k = k.contiguous(memory_format=torch.channels_last)
     window = [problem.stride] * 2, [problem.padding] * 2, [1, 1]
     if kind == "conv":
-        return {"PyTorch": lambda: torch.conv2d(x, k, None, *window)}
+        return {"PyTorch": lambda: torch.conv2d(x, k, None, *window, problem.groups)}
     wanted = [kind == "input_grad", kind == "kernel_grad", False]
     backward = torch.ops.aten.convolution_backward
-    return {"PyTorch": lambda: backward(g, x, k, None, *window, False, [0, 0], 1, wanted)}
+    return {
+        "PyTorch": lambda: backward(g, x, k, None, *window, False, [0, 0], problem.groups, wanted)
+    }
 
 
 def seconds(run: Run, count: int) -> float:
@@ -140,7 +156,7 @@ def row(problem: Problem, kind: Kind, rounds: int) -> str:
     return f"| {problem} | {kind} | {' | '.join(times)} | {rule} | {' | '.join(ratios)} |"
 
 
-CONTESTANTS = ("today", "direct", "winograd", "PyTorch")
+CONTESTANTS = ("today", "direct", "winograd", "depthwise", "PyTorch")
 
 
 def main() -> None:

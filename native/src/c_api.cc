@@ -34,14 +34,22 @@ class Threads : public Executor {
 };
 
 using Function = void (*)(const Conv&, const float*, const float*, float*, Executor&);
-constexpr Function kFunctions[2][3] = {
-    {convax::direct::conv, convax::direct::input_grad, convax::direct::kernel_grad},
-    {convax::winograd::conv, convax::winograd::input_grad, convax::winograd::kernel_grad},
+struct Algorithm {
+  bool (*fits)(const Conv&);
+  Function functions[3];
+};
+constexpr Algorithm kAlgorithms[] = {
+    {convax::direct::fits,
+     {convax::direct::conv, convax::direct::input_grad, convax::direct::kernel_grad}},
+    {convax::winograd::fits,
+     {convax::winograd::conv, convax::winograd::input_grad, convax::winograd::kernel_grad}},
+    {convax::depthwise::fits,
+     {convax::depthwise::conv, convax::depthwise::input_grad, convax::depthwise::kernel_grad}},
 };
 
 }  // namespace
 
-int32_t convax_kernels_interface() { return 1; }
+int32_t convax_kernels_interface() { return 2; }
 
 int32_t convax_kernels_supports(int32_t level) {
 #if defined(__x86_64__)
@@ -65,13 +73,13 @@ int32_t convax_kernels_run(int32_t algorithm, int32_t kind, const int64_t* shape
     return convax::Axis{shape[first],     shape[first + 1], shape[first + 2],
                         shape[first + 3], shape[first + 4], shape[first + 5]};
   };
-  const Conv conv{shape[0], shape[1], shape[2], axis(3), axis(9)};
-  if (algorithm < 0 || algorithm > 1 || kind < 0 || kind > 2 || threads < 1) return 1;
+  const Conv conv{shape[0], shape[1], shape[2], shape[3], axis(4), axis(10)};
+  if (algorithm < 0 || algorithm > 2 || kind < 0 || kind > 2 || threads < 1) return 1;
   if (convax::find_fault(conv, a, b, result)) return 1;
-  if (algorithm == 1 && !convax::winograd::fits(conv)) return 1;
+  if (!kAlgorithms[algorithm].fits(conv)) return 1;
   try {
     Threads executor(threads);
-    kFunctions[algorithm][kind](conv, a, b, result, executor);
+    kAlgorithms[algorithm].functions[kind](conv, a, b, result, executor);
   } catch (const std::bad_alloc&) {
     return 2;
   }

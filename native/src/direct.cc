@@ -169,6 +169,8 @@ void correlate(Index batch, const float* x, const Image& in, const Kernel& kerne
 
 }  // namespace
 
+bool fits(const Conv& c) { return c.groups == 1; }
+
 void conv(const Conv& c, const float* x, const float* k, float* y, Executor& executor) {
   correlate(c.batch, x, {c.rows.size, c.columns.size, c.in},
             {k, c.columns.window, c.in, c.out, false}, y, {c.rows.output, c.columns.output, c.out},

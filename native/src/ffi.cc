@@ -66,29 +66,29 @@ using Shape = Array::Dimensions;
 using Result = ffi::Result<Array>;
 using Pair = ffi::Span<const int64_t>;
 using Function = void (*)(const Conv&, const float*, const float*, float*, Executor&);
+using Fits = bool (*)(const Conv&);
 
 // What a handler does with its operands and its result, whose shapes are those of x, k and g in the
 // order that each function has them.
-ffi::Error call(Function function, bool winograd, ffi::ThreadPool& pool, const Array& a,
+ffi::Error call(Function function, Fits fits, ffi::ThreadPool& pool, const Array& a,
                 const Array& b, Result& result, const Shape& x, const Shape& k, const Shape& g,
                 Pair stride, Pair dilation, Pair low) {
   if (stride.size() != 2 || dilation.size() != 2 || low.size() != 2) {
     return ffi::Error::InvalidArgument("convax: stride, dilation and low need two numbers each");
   }
-  if (x[0] != g[0] || x[3] != k[2] || k[3] != g[3]) {
+  const Index groups = k[2] > 0 && k[2] < x[3] ? x[3] / k[2] : 1;
+  if (x[0] != g[0] || x[3] != k[2] * groups || k[3] != g[3]) {
     return ffi::Error::InvalidArgument("convax: batch or channels do not match");
   }
   const auto axis = [&](int i) {
     return convax::Axis{x[1 + i], k[i], g[1 + i], stride[i], dilation[i], low[i]};
   };
-  const Conv conv{x[0], x[3], k[3], axis(0), axis(1)};
+  const Conv conv{x[0], x[3], k[3], groups, axis(0), axis(1)};
   const float *of_a = a.typed_data(), *of_b = b.typed_data();
   if (const char* fault = convax::find_fault(conv, of_a, of_b, result->typed_data())) {
     return ffi::Error::InvalidArgument(std::string("convax: ") + fault);
   }
-  if (winograd && !convax::winograd::fits(conv)) {
-    return ffi::Error::InvalidArgument("convax: Winograd needs windows of 3 x 3 with stride 1");
-  }
+  if (!fits(conv)) return ffi::Error::InvalidArgument("convax: a kernel is not for this");
   try {
     Pool executor(pool);
     function(conv, of_a, of_b, result->typed_data(), executor);
@@ -98,24 +98,24 @@ ffi::Error call(Function function, bool winograd, ffi::ThreadPool& pool, const A
   return ffi::Error::Success();
 }
 
-template <Function function, bool winograd>
+template <Function function, Fits fits>
 ffi::Error conv(ffi::ThreadPool pool, Array x, Array k, Pair stride, Pair dilation, Pair low,
                 Result y) {
-  return call(function, winograd, pool, x, k, y, x.dimensions(), k.dimensions(), y->dimensions(),
+  return call(function, fits, pool, x, k, y, x.dimensions(), k.dimensions(), y->dimensions(),
               stride, dilation, low);
 }
 
-template <Function function, bool winograd>
+template <Function function, Fits fits>
 ffi::Error input_grad(ffi::ThreadPool pool, Array g, Array k, Pair stride, Pair dilation, Pair low,
                       Result gx) {
-  return call(function, winograd, pool, g, k, gx, gx->dimensions(), k.dimensions(), g.dimensions(),
+  return call(function, fits, pool, g, k, gx, gx->dimensions(), k.dimensions(), g.dimensions(),
               stride, dilation, low);
 }
 
-template <Function function, bool winograd>
+template <Function function, Fits fits>
 ffi::Error kernel_grad(ffi::ThreadPool pool, Array x, Array g, Pair stride, Pair dilation, Pair low,
                        Result gk) {
-  return call(function, winograd, pool, x, g, gk, x.dimensions(), gk->dimensions(), g.dimensions(),
+  return call(function, fits, pool, x, g, gk, x.dimensions(), gk->dimensions(), g.dimensions(),
               stride, dilation, low);
 }
 
@@ -137,16 +137,20 @@ void convax_kernels_ffi_api(int32_t* major, int32_t* minor) {
   *minor = XLA_FFI_API_MINOR;
 }
 
+// The handlers of an algorithm, for Python to register.
+#define CONVAX_HANDLERS(algorithm)                                                                \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                  \
+      convax_##algorithm##_conv, (conv<convax::algorithm::conv, convax::algorithm::fits>),        \
+      binding());                                                                                 \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                  \
+      convax_##algorithm##_input_grad,                                                            \
+      (input_grad<convax::algorithm::input_grad, convax::algorithm::fits>), binding());           \
+  XLA_FFI_DEFINE_HANDLER_SYMBOL(                                                                  \
+      convax_##algorithm##_kernel_grad,                                                           \
+      (kernel_grad<convax::algorithm::kernel_grad, convax::algorithm::fits>), binding())
+
 #pragma GCC visibility push(default)
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convax_direct_conv, (conv<convax::direct::conv, false>), binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convax_direct_input_grad,
-                              (input_grad<convax::direct::input_grad, false>), binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convax_direct_kernel_grad,
-                              (kernel_grad<convax::direct::kernel_grad, false>), binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convax_winograd_conv, (conv<convax::winograd::conv, true>),
-                              binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convax_winograd_input_grad,
-                              (input_grad<convax::winograd::input_grad, true>), binding());
-XLA_FFI_DEFINE_HANDLER_SYMBOL(convax_winograd_kernel_grad,
-                              (kernel_grad<convax::winograd::kernel_grad, true>), binding());
+CONVAX_HANDLERS(direct);
+CONVAX_HANDLERS(winograd);
+CONVAX_HANDLERS(depthwise);
 #pragma GCC visibility pop

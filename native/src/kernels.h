@@ -1,4 +1,4 @@
-// The interface of the kernels: dense convolution and its two gradients, float32, channels last.
+// The interface of the kernels: convolution and its two gradients, float32, channels last.
 //
 //   T(x, k, g) = sum_{n,i,u,c,o}  x[n, s i + d u - p, c]  k[u, c, o]  g[n, i, o]
 //
@@ -9,6 +9,10 @@
 //   conv         y  = dT/dg   (batch, rows.output, columns.output, out)
 //   input_grad   gx = dT/dx   (batch, rows.size, columns.size, in)
 //   kernel_grad  gk = dT/dk   (rows.window, columns.window, in, out)
+//
+// Depthwise, with a group for each channel c, k is (rows.window, columns.window, 1, out), and
+//
+//   T(x, k, g) = sum_{n,i,u,c}  x[n, s i + d u - p, c]  k[u, c]  g[n, i, c]
 //
 // Promises, of every function:
 //   - The order of each sum depends on the shapes alone: not on the number of threads, and not on
@@ -33,7 +37,7 @@ struct Axis {
 };
 
 struct Conv {
-  Index batch, in, out;  // examples, channels of x, channels of g
+  Index batch, in, out, groups;  // examples, channels of x, channels of g; one group, or `in`
   Axis rows, columns;
 };
 
@@ -52,19 +56,29 @@ class Executor {
   virtual void run(Index count, const Task& task) = 0;
 };
 
-// Sums as they are written above: any window, stride and dilation.
+// Sums as they are written above: any window, stride and dilation, one group.
 namespace direct {
+bool fits(const Conv& conv);
 void conv(const Conv& conv, const float* x, const float* k, float* y, Executor& executor);
 void input_grad(const Conv& conv, const float* g, const float* k, float* gx, Executor& executor);
 void kernel_grad(const Conv& conv, const float* x, const float* g, float* gk, Executor& executor);
 }  // namespace direct
 
-// With fewer multiplications: windows of 3 x 3 without stride or dilation.
+// With fewer multiplications: windows of 3 x 3 without stride or dilation, one group.
 namespace winograd {
 bool fits(const Conv& conv);
 void conv(const Conv& conv, const float* x, const float* k, float* y, Executor& executor);
 void input_grad(const Conv& conv, const float* g, const float* k, float* gx, Executor& executor);
 void kernel_grad(const Conv& conv, const float* x, const float* g, float* gk, Executor& executor);
 }  // namespace winograd
+
+// A group for each channel: windows along columns of 7 at most, with strides of 2 at most and no
+// dilation; anything along rows.
+namespace depthwise {
+bool fits(const Conv& conv);
+void conv(const Conv& conv, const float* x, const float* k, float* y, Executor& executor);
+void input_grad(const Conv& conv, const float* g, const float* k, float* gx, Executor& executor);
+void kernel_grad(const Conv& conv, const float* x, const float* g, float* gk, Executor& executor);
+}  // namespace depthwise
 
 }  // namespace convax

@@ -37,6 +37,9 @@ const char* find_fault(const Conv& conv, const float* a, const float* b, const f
   for (Index n : {conv.batch, conv.in, conv.out}) {
     if (n < 0 || n > kMost) return "a number of examples or channels is out of range";
   }
+  if (conv.groups != 1 && (conv.groups != conv.in || conv.groups != conv.out || conv.in == 0)) {
+    return "a number of groups is out of range";
+  }
   for (const Axis* a : {&conv.rows, &conv.columns}) {
     if (a->size < 0 || a->size > kMost || a->output < 0 || a->output > kMost) {
       return "a spatial size is out of range";
@@ -51,7 +54,7 @@ const char* find_fault(const Conv& conv, const float* a, const float* b, const f
   }
   const Axis &r = conv.rows, &c = conv.columns;
   if (too_many({conv.batch, r.size, c.size, conv.in}, kMostScratch) ||
-      too_many({r.window, c.window, conv.in, conv.out}, kMostScratch) ||
+      too_many({r.window, c.window, conv.in / conv.groups, conv.out}, kMostScratch) ||
       too_many({conv.batch, r.output, c.output, conv.out}, kMostScratch)) {
     return "an array is too large";
   }

@@ -337,7 +337,7 @@ Conv transposed(const Conv& c) {
   const auto axis = [](const Axis& a) {
     return Axis{a.output, a.window, a.size, 1, 1, kWindow - 1 - a.low};
   };
-  return {c.batch, c.out, c.in, axis(c.rows), axis(c.columns)};
+  return {c.batch, c.out, c.in, 1, axis(c.rows), axis(c.columns)};
 }
 
 void flip_and_swap(const Conv& c, const float* k, float* flipped, Executor& executor) {
@@ -458,7 +458,7 @@ bool fits(const Conv& c) {
   const auto axis = [](const Axis& a) {
     return a.window == kWindow && a.stride == 1 && a.dilation == 1;
   };
-  return axis(c.rows) && axis(c.columns);
+  return c.groups == 1 && axis(c.rows) && axis(c.columns);
 }
 
 void conv(const Conv& c, const float* x, const float* k, float* y, Executor& executor) {

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-ALGORITHMS = ("direct", "winograd")
+ALGORITHMS = ("direct", "winograd", "depthwise")
 KINDS = ("conv", "input_grad", "kernel_grad")
 FAULTS = {1: ValueError, 2: MemoryError}
 
@@ -30,12 +30,19 @@ class Conv(NamedTuple):
     co: int
     rows: Axis
     columns: Axis
+    groups: int = 1
+
+    def depthwise(self) -> "Conv":
+        return self._replace(co=self.ci, groups=self.ci)
+
+    def numbers(self) -> np.ndarray:
+        return np.array([*self[:3], self.groups, *self.rows, *self.columns], np.int64)
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         rows, columns = self.rows, self.columns
         return {
             "x": (self.batch, rows.size, columns.size, self.ci),
-            "k": (rows.window, columns.window, self.ci, self.co),
+            "k": (rows.window, columns.window, self.ci // max(self.groups, 1), self.co),
             "g": (self.batch, rows.output, columns.output, self.co),
         }
 
@@ -60,7 +67,7 @@ def run(library, algorithm: str, kind: str, conv: Conv, a, b, threads=1, misalig
 
 def run_into(result, library, algorithm, kind, conv, a, b, threads=1, misaligned=False):
     """Compute one function into an array of the shape of `result`, and return that."""
-    shape = np.array([*conv[:3], *conv.rows, *conv.columns], np.int64)
+    shape = conv.numbers()
     a, b, result = (_placed(array, misaligned) for array in (a, b, result))
     pointers = [array.ctypes.data for array in (shape, a, b, result)]
     which = ALGORITHMS.index(algorithm), KINDS.index(kind)
@@ -78,7 +85,12 @@ def _placed(array, misaligned):
 
 
 def expected(kind: str, conv: Conv, a, b) -> np.ndarray:
-    """The sums of src/kernels.h in float64, tap by tap, over the elements that are there."""
+    """The sums of src/kernels.h in float64, tap by tap, over the elements that are there.
+
+    Of groups each channel is a convolution of its own.
+    """
+    if conv.groups > 1:
+        return _expected_of_groups(kind, conv, a, b)
     arrays = dict(zip(ROLES[kind], (a, b), strict=False))
     result = np.zeros(conv.shapes()[ROLES[kind][2]], np.float64)
     x, k, g = (
@@ -97,6 +109,12 @@ def expected(kind: str, conv: Conv, a, b) -> np.ndarray:
             else:
                 k[u, v] += np.einsum("nijc,nijo->co", x[:, *at], g[:, *of])
     return result
+
+
+def _expected_of_groups(kind: str, conv: Conv, a, b) -> np.ndarray:
+    alone = conv._replace(ci=1, co=1, groups=1)
+    channels = (np.s_[..., c : c + 1] for c in range(conv.groups))
+    return np.concatenate([expected(kind, alone, a[c], b[c]) for c in channels], -1)
 
 
 def _places(axis: Axis, u: int):

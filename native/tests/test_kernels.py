@@ -15,30 +15,36 @@ from reference import ALGORITHMS, KINDS, ROLES, Axis, Conv, expected, run, run_i
 SIZES = [1, 2, 3, 5, 8, 15, 16, 17, 31, 33, 40]
 
 
+WIDEST = {"direct": (5, 4, 3), "winograd": (3, 1, 1), "depthwise": (7, 2, 1)}  # along columns
+
+
 @st.composite
-def axes(draw, plain: bool):
+def axes(draw, window: int, stride: int, dilation: int):
     """With any padding: cropping, wider than the window, and beside the image altogether."""
-    window = 3 if plain else draw(st.integers(1, 5))
-    stride = 1 if plain else draw(st.integers(1, 4))
-    dilation = 1 if plain else draw(st.integers(1, 3))
     return Axis(
-        draw(st.integers(1, 12)), window, draw(st.integers(1, 12)), stride, dilation,
+        draw(st.integers(1, 12)),
+        window if window == 3 else draw(st.integers(1, window)),
+        draw(st.integers(1, 12)),
+        draw(st.integers(1, stride)),
+        draw(st.integers(1, dilation)),
         draw(st.integers(-4, 8)),
-    )  # fmt: skip
+    )
 
 
 @st.composite
 def problems(draw):
     algorithm = draw(st.sampled_from(ALGORITHMS))
-    plain = algorithm == "winograd"
-    channels = st.sampled_from(SIZES)
+    channels, columns = st.sampled_from(SIZES), WIDEST[algorithm]
+    rows = columns if algorithm == "winograd" else WIDEST["direct"]
     conv = Conv(
         draw(st.integers(1, 5)),
         draw(channels),
         draw(channels),
-        draw(axes(plain)),
-        draw(axes(plain)),
+        draw(axes(*rows)),
+        draw(axes(*columns)),
     )
+    if algorithm == "depthwise":
+        conv = conv.depthwise()
     return algorithm, draw(st.sampled_from(KINDS)), conv
 
 
@@ -85,9 +91,11 @@ LARGE = {
 
 @pytest.mark.parametrize("name, kind", list(itertools.product(LARGE, KINDS)))
 def test_several_blocks(libraries, name, kind):
-    conv = LARGE[name]
-    a, b = operands(kind, conv)
-    for algorithm in ALGORITHMS if conv.rows.stride == 1 else ("direct",):
+    for algorithm in ALGORITHMS:
+        conv = LARGE[name].depthwise() if algorithm == "depthwise" else LARGE[name]
+        if algorithm == "winograd" and conv.rows.stride > 1:
+            continue
+        a, b = operands(kind, conv)
         found = {}
         for level, library in libraries.items():
             for threads in (1, 2, 4):
@@ -103,6 +111,7 @@ def test_several_blocks(libraries, name, kind):
 def test_what_is_not_finite_stays_where_it_belongs(libraries, algorithm, kind, value):
     """Also a value whose transform overflows although no sum does."""
     conv = Conv(2, 17, 5, Axis(11, 3, 9), Axis(10, 3, 8))  # no padding: nothing is 0 times infinity
+    conv = conv.depthwise() if algorithm == "depthwise" else conv
     a, b = operands(kind, conv)
     a, b = np.abs(a), np.abs(b) / 100
     a[1, 4, 5, 2] = value
@@ -116,6 +125,24 @@ def test_what_is_not_finite_stays_where_it_belongs(libraries, algorithm, kind, v
         np.testing.assert_array_equal(got[np.isinf(want)], want[np.isinf(want)])
 
 
+@pytest.mark.parametrize("algorithm, kind", list(itertools.product(ALGORITHMS, KINDS[::2])))
+@pytest.mark.parametrize("low", [1, 3])  # with 3 a window meets padding alone
+def test_padding_is_zeros_that_an_infinity_meets(libraries, algorithm, kind, low):
+    axis = Axis(5, 3, 4 + low, low=low)
+    conv = Conv(2, 17, 5, axis, axis)
+    conv = conv.depthwise() if algorithm == "depthwise" else conv
+    a, b = operands(kind, conv)
+    b[0, 0, 0, 1] = np.inf
+    inside = axis._replace(size=6 + low, low=0)
+    pads = ((0, 0), (low, 1), (low, 1), (0, 0))
+    for library in libraries.values():
+        got = run(library, algorithm, kind, conv, a, b)
+        written_out = conv._replace(rows=inside, columns=inside)
+        want = run(library, algorithm, kind, written_out, np.pad(a, pads), b)
+        assert np.isnan(got).any() and np.isfinite(got).any()
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("algorithm, kind", list(itertools.product(ALGORITHMS, KINDS)))
 @pytest.mark.parametrize(
     "batch, ci, co, output", [(0, 3, 4, 5), (2, 0, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0)]
@@ -123,6 +150,10 @@ def test_what_is_not_finite_stays_where_it_belongs(libraries, algorithm, kind, v
 def test_nothing_to_do(libraries, algorithm, kind, batch, ci, co, output):
     """Sums of nothing are zero."""
     conv = Conv(batch, ci, co, Axis(5, 3, output, low=1), Axis(5, 3, 5, low=1))
+    if algorithm == "depthwise":
+        if not ci * co:
+            return  # groups without channels are refused
+        conv = conv.depthwise()
     for library in libraries.values():
         got = run(library, algorithm, kind, conv, *operands(kind, conv))
         np.testing.assert_array_equal(got, np.zeros(conv.shapes()[ROLES[kind][2]]))
@@ -155,17 +186,32 @@ def test_arrays_that_are_not_aligned_as_floats_are_refused(libraries):
     conv = Conv(1, 1, 1, Axis(1, 1, 1), Axis(1, 1, 1))
     good, bad = np.zeros(1, np.float32), np.zeros(8, np.uint8)[1:5].view(np.float32)
     for library in libraries.values():
-        shape = np.array([*conv[:3], *conv.rows, *conv.columns], np.int64)
+        shape = conv.numbers()
         for arrays in ((bad, good, good), (good, bad, good), (good, good, bad)):
             pointers = [array.ctypes.data for array in (shape, *arrays)]
             assert library.convax_kernels_run(0, 0, *pointers, 1) == 1
 
 
-def test_winograd_refuses_what_it_is_not_for(libraries):
-    conv = Conv(1, 4, 4, Axis(8, 3, 4, 2, low=1), Axis(8, 3, 8, low=1))
+REFUSED = {
+    "winograd": [Conv(1, 4, 4, Axis(8, 3, 4, 2, low=1), Axis(8, 3, 8, low=1))],
+    "direct": [Conv(1, 4, 4, Axis(8, 3, 6), Axis(8, 3, 6), groups=4)],
+    "depthwise": [
+        Conv(1, 4, 4, Axis(8, 3, 6), Axis(8, 3, 6)),
+        Conv(1, 4, 8, Axis(8, 3, 6), Axis(8, 3, 6), groups=4),
+        Conv(1, 4, 4, Axis(8, 3, 6), Axis(8, 3, 6), groups=2),
+        Conv(1, 4, 4, Axis(8, 3, 6), Axis(19, 9, 11), groups=4),
+        Conv(1, 4, 4, Axis(8, 3, 6), Axis(8, 3, 2, stride=3), groups=4),
+        Conv(1, 4, 4, Axis(8, 3, 6), Axis(8, 3, 4, dilation=2), groups=4),
+    ],
+}
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+def test_an_algorithm_refuses_what_it_is_not_for(libraries, algorithm):
     for library in libraries.values():
-        with pytest.raises(ValueError):
-            run(library, "winograd", "conv", conv, *operands("conv", conv))
+        for conv in REFUSED[algorithm]:
+            with pytest.raises(ValueError):
+                run(library, algorithm, "conv", conv, *operands("conv", conv))
 
 
 def test_more_memory_than_there_is(libraries):

@@ -3,7 +3,8 @@
 from typing import NamedTuple, get_args
 
 from convax import ops
-from convax.ops.conv.cpu.dispatch import Kind, rule_name
+from convax.ops.conv.cpu.dispatch import rule_name
+from convax.ops.conv.cpu.rule import Kind
 from convax.ops.conv.geometry import resolve_conv
 
 from .convolution import Options, conv_entry, grad_entries, options

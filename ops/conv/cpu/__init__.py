@@ -1,6 +1,8 @@
 """Implementations of convolution on CPU, where XLA's own is slow.
 
     dispatch.py         the table of rules: which implementation a convolution takes
+    native_rules.py     those of the native kernels, which `ops.conv.native` calls
+    rule.py             what such a rule is
     microbatch.py       a few examples at a time
     im2col.py           a matrix product of patches, or of windows side by side (space-to-depth)
     toeplitz_block.py   few channels: a product with a blocked Toeplitz matrix

@@ -3,17 +3,14 @@
 The first rule that applies is taken; XLA's own stands below them all. A number behind a predicate
 is its gain: the time of XLA's own over that of the chosen implementation, when the rule was made,
 on one shared core of an AMD EPYC (Zen 3, AVX2; for groups an Intel Xeon, AVX-512) with jax 0.12.0.
-Before them all stand, under the implementations "native" and "native-direct", the native kernels
-(`ops.conv.native`), whose gains are over the rule that would be taken without them.
+Before them all stand, under the implementations "native" and "native-direct", `native_rules`.
 `polyphase` and `_few_positions` were timed on 0.10.2 as well, and a range has both. Where a newer
 core (Zen 5, AVX-512) says otherwise, its number follows. `python benchmarks/ops.py` times such
 convolutions, and names the implementation that each took; benchmarks/results has its tables.
 """
 
-from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,7 +19,6 @@ from jax.typing import DTypeLike
 from ...common.implementation import Implementation, current_implementation, uses_xla
 from ...common.padding import is_int
 from ..geometry import Geometry
-from ..native.call import native_conv, native_input_grad, native_kernel_grad
 from ..native.library import native_kernels
 from ..xla import is_sharded, xla_conv, xla_input_grad, xla_kernel_grad
 from .depthwise import shift_and_add_conv, shift_and_add_fits, shift_and_add_kernel_grad
@@ -35,33 +31,13 @@ from .im2col import (
     space_to_depth_input_grad,
 )
 from .microbatch import microbatched_kernel_grad
+from .native_rules import NATIVE_RULES
 from .polyphase import polyphase_input_grad
+from .rule import Kind, Problem, Rule
 from .toeplitz_block import block_toeplitz_conv, block_toeplitz_fits
 from .toeplitz_row import toeplitz_row_fits, toeplitz_row_input_grad
 
-Kind = Literal["conv", "input_grad", "kernel_grad"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-
-
 _MANY = 1024  # examples, where their number is not known
-
-
-class Problem(NamedTuple):
-    """A convolution's geometry, channels (of all groups together), batch and dtype."""
-
-    geometry: Geometry
-    Ci: int
-    Co: int
-    batch: int
-    dtype: DTypeLike
-
-
-class Rule(NamedTuple):
-    """An implementation, and the predicate of when it is the fastest."""
-
-    name: str
-    applies: Callable[[Problem], bool]
-    impl: Callable[..., jax.Array]
 
 
 def cpu_conv(
@@ -156,7 +132,7 @@ def _choose_rule(kind: Kind, problem: Problem, implementation: Implementation) -
         return _RULES[kind][-1]
     rules = _RULES[kind]
     if implementation != "cpu" and native_kernels():
-        rules = _NATIVE_RULES[kind][implementation] + rules
+        rules = NATIVE_RULES[kind][implementation] + rules
     return next(rule for rule in rules if rule.applies(problem))
 
 
@@ -301,86 +277,4 @@ _RULES: dict[Kind, tuple[Rule, ...]] = {
         Rule("microbatch", _one_group, microbatched_kernel_grad),
         Rule("xla", _always, xla_kernel_grad),
     ),
-}
-
-# ------------------------------------------------------------------------------ native kernels
-
-
-def _native(p: Problem) -> bool:
-    """Return whether the native kernels compute this, however fast."""
-    axes = p.geometry.axes
-    spans = (a.stride * a.output + a.dilation * a.window for a in axes)
-    row = max(axes[-1].size, *spans) * max(p.Ci, p.Co)  # which is copied with its padding
-    return (
-        p.dtype == jnp.float32
-        and p.geometry.groups == 1
-        and len(axes) <= 2
-        and min(p.Ci, p.Co, *p.geometry.size) > 0
-        and row <= 2**24
-    )
-
-
-def _winograd(p: Problem) -> bool:
-    """Apply to 3x3 windows, where enough tiles of 4x4 outputs share a transformed kernel.
-
-    16 channels: conv 2.5, input 2.9, kernel 2.6; 64: 2.6, 2.6, 2.7; 256 at 8x8: 2.5 each; 16 -> 24:
-    2.2, 1.6, 2.6; 8: 2.2, 2.3, 1.7; 64 -> 8: 1.2, 1.7, 3.0. At 7x7 512: 1.9, 2.0, 1.5; of 32 tiles
-    256 channels 2.2, 1.6, 1.7, but 512 channels 0.8, 0.9, 0.6; of 16 tiles 128 channels 2.8, 1.9,
-    1.8; of 4 tiles 256 channels 0.9, 0.6, 0.6. At 2x2 a tile is mostly empty: 0.97 to 1.3.
-    """
-    g = p.geometry
-    plain = (g.window, g.stride, g.dilation) == ((3, 3), (1, 1), (1, 1))
-    tiles = p.batch * prod(-(-o // 4) for o in g.output)
-    enough = tiles >= (16 if p.Ci * p.Co <= 2**16 else 128)
-    return _native(p) and plain and min(p.Ci, p.Co) >= 8 and min(g.output) > 2 and enough
-
-
-def _direct(p: Problem) -> bool:
-    """Apply to few channels: 3x3, 3 -> 16: 1.8; 16: 1.3; 32: 1.1; 5x5, 6 -> 16: 2.0.
-
-    7x7 stride 2, 3 -> 64: 1.1; 11x11 stride 4: 1.3. Not into less than a vector (64 -> 8: 0.5,
-    1 -> 6: 0.9) nor 1x1 (0.8 to 0.9); of more channels it is as fast as XLA's (0.9 to 1.1).
-    """
-    return _native(p) and p.Ci <= 32 and min(16, max(8, p.Ci)) <= p.Co <= 64 and _has_window(p)
-
-
-def _direct_input_grad(p: Problem) -> bool:
-    """Apply to few channels: 3x3, 8: 1.6; 16: 1.3; 32: 1.15; 64 -> 8: 1.06.
-
-    16 -> 24: 0.85; into less than a vector (3 -> 64, 1 -> 6) 0.3.
-    """
-    return _native(p) and p.Ci >= 8 and p.Co <= min(p.Ci, 32) and _has_window(p)
-
-
-def _direct_kernel_grad(p: Problem) -> bool:
-    """Apply to kernels that are not large: 3x3, 16: 1.4; 64: 1.3; 3 -> 64: 1.3; 64 -> 8: 1.8.
-
-    5x5, 1 -> 6 and 6 -> 16: 1.4; 48: 0.98; stride 2, 64 -> 128: 1.15; 1x1, 16 -> 64: 1.8. Above:
-    256 -> 512 0.75, 1x1, 512 -> 128 0.75.
-    """
-    return _native(p) and p.Ci * p.Co <= 2**13
-
-
-def _has_window(p: Problem) -> bool:
-    return prod(p.geometry.window) > 1
-
-
-def _native_rules(impl: Callable[..., jax.Array], direct: Callable[[Problem], bool]):
-    """Return the rules of one of the three functions, for each implementation that has some.
-
-    Args:
-        impl: takes an `algorithm`.
-        direct: when that algorithm is the fastest but for Winograd's.
-    """
-    rules = (
-        Rule("winograd", _winograd, partial(impl, algorithm="winograd")),
-        Rule("direct", direct, partial(impl, algorithm="direct")),
-    )
-    return {"native": rules, "native-direct": rules[1:]}
-
-
-_NATIVE_RULES: dict[Kind, dict[str, tuple[Rule, ...]]] = {
-    "conv": _native_rules(native_conv, _direct),
-    "input_grad": _native_rules(native_input_grad, _direct_input_grad),
-    "kernel_grad": _native_rules(native_kernel_grad, _direct_kernel_grad),
 }

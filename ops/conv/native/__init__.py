@@ -4,7 +4,7 @@
     self_test.py    every kernel against sums in float64, in a few milliseconds
     call.py         the three functions, as calls of the kernels
 
-They are taken under `CONVAX_LOWERING=native`, where a rule of `ops.conv.cpu.dispatch` says so. What
-keeps the kernels from being used is one warning, and the other rules apply. The room imports
-`ops.common` and, of `ops.conv`, `geometry`.
+They are taken under `CONVAX_LOWERING=native`, where `ops.conv.cpu.native_rules` says so. What keeps
+the kernels from being used is one warning, and the other rules apply. The room imports `ops.common`
+and, of `ops.conv`, `geometry`.
 """

@@ -1,6 +1,6 @@
 """The native kernels as functions of arrays."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +9,8 @@ import numpy as np
 from ...common.jax_compat import like_varying
 from ..geometry import Axis, Geometry
 
-Algorithm = Literal["direct", "winograd"]
+Algorithm = Literal["direct", "winograd", "depthwise"]
+ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
 
 
 def native_conv(
@@ -19,9 +20,11 @@ def native_conv(
 
     Args:
         x: input, ``(N, *size, Ci)``, float32, with one or two spatial axes.
-        k: kernel, ``(*window, Ci, Co)``, float32.
-        geometry: of the convolution, with one group.
-        algorithm: "winograd" for windows of 3 x 3 without stride or dilation, else "direct".
+        k: kernel, ``(*window, Ci // groups, Co)``, float32.
+        geometry: of the convolution, with one group, or with Ci.
+        algorithm: "winograd" for windows of 3 x 3 without stride or dilation, "direct" for any;
+            for Ci groups and Co = Ci "depthwise", whose windows along the last axis have at most 7
+            elements, a stride of at most 2, and no dilation.
 
     Returns:
         ``(N, *output, Co)``, float32.
@@ -44,7 +47,7 @@ def native_input_grad(
     Returns:
         ``(N, *size, Ci)``, float32.
     """
-    shape = (g.shape[0], *geometry.size, k.shape[-2])
+    shape = (g.shape[0], *geometry.size, k.shape[-2] * geometry.groups)
     return _call("input_grad", algorithm, geometry, (g, 1), (k, 0), (shape, 1))
 
 
@@ -60,9 +63,9 @@ def native_kernel_grad(
         algorithm: see `native_conv`.
 
     Returns:
-        ``(*window, Ci, Co)``, float32.
+        ``(*window, Ci // groups, Co)``, float32.
     """
-    shape = (*geometry.window, x.shape[-1], g.shape[-1])
+    shape = (*geometry.window, x.shape[-1] // geometry.groups, g.shape[-1])
     return _call("kernel_grad", algorithm, geometry, (x, 1), (g, 1), (shape, 0))
 
 

@@ -19,10 +19,11 @@ from typing import NamedTuple
 
 import jax
 
+from .call import ALGORITHMS
 from .self_test import KINDS, kernel_failing
 
 PACKAGE = "convax-kernels"
-_INTERFACE = 1  # of native/src/c_api.h and the handlers of ffi.cc
+_INTERFACE = 2  # of native/src/c_api.h and the handlers of ffi.cc
 _LEVELS = {"x86-64-v4": 4, "x86-64-v3": 3}  # the best first; "plain" runs everywhere
 _LOADING = threading.Lock()
 
@@ -103,7 +104,7 @@ def _load_checked() -> Kernels:
             f"{PACKAGE} {version} ({level}) computes a wrong {failing} on this processor; please "
             f"report it, and pip uninstall {PACKAGE}"
         )
-    for algorithm in ("direct", "winograd"):
+    for algorithm in ALGORITHMS:
         for kind in KINDS:
             name = f"convax_{algorithm}_{kind}"
             capsule = jax.ffi.pycapsule(getattr(library, name))

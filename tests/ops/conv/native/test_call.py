@@ -29,22 +29,25 @@ KINDS = {
     "input_grad": ("gk", native_input_grad, xla_input_grad),
     "kernel_grad": ("xg", native_kernel_grad, xla_kernel_grad),
 }
-CASES = {  # x, window, Ci, Co; stride, padding, dilation
+CASES = {  # x, window, Ci, Co; stride, padding, dilation; depthwise where the name says so
     "winograd, tiles that are not full": ((3, 9, 6), (3, 3), 17, 8, 1, 1, 1),
     "winograd, wide padding": ((2, 5, 4), (3, 3), 8, 20, 1, ((4, 1), (0, 3)), 1),
     "strided": ((2, 11, 13), (3, 2), 7, 19, (2, 3), ((2, 1), (0, 3)), (1, 2)),
     "one axis": ((2, 12), (3,), 5, 6, 2, 1, 1),
     "window larger than the image": ((4, 2, 2), (5, 5), 3, 9, 1, 2, 1),
     "empty batch": ((0, 8, 8), (3, 3), 8, 8, 1, 1, 1),
+    "depthwise": ((3, 9, 11), (7, 7), 19, 19, 1, 3, 1),
+    "depthwise, strided": ((2, 11, 13), (3, 2), 16, 16, (3, 2), ((2, 1), (0, 3)), (2, 1)),
+    "depthwise, one axis": ((2, 12), (5,), 5, 5, 2, 1, 1),
 }
 
 
-def problem(x, window, Ci, Co, stride, padding, dilation):
-    x, k = (*x, Ci), (*window, Ci, Co)
-    geometry = resolve_conv("test", x, k, stride, padding, dilation, 1)
+def problem(x, window, Ci, Co, stride, padding, dilation, groups):
+    x, k = (*x, Ci), (*window, Ci // groups, Co)
+    geometry = resolve_conv("test", x, k, stride, padding, dilation, groups)
     rng = np.random.default_rng(0)
     shapes = {"x": x, "k": k, "g": (x[0], *geometry.output, Co)}
-    # Whole numbers: direct convolution adds them up without rounding.
+    # Whole numbers: all but Winograd's add them up without rounding.
     return geometry, {
         n: jnp.asarray(rng.integers(-3, 4, s), jnp.float32) for n, s in shapes.items()
     }
@@ -52,11 +55,10 @@ def problem(x, window, Ci, Co, stride, padding, dilation):
 
 @pytest.mark.parametrize("name", CASES)
 def test_kernels_equal_xla(name):
-    geometry, arrays = problem(*CASES[name])
-    algorithms = [
-        "direct",
-        *(["winograd"] if geometry.window == (3, 3) and name != "strided" else []),
-    ]
+    depthwise = name.startswith("depthwise")
+    geometry, arrays = problem(*CASES[name], groups=CASES[name][2] if depthwise else 1)
+    winograd = geometry.window == (3, 3) and name != "strided"
+    algorithms = ["depthwise"] if depthwise else ["direct", *["winograd"] * winograd]
     functions = {}
     for kind, (operands, native, xla) in KINDS.items():
         functions[kind, "xla"] = operands, partial(xla, geometry=geometry)
@@ -72,7 +74,7 @@ def test_kernels_equal_xla(name):
     for (kind, algorithm), got in found.items():
         want = found[kind, "xla"]
         assert (got.shape, got.dtype) == (want.shape, want.dtype)
-        tolerance = 0 if algorithm == "direct" else 1e-5 * np.abs(want).max(initial=0)
+        tolerance = 0 if algorithm != "winograd" else 1e-5 * np.abs(want).max(initial=0)
         np.testing.assert_allclose(got, want, rtol=0, atol=tolerance, err_msg=f"{kind} {algorithm}")
 
 
@@ -107,7 +109,12 @@ RULES = [  # x without channels, window, Ci, Co, stride, groups; the rules of th
     (S, 3, 128, 256, 2, 1, "xla xla im2col"),
     (S, 1, 64, 256, 1, 1, "space_to_depth space_to_depth im2col"),
     (S, 3, 64, 64, 1, 8, "grouped grouped grouped"),
-    (S, 3, 64, 64, 1, 64, "shift_and_add polyphase shift_and_add"),
+    (S, 3, 64, 64, 1, 64, "depthwise depthwise depthwise"),
+    (S, 3, 64, 64, 2, 64, "depthwise depthwise depthwise"),
+    ((32, 16, 16), 7, 96, 96, 1, 96, "depthwise depthwise depthwise"),
+    (S, 3, 64, 64, 3, 64, "shift_and_add polyphase shift_and_add"),
+    (S, 3, 8, 8, 1, 8, "shift_and_add polyphase shift_and_add"),
+    (S, 3, 32, 64, 1, 32, "shift_and_add polyphase shift_and_add"),
     ((32, 9, 9, 9), 3, 16, 16, 1, 1, "xla xla microbatch"),
 ]
 
@@ -120,17 +127,18 @@ def test_rules_choose_the_kernels(case):
     with ops.implementation("native"):
         assert " ".join(rule_name(kind, geometry, Ci, Co) for kind in KINDS) == names
         doubles = {rule_name(kind, geometry, Ci, Co, jnp.float64) for kind in KINDS}
-    assert not doubles & {"winograd", "direct"}
+    assert not doubles & {"winograd", "direct", "depthwise"}
 
 
-def test_a_stack_of_networks_and_second_derivatives():
+@pytest.mark.parametrize("C, groups", [(8, 1), (16, 16)], ids=["winograd", "depthwise"])
+def test_a_stack_of_networks_and_second_derivatives(C, groups):
     rng = np.random.default_rng(0)
-    x, k = (
-        jnp.asarray(rng.standard_normal(s), jnp.float32) for s in ((3, 4, 8, 8, 8), (3, 3, 3, 8, 8))
-    )
+    shapes = (3, 4, 8, 8, C), (3, 3, 3, C // groups, C)
+    x, k = (jnp.asarray(rng.standard_normal(s), jnp.float32) for s in shapes)
 
     def norm_of_gradient(x, k):
-        gradients = jax.grad(lambda x, k: (ops.conv(x, k) ** 3).sum(), (0, 1))(x, k)
+        conv = partial(ops.conv, groups=groups)
+        gradients = jax.grad(lambda x, k: (conv(x, k) ** 3).sum(), (0, 1))(x, k)
         return sum((g**2).sum() for g in gradients)
 
     found = {}

@@ -167,7 +167,12 @@ def test_a_library_that_does_not_fit(installed, monkeypatch, functions, message)
 
 @pytest.mark.parametrize(
     ("wrong", "name"),
-    [(None, None), ((0, 2), "direct kernel_grad"), ((1, 1), "winograd input_grad")],
+    [
+        (None, None),
+        ((0, 2), "direct kernel_grad"),
+        ((1, 1), "winograd input_grad"),
+        ((2, 0), "depthwise conv"),
+    ],
 )
 def test_the_self_test_names_the_kernel_that_is_wrong(wrong, name):
     """Of a library whose answers are the self-test's own, but for one element of one kernel's."""
