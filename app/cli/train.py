@@ -44,6 +44,13 @@ def train(
     resume: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Continue this run, or study.")
     ] = None,
+    extend: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Train this finished run for longer, as a new run: --set training.epochs=20.",
+        ),
+    ] = None,
     overrides: SetOption = None,
     skip_nonfinite: Annotated[
         int | None,
@@ -117,10 +124,11 @@ def train(
     enable_compile_cache()
     if resume is not None:
         others = [override for override in overrides or [] if not override.startswith("mesh")]
-        if out or others or config != DEFAULT_CONFIG or seeds or batching != "auto" or tensorboard:
+        changed = out or others or config != DEFAULT_CONFIG or seeds or batching != "auto"
+        if changed or tensorboard or extend:
             fail(
                 "--resume takes the run's own config: leave out CONFIG, --out, --seeds, "
-                "--batching, --tensorboard, and every --set except those of mesh"
+                "--batching, --tensorboard, --extend, and every --set except those of mesh"
             )
         done = _resumed(resume, overrides, skip_nonfinite, force, data, quiet=quiet or as_json)
     else:
@@ -133,7 +141,12 @@ def train(
             overrides.append(f"training.skip_nonfinite={skip_nonfinite}")
         if tensorboard:
             overrides.append("logging.tensorboard=true")
-        done = _trained(config, out, overrides, seeds, batching, quiet=quiet or as_json)
+        if extend is not None:
+            if config != DEFAULT_CONFIG or seeds or batching != "auto":
+                fail("--extend takes the config of RUN: leave out CONFIG, --seeds and --batching")
+            done = _extended(extend, out, overrides, quiet=quiet or as_json)
+        else:
+            done = _trained(config, out, overrides, seeds, batching, quiet=quiet or as_json)
     if several.is_first():
         _announce(done, as_json=as_json)
 
@@ -172,6 +185,17 @@ def _resumed(
             skip_nonfinite=skip_nonfinite,
             data_path=data,
         )
+
+
+def _extended(run: Path, out: Path | None, overrides: list[str], *, quiet: bool) -> "Run":
+    from convax.training.loop.extend import extend
+    from convax.training.loop.progress import display_for_command
+    from convax.training.run.directory import free_name
+
+    out = out or free_name(Path("runs"), f"{run.resolve().name}-extended")
+    display = display_for_command(quiet=quiet)
+    with _final_interrupt():
+        return extend(run, out, overrides, display=display)
 
 
 def _trained(

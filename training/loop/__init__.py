@@ -9,6 +9,7 @@ recorder         what is kept behind each chunk: metrics, evaluations, checkpoin
 checkpointing    saving beside the training, and which checkpoints are kept
 final            what is fitted behind the last step, once: `Task.finalize`
 resume           where a run goes on, and whether it may
+extend           a new run that goes on where a finished one has ended
 metric_window    the metrics of steps, reported in windows
 early_stopping   when to stop before the last step
 nonfinite        what a step that is not finite leaves behind

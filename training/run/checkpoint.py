@@ -97,6 +97,29 @@ def write(
     return name
 
 
+def copy_into(folder: Path, source: Path, provenance: dict[str, Any]) -> None:
+    """Copy a checkpoint into another run, which goes on from it.
+
+    Args:
+        folder: the ``checkpoints`` directory of that run.
+        source: the checkpoint.
+        provenance: JSON: what that run is made by, as for `write`.
+
+    Raises:
+        DamagedError: a file is missing or differs from its checksum.
+        OSError: it cannot be written; nothing of it is left.
+    """
+    manifest = read_manifest(source) | {"provenance": provenance}
+    manifest["checksum"] = checksum(manifest)
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        for file in manifest["sha256"]:
+            yield file, _read_file(source / file, manifest["sha256"])
+        yield "manifest.json", json.dumps(manifest, indent=2).encode()
+
+    atomic_io.atomic_write_dir(folder / source.name, files())
+
+
 def point(folder: Path, pointer: str, name: str) -> None:
     """Make `pointer`, "last" or "best", name a checkpoint that exists."""
     atomic_io.atomic_write(folder / pointer, f"{name}\n".encode())

@@ -2,7 +2,7 @@
 
 config.toml      the config with every default written out
 run.json         command, versions, devices, git revision, provenance (see
-                 `training.run.provenance`); the result once it is finished
+                 `training.run.provenance`); the run that it extends; the result once it is finished
 dataset.json     classes, image shape, counts, normalization, fingerprint of the data, notes
                  on it: what was passed over or is missing; and which image files are left out
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
@@ -19,7 +19,7 @@ import platform
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -182,8 +182,22 @@ class Run(NamedTuple):
         return f"remove it, and `{self.again}` writes it anew"
 
 
-def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
+def create_run(
+    config: Config,
+    out: Path,
+    card: DatasetCard,
+    *,
+    fill: Callable[[Run], None] | None = None,
+    **about: Any,
+) -> Run:
     """Make a new run directory, all of it or nothing.
+
+    Args:
+        config: what is trained.
+        out: the directory.
+        card: of its data.
+        fill: puts in what the run begins with, before the directory has its name.
+        about: more for ``run.json``.
 
     Raises:
         RunError: `out` is there already, or cannot be made.
@@ -196,9 +210,11 @@ def create_run(config: Config, out: Path, card: DatasetCard) -> Run:
         run = Run(aside)
         run.checkpoints.mkdir()
         run.write_dataset(card)
-        about = circumstances() | {"provenance": provenance(config, card.fingerprint)}
+        about |= circumstances() | {"provenance": provenance(config, card.fingerprint)}
         write_json(aside / "run.json", {"status": "running", **about})
         run.write_config(config)
+        if fill is not None:
+            fill(run)
         aside.rename(out)
         atomic_io.fsync_path(out.parent)
     except OSError as error:

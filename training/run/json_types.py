@@ -66,6 +66,7 @@ class _RunInfo(_Circumstances, total=False):
     compile_seconds: _Number
     step_bytes: _Count | None
     init_from: dict[str, Any]
+    extends: dict[str, Any]
 
 
 class _StudyInfo(_Circumstances, total=False):
