@@ -16,6 +16,7 @@ from typing import Any
 import jax
 
 from ..training.common.cache import cache_directory
+from ..training.common.waiting import detail
 
 
 def enable_compile_cache() -> Path | None:
@@ -42,6 +43,7 @@ def enable_compile_cache() -> Path | None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     # A full disk or a damaged entry costs time, and nothing else.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    detail(f"compiled programs: kept in {folder}")
     return folder
 
 

@@ -68,7 +68,8 @@ class Commands(TyperGroup):
             raise
 
 
-_COMMON = {"--device": 2, "--no-cache": 1}  # options of all commands, and how many words each is
+# The options of all commands, and how many words each is.
+_COMMON = {"--device": 2, "--no-cache": 1, "--verbose": 1}
 
 
 def _common_first(args: list[str]) -> list[str]:
@@ -126,9 +127,20 @@ def set_common(
             "--no-cache", help="Decode images anew, and keep none of them for the next command."
         ),
     ] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            help="Say on standard error what was read from where and how long it took, and show "
+            "the traceback of an internal error.",
+        ),
+    ] = False,
 ) -> None:
     """Take the options of all commands, for this process and those it starts."""
     waiting.show(True)
+    waiting.show_details(verbose)
+    if verbose:
+        os.environ["CONVAX_DEBUG"] = "1"
     if no_cache:
         os.environ["CONVAX_DATA_CACHE"] = "off"
     if device is None:

@@ -440,6 +440,14 @@ def test_images_are_decoded_anew_on_demand(arguments, convax, monkeypatch):
     assert convax(*arguments)[0] == 0 and os.environ["CONVAX_DATA_CACHE"] == "off"
 
 
+def test_details_are_said_on_demand(convax, monkeypatch):
+    monkeypatch.setenv("CONVAX_DEBUG", "")  # which is restored behind the test
+    code, out, err = convax("summary", "--verbose")
+    assert code == 0 and os.environ["CONVAX_DEBUG"] == "1"
+    assert re.search(r"^data: 1,797 images of 'digits' read in \d+\.\d s$", err, re.MULTILINE)
+    assert convax("summary") == (0, out, "")
+
+
 def test_a_device_that_does_not_exist_is_refused(convax):
     refused(convax("configs", "--device", "npu"), "--device: got 'npu', need one of cpu, gpu, tpu")
 

@@ -1,8 +1,8 @@
 """Say on standard error what a command is at while nothing else would be seen of it.
 
 On a terminal that is a bar, or a turning sign, which goes when the work is done; elsewhere a line
-now and then. Short work is not worth a word. As a library convax says nothing: `show` is for the
-command line.
+now and then. Short work is not worth a word. What came from where, and how long it took, is said on
+demand. As a library convax says nothing: `show` and `show_details` are for the command line.
 """
 
 import sys
@@ -13,15 +13,28 @@ from contextlib import ExitStack, contextmanager
 from typing import IO, Any, cast
 
 from .forgiving import Forgiving
+from .text import printable
 
 _SOON, _LATER, _AGAIN = 1.0, 5.0, 30.0  # seconds: on a terminal; elsewhere, the first line and more
-_shown = False
+_shown = _detailed = False
 
 
 def show(wanted: bool) -> None:
-    """Turn on or off, for this process, what the others here say."""
+    """Turn on or off, for this process, what is said of long work."""
     global _shown
     _shown = wanted
+
+
+def show_details(wanted: bool) -> None:
+    """Turn on or off, for this process, what `detail` says."""
+    global _detailed
+    _detailed = wanted
+
+
+def detail(text: str) -> None:
+    """Say a line that is for those alone who have asked for details."""
+    if _detailed:
+        _print(text)
 
 
 @contextmanager
@@ -106,4 +119,4 @@ def _console() -> Any:
 
 
 def _print(text: str) -> None:
-    print(text, file=Forgiving(sys.stderr), flush=True)
+    print(printable(text), file=Forgiving(sys.stderr), flush=True)

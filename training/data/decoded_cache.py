@@ -33,6 +33,7 @@ from ..common.cache import cache_directory
 from ..common.hashing import json_digest
 from ..common.json_io import parse_json
 from ..common.text import printable
+from ..common.waiting import detail
 from .archive import Place
 from .each_file import Kept, Unreadable
 from .errors import DataError
@@ -78,12 +79,14 @@ def decoded_once(
     except RuntimeError:  # there is no home
         return make()
     if (found := _read(file, key, files)) is not None:
+        detail(f"images: decoded before, from {file}")
         return found
     began = time.monotonic()
     made = make()
     worth = time.monotonic() - began >= _LEAST_SECONDS
     if worth and _times_of(files) == before.times:  # else what was decoded is not what was hashed
         _write(file, key, files, made, room)
+    detail(f"images: decoded in {time.monotonic() - began:.1f} s")
     return made
 
 
@@ -212,6 +215,7 @@ def _write(file: Path, key: str, files: Sequence[Place], made: Entry, room: int)
         if shutil.disk_usage(file.parent).free < 2 * size:
             return _say(f"{file.parent}: decoded images are not kept: the disk is nearly full")
         atomic_io.atomic_write(file, parts)
+        detail(f"images: kept for the next command in {file}")
     except OSError as error:
         _say(f"{file}: decoded images cannot be kept: {error.strerror}")
 

@@ -1,10 +1,12 @@
 """From the ``[data]`` table of a config to a dataset."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
 from ..common.text import encodings_of_name, plain_line
+from ..common.waiting import detail
 from .archive import ARCHIVES
 from .cifar import load_cifar
 from .csv_table import load_table
@@ -169,6 +171,7 @@ def load(
             found, scenes, train=train, validation=int(validation), test=int(test)
         ),
     }
+    began = time.monotonic()
     if source == "digits":
         dataset = load_digits()
     elif source not in readers:
@@ -185,6 +188,8 @@ def load(
             raise DataError(
                 f"{place}: cannot be read: {error.strerror or error}; allow it, or take it away"
             ) from None
+    count = sum(getattr(dataset, part).count for part in SPLITS)
+    detail(f"data: {count:,} images of {source!r} read in {time.monotonic() - began:.1f} s")
     if source in MADE:
         return dataset
     return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
