@@ -62,9 +62,13 @@ def _direct(p: Problem) -> bool:
 def _direct_input_grad(p: Problem) -> bool:
     """Apply to few channels: 3x3, 8: 1.6; 16: 1.3; 32: 1.15; 64 -> 8: 1.06.
 
-    16 -> 24: 0.85; into less than a vector (3 -> 64, 1 -> 6) 0.3.
+    16 -> 24: 0.85; into less than a vector (3 -> 64, 1 -> 6) 0.3. With stride 2, 16 -> 32: 1.1 to
+    1.6; 48 -> 96: 1.2; 5x5, 16 -> 32: 1.1; but 8 -> 16 0.8, 16 -> 64 1.0, 64 -> 128 1.05.
     """
-    return _native_dense(p) and p.Ci >= 8 and p.Co <= min(p.Ci, 32) and _has_window(p)
+    few = p.Ci >= 8 and p.Co <= min(p.Ci, 32)
+    overlapping = set(p.geometry.stride) == {2} and min(p.geometry.window) > 2
+    strided = overlapping and 16 <= p.Ci <= 48 and p.Co <= 2 * p.Ci
+    return _native_dense(p) and (few or strided) and _has_window(p)
 
 
 def _direct_kernel_grad(p: Problem) -> bool:

@@ -106,6 +106,7 @@ RULES = [  # x without channels, window, Ci, Co, stride, groups; the rules of th
     (S, 5, 1, 6, 1, 1, "block_toeplitz toeplitz_row direct"),
     ((32, 14, 14), 5, 6, 16, 1, 1, "direct toeplitz_row direct"),
     (S, 3, 64, 128, 2, 1, "xla xla direct"),
+    (S, 3, 16, 32, 2, 1, "direct direct direct"),
     (S, 3, 128, 256, 2, 1, "xla xla im2col"),
     (S, 1, 64, 256, 1, 1, "space_to_depth space_to_depth im2col"),
     (S, 3, 64, 64, 1, 8, "grouped grouped grouped"),
