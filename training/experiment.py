@@ -117,6 +117,12 @@ def reopen(path: str | Path, data_path: Path | None = None) -> tuple[Run, Experi
     """
     run = open_run(path)
     config = run.config()
+    where = getattr(config.data, "path", None)
+    if data_path is None and where is not None and not Path(where).exists():
+        raise RunError(
+            f"{path}: its data are no longer at {plain_line(where, 200)}; say by --data PATH where "
+            "they lie by now, or restore them"
+        )
     experiment = prepare(config if data_path is None else with_data_path(config, data_path))
     known = run.dataset().fingerprint
     if experiment.card.fingerprint != known:

@@ -89,9 +89,11 @@ def evaluate(
         result, model, examples = evaluate_other(
             run, data, split, checkpoint=checkpoint, use_ema=not no_ema
         )
-        split = result.split
-        note = f"note: {data}: not the data of the run; its {split} part is evaluated"
-        say(note, file=sys.stderr)
+        part = f"its {result.split} part"
+        if split is None and result.split == "train":  # of data without parts
+            part = f"all of its {result.count:,} images"
+        say(f"note: {data}: not the data of the run; evaluated is {part}", file=sys.stderr)
+        split = str(data)
     of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")

@@ -58,6 +58,11 @@ def test_data_that_moved_are_known_by_their_fingerprint(run, tmp_path, command):
         assert code == 2 and f"--data: {moved}: not the data of {run.path}" in err
     code, _, err = command("train", "--data", moved)
     assert code == 2 and f"write --set data.path={moved} for a new run" in err
+    lost = copy_of(run, tmp_path)
+    gone = run.config().data.model_copy(update={"path": str(tmp_path / "gone")})
+    lost.write_config(run.config().model_copy(update={"data": gone}))
+    code, _, err = command("evaluate", lost.path)
+    assert code == 2 and f"its data are no longer at {tmp_path}/gone; say by --data PATH" in err
     code, _, err = command("evaluate", run.path, "--data", tmp_path / "none")
     assert code == 2 and "none is not there: tried" in err and "correct --data" in err
 
@@ -81,9 +86,11 @@ def test_other_data_are_numbered_as_the_classes_of_the_run(run, tmp_path, comman
     found = evaluate_other(run.path, other)
     assert found.evaluation.count == 8 and found.evaluation.split == "train"
     assert found.examples.labels.tolist() == [1] * 4 + [2] * 4
+    code, out, err = command("evaluate", run.path, "--data", other)
+    assert code == 0 and "evaluated is all of its 8 images" in err and out.startswith(f"{other}: l")
     parts = folder(tmp_path / "parts", *(f"{part}/eel" for part in ("train", "test", "val")))
     code, out, err = command("evaluate", run.path, "--data", parts, "--per-class")
-    assert code == 0 and "eel" in out and "the run; its test part is evaluated" in err
+    assert code == 0 and "eel" in out and "the run; evaluated is its test part" in err
     assert evaluate_other(run.path, parts, "validation").evaluation.count == 3
     shutil.rmtree(parts / "test")
     with pytest.raises(DataError, match="has train and validation, no test; choose one by --split"):
