@@ -88,7 +88,9 @@ ffi::Error call(Function function, Fits fits, ffi::ThreadPool& pool, const Array
   if (const char* fault = convax::find_fault(conv, of_a, of_b, result->typed_data())) {
     return ffi::Error::InvalidArgument(std::string("convax: ") + fault);
   }
-  if (!fits(conv)) return ffi::Error::InvalidArgument("convax: a kernel is not for this");
+  if (!fits(conv)) {
+    return ffi::Error::InvalidArgument("convax: this kernel is not for such a convolution");
+  }
   try {
     Pool executor(pool);
     function(conv, of_a, of_b, result->typed_data(), executor);
