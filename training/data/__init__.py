@@ -34,7 +34,7 @@ NumPy alone is imported here; what a source needs besides is imported when it is
 
 from .batches import read_batches
 from .cifar import load_cifar
-from .csv_table import load_table
+from .csv_table import describe_columns, load_table
 from .dataset import (
     SPLITS,
     Dataset,
@@ -52,6 +52,9 @@ from .detection import (
     Rules,
     Scenes,
     coco_classes,
+    find_coco_files,
+    has_voc,
+    has_yolo,
     load_coco,
     load_instances,
     load_scenes,
@@ -86,7 +89,7 @@ from .image import (
 from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
 from .load import MADE, PACKED, load, locate
-from .masks import load_masks
+from .masks import find_mask_folders, load_masks, mask_pairs
 from .notes import Notes
 from .npz import load_npz
 from .streaming import Streamed
@@ -116,11 +119,16 @@ __all__ = [
     "decode_mask",
     "decode_with_size",
     "default_directory",
+    "describe_columns",
     "eval_batches",
     "examples_of_each",
     "fetch",
+    "find_coco_files",
+    "find_mask_folders",
     "fingerprint",
     "folder_classes",
+    "has_voc",
+    "has_yolo",
     "images_below",
     "inverted",
     "is_image_file",
@@ -138,6 +146,7 @@ __all__ = [
     "load_voc",
     "load_yolo",
     "locate",
+    "mask_pairs",
     "most_objects",
     "named",
     "propose_batch",

@@ -3,7 +3,9 @@
 import csv
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -73,13 +75,76 @@ def load_table(
     return undivided(everything, tuple(columns))._replace(unreadable=kept.unreadable)
 
 
+class Columns(NamedTuple):
+    """What the columns of a CSV file hold, those apart that number its lines.
+
+    Attributes:
+        file: that with the images' files.
+        classes: those of nothing but 0 and 1.
+        values: those of other numbers.
+        others: those of anything else.
+    """
+
+    file: str
+    classes: tuple[str, ...]
+    values: tuple[str, ...]
+    others: tuple[str, ...]
+
+
+def describe_columns(path: Path) -> Columns | None:
+    """Say what the columns of a CSV file hold; None if none names an image in each line.
+
+    Raises:
+        DataError: the file cannot be read, or a line has too few cells.
+    """
+    (_, names), *lines = _rows(path)
+    columns = dict(zip(names, zip(*(cells for _, cells in lines), strict=True), strict=False))
+    files = [name for name, cells in columns.items() if _are_images(path.parent, cells)]
+    if not files:
+        return None
+    kinds = {name: _kind(cells) for name, cells in columns.items() if name != files[0]}
+    of = {k: tuple(n for n, kind in kinds.items() if kind == k) for k in kinds.values()}
+    return Columns(files[0], *(of.get(kind, ()) for kind in ("classes", "values", "others")))
+
+
+def _are_images(folder: Path, cells: Sequence[str]) -> bool:
+    """Return whether cells have the endings of images, of which the first is there."""
+    try:
+        return all(c.lower().endswith(EXTENSIONS) for c in cells) and bool(
+            _file(folder, cells[0], "")
+        )
+    except DataError:
+        return False
+
+
+def _kind(cells: Sequence[str]) -> str:
+    """Return what the cells of a column are, as `Columns` has it; "number" of a running one."""
+    if set(cells) <= {"0", "1"}:
+        return "classes"
+    try:
+        values = [_value(cell, "") for cell in cells]
+    except DataError:
+        return "others"
+    counting = all(b - a == 1 for a, b in pairwise(values)) and values[0] in (0, 1)
+    return "number" if counting and len(values) > 2 else "values"
+
+
 def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]:
     """Yield the number of each line, and its cells in the wanted columns."""
+    lines = _rows(path)
+    _, names = next(lines)
+    places = [_place(path, names, text_of_name(column)) for column in wanted]
+    for number, cells in lines:
+        yield number, [cells[place] for place in places]
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the number and the cells of each line, the names of the columns first."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file, strict=True)
             names = [text_of_name(name.strip()) for name in next(reader, [])]
-            places = [_place(path, names, text_of_name(column)) for column in wanted]
+            yield 1, names
             for cells in reader:
                 if not any(cell.strip() for cell in cells):
                     continue
@@ -88,7 +153,7 @@ def _lines(path: Path, wanted: Sequence[str]) -> Iterator[tuple[int, list[str]]]
                         f"{path}, line {reader.line_num}: got {len(cells)} cells, need "
                         f"{len(names)}, one for each column; quote a cell that has a comma"
                     )
-                yield reader.line_num, [cells[place].strip() for place in places]
+                yield reader.line_num, [cell.strip() for cell in cells]
     except OSError as error:
         raise DataError(
             f"{path}: cannot be read: {error.strerror}; data.path should be a CSV file"

@@ -200,7 +200,9 @@ def _said_what_is_left_out(dataset: Dataset, root: Path) -> Dataset:
     if not dataset.unreadable:
         return dataset
     files = tuple(
-        left._replace(file=plain_line(_below(left.file, root), 200), reason=plain_line(left.reason))
+        left._replace(
+            file=plain_line(name_below(left.file, root), 200), reason=plain_line(left.reason)
+        )
         for left in dataset.unreadable
     )
     of = len(files) + sum(getattr(dataset, part).count for part in SPLITS)
@@ -210,7 +212,7 @@ def _said_what_is_left_out(dataset: Dataset, root: Path) -> Dataset:
     return dataset._replace(unreadable=files, notes=(*dataset.notes, note))
 
 
-def _below(file: str, root: Path) -> str:
+def name_below(file: str, root: Path) -> str:
     """Return what follows the folder, the archive or the folder of a table in a file's name."""
     for start in (f"{root}/", f"{root}: ", f"{root.parent}/"):
         if file.startswith(start):

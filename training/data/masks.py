@@ -1,6 +1,8 @@
 """Images with a mask each: for every pixel, which class or which object it belongs to."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
+from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
@@ -135,6 +137,50 @@ def _decode_pairs(
 
     _, kept = read_readable(read, len(pairs), unreadable)
     return Entry((rows_kept(photographs, kept), rows_kept(labels, kept), has), kept)
+
+
+# A folder whose name has one of these is of masks, where what is in it does not tell.
+_MASKS = re.compile("mask|label|seg|annot|target|truth|(^|[^a-z])gt", re.IGNORECASE)
+
+
+def find_mask_folders(root: Path) -> tuple[str, str] | None:
+    """Find a folder of images and another with a mask of each; None if there are no such two.
+
+    Both are in `root` or one folder further down. Masks are images of one number a pixel, in a
+    format that keeps it; where the images are gray as well, the name of the folder decides.
+
+    Returns:
+        ``images`` and ``masks`` as `load_masks` takes them.
+    """
+    above = [("", root), *((f"{f.name}/", f) for f in listed(root, Notes()).folders)]
+    folders = {
+        f"{where}{inside.name}": inside
+        for where, f in above
+        for inside in listed(f, Notes()).folders
+    }
+    files = {name: its for name, folder in folders.items() if (its := dict(_with_stems(folder)))}
+    gray = {name for name, its in files.items() if _is_mask(next(iter(its.values())))}
+    for images, masks in permutations(files, 2):
+        named = _MASKS.search(masks) is not None and _MASKS.search(images) is None
+        nested = images.startswith(f"{masks}/") or masks.startswith(f"{images}/")
+        if masks not in gray or nested or (images in gray and not named):
+            continue
+        if all(s in files[masks] or f"{s}_mask" in files[masks] for s in files[images]):
+            return images, masks
+    return None
+
+
+def _with_stems(folder: Place) -> Iterator[tuple[str, Place]]:
+    for where, file in images_below(folder, Notes()):
+        yield _stem(where, file), file
+
+
+def _is_mask(file: Place) -> bool:
+    try:
+        decode_mask(source_of(file))
+    except DataError:
+        return False
+    return True
 
 
 def check_mask_size(

@@ -94,6 +94,11 @@ class Streamed(Deferred):
         self.num_workers, self._letterbox, self._sizes = num_workers, letterbox, sizes
 
     @property
+    def files(self) -> list[Path]:
+        """Return the image files."""
+        return list(self._files)
+
+    @property
     def shape(self) -> tuple[int, int, int, int]:
         """Return ``(N, H, W, C)``."""
         height, width = self._size

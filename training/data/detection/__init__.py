@@ -15,15 +15,15 @@ A new format is one file here that gives `Annotated` images to `read_annotated`,
 `training.config` and a line in `training.data.load`.
 """
 
-from .coco import CocoFiles, coco_classes, load_coco
+from .coco import CocoFiles, coco_classes, find_coco_files, load_coco
 from .instances import load_instances
 from .objects import Rules
 from .proposals import Proposing, propose_batch, proposing, stand_ins
 from .proposed import with_proposals
 from .scenes import Scenes, load_scenes
 from .scenes import read_source as read_scene_source
-from .voc import load_voc, voc_classes
-from .yolo import load_yolo, yolo_classes
+from .voc import has_voc, load_voc, voc_classes
+from .yolo import has_yolo, load_yolo, yolo_classes
 
 __all__ = [
     "CocoFiles",
@@ -31,6 +31,9 @@ __all__ = [
     "Rules",
     "Scenes",
     "coco_classes",
+    "find_coco_files",
+    "has_voc",
+    "has_yolo",
     "load_coco",
     "load_instances",
     "load_scenes",

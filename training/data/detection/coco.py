@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,8 @@ from ...common.text import is_utf8, plain_line, text_of_name
 from ..archive import Place
 from ..dataset import SPLITS, Dataset
 from ..errors import DataError
-from ..listing import images_below, listed
+from ..folder import SPLIT_FOLDERS
+from ..listing import files_below, images_below, listed
 from ..notes import Notes, numbered
 from .ground_truth import read_annotated
 from .objects import (
@@ -27,6 +29,7 @@ from .objects import (
 )
 from .rle import decode_runs
 
+_LISTS = ("annotations", "categories")  # beside that of images
 _DOUBT = "its bbox looks like two corners, where COCO has x, y, width and height"
 
 
@@ -73,6 +76,38 @@ def load_coco(root: str | Path, files: CocoFiles, rules: Rules) -> Dataset:
 def coco_classes(root: str | Path, files: CocoFiles) -> tuple[str, ...]:
     """Return the classes of `load_coco`, without decoding any image."""
     return _contents(Path(root), files, Rules(()), Notes()).classes
+
+
+def find_coco_files(root: Path) -> CocoFiles | None:
+    """Find annotation files in a folder and below; None if there are none.
+
+    Which split each is of is said by a word in its path: ``instances_val2017.json``,
+    ``valid/_annotations.coco.json``. One file alone is for training.
+
+    Raises:
+        DataError: two are of one split, or none is for training.
+    """
+    found: dict[str, list[str]] = {}
+    for where, file in files_below(root, (".json",)):
+        content = file.read_bytes()
+        if not all(f'"{key}"'.encode() in content for key in ("images", *_LISTS)):
+            continue
+        path = str(PurePosixPath(where, file.name))
+        words = (SPLIT_FOLDERS.get(word) for word in re.findall("[a-z]+", path.lower()))
+        found.setdefault(next(filter(None, words), "train"), []).append(path)
+    if not found:
+        return None
+    for split, (first, *others) in found.items():
+        if others:
+            raise DataError(
+                f"{root}: two annotation files of the {split} images, {first} and {others[0]}; "
+                "take one away, or write the other split into its name"
+            )
+    if "train" not in found and len(found) > 1:
+        files = ", ".join(path for paths in found.values() for path in paths)
+        raise DataError(f"{root}: no annotation file of images to train on beside {files}; add it")
+    (train,) = found.pop("train", None) or found.popitem()[1]
+    return CocoFiles(train, *(found.get(split, [None])[0] for split in SPLITS[1:]))
 
 
 def _contents(root: Path, files: CocoFiles, rules: Rules, notes: Notes) -> _Contents:
@@ -143,7 +178,7 @@ def _read_json(file: Place) -> tuple[str, dict[str, Any]]:
         raise DataError(f"{file}: not JSON: {reason}; write it anew") from None
     missing = [
         key
-        for key in ("images", "annotations", "categories")
+        for key in ("images", *_LISTS)
         if not isinstance(content, dict) or not isinstance(content.get(key), list)
     ]
     if missing:

@@ -78,6 +78,14 @@ def voc_classes(root: str | Path, classes: Sequence[str]) -> tuple[str, ...]:
     return _contents(Path(root), classes, Notes())[1]
 
 
+def has_voc(root: Path) -> bool:
+    """Return whether a folder, or one below it, is laid out as `load_voc` reads it."""
+    try:
+        return any(files_below(_folder(root) / "Annotations", (".xml",)))
+    except DataError:
+        return False
+
+
 def _contents(
     root: Path, classes: Sequence[str], notes: Notes
 ) -> tuple[dict[str, list[tuple[str, Place, _File]]], tuple[str, ...]]:

@@ -5,7 +5,7 @@ All are shares of the image. A longer line is a polygon.
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -68,7 +68,7 @@ def load_yolo(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset
     without = 0
     for where, image in images_below(top, notes):
         path = _path(where, image)
-        label = next((p for p in (_label_path(path), path) if p in texts), None)
+        label = _label_of(path, texts)
         lines = [] if label is None else _lines(texts[label], len(names))
         without += label is None
         used |= set() if label is None else {label}
@@ -93,6 +93,26 @@ def load_yolo(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset
 def yolo_classes(root: str | Path, classes: Sequence[str]) -> tuple[str, ...]:
     """Return the classes of `load_yolo`, without decoding any image."""
     return _names(folder_or_archive(Path(root), _TEXTS, Notes()), classes)
+
+
+def has_yolo(root: Path) -> bool:
+    """Return whether an image below a folder has a text file whose first line is an object."""
+    texts = {_path(where, file): file for where, file in files_below(root, (".txt",))}
+    for where, image in images_below(root, Notes()) if texts else ():
+        label = _label_of(_path(where, image), texts)
+        try:
+            first = _text(texts[label]).strip().partition("\n")[0] if label else ""
+            numbers = [_number(cell, first) for cell in first.split()]
+        except DataError:
+            return False
+        if numbers:
+            return len(numbers) >= 5
+    return False
+
+
+def _label_of(path: str, texts: Mapping[str, Place]) -> str | None:
+    """Return the path of an image's text file; None if it has none."""
+    return next((p for p in (_label_path(path), path) if p in texts), None)
 
 
 def _path(where: str, file: Place) -> str:
