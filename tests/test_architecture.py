@@ -62,6 +62,7 @@ training.tasks.embedding
 training.tasks.multilabel
 training.tasks.regression
 training.tasks
+training.scaffold
 training.run
 training.step
 training: param_groups experiment

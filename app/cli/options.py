@@ -19,7 +19,7 @@ from convax.training.common.text import printable
 
 # The commands in the order of work.
 COMMANDS = (
-    *("configs", "fetch", "preview-augment", "summary", "lr-find", "train", "compare"),
+    *("new", "configs", "fetch", "preview-augment", "summary", "lr-find", "train", "compare"),
     *("evaluate", "report", "calibrate", "predict", "explain"),
     *("export", "verify-bundle", "export-weights", "serve", "doctor"),
 )

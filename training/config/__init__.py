@@ -14,6 +14,7 @@ augment          ``[augment]``
 proposals        ``[proposals]``
 precision        ``[precision]`` and ``[ema]``
 choices          the tables of all that a config names
+usual_values     what errors suggest for keys that are missing
 sweep            ``[sweep]`` and what is recorded
 
 A keyword is written down once: in the function that it is for. Imports `training.common`, `optim`

@@ -5,7 +5,7 @@ import re
 import tomllib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import date, time
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
@@ -75,6 +75,16 @@ def problems(error: ValidationError, raw: dict[str, Any], root: type[BaseModel])
             lines[key] = f"{key}: {_complaint(item)}" + _got(item)
     others = [line for key, line in missing.items() if key not in misspelled]
     return Problems([*lines.values(), *others], old)
+
+
+def missing_keys(
+    error: ValidationError, root: type[BaseModel]
+) -> Iterator[tuple[list[int | str], FieldInfo]]:
+    """Yield the path of each key that is missing, and what is known of it."""
+    for item in error.errors():
+        if item["type"] == "missing":
+            path, table, _ = _resolve(item["loc"], root)
+            yield path, table.model_fields[path[-1]]
 
 
 def _dotted(path: Iterable[int | str]) -> str:
