@@ -59,6 +59,11 @@ def hardtanh(x: jax.Array, min_val: float = -1.0, max_val: float = 1.0) -> jax.A
         _scalar("hardtanh", name, value, x)
         for name, value in (("min_val", min_val), ("max_val", max_val))
     )
+    if isinstance(low, float) and isinstance(high, float) and not low < high:
+        raise ValueError(
+            f"hardtanh: empty interval: got min_val={low} and max_val={high}, need min_val < "
+            f"max_val; exchange them"
+        )
     return _clip(x, low, high)
 
 
@@ -252,8 +257,9 @@ def softplus(x: jax.Array, beta: float = 1.0) -> jax.Array:
         pricing, 2000.
     """
     x = _floating("softplus", x)
-    beta = _positive("softplus", "beta", beta, x)
-    return jax.nn.softplus(beta * x) / beta
+    wide = x.astype(accum_dtype(x.dtype))  # beta x may be more than float16 holds
+    beta = _positive("softplus", "beta", beta, wide)
+    return (jax.nn.softplus(beta * wide) / beta).astype(x.dtype)
 
 
 def sigmoid(x: jax.Array) -> jax.Array:
@@ -351,10 +357,10 @@ def glu(x: jax.Array, axis: int = -1) -> jax.Array:
         Dauphin et al., arXiv:1612.08083.
     """
     x = _floating("glu", x)
-    if x.ndim == 0 or x.shape[axis] % 2:
+    if not -x.ndim <= axis < x.ndim or x.shape[axis] % 2:
         raise ValueError(
             f"glu: bad x: got {x.shape}, need an even length along axis {axis}; give the layer "
-            f"before twice as many features"
+            f"before twice as many features, or name another axis"
         )
     return jax.nn.glu(x, axis)
 

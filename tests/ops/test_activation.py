@@ -140,6 +140,10 @@ def test_both_kinks_are_as_pytorch_has_them(name, kinks, torch):
     np.testing.assert_allclose(grad, theirs.grad, rtol=1e-6)
 
 
+def test_softplus_of_what_float16_holds_only_by_itself():
+    assert ops.softplus(jnp.array(7000, jnp.float16), 10.0) == 7000
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_glu_along_any_axis(axis, torch):
     x = np.random.default_rng(0).standard_normal((2, 4, 6), np.float32)
@@ -273,6 +277,12 @@ ERRORS = {
         lambda: ops.glu(jnp.zeros((2, 5))),
         ValueError,
         r"glu: bad x: got \(2, 5\), need an even length along axis -1; give the layer before twice",
+    ),
+    "axis of halves": (lambda: ops.glu(jnp.zeros((2, 4)), 5), ValueError, r"glu: bad x: .* axis 5"),
+    "interval": (
+        lambda: ops.hardtanh(jnp.zeros(2), 2.0, -2.0),
+        ValueError,
+        r"hardtanh: empty interval: got min_val=2.0 and max_val=-2.0, need min_val < max_val; exch",
     ),
     "alpha": (
         lambda: ops.celu(jnp.zeros(2), 0.0),

@@ -2,7 +2,7 @@
 
 On a terminal that is a bar, or a turning sign, which goes when the work is done; elsewhere a line
 now and then. Short work is not worth a word. What came from where, and how long it took, is said on
-demand. As a library convax says nothing: `show` and `show_details` are for the command line.
+demand. The command line asks for both, by `show` and `show_details`; as a library convax does not.
 """
 
 import sys
@@ -34,7 +34,7 @@ def show_details(wanted: bool) -> None:
 def detail(text: str) -> None:
     """Say a line that is for those alone who have asked for details."""
     if _detailed:
-        _print(text)
+        say(text)
 
 
 @contextmanager
@@ -61,16 +61,16 @@ def working(what: str) -> Iterator[None]:
     with ExitStack() as stack:
         lock, ended = threading.Lock(), threading.Event()  # it may end while it is being said
 
-        def say() -> None:
+        def begin() -> None:
             with lock:
                 if ended.is_set():
                     return
                 if sys.stderr.isatty():
                     stack.enter_context(_console().status(f"{what} ..."))
                 else:
-                    _print(f"{what} ...")
+                    say(f"{what} ...")
 
-        timer = threading.Timer(_SOON if sys.stderr.isatty() else _LATER, say)
+        timer = threading.Timer(_SOON if sys.stderr.isatty() else _LATER, begin)
         timer.daemon = True
         timer.start()
         try:
@@ -99,7 +99,7 @@ class _Counter:
                 self._draw()
             else:
                 self._next = now + _AGAIN
-                _print(f"{self._what}: {self._done:,} of {self._total:,}")
+                say(f"{self._what}: {self._done:,} of {self._total:,}")
 
     def _draw(self) -> None:
         if self._bar is None:
@@ -118,5 +118,7 @@ def _console() -> Any:
     return Console(file=cast(IO[str], Forgiving(sys.stderr)))
 
 
-def _print(text: str) -> None:
-    print(printable(text), file=Forgiving(sys.stderr), flush=True)
+def say(text: str) -> None:
+    """Print a line on standard error, if there is one that can be written to."""
+    if sys.stderr is not None:
+        print(printable(text), file=Forgiving(sys.stderr), flush=True)

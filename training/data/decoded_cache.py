@@ -23,6 +23,7 @@ from contextlib import suppress
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
+from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,8 +33,8 @@ from ..common import atomic_io
 from ..common.cache import cache_directory
 from ..common.hashing import json_digest
 from ..common.json_io import parse_json
-from ..common.text import printable
-from ..common.waiting import detail
+from ..common.python_sources import python_sources
+from ..common.waiting import detail, say
 from .archive import Place
 from .each_file import Kept, Unreadable
 from .errors import DataError
@@ -73,7 +74,7 @@ def decoded_once(
     before = _identify(files) if room else None
     if before is None:
         return make()
-    key = json_digest([dict(how), _environment(), before.digest])
+    key = json_digest([dict(how), _environment(), _settings(), before.digest])
     try:
         file = cache_directory() / "decoded" / f"{key[:32]}.bin"
     except RuntimeError:  # there is no home
@@ -155,15 +156,21 @@ def _times_of(files: Sequence[Place]) -> str:
 @cache
 def _environment() -> list[Any]:
     """Return what decodes: convax's own files, Pillow and its libraries, NumPy, the machine."""
-    from PIL import Image, features
+    from PIL import features
 
     digest = hashlib.sha256()
-    for file in sorted(resources.files(__package__).iterdir(), key=lambda file: file.name):
-        if file.name.endswith(".py"):
-            digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    for path, content in python_sources(resources.files(__package__), "data"):
+        digest.update(path.encode() + b"\0" + content)
     libraries = [str(features.version(name)) for name in _DECODERS]
     versions = [version("pillow"), version("numpy"), platform.machine(), sys.byteorder]
-    return [digest.hexdigest(), *versions, *libraries, Image.MAX_IMAGE_PIXELS]
+    return [digest.hexdigest(), *versions, *libraries]
+
+
+def _settings() -> list[Any]:
+    """Return what a program can change of Pillow between two readings."""
+    from PIL import Image, ImageFile
+
+    return [Image.MAX_IMAGE_PIXELS, ImageFile.LOAD_TRUNCATED_IMAGES]
 
 
 def _read(file: Path, key: str, files: Sequence[Place]) -> Entry | None:
@@ -179,9 +186,9 @@ def _read(file: Path, key: str, files: Sequence[Place]) -> Entry | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        return _say(f"{file}: cannot be read: {error.strerror}; images are decoded anew")
+        return say(f"{file}: cannot be read: {error.strerror}; images are decoded anew")
     except Exception:  # whatever damage may come to
-        return _say(f"{file}: damaged: images are decoded anew")
+        return say(f"{file}: damaged: images are decoded anew")
     with suppress(OSError):
         os.utime(file)  # it was used now
     count, left_out = header["count"], header["left_out"]
@@ -193,9 +200,10 @@ def _write(file: Path, key: str, files: Sequence[Place], made: Entry, room: int)
     """Keep what was made, where there is room for it; what cannot be kept is made anew."""
     size = sum(array.nbytes for array in made.arrays)
     if size > room:
-        return _say(
+        return say(
             f"decoded images are not kept: {size / 2**30:.1f} GiB, where {VARIABLE} allows "
-            f"{room / 2**30:.1f}"
+            f"{room / 2**30:.1f}; set it to {ceil(size / 2**30)} to keep them, or to {OFF!r} to "
+            "save looking for them"
         )
     kept = made.kept
     number = {str(file): n for n, file in enumerate(files)} if kept.unreadable else {}
@@ -213,11 +221,11 @@ def _write(file: Path, key: str, files: Sequence[Place], made: Entry, room: int)
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _make_room(file.parent, room - size)
         if shutil.disk_usage(file.parent).free < 2 * size:
-            return _say(f"{file.parent}: decoded images are not kept: the disk is nearly full")
+            return say(f"{file.parent}: decoded images are not kept: the disk is nearly full")
         atomic_io.atomic_write(file, parts)
         detail(f"images: kept for the next command in {file}")
     except OSError as error:
-        _say(f"{file}: decoded images cannot be kept: {error.strerror}")
+        say(f"{file}: decoded images cannot be kept: {error.strerror}")
 
 
 def _make_room(folder: Path, room: int) -> None:
@@ -247,7 +255,3 @@ def _checksum(key: str, said: Any, arrays: Iterable[np.ndarray]) -> str:
         digest.update(f"{array.dtype.str} {array.shape}".encode())
         digest.update(_bytes_of(array))
     return digest.hexdigest()
-
-
-def _say(text: str) -> None:
-    print(printable(text), file=sys.stderr, flush=True)

@@ -78,7 +78,6 @@ def read_readable(
     left_out: dict[int, Unreadable] = {}
 
     def attempt(i: int) -> _T | None:
-        seen()
         try:
             return read(i)
         except DataError as error:  # whose traceback would keep the image in memory
@@ -87,6 +86,8 @@ def read_readable(
             else:
                 problems[i] = str(error)
             return None
+        finally:
+            seen()
 
     workers = os.cpu_count()
     with quiet_pillow(), counted(what, count) as seen, ThreadPoolExecutor(workers) as pool:
@@ -123,7 +124,7 @@ def parts_kept(counts: Mapping[str, int], kept: Kept) -> dict[str, slice]:
         if count and start == stop:
             raise DataError(
                 f"data.unreadable: none of the {count:,} image(s) of {part} can be read, the first "
-                f"is {_first(kept)}; mend some, or take the part away"
+                f"is {_left_out(kept, before - start)}; mend some, or take the part away"
             )
         found[part] = slice(start, stop)
         before, start = before + count, stop
@@ -144,14 +145,16 @@ def check_classes_kept(has: np.ndarray | None, names: Sequence[str], kept: Kept)
     left = has[kept.indices[kept.indices < len(has)]]
     lost = np.flatnonzero(has.any(axis=0) & ~left.any(axis=0))
     if len(lost):
+        files = np.delete(np.arange(kept.count), kept.indices)  # those left out
+        number = int(np.argmax(has[files[files < len(has)]][:, lost].any(axis=1)))
         raise DataError(
             f"data.unreadable: no training image of {named(names, lost)} can be read, the first "
-            f"left out is {_first(kept)}; mend some, or take the class away"
+            f"left out is {_left_out(kept, number)}; mend some, or take the class away"
         )
 
 
-def _first(kept: Kept) -> str:
-    file, reason = kept.unreadable[0]
+def _left_out(kept: Kept, number: int) -> str:
+    file, reason = kept.unreadable[number]
     return f"{file} ({reason})"
 
 

@@ -28,7 +28,6 @@ from collections.abc import Iterator
 from functools import cache
 from importlib import resources
 from importlib.metadata import version
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ import jax
 from ...ops.common.implementation import uses_native
 from ...ops.conv.native.library import PACKAGE, native_kernels
 from ..common.hashing import json_digest
+from ..common.python_sources import python_sources
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -132,18 +132,9 @@ def code_hash() -> str:
     """Compute the SHA-256 of the sources that decide what a step computes."""
     digest = hashlib.sha256()
     for package in _PACKAGES:
-        for path, file in _sources(resources.files(package), package):
-            digest.update(f"{path}\0".encode() + file.read_bytes() + b"\0")
+        for path, content in python_sources(resources.files(package), package):
+            digest.update(f"{path}\0".encode() + content + b"\0")
     return digest.hexdigest()
-
-
-def _sources(folder: Traversable, path: str) -> Iterator[tuple[str, Traversable]]:
-    """Yield every file of Python in a folder and those in it, with its path, in order."""
-    for entry in sorted(folder.iterdir(), key=lambda entry: entry.name):
-        if entry.is_dir():
-            yield from _sources(entry, f"{path}/{entry.name}")
-        elif entry.name.endswith(".py"):
-            yield f"{path}/{entry.name}", entry
 
 
 def _device() -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from convax.training.data import DataError, decoded_cache, fingerprint, image, load
 from convax.training.data.decoded_cache import limit
@@ -70,6 +70,15 @@ def test_other_pixels_with_the_same_length_and_times_are_seen(tmp_path, kept, de
     file.write_bytes(content)
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert fingerprint(read(tmp_path / "images")) != before and decoded == [8]
+
+
+def test_what_pillow_is_told_is_part_of_the_key(tmp_path, kept, decoded, monkeypatch):
+    read(folder(tmp_path))
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)
+    read(tmp_path / "images")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10**6)
+    read(tmp_path / "images")
+    assert decoded == [12]
 
 
 def test_files_that_change_while_they_are_decoded_are_not_kept(tmp_path, kept, monkeypatch):
