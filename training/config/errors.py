@@ -130,10 +130,19 @@ def _is_table(hint: Any) -> bool:
 
 
 def _tags(table: type[BaseModel]) -> tuple[Any, ...]:
-    """Return the names that choose this table: those of its first key, or that key itself."""
-    name, field = next(iter(table.model_fields.items()))
-    literal = typing.get_origin(field.annotation) is Literal
-    return typing.get_args(field.annotation) if literal else (name,)
+    """Return the names that choose this table: those of its key of names, or that key itself."""
+    key = _tag_key(table)
+    annotation = table.model_fields[key].annotation
+    return typing.get_args(annotation) if typing.get_origin(annotation) is Literal else (key,)
+
+
+def _tag_key(table: type[BaseModel]) -> str:
+    """Return the key by whose value a table is chosen, or by whose presence: then its first."""
+    for key, field in table.model_fields.items():
+        names = typing.get_args(field.annotation) or [None]
+        if field.is_required() and all(isinstance(name, str) for name in names):
+            return key
+    return next(iter(table.model_fields))
 
 
 def _wrong_tag(path: list[int | str], item: ErrorDetails, hint: Any) -> tuple[str, str, bool]:
@@ -145,8 +154,8 @@ def _wrong_tag(path: list[int | str], item: ErrorDetails, hint: Any) -> tuple[st
     tables = [arm for arm in _arms(hint) if _is_table(arm)]
     if not isinstance(written, dict):
         return key, f"{key}: should be a table; got {_written(written)}", False
-    # Most tables are chosen by the value of their first key, some by its presence.
-    firsts = list(dict.fromkeys(next(iter(table.model_fields)) for table in tables))
+    # Most tables are chosen by the value of a key, some by its presence.
+    firsts = list(dict.fromkeys(map(_tag_key, tables)))
     tag, *present = firsts
     names = [name for table in tables for name in _tags(table) if name not in present]
     listed = "one of " + ", ".join(f'"{name}"' for name in names)

@@ -1,8 +1,11 @@
 """The tables of data with boxes, and what of them a config may not combine."""
 
+import tomllib
+
 import pytest
 
 from convax.training.config import schema
+from convax.training.config.files import shipped_configs
 from convax.training.config.schema import ConfigError, Input, load_config
 from convax.training.config.sources import MadeScenes, Masks
 
@@ -69,3 +72,15 @@ def test_a_scale_of_scenes_has_two_ends():
         MadeScenes.model_validate(
             {"source": "scenes", "path": "x", "scale": [2.0, 1.0], **TABLES["scenes"]}
         )
+
+
+@pytest.mark.parametrize("source", TABLES)
+@pytest.mark.parametrize(
+    ("key", "value", "complaint"),
+    [("size", "8", "should be a valid list"), ("siez", 8, "unknown key; did you mean 'size'")],
+)
+def test_an_error_names_the_key_of_a_source_of_boxes(source, key, value, complaint):
+    raw = tomllib.loads(shipped_configs()["fasterrcnn-scenes"])
+    raw["data"] = {"source": source, "path": "x"} | TABLES[source] | {key: value}
+    with pytest.raises(ConfigError, match=rf"my.toml: data.{key}: {complaint}"):
+        schema.validate(raw, "my.toml")
