@@ -62,7 +62,8 @@ def evaluate_other(
         checkpoint, use_ema: see `training.evaluation.evaluate`.
 
     Raises:
-        DataError: they cannot be used: a class that is none of the run's, or no such part.
+        DataError: they cannot be used: a class that is none of the run's, images of another
+            shape, or no such part.
         RunError, CheckpointError: the run cannot be used.
     """
     opened = open_run(run)
@@ -89,11 +90,15 @@ def in_order_of(card: DatasetCard, dataset: data.Dataset, path: Path) -> data.Da
     """Return a dataset with its labels numbered as the classes of a run.
 
     Raises:
-        DataError: it has a class that is none of the run's, or other channels.
+        DataError: it has a class that is none of the run's, or images of another shape.
     """
-    channels, wanted = dataset.train.images.shape[-1], card.image_shape[-1]
-    if channels != wanted:
-        raise data.DataError(f"--data: {path}: images of {channels} channel(s), need {wanted}")
+    shape = dataset.train.images.shape[1:]
+    if shape != card.image_shape:
+        found, wanted = ("x".join(map(str, each)) for each in (shape, card.image_shape))
+        raise data.DataError(
+            f"--data: {path}: images of {found}, need {wanted} as in the run; bring them to that "
+            "size, or train with data.size"
+        )
     known = {name: k for k, name in enumerate(card.classes)}
     unknown = [k for k, name in enumerate(dataset.classes) if name not in known]
     if unknown:

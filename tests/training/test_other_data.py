@@ -73,6 +73,10 @@ def test_resume_goes_on_with_moved_data_and_remembers_where(run, tmp_path, comma
     other = folder(tmp_path / "other", *SHADES)
     code, _, err = command("train", "--resume", again.path, "--data", other)
     assert code == 2 and "its fingerprint differs" in err
+    broken = shutil.copytree(moved, tmp_path / "broken") / "train" / "cat" / "0.png"
+    broken.write_bytes(b"no image")
+    code, _, err = command("train", "--resume", again.path, "--data", tmp_path / "broken")
+    assert code == 2 and f"{broken}: cannot be read as an image" in err
     assert again.config() == run.config()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("convax.training.loop.loop._fit", lambda *arguments: None)
@@ -104,6 +108,22 @@ def test_unknown_classes_are_an_error_that_names_them(run, tmp_path, command):
     code, _, err = command("evaluate", run.path, "--data", other)
     assert code == 2
     assert "'fox', 'gnu': no class of the run, which has 'cat', 'dog', 'eel'; rename it" in err
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_images_of_another_shape_are_an_error(run, tmp_path, command, mode):
+    for name in SHADES:
+        (tmp_path / name).mkdir()
+        Image.new(mode, (16, 16)).save(tmp_path / name / "0.png")
+    code, _, err = command("evaluate", run.path, "--data", tmp_path)
+    assert (
+        code == 2
+        and (
+            f"--data: {tmp_path}: images of 16x16x1, need 8x8x1 as in the run; bring them to that "
+            "size, or train with data.size"
+        )
+        in err
+    )
 
 
 def test_data_without_a_path_have_not_moved(tiny, tmp_path, command):

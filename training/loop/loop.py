@@ -18,9 +18,8 @@ from ..config.schema import Config, ConfigError, Mesh
 from ..distributed import processes
 from ..distributed.sharding import ShardingPlan, sharding_plan
 from ..evaluation import evaluate_split, make_eval_step_of
-from ..experiment import Experiment, prepare, resolve_data_path, with_data_path
+from ..experiment import Experiment, prepare, reopen, resolve_data_path
 from ..initialize import init_from_source, resolve_weights_path
-from ..other_data import is_data_of
 from ..plots.attempt import attempt
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
@@ -128,7 +127,8 @@ def resume(
                 _check_alone(Path(path))
                 repair(Run(Path(path)))
                 if data_path is not None:
-                    _move_data(open_run(path), data_path)
+                    run, moved = reopen(path, data_path)
+                    run.write_config(moved.config)
                     display.note(f"data: {data_path}: those of the run, by their fingerprint")
         with processes.barrier("resume"):
             run, experiment = _reopen(path)
@@ -162,21 +162,6 @@ def _check_alone(path: Path) -> None:
             f"{path}: one of the runs of a study that has not ended; on its own it would round "
             f"differently; continue the study: {Run(path).again}"
         )
-
-
-def _move_data(run: Run, data_path: Path) -> None:
-    """Have the config of a run say where its data lie by now.
-
-    Raises:
-        RunError: they are other data.
-    """
-    config = with_data_path(run.config(), data_path)
-    if not is_data_of(run, data_path):
-        raise RunError(
-            f"--data: {data_path}: not the data of {run.path}: its fingerprint differs; name the "
-            "folder that they were moved to"
-        )
-    run.write_config(config)
 
 
 def _reopen(path: str | Path) -> tuple[Run, Experiment]:
