@@ -62,7 +62,9 @@ def train(
     ] = None,
     force: Annotated[
         bool,
-        typer.Option("--force", help="With --resume: continue although something has changed."),
+        typer.Option(
+            "--force", help="With --resume or --extend: continue although something has changed."
+        ),
     ] = False,
     data: MovedOption = None,
     seeds: Annotated[
@@ -132,8 +134,8 @@ def train(
             )
         done = _resumed(resume, overrides, skip_nonfinite, force, data, quiet=quiet or as_json)
     else:
-        if force:
-            fail("--force: is for --resume only; leave it out for a new run")
+        if force and extend is None:
+            fail("--force: is for --resume and --extend only; leave it out for a new run")
         if data is not None:
             fail(f"--data: is for --resume only; write --set data.path={data} for a new run")
         overrides = list(overrides or [])
@@ -144,7 +146,7 @@ def train(
         if extend is not None:
             if config != DEFAULT_CONFIG or seeds or batching != "auto":
                 fail("--extend takes the config of RUN: leave out CONFIG, --seeds and --batching")
-            done = _extended(extend, out, overrides, quiet=quiet or as_json)
+            done = _extended(extend, out, overrides, force, quiet=quiet or as_json)
         else:
             done = _trained(config, out, overrides, seeds, batching, quiet=quiet or as_json)
     if several.is_first():
@@ -187,7 +189,9 @@ def _resumed(
         )
 
 
-def _extended(run: Path, out: Path | None, overrides: list[str], *, quiet: bool) -> "Run":
+def _extended(
+    run: Path, out: Path | None, overrides: list[str], force: bool, *, quiet: bool
+) -> "Run":
     from convax.training.loop.extend import extend
     from convax.training.loop.progress import display_for_command
     from convax.training.run.directory import free_name
@@ -195,7 +199,7 @@ def _extended(run: Path, out: Path | None, overrides: list[str], *, quiet: bool)
     out = out or free_name(Path("runs"), f"{run.resolve().name}-extended")
     display = display_for_command(quiet=quiet)
     with _final_interrupt():
-        return extend(run, out, overrides, display=display)
+        return extend(run, out, overrides, display=display, force=force)
 
 
 def _trained(

@@ -381,7 +381,7 @@ def test_a_second_ctrl_c_is_a_line(convax, tiny, tmp_path, monkeypatch):
 def test_force_is_of_resuming(convax, tiny):
     refused(
         convax("train", tiny, "--force"),
-        "--force: is for --resume only; leave it out for a new run",
+        "--force: is for --resume and --extend only; leave it out for a new run",
     )
 
 

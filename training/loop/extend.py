@@ -3,9 +3,11 @@
 It begins with the last checkpoint of that run, its best one and its metrics, and is then a run like
 any that was stopped: `training.loop.loop.resume` continues it, now and after a kill. ``run.json``
 names the run that it extends. What decides the steps up to there must be the same; how long it
-trains, by which schedule, and when it stops early may be other.
+trains, by which schedule, and when it stops early may be other. Code, versions, device and data are
+compared as those of a run that is resumed, and ``run.json`` notes what was forced, then or now.
 """
 
+import shlex
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -15,12 +17,20 @@ from ..common import atomic_io
 from ..common.text import plain_line
 from ..config.schema import Config, load_config
 from ..distributed import processes
-from ..experiment import Experiment, count_steps, make_schedule, prepare, run_length
+from ..experiment import (
+    Experiment,
+    count_steps,
+    make_schedule,
+    prepare,
+    resolve_data_path,
+    run_length,
+)
 from ..run import checkpoint
 from ..run.directory import Run, RunError, create_run, open_run, refuse_existing
 from ..run.provenance import differences, relevant_config, summarized
 from .loop import resume
 from .progress import Display, Silent
+from .resume import changes_since, note
 
 # What may be other than in the run that is extended.
 _FREE = (
@@ -36,6 +46,7 @@ def extend(
     overrides: Sequence[str] = (),
     *,
     display: Display | None = None,
+    force: bool = False,
 ) -> Run:
     """Train a finished run for longer, as a new run.
 
@@ -44,31 +55,36 @@ def extend(
         out: the run directory to make.
         overrides: of its config, as those of `load_config`: ``training.epochs=20`` for 20 in all.
         display: where progress goes; nowhere by default.
+        force: go on although data, code or device have changed since the parent began, to another
+            result than that of a run which was longer all along; the new run notes it.
 
     Returns:
         The finished new run.
 
     Raises:
-        RunError: the run is not finished, has stopped early, or ends with what is fitted once; its
-            data have changed; something else than the length would be other, or no step be left.
+        RunError: the run is not finished, has stopped early, or ends with what is fitted once;
+            data, code or device have changed; something else than the length would be other, or no
+            step be left.
         ConfigError, DataError, NonFiniteError, InterruptedRun: as `training.loop.loop.train`.
     """
     display, out = display or Silent(), Path(processes.broadcast_str(str(out)))
     with processes.detect_peer_loss(out), processes.barrier("make the run directory"):
         if processes.is_first():
             refuse_existing(out)
-            _make(open_run(parent), out, overrides, display)
+            _make(open_run(parent), out, overrides, display, force=force)
     return resume(out, display=display)
 
 
-def _make(parent: Run, out: Path, overrides: Sequence[str], display: Display) -> None:
+def _make(
+    parent: Run, out: Path, overrides: Sequence[str], display: Display, *, force: bool
+) -> None:
     """Make the directory of the new run, all of it or nothing."""
     _check_finished(parent)
     config = load_config(parent.path / "config.toml", overrides)
     _check_alike(parent, config)
+    config = resolve_data_path(config, None)
     experiment = prepare(config)
-    if experiment.card.fingerprint != parent.dataset().fingerprint:
-        raise RunError(f"{parent.path}: the data has changed since this run began; restore it")
+    changes = _changes(parent, experiment, _command(parent, out, overrides), force=force)
     name = checkpoint.pointed(parent.checkpoints, "last")
     step, total = checkpoint.step_of(name), experiment.total_steps
     if total <= step:
@@ -81,7 +97,8 @@ def _make(parent: Run, out: Path, overrides: Sequence[str], display: Display) ->
         "step": step,
         "sha256": checkpoint.checksum(checkpoint.read_manifest(parent.checkpoints / name)),
     }
-    create_run(config, out, experiment.card, fill=partial(_fill, parent), extends=about)
+    fill = partial(_fill, parent, changes)
+    create_run(config, out, experiment.card, fill=fill, extends=about)
     display.note(f"{out}: extends {parent.path}, {_rates(parent, experiment, step)}")
 
 
@@ -122,8 +139,24 @@ def _check_alike(parent: Run, config: Config) -> None:
             )
 
 
-def _fill(parent: Run, run: Run) -> None:
-    """Copy what a run goes on from: its last checkpoint and its best, and the metrics.
+def _changes(parent: Run, experiment: Experiment, again: str, *, force: bool) -> list[str]:
+    """List what has changed since the parent began: `changes_since`, of its own config.
+
+    In what that of the new run is other, it may be.
+    """
+    config = parent.config().model_copy(update={"data": experiment.config.data})
+    return changes_since(parent, experiment._replace(config=config), again, force=force)
+
+
+def _command(parent: Run, out: Path, overrides: Sequence[str]) -> str:
+    """Return the command that extends a run although something has changed."""
+    words = ["convax", "train", "--extend", str(parent.path), "--out", str(out)]
+    words += [word for override in overrides for word in ("--set", override)]
+    return f"{shlex.join(words)} --force"
+
+
+def _fill(parent: Run, changes: list[str], run: Run) -> None:
+    """Copy what a run goes on from: its last checkpoint, its best, the metrics, what was forced.
 
     Raises:
         CheckpointError: one of these is damaged.
@@ -136,6 +169,10 @@ def _fill(parent: Run, run: Run) -> None:
         checkpoint.point(run.checkpoints, pointer, name)
     if parent.metrics_file.exists():
         atomic_io.atomic_write(run.metrics_file, parent.metrics_file.read_bytes())
+    if forced := parent.info().get("forced"):
+        run.update_info(forced=forced)
+    if changes:
+        note(run, changes)
 
 
 def _rates(parent: Run, experiment: Experiment, step: int) -> str:

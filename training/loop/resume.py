@@ -98,24 +98,39 @@ def check_unchanged(run: Run, experiment: Experiment, *, force: bool) -> bool:
     Raises:
         RunError: the differences, a line each, and the remedies.
     """
-    now = provenance(experiment.config, experiment.card.fingerprint)
-    then = run.info().get("provenance", {})
-    changes = _changes(run, experiment, then, now)
-    if changes and not force:
-        listed = "\n".join(f"  {line}" for line in changes)
-        anew = "(without config.toml it is written as it was) " if _of_config(changes) else ""
-        again = f"{run.again} --force"
-        raise RunError(
-            f"{run.path}: changed since this run began:\n{listed}\n"
-            f"restore it {anew}or continue to a different result with: {again}"
-        )
+    changes = changes_since(run, experiment, f"{run.again} --force", force=force)
     if changes:
         note(run, changes)
-    if then != now:
+    now = provenance(experiment.config, experiment.card.fingerprint)
+    if run.info().get("provenance", {}) != now:
         run.update_info(provenance=now)
     if changes or _damaged_card(run, experiment):
         run.write_dataset(experiment.card)
     return not changes
+
+
+def changes_since(run: Run, experiment: Experiment, again: str, *, force: bool) -> list[str]:
+    """List what decides the bytes of a run and is not as it was when it began, a line each.
+
+    Args:
+        run: its run directory.
+        experiment: what it trains, as config and data are by now.
+        again: the command that goes on all the same.
+        force: whether to.
+
+    Raises:
+        RunError: there is something, without `force`; with the remedies.
+    """
+    now = provenance(experiment.config, experiment.card.fingerprint)
+    changes = _changes(run, experiment, run.info().get("provenance", {}), now)
+    if changes and not force:
+        listed = "\n".join(f"  {line}" for line in changes)
+        anew = "(without config.toml it is written as it was) " if _of_config(changes) else ""
+        raise RunError(
+            f"{run.path}: changed since this run began:\n{listed}\n"
+            f"restore it {anew}or continue to a different result with: {again}"
+        )
+    return changes
 
 
 def allow_nonfinite(

@@ -217,8 +217,10 @@ def create_run(
             fill(run)
         aside.rename(out)
         atomic_io.fsync_path(out.parent)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(aside, ignore_errors=True)
+        if not isinstance(error, OSError):
+            raise
         if out.exists():  # somebody was faster
             raise exists_already(out) from None
         raise RunError(f"{out}: cannot be created: {error.strerror}") from None

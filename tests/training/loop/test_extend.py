@@ -3,6 +3,7 @@
 import json
 import shutil
 
+import numpy as np
 import pytest
 
 from convax.training.config.schema import load_config
@@ -94,9 +95,51 @@ def test_a_run_that_cannot_be_extended_says_why(short, tmp_path):
     manifest.write_text(json.dumps(values))
     with pytest.raises(RunError, match="ends with what is fitted once"):
         extend(run.path, *longer)
-    run.write_dataset(run.dataset()._replace(fingerprint="0" * 64))
-    values["memory"]["finalized_from"] = None
-    values["checksum"] = checkpoint.checksum(values)
-    manifest.write_text(json.dumps(values))
-    with pytest.raises(RunError, match="the data has changed since this run began"):
-        extend(run.path, *longer)
+
+
+def changed(short, folder):
+    """A copy of the run that was made by other code, and was forced before."""
+    run = Run(shutil.copytree(short.path, folder / "copy"))
+    run.update_info(
+        provenance=run.info()["provenance"] | {"code": "other"},
+        forced=[{"step": 7, "changes": ["device"]}],
+    )
+    return run
+
+
+def test_what_has_changed_is_refused_as_on_resume_or_noted(short, tmp_path, command):
+    run, out = changed(short, tmp_path), tmp_path / "longer"
+    arguments = ["train", "--extend", run.path, "--out", out, "--set", "training.steps=21"]
+    code, _, err = command(*arguments)
+    assert code == 2 and f"{run.path}: changed since this run began:\n  convax: " in err
+    words = " ".join(map(str, arguments))
+    assert f"or continue to a different result with: convax {words} --force\n" in err
+    assert not out.exists()
+    assert command(*arguments, "--force")[0] == 0
+    before, now = Run(out).info()["forced"]
+    assert before == {"step": 7, "changes": ["device"]}
+    assert now["step"] == 20 and now["changes"][0].startswith('convax: "other" -> ')
+
+
+def test_other_data_are_a_change(short, tmp_path):
+    with np.load(short.path.parent / "tiny.npz") as held:
+        np.savez(tmp_path / "other.npz", **{**held, "x_train": 255 - held["x_train"]})
+    overrides = ["training.steps=40", f"data.path={tmp_path}/other.npz"]
+    with pytest.raises(RunError, match=r"changed since this run began:\n  data: "):
+        extend(short.path, tmp_path / "longer", overrides)
+
+
+def test_a_path_of_data_is_written_absolute(short, tmp_path, monkeypatch):
+    monkeypatch.chdir(short.path.parent)
+    path = ["training.steps=21", "data.path=tiny.npz"]
+    longer = extend(short.path, tmp_path / "longer", path)
+    assert longer.config().data.path == str(short.path.parent / "tiny.npz")
+
+
+def test_nothing_is_left_where_the_parent_is_damaged(short, tmp_path):
+    run = Run(shutil.copytree(short.path, tmp_path / "copy"))
+    best = run.checkpoints / checkpoint.pointed(run.checkpoints, "best")
+    (best / "params.safetensors").write_bytes(b"damaged")
+    with pytest.raises(checkpoint.CheckpointError):
+        extend(run.path, tmp_path / "longer", ["training.steps=40"])
+    assert [entry.name for entry in tmp_path.iterdir()] == ["copy"]
