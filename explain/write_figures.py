@@ -87,6 +87,11 @@ def write_figures(
             f"explain: detection: got {number}, but {predictor.task.name} finds no objects; leave "
             "it out"
         )
+    if data_path is not None and predictor.task.refer is None:
+        raise ExplainError(
+            f"explain: data: got {data_path}, but {predictor.task.name} compares with no training "
+            "images; leave it out"
+        )
     image = predictor.read(file, invert=invert)
     out.mkdir(parents=True, exist_ok=True)
     k = _class_number(predictor, wanted)

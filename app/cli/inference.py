@@ -91,7 +91,7 @@ def evaluate(
         )
         part = f"its {result.split} part"
         if split is None and result.split == "train":  # of data without parts
-            part = f"all of its {result.count:,} images"
+            part = f"all of its {result.count:,} images; training images may be among them"
         say(f"note: {data}: not the data of the run; evaluated is {part}", file=sys.stderr)
         split = str(data)
     of_classes = result.per_class if per_class else None
@@ -293,6 +293,7 @@ def report(
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.report.page import write_report
     from convax.training.report.figures import results_table
+    from convax.training.run.checkpoint import named
     from convax.training.run.directory import open_run
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
@@ -303,7 +304,8 @@ def report(
     if not as_json:
         say("\n".join(lines))
     files = [str(path) for path in write_report(run, checkpoint, data)]
-    say_moved(data)
+    if named(open_run(run).checkpoints, "last") is not None:  # or data were not looked at
+        say_moved(data)
     show("\n".join(files), {"results": dict(rows), "files": files}, as_json=as_json)
 
 
