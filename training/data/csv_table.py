@@ -62,7 +62,7 @@ def load_table(
         labels[i] = [parse(cell, f"{where}: {c}") for c, cell in zip(columns, cells, strict=True)]
     if stream:
         images, kept = streamed_readable(
-            files, path, size, channels, num_workers, letterbox, unreadable
+            files, path.parent, size, channels, num_workers, letterbox, unreadable
         )
     else:
         images, kept = read_all(

@@ -271,7 +271,7 @@ def streamed_files(
     letterbox: bool,
     sizes: np.ndarray | None = None,
 ) -> Streamed:
-    """Return images that stay in their files until they are needed; `sizes`: see `Streamed`.
+    """Return images that stay in their files until they are needed; see `Streamed`.
 
     Raises:
         DataError: the files are in an archive, or nobody said how large the images are.
@@ -287,7 +287,7 @@ def streamed_files(
             "to, e.g. size = [224, 224]"
         )
     workers = num_workers or os.cpu_count() or 1
-    return Streamed(as_files(paths), size, channels, workers, letterbox, sizes)
+    return Streamed(as_files(paths), size, channels, workers, letterbox, sizes, Path(root))
 
 
 def streamed_readable(

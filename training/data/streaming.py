@@ -79,6 +79,7 @@ class Streamed(Deferred):
         num_workers: how many processes `read_batches` decodes in.
         sizes: ``(N, 2)``, height and width that the upright images had when their labels were read,
             where those are in pixels.
+        root: the folder of the data, whose own name is no part of what identifies an image in it.
     """
 
     def __init__(
@@ -89,9 +90,11 @@ class Streamed(Deferred):
         num_workers: int,
         letterbox: bool = False,
         sizes: np.ndarray | None = None,
+        root: Path | None = None,
     ):
         self._files, self._size, self._channels = files, tuple(size), channels
         self.num_workers, self._letterbox, self._sizes = num_workers, letterbox, sizes
+        self._root = root
 
     @property
     def files(self) -> list[Path]:
@@ -125,18 +128,20 @@ class Streamed(Deferred):
         """Return some of the images, still in their files."""
         sizes = None if self._sizes is None else self._sizes[index]
         how = (self._size, self._channels, self.num_workers, self._letterbox)
-        return Streamed(self._files[index], *how, sizes)
+        return Streamed(self._files[index], *how, sizes, self._root)
 
     def identity(self) -> bytes:
         """Compute a digest that changes with the name or the length in bytes of any file.
 
+        The name has that of the folder before it, but for the folder of the data, which may move.
         Their content is not read, which would take as long as an epoch.
         """
         how = " letterbox" if self._letterbox else ""
         digest = hashlib.sha256(f"{self.shape}{how}".encode())
         for file in self._files:
             try:
-                name = f"{file.parent.name}/{file.name} {file.stat().st_size}\n"
+                folder = "" if file.parent == self._root else file.parent.name
+                name = f"{folder}/{file.name} {file.stat().st_size}\n"
                 digest.update(name.encode(errors="surrogateescape"))
             except OSError as error:
                 raise DataError(f"{file}: cannot be read: {error.strerror}") from None

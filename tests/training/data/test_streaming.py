@@ -21,6 +21,7 @@ from convax.training.data import (
     batches,
     fingerprint,
     load_folder,
+    load_table,
     read_batches,
 )
 from convax.training.data.preprocess import STATISTICS_SAMPLE, measure
@@ -82,6 +83,17 @@ def test_fingerprint_of_streamed_images_is_of_names_and_lengths(folder):
     second = fingerprint(both(folder)[1])
     image.rename(folder / "train/a/1b.png")
     assert len({first, second, fingerprint(both(folder)[1])}) == 3
+
+
+def test_images_beside_a_table_are_known_where_their_folder_moves(folder):
+    (folder / "train/a/t.csv").write_text("file,x\n0.png,1\n1.png,2\n")
+
+    def found(table):
+        how = {"columns": ["x"], "size": [8, 6], "stream": True}
+        return fingerprint(load_table(table, **how))
+
+    before = found(folder / "train/a/t.csv")
+    assert found((folder / "train/a").rename(folder / "moved") / "t.csv") == before
 
 
 def test_batches_from_files_equal_those_in_memory(folder):

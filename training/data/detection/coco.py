@@ -70,7 +70,7 @@ def load_coco(root: str | Path, files: CocoFiles, rules: Rules) -> Dataset:
     """
     notes = Notes(expected=(".json",))
     found = _contents(Path(root), files, rules, notes)
-    return read_annotated(found.parts, found.classes, rules, notes, found.ids)
+    return read_annotated(root, found.parts, found.classes, rules, notes, found.ids)
 
 
 def coco_classes(root: str | Path, files: CocoFiles) -> tuple[str, ...]:

@@ -26,6 +26,7 @@ class Decoding:
     """Images on their canvas, or streamed ones, as they are decoded.
 
     Args:
+        root: the folder of the data, or an archive.
         files: of the images.
         rules: how they become arrays.
 
@@ -33,13 +34,13 @@ class Decoding:
         images: ``(N, H, W, C)``; of those that could not be read all zero.
     """
 
-    def __init__(self, files: Sequence[Place], rules: Rules):
+    def __init__(self, root: str | Path, files: Sequence[Place], rules: Rules):
         self._files, self._rules = files, rules
         self._sizes = np.zeros((len(files), 2), np.int32)  # of those decoded by now
         self._left_out: dict[int, Unreadable] = {}
         if rules.stream:
             how = (rules.size, rules.channels, rules.num_workers, rules.letterbox)
-            self.images: Any = streamed_files(files, str(files[0]), *how, self._sizes)
+            self.images: Any = streamed_files(files, root, *how, self._sizes)
         else:
             self.images = np.zeros((len(files), *rules.size, rules.channels), np.uint8)
 

@@ -6,6 +6,7 @@ the canvas and counted.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,6 +59,7 @@ SAID = {
 
 
 def read_annotated(
+    root: str | Path,
     parts: Mapping[str, Sequence[Annotated]],
     classes: Sequence[str],
     rules: Rules,
@@ -69,6 +71,7 @@ def read_annotated(
     Where images are streamed their sizes are read alone, and the masks are `Painted`.
 
     Args:
+        root: the folder of the data, or an archive.
         parts: the images of each split; "train" has some.
         classes: the name of each class.
         rules: how.
@@ -94,7 +97,7 @@ def read_annotated(
             ids[i] = paint(found.painting, (H, W))
         return found
 
-    decoding = Decoding(files, rules)
+    decoding = Decoding(root, files, rules)
     found, kept = decoding.read_with(read)
     images = decoding.images
     parts = {name: parts.get(name, ()) for name in SPLITS}

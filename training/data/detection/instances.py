@@ -54,4 +54,4 @@ def load_instances(
         return Annotated(photograph, text_of_name(photograph.name), objects, frozenset((0,)))
 
     pairs = [annotated(*pair) for pair in mask_pairs(Path(root), images, masks, notes)]
-    return read_annotated({"train": pairs}, classes, rules, notes)
+    return read_annotated(root, {"train": pairs}, classes, rules, notes)

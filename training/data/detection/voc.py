@@ -70,7 +70,7 @@ def load_voc(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset:
         ]
         for split, part in parts.items()
     }
-    return read_annotated(annotated, names, rules, notes)
+    return read_annotated(root, annotated, names, rules, notes)
 
 
 def voc_classes(root: str | Path, classes: Sequence[str]) -> tuple[str, ...]:

@@ -87,7 +87,7 @@ def load_yolo(root: str | Path, classes: Sequence[str], rules: Rules) -> Dataset
     spare = [p for p in texts.keys() - used if "labels" in p.split("/")[:-1]]
     spare = [p for p in spare if p.rpartition("/")[2] != "classes"]
     notes.pass_over("text file(s) without an image", len(spare))
-    return read_annotated(parts, names, rules, notes)
+    return read_annotated(root, parts, names, rules, notes)
 
 
 def yolo_classes(root: str | Path, classes: Sequence[str]) -> tuple[str, ...]:

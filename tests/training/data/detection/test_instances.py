@@ -104,7 +104,7 @@ def annotated(root, found, classes=("a", "b"), part="train", **rules):
     one = Annotated(root / "a.png", 1, lambda size: found)
     none = Annotated(root / "a.png", 2, lambda size: [])
     parts = {"train": [none], part: [one]} if part != "train" else {"train": [one]}
-    return read_annotated(parts, classes, Rules((8, 8), **rules), Notes())
+    return read_annotated(".", parts, classes, Rules((8, 8), **rules), Notes())
 
 
 @pytest.fixture
@@ -213,7 +213,7 @@ def test_a_class_of_which_train_has_crowds_alone_is_not_trained_on(image):
     crowd = Annotated(image / "a.png", 1, lambda _: [Object("x", (0, 0, 8, 8), 0, ignored=True)])
     one = Annotated(image / "a.png", 2, lambda _: [Object("y", (0, 0, 8, 8), 0)])
     with pytest.raises(DataError, match=r"test has objects of 'a', train has none"):
-        read_annotated({"train": [crowd], "test": [one]}, ("a",), Rules((8, 8)), Notes())
+        read_annotated(".", {"train": [crowd], "test": [one]}, ("a",), Rules((8, 8)), Notes())
 
 
 def test_a_class_that_is_not_trained_on_is_named(image):

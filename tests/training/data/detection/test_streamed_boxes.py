@@ -1,5 +1,6 @@
 """Boxes and masks of images that stay in their files: the same as those in memory."""
 
+import json
 import shutil
 
 import numpy as np
@@ -22,7 +23,13 @@ from convax.training.data import (
 from convax.training.data.dataset import eval_batches
 from convax.training.data.detection.painted import Painted
 from convax.training.data.tree import leaves
-from tests.training.data.detection.box_files import write_coco, write_voc, write_yolo
+from tests.training.data.detection.box_files import (
+    coco_content,
+    write_coco,
+    write_images,
+    write_voc,
+    write_yolo,
+)
 
 HELD = Rules((32, 32), letterbox=True)
 READERS = {
@@ -39,6 +46,14 @@ def both(root, name="coco", **rules):
     _, load = READERS[name]
     held = HELD._replace(**rules)
     return load(root, held), load(root, held._replace(stream=True, num_workers=1))
+
+
+def test_images_in_the_top_folder_are_known_where_it_moves(tmp_path):
+    before = tmp_path / "before"
+    write_images(before)
+    (before / "train.json").write_text(json.dumps(coco_content()))
+    after = shutil.copytree(before, tmp_path / "after")
+    assert fingerprint(both(before)[1]) == fingerprint(both(after)[1])
 
 
 @pytest.mark.parametrize(
@@ -115,7 +130,7 @@ def test_what_is_wrong_is_named_without_decoding(tmp_path):
 def test_an_archive_of_boxes_is_not_streamed(tmp_path):
     write_coco(tmp_path / "top")
     packed = shutil.make_archive(str(tmp_path / "packed"), "zip", tmp_path / "top")
-    with pytest.raises(DataError, match=r"packed.zip: .*: an archive cannot be streamed: unpack"):
+    with pytest.raises(DataError, match=r"packed.zip: an archive cannot be streamed: unpack"):
         READERS["coco"][1](packed, HELD._replace(stream=True))
 
 
