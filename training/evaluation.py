@@ -127,10 +127,15 @@ def make_eval_step_for(task: Task, net: Layer, spec: Preprocessing) -> Callable[
 
 
 def reopen_trained(
-    path: str | Path, checkpoint: str, *, use_ema: bool = True, data_path: Path | None = None
+    path: str | Path,
+    checkpoint: str,
+    *,
+    use_ema: bool = True,
+    data_path: Path | None = None,
+    dataset: data.Dataset | None = None,
 ) -> tuple[Run, Experiment, Any, Any]:
     """Reopen a run with the parameters and state of its "best" or "last" checkpoint: `reopen`."""
-    run, experiment = reopen(path, data_path)
+    run, experiment = reopen(path, data_path, dataset)
     like = (experiment.template.params, experiment.template.state)
     params, state, _ = restore_network(run.checkpoints, checkpoint, *like, use_ema=use_ema)
     return run, experiment, params, state

@@ -105,12 +105,15 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
 COMPILE_QUICKLY = {"xla_backend_optimization_level": "0"}
 
 
-def reopen(path: str | Path, data_path: Path | None = None) -> tuple[Run, Experiment]:
+def reopen(
+    path: str | Path, data_path: Path | None = None, dataset: data.Dataset | None = None
+) -> tuple[Run, Experiment]:
     """Open an existing run and make its experiment ready again.
 
     Args:
         path: the run directory.
         data_path: where its data lie by now, if they were moved.
+        dataset: these, where they are at hand; they are loaded otherwise.
 
     Raises:
         RunError: not a run directory, or its data is no longer the same.
@@ -123,7 +126,8 @@ def reopen(path: str | Path, data_path: Path | None = None) -> tuple[Run, Experi
             f"{path}: its data are no longer at {plain_line(where, 200)}; say by --data PATH where "
             "they lie by now, or restore them"
         )
-    experiment = prepare(config if data_path is None else with_data_path(config, data_path))
+    config = config if data_path is None else with_data_path(config, data_path)
+    experiment = prepare(config, dataset)
     known = run.dataset().fingerprint
     if experiment.card.fingerprint != known:
         if is_unstratified(experiment.config, known):

@@ -1,6 +1,7 @@
-"""Evaluate a trained network on data of its classes that it has nothing to do with: another folder.
+"""Evaluate a trained network on data somewhere: its own, or others of its classes.
 
-Images go through the run's preprocessing, with the statistics of its training images, and labels
+Others are another folder that the run has nothing to do with, of which none is set aside. Their
+images go through the run's preprocessing, with the statistics of its training images, and labels
 are numbered as the run's classes are, whatever the order of those in the folder.
 """
 
@@ -14,7 +15,14 @@ from . import data
 from .config.schema import Config
 from .data.labels import IGNORED, is_class_each, is_objects
 from .data.tree import Tree
-from .evaluation import Evaluation, evaluate_examples, make_eval_step_for, with_classes
+from .evaluation import (
+    Evaluation,
+    evaluate_examples,
+    evaluate_trained,
+    make_eval_step_for,
+    reopen_trained,
+    with_classes,
+)
 from .experiment import init_network, load_data, split_seed, with_data_path
 from .run.checkpoint import restore_network
 from .run.directory import DatasetCard, Run, open_run
@@ -23,25 +31,59 @@ from .step.loss_params import split_loss
 from .tasks.registry import make_task
 
 
-class OtherEvaluation(NamedTuple):
-    """The figures of a network on other data, the network, and the examples."""
+class EvaluatedOn(NamedTuple):
+    """The figures of a network on some data, the network, and the examples."""
 
     evaluation: Evaluation
     model: LoadedModel
     examples: data.Split
+    own: bool  # whether they are the data of the run
 
 
-def is_data_of(run: Run, path: Path) -> bool:
-    """Return whether data elsewhere are those of a run, by their fingerprint.
+def evaluate_on(
+    run: str | Path,
+    path: Path | None = None,
+    split: str | None = None,
+    *,
+    checkpoint: str = "best",
+    use_ema: bool = True,
+) -> EvaluatedOn:
+    """Evaluate the network of a run on its data, wherever they lie by now, or on other data.
+
+    Args:
+        run: the run directory.
+        path: of the data; None where they have not moved.
+        split: the part to take; of the run's own data the test split by default, of others see
+            `evaluate_other`.
+        checkpoint, use_ema: see `training.evaluation.evaluate`.
 
     Raises:
-        ConfigError: see `with_data_path`.
+        ConfigError: data of its source have no path.
+        RunError, CheckpointError, DataError: the run, its checkpoint or the data cannot be used.
+    """
+    moved = None if path is None else load_own(open_run(run), path)
+    if path is not None and moved is None:
+        return evaluate_other(run, path, split, checkpoint=checkpoint, use_ema=use_ema)
+    _, experiment, params, state = reopen_trained(
+        run, checkpoint, use_ema=use_ema, data_path=path, dataset=moved
+    )
+    found = evaluate_trained(experiment, params, state, split or "test")
+    examples: data.Split = getattr(experiment.dataset, found.split)
+    return EvaluatedOn(found, experiment.loaded(params, state), examples, own=True)
+
+
+def load_own(run: Run, path: Path) -> data.Dataset | None:
+    """Load data elsewhere that are those of a run, by their fingerprint; None where they are not.
+
+    Raises:
+        ConfigError, DataError: see `with_data_path`.
     """
     config = with_data_path(run.config(), path)
     try:
-        return data.fingerprint(load_data(config)) == run.dataset().fingerprint
-    except data.DataError:  # where they are other data, which need not be split as the run's are
-        return False
+        dataset = load_data(config)
+    except data.DataError:  # of other data, which need not be split as the run's are
+        return None
+    return dataset if data.fingerprint(dataset) == run.dataset().fingerprint else None
 
 
 def evaluate_other(
@@ -51,7 +93,7 @@ def evaluate_other(
     *,
     checkpoint: str = "best",
     use_ema: bool = True,
-) -> OtherEvaluation:
+) -> EvaluatedOn:
     """Evaluate the network of a run on other data, none of which is set aside.
 
     Args:
@@ -83,7 +125,7 @@ def evaluate_other(
     found = evaluate_examples(task, step, params, state, examples, chosen)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     model = LoadedModel(config, card, net, in_shape, split_loss(task.loss, params)[0], state)
-    return OtherEvaluation(with_classes(task, found, examples), model, examples)
+    return EvaluatedOn(with_classes(task, found, examples), model, examples, own=False)
 
 
 def in_order_of(card: DatasetCard, dataset: data.Dataset, path: Path) -> data.Dataset:

@@ -68,39 +68,30 @@ def evaluate(
     from convax.inference import speed
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.predictor import make_predictor
-    from convax.training.evaluation import evaluate_trained, reopen_trained
-    from convax.training.other_data import evaluate_other, is_data_of
-    from convax.training.run.directory import open_run
+    from convax.training.other_data import evaluate_on
     from convax.training.tasks.metric_names import format_metrics
 
     if split is not None:
         validate_choice("--split", split, ("train", "validation", "test"))
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
-    if data is None or is_data_of(open_run(run), data):
-        _, experiment, params, state = reopen_trained(
-            run, checkpoint, use_ema=not no_ema, data_path=data
-        )
+    result, model, examples, own = evaluate_on(
+        run, data, split, checkpoint=checkpoint, use_ema=not no_ema
+    )
+    if own:
         say_moved(data)
-        split = split or "test"
-        result = evaluate_trained(experiment, params, state, split)
-        examples, model = getattr(experiment.dataset, split), experiment.loaded(params, state)
     else:
-        result, model, examples = evaluate_other(
-            run, data, split, checkpoint=checkpoint, use_ema=not no_ema
-        )
         part = f"its {result.split} part"
         if split is None and result.split == "train":  # of data without parts
             part = f"all of its {result.count:,} images; training images may be among them"
         say(f"note: {data}: not the data of the run; evaluated is {part}", file=sys.stderr)
-        split = str(data)
     of_classes = result.per_class if per_class else None
     if per_class and of_classes is None:
         fail("--per-class: this task has no metrics of single classes; leave it out")
     classes, record = model.card.classes, result.as_record()
     record |= {} if data is None else {"data": str(data)}
     if not as_json:
-        say(f"{split}: {format_metrics(result.as_record())}")
+        say(f"{result.split if own else data}: {format_metrics(result.as_record())}")
     taken = speed.measure_speed(make_predictor([model]), examples.images)
     if as_json:
         more = {"per_class": of_classes.as_record(classes)} if of_classes else {}

@@ -110,13 +110,14 @@ def test_resume_with_force_takes_and_records_changed_config(whole, stopped):
 
 
 def test_resume_allows_other_data_path_and_keep_last(whole, stopped):
-    """Where the data lies, and which checkpoints are kept."""
+    """Where the data lies, which it remembers, and which checkpoints are kept."""
     data = stopped.path.parent / "elsewhere.npz"
     shutil.copy(stopped.config().data.path, data)
     raw = stopped.config().model_dump(exclude_none=True)
-    raw["data"]["path"], raw["checkpoints"]["keep_last"] = str(data), 3
+    raw["checkpoints"]["keep_last"] = 3
     (stopped.path / "config.toml").write_text(tomli_w.dumps(raw))
-    run = convax.resume(stopped.path)
+    run = convax.resume(stopped.path, data_path=data)
+    assert run.config().data.path == str(data)
     assert (
         final_bytes(run)["last/params.safetensors"] == final_bytes(whole)["last/params.safetensors"]
     )
