@@ -30,7 +30,7 @@ from ..run.directory import Run, RunError, create_run, open_run, refuse_existing
 from ..run.provenance import differences, relevant_config, summarized
 from .loop import resume
 from .progress import Display, Silent
-from .resume import changes_since, note
+from .resume import changes_since, note, repair
 
 # What may be other than in the run that is extended.
 _FREE = (
@@ -51,7 +51,8 @@ def extend(
     """Train a finished run for longer, as a new run.
 
     Args:
-        parent: the run directory of the finished one, which stays as it is.
+        parent: the run directory of the finished one, which stays as it is; a config.toml that is
+            gone is written anew.
         out: the run directory to make.
         overrides: of its config, as those of `load_config`: ``training.epochs=20`` for 20 in all.
         display: where progress goes; nowhere by default.
@@ -71,6 +72,7 @@ def extend(
     with processes.detect_peer_loss(out), processes.barrier("make the run directory"):
         if processes.is_first():
             refuse_existing(out)
+            repair(Run(Path(parent)))
             _make(open_run(parent), out, overrides, display, force=force)
     return resume(out, display=display)
 

@@ -121,6 +121,20 @@ def test_what_has_changed_is_refused_as_on_resume_or_noted(short, tmp_path, comm
     assert now["step"] == 20 and now["changes"][0].startswith('convax: "other" -> ')
 
 
+def test_a_config_changed_by_hand_is_a_change_and_comes_back_once_it_is_gone(short, tmp_path):
+    run = Run(shutil.copytree(short.path, tmp_path / "copy"))
+    config = run.config()
+    run.write_config(config.model_copy(update={"seed": 4}))
+    with pytest.raises(
+        RunError, match=r"(?s)\n  config.toml.seed: 3 -> 4\n.*restore it \(without config"
+    ):
+        extend(run.path, tmp_path / "longer", ["training.steps=40"])
+    (run.path / "config.toml").unlink()
+    with pytest.raises(RunError, match="has taken 20 steps"):
+        extend(run.path, tmp_path / "longer")
+    assert run.config() == config
+
+
 def test_other_data_are_a_change(short, tmp_path):
     with np.load(short.path.parent / "tiny.npz") as held:
         np.savez(tmp_path / "other.npz", **{**held, "x_train": 255 - held["x_train"]})
