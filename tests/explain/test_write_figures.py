@@ -147,7 +147,7 @@ def test_an_embedding_explains_what_is_near(photo, tmp_path, monkeypatch):
     gallery = np.concatenate([image[None], rng.integers(0, 256, (14, 6, 8, 1), np.uint8)])
     labels = np.arange(15) % 2  # no cow
     monkeypatch.setattr(
-        "convax.explain.write_figures.gallery_images", lambda run: Split(gallery, labels)
+        "convax.explain.write_figures.gallery_images", lambda *where: Split(gallery, labels)
     )
     drawn = write_figures(predictor, tmp_path, photo, tmp_path, wanted="dog")
     assert names(drawn.files)[:2] == ["explanation.png", "neighbors.png"]

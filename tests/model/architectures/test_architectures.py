@@ -68,11 +68,13 @@ def test_every_registered_layer_can_be_built_and_run():
     needed |= {name: {"output_size": 4} for name in ("adaptive_max_pool", "adaptive_avg_pool")}
     needed |= {"upsample": {"scale": 2}}
     needed |= {"maxout": {"num_pieces": 3}, "group_norm": {"groups": 3}, "dropout": {"rate": 0.5}}
-    needed |= {"stochastic_depth": {"rate": 0.5}}
+    needed |= {"stochastic_depth": {"rate": 0.5}, "pad": {"padding": 1}}
+    needed |= {name: {"factor": 2} for name in ("pixel_shuffle", "pixel_unshuffle")}
+    needed |= {"channel_shuffle": {"groups": 3}}
     for name in model.LAYERS:
         net = model.from_layers([{"type": name, **needed.get(name, {})}])
-        out_shape, params, state = net.init(KEY, (2, 6, 6, 3))
-        assert net.apply(params, state, jnp.ones((2, 6, 6, 3)))[0].shape == out_shape
+        out_shape, params, state = net.init(KEY, (2, 6, 6, 12))
+        assert net.apply(params, state, jnp.ones((2, 6, 6, 12)))[0].shape == out_shape
 
 
 def test_a_classifier_must_give_one_logit_for_each_class():
