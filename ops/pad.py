@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from .common.checks import check_image_rank
 from .common.dtypes import check_floating
 from .common.padding import Pairs, padding_pairs
 
@@ -57,11 +58,7 @@ def pad(
     """
     x = jnp.asarray(x)
     check_floating("pad", "x", x)
-    if x.ndim not in (3, 4, 5):
-        raise ValueError(
-            f"pad: wrong rank: got x {x.shape}, need (N, *spatial, C) with one to three spatial "
-            f"axes; add an axis for the batch or the channels"
-        )
+    check_image_rank("pad", x.shape)
     size = x.shape[1:-1]
     if isinstance(padding, str):
         raise ValueError(

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 
+from .common.checks import check_image_rank
 from .common.dtypes import check_floating
 from .common.padding import is_int
 
@@ -127,11 +128,7 @@ def channel_shuffle(x: jax.Array, groups: int) -> jax.Array:
 def _image(name, x):
     x = jnp.asarray(x)
     check_floating(name, "x", x)
-    if x.ndim not in (3, 4, 5):
-        raise ValueError(
-            f"{name}: wrong rank: got x {x.shape}, need (N, *spatial, C) with one to three spatial "
-            f"axes; add an axis for the batch or the channels"
-        )
+    check_image_rank(name, x.shape)
     return x
 
 

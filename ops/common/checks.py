@@ -86,3 +86,17 @@ def check_key(name: str, key, *, optional: bool = True) -> jax.Array:
             f"key=jax.random.key(0)"
         )
     return key
+
+
+def check_image_rank(name: str, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless a shape is (N, *spatial, C) with one to three spatial axes.
+
+    Args:
+        name: of the function whose argument x has this shape.
+        shape: of x.
+    """
+    if len(shape) not in (3, 4, 5):
+        raise ValueError(
+            f"{name}: wrong rank: got x {shape}, need (N, *spatial, C) with one to three spatial "
+            f"axes; write x[None] if the batch axis is missing"
+        )

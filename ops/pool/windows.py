@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from ..common.checks import check_image_rank
 from ..common.dtypes import check_floating
 from ..common.implementation import uses_jaxpr
 from ..common.padding import Padding, per_axis, resolve_windows
@@ -93,11 +94,7 @@ def as_images(name, x) -> jax.Array:
 def spatial_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
     """Return the sizes of the spatial axes, none of which is zero."""
     shape = tuple(shape)
-    if len(shape) not in (3, 4, 5):
-        raise ValueError(
-            f"{name}: wrong rank: got x {shape}, need (N, *spatial, C) with one to three spatial "
-            f"axes; write x[None] if the batch axis is missing"
-        )
+    check_image_rank(name, shape)
     if 0 in shape[1:-1]:
         raise ValueError(
             f"{name}: no elements: got x {shape}, need at least one element along each spatial "
