@@ -207,7 +207,7 @@ def _write(file: Path, key: str, files: Sequence[Place], made: Entry, room: int)
         )
     kept = made.kept
     number = {str(file): n for n, file in enumerate(files)} if kept.unreadable else {}
-    left_out = np.delete(np.arange(kept.count), kept.indices).tolist()
+    left_out = kept.left_out.tolist()
     unreadable = [[number[file], reason] for file, reason in kept.unreadable]
     header = {
         "arrays": [(array.shape, array.dtype.str) for array in made.arrays],

@@ -41,6 +41,11 @@ class Kept(NamedTuple):
     indices: np.ndarray
     unreadable: tuple[Unreadable, ...]
 
+    @property
+    def left_out(self) -> np.ndarray:
+        """Return the indices of those that could not be read, in the order of `unreadable`."""
+        return np.delete(np.arange(self.count), self.indices)
+
 
 def read_each(read: Callable[[int], _T], count: int) -> list[_T]:
     """Call ``read(i)`` for all i below `count`, within `quiet_pillow`.
@@ -145,8 +150,8 @@ def check_classes_kept(has: np.ndarray | None, names: Sequence[str], kept: Kept)
     left = has[kept.indices[kept.indices < len(has)]]
     lost = np.flatnonzero(has.any(axis=0) & ~left.any(axis=0))
     if len(lost):
-        files = np.delete(np.arange(kept.count), kept.indices)  # those left out
-        number = int(np.argmax(has[files[files < len(has)]][:, lost].any(axis=1)))
+        files = kept.left_out[kept.left_out < len(has)]
+        number = int(np.argmax(has[files][:, lost].any(axis=1)))
         raise DataError(
             f"data.unreadable: no training image of {named(names, lost)} can be read, the first "
             f"left out is {_left_out(kept, number)}; mend some, or take the class away"

@@ -75,14 +75,13 @@ class Decoding:
         sizes, *images = entry.arrays
         self._sizes[:] = sizes
         self.images = images[0] if images else self.images
-        left_out = np.delete(np.arange(entry.kept.count), entry.kept.indices).tolist()
-        self._left_out = dict(zip(left_out, entry.kept.unreadable, strict=True))
+        kept = entry.kept
+        self._left_out = dict(zip(kept.left_out.tolist(), kept.unreadable, strict=True))
 
     def _decoded(self, kept: Kept) -> Kept:
         """Return which images could be decoded, of which some may lack a mask that can be."""
         there = self._sizes.any(axis=1)
-        left_out = np.delete(np.arange(kept.count), kept.indices)
-        unreadable = zip(left_out, kept.unreadable, strict=True)
+        unreadable = zip(kept.left_out, kept.unreadable, strict=True)
         return Kept(
             kept.count, np.flatnonzero(there), tuple(left for i, left in unreadable if not there[i])
         )
