@@ -57,7 +57,7 @@ def runs(tmp_path_factory):
 
 
 def arrays_of(*trees):
-    """What the norm has in each."""
+    """Return what the norm has in each."""
     return {name: leaf for tree in trees for name, leaf in tree[NORM].items()}
 
 

@@ -38,7 +38,7 @@ def build(name):
 
 
 def kinds(layer):
-    """How many layers of each kind there are in a network."""
+    """Count the layers of each kind in a network."""
     inner = (kinds(part) for part in layer.info.parts.values())
     return sum(inner, Counter([layer.info.kind]))
 
