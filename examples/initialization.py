@@ -1,4 +1,4 @@
-"""Show what initialization does to a deep network of ReLUs: many seeds in one program.
+"""Show what initialization does to a deep network of ReLUs: many seeds, and both, in one program.
 
     python examples/initialization.py [--depth 24] [--seeds 8] [--steps 200] [--out FILE.png]
 
@@ -31,17 +31,15 @@ def network(depth, initializer):
     return model.serial(*layers, model.flatten(), model.dense(10))
 
 
-def experiment(net, x, y, steps):
-    """``losses(seed) -> (steps,)``: the loss at each step of a training that begins with `seed`."""
+def training(net, x, y, steps):
+    """``losses(params, state) -> (steps,)``: the loss at each step of a training from there."""
     optimizer = sgd(0.01, momentum=0.9)
 
     def loss(params, state, x, y):
         logits, _ = net.apply(params, state, x, train=True)
         return ops.softmax_cross_entropy(logits, y).mean()
 
-    def losses(seed):
-        _, params, state = net.init(jax.random.key(seed), (1, *x.shape[1:]))
-
+    def losses(params, state):
         def step(carry, key):
             params, velocity = carry
             chosen = jax.random.choice(key, len(x), (64,), replace=False)
@@ -68,11 +66,17 @@ def main():
     x = jnp.asarray(digits.images[..., None] / 16, jnp.float32)
     x, y = (x - x.mean()) / x.std(), jnp.asarray(digits.target)
 
+    networks = {name: network(given.depth, init) for name, init in INITIALIZERS.items()}
+    # They differ in where they begin alone, so one program trains both.
+    train = jax.jit(jax.vmap(training(networks["He"], x, y, given.steps)))
+    keys = jax.vmap(jax.random.key)(jnp.arange(given.seeds))
+
     figure, axes = plt.subplots(figsize=(7, 4), layout="constrained")
     print(f"{given.depth} convolutions, {given.seeds} seeds, {given.steps} steps; chance: 2.303")
-    for name, initializer in INITIALIZERS.items():
-        losses = experiment(network(given.depth, initializer), x, y, given.steps)
-        curves = jax.jit(jax.vmap(losses))(jnp.arange(given.seeds))
+    for name, net in networks.items():
+        # Not jitted: every layer draws alike, so each draw is compiled once, and not once a layer.
+        _, params, state = jax.vmap(net.init, in_axes=(0, None))(keys, (1, *x.shape[1:]))
+        curves = train(params, state)
         mean, deviation = curves.mean(0), curves.std(0)
         print(f"{name:>6}: loss {mean[-1]:.3f} +- {deviation[-1]:.3f} in the last step")
         axes.plot(mean, label=f"{name}: mean and deviation of {given.seeds} seeds")
