@@ -18,7 +18,6 @@ LABELS = {
     "hessian": "hess.",
     "vmap of grad": "v(g)",
     "grad of vmap": "g(v)",
-    "vmap of hessian": "v(h)",
     "low precision": "16 bit",
 }
 
