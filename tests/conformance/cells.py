@@ -12,10 +12,7 @@ from convax.ops.common.implementation import uses_xla
 from .catalog import FAMILIES, PRIMITIVES, PROBLEMS, UNSWITCHED
 from .checks import CHECKS, check_problems
 
-EACH, MANY = (
-    50,
-    50,
-)  # of each family are drawn; the latter among the slow tests, others than the former
+EACH, MANY = 50, 100  # of each family are drawn; the many among the slow tests
 
 
 def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
