@@ -213,11 +213,10 @@ def _check_data(config: Config, dataset: data.Dataset) -> None:
                 f"loss.{key}: got {len(value)} numbers, need {len(dataset.classes)}, one for each "
                 f"class: {data.named(dataset.classes, range(len(dataset.classes)))}"
             )
-    watched = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
-    if watched and not dataset.validation.count:
-        raise ConfigError(
-            f"early_stopping.{watched[0]}: needs validation images; set data.validation"
-        )
+    stops = [k for k in ("target", "patience") if getattr(config.early_stopping, k) is not None]
+    watching = [f"early_stopping.{key}" for key in stops] + ["plateau"] * bool(config.plateau)
+    if watching and not dataset.validation.count:
+        raise ConfigError(f"{watching[0]}: needs validation images; set data.validation")
 
 
 def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
@@ -312,6 +311,7 @@ def make_train_state(
         key,
         ema=config.ema is not None,
         loss_scaling=loss_scaling_of(config),
+        rate_scale=config.plateau is not None,
     )
 
 

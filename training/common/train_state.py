@@ -32,6 +32,7 @@ class TrainState(NamedTuple):
     key: Array  # (), a PRNG key; never changes: step t draws from fold_in(key, t)
     ema: Ema | None = None  # averages of params and state; None: there are none
     loss_scale: LossScale | None = None  # of float16; None: nothing is scaled
+    rate_scale: Array | None = None  # (), float32: times the learning rate; see `loop.plateau`
 
     @property
     def trained(self) -> tuple[Any, Any]:

@@ -29,6 +29,8 @@ _COMMON: dict[str, Any] = {
     "clip_value": (Optional[PositiveFloat], None),  # noqa: UP045
     "groups": (list[Group], []),
 }
+# Later additions to the optimizers, off unless asked for.
+_OFF = ("amsgrad", "mu_dtype", "dampening", "maximize")
 _PLACE = Annotated[float, Field(gt=0, lt=1)] | Duration | None
 _PART: dict[str, Any] = {"until": (_PLACE, None), "scale": (PositiveFloat, 1.0)}
 _RISE: dict[str, Any] = {"warmup": (Annotated[float, Field(ge=0, lt=1)] | Duration, 0.0)}
@@ -113,7 +115,7 @@ def _layer(name: str) -> type[Table]:
 
 @cache
 def _optimizer(name: str) -> type[Table]:
-    return table("name", name, OPTIMIZERS[name], explicit=True, **_COMMON)
+    return table("name", name, OPTIMIZERS[name], explicit=True, optional=_OFF, **_COMMON)
 
 
 @cache

@@ -27,6 +27,7 @@ def table(
     *,
     explicit: bool = False,
     left_out: Collection[str] = (),
+    optional: Collection[str] = (),
     defaults: Mapping[str, Any] | None = None,
     try_with: Callable[..., Any] | None = None,
     **more: Any,
@@ -39,6 +40,7 @@ def table(
         function: its keywords, with their types and defaults, are the table's.
         explicit: defaults are only suggested: a config hides no number that decides the result.
         left_out: parameters that are no part of the table.
+        optional: parameters that a config does without all the same.
         defaults: to take in place of the function's own.
         try_with: is called with the values of the table, to see whether they will do; by default
             the function is.
@@ -52,7 +54,7 @@ def table(
         default = (defaults or {}).get(parameter.name, parameter.default)
         if default is inspect.Parameter.empty:
             default = ...
-        elif explicit:
+        elif explicit and parameter.name not in optional:
             default = Field(examples=[default])
         elif dataclasses.is_dataclass(default):
             default = Field(default_factory=_table_of(type(default)))

@@ -139,6 +139,16 @@ class EarlyStopping(Table):
         return self
 
 
+class Plateau(Table):
+    """How the learning rate falls where the watched metric stays; see `training.loop.plateau`."""
+
+    factor: Annotated[float, Field(gt=0, lt=1, examples=[0.1])]
+    patience: Annotated[PositiveInt, Field(examples=[10])]
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
+    cooldown: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    min_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
 Devices = PositiveInt | Literal[-1, "all"]
 
 
@@ -176,6 +186,7 @@ class Config(Table):
     training: Training
     ema: Averages | None = None
     precision: Precision | None = None
+    plateau: Plateau | None = None
     early_stopping: EarlyStopping = EarlyStopping()
     checkpoints: Checkpoints = Checkpoints()
     init_from: InitFrom | None = None

@@ -143,6 +143,11 @@ class BatchedProgram:
         """See `StepProgram`."""
         self._states = self._states._replace(step=self._states.step.at[index].add(1))
 
+    def scale_rate(self, index: int, scale: float) -> None:
+        """See `StepProgram`."""
+        before: Any = self._states.rate_scale
+        self._states = self._states._replace(rate_scale=before.at[index].set(scale))
+
     def _compile(
         self, experiment: Experiment, batching: Batching, runs: Sequence[Run], display: Display
     ) -> jax.stages.Compiled:

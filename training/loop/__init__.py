@@ -13,6 +13,7 @@ extend           a new run that goes on where a finished one has ended
 metric_window    the metrics of steps, reported in windows
 early_stopping   when to stop before the last step
 nonfinite        what a step that is not finite leaves behind
+plateau          when to lower the learning rate
 progress         what a person sees
 signals          Ctrl-C, SIGTERM, SIGHUP: noted, then `InterruptedRun`
 tensorboard      event files

@@ -25,6 +25,7 @@ from ..run.directory import Run, RunError
 from ..run.metrics_log import MetricsLog
 from ..run.provenance import summarized
 from .early_stopping import Progress
+from .plateau import PlateauProgress
 
 
 class SaveError(RunError):
@@ -41,16 +42,20 @@ class LoopState(NamedTuple):
     skipped: int = 0  # steps left out, as they were not finite
     window: dict[str, list[float]] | None = None  # metrics of steps not yet reported
     finalized_from: int | None = None  # the step of the checkpoint that `loop.final` began with
+    plateau: PlateauProgress | None = None  # the validations so far, as `[plateau]` sees them
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return self._asdict() | {"progress": self.progress._asdict()}
+        saved = self._asdict() | {"progress": self.progress._asdict()}
+        return saved | {"plateau": None if self.plateau is None else self.plateau._asdict()}
 
     @classmethod
     def from_json(cls, saved: dict[str, Any]) -> "LoopState":
         """Return the state that `as_json` was called on."""
         known: dict[str, Any] = {name: saved[name] for name in cls._fields if name in saved}
         known["progress"] = Progress(**saved["progress"])
+        if known.get("plateau") is not None:
+            known["plateau"] = PlateauProgress(**known["plateau"])
         return cls(**known)
 
 

@@ -80,6 +80,10 @@ class StepProgram(Protocol):
         """Count the step that this network was not to take as taken."""
         ...
 
+    def scale_rate(self, index: int, scale: float) -> None:
+        """Multiply the learning rate of a network's schedule by this from here on."""
+        ...
+
 
 OnReport = Callable[[BatchChunk, list[int], np.ndarray], None]
 
@@ -206,6 +210,8 @@ class ChunkLoop:
                 if result.finite < result.steps:
                     self._program.count_left_out(i)
                 due[i] = recorder.maybe_evaluate(result)
+                if due[i] and recorder.rate_scale is not None:
+                    self._program.scale_rate(i, recorder.rate_scale)
         self._sizer.steps, noted, failing = processes.sync(
             self._sizer.steps, signals, failed=failure is not None
         )

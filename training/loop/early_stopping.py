@@ -80,7 +80,7 @@ def after_evaluation(
         they count, and the evaluation number `patience` without improvement is the last.
     """
     metric, sign = float(metric), 1 if rules.mode == "max" else -1
-    if _improves(rules, progress.best, metric, sign):
+    if improves(progress.best, metric, min_delta=rules.min_delta, mode=rules.mode):
         progress = Progress(metric, int(step), 0)
     else:
         progress = progress._replace(stale=progress.stale + 1)
@@ -92,6 +92,14 @@ def after_evaluation(
     if patience is not None and progress.stale >= patience:
         return progress, f"no improvement in {_evaluations(progress.stale)}: {_best(progress)}"
     return progress, None
+
+
+def improves(best: float | None, metric: float, *, min_delta: float, mode: str) -> bool:
+    """Return whether a metric is better than the best so far, None for none, by `min_delta`."""
+    if not math.isfinite(metric):
+        return False
+    sign = 1 if mode == "max" else -1
+    return best is None or sign * (metric - best) > min_delta
 
 
 def after_step(rules: Stopping, largest_update: Any) -> str | None:
@@ -110,12 +118,6 @@ def after_step(rules: Stopping, largest_update: Any) -> str | None:
     return (
         f"every update is below {rules.min_update:.6g}: the largest was {float(largest_update):.6g}"
     )
-
-
-def _improves(rules, best, metric, sign):
-    if not math.isfinite(metric):
-        return False
-    return best is None or sign * (metric - best) > rules.min_delta
 
 
 def _evaluations(count):

@@ -29,6 +29,7 @@ from ..run import checkpoint
 from ..run.directory import Run, RunError, create_run, open_run, refuse_existing
 from ..run.provenance import differences, relevant_config, summarized
 from .loop import resume
+from .plateau import PlateauProgress
 from .progress import Display, Silent
 from .resume import changes_since, note, repair
 
@@ -94,14 +95,16 @@ def _make(
             f"{parent.path}: has taken {step} steps, and is to take {total} in all; ask for more: "
             "--set training.epochs=20, say"
         )
+    manifest = checkpoint.read_manifest(parent.checkpoints / name)
     about = {
         "run": str(parent.path.resolve()),
         "step": step,
-        "sha256": checkpoint.checksum(checkpoint.read_manifest(parent.checkpoints / name)),
+        "sha256": checkpoint.checksum(manifest),
     }
+    scale = (manifest["memory"].get("plateau") or PlateauProgress()._asdict())["scale"]
     fill = partial(_fill, parent, changes)
     create_run(config, out, experiment.card, fill=fill, extends=about)
-    display.note(f"{out}: extends {parent.path}, {_rates(parent, experiment, step)}")
+    display.note(f"{out}: extends {parent.path}, {_rates(parent, experiment, step, scale)}")
 
 
 def _check_finished(parent: Run) -> None:
@@ -177,9 +180,12 @@ def _fill(parent: Run, changes: list[str], run: Run) -> None:
         note(run, changes)
 
 
-def _rates(parent: Run, experiment: Experiment, step: int) -> str:
-    """Say which learning rate the longer run begins with, and which the shorter one ended with."""
+def _rates(parent: Run, experiment: Experiment, step: int, scale: float) -> str:
+    """Say which learning rate the longer run begins with, and which the shorter one ended with.
+
+    Both are those of a schedule, times the scale of a plateau.
+    """
     config, examples = parent.config(), experiment.card.counts["train"]
     before = make_schedule(config, run_length(config, examples, count_steps(config, examples)))
-    rates = [float(schedule(step)) for schedule in (experiment.schedule, before)]
+    rates = [scale * float(schedule(step)) for schedule in (experiment.schedule, before)]
     return f"from step {step} with a learning rate of {rates[0]:.3g}; it ended with {rates[1]:.3g}"

@@ -15,7 +15,11 @@ LONGEST_SILENCE = 15.0  # seconds after which a slow network's steps are shown a
 
 
 class MetricWindow:
-    """Collects the metrics of steps; logs a window of them, and shows it."""
+    """Collects the metrics of steps; logs a window of them, and shows it.
+
+    Attributes:
+        rate_scale: what the schedule's learning rate is multiplied by.
+    """
 
     def __init__(
         self,
@@ -26,6 +30,7 @@ class MetricWindow:
     ):
         self._run, self._experiment, self._display = run, experiment, display
         self._pending = {name: list(values) for name, values in (window or {}).items()}
+        self.rate_scale = 1.0
         self._fresh = 0  # steps since the clock below
         self._since = self._shown = time.perf_counter()
 
@@ -59,6 +64,6 @@ class MetricWindow:
         seconds = time.perf_counter() - self._since
         return {name: math.fsum(values) / len(values) for name, values in self._pending.items()} | {
             "epoch": step * batch_size / experiment.card.counts["train"],
-            "learning_rate": float(experiment.schedule(step - 1)),
+            "learning_rate": float(experiment.schedule(step - 1)) * self.rate_scale,
             "images_per_second": self._fresh * batch_size / seconds,
         }

@@ -4,7 +4,7 @@ The state before such a step is what `step.train_step` returns. It is saved, so 
 the state just before, and ``nonfinite.json`` says what there is to know of the step itself:
 
     step, metric, value     the step, which of `train_step.WATCHED` was not finite, its value
-    learning_rate           the schedule's
+    learning_rate           the schedule's, times the scale of a plateau
     examples                the batch: indices into the training images, as the seed split them
     parameters              for each path whether parameter, gradient and update are finite
     activations             for each layer on top whether its output is, in training on this batch
@@ -78,7 +78,8 @@ def diverged(
         train_state: before that step.
         batch: the images and labels of that step.
     """
-    config, rate = experiment.config, float(experiment.schedule(nonfinite.step - 1))
+    config, scale = experiment.config, train_state.rate_scale
+    rate = float(experiment.schedule(nonfinite.step - 1)) * (1 if scale is None else float(scale))
     examples = batch_indices(
         nonfinite.step - 1,
         size=experiment.card.counts["train"],

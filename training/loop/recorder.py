@@ -23,6 +23,8 @@ from .context import LoopContext, StartPoint
 from .early_stopping import Stopping, after_evaluation, after_step
 from .metric_window import MetricWindow
 from .nonfinite import diverged, find_nonfinite
+from .plateau import PlateauProgress
+from .plateau import after_evaluation as after_plateau
 
 
 class ChunkResult(NamedTuple):
@@ -59,6 +61,14 @@ class TrainingRecorder:
         self._window = MetricWindow(
             context.run, context.experiment, context.display, start.loop_state.window
         )
+        self._window.rate_scale = 1.0 if self.rate_scale is None else self.rate_scale
+
+    @property
+    def rate_scale(self) -> float | None:
+        """Return what the learning rate is multiplied by; None where that never changes."""
+        if self.context.experiment.config.plateau is None:
+            return None
+        return (self.loop_state.plateau or PlateauProgress()).scale
 
     @property
     def is_training(self) -> bool:
@@ -173,6 +183,22 @@ class TrainingRecorder:
         if math.isfinite(metric) and (after.best is None or _as_good(rules, metric, after.best)):
             after = after._replace(best=metric, best_step=self.step)
         self.loop_state, self.metric = after, metric
+        self._lower_rate(metric)
+
+    def _lower_rate(self, metric: float) -> None:
+        """Lower the learning rate where the config asks for it, and the metric stays."""
+        config, before = self.context.experiment.config, self.rate_scale
+        if config.plateau is None or before is None:
+            return
+        rules: dict[str, Any] = config.plateau.model_dump() | {"mode": self._rules.mode}
+        progress = after_plateau(self.loop_state.plateau or PlateauProgress(), metric, **rules)
+        self.loop_state = self.loop_state._replace(plateau=progress)
+        self._window.rate_scale = progress.scale
+        if progress.scale < before:
+            self.context.display.note(
+                f"no improvement on {progress.best}: the learning rate is the schedule's times "
+                f"{progress.scale:.3g} from step {self.step + 1} on"
+            )
 
     def _evaluate(self, params: Any, state: Any) -> float:
         """Evaluate on the validation split, log it, and return the watched metric."""

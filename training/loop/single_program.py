@@ -57,6 +57,14 @@ class SingleProgram:
         del index
         self._train_state = self._train_state._replace(step=self._train_state.step + 1)
 
+    def scale_rate(self, index: int, scale: float) -> None:
+        """See `StepProgram`."""
+        del index
+        before: Any = self._train_state.rate_scale
+        self._train_state = self._train_state._replace(
+            rate_scale=jax.device_put(np.float32(scale), before.sharding)
+        )
+
 
 def _compile(context: LoopContext, train_state: TrainState) -> jax.stages.Compiled:
     experiment, plan = context.experiment, context.plan

@@ -3,6 +3,7 @@
 optimizer   `sgd`, `momentum`, `adam`, `adamw`, and chains of them
 clip        clipping of the gradient
 partition   other optimizers for other parameters, by their paths
+arithmetic  of trees of parameters, gradients and moments
 checks      of hyper-parameters, gradients and dtypes
 schedules   the learning rate over the steps
 

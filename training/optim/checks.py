@@ -17,6 +17,7 @@ _DOMAINS: dict[str, tuple[str, Callable[[float], bool]]] = {
     "learning_rate": ("a finite number >= 0 or a schedule", lambda x: 0 <= x < math.inf),
     "weight_decay": ("a finite number >= 0", lambda x: 0 <= x < math.inf),
     "momentum": ("a number in [0, 1)", lambda x: 0 <= x < 1),
+    "dampening": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "b1": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "b2": ("a number in [0, 1)", lambda x: 0 <= x < 1),
     "eps": ("a finite number > 0", lambda x: 0 < x < math.inf),
@@ -53,6 +54,14 @@ def check_decays(function, params, **decays):
                     f"{function}: {name} rounds to 1 in {dtype}: got {value}, need a number that "
                     f"{dtype} holds below 1; write {1 - jnp.finfo(dtype).eps} or less"
                 )
+
+
+def check_mu_dtype(function, dtype):
+    """Raise unless a first moment may be kept in this dtype."""
+    if dtype not in (None, "float32", "bfloat16"):
+        raise ValueError(
+            f"{function}: mu_dtype is unknown: got {dtype!r}, need 'float32', 'bfloat16' or None"
+        )
 
 
 def check_floating(function, params):

@@ -3,8 +3,9 @@
 import jax
 import jax.numpy as jnp
 
+from .arithmetic import safe_sqrt
 from .checks import cast_like, check_floating, check_numbers, wide_gradient
-from .optimizer import Optimizer, safe_sqrt
+from .optimizer import Optimizer
 
 
 def clip_by_global_norm(max_norm: float) -> Optimizer:

@@ -17,7 +17,9 @@ Conventions, the same for all of them:
   dtype, where Adam's b2 = 0.999 rounds to 1 and the second moment never decays;
 - a gradient that does not match the parameters in tree, shape or dtype is an error that names the
   leaf. Without `params` the moments stand in for them, and SGD has nothing to compare with;
-- weight decay reaches every leaf, biases too, as in PyTorch. `partition` spares some.
+- weight decay reaches every leaf, biases too, as in PyTorch. `partition` spares some;
+- with `maximize` the gradient is climbed, :math:`g \leftarrow -g`, before all else is done with it;
+  weight decay shrinks the weights all the same, as in PyTorch.
 
 Example:
     >>> from convax.training.optim.optimizer import apply_updates, sgd
@@ -31,24 +33,38 @@ Example:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from .arithmetic import (
+    add,
+    cast,
+    decayed,
+    descend,
+    divide,
+    increment,
+    moments,
+    power,
+    rate_at,
+    running_mean,
+    safe_sqrt,
+    scale,
+)
 from .checks import (
-    cast_like,
     check_decays,
     check_floating,
     check_match,
+    check_mu_dtype,
     check_numbers,
     may_be_nonzero,
-    wide_dtype,
     wide_gradient,
 )
 from .schedules.common import Schedule
 
 Tree = Any  # nested dicts, lists and tuples of arrays
+MuDtype = Literal["float32", "bfloat16"]
 ScalarOrSchedule = float | jax.Array | Schedule
 
 
@@ -79,8 +95,17 @@ class AdamState(NamedTuple):
     """Adam adds two arrays per parameter."""
 
     count: jax.Array  # type: ignore[override]  # shape (), int32: updates made so far, t
-    mu: Tree  # as the parameters, float32 at least: running mean of g, m
+    mu: Tree  # as the parameters, float32 at least, or of mu_dtype: running mean of g, m
     nu: Tree  # as the parameters, float32 at least: running mean of g^2, v
+
+
+class AmsgradState(NamedTuple):
+    """AMSGrad adds three arrays per parameter."""
+
+    count: jax.Array  # type: ignore[override]  # shape (), int32: updates made so far, t
+    mu: Tree  # as `AdamState`
+    nu: Tree  # as `AdamState`
+    nu_max: Tree  # as nu: the largest that it ever was
 
 
 def apply_updates(params: Tree, updates: Tree) -> Tree:
@@ -106,12 +131,14 @@ def sgd(
     momentum: float = 0.0,
     nesterov: bool = False,
     weight_decay: float = 0.0,
+    dampening: float = 0.0,
+    maximize: bool = False,
 ) -> Optimizer:
     r"""Make gradient descent, without momentum, with Polyak's or with Nesterov's.
 
     .. math::
         g &\leftarrow g + \lambda w \\
-        v &\leftarrow \mu v + g \\
+        v &\leftarrow \mu v + (1 - d)\, g \qquad (v = g \text{ at the first update}) \\
         w &\leftarrow w - \eta_t\, v \qquad\text{or, with Nesterov,}\quad w - \eta_t\, (g + \mu v)
 
     Batch, mini-batch or stochastic is a matter of what the gradient is of.
@@ -122,46 +149,63 @@ def sgd(
             is 0 no velocity is kept.
         nesterov: take the gradient's step from where the velocity is about to lead.
         weight_decay: :math:`\lambda`; the gradient of :math:`\tfrac{\lambda}{2} \sum w^2`.
+        dampening: :math:`d`, the part of a gradient that the velocity does not take in, in [0, 1);
+            only with momentum, and not with Nesterov's.
+        maximize: climb the gradient.
 
     Returns:
         An `Optimizer` with state `SgdState` or, with momentum, `MomentumState`.
 
     Raises:
-        ValueError: a hyper-parameter is out of range; a gradient does not match its parameter;
-            `weight_decay` is not 0 and `update` got no `params`.
+        ValueError: a hyper-parameter is out of range, or of no effect; a gradient does not match
+            its parameter; `weight_decay` is not 0 and `update` got no `params`.
         TypeError: a hyper-parameter is not a number; parameter or gradient has a wrong dtype.
 
     Note:
         This is the form of PyTorch and `optax.sgd`: the learning rate stands outside the velocity,
         so a change of it acts at once. Sutskever et al. have it inside,
         :math:`v \leftarrow \mu v - \eta g;\ w \leftarrow w + v`: the same path while the learning
-        rate is constant. PyTorch's `dampening` is 0. Nesterov's gradient is taken at `w`, not at
-        :math:`w + \mu v`: `w` here stands for the point looked ahead to, as in PyTorch and optax.
+        rate is constant. `dampening` is PyTorch's; optax has none. Nesterov's gradient is taken at
+        `w`, not at :math:`w + \mu v`: `w` here stands for the point looked ahead to, as in PyTorch
+        and optax.
 
     References:
         Polyak, 1964, doi:10.1016/0041-5553(64)90137-5. Nesterov, 1983.
         Sutskever, Martens, Dahl, Hinton, ICML 2013.
     """
-    check_numbers("sgd", learning_rate=learning_rate, momentum=momentum, weight_decay=weight_decay)
-    with_velocity = may_be_nonzero(momentum)
+    check_numbers(
+        "sgd",
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+        dampening=dampening,
+    )
+    with_velocity, dampened = may_be_nonzero(momentum), may_be_nonzero(dampening)
+    if dampened and (nesterov or not with_velocity):
+        raise ValueError(
+            f"sgd: dampening is for momentum, and not for Nesterov's: got dampening={dampening}, "
+            f"momentum={momentum}, nesterov={nesterov}; write dampening=0.0"
+        )
 
     def init(params):
         check_floating("sgd", params)
         check_decays("sgd", params, momentum=momentum)
         count = jnp.zeros((), jnp.int32)
-        return MomentumState(count, _moments(params)) if with_velocity else SgdState(count)
+        return MomentumState(count, moments(params)) if with_velocity else SgdState(count)
 
     def update(grads, state, params=None, **extra_args):
         del extra_args
         velocity = (state.velocity,) if with_velocity else ()
         g = wide_gradient("sgd", grads, params, weight_decay, *velocity)
-        g = _decayed(g, weight_decay, params)
-        rate, count = _value(learning_rate, state.count), _increment(state.count)
+        g = scale(-1, g) if maximize else g
+        g = decayed(g, weight_decay, params)
+        rate, count = rate_at(learning_rate, state.count), increment(state.count)
         if not with_velocity:
-            return _descend(g, rate, grads), SgdState(count)
-        v = _add(g, momentum, state.velocity)
-        direction = _add(g, momentum, v) if nesterov else v
-        return _descend(direction, rate, grads), MomentumState(count, v)
+            return descend(g, rate, grads), SgdState(count)
+        taken = jnp.where(state.count == 0, 1, 1 - dampening)
+        v = add(scale(taken, g) if dampened else g, momentum, state.velocity)
+        direction = add(g, momentum, v) if nesterov else v
+        return descend(direction, rate, grads), MomentumState(count, v)
 
     return Optimizer(init, update)
 
@@ -173,6 +217,9 @@ def adam(
     b2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 0.0,
+    amsgrad: bool = False,
+    mu_dtype: MuDtype | None = None,
+    maximize: bool = False,
 ) -> Optimizer:
     r"""Make Adam: each weight steps by its mean gradient over its root mean square gradient.
 
@@ -183,6 +230,11 @@ def adam(
         \hat\mu &= \mu / (1 - \beta_1^t), \quad \hat\nu = \nu / (1 - \beta_2^t) \\
         w &\leftarrow w - \eta_t\, \hat\mu / (\sqrt{\hat\nu} + \epsilon)
 
+    AMSGrad divides by the largest mean square so far, with which steps never grow again:
+
+    .. math:: \nu_\text{max} \leftarrow \max(\nu_\text{max}, \nu), \qquad
+        \hat\nu = \nu_\text{max} / (1 - \beta_2^t)
+
     The paper's `m` and `v` are `mu` and `nu` here, as in optax; `t` is 1 at the first update.
 
     Args:
@@ -192,9 +244,14 @@ def adam(
         eps: added outside the square root, > 0.
         weight_decay: :math:`\lambda`; the gradient of :math:`\tfrac{\lambda}{2} \sum w^2`, coupled:
             it passes through the moments. See `adamw` for the decoupled kind.
+        amsgrad: divide by the largest mean square so far.
+        mu_dtype: the dtype in which :math:`\mu` is kept between updates; "bfloat16" halves its
+            memory. What an update computes with is not rounded. None keeps the parameters' dtype,
+            float32 at least.
+        maximize: climb the gradient.
 
     Returns:
-        An `Optimizer` with state `AdamState`.
+        An `Optimizer` with state `AdamState`, with amsgrad `AmsgradState`.
 
     Raises:
         ValueError, TypeError: as `sgd`.
@@ -205,11 +262,16 @@ def adam(
         PyTorch has the same coupled `weight_decay`; `optax.adam` has none. As in optax the bias
         corrections are computed on the device: in float32 :math:`1 - 0.999^t` is good to about
         1e-5 in the first steps, where PyTorch has Python's float64.
+        PyTorch and Keras take AMSGrad's largest of the uncorrected mean squares, as here;
+        `optax.amsgrad` takes that of the corrected ones, whose first are of a gradient or two.
+        `mu_dtype` is optax's; PyTorch has none.
 
     References:
-        Kingma & Ba, ICLR 2015, arXiv:1412.6980.
+        Kingma & Ba, ICLR 2015, arXiv:1412.6980. Reddi, Kale & Kumar, ICLR 2018, arXiv:1904.09237.
     """
-    return _adam("adam", learning_rate, b1, b2, eps, weight_decay, decoupled=False)
+    numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
+    options = {"amsgrad": amsgrad, "mu_dtype": mu_dtype, "maximize": maximize}
+    return _adam("adam", learning_rate, **numbers, **options, decoupled=False)
 
 
 def adamw(
@@ -219,6 +281,9 @@ def adamw(
     b2: float = 0.999,
     eps: float = 1e-8,
     weight_decay: float = 1e-2,
+    amsgrad: bool = False,
+    mu_dtype: MuDtype | None = None,
+    maximize: bool = False,
 ) -> Optimizer:
     r"""Make Adam with decoupled weight decay, which does not pass through the moments.
 
@@ -233,9 +298,10 @@ def adamw(
         eps: added outside the square root, > 0.
         weight_decay: :math:`\lambda`; a weight without gradient shrinks by
             :math:`1 - \eta_t \lambda` a step.
+        amsgrad, mu_dtype, maximize: as `adam`.
 
     Returns:
-        An `Optimizer` with state `AdamState`.
+        As `adam`.
 
     Raises:
         ValueError, TypeError: as `sgd`.
@@ -248,7 +314,9 @@ def adamw(
     References:
         Loshchilov & Hutter, ICLR 2019, arXiv:1711.05101.
     """
-    return _adam("adamw", learning_rate, b1, b2, eps, weight_decay, decoupled=True)
+    numbers = {"b1": b1, "b2": b2, "eps": eps, "weight_decay": weight_decay}
+    options = {"amsgrad": amsgrad, "mu_dtype": mu_dtype, "maximize": maximize}
+    return _adam("adamw", learning_rate, **numbers, **options, decoupled=True)
 
 
 # What a config may name; the keywords of its table are those of the function.
@@ -259,104 +327,39 @@ OPTIMIZERS: dict[str, Callable[..., Optimizer]] = {
 }
 
 
-def _adam(function, learning_rate, b1, b2, eps, weight_decay, *, decoupled):
+def _adam(
+    function, learning_rate, *, b1, b2, eps, weight_decay, amsgrad, mu_dtype, maximize, decoupled
+):
     check_numbers(
         function, learning_rate=learning_rate, b1=b1, b2=b2, eps=eps, weight_decay=weight_decay
     )
+    check_mu_dtype(function, mu_dtype)
 
     def init(params):
         check_floating(function, params)
         check_decays(function, params, b1=b1, b2=b2)
-        return AdamState(jnp.zeros((), jnp.int32), _moments(params), _moments(params))
+        state = AdamState(jnp.zeros((), jnp.int32), moments(params, mu_dtype), moments(params))
+        return AmsgradState(*state, moments(params)) if amsgrad else state
 
     def update(grads, state, params=None, **extra_args):
         del extra_args
         g = wide_gradient(function, grads, params, weight_decay, state.mu)
+        g = scale(-1, g) if maximize else g
         if not decoupled:
-            g = _decayed(g, weight_decay, params)
-        t = _increment(state.count)
-        mu = _running_mean(b1, state.mu, g)
-        nu = _running_mean(b2, state.nu, jax.tree.map(jnp.square, g))
-        mu_hat = _divide(mu, 1 - _power(b1, t))
-        nu_hat = _divide(nu, 1 - _power(b2, t))
+            g = decayed(g, weight_decay, params)
+        t = increment(state.count)
+        mu = running_mean(b1, state.mu, g)
+        nu = running_mean(b2, state.nu, jax.tree.map(jnp.square, g))
+        largest = jax.tree.map(jnp.maximum, state.nu_max, nu) if amsgrad else nu
+        mu_hat = divide(mu, 1 - power(b1, t))
+        nu_hat = divide(largest, 1 - power(b2, t))
         direction = jax.tree.map(
             lambda m, v: m / (safe_sqrt(v) + jnp.asarray(eps, v.dtype)), mu_hat, nu_hat
         )
         if decoupled:
-            direction = _decayed(direction, weight_decay, params)
-        updates = _descend(direction, _value(learning_rate, state.count), grads)
-        return updates, AdamState(t, mu, nu)
+            direction = decayed(direction, weight_decay, params)
+        updates = descend(direction, rate_at(learning_rate, state.count), grads)
+        after = AdamState(t, cast(mu, mu_dtype), nu)
+        return updates, AmsgradState(*after, largest) if amsgrad else after
 
     return Optimizer(init, update)
-
-
-@jax.custom_jvp
-def safe_sqrt(x: jax.Array) -> jax.Array:
-    """Compute the root of x >= 0 with derivatives 0 at 0, where they are infinite.
-
-    A derivative through an update, as in meta-learning, is finite where a gradient is zero.
-    """
-    return jnp.sqrt(x)
-
-
-@safe_sqrt.defjvp
-def _safe_sqrt_jvp(primals, tangents):
-    (x,), (dx,) = primals, tangents
-    root = safe_sqrt(x)
-    return root, jnp.where(x == 0, 0, dx / (2 * jnp.where(x == 0, 1, root)))
-
-
-# Arithmetic of trees. A factor is a Python number or a traced scalar of any dtype (a schedule's
-# value, a hyper-parameter under vmap); it is cast to each leaf's dtype, never the other way round.
-
-
-def _scale(factor, tree):
-    return jax.tree.map(lambda x: jnp.asarray(factor, x.dtype) * x, tree)
-
-
-def _divide(tree, divisor):
-    return jax.tree.map(lambda x: x / jnp.asarray(divisor, x.dtype), tree)
-
-
-def _add(tree, factor, other):
-    """Compute ``tree + factor * other``, in the dtypes of `tree`."""
-    return jax.tree.map(
-        lambda x, y: x + jnp.asarray(factor, x.dtype) * jnp.asarray(y, x.dtype), tree, other
-    )
-
-
-def _running_mean(b, mean, tree):
-    """Compute ``b * mean + (1 - b) * tree``."""
-    return _add(_scale(1 - b, tree), b, mean)
-
-
-def _decayed(tree, weight_decay, params):
-    return _add(tree, weight_decay, params) if may_be_nonzero(weight_decay) else tree
-
-
-def _descend(direction, rate, grads):
-    return cast_like(_scale(-rate, direction), grads)
-
-
-def _moments(params):
-    return jax.tree.map(lambda p: jnp.zeros_like(p, wide_dtype(p)), params)
-
-
-def _increment(count):
-    """Add 1 to `count`, which stays at the largest integer rather than turn negative."""
-    return jnp.minimum(count, jnp.iinfo(count.dtype).max - 1) + 1
-
-
-def _power(base, count):
-    exponent = count.astype(float)
-    return jnp.asarray(base, exponent.dtype) ** exponent
-
-
-def _value(learning_rate, count):
-    rate: Any = learning_rate(count) if callable(learning_rate) else learning_rate
-    if jnp.shape(rate) != ():
-        raise ValueError(
-            f"learning_rate: not a scalar: got shape {jnp.shape(rate)}, need (); "
-            "for many learning rates at once, vmap the training step"
-        )
-    return rate

@@ -106,6 +106,7 @@ class _Memory(TypedDict, total=False):
     skipped: _Count
     window: dict[str, list[float]] | None
     finalized_from: _Count | None
+    plateau: dict[str, float | None] | None
     metrics: dict[str, _Count | str]
 
 

@@ -85,6 +85,7 @@ def init_train_state(
     *,
     ema: bool = False,
     loss_scaling: LossScaling | None = None,
+    rate_scale: bool = False,
 ) -> TrainState:
     """Return the state before the first step.
 
@@ -95,6 +96,7 @@ def init_train_state(
         key: the PRNG key of the run.
         ema: whether averages of params and state are kept.
         loss_scaling: that of the step.
+        rate_scale: whether the learning rate may be scaled between steps.
     """
     return TrainState(
         params,
@@ -104,6 +106,7 @@ def init_train_state(
         key,
         init_ema(params, state) if ema else None,
         init_loss_scale(loss_scaling),
+        jnp.ones((), jnp.float32) if rate_scale else None,
     )
 
 
@@ -203,6 +206,7 @@ def _train_step(recipe: StepSpec) -> Step:
         scale = None if old.loss_scale is None else old.loss_scale.scale
         value, measured, grads, state = gradient(old.params, old.state, x, wanted, key, scale)
         updates, opt_state = optimizer.update(grads, old.opt_state, old.params)
+        updates = _scaled(updates, old.rate_scale)
         taken = is_taken(old.loss_scale, grads)
         grads, updates = only_if(taken, (grads, updates))
         state, opt_state = only_if(taken, (state, opt_state), (old.state, old.opt_state))
@@ -218,8 +222,8 @@ def _train_step(recipe: StepSpec) -> Step:
         }
         averages = update_ema(old.ema, params, state, step=step, spec=recipe.ema)
         loss_scale = update_loss_scale(old.loss_scale, taken, recipe.loss_scaling)
-        new = TrainState(params, state, opt_state, step, old.key, averages, loss_scale)
-        return new, metrics
+        kept = (old.key, averages, loss_scale, old.rate_scale)
+        return TrainState(params, state, opt_state, step, *kept), metrics
 
     return train_step
 
@@ -237,6 +241,13 @@ def augment_key(key: Array) -> Array:
 def _at(t: Array | int, batches: Any) -> Any:
     """Return batch t of several."""
     return jax.tree.map(lambda leaf: leaf[t], batches)
+
+
+def _scaled(updates: Any, rate_scale: Array | None) -> Any:
+    """Return updates of a lower learning rate, to which they are proportional."""
+    if rate_scale is None:
+        return updates
+    return jax.tree.map(lambda update: update * rate_scale.astype(update.dtype), updates)
 
 
 def _moved(param: Array, update: Array) -> Array:

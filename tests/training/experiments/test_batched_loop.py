@@ -17,6 +17,7 @@ import safetensors.numpy
 import convax
 from convax.training.common import atomic_io
 from convax.training.config.schema import load_config
+from convax.training.experiment import prepare
 from convax.training.experiments import batched_program
 from convax.training.experiments import study as study_module
 from convax.training.experiments.study import resume_study, train_study, write_results
@@ -28,6 +29,7 @@ from convax.training.loop.signals import InterruptedRun
 from convax.training.run.directory import Run, RunError, open_run
 from convax.training.run.study_directory import Study, is_study
 from tests.training.loop.test_loop import Metronome, Recorder, final_bytes
+from tests.training.loop.test_plateau import PLATEAU
 
 SEEDS = (0, 5)
 # Everything that draws random numbers, and the statistics of a norm.
@@ -65,13 +67,18 @@ def random(tiny):
     return tiny
 
 
+def with_plateau(tiny):
+    """The tiny config with a learning rate that the last two evaluations lower."""
+    return load_config(tiny, PLATEAU)
+
+
 @pytest.fixture(scope="module")
 def studies(tmp_path_factory):
     """A study of two seeds in each batching, never stopped; not to be changed."""
     from tests.tiny import write_tiny
 
     folder = tmp_path_factory.mktemp("studies")
-    config = load_config(write_tiny(folder))
+    config = with_plateau(write_tiny(folder))
     return {
         batching: train_study(config, folder / batching, seeds=SEEDS, batching=batching)
         for batching in ("map", "vmap")
@@ -138,6 +145,19 @@ def test_results_hold_means_and_standard_deviations(studies):
     assert (study.path / "plots" / "curves.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.parametrize("batching", ["map", "vmap"])
+def test_members_lower_their_learning_rate(studies, batching):
+    for name in studies[batching].members:
+        run = studies[batching].run(name)
+        schedule = prepare(run.config()).schedule
+        for record in run.metrics():
+            if record["kind"] == "train":
+                scale = 0.5 if record["step"] > 40 else 1
+                assert record["learning_rate"] == scale * float(schedule(record["step"] - 1))
+        last = safetensors.numpy.load_file(run.checkpoints / "step-00000060/training.safetensors")
+        assert last["rate_scale"] == 0.25
+
+
 def test_members_can_be_evaluated_and_reported(studies, command):
     run = studies["map"].path / "seed-5"
     code, out, err = command("evaluate", run)
@@ -167,7 +187,7 @@ def test_resume_study_after_signals_is_bit_identical(
     try:
         with pytest.raises(InterruptedRun, match=r"--resume .*study"):
             display = Recorder(interrupt_at)
-            train_study(load_config(tiny), out, seeds=SEEDS, batching=batching, display=display)
+            train_study(with_plateau(tiny), out, seeds=SEEDS, batching=batching, display=display)
     finally:
         signal.signal(signal.SIGTERM, before)
     assert fatal == []
@@ -201,7 +221,7 @@ def test_resume_study_with_members_apart_is_bit_identical(
 
     monkeypatch.setattr(context, "Saver", Dies)
     with pytest.raises(Killed):
-        train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching=batching)
+        train_study(with_plateau(tiny), tmp_path / "study", seeds=SEEDS, batching=batching)
     last = [(tmp_path / "study" / f"seed-{s}/checkpoints/last").read_text() for s in SEEDS]
     assert last == ["step-00000023\n", "step-00000020\n"]
     monkeypatch.undo()
@@ -244,7 +264,7 @@ def test_resume_study_refuses_damage_of_a_finished_member(studies, tmp_path, of,
 
 
 def test_resume_study_makes_missing_member(studies, tiny, tmp_path):
-    study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="map")
+    study = train_study(with_plateau(tiny), tmp_path / "study", seeds=SEEDS, batching="map")
     about = study.info()
     (study.path / "study.json").write_text(json.dumps(about | {"status": "running"}))
     shutil.rmtree(study.run("seed-0").path)
@@ -387,7 +407,7 @@ def test_evaluate_refuses_study(studies, command):
 @pytest.mark.slow
 def test_chunk_length_changes_no_bit_of_study(studies, tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(chunk_loop, "ChunkSizer", lambda: Metronome(1))
-    study = train_study(load_config(tiny), tmp_path / "study", seeds=SEEDS, batching="vmap")
+    study = train_study(with_plateau(tiny), tmp_path / "study", seeds=SEEDS, batching="vmap")
     assert bytes_of(study) == bytes_of(studies["vmap"])
 
 

@@ -52,6 +52,7 @@ class CountingRecorder:
             experiment=experiment, plan=ShardingPlan(None), run=Run(Path("run")), saver=saver
         )
         self.step, self.ended, self.evaluated, self.saved = step, False, [], []
+        self.rate_scale = None
 
     @property
     def is_training(self):

@@ -25,8 +25,13 @@ from convax.training.optim.optimizer import (
 STEPS = 120
 
 
-def momentum(learning_rate, momentum=0.9, nesterov=False, weight_decay=0.0):
-    return sgd(learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+def momentum(
+    learning_rate, momentum=0.9, nesterov=False, weight_decay=0.0, dampening=0.0, maximize=False
+):
+    own = {"dampening": dampening, "maximize": maximize}
+    return sgd(
+        learning_rate, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay, **own
+    )
 
 
 # Ours, and the same out of optax's parts; each takes the learning rate.
@@ -54,6 +59,15 @@ PAIRS = {
         lambda r: optax.chain(optax.add_decayed_weights(0.1), optax.adam(r)),
     ),
     "adamw": (adamw, lambda r: optax.adamw(r, weight_decay=1e-2)),
+    "amsgrad": (
+        lambda r: adam(r, amsgrad=True, eps=1e-30),
+        lambda r: optax.chain(  # whose mean square is never corrected: the rate is, in its place
+            optax.scale_by_amsgrad(eps=1e-30, bias_correction_nu=False),
+            optax.scale_by_learning_rate(
+                lambda t: (r(t) if callable(r) else r) * jnp.sqrt(1 - 0.999 ** (t + 1.0))
+            ),
+        ),
+    ),
     "clip_nesterov": (
         lambda r: optax.chain(clip_by_global_norm(20.0), momentum(r, nesterov=True)),
         lambda r: optax.chain(
@@ -163,7 +177,27 @@ TORCH = {
         "SGD",
         {"momentum": 0.9, "nesterov": True, "weight_decay": 0.1},
     ),
+    "dampening": (
+        lambda r: momentum(r, dampening=0.3, weight_decay=0.1),
+        "SGD",
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1},
+    ),
+    "maximize": (
+        lambda r: momentum(r, dampening=0.3, weight_decay=0.1, maximize=True),
+        "SGD",
+        {"momentum": 0.9, "dampening": 0.3, "weight_decay": 0.1, "maximize": True},
+    ),
     "adam": (adam, "Adam", {}),
+    "amsgrad": (
+        lambda r: adam(r, amsgrad=True, weight_decay=0.1, b2=0.9),
+        "Adam",
+        {"amsgrad": True, "weight_decay": 0.1, "betas": (0.9, 0.9)},
+    ),
+    "adamw_amsgrad": (
+        lambda r: adamw(r, amsgrad=True, maximize=True, b2=0.9),
+        "AdamW",
+        {"amsgrad": True, "maximize": True, "betas": (0.9, 0.9)},
+    ),
     "adam_decay": (lambda r: adam(r, weight_decay=0.1), "Adam", {"weight_decay": 0.1}),
     "adamw": (adamw, "AdamW", {}),  # the default weight decay too
 }
@@ -216,6 +250,35 @@ def test_adam_follows_hand_arithmetic():
     np.testing.assert_allclose(state.mu, 0.1 * grads, 1e-6)
     np.testing.assert_allclose(state.nu, 0.001 * grads**2, 1e-6)
     assert state.count == 1
+
+
+def test_amsgrad_follows_hand_arithmetic():
+    """Where the gradient is gone, Adam's root shrinks; AMSGrad's stays."""
+    optimizer, w = adam(0.1, b1=0.0, b2=0.75, amsgrad=True), jnp.zeros(())
+    _, state = optimizer.update(jnp.array(8.0), optimizer.init(w))
+    update, state = optimizer.update(jnp.array(1.0), state)
+    assert (state.nu, state.nu_max) == (0.25 * 1 + 0.75 * 16, 16)  # nu is 0.25 * 64 at first
+    np.testing.assert_allclose(update, -0.1 * 1 / np.sqrt(16 / (1 - 0.75**2)), 1e-6)
+
+
+def test_first_moment_in_bfloat16_is_rounded_between_updates_alone(rng):
+    """As optax has it, but for the products that optax rounds too; by hand in NumPy."""
+    gradients = rng.normal(size=(20, 7)).astype(np.float32)
+    optimizer = adam(0.1, mu_dtype="bfloat16")
+    state = optimizer.init(jnp.zeros(7))
+    theirs = optax.adam(0.1, mu_dtype="bfloat16")
+    their_state = theirs.init(jnp.zeros(7))
+    mu = nu = np.zeros(7, np.float32)
+    for t, g in enumerate(gradients, 1):
+        updates, state = optimizer.update(jnp.asarray(g), state)
+        mu = 0.9 * np.float32(jnp.bfloat16(mu)) + 0.1 * g
+        nu = 0.999 * nu + 0.001 * g**2
+        expected = -0.1 * (mu / (1 - 0.9**t)) / (np.sqrt(nu / (1 - 0.999**t)) + 1e-8)
+        np.testing.assert_allclose(updates, expected, 1e-4, 1e-6)
+        with STANDARD():
+            their_updates, their_state = theirs.update(jnp.asarray(g), their_state)
+        np.testing.assert_allclose(updates, their_updates, 0, 0.1 * 2**-7)
+    assert (state.mu.dtype, state.nu.dtype) == (jnp.bfloat16, jnp.float32)
 
 
 @pytest.mark.parametrize("make", [sgd, momentum, adam], ids=lambda f: f.__name__)
@@ -275,6 +338,8 @@ def test_optimizer_solves_least_squares(name, rng):
 
 EVERY = {name: make(0.1) for name, make in OPTIMIZERS.items()} | {
     "nesterov": momentum(0.1, nesterov=True, weight_decay=0.1),
+    "dampening": momentum(0.1, dampening=0.5, maximize=True),
+    "amsgrad": adamw(0.1, amsgrad=True),
     "clip": optax.chain(clip_by_global_norm(1.0), adam(0.1, weight_decay=0.1)),
 }
 every = pytest.mark.parametrize("optimizer", EVERY.values(), ids=EVERY)
@@ -520,6 +585,18 @@ def test_only_floating_point_is_trained(make):
         (lambda: sgd(0.1, weight_decay=-1), ValueError, r"^sgd: weight_decay .* got -1, need"),
         (lambda: sgd(0.1, weight_decay=True), TypeError, r"^sgd: weight_decay is not a number"),
         (lambda: momentum(0.1, momentum=1.0), ValueError, r"^sgd: momentum .* in \[0, 1\)"),
+        (lambda: momentum(0.1, dampening=1.0), ValueError, r"^sgd: dampening is out of range: got"),
+        (lambda: sgd(0.1, dampening=0.5), ValueError, r"^sgd: dampening .* got .*, momentum=0.0"),
+        (
+            lambda: momentum(0.1, dampening=0.5, nesterov=True),
+            ValueError,
+            r"^sgd: dampening is for momentum, .* nesterov=True; write dampening=0.0",
+        ),
+        (
+            lambda: adam(0.1, mu_dtype="float16"),
+            ValueError,
+            r"^adam: mu_dtype is unknown: got 'float16', need 'float32', 'bfloat16' or None",
+        ),
         (lambda: adam(0.1, b1=1.0), ValueError, r"^adam: b1 is out of range: got 1.0, need a num"),
         (lambda: adam(0.1, b2=-0.1), ValueError, r"^adam: b2 is out of range: got -0.1"),
         (lambda: adamw(0.1, eps=0.0), ValueError, r"^adamw: eps is out of range: got 0.0, need"),
@@ -558,6 +635,7 @@ def test_a_decay_that_rounds_to_one_is_an_error(decay):
         (sgd(1.0, momentum=0.9, nesterov=True), -1.9),
         (adam(1.0, eps=1e-3), -1e3),
         (adamw(1.0, eps=1e-3), -1e3),
+        (adam(1.0, eps=1e-3, amsgrad=True), -1e3),
         (clip_by_global_norm(1.0), 1.0),
     ],
 )
@@ -586,7 +664,8 @@ def test_optimizer_signatures_give_config_tables():
         assert first.name == "learning_rate" and first.default is first.empty
         for keyword in keywords:
             assert keyword.kind is keyword.KEYWORD_ONLY
-            assert type(keyword.default) is keyword.annotation
+            known = keyword.annotation in (float, bool)
+            assert type(keyword.default) is keyword.annotation if known else not keyword.default
 
 
 def test_optimizer_does_not_import_optax():
