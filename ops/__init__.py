@@ -118,6 +118,7 @@ from .pool.adaptive import (
     global_max_pool,
     spatial_pyramid_pool,
 )
+from .pool.indices import max_pool_with_indices, max_unpool
 from .pool.lp import lp_pool
 from .pool.pool import avg_pool, max_pool, pool_output_shape
 from .pool.stochastic import mixed_pool, stochastic_pool
@@ -193,6 +194,8 @@ __all__ = [
     "lp_pool",
     "match_boxes",
     "max_pool",
+    "max_pool_with_indices",
+    "max_unpool",
     "maxout",
     "mish",
     "mixed_pool",

@@ -20,10 +20,18 @@ _MOST_BINS = 1024
 
 
 def max_pool(
-    window: int | list[int], *, stride: int | list[int] | None = None, padding: Padding = "VALID"
+    window: int | list[int],
+    *,
+    stride: int | list[int] | None = None,
+    padding: Padding = "VALID",
+    dilation: int | list[int] = 1,
+    ceil_mode: bool = False,
 ) -> Layer:
     """Take the maximum over windows; see `ops.max_pool`."""
-    return _pool("max_pool", ops.max_pool, window, stride, padding)
+    check_positive("max_pool", dilation=dilation)
+    taps = to_tuple(dilation)
+    pool = partial(ops.max_pool, dilation=taps, ceil_mode=ceil_mode)
+    return _pool("max_pool", pool, window, stride, padding, dilation=taps)
 
 
 def avg_pool(
@@ -32,9 +40,10 @@ def avg_pool(
     stride: int | list[int] | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
+    ceil_mode: bool = False,
 ) -> Layer:
     """Take the average over windows; see `ops.avg_pool`."""
-    pool = partial(ops.avg_pool, count_include_pad=count_include_pad)
+    pool = partial(ops.avg_pool, count_include_pad=count_include_pad, ceil_mode=ceil_mode)
     return _pool("avg_pool", pool, window, stride, padding)
 
 
@@ -44,9 +53,11 @@ def lp_pool(
     p: float | Literal["inf"] = 2.0,
     stride: int | list[int] | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
 ) -> Layer:
     """Take the p-norm of windows, "inf" for the largest; see `ops.lp_pool`."""
-    return _pool("lp_pool", partial(ops.lp_pool, p=float(p)), window, stride, padding)
+    pool = partial(ops.lp_pool, p=float(p), ceil_mode=ceil_mode)
+    return _pool("lp_pool", pool, window, stride, padding)
 
 
 def mixed_pool(
@@ -97,12 +108,14 @@ def spatial_pyramid_pool(levels: list[int] | None = None) -> Layer:
     return pool._replace(info=pool.info._replace(pyramid_levels=tuple(levels)))
 
 
-def _pool(kind: str, op: Callable[..., Array], window, stride, padding, make=stateless) -> Layer:
+def _pool(
+    kind: str, op: Callable[..., Array], window, stride, padding, make=stateless, dilation=1
+) -> Layer:
     stride = window if stride is None else stride
     check_positive(kind, window=window, stride=stride)
     window, stride = to_tuple(window), to_tuple(stride)
     pool = partial(op, window=window, stride=stride, padding=to_tuple(padding))
-    return make(kind, pool, Window(window, stride))
+    return make(kind, pool, Window(window, stride, dilation))
 
 
 def _adaptive_pool(kind: str, op: Callable[..., Array], output_size) -> Layer:

@@ -5,7 +5,9 @@ moved in steps of s, gives
 
     o = floor((i + low + high - d (k - 1) - 1) / s) + 1
 
-outputs. "VALID" pads nothing; "SAME" pads so that o = ceil(i / s), an odd element on the high side;
+outputs. In ceil mode the division is rounded up: a last window reaches beyond the padding, if it
+begins inside the input or the padding before it. "VALID" pads nothing; "SAME" pads so that
+o = ceil(i / s), an odd element on the high side;
 "FULL" pads d (k - 1) on both sides, so that every window that meets the input counts.
 Everything here works on shapes, never on arrays, and so costs nothing under jit.
 """
@@ -36,6 +38,7 @@ def resolve_windows(
     stride: int | Sequence[int],
     padding: Padding,
     dilation: int | Sequence[int],
+    ceil_mode: bool = False,
 ) -> Windows:
     """Check the hyper-parameters of function `name` and write them out per axis."""
     rank = len(size)
@@ -54,8 +57,8 @@ def resolve_windows(
     extent = tuple(d * (k - 1) + 1 for d, k in zip(dilations, window, strict=True))
     pads = padding_pairs(name, padding, size, extent, strides)
     output = tuple(
-        (i + low + high - e) // s + 1
-        for i, e, s, (low, high) in zip(size, extent, strides, pads, strict=True)
+        _count(i, e, s, *pair, ceil_mode)
+        for i, e, s, pair in zip(size, extent, strides, pads, strict=True)
     )
     if any(o < 1 for o in output):
         raise ValueError(
@@ -64,6 +67,15 @@ def resolve_windows(
             f"whole window per axis; write padding='SAME', a smaller window, or feed larger inputs"
         )
     return Windows(strides, pads, dilations, output)
+
+
+def _count(size, extent, stride, low, high, ceil_mode):
+    """Count the windows along one axis."""
+    room = size + low + high - extent
+    if not ceil_mode:
+        return room // stride + 1
+    output = -(-room // stride) + 1
+    return output - ((output - 1) * stride >= size + low)
 
 
 def per_axis(name: str, what: str, value: int | Sequence[int], rank: int) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ def lp_pool(
     p: float = 2.0,
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
+    ceil_mode: bool = False,
 ) -> jax.Array:
     r"""Compute the p-norm of each window, channels last.
 
@@ -33,6 +34,7 @@ def lp_pool(
         p: the norm, at least 1: 1 adds absolute values up, `math.inf` takes their maximum.
         stride: step per spatial axis, or one int for all; the window's size if left out.
         padding: as for `conv`, each side smaller than the window; it adds nothing to the norm.
+        ceil_mode: as for `max_pool`.
 
     Returns:
         ``(N, *spatial_out, C)``, dtype of `x`; added up in float32 at least.
@@ -48,7 +50,8 @@ def lp_pool(
 
     Note:
         PyTorch's `lp_pool2d` adds x^p up, without the absolute value, and clips a negative sum to
-        zero: the same for even p, or where x >= 0.
+        zero: the same for even p, or where x >= 0. In ceil mode it multiplies the sum of a window
+        with k of its K elements by K / k; here it is the norm of those there are.
 
         Derivative: (|x| / y)^(p-1) sign(x), which is at most 1. Where y = 0, a kink, it is zero, as
         PyTorch has it; so it is where x = 0 under p = 1. For p = inf the first largest |x| of a
@@ -62,7 +65,7 @@ def lp_pool(
     References:
         Gulcehre et al., Learned-norm pooling, arXiv:1311.1780; Sermanet et al., arXiv:1204.3968.
     """
-    x, axes = resolve_pool("lp_pool", x, window, stride, padding)
+    x, axes = resolve_pool("lp_pool", x, window, stride, padding, ceil_mode=ceil_mode)
     p = as_scalar(
         "lp_pool",
         "p",

@@ -41,16 +41,21 @@ def max_pool(
     *,
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
 ) -> jax.Array:
     r"""Take the maximum over each window, channels last.
 
-    .. math:: y_{n,i,j,c} = \max_{u,v} x_{n,\,si+u-p,\,sj+v-p,\,c}
+    .. math:: y_{n,i,j,c} = \max_{u,v} x_{n,\,si+du-p,\,sj+dv-p,\,c}
 
     Args:
         x: input, ``(N, *spatial, C)`` with one to three spatial axes, floating point.
         window: taps per spatial axis, or one int for all.
         stride: step per spatial axis, or one int for all; the window's size if left out.
         padding: as for `conv`, each side smaller than the window. Padding never wins.
+        dilation: distance of the taps, per spatial axis or one int for all.
+        ceil_mode: whether a last window that reaches beyond the padded input counts, if it begins
+            inside the input or the padding before it.
 
     Returns:
         ``(N, *spatial_out, C)``, dtype of `x`.
@@ -69,9 +74,12 @@ def max_pool(
         The gradient goes to the first maximum of a window in row-major order, as in PyTorch. A
         window with a NaN gives NaN, and its gradient goes to the last NaN, also as in PyTorch; on
         GPU and TPU it goes where XLA's `select_and_scatter` puts it, which of a window of -inf may
-        be the padding.
+        be the padding. XLA has no gradient of dilated windows: those are read by slices everywhere.
+
+    References:
+        `ceil_mode` is PyTorch's: https://docs.pytorch.org/docs/stable/generated/torch.nn.MaxPool2d.html
     """
-    x, axes = resolve_pool("max_pool", x, window, stride, padding)
+    x, axes = resolve_pool("max_pool", x, window, stride, padding, dilation, ceil_mode)
     return windowed_max(x, axes)
 
 
@@ -82,6 +90,7 @@ def avg_pool(
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
     count_include_pad: bool = True,
+    ceil_mode: bool = False,
 ) -> jax.Array:
     r"""Take the mean over each window, channels last.
 
@@ -94,6 +103,8 @@ def avg_pool(
         padding: as for `conv`, each side smaller than the window.
         count_include_pad: whether K counts the zeros of the padding, so that it is the window's
             size everywhere; else K counts the window's elements inside `x`.
+        ceil_mode: as for `max_pool`; K counts nothing beyond the padding, so that it is smaller
+            there, as in PyTorch.
 
     Returns:
         ``(N, *spatial_out, C)``, dtype of `x`; added up in float32 at least.
@@ -108,7 +119,7 @@ def avg_pool(
         Array([[ 2.5,  4.5],
                [10.5, 12.5]], dtype=float32)
     """
-    x, axes = resolve_pool("avg_pool", x, window, stride, padding)
+    x, axes = resolve_pool("avg_pool", x, window, stride, padding, ceil_mode=ceil_mode)
     return windowed_mean(x, axes, count_include_pad)
 
 
@@ -118,6 +129,8 @@ def pool_output_shape(
     *,
     stride: int | Sequence[int] | None = None,
     padding: Padding = "VALID",
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
 ) -> tuple[int, ...]:
     """Return the shape of a pooled array, from the shape of its input.
 
@@ -125,7 +138,9 @@ def pool_output_shape(
         >>> pool_output_shape((8, 28, 28, 6), 3, stride=2, padding=1)
         (8, 14, 14, 6)
     """
-    axes = resolve_axes("pool_output_shape", input_shape, window, stride, padding)
+    axes = resolve_axes(
+        "pool_output_shape", input_shape, window, stride, padding, dilation, ceil_mode
+    )
     return (input_shape[0], *(axis.output for axis in axes), input_shape[-1])
 
 
@@ -135,7 +150,7 @@ def pool_output_shape(
 @partial(jax.jit, static_argnums=1)
 def windowed_max(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     """Take the maximum over resolved windows; see `max_pool` for where its gradient goes."""
-    if rows_are_sharded(x):
+    if rows_are_sharded(x) or any(axis.dilation > 1 for axis in axes):
         return _max_by_slices(x, axes)
     if uses_xla():
         return _reduce_window_max(x, axes)
@@ -201,8 +216,7 @@ def _first_inside(rank, axes):
     if len(axes) > 1:  # windows that tile, which have no padding
         return jnp.uint8(0)
     (axis,) = axes
-    first = np.maximum(axis.padding[0] - axis.stride * np.arange(axis.output), 0)
-    return along(axis, rank, first.astype(np.uint8))
+    return along(axis, rank, np.argmax(axis.inside, axis=1).astype(np.uint8))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(1,))
@@ -234,8 +248,7 @@ def _max_of_windows_jvp(axis, primals, tangents):
 
 def _inside(axis, rank):
     """Return which elements of `extract_windows` are not padding."""
-    position = axis.stride * np.arange(axis.output)[:, None] + np.arange(axis.window)
-    inside = (axis.padding[0] <= position) & (position < axis.padding[0] + axis.size)
+    inside = axis.inside
     return inside.reshape((1,) * axis.at + inside.shape + (1,) * (rank - axis.at - 2))
 
 
@@ -254,7 +267,8 @@ def windowed_mean(x: jax.Array, axes: tuple[Axis, ...], count_include_pad: bool)
         on_cpu, native = (partial(f, axes=axes) for f in (_sum_by_axis, _reduce_window_sum))
         y = lax.platform_dependent(y, cpu=on_cpu, default=native)
     for axis in axes:
-        y = y / (axis.window if count_include_pad else _count_inside(axis, y.ndim, y.dtype))
+        whole = count_include_pad and not axis.beyond
+        y = y / (axis.window if whole else _count(axis, y.ndim, y.dtype, count_include_pad))
     return y.astype(x.dtype)
 
 
@@ -277,8 +291,9 @@ def mean_of_tiles(x: jax.Array, axes: tuple[Axis, ...]) -> jax.Array:
     return jnp.mean(x, axis=tuple(axis.at + n for n, axis in enumerate(axes, start=1)))
 
 
-def _count_inside(axis, rank, dtype):
-    """Count the elements of each window that lie inside the input."""
+def _count(axis, rank, dtype, count_include_pad):
+    """Count the elements of each window inside the input, or inside the padded one."""
+    low, high = (axis.padding[0], axis.padding[1] - axis.beyond) if count_include_pad else (0, 0)
     start = axis.stride * np.arange(axis.output) - axis.padding[0]
-    count = np.minimum(start + axis.window, axis.size) - np.maximum(start, 0)
+    count = np.minimum(start + axis.window, axis.size + high) - np.maximum(start, -low)
     return along(axis, rank, count.astype(dtype))

@@ -30,11 +30,24 @@ class Axis(NamedTuple):
     stride: int
     padding: tuple[int, int]
     output: int
+    dilation: int = 1
+    beyond: int = 0  # of the padding behind the input, what only ceil mode adds
 
     @property
     def tiles(self) -> bool:
         """Return whether the windows lie side by side, starting with the first element."""
-        return self.window == self.stride and self.padding == (0, 0)
+        return self.window == self.stride and self.padding == (0, 0) and self.dilation == 1
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Return where the elements of each window are, ``(output, window)``; some are padding."""
+        first = self.stride * np.arange(self.output) - self.padding[0]
+        return first[:, None] + self.dilation * np.arange(self.window)
+
+    @property
+    def inside(self) -> np.ndarray:
+        """Return which of `positions` are no padding."""
+        return (self.positions >= 0) & (self.positions < self.size)
 
 
 def tile_axis(at: int, size: int, tiles: int) -> Axis:
@@ -51,11 +64,13 @@ def is_whole(axes: Sequence[Axis]) -> bool:
 # ------------------------------------------------------------------------------------- checks
 
 
-def resolve_pool(name, x, window, stride, padding) -> tuple[jax.Array, tuple[Axis, ...]]:
+def resolve_pool(
+    name, x, window, stride, padding, dilation: int | Sequence[int] = 1, ceil_mode: bool = False
+) -> tuple[jax.Array, tuple[Axis, ...]]:
     """Return the input of function `name` as an array, and its windows; raise unless they fit."""
     x = jnp.asarray(x)
     check_floating(name, "x", x)
-    return x, resolve_axes(name, x.shape, window, stride, padding)
+    return x, resolve_axes(name, x.shape, window, stride, padding, dilation, ceil_mode)
 
 
 def resolve_axes(
@@ -64,23 +79,47 @@ def resolve_axes(
     window: int | Sequence[int],
     stride: int | Sequence[int] | None,
     padding: Padding,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
 ) -> tuple[Axis, ...]:
     """Check the hyper-parameters of function `name` and write them out per axis."""
     size = spatial_shape(name, shape)
     window = per_axis(name, "window", window, len(size))
     stride = window if stride is None else stride
-    windows = resolve_windows(name, size, window, stride=stride, padding=padding, dilation=1)
-    if any(max(pads) >= k for pads, k in zip(windows.padding, window, strict=True)):
+    windows = resolve_windows(
+        name,
+        size,
+        window,
+        stride=stride,
+        padding=padding,
+        dilation=dilation,
+        ceil_mode=ceil_mode,
+    )
+    parts = enumerate(zip(size, window, *windows, strict=True), start=1)
+    axes = tuple(_axis(at, *part) for at, part in parts)
+    if any(_is_lost(axis, pair) for axis, pair in zip(axes, windows.padding, strict=True)):
+        dilated = f" and dilation {windows.dilation}" if max(windows.dilation) > 1 else ""
         raise ValueError(
             f"{name}: a window can lie wholly in the padding: got padding {windows.padding} with "
-            f"window {window}, need every side smaller than the window; write padding='SAME'"
+            f"window {window}{dilated}, need every side smaller than the window; write "
+            f"padding='SAME'"
         )
-    return tuple(
-        Axis(i, *axis)
-        for i, axis in enumerate(
-            zip(size, window, windows.stride, windows.padding, windows.output, strict=True), start=1
-        )
-    )
+    return axes
+
+
+def _axis(at, size, window, stride, padding, dilation, output):
+    """Return an axis whose padding reaches to the end of its last window at least."""
+    low, high = padding
+    end = stride * (output - 1) + dilation * (window - 1) + 1
+    beyond = max(end - low - size - high, 0)
+    return Axis(at, size, window, stride, (low, high + beyond), output, dilation, beyond)
+
+
+def _is_lost(axis, padding):
+    """Return whether a window may have no element of the input."""
+    if axis.dilation == 1:
+        return max(padding) >= axis.window
+    return not np.all(np.any(axis.inside, axis=1))  # those of a dilated one may lie around it
 
 
 def as_images(name, x) -> jax.Array:
@@ -109,19 +148,20 @@ def spatial_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
 def window_slices(x: jax.Array, axes: Sequence[Axis], fill: float) -> list[jax.Array]:
     """Return every tap of the windows along `axes`, in row-major order, each of the output's size.
 
-    For all windows i at once, x[s i + u - low] is every s-th element of a slice. So x is cut into
+    For all windows i at once, x[s i + d u - low] is every s-th element of a slice. So x is cut into
     s phases, in which the taps are plain slices; their transposes are then joined once, where
     k strided slices would be k scatters.
     """
     if not axes:
         return [x]
     axis, *rest = axes
-    i, size, k, s, (low, _), o = axis
-    blocks = o - 1 + -(-k // s)
+    i, size, k, s, (low, _), o, d, _ = axis
+    blocks = o - 1 + -(-(d * (k - 1) + 1) // s)
     x = _padded(x, i, low, blocks * s - size - low, fill)
     x = x.reshape(*x.shape[:i], blocks, s, *x.shape[i + 1 :])
     phases = [phase.squeeze(i + 1) for phase in jnp.split(x, s, i + 1)]
-    along = [lax.slice_in_dim(phases[u % s], u // s, u // s + o, axis=i) for u in range(k)]
+    taps = [divmod(d * u, s) for u in range(k)]
+    along = [lax.slice_in_dim(phases[r], m, m + o, axis=i) for m, r in taps]
     return [tap for a in along for tap in window_slices(a, rest, fill)]
 
 
@@ -149,13 +189,12 @@ def extract_windows(x: jax.Array, axis: Axis) -> jax.Array:
 
 @lru_cache(maxsize=256)
 def _positions(axis):
-    positions = axis.stride * np.arange(axis.output)[:, None] + np.arange(axis.window)
-    positions = (positions - axis.padding[0]).ravel()
+    positions = axis.positions.ravel()
     return table(axis.size, ([(i, 1)] if 0 <= i < axis.size else [] for i in positions))
 
 
 def windowed_sum(x: jax.Array, axis: Axis) -> jax.Array:
-    """Sum over the windows along one axis, quick on CPU in both directions."""
+    """Sum over the windows along one axis, none dilated, quick on CPU in both directions."""
     if axis.tiles:
         return jnp.sum(extract_windows(x, axis), axis=axis.at + 1)
     if axis.window <= 8:
@@ -170,14 +209,16 @@ def _sums(axis):
     return table(axis.size, rows)
 
 
-def reduce_window(x, axes: Sequence[Axis], initial: float, function) -> jax.Array:
-    """Apply `lax.reduce_window` along the axes."""
-    window, stride, padding = [1] * x.ndim, [1] * x.ndim, [(0, 0)] * x.ndim
+def reduce_window(x, axes: Sequence[Axis], initial, function):
+    """Apply `lax.reduce_window` along the axes to an array, or to several at once."""
+    arrays = jax.tree.leaves(x)
+    ones = [1] * arrays[0].ndim
+    window, stride, dilation, padding = ones, list(ones), list(ones), [(0, 0) for _ in ones]
     for axis in axes:
         window[axis.at], stride[axis.at] = axis.window, axis.stride
-        padding[axis.at] = axis.padding
-    start = np.array(initial, x.dtype)
-    return lax.reduce_window(x, start, function, window, stride, padding)
+        dilation[axis.at], padding[axis.at] = axis.dilation, axis.padding
+    start = jax.tree.map(lambda first, a: np.array(first, a.dtype), initial, x)
+    return lax.reduce_window(x, start, function, window, stride, padding, window_dilation=dilation)
 
 
 def along(axis: Axis, rank: int, values: np.ndarray) -> jax.Array:

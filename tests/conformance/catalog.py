@@ -38,6 +38,7 @@ PRIMITIVES = ("convolution", "resampling")
 SWITCHED = (*PRIMITIVES, "pooling", "regions", "normalization")
 # Entries of these that are one program whatever is chosen: there is nothing to prove twice.
 UNSWITCHED = {
+    *("max_pool, dilated", "max_unpool"),
     *("stochastic_pool, drawn, tiles", "global_avg_pool", "adaptive_avg_pool, equal bins"),
     *("roi_pool", "roi_pyramid_pool", "paste_masks", "crop_masks"),
 }

@@ -22,6 +22,8 @@ class Windows(NamedTuple):
     window: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
+    dilation: tuple[int, ...] | None = None
+    ceil_mode: bool = False
 
     @property
     def elements(self) -> int:
@@ -33,8 +35,11 @@ class Windows(NamedTuple):
 
     def into(self, op, **options):
         """Our function of x with these windows."""
-        w, s, p = self
-        return lambda x: op(x, w, stride=s, padding=p, **options)
+        w, s, p, dilation, ceil_mode = self
+        more = ({"dilation": dilation} if dilation else {}) | (
+            {"ceil_mode": True} if ceil_mode else {}
+        )
+        return lambda x: op(x, w, stride=s, padding=p, **more, **options)
 
     def output(self, shape) -> tuple[int, ...]:
         return ops.pool_output_shape(shape, self.window, stride=self.stride, padding=self.padding)
@@ -60,6 +65,8 @@ def plain(places_of, formula):
 
 
 def plain_max(w: Windows):
+    if w.dilation:  # of which XLA has no gradient
+        return plain(w.of, lambda x: jnp.max(x, 0))
     arguments = (1, *w.window, 1), (1, *w.stride, 1), ((0, 0), *w.padding, (0, 0))
     return lambda x: lax.reduce_window(x, -jnp.inf, lax.max, *arguments)
 
@@ -111,8 +118,29 @@ def torch_pool(kind, w: Windows, **options):
         call = getattr(torch.nn.functional, f"{kind}_pool{len(w.window)}d")
         if own:
             padding = tuple(low for low, _ in w.padding)
-            return call(x, w.window, w.stride, padding, **options)
+            more = {"dilation": w.dilation} if w.dilation else {}
+            return call(x, w.window, w.stride, padding, ceil_mode=w.ceil_mode, **more, **options)
         return call(torch_padded(torch, x, w, -inf if kind == "max" else 0.0), w.window, w.stride)
+
+    return channels_first(function)
+
+
+def torch_indices(w: Windows):
+    def function(torch, x):
+        call = getattr(torch.nn.functional, f"max_pool{len(w.window)}d")
+        padding = tuple(low for low, _ in w.padding)
+        first = torch.movedim(x, -1, 1)
+        y, indices = call(first, w.window, w.stride, padding, return_indices=True)
+        # Numbers have no gradient, which PyTorch refuses to be asked for.
+        return torch.movedim(y, 1, -1), torch.movedim(indices + 0 * y, 1, -1)
+
+    return function
+
+
+def torch_unpool(indices, size):
+    def function(torch, x):
+        call = getattr(torch.nn.functional, f"max_unpool{len(size)}d")
+        return call(x, torch.movedim(torch.tensor(indices), -1, 1), 2, output_size=size)
 
     return channels_first(function)
 
@@ -211,6 +239,42 @@ def max_entry(case, shape, w):
         lambda x: reference.max_pool(x, w.of(x)),
         lambda g, x: reference.max_pool_grad(g, x, w.of(x)),
         torch_pool("max", w),
+    )
+
+
+def indices_entry(shape, w):
+    def function(x):
+        y, indices = ops.max_pool_with_indices(x, w.window, stride=w.stride, padding=w.padding)
+        return y, indices.astype(x.dtype)  # a number, for the table
+
+    def plain_pair(x):
+        y, numbers = plain_max(w)(x), np.arange(prod(shape[1:-1])).reshape(shape[1:-1])
+        winners = []
+        for inside in w.of(x).values():
+            winner = jnp.argmax(jnp.stack([x[:, *at] for at in inside]), axis=0)
+            winners.append(jnp.array([numbers[at] for at in inside])[winner])
+        return y, jnp.stack(winners, 1).reshape(y.shape).astype(x.dtype)
+
+    return entry(
+        *("max_pool_with_indices", "", shape, function, plain_pair),
+        lambda x: (reference.max_pool(x, w.of(x)), reference.max_pool_indices(x, w.of(x))),
+        lambda g, x: reference.max_pool_grad(g[0], x, w.of(x)),
+        torch_indices(w),
+    )
+
+
+def unpool_entry(indices, size):
+    def plain_unpool(x):
+        y = jnp.where(indices[..., None] == np.arange(prod(size)), x[..., None], 0)
+        y = jnp.sum(y, axis=tuple(range(1, x.ndim - 1)))  # (N, C, places)
+        return jnp.moveaxis(y, 1, -1).reshape(x.shape[0], *size, x.shape[-1])
+
+    return entry(
+        *("max_unpool", "", indices.shape, lambda x: ops.max_unpool(x, indices, size)),
+        plain_unpool,
+        lambda x: reference.max_unpool(x, indices, size),
+        lambda g, x: reference.max_unpool_grad(g, x, indices, size),
+        torch_unpool(indices, size),
     )
 
 
@@ -334,6 +398,9 @@ ENTRIES = [
     max_entry("overlapping", (1, 5, 4, 2), OVERLAPPING),
     max_entry("large tiles", (2, 20, 1), tiles(10)),
     max_entry("large windows", (2, 12, 2), LARGE),
+    max_entry("dilated", (1, 5, 4, 2), Windows((2, 2), (1, 2), ((1, 1), (1, 1)), (3, 2), True)),
+    indices_entry((1, 5, 4, 2), Windows((3, 2), (2, 1), ((1, 1), (1, 1)))),
+    unpool_entry(np.array([0, 5, 3, 1, 7, 14, 8, 9]).reshape(1, 2, 2, 2), (5, 3)),
     # a mean; a sum of windows, and its two divisors
     avg_entry("tiles", (1, 4, 2, 4, 1), tiles(2, 2, 2)),
     avg_entry("overlapping", (1, 5, 4, 2), OVERLAPPING),
@@ -361,13 +428,14 @@ ENTRIES = [
 
 
 @st.composite
-def windowed(draw, rank):
+def windowed(draw, rank, op):
     """Windows of every kind, and a shape that they fit into."""
     per_axis = lambda low, high: tuple(draw(st.integers(low, high)) for _ in range(rank))  # noqa: E731
     window = per_axis(1, 4 if rank < 3 else 2)
     if rank == 1 and draw(st.booleans()):
         window = (draw(st.integers(9, 12)),)
     kind = draw(st.sampled_from(["tiles", "even padding", "any padding"]))
+    ceil_mode = op in ("max_pool", "avg_pool") and kind != "any padding" and draw(st.booleans())
     if kind == "tiles":
         w = tiles(*window)
     elif kind == "even padding":  # PyTorch's own
@@ -380,6 +448,11 @@ def windowed(draw, rank):
         max(k - sum(pads), 1) + draw(st.integers(0, 5))
         for k, pads in zip(window, w.padding, strict=True)
     )
+    w = w._replace(ceil_mode=ceil_mode)
+    if op == "max_pool" and kind == "even padding" and draw(st.booleans()):
+        dilation = per_axis(1, 3)  # a window is not to lie around the input
+        size = tuple(n + d * k for n, d, k in zip(size, dilation, window, strict=True))
+        w = w._replace(dilation=dilation)
     return (draw(st.integers(1, 2)), *size, draw(st.integers(1, 3))), w
 
 
@@ -390,7 +463,7 @@ def problems(draw):
     op = draw(st.sampled_from(POOLS))
     seed = draw(st.integers(0, 2**31 - 1))
     if op in WINDOWED:
-        shape, w = draw(windowed(rank))
+        shape, w = draw(windowed(rank, op))
         function, torch = WINDOWED[op](draw, shape, w, jax.random.key(seed))
         how = w
     else:

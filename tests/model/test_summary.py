@@ -39,9 +39,10 @@ def test_summary_of_strides_dilations_and_groups_equals_hand_arithmetic():
         model.conv(4, [7, 3], stride=[2, 1], padding="SAME"),  # sees 7x3, jumps 2x1
         model.avg_pool(3, stride=2),  # 7+2*2=11, 3+2*1=5; jumps 4x2
         model.conv(4, 3, dilation=2, groups=2),  # 11+2*2*4=27, 5+2*2*2=13
+        model.max_pool(2, stride=1, dilation=3),  # 27+1*3*4=39, 13+1*3*2=19
     )
     rows = model.summarize(net, (64, 64, 3)).rows
-    assert [row.receptive_field for row in rows] == [(7, 3), (11, 5), (27, 13)]
+    assert [row.receptive_field for row in rows] == [(7, 3), (11, 5), (27, 13), (39, 19)]
     height, width, channels = rows[2].out_shape
     assert rows[2].flops == 2 * height * width * channels * 3 * 3 * (4 // 2)
 

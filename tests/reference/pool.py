@@ -9,20 +9,32 @@ from itertools import product
 import numpy as np
 
 
-def windows(size, window, stride, padding):
+def windows(size, window, stride, padding, dilation=None, ceil_mode=False):
     """Per output position its elements inside the input, in row-major order: {i: [at, ...]}."""
-    out = tuple(
-        (n + low + high - k) // s + 1
-        for n, k, s, (low, high) in zip(size, window, stride, padding, strict=True)
-    )
+    dilation = dilation or (1,) * len(size)
+    axes = list(zip(size, window, stride, padding, dilation, strict=True))
+    out = [len(_starts(*axis, ceil_mode)) for axis in axes]
     places = {}
     for i in product(*map(range, out)):
         taps = (
-            tuple(s * a + b - low for a, b, s, (low, _) in zip(i, u, stride, padding, strict=True))
+            tuple(
+                s * a - low + d * b for a, b, (_, _, s, (low, _), d) in zip(i, u, axes, strict=True)
+            )
             for u in product(*map(range, window))
         )
         places[i] = [at for at in taps if all(0 <= a < n for a, n in zip(at, size, strict=True))]
     return places
+
+
+def _starts(n, k, s, padding, d, ceil_mode):
+    """Where windows begin along an axis: those that fit in, and in ceil mode one more."""
+    low, high = padding
+    starts, start = [], -low
+    while start + d * (k - 1) < n + high:
+        starts.append(start)
+        start += s
+    missed = n + high > (starts[-1] if starts else -low - s) + d * (k - 1) + 1
+    return starts + [start] * (ceil_mode and start < n and missed)
 
 
 def bins(size, output):
@@ -57,6 +69,31 @@ def max_pool_grad(g, x, places):
             if x[n, *at, c] > x[n, *winner, c]:
                 winner = at
         gx[n, *winner, c] += g[n, *i, c]
+    return gx
+
+
+def max_pool_indices(x, places):
+    """The number of that element in row-major order."""
+    indices = _output(x, places)
+    for n, i, c, inside in _each(x, places):
+        winner = max(inside, key=lambda at: x[n, *at, c])  # the first of equals
+        indices[n, *i, c] = np.ravel_multi_index(winner, x.shape[1:-1])
+    return indices
+
+
+def max_unpool(x, indices, size):
+    """Each element where it was, among zeros."""
+    y = np.zeros((x.shape[0], *size, x.shape[-1]))
+    for n, *i, c in np.ndindex(x.shape):
+        y[n, *np.unravel_index(indices[n, *i, c], size), c] = x[n, *i, c]
+    return y
+
+
+def max_unpool_grad(g, x, indices, size):
+    """Each element gets g from where it went; no two go to one place."""
+    gx = np.zeros(x.shape)
+    for n, *i, c in np.ndindex(x.shape):
+        gx[n, *i, c] = g[n, *np.unravel_index(indices[n, *i, c], size), c]
     return gx
 
 

@@ -65,6 +65,11 @@ def test_pools_equal_their_ops(padding):
     if isinstance(padding, list):
         padding = tuple(padding)
     np.testing.assert_array_equal(y, ops.avg_pool(x, 5, padding=padding, count_include_pad=False))
+    _, y = run(model.max_pool(2, stride=1, dilation=[2, 3], ceil_mode=True), x)
+    np.testing.assert_array_equal(y, ops.max_pool(x, 2, stride=1, dilation=(2, 3), ceil_mode=True))
+    for name, op in (("avg_pool", ops.avg_pool), ("lp_pool", ops.lp_pool)):
+        _, y = run(model.LAYERS[name](4, padding=1, ceil_mode=True), x)
+        np.testing.assert_array_equal(y, op(x, 4, padding=1, ceil_mode=True))
 
 
 def test_conv_transpose_equals_its_op():

@@ -63,6 +63,80 @@ def test_avg_pool_divisor_equals_hand_arithmetic():
     np.testing.assert_array_equal(y[0, :, 0], [3, 5])
 
 
+# ------------------------------------------------------------------------- ceil mode and dilation
+
+# window, stride, padding, dilation: of these only the maximum has one
+CUT_SHORT = {
+    "a window cut short": (2, 2, 0, 1),
+    "cut short behind padding": (3, 2, 1, 1),
+    "one in the padding alone is none": (2, 3, 1, 1),
+    "larger than the input": (10, 3, 0, 1),
+    "large windows": (10, 3, 4, 1),
+    "steps that leave elements out": ((1, 2), 4, 0, 1),
+    "dilated": (3, 2, 1, 2),
+    "dilated, as strided": ((2, 3), (3, 2), (1, 0), (3, 2)),
+    "dilated large windows": (9, 1, 4, 2),
+}
+
+
+@pytest.mark.parametrize("ceil_mode", [False, True])
+def test_ceil_mode_and_dilation_are_pytorchs(ceil_mode, torch, rng):
+    """Maxima, their places, gradients and means, in one program."""
+    x = rng.integers(-4, 5, (2, 11, 9, 2)).astype(np.float32)
+    first = torch.tensor(np.moveaxis(x, -1, 1), requires_grad=True)
+    functions, wanted, shapes = {}, {}, {}
+    for name, (window, stride, padding, dilation) in CUT_SHORT.items():
+        if name == "larger than the input" and not ceil_mode:
+            continue  # an error
+        ours = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+        of_max = {"window": window, "dilation": dilation, **ours}
+        y, indices = torch.nn.functional.max_pool2d(
+            first, window, stride, padding, dilation, ceil_mode, return_indices=True
+        )
+        (gx,) = torch.autograd.grad(y.sum(), first)
+        functions[name] = partial(ops.max_pool_with_indices, **of_max)
+        wanted[name] = [y.detach(), indices, gx]
+        shapes[name] = ops.pool_output_shape(x.shape, **of_max)
+        for count in (True, False) if dilation == 1 else ():
+            mean = torch.nn.functional.avg_pool2d(first, window, stride, padding, ceil_mode, count)
+            of_mean = {"window": window, **ours, "count_include_pad": count}
+            functions[f"{name}, {count}"] = partial(ops.avg_pool, **of_mean)
+            wanted[f"{name}, {count}"] = [mean.detach()]
+
+    @jax.jit
+    def found(x):
+        return {name: f(x) for name, f in functions.items()}, {
+            name: with_gradient(lambda x, name=name: functions[name](x)[0], x)[1] for name in shapes
+        }
+
+    values, gradients = found(x)
+    for name, expected in wanted.items():
+        ours = [*values[name], gradients[name]] if name in shapes else [values[name]]
+        for a, b in zip(ours, expected, strict=True):
+            b = np.moveaxis(b.numpy(), 1, -1)
+            np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-6, err_msg=name)
+        assert name not in shapes or ours[0].shape == shapes[name]
+
+
+def test_ceil_mode_equals_hand_arithmetic():
+    x = jnp.array([3.0, 4.0, 12.0]).reshape(1, 3, 1)
+    pooled = lambda op, **options: op(x, 2, ceil_mode=True, **options)[0, :, 0]  # noqa: E731
+    np.testing.assert_array_equal(pooled(ops.max_pool), [4, 12])
+    np.testing.assert_array_equal(pooled(ops.avg_pool), [3.5, 12 / 1])  # nothing beyond counts
+    np.testing.assert_array_equal(pooled(ops.lp_pool), [5, 12])
+    wide = pooled(ops.avg_pool, stride=3, padding=1)  # (0, 3), (12, padding)
+    np.testing.assert_array_equal(wide, [1.5, 6])
+
+
+def test_ceil_mode_without_a_rest_is_the_same_program():
+    x, programs = jnp.zeros((1, 4, 4, 1)), set()
+    for ceil_mode in (False, True):
+        for op in (ops.max_pool, ops.avg_pool, ops.lp_pool):
+            f = partial(op, window=2, ceil_mode=ceil_mode)
+            programs.add(str(jax.make_jaxpr(f)(x)))
+    assert len(programs) == 3
+
+
 # ------------------------------------------------------------------------ ties, NaN and padding
 
 
@@ -300,6 +374,26 @@ ERRORS = {
 def test_pools_say_what_to_write_instead(name, call, kind, message):
     with pytest.raises(kind, match="^" + name.split()[0].strip(",") + message):
         call(POOLS[name])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dilation": 0}, r"max_pool: bad dilation: got 0, need a positive int, or 2 of them"),
+        (
+            {"dilation": 5},
+            r"max_pool: the window is larger than the padded input: got window \(6, 6\) \(dilation",
+        ),
+        (  # around all there is
+            {"dilation": 5, "padding": 4},
+            r"max_pool: a window can lie wholly in the padding: got padding \(\(4, 4\), \(4, 4\)\) "
+            r"with window \(2, 2\) and dilation \(5, 5\), need",
+        ),
+    ],
+)
+def test_dilation_that_does_not_fit(options, message):
+    with pytest.raises(ValueError, match=message):
+        ops.max_pool(jnp.zeros((1, 4, 4, 1)), 2, stride=1, **options)
 
 
 def test_pool_output_shape_says_what_to_write_instead():
