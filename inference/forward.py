@@ -47,7 +47,7 @@ def make_program(
         temperatures: of each; applied before the mean over the networks.
         fold: whether batch norms are folded into the layers before them.
     """
-    members, folded = _without_norms(members) if fold else (members, ())
+    members, folded = without_norms(members) if fold else (members, ())
     first, several = members[0], len(members) > 1
     numbers = None if temperatures is None else np.array(temperatures, np.float32)
     predict = _make_predict(first, task, tta)
@@ -74,8 +74,8 @@ def make_program(
     return Program(jax.jit(predict_mean), params, state, folded)
 
 
-def _without_norms(members: Sequence[LoadedModel]) -> tuple[list[LoadedModel], tuple[str, ...]]:
-    """Return networks that are alike with their batch norms folded, and which those were."""
+def without_norms(members: Sequence[LoadedModel]) -> tuple[list[LoadedModel], tuple[str, ...]]:
+    """Return networks that are alike with their batch norms folded, and the paths of these."""
     net, convert, norms = fold_batch_norm(members[0].net)
     if not norms:
         return list(members), ()

@@ -166,6 +166,37 @@ def evaluate_trained(experiment: Experiment, params: Any, state: Any, split: str
     return with_classes(task, done, getattr(dataset, split))
 
 
+def evaluate_outputs(
+    experiment: Experiment, params: Any, split: str, outputs_of: Callable[[np.ndarray], Tree]
+) -> Evaluation:
+    """Evaluate a split as `evaluate_trained`, with outputs that are computed elsewhere.
+
+    Args:
+        experiment: what was trained.
+        params: its parameters, of which those of the loss are used.
+        split: "train", "validation" or "test".
+        outputs_of: ``outputs_of(images)``: what the network gives of images ``(N, H, W, C)`` as
+            they are stored, before the task's postprocessing.
+
+    Raises:
+        RunError: the split is empty.
+    """
+    task, spec = experiment.task, experiment.card.preprocessing
+    step = make_eval_step(
+        experiment.net._replace(apply=lambda params, state, x, **how: (x, state)),
+        task.loss,
+        task.metric_sums,
+        lambda outputs: outputs,
+        partial(task.collect, spec=spec),
+        targets=partial(task.targets, spec=spec),
+    )
+
+    def step_outside(params: Any, state: Any, images: np.ndarray, *rest: Any) -> Any:
+        return step(params, state, outputs_of(images), *rest)
+
+    return evaluate_split(task, step_outside, params, {}, experiment.dataset, split)
+
+
 def with_classes(task: Task, done: Evaluation, examples: data.Split) -> Evaluation:
     """Return an evaluation with the figures of each class, where the task has such."""
     if task.per_class is None:

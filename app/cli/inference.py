@@ -339,6 +339,30 @@ def export(
             "--onnx", help="Write one ONNX file, for any platform (pip install 'convax[onnx]')."
         ),
     ] = False,
+    int8: Annotated[
+        bool,
+        typer.Option("--int8", help="Write an ONNX file that computes in int8, quantized here."),
+    ] = False,
+    int8_method: Annotated[
+        str | None,
+        typer.Option(
+            help="How ranges follow from validation images: minmax, entropy or percentile.",
+            show_default="minmax",
+        ),
+    ] = None,
+    int8_images: Annotated[
+        int | None,
+        typer.Option(min=1, help="The most validation images to measure.", show_default="200"),
+    ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="How far int8 may lower the task's metric, in parts of 1.",
+            show_default="0.01",
+        ),
+    ] = None,
     sign: Annotated[
         Path | None,
         typer.Option(
@@ -358,6 +382,7 @@ def export(
     The bundle is a folder that needs jax, numpy and flatbuffers only.
     """
     from convax.inference.export.bundle import export as export_run
+    from convax.inference.export.int8 import METHODS, Quantization, export_int8
     from convax.inference.export.manifest import PLATFORMS, runs_here
     from convax.inference.export.onnx import export_onnx
 
@@ -369,11 +394,27 @@ def export(
         "tta": tta,
         "fold": not no_fold,
     }
-    if onnx:
+    chosen = {"method": int8_method, "images": int8_images, "max_loss": max_loss}
+    chosen = {name: value for name, value in chosen.items() if value is not None}
+    if chosen and not int8:
+        fail("--int8-method, --int8-images, --max-loss: they are about --int8; add it")
+    if onnx or int8:
         if platforms is not None:
             fail("--platforms: an ONNX file is for any platform; leave out --platforms with --onnx")
         if sign is not None:
             fail("--sign: an ONNX file has no signature; leave out --sign with --onnx")
+        if int8:
+            if calibrated or tta or no_fold:
+                fail(
+                    "--calibrated, --tta, --no-fold: int8 is measured without temperature and "
+                    "mirror images, and with batch norms folded; leave them out with --int8"
+                )
+            if int8_method is not None:
+                validate_choice("--int8-method", int8_method, METHODS)
+            quantized = export_int8(run, out, Quantization(**chosen), **loading)
+            record = {"path": str(out), **quantized._asdict()}
+            show(f"{out}\n{quantized.text}", record, as_json=as_json)
+            return
         results = export_onnx(run, out, **loading)
         said = (
             f"{out}\nONNX Runtime: {results.images} images ({results.origin}) answered within "

@@ -13,7 +13,7 @@ import json
 import logging
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -27,7 +27,7 @@ import numpy as np
 from ... import ops
 from ...training.common import atomic_io
 from ...training.common.text import first_line
-from .bundle import export_source
+from .bundle import ExportSource, export_source
 from .manifest import BundleError
 
 OPSET = 21  # read by ONNX Runtime 1.18 and later
@@ -59,23 +59,65 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
         BundleError: `out` exists or cannot be written; a package is missing; the network cannot be
             converted, or ONNX Runtime gives other predictions.
     """
-    out = Path(out)
-    if out.exists():
-        raise BundleError(f"{out}: exists; choose another file, or remove it")
-    packages = _packages()
-    predictor, inputs, origin, expected, about, tolerance = export_source(run, loading)
+    out, packages = free_path(out), load_packages()
+    source = export_source(run, loading)
+    predictor = source.predictor
 
     def function(*inputs: jax.Array) -> tuple[jax.Array, ...]:
         prediction = predictor.function(predictor.params, predictor.state, *inputs)
         return tuple(jax.tree.leaves(prediction))
 
+    model, verification = convert_and_compare(packages, out, source, function)
+    set_metadata(packages, model, source.about)
+    write(out, model.SerializeToString())
+    return verification
+
+
+def free_path(out: str | Path) -> Path:
+    """Return the path of a file to make; `BundleError` where one is."""
+    out = Path(out)
+    if out.exists():
+        raise BundleError(f"{out}: exists; choose another file, or remove it")
+    return out
+
+
+def load_packages() -> "Packages":
+    """Import the packages that an ONNX file needs; `BundleError` where one is missing."""
     try:
-        model = _converted(packages, function, inputs, list(expected))
+        with quiet():
+            return Packages(*map(import_module, Packages._fields))
+    except ImportError as error:
+        raise BundleError(
+            f"export: an ONNX file needs {error.name}: pip install 'convax[onnx]'"
+        ) from None
+
+
+def convert_and_compare(
+    packages: "Packages",
+    out: Path,
+    source: ExportSource,
+    function: Callable[..., tuple[jax.Array, ...]],
+    more_outputs: Sequence[str] = (),
+) -> tuple[Any, OnnxVerification]:
+    """Convert a function, and hold its predictions against those of the live network.
+
+    Args:
+        packages: those of `load_packages`.
+        out: the file that it is for, to name in errors.
+        source: the network, inputs, and what is expected.
+        function: ``function(*inputs) -> (*predictions, *more)``.
+        more_outputs: the names of what it gives behind the predictions, which is not compared.
+
+    Raises:
+        BundleError: it cannot be converted, or ONNX Runtime gives other predictions.
+    """
+    _, inputs, origin, expected, _, tolerance = source
+    try:
+        model = _converted(packages, function, inputs, [*expected, *more_outputs])
     except Exception as error:  # whatever a converter says of what it does not know
         raise BundleError(
             f"{out}: jax2onnx cannot convert this network: {_operation(error)}{first_line(error)}"
         ) from error
-    packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
     content = model.SerializeToString()
     try:
         differences = []
@@ -83,7 +125,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
             wanted = {name: array[some] for name, array in expected.items()}
             given = {name: array[some] for name, array in inputs.items()}
             found = _run(packages, content, given, wanted)
-            differences.append(predictor.task.spec.compare(found, wanted).difference)
+            differences.append(source.predictor.task.spec.compare(found, wanted).difference)
         difference = float(np.max(differences))
     except Exception as error:
         raise BundleError(f"{out}: ONNX Runtime refuses it: {first_line(error)}") from error
@@ -92,31 +134,41 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
             f"{out}: wrong predictions: ONNX Runtime differs by up to {difference:.3g}, more than "
             f"{tolerance:.3g}; nothing was written"
         )
+    return model, OnnxVerification(len(inputs["images"]), origin, difference, tolerance)
+
+
+def set_metadata(packages: "Packages", model: Any, about: Mapping[str, Any]) -> None:
+    """Set the metadata of a model to the values of `about`, as JSON."""
+    packages.onnx.helper.set_model_props(model, {k: json.dumps(v) for k, v in about.items()})
+
+
+def write(out: Path, content: bytes) -> None:
+    """Write a file, completely or not at all; `BundleError` where that cannot be."""
     try:
         atomic_io.atomic_write(out, content)
     except OSError as error:
         raise BundleError(f"{out}: cannot be written: {error.strerror}") from None
-    return OnnxVerification(len(inputs["images"]), origin, difference, tolerance)
 
 
-class _Packages(NamedTuple):
+def session_of(packages: "Packages", content: bytes) -> Any:
+    """Return ONNX Runtime's session of a model, on CPU, which logs errors alone."""
+    options = packages.onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    return packages.onnxruntime.InferenceSession(
+        content, options, providers=["CPUExecutionProvider"]
+    )
+
+
+class Packages(NamedTuple):
+    """The packages that an ONNX file needs."""
+
     jax2onnx: Any
     onnx: Any
     onnxruntime: Any
 
 
-def _packages() -> _Packages:
-    try:
-        with _quiet():
-            return _Packages(*map(import_module, _Packages._fields))
-    except ImportError as error:
-        raise BundleError(
-            f"export: an ONNX file needs {error.name}: pip install 'convax[onnx]'"
-        ) from None
-
-
 def _converted(
-    packages: _Packages, function, inputs: Mapping[str, np.ndarray], outputs: list[str]
+    packages: Packages, function, inputs: Mapping[str, np.ndarray], outputs: list[str]
 ) -> Any:
     """Convert to a model with an axis N for the batch, in place of that of the inputs."""
     shapes = [jax.ShapeDtypeStruct(("N", *a.shape[1:]), a.dtype) for a in inputs.values()]
@@ -125,7 +177,7 @@ def _converted(
         ops.implementation("jaxpr"),
         jax.disable_jit(),
         _restored(jax, jnp, jax.lax, jax.nn),
-        _quiet(),
+        quiet(),
     ):
         model = packages.jax2onnx.to_onnx(
             function,
@@ -190,17 +242,13 @@ def _pool_over_space(model: Any, helper: Any) -> None:
 
 
 def _run(
-    packages: _Packages,
+    packages: Packages,
     content: bytes,
     inputs: Mapping[str, np.ndarray],
     expected: Mapping[str, np.ndarray],
 ) -> dict[str, np.ndarray]:
     """Return what ONNX Runtime says of inputs; of the names and shapes that are expected."""
-    options = packages.onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors
-    session = packages.onnxruntime.InferenceSession(
-        content, options, providers=["CPUExecutionProvider"]
-    )
+    session = session_of(packages, content)
     found = dict(zip(expected, session.run(list(expected), dict(inputs)), strict=True))
     for name, array in found.items():
         if array.shape != expected[name].shape:
@@ -209,8 +257,8 @@ def _run(
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what jax2onnx and its parts log and warn of: plugins for libraries not installed."""
+def quiet() -> Iterator[None]:
+    """Silence what jax2onnx and ONNX Runtime log and warn of: plugins that are not installed."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -22,7 +22,7 @@ from tests.inference.export.test_bundle import write_task
 @pytest.fixture
 def onnx():
     for name in ("jax2onnx", "onnxruntime"):
-        with onnx_file._quiet():
+        with onnx_file.quiet():
             pytest.importorskip(name)
     return pytest.importorskip("onnx")
 
@@ -75,7 +75,7 @@ def test_pools_are_over_space(onnx):
         x = images.astype(jnp.float32)
         return ops.max_pool(x, 3, stride=2, padding=1)
 
-    packages = onnx_file._packages()
+    packages = onnx_file.load_packages()
     written = onnx_file._converted(packages, function, images_of(7, 6, 2), ["probabilities"])
     (pool,) = [node for node in written.graph.node if node.op_type == "MaxPool"]
     of = {a.name: onnx.helper.get_attribute_value(a) for a in pool.attribute}
@@ -118,7 +118,7 @@ def test_each_layer(net, onnx, rng):
         return net.apply(params, state, images.astype(jnp.float32) / 255)[0]
 
     written = onnx_file._converted(
-        onnx_file._packages(), function, images_of(8, 9, 4), ["probabilities"]
+        onnx_file.load_packages(), function, images_of(8, 9, 4), ["probabilities"]
     )
     for count in (1, 3):
         images = rng.integers(0, 256, (count, 8, 9, 4), np.uint8)
@@ -130,7 +130,7 @@ def test_jax_is_left_as_it_was(onnx):
     modules = jax, jnp, jax.lax, jax.nn
     before = [dict(vars(module)) for module in modules]
     onnx_file._converted(
-        onnx_file._packages(), lambda images: images / 255, images_of(2, 2, 1), ["out"]
+        onnx_file.load_packages(), lambda images: images / 255, images_of(2, 2, 1), ["out"]
     )
     for module, names in zip(modules, before, strict=True):
         assert [k for k, v in names.items() if vars(module)[k] is not v] == []

@@ -42,7 +42,7 @@ def test_as_a_bundle_and_as_an_onnx_file(name, tmp_path, monkeypatch):
     (told,) = verified
     assert told.difference <= told.tolerance
     for package in ("jax2onnx", "onnxruntime", "onnx"):
-        with onnx._quiet():
+        with onnx.quiet():
             pytest.importorskip(package)
     written = export_onnx(run.path, tmp_path / "net.onnx")
     assert written.difference <= written.tolerance
