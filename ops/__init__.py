@@ -13,7 +13,7 @@
     norm.py                 batch, layer, group, instance and RMS normalization
     pad.py                  zeros, reflections, copies of edges around an image
     regularization.py       penalties on parameters
-    resize.py               nearest and linear interpolation
+    resize.py               nearest, linear and cubic interpolation
     shuffle.py              pixels from channels and back, channels among groups
 
 An operation may be added or changed here if it stays a pure function of arrays, with its formula,

@@ -1,19 +1,22 @@
 """Layers that change an image's size without a window, and shuffles: each an op of `convax.ops`."""
 
 from functools import partial
-from typing import Literal
 
 from ... import ops
 from ...ops.pad import PaddingMode
+from ...ops.resize import Method
 from ..layer import POINTWISE, Layer, Window, infer_shape, stateless, upsampled_window
 from .arguments import check_positive, to_tuple
+
+_NEIGHBORS = {"bilinear": 2, "bicubic": 4}
 
 
 def upsample(
     scale: int | float | list[int | float],
     *,
-    method: Literal["nearest", "bilinear"] = "nearest",
+    method: Method = "nearest",
     align_corners: bool = False,
+    antialias: bool = False,
 ) -> Layer:
     """Make images `scale` times larger along each axis, or smaller; see `ops.upsample`.
 
@@ -26,15 +29,17 @@ def upsample(
             f"upsample: bad scale: got {scale}, need a positive number below 2**31, or a list of "
             "them, one for each spatial axis"
         )
-    upsampled = partial(ops.upsample, method=method, align_corners=align_corners)
+    upsampled = partial(
+        ops.upsample, method=method, align_corners=align_corners, antialias=antialias
+    )
     infer_shape(partial(upsampled, scale=1), (1, *(1,) * len(scales), 1))  # the other options
     function = partial(upsampled, scale=to_tuple(scale))
     if any(s % 1 for s in scales):
         return stateless("upsample", function, None)
     whole = tuple(map(int, scales)) if isinstance(scale, list) else int(scale)
     seen = upsampled_window(whole, 1)
-    if seen is not None and method == "bilinear":
-        seen = seen._replace(size=2)  # neighbors
+    if seen is not None and method in _NEIGHBORS:
+        seen = seen._replace(size=_NEIGHBORS[method])
     return stateless("upsample", function, seen)
 
 

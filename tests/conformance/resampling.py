@@ -1,4 +1,4 @@
-"""Resampling: nearest and bilinear."""
+"""Resampling: nearest, bilinear and bicubic."""
 
 from math import floor
 
@@ -25,46 +25,57 @@ def plain(size, method, align_corners):
                 continue
             position = o * ((I - 1) / max(O - 1, 1))
             if not align_corners:
-                position = np.maximum((o + 0.5) * (I / O) - 0.5, 0)
-            i = np.minimum(position.astype(int), I - 1)
+                position = (o + 0.5) * (I / O) - 0.5
+                if method == "bilinear":
+                    position = np.maximum(position, 0)
+            i = np.floor(position).astype(int)
             f = (position - i).reshape(-1, *(1,) * (x.ndim - axis - 1))
             f = jnp.asarray(np.broadcast_to(f, (*x.shape[:axis], O, *x.shape[axis + 1 :])), x.dtype)
-            x = (1 - f) * jnp.take(x, i, axis) + f * jnp.take(x, np.minimum(i + 1, I - 1), axis)
+            at = lambda t: jnp.take(x, np.clip(i + t, 0, I - 1), axis)  # noqa: B023, E731
+            if method == "bilinear":
+                x = (1 - f) * at(0) + f * at(1)
+            else:
+                # Keys's polynomials of f, for a = -3/4
+                near = lambda t: (1.25 * t - 2.25) * t * t + 1  # noqa: E731
+                far = lambda t: ((-0.75 * t + 3.75) * t - 6) * t + 3  # noqa: E731
+                x = far(1 + f) * at(-1) + near(f) * at(0) + near(1 - f) * at(1) + far(2 - f) * at(2)
         return x
 
     return function
 
 
-def plain_of_jax(size):
+def plain_of_jax(size, method="bilinear", antialias=False):
     """JAX's own, a matrix product, which has no aligned corners."""
     return lambda x: jax.image.resize(
-        x, (x.shape[0], *size, x.shape[-1]), "bilinear", antialias=False
+        x, (x.shape[0], *size, x.shape[-1]), method, antialias=antialias
     )
 
 
-def torch_resize(method, align_corners, **size):
+def torch_resize(method, align_corners, antialias=False, **size):
     def function(torch, x):
         linear = ("linear", "bilinear", "trilinear")[x.ndim - 3]
-        options = {} if method == "nearest" else {"align_corners": align_corners}
-        mode = "nearest" if method == "nearest" else linear
+        options = {} if "nearest" in method else {"align_corners": align_corners}
+        mode = linear if method == "bilinear" else method
+        options |= {"antialias": True} if antialias else {}
         return torch.nn.functional.interpolate(x, mode=mode, **size, **options)
 
     return channels_first(function)
 
 
-def entry(op, case, shape, size, function, method, align_corners=False, plain_form=None):
+def entry(op, case, shape, size, function, method, plain_form=None, **options):
+    how = {"align_corners": False} | options
     return Entry(
         *(op, case, function, normal(shape)),
-        plain_form or plain(size, method, align_corners),
-        lambda x: reference.resize(x, size, method, align_corners),
-        lambda g, x: (reference.resize_grad(g, x, size, method, align_corners),),
-        torch_resize(method, align_corners, size=size),
+        plain_form or plain(size, method, **how),
+        lambda x: reference.resize(x, size, method, **how),
+        lambda g, x: (reference.resize_grad(g, x, size, method, **how),),
+        torch_resize(method, size=size, **how),
     )
 
 
-def resize_entry(case, shape, size, method, align_corners=False, plain_form=None):
-    function = lambda x: ops.resize(x, size, method=method, align_corners=align_corners)  # noqa: E731
-    return entry("resize", case, shape, size, function, method, align_corners, plain_form)
+def resize_entry(case, shape, size, method, plain_form=None, **options):
+    function = lambda x: ops.resize(x, size, method=method, **options)  # noqa: E731
+    return entry("resize", case, shape, size, function, method, plain_form, **options)
 
 
 ENTRIES = [
@@ -73,7 +84,13 @@ ENTRIES = [
         "bilinear, down", (1, 7, 5, 1), (3, 4), "bilinear", plain_form=plain_of_jax((3, 4))
     ),
     resize_entry("bilinear, three axes", (1, 2, 3, 2, 1), (3, 2, 4), "bilinear"),
-    resize_entry("aligned corners", (1, 3, 5, 2), (5, 3), "bilinear", True),
+    resize_entry("aligned corners", (1, 3, 5, 2), (5, 3), "bilinear", align_corners=True),
+    resize_entry("bicubic", (1, 2, 3, 1), (3, 5), "bicubic"),
+    resize_entry(
+        *("bicubic, antialiased", (1, 5, 2, 1), (2, 3), "bicubic"),
+        plain_of_jax((2, 3), "bicubic", antialias=True),
+        antialias=True,
+    ),
     resize_entry("nearest", (1, 3, 5, 2), (5, 3), "nearest"),
     # more terms than are written out
     resize_entry("from one element", (2, 1, 2), (40,), "bilinear"),
@@ -98,20 +115,23 @@ def problems(draw):
     per_axis = lambda numbers: tuple(draw(numbers) for _ in range(rank))  # noqa: E731
     old = per_axis(st.integers(1, largest))
     shape = (draw(st.integers(1, 2)), *old, draw(st.integers(1, 3)))
-    method = draw(st.sampled_from(["nearest", "bilinear"]))
-    align_corners = method == "bilinear" and draw(st.booleans())
-    options = {"method": method, "align_corners": align_corners}
+    both = ["bicubic"] * (rank == 2)  # of what PyTorch has for two axes alone
+    method = draw(st.sampled_from(["nearest", "nearest-exact", "bilinear", *both]))
+    align_corners = "nearest" not in method and draw(st.booleans())
+    averaged = rank == 2 and "nearest" not in method and not align_corners
+    antialias = averaged and draw(st.booleans())
+    options = {"method": method, "align_corners": align_corners, "antialias": antialias}
     if draw(st.booleans()):
         size = per_axis(st.integers(1, largest))
         function = lambda x: ops.resize(x, size, **options)  # noqa: E731
-        torch = torch_resize(method, align_corners, size=size)
+        torch = torch_resize(**options, size=size)
         how = f"to {size}"
     else:
         numbers = st.sampled_from([1, 2, 3, 4]) if draw(st.booleans()) else st.floats(0.4, 3.0)
         scale = per_axis(numbers)
         scale = tuple(s if floor(s * n) else 1.0 for s, n in zip(scale, old, strict=True))
         function = lambda x: ops.upsample(x, scale, **options)  # noqa: E731
-        torch = torch_resize(method, align_corners, scale_factor=scale, recompute_scale_factor=True)
+        torch = torch_resize(**options, scale_factor=scale, recompute_scale_factor=True)
         how = f"by {scale}"
     dtype = draw(st.sampled_from(DTYPES))
     x = rng_of(draw).standard_normal(shape)

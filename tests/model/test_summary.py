@@ -86,6 +86,7 @@ def seen_by_hand(net, shape):
         [model.conv_transpose(1, [3, 2], stride=[1, 2], dilation=[2, 1]), model.conv(1, 3)],
         [model.conv_transpose(1, 3, stride=2, dilation=2), model.avg_pool(2)],
         [model.avg_pool(2), model.upsample(2, method="bilinear"), model.conv(1, 3)],
+        [model.avg_pool(2), model.upsample(2, method="bicubic"), model.conv(1, 3)],
         [model.upsample(3), model.conv(1, 3, stride=3)],
         [model.avg_pool(2), model.upsample(2), model.conv(1, 2)],
     ],

@@ -7,10 +7,12 @@ import pytest
 from jax import export
 
 from convax import ops
+from convax.ops.resize import interpolation
 
 WAYS = {
     "bilinear": {"method": "bilinear"},
     "aligned corners": {"method": "bilinear", "align_corners": True},
+    "bicubic, antialiased": {"method": "bicubic", "antialias": True},
     "nearest": {"method": "nearest"},
 }
 
@@ -34,6 +36,51 @@ def test_resize_equals_hand_arithmetic():
     np.testing.assert_array_equal(y, [0, 0, 3, 3, 9])
     y = ops.resize(x, 2)[0, :, 0]  # read at 1/4, 7/4
     np.testing.assert_allclose(y, [3 / 4, 3 + 6 * 3 / 4])
+
+
+def test_bicubic_equals_hand_arithmetic():
+    """Halfway between two elements: 1/2 + a/8 ... the weights are -3/32, 19/32, 19/32, -3/32."""
+    y = ops.resize(row(0, 32, 64, 32), 7, method="bicubic", align_corners=True)[0, :, 0]
+    beyond = [-3 * 0 + 19 * 0 + 19 * 32 - 3 * 64, -3 * 0 + 19 * 32 + 19 * 64 - 3 * 32]
+    beyond += [-3 * 32 + 19 * 64 + 19 * 32 - 3 * 32]
+    np.testing.assert_allclose(y[1::2], np.array(beyond) / 32, rtol=1e-6)
+    np.testing.assert_allclose(y[::2], [0, 32, 64, 32])
+
+
+def test_antialias_equals_hand_arithmetic():
+    """Every second of four, by a triangle of half width 2: weights 3, 3, 1 at both ends."""
+    y = ops.resize(row(7, 14, 21, 70), 2, antialias=True)[0, :, 0]
+    np.testing.assert_allclose(y, [(3 * 7 + 3 * 14 + 21) / 7, (14 + 3 * 21 + 3 * 70) / 7])
+    y = ops.resize(row(7, 14, 21, 70), 2, method="nearest-exact")[0, :, 0]
+    np.testing.assert_array_equal(y, [14, 70])
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("bilinear", {}),
+        ("bilinear", {"align_corners": True}),
+        ("bilinear", {"antialias": True}),
+        ("bicubic", {}),
+        ("bicubic", {"align_corners": True}),
+        ("bicubic", {"antialias": True}),
+        ("nearest-exact", {}),
+    ],
+)
+def test_every_weight_is_pytorchs(method, options, torch):
+    """The matrix of the map, for sizes of every kind; nothing is compiled."""
+    sizes = (1, 2, 3, 4, 5, 7, 12, 13, 31)
+    for size in sizes:
+        ones = torch.eye(size, dtype=torch.float64)[:, None, None, :]
+        for output in sizes:
+            expected = torch.nn.functional.interpolate(ones, (1, output), mode=method, **options)
+            how = {"align_corners": False, "antialias": False} | options
+            found = np.zeros((output, size))
+            for o, reads in enumerate(interpolation(size, output, method, **how).rows):
+                for i, weight in reads:
+                    found[o, i] = weight
+            expected = expected[:, 0, 0].numpy().T
+            np.testing.assert_allclose(found, expected, atol=1e-13, err_msg=f"{size} to {output}")
 
 
 def test_resize_of_two_axes_equals_hand_arithmetic():
@@ -82,6 +129,15 @@ def test_nearest_is_exact_where_pytorch_rounds(torch):
     np.testing.assert_array_equal(y, [o * 26 // 22 for o in range(22)])
     theirs = torch.nn.functional.interpolate(torch.arange(26.0)[None, None], size=22)[0, 0]
     np.testing.assert_array_equal(np.flatnonzero(y != theirs.numpy()), [11])
+
+
+def test_nearest_exact_is_exact_where_pytorch_rounds(torch):
+    """(20 + 1/2) * 4 / 41 is 2; PyTorch has float32(4 / 41) a little below."""
+    y = ops.resize(row(0, 1, 2, 3), 41, method="nearest-exact")[0, :, 0]
+    np.testing.assert_array_equal(y, [(2 * o + 1) * 4 // 82 for o in range(41)])
+    x = torch.arange(4.0)[None, None]
+    theirs = torch.nn.functional.interpolate(x, size=41, mode="nearest-exact")[0, 0]
+    np.testing.assert_array_equal(np.flatnonzero(y != theirs.numpy()), [20])
 
 
 def test_a_scale_that_is_not_whole_is_recomputed(torch):
@@ -164,8 +220,8 @@ ERRORS = {
     ),
     "method": (
         lambda: ops.resize(X, 2, method="trilinear"),
-        r"resize: unknown method: got 'trilinear', need 'nearest' or 'bilinear'; write "
-        r"method='bilinear' for linear interpolation along any number of axes",
+        r"resize: unknown method: got 'trilinear', need one of \('nearest', 'nearest-exact', 'bilinear', "
+        r"'bicubic'\); write method='bilinear' for linear interpolation along any number of axes",
     ),
     "upsample by an array": (
         lambda: ops.upsample(X, np.array([2, 2])),
@@ -178,7 +234,16 @@ ERRORS = {
     "corners": (
         lambda: ops.resize(X, 2, method="nearest", align_corners=True),
         r"resize: corners of 'nearest' cannot be aligned: got align_corners=True, need "
-        r"method='bilinear' for it; write align_corners=False",
+        r"method='bilinear' or 'bicubic' for it; write align_corners=False",
+    ),
+    "averages of the nearest": (
+        lambda: ops.resize(X, 2, method="nearest-exact", antialias=True),
+        r"resize: no averages with method='nearest-exact': got antialias=True, need "
+        r"method='bilinear' or 'bicubic' and align_corners=False for it; write antialias=False",
+    ),
+    "averages of aligned corners": (
+        lambda: ops.upsample(X, 2, method="bicubic", align_corners=True, antialias=True),
+        r"upsample: no averages with aligned corners: got antialias=True",
     ),
     "scale": (
         lambda: ops.upsample(X, 0),

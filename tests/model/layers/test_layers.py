@@ -115,6 +115,9 @@ def test_pools_of_the_whole_image():
     _, y = run(model.upsample([2, 3], method="bilinear", align_corners=True), x)
     expected = ops.upsample(x, (2, 3), method="bilinear", align_corners=True)
     np.testing.assert_array_equal(y, expected)
+    averaged = {"method": "bicubic", "antialias": True}
+    _, y = run(model.upsample(0.5, **averaged), x)
+    np.testing.assert_array_equal(y, ops.upsample(x, 0.5, **averaged))
     _, y = run(model.upsample([1.5, 0.7]), x)
     np.testing.assert_array_equal(y, ops.upsample(x, (1.5, 0.7)))
     _, y = run(model.lp_pool(2, p=3.0), x)
