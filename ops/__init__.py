@@ -102,10 +102,12 @@ from .loss.angular_margin import arcface_loss, cosface_loss
 from .loss.binary import binary_cross_entropy, focal_loss
 from .loss.boxes import ciou_loss, diou_loss, giou_loss
 from .loss.classification import kl_divergence, smooth_labels, softmax_cross_entropy
-from .loss.contrastive import contrastive_loss, triplet_loss
+from .loss.contrastive import contrastive_loss, cosine_embedding_loss, triplet_loss
 from .loss.hinge import multi_margin_loss, multiclass_hinge_loss
 from .loss.histogram import histogram_loss
 from .loss.lda import lda_loss
+from .loss.likelihood import kl_div_loss, nll_loss
+from .loss.ranking import margin_ranking_loss
 from .loss.regression import huber_loss, l1_loss, mse_loss, smooth_l1_loss
 from .loss.segmentation import dice_loss
 from .loss.triplet_mining import batch_hard_triplet_loss, semi_hard_triplet_loss
@@ -157,6 +159,7 @@ __all__ = [
     "conv_transpose_output_shape",
     "convolve",
     "cosface_loss",
+    "cosine_embedding_loss",
     "crop_masks",
     "dense",
     "depthwise_conv",
@@ -181,6 +184,7 @@ __all__ = [
     "huber_loss",
     "implementation",
     "instance_norm",
+    "kl_div_loss",
     "kl_divergence",
     "l1_loss",
     "l2",
@@ -192,6 +196,7 @@ __all__ = [
     "local_response_norm",
     "log_softmax",
     "lp_pool",
+    "margin_ranking_loss",
     "match_boxes",
     "max_pool",
     "max_pool_with_indices",
@@ -203,6 +208,7 @@ __all__ = [
     "multi_margin_loss",
     "multiclass_hinge_loss",
     "multilevel_roi_align",
+    "nll_loss",
     "nms",
     "normal",
     "ones",

@@ -18,8 +18,8 @@ from .reduction import (
     nan_if_unknown,
     one_hot_mask,
     reduce,
-    safe_divide,
     safe_sqrt,
+    unit_vectors,
     zero_masked,
 )
 
@@ -171,13 +171,8 @@ def _margin_loss(
     dtype = accum_dtype(x.dtype)
     weights = full_weights(name, weights, labels.shape, dtype)
     x = zero_masked(x.astype(dtype), weights)
-    cosine = full_dot(_normalize(x, -1), _normalize(kernel.astype(dtype), 0))
+    cosine = full_dot(unit_vectors(x), unit_vectors(kernel.astype(dtype), 0))
     hit = one_hot_mask(labels, kernel.shape[1])
     logits = jnp.asarray(scale, dtype) * jnp.where(hit, penalize(cosine), cosine)
     loss = -jnp.sum(jnp.where(hit, jax.nn.log_softmax(logits), 0), axis=-1)
     return reduce(name, nan_if_unknown(loss, hit), weights, reduction)
-
-
-def _normalize(a: jax.Array, axis: int) -> jax.Array:
-    """Divide by the length along an axis; a vector of length 0 stays."""
-    return safe_divide(a, safe_sqrt(jnp.sum(jnp.square(a), axis=axis, keepdims=True)))

@@ -8,12 +8,14 @@ from ..common.dtypes import accum_dtype, check_floating, check_same_dtype
 from .reduction import (
     Reduction,
     check_margin,
+    check_number,
     check_same_shape,
     full_weights,
     is_zero,
     reduce,
     safe_sqrt,
     squared_distance,
+    unit_vectors,
     zero_masked,
 )
 
@@ -79,16 +81,7 @@ def contrastive_loss(
     name = "contrastive_loss"
     a, b, same = jnp.asarray(a), jnp.asarray(b), jnp.asarray(same)
     _check_alike(name, {"a": a, "b": b})
-    if same.dtype != jnp.bool_:
-        raise TypeError(
-            f"{name}: same is not boolean: got {same.dtype} {same.shape}, need truth values "
-            f"{a.shape[:-1]}; write same != 0, or labels_a == labels_b from class indices"
-        )
-    if same.shape != a.shape[:-1]:
-        raise ValueError(
-            f"{name}: shapes do not match: got same {same.shape} with a and b {a.shape}, need "
-            f"{a.shape[:-1]}; give one truth value per pair"
-        )
+    _check_same(name, a, same)
     check_margin(name, margin)
     check_margin(name, positive_margin, "positive_margin", 0.0)
     (a, b), weights = _prepare(name, (a, b), weights)
@@ -102,6 +95,60 @@ def contrastive_loss(
         pull = distance if is_zero(positive_margin) else jnp.square(relu(D - near))
         loss = jnp.where(same, pull, jnp.square(relu(m - D)))
     return reduce(name, loss / 2, weights, reduction)
+
+
+def cosine_embedding_loss(
+    a: jax.Array,
+    b: jax.Array,
+    same: jax.Array,
+    *,
+    margin: float | jax.Array = 0.0,
+    weights: jax.Array | None = None,
+    reduction: Reduction = "mean",
+) -> jax.Array:
+    r"""Compute the cosine embedding loss of pairs, which looks at directions alone.
+
+    .. math:: \ell = \begin{cases} 1 - c & \text{of the same class} \\
+        \max(0,\, c - m) & \text{else} \end{cases}, \qquad
+        c = \frac{a \cdot b}{\lVert a \rVert \lVert b \rVert}, \qquad
+        \frac{\partial c}{\partial a} = \frac{1}{\lVert a \rVert}
+        \left( \frac{b}{\lVert b \rVert} - c \frac{a}{\lVert a \rVert} \right)
+
+    Args:
+        a: embeddings, ``(N, ..., D)``, floating point.
+        b: the others of the pairs, the same shape and dtype.
+        same: true for a pair of the same class, ``(N, ...)``, boolean.
+        margin: m, the cosine below which two classes are far enough apart, in [-1, 1].
+        weights: non-negative or truth values, of the shape of the leading axes of `same`: per
+            pair ``(N,)``, or finer. Zero takes a pair out, whatever it holds.
+        reduction: "mean" (the weighted sum over the sum of weights), "sum" or "none".
+
+    Returns:
+        A scalar, or ``(N, ...)`` for "none"; float32, or float64 for float64 embeddings.
+
+    Raises:
+        ValueError: shapes that do not match, a margin out of range, or an unknown `reduction`.
+        TypeError: `a` and `b` are not of one float dtype, or `same` is not boolean.
+
+    Example:
+        >>> a, b = jnp.array([[2.0, 0.0]] * 2), jnp.array([[3.0, 4.0]] * 2)  # c = 0.6
+        >>> same = jnp.array([True, False])
+        >>> print(cosine_embedding_loss(a, b, same, margin=0.5, reduction="none").round(3))
+        [0.4 0.1]
+
+    Note:
+        PyTorch's `cosine_embedding_loss`, whose target is 1 or -1, and which adds 1e-12 to the
+        squared lengths. A vector of length 0 has cosine 0 with all others, and derivative 0.
+    """
+    name = "cosine_embedding_loss"
+    a, b, same = jnp.asarray(a), jnp.asarray(b), jnp.asarray(same)
+    _check_alike(name, {"a": a, "b": b})
+    _check_same(name, a, same)
+    check_number(name, "margin", margin, lambda m: -1 <= m <= 1, "-1 <= margin <= 1", 0.0)
+    (a, b), weights = _prepare(name, (a, b), weights)
+    cosine = jnp.sum(unit_vectors(a) * unit_vectors(b), axis=-1)
+    loss = jnp.where(same, 1 - cosine, relu(cosine - jnp.asarray(margin, cosine.dtype)))
+    return reduce(name, loss, weights, reduction)
 
 
 def triplet_loss(
@@ -178,6 +225,21 @@ def _check_alike(name, operands):
     for other, b in others:
         check_same_dtype(name, first, a, other, b)
         check_same_shape(name, first, a, other, b)
+
+
+def _check_same(name, a, same):
+    """Raise unless there is a truth value for each pair."""
+    if same.dtype != jnp.bool_:
+        raise TypeError(
+            f"{name}: same is not boolean: got {same.dtype} {same.shape}, need truth values "
+            f"{a.shape[:-1]}; write same > 0 for targets of 1 and -1 or 0, or labels_a == labels_b "
+            f"from class indices"
+        )
+    if same.shape != a.shape[:-1]:
+        raise ValueError(
+            f"{name}: shapes do not match: got same {same.shape} with a and b {a.shape}, need "
+            f"{a.shape[:-1]}; give one truth value per pair"
+        )
 
 
 def _prepare(name, operands, weights):

@@ -112,6 +112,11 @@ def safe_divide(a: jax.Array, b: jax.Array) -> jax.Array:
     return jnp.where(b == 0, 0, a / jnp.where(b == 0, 1, b))
 
 
+def unit_vectors(a: jax.Array, axis: int = -1) -> jax.Array:
+    """Divide by the length along an axis; a vector of length 0 stays."""
+    return safe_divide(a, safe_sqrt(jnp.sum(jnp.square(a), axis=axis, keepdims=True)))
+
+
 def full_dot(a: jax.Array, b: jax.Array) -> jax.Array:
     """Multiply matrices in the precision of their dtype: GPU and TPU would round float32."""
     return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)

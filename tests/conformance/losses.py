@@ -29,6 +29,10 @@ ENTRIES = [
         (2, 2),
     ),
     entry("kl_divergence", "", example.kl((3, 4))),
+    entry("nll_loss", "", example.nll((2, 2, 4), LABELS)),
+    entry("kl_div_loss", "", example.kl_div((3, 4), log_target=False)),
+    entry("kl_div_loss", "log target", example.kl_div((3, 4), log_target=True)),
+    entry("margin_ranking_loss", "", example.margin_ranking(SAME, 0.4)),
     example.smooth((3, 4), 0.2),
     entry("multiclass_hinge_loss", "L1", example.hinge((2, 2, 4), LABELS, 1, 0.8)),
     entry("multiclass_hinge_loss", "L2", example.hinge((2, 2, 4), LABELS, 2, 0.8)),
@@ -57,6 +61,7 @@ ENTRIES = [
     entry(
         "contrastive_loss", "squared", embedding.contrastive((6, 3), SAME, 9.0, 0.7, squared=True)
     ),
+    entry("cosine_embedding_loss", "", embedding.cosine((6, 3), SAME, 0.1)),
     entry("triplet_loss", "", embedding.triplet((4, 3), 1.0, squared=False)),
     entry("triplet_loss", "squared", embedding.triplet((4, 3), 1.0, squared=True)),
     entry("batch_hard_triplet_loss", "", embedding.mined(False, FEW, 3, 1.0, squared=False)),
@@ -139,6 +144,22 @@ def _drawn_kl(draw, rng):
     return example.kl(shape), leading, f"{shape}"
 
 
+def _drawn_nll(draw, rng):
+    leading, shape, labels = _classes(draw, rng)
+    return example.nll(shape, labels), leading, f"{shape}"
+
+
+def _drawn_kl_div(draw, rng):
+    shape, log_target = _leading(draw), draw(st.booleans())
+    return example.kl_div(shape, log_target), shape, f"{shape} {log_target}"
+
+
+def _drawn_margin_ranking(draw, rng):
+    shape, margin = _leading(draw), draw(MARGINS)
+    first = rng.integers(0, 2, shape).astype(bool)
+    return example.margin_ranking(first, margin), shape, f"{shape} {margin}"
+
+
 def _drawn_hinge(make):
     def drawn(draw, rng):
         leading, shape, labels = _classes(draw, rng)
@@ -204,6 +225,12 @@ def _drawn_contrastive(draw, rng):
     return embedding.contrastive((*leading, D), same, *options), leading, f"{leading} {D} {options}"
 
 
+def _drawn_cosine(draw, rng):
+    leading, D, margin = _leading(draw), draw(st.integers(2, 4)), draw(st.sampled_from([0.0, 0.37]))
+    same = rng.integers(0, 2, leading).astype(bool)
+    return embedding.cosine((*leading, D), same, margin), leading, f"{leading} {D} {margin}"
+
+
 def _drawn_triplet(draw, rng):
     leading, D = _leading(draw), draw(st.integers(1, 4))
     options = draw(MARGINS.filter(bool)), draw(st.booleans())  # PyTorch refuses a margin of 0
@@ -263,6 +290,9 @@ def _drawn_lda(draw, rng, dtype):
 DRAWN = {
     "softmax_cross_entropy": _drawn_cross_entropy,
     "kl_divergence": _drawn_kl,
+    "nll_loss": _drawn_nll,
+    "kl_div_loss": _drawn_kl_div,
+    "margin_ranking_loss": _drawn_margin_ranking,
     "smooth_labels": _drawn_smooth,
     "multiclass_hinge_loss": _drawn_hinge(example.hinge),
     "multi_margin_loss": _drawn_hinge(example.multi_margin),
@@ -275,6 +305,7 @@ DRAWN = {
     "focal_loss": _drawn_focal,
     "dice_loss": _drawn_dice,
     "contrastive_loss": _drawn_contrastive,
+    "cosine_embedding_loss": _drawn_cosine,
     "triplet_loss": _drawn_triplet,
     "batch_hard_triplet_loss": _drawn_mined(semi_hard=False),
     "semi_hard_triplet_loss": _drawn_mined(semi_hard=True),

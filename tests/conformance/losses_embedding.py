@@ -39,6 +39,29 @@ def contrastive(shape, same, margin, positive_margin, squared) -> Loss:
     )
 
 
+def cosine(shape, same, margin) -> Loss:
+    def torch_loss(torch, a, b):
+        y = torch.tensor(2 * same.reshape(-1) - 1)
+        f = torch.nn.functional.cosine_embedding_loss
+        rows = (v.reshape(-1, shape[-1]) for v in (a, b))
+        return f(*rows, y, margin=margin, reduction="none").reshape(shape[:-1])
+
+    def plain(a, b):
+        length = lambda v: jnp.linalg.norm(v, axis=-1)  # noqa: E731
+        c = jnp.vecdot(a, b) / (length(a) * length(b))
+        return jnp.where(same, 1 - c, jnp.maximum(c - margin, 0))
+
+    return Loss(
+        lambda a, b, **common: ops.cosine_embedding_loss(a, b, same, margin=margin, **common),
+        normal(shape, shape),
+        torch_loss,
+        plain,
+        **per_example(
+            lambda a, b, y: reference.cosine_embedding(a, b, y, margin), len(shape) - 1, same
+        ),
+    )
+
+
 def triplet(shape, margin, squared) -> Loss:
     def torch_loss(torch, a, p, n):
         if squared:

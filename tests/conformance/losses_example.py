@@ -83,6 +83,58 @@ def kl(shape) -> Loss:
     )
 
 
+def nll(shape, labels) -> Loss:
+    def torch_loss(torch, x):
+        y = torch.tensor(labels.reshape(-1)).long()
+        each = torch.nn.functional.nll_loss(x.reshape(-1, shape[-1]), y, reduction="none")
+        return each.reshape(shape[:-1])
+
+    return Loss(
+        lambda x, **common: ops.nll_loss(x, labels, **common),
+        normal(shape),
+        torch_loss,
+        lambda x: -_pick(x, labels),
+        **per_example(reference.nll, len(shape) - 1, labels),
+    )
+
+
+def kl_div(shape, log_target) -> Loss:
+    def torch_loss(torch, x, t):
+        f = torch.nn.functional.kl_div
+        return f(x, t, reduction="none", log_target=log_target)
+
+    def draw(rng):
+        x, t = rng.standard_normal(shape), rng.uniform(0.1, 1, shape)
+        return x, np.log(t) if log_target else t
+
+    def plain(x, t):
+        return jnp.exp(t) * t - jnp.exp(t) * x if log_target else t * jnp.log(t) - t * x
+
+    return Loss(
+        lambda x, t, **common: ops.kl_div_loss(x, t, log_target=log_target, **common),
+        draw,
+        torch_loss,
+        plain,
+        **per_example(lambda x, t: reference.kl_div(x, t, log_target), len(shape)),
+    )
+
+
+def margin_ranking(first, margin) -> Loss:
+    y = 2 * first - 1
+
+    def torch_loss(torch, a, b):
+        f = torch.nn.functional.margin_ranking_loss
+        return f(a, b, torch.tensor(y), margin=margin, reduction="none")
+
+    return Loss(
+        lambda a, b, **common: ops.margin_ranking_loss(a, b, first, margin=margin, **common),
+        normal(first.shape, first.shape),
+        torch_loss,
+        lambda a, b: jnp.maximum(0, margin - jnp.asarray(y, a.dtype) * (a - b)),
+        **per_example(lambda a, b, f: reference.margin_ranking(a, b, f, margin), first.ndim, first),
+    )
+
+
 def smooth(shape, rate) -> Entry:
     return Entry(
         "smooth_labels",

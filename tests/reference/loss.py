@@ -86,6 +86,11 @@ def kl_divergence(z, p):
     return loss, (gz, gp)
 
 
+def nll(x, y):
+    """l = -x_y."""
+    return -x[y], (-one_hot(y, len(x)),)
+
+
 def multiclass_hinge(z, y, power, margin):
     """l = sum_k max(0, m - d_k z_k)^p, d_k = 1 for the class, else -1."""
     loss, gz = 0.0, np.zeros(len(z))
@@ -137,6 +142,21 @@ def smooth_l1(p, t, beta):
     """l = e^2 / 2 beta near 0, |e| - beta / 2 beyond beta."""
     loss, slopes = huber(p, t, beta)
     return loss / beta, tuple(slope / beta for slope in slopes)
+
+
+def kl_div(x, t, log_target):
+    """l = t (log t - x), or with u = log t of e^u (u - x)."""
+    if log_target:
+        p = np.exp(t)
+        return p * (t - x), (-p, p * (1 + t - x))
+    return t * (np.log(t) - x), (-t, 1 + np.log(t) - x)
+
+
+def margin_ranking(a, b, first, margin):
+    """l = max(0, m - y (a - b)) with y = 1, or -1."""
+    y = 1 if first else -1
+    loss = margin - y * (a - b)
+    return (loss, (-y, y)) if loss > 0 else (0.0, (0.0, 0.0))
 
 
 def binary_cross_entropy(z, t, c):
@@ -210,6 +230,16 @@ def contrastive_squared(a, b, same, margin, positive_margin):
     if loss <= 0:
         return 0.0, (0 * direction, 0 * direction)
     return loss / 2, (slope * direction / 2, -slope * direction / 2)
+
+
+def cosine_embedding(a, b, same, margin):
+    """l = 1 - c for a pair of one class, max(0, c - m) for one of two; dc/da = (b' - c a') / |a|."""
+    length = lambda v: np.sqrt(sum(v_k**2 for v_k in v))  # noqa: E731
+    u, v = a / length(a), b / length(b)
+    c = sum(u_k * v_k for u_k, v_k in zip(u, v, strict=True))
+    slope = -1.0 if same else float(c > margin)
+    loss = 1 - c if same else max(0, c - margin)
+    return loss, (slope * (v - c * u) / length(a), slope * (u - c * v) / length(b))
 
 
 def triplet(a, p, n, margin, squared):

@@ -35,6 +35,7 @@ OF_PAIRS = {
     "contrastive, squared": lambda x, **o: ops.contrastive_loss(
         x, X[::-1], SAME, squared=True, **o
     ),
+    "cosine": lambda x, **o: ops.cosine_embedding_loss(x, X[::-1].astype(x.dtype), SAME, **o),
     "triplet": lambda x, **o: ops.triplet_loss(x, X[::-1], X[::-1] + 0.5, **o),
     "triplet, squared": lambda x, **o: ops.triplet_loss(
         x, X[::-1], X[::-1] + 0.5, squared=True, **o
@@ -500,6 +501,16 @@ def test_lda_labels_out_of_range():
 A, Y = jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32)
 YES = jnp.ones(4, bool)
 ERRORS = {
+    "cosine_embedding, margin": (
+        lambda: ops.cosine_embedding_loss(X, X, SAME, margin=1.5),
+        ValueError,
+        r"cosine_embedding_loss: .*-1 <= margin <= 1",
+    ),
+    "cosine_embedding, same": (
+        lambda: ops.cosine_embedding_loss(X, X, LABELS),
+        TypeError,
+        r"cosine_embedding_loss: same is not boolean: got int32 \(6,\), .* same > 0 for targets of 1",
+    ),
     "arcface kernel of rows": (
         lambda: ops.arcface_loss(A, jnp.zeros((10, 3)), Y),
         ValueError,
@@ -560,7 +571,7 @@ ERRORS = {
         lambda: ops.contrastive_loss(A, A, Y),
         TypeError,
         r"contrastive_loss: same is not boolean: got int32 \(4,\), need truth values \(4,\); write same "
-        r"!= 0, or labels_a == labels_b",
+        r"> 0 for targets of 1 and -1 or 0, or labels_a == labels_b",
     ),
     "same shape": (
         lambda: ops.contrastive_loss(A, A, jnp.ones((4, 1), bool)),

@@ -16,6 +16,7 @@ PER_EXAMPLE = {
     "cross-entropy, probabilities": lambda z, **o: CE(z, TARGETS, **o),
     "cross-entropy, smoothed": lambda z, **o: CE(z, LABELS, label_smoothing=0.1, **o),
     "kl_divergence": lambda z, **o: ops.kl_divergence(z, TARGETS, **o),
+    "nll": lambda z, **o: ops.nll_loss(z, jnp.array([1, 2, 1, 1]), **o),
     "multiclass_hinge, L1": lambda z, **o: ops.multiclass_hinge_loss(z, LABELS, **o),
     "multiclass_hinge, L2": lambda z, **o: ops.multiclass_hinge_loss(z, LABELS, power=2, **o),
     "multi_margin, L1": lambda z, **o: ops.multi_margin_loss(z, LABELS, **o),
@@ -23,6 +24,10 @@ PER_EXAMPLE = {
 }
 PER_ELEMENT = {
     "mse": lambda z, **o: ops.mse_loss(z, TARGETS, **o),
+    "kl_div": lambda z, **o: ops.kl_div_loss(z, TARGETS + 0.1, **o),
+    "margin_ranking": lambda z, **o: ops.margin_ranking_loss(
+        z, TARGETS.astype(z.dtype), TARGETS > 0.4, margin=0.3, **o
+    ),
     "huber": lambda z, **o: ops.huber_loss(z, TARGETS, **o),
     "smooth L1": lambda z, **o: ops.smooth_l1_loss(z, TARGETS, beta=0.4, **o),
     "L1": lambda z, **o: ops.l1_loss(z, TARGETS, **o),
@@ -359,6 +364,51 @@ def test_smooth_l1_by_hand():
     np.testing.assert_allclose(slope(e, 0.0), [0, -1, 1, -1, 1])
 
 
+@pytest.mark.filterwarnings("ignore:reduction. 'mean' divides")
+@pytest.mark.parametrize("log_target", [False, True])
+def test_kl_div_has_the_reductions_of_torch(torch, log_target):
+    x, t = np.log(TARGETS + 0.5), np.asarray(TARGETS[:, ::-1])
+    t = np.log(t + 0.1) if log_target else t  # with zeros
+    f = torch.nn.functional.kl_div
+    for reduction in ("none", "mean", "sum", "batchmean"):
+        pair = torch.tensor(np.array(x)), torch.tensor(np.array(t))
+        expected = f(*pair, reduction=reduction, log_target=log_target)
+        found = ops.kl_div_loss(x, t, reduction=reduction, log_target=log_target)
+        np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-7)
+
+
+def test_kl_div_where_nothing_is():
+    """Zeros of the target, also against classes that cannot be: finite to the second derivative."""
+    x = jnp.array([[np.log(0.5), -jnp.inf]])
+    for t, log_target in (([[1.0, 0.0]], False), ([[0.0, -jnp.inf]], True)):
+        f = lambda x, t: ops.kl_div_loss(x, t, log_target=log_target, reduction="batchmean")  # noqa: E731, B023
+        np.testing.assert_allclose(f(x, jnp.array(t)), np.log(2), rtol=1e-6)
+        for derivative in (jax.grad, jax.hessian):
+            leaves = jax.tree.leaves(derivative(f, (0, 1))(x, jnp.array(t)))
+            assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
+
+
+def test_nll_by_hand():
+    p = jnp.log(jnp.array([[0.25, 0.5, 0.25], [0.1, 0.1, 0.8]]))
+    labels = jnp.array([1, 3])
+    np.testing.assert_allclose(
+        ops.nll_loss(p, labels, reduction="none"), [np.log(2), np.nan], rtol=1e-6
+    )
+    z = LOGITS
+    np.testing.assert_allclose(
+        ops.nll_loss(jax.nn.log_softmax(z), LABELS), CE(jax.nn.log_softmax(z), LABELS), rtol=1e-6
+    )
+
+
+def test_no_derivative_where_a_margin_of_scores_is_reached():
+    scores = jnp.array([2.0, 1.0])
+    f = lambda s: ops.margin_ranking_loss(s[:1], s[1:], jnp.array([True]), margin=1.0)  # noqa: E731
+    value, slope = jax.value_and_grad(f)(scores)
+    assert value == 0
+    np.testing.assert_array_equal(slope, 0)
+    np.testing.assert_array_equal(jax.grad(f)(scores[::-1]), [-1, 1])
+
+
 def test_l1_by_hand():
     e = jnp.array([0.0, -0.5, 3.0])
     value, slope = jax.value_and_grad(lambda e: ops.l1_loss(e, jnp.zeros(3), reduction="sum"))(e)
@@ -482,6 +532,41 @@ def test_dice_of_single_channels():
 Z, Y = jnp.zeros((4, 3)), jnp.zeros(4, jnp.int32)
 MAP = jnp.zeros((2, 4, 3))
 ERRORS = {
+    "nll_loss: floats": (
+        lambda: ops.nll_loss(LOGITS, TARGETS),
+        TypeError,
+        r"nll_loss: labels are not class indices: got labels float32 \(4, 3\)",
+    ),
+    "kl_div_loss: labels": (
+        lambda: ops.kl_div_loss(LOGITS, LABELS),
+        TypeError,
+        r"kl_div_loss: target",
+    ),
+    "kl_div_loss: a scalar": (
+        lambda: ops.kl_div_loss(jnp.zeros(()), jnp.ones(())),
+        ValueError,
+        r"kl_div_loss: no axis of the batch: got \(\), need \(N, ...\)",
+    ),
+    "kl_div_loss: reduction": (
+        lambda: ops.kl_div_loss(LOGITS, TARGETS, reduction="batch"),
+        ValueError,
+        r"kl_div_loss: unknown reduction: got 'batch'",
+    ),
+    "margin_ranking_loss: target": (
+        lambda: ops.margin_ranking_loss(LOGITS, LOGITS, TARGETS),
+        TypeError,
+        r"margin_ranking_loss: a_first is not boolean: got float32 .* write a_first > 0",
+    ),
+    "margin_ranking_loss: shapes": (
+        lambda: ops.margin_ranking_loss(LOGITS, LOGITS, LABELS > 0),
+        ValueError,
+        r"margin_ranking_loss: shapes differ: got a \(4, 3\) and a_first \(4,\)",
+    ),
+    "margin_ranking_loss: margin": (
+        lambda: ops.margin_ranking_loss(LOGITS, LOGITS, TARGETS > 0, margin=-1.0),
+        ValueError,
+        r"margin_ranking_loss: .*margin >= 0",
+    ),
     "integer one-hot": (
         lambda: CE(Z, jnp.zeros((4, 3), jnp.int32)),
         TypeError,

@@ -25,7 +25,7 @@ from convax.training.run.checkpoint import restore
 from convax.training.run.load_model import load_model
 from convax.training.tasks.embedding import task
 from convax.training.tasks.embedding.figures import wrong_neighbors
-from convax.training.tasks.embedding.losses import all_triplets, contrastive_pairs
+from convax.training.tasks.embedding.losses import all_pairs, all_triplets
 from convax.training.tasks.embedding.spec import EMBEDDING
 from convax.training.tasks.spec import bind_loss
 from tests.tiny import drawing, write_tiny
@@ -224,11 +224,11 @@ def loss_of(name, **keywords):
     return bind_loss(EMBEDDING, table, 2)
 
 
-def test_contrastive_pairs_by_hand():
+def test_all_pairs_by_hand():
     """Pairs of one class weigh as much as the others: (0, 0.5) and (0.8, 3); four others."""
     same = (0.5**2 + 2.2**2) / 2 / 2
     other = ((1 - 0.8) ** 2 + (1 - 0.3) ** 2) / 2 / 4  # at 0 to 0.8 and 0.5 to 0.8; 3 is far
-    found = contrastive_pairs(X, LABELS, margin=1.0)
+    found = all_pairs(X, LABELS, margin=1.0)
     np.testing.assert_allclose(found, (same + other) / 2, rtol=1e-6)
     loss = loss_of("contrastive", margin=1.0)
     garbage = jnp.concatenate([X, jnp.full((2, 1), jnp.nan)])

@@ -17,22 +17,24 @@ from ....model import Layer, LayerInfo
 from ..spec import LossSpec
 
 
-def contrastive_pairs(
+def all_pairs(
     embeddings: Array,
     labels: Array,
     *,
+    loss: Callable[..., Array] = ops.contrastive_loss,
     weights: Array | None = None,
     **keywords: Any,
 ) -> Array:
-    """Return `ops.contrastive_loss` of all pairs of a batch, half the weight on those of one class.
+    """Return a loss of all pairs of a batch, half the weight on those of one class.
 
     Among ten classes one pair in ten is of one class; unweighted, the others would drown them.
 
     Args:
         embeddings: ``(N, D)``.
         labels: ``(N,)``.
+        loss: ``loss(a, b, same, weights=, reduction=, **keywords)``.
         weights: ``(N,)``, 0 for examples that are not there.
-        keywords: of `ops.contrastive_loss`.
+        keywords: of the loss.
 
     Returns:
         A scalar: the mean of pairs of one class and the mean of the others, added and halved.
@@ -41,13 +43,13 @@ def contrastive_pairs(
     first, second = np.triu_indices(N, 1)
     there = jnp.ones(N, bool) if weights is None else weights.astype(bool)
     there, same = there[first] & there[second], labels[first] == labels[second]
-    loss = ops.contrastive_loss(
+    each = loss(
         embeddings[first], embeddings[second], same, weights=there, reduction="none", **keywords
     )
 
     def mean(chosen: Array) -> Array:
-        count = jnp.maximum((chosen & there).sum(dtype=jnp.int32), 1).astype(loss.dtype)
-        return jnp.where(chosen, loss, 0).sum() / count
+        count = jnp.maximum((chosen & there).sum(dtype=jnp.int32), 1).astype(each.dtype)
+        return jnp.where(chosen, each, 0).sum() / count
 
     return (mean(same) + mean(~same)) / 2
 
@@ -125,7 +127,12 @@ LOSSES = {
     "cosface": LossSpec(
         partial(class_directions, ops.cosface_loss), ops.cosface_loss, owns_params=True
     ),
-    "contrastive": LossSpec(contrastive_pairs, ops.contrastive_loss, ("margin",), compares=True),
+    "contrastive": LossSpec(all_pairs, ops.contrastive_loss, ("margin",), compares=True),
+    "cosine_embedding": LossSpec(
+        partial(all_pairs, loss=ops.cosine_embedding_loss),
+        ops.cosine_embedding_loss,
+        compares=True,
+    ),
     "triplet": LossSpec(all_triplets, ops.triplet_loss, compares=True),
     "triplet_batch_hard": LossSpec(
         ops.batch_hard_triplet_loss, ops.batch_hard_triplet_loss, compares=True
