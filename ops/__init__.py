@@ -15,6 +15,7 @@
     regularization.py       penalties on parameters
     resize.py               nearest, linear and cubic interpolation
     shuffle.py              pixels from channels and back, channels among groups
+    weight_standardization.py   kernels with mean 0 and variance 1 for each output
 
 An operation may be added or changed here if it stays a pure function of arrays, with its formula,
 shapes, errors and source in its docstring, its derivation in docs/mathematics.md and an entry in
@@ -127,6 +128,7 @@ from .pool.stochastic import mixed_pool, stochastic_pool
 from .regularization import l2
 from .resize import resize, upsample
 from .shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from .weight_standardization import standardize_weights
 
 __all__ = [
     "INITIALIZERS",
@@ -240,6 +242,7 @@ __all__ = [
     "softmax_cross_entropy",
     "softplus",
     "spatial_pyramid_pool",
+    "standardize_weights",
     "stochastic_depth",
     "stochastic_pool",
     "tanh",

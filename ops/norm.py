@@ -49,8 +49,8 @@ from .common.padding import is_int
 
 def batch_norm(
     x: jax.Array,
-    mean: jax.Array,
-    var: jax.Array,
+    mean: jax.Array | None,
+    var: jax.Array | None,
     scale: jax.Array | None = None,
     bias: jax.Array | None = None,
     *,
@@ -58,7 +58,7 @@ def batch_norm(
     momentum: float | jax.Array = 0.1,
     eps: float = 1e-5,
     axis_name: Hashable | Sequence[Hashable] | None = None,
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[Any, Any]]:
     r"""Normalize each channel over the batch, or in evaluation by the running statistics.
 
     In training, with n values in each channel of the batch:
@@ -69,11 +69,14 @@ def batch_norm(
     .. math:: \text{mean} \leftarrow (1 - \mu)\,\text{mean} + \mu\, m, \qquad
         \text{var} \leftarrow (1 - \mu)\,\text{var} + \mu\, \frac{n}{n - 1} v
 
-    In evaluation `mean` and `var` stand in the place of m and v, and stay as they are.
+    In evaluation `mean` and `var` stand in the place of m and v, and stay as they are. Without
+    these running statistics m and v are the batch's in evaluation, too: what comes out of an
+    example then depends on the others of its batch.
 
     Args:
         x: input, ``(N, *spatial, C)`` with any number of spatial axes, floating point.
-        mean: running mean, ``(C,)``, dtype of `x` or float32; zeros at first.
+        mean: running mean, ``(C,)``, dtype of `x` or float32; zeros at first. None, and None for
+            `var`, keeps no running statistics.
         var: running variance, as `mean`; ones at first.
         scale: s, ``(C,)``, dtype of `x`, or None for 1.
         bias: b, ``(C,)``, dtype of `x`, or None for 0.
@@ -86,11 +89,12 @@ def batch_norm(
             needs no name.
 
     Returns:
-        y, shape and dtype of `x`; and the new ``(mean, var)``.
+        y, shape and dtype of `x`; and the new ``(mean, var)``, or ``(None, None)``.
 
     Raises:
-        ValueError: shapes do not match, fewer than 2 values per channel in training, `momentum` or
-            `eps` out of range, or no axis has that name.
+        ValueError: shapes do not match, `mean` or `var` alone is None, fewer than 2 values per
+            channel where the batch's statistics are used, `momentum` or `eps` out of range, or no
+            axis has that name.
         TypeError: `x` is not floating point, or the dtypes differ.
 
     Example:
@@ -103,15 +107,22 @@ def batch_norm(
     Note:
         As in PyTorch, the batch is normalized by its biased variance (divided by n), the running
         variance collects unbiased ones (n - 1), and `momentum` is the weight of the new batch; in
-        Keras and Flax it is that of the old statistics.
+        Keras and Flax it is that of the old statistics. Without running statistics it is PyTorch's
+        `BatchNorm2d(track_running_stats=False)`.
 
     References:
         Ioffe & Szegedy, arXiv:1502.03167.
     """
-    x, mean, var = jnp.asarray(x), jnp.asarray(mean), jnp.asarray(var)
-    name = "batch_norm"
+    x, name = jnp.asarray(x), "batch_norm"
     _check_rank(name, x, 2, "(N, *spatial, C)")
-    for what, running in (("mean", mean), ("var", var)):
+    if (mean is None) != (var is None):
+        raise ValueError(
+            f"{name}: one running statistic without the other: got mean "
+            f"{mean if mean is None else jnp.shape(mean)} and var "
+            f"{var if var is None else jnp.shape(var)}, need both or None for both"
+        )
+    tracked = [jnp.asarray(a) for a in (mean, var) if a is not None]
+    for what, running in zip(("mean", "var"), tracked, strict=False):
         check_channels(name, x, what, running)
         if running.dtype != accum_dtype(x.dtype):
             check_same_dtype(name, "x", x, what, running)
@@ -127,10 +138,10 @@ def batch_norm(
         "write 0.1 where Keras or Flax has 0.9",
         dtype=dtype,
     )
-    if not train:
-        m, v = (along_channels(a.astype(dtype), x) for a in (mean, var))
+    if tracked and not train:
+        m, v = (along_channels(a.astype(dtype), x) for a in tracked)
         y = _standardized(x.astype(dtype), m, v, scale, bias, eps)
-        return y.astype(x.dtype), (mean, var)
+        return y.astype(x.dtype), (tracked[0], tracked[1])
 
     norm_axes = NormAxes(tuple(range(x.ndim - 1)), axis_name=axis_name)
     n = prod(x.shape[:-1]) * _shards(name, axis_name)
@@ -141,6 +152,9 @@ def batch_norm(
         new = (1 - momentum) * old.astype(dtype) + momentum * batch.reshape(old.shape)
         return new.astype(old.dtype)
 
+    if not tracked:
+        return y.astype(x.dtype), (None, None)
+    mean, var = tracked
     return y.astype(x.dtype), (ema_update(mean, m), ema_update(var, v * (n / (n - 1))))
 
 

@@ -19,7 +19,7 @@ import convax
 # has several floors, the names of its files follow.
 ROOMS = """
 ops.common
-ops: dense dropout initializers norm local_response_norm pad regularization shuffle
+ops: dense dropout initializers norm local_response_norm pad regularization weight_standardization shuffle
 ops.pool
 ops: activation resize
 ops.conv: geometry xla spmd

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from jax import Array
 
@@ -28,6 +29,7 @@ def conv(
     bias: bool = True,
     kernel_init: Initializer = "he_normal",
     bias_init: BiasInitializer = 0.0,
+    standardize: bool = False,
 ) -> Layer:
     """Convolve, in 1-D to 3-D by the rank of the input; see `ops.conv`.
 
@@ -39,15 +41,19 @@ def conv(
         bias: whether a bias is added.
         kernel_init: a name in `ops.INITIALIZERS`, or a function ``(key, shape, dtype)``.
         bias_init: what each bias is at first, or a function ``(key, shape, dtype)``.
+        standardize: convolve with `ops.standardize_weights` of the kernel.
     """
     check_positive(
         "conv", features=features, window=window, stride=stride, dilation=dilation, groups=groups
     )
     options = dict(stride=to_tuple(stride), padding=to_tuple(padding), dilation=to_tuple(dilation))
-    convolve = partial(ops.conv, groups=groups, padding_mode=padding_mode, **options)
+    op = _standardized if standardize else ops.conv
+    convolve = partial(op, groups=groups, padding_mode=padding_mode, **options)
     seen = Window(to_tuple(window), to_tuple(stride), to_tuple(dilation))
     init_params = params_initializer(kernel_init, groups, bias_init if bias else None)
-    return _convolution("conv", convolve, features, window, groups, init_params, seen)
+    linear = not standardize  # else a batch norm folded into the kernel would be taken out again
+    layer = _convolution("conv", convolve, features, window, groups, init_params, seen)
+    return layer._replace(info=layer.info._replace(linear=linear))
 
 
 def conv_transpose(
@@ -143,6 +149,10 @@ def _convolution(
         return out_shape, init_params(key, shape), {}
 
     return Layer(init, _apply_kernel(convolve), LayerInfo(kind, seen, linear=True))
+
+
+def _standardized(x: Array, kernel: Array, bias: Array | None = None, **options: Any) -> Array:
+    return ops.conv(x, ops.standardize_weights(kernel), bias, **options)
 
 
 def _apply_kernel(convolve: Callable[..., Array]) -> Callable[..., tuple[Array, State]]:

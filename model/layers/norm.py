@@ -35,6 +35,7 @@ def batch_norm(
     scale: bool = True,
     bias: bool = True,
     scale_init: float = 1.0,
+    track_running_stats: bool = True,
 ) -> Layer:
     """Normalize over the batch, with running statistics for evaluation; see `ops.batch_norm`.
 
@@ -45,6 +46,10 @@ def batch_norm(
         bias: whether each channel has a bias, zero at first; a layer just before needs none then.
         scale_init: what each scale is at first; 0 at the end of a residual branch makes the block
             the identity to begin with (Goyal et al., arXiv:1706.02677, section 5.1).
+        track_running_stats: whether there are running statistics; without, those of the batch are
+            taken in evaluation too, and `momentum` has no effect. What comes out of an image then
+            depends on the others of its batch, and on what fills up a last one: a config has no
+            such key. `group_norm` and `instance_norm` look at one image.
 
     Where `model.FrozenStatistics` freezes mean and var, they normalize as in evaluation, also in
     training, and stay as they are.
@@ -55,6 +60,11 @@ def batch_norm(
         _check_numbers(momentum, eps)  # once, of all the layers of a network
     else:
         infer_shape(evaluate, (1, 1))
+
+    if not track_running_stats:
+        of_batch = partial(_by_batch, normalize)
+        one = {"scale_init": scale_init, "try_on": (2, 1)}
+        return _normalizing("batch_norm", of_batch, scale, bias, **one)
 
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         del key
@@ -230,6 +240,10 @@ def _affine(eps: float, params: Params, state: State) -> tuple[Array, Array]:
         factor = factor * params["scale"].astype(factor.dtype)
     term = -mean * factor
     return factor, params["bias"].astype(term.dtype) + term if "bias" in params else term
+
+
+def _by_batch(normalize: Callable[..., Any], x: Array, **params: Any) -> Array:
+    return normalize(x, None, None, **params, train=True)[0]
 
 
 def _evaluate(normalize: Callable[..., Any], x: Array) -> Array:

@@ -210,6 +210,7 @@ def _response(size, alpha, beta, k):
     }
 
 
+ONES, ZEROS = np.ones(2), np.zeros(2)
 ENTRIES = [
     Entry(
         "batch_norm",
@@ -250,6 +251,31 @@ ENTRIES = [
         loops=lambda *arrays: reference.evaluate(*arrays, 1e-5),
         loops_grad=lambda g, *arrays: reference.evaluate_grads(g, *arrays, 1e-5),
         torch=_evaluate_torch(),
+    ),
+    Entry(
+        "batch_norm",
+        "evaluation, without running statistics",
+        lambda x, *more: ops.batch_norm(x, None, None, *more, train=False)[0],
+        normal((2, 2, 2), (2,), (2,)),
+        plain=lambda x, s, b: _plain(x, (0, 1), _last(s, x), _last(b, x)),
+        **_loops(reference.batch_sets),
+        torch=lambda torch, x, s, b: torch.movedim(
+            torch.nn.functional.batch_norm(torch.movedim(x, -1, 1), None, None, s, b, True), 1, -1
+        ),
+    ),
+    Entry(
+        "standardize_weights",
+        "",
+        ops.standardize_weights,
+        normal((2, 2, 3, 2)),
+        plain=lambda k: _plain(k, (0, 1, 2)),
+        loops=lambda k: reference.normalize(k, reference.batch_sets(k.shape), ONES, ZEROS, 1e-5),
+        loops_grad=lambda g, k: reference.normalize_grads(
+            g, k, reference.batch_sets(k.shape), ONES, ZEROS, 1e-5
+        )[:1],
+        torch=lambda torch, k: torch.nn.functional.batch_norm(
+            k.reshape(-1, k.shape[-1]), None, None, training=True, eps=1e-5
+        ).reshape(k.shape),
     ),
     Entry(
         "layer_norm",

@@ -44,6 +44,26 @@ def test_rms_norm_by_hand():
     np.testing.assert_array_equal(half, 1)
 
 
+def test_batch_norm_without_running_statistics_by_hand():
+    """In evaluation as in training; nothing is kept."""
+    x = jnp.array([[1.0], [3.0]])
+    for train in (False, True):
+        y, kept = ops.batch_norm(x, None, None, train=train, eps=1e-12)
+        np.testing.assert_allclose(y, [[-1], [1]], rtol=1e-6)
+        assert kept == (None, None)
+
+
+def test_weights_are_standardized_by_hand():
+    """Of 1, 3, 5 the variance is 8/3; a constant kernel becomes 0, with a finite gradient."""
+    k = jnp.array([[1.0, 2.0], [3.0, 2.0], [5.0, 2.0]])
+    f = lambda k: ops.standardize_weights(k, eps=1e-12)  # noqa: E731
+    np.testing.assert_allclose(f(k)[:, 0], np.array([-2, 0, 2]) / np.sqrt(8 / 3), rtol=1e-6)
+    np.testing.assert_array_equal(f(k)[:, 1], 0)
+    assert np.all(np.isfinite(jax.grad(lambda k: (f(k) ** 3).sum())(k)))
+    half = ops.standardize_weights(k.astype(jnp.bfloat16))
+    assert half.dtype == jnp.bfloat16
+
+
 def test_batch_norm_by_hand():
     """Channel 0 has values 1, 3, 5: mean 3, biased variance 8/3, unbiased 8/2."""
     x = jnp.array([[1.0, 0.0], [3.0, 0.0], [5.0, 0.0]])
@@ -293,6 +313,31 @@ def test_gradients_take_two_sums_over_the_array():
 IMAGES = (2, 5, 5, 3)
 BATCH = {"train": True}
 ERRORS = {
+    "one running statistic": (
+        lambda: ops.batch_norm(zeros(2, 3), zeros(3), None, train=True),
+        ValueError,
+        r"batch_norm: one running statistic without .* got mean \(3,\) and var None, need both",
+    ),
+    "one value, evaluated": (
+        lambda: ops.batch_norm(zeros(1, 3), None, None, train=False),
+        ValueError,
+        r"batch_norm: nothing to normalize over: got 1 values per channel",
+    ),
+    "a kernel of one weight": (
+        lambda: ops.standardize_weights(zeros(1, 1, 1, 3)),
+        ValueError,
+        r"standardize_weights: nothing to standardize: got kernel \(1, 1, 1, 3\), need 2 weights",
+    ),
+    "eps of a kernel": (
+        lambda: ops.standardize_weights(zeros(3, 3), eps=0.0),
+        ValueError,
+        r"standardize_weights: .*eps",
+    ),
+    "kernel of integers": (
+        lambda: ops.standardize_weights(zeros(3, 3, dtype=int)),
+        TypeError,
+        r"standardize_weights: kernel is not floating point: got int32",
+    ),
     "rank": (
         lambda: ops.batch_norm(zeros(3), zeros(3), zeros(3), **BATCH),
         ValueError,

@@ -31,6 +31,8 @@ _COMMON: dict[str, Any] = {
 }
 # Later additions to the optimizers, off unless asked for.
 _OFF = ("amsgrad", "mu_dtype", "dampening", "maximize")
+# Of layers, what a config cannot have: evaluation and prediction fill up their last batch.
+_UNFIT = {"batch_norm": ("track_running_stats",)}
 _PLACE = Annotated[float, Field(gt=0, lt=1)] | Duration | None
 _PART: dict[str, Any] = {"until": (_PLACE, None), "scale": (PositiveFloat, 1.0)}
 _RISE: dict[str, Any] = {"warmup": (Annotated[float, Field(ge=0, lt=1)] | Duration, 0.0)}
@@ -110,7 +112,7 @@ def _architecture(name: str) -> type[Table]:
 
 @cache
 def _layer(name: str) -> type[Table]:
-    return table("type", name, LAYERS[name])
+    return table("type", name, LAYERS[name], left_out=_UNFIT.get(name, ()))
 
 
 @cache

@@ -308,6 +308,31 @@ def test_rms_norm_has_a_scale_alone():
     assert run(model.rms_norm(scale=False), x)[0] == {}
 
 
+def test_batch_norm_without_running_statistics_has_no_state():
+    x = jax.random.normal(KEY, (2, 3, 3, 4)) + 5
+    layer = model.batch_norm(track_running_stats=False, scale_init=2.0)
+    _, params, state = layer.init(KEY, x.shape)
+    assert state == {}
+    y, kept = layer.apply(params, state, x, train=False)
+    close(y, 2 * ops.batch_norm(x, None, None, train=True)[0])
+    assert kept == {}
+
+
+def test_conv_standardizes_its_kernel():
+    """It looks the same when the kernel is scaled or moved; and no norm is folded into it."""
+    x = jax.random.normal(KEY, (2, 5, 5, 3))
+    layer = model.conv(4, 3, standardize=True)
+    params, y = run(layer, x)
+    kernel = ops.standardize_weights(params["kernel"])
+    close(y, ops.conv(x, kernel, params["bias"], padding="VALID"))
+    moved = params | {"kernel": 1 + 100 * params["kernel"]}
+    y, _ = layer.apply(moved, {}, x)
+    close(y, layer.apply(params | {"kernel": 100 * params["kernel"]}, {}, x)[0])
+    for standardize, norms in ((True, ()), (False, ("bn",))):
+        net = model.serial(a=model.conv(4, 3, standardize=standardize), bn=model.batch_norm())
+        assert model.fold_batch_norm(net).norms == norms
+
+
 def test_batch_norm_without_its_state_says_so():
     net = model.serial(model.conv(2, 1), model.batch_norm())
     _, params, _ = net.init(KEY, (2, 3, 3, 1))
