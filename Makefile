@@ -45,7 +45,7 @@ XLA_TESTS = tests/ops/conv tests/ops/pool tests/model/architectures/test_zoo_tor
 CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types benchmark native native-test native-sanitize address thread clean
+.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types docs benchmark native native-test native-sanitize address thread clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -106,6 +106,12 @@ types: $(VENV)/.develop
 	$(BIN)/python -m pip install --quiet --no-deps --target build/types .
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+# Strict: a broken link or anchor, a page that nothing leads to and a parameter that is documented and not
+# there are errors. To look at it while writing: .venv-docs/bin/mkdocs serve
+docs:  ## the documentation as a site, in site/
+	$(MAKE) VENV=.venv-docs EXTRAS=docs .venv-docs/.develop
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+
 # With the system's C++ compiler; without one, and without this, everything works but CONVAX_LOWERING=native.
 native: | $(BIN)/python  ## build the native kernels of native/ and install them: docs/native.md
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall ./native
@@ -133,7 +139,7 @@ benchmark: $(VENV)/.bench  ## the training step against Flax, Equinox and PyTorc
 	$(BIN)/python benchmarks/$(LEVEL).py $(ARGS)
 
 clean:  ## remove the environments and what was built
-	rm -rf .venv* build dist *.egg-info
+	rm -rf .venv* build dist site *.egg-info
 
 $(BIN)/python:
 	python="$(or $(PYTHON),$$(.ci/python))" && "$$python" -m venv $(VENV)
