@@ -109,8 +109,8 @@ types: $(VENV)/.develop
 # Strict: a broken link or anchor, a page that nothing leads to and a parameter that is documented and not
 # there are errors. To look at it while writing: .venv-docs/bin/mkdocs serve
 docs:  ## the documentation as a site, in site/
-	$(MAKE) VENV=.venv-docs EXTRAS=docs .venv-docs/.develop
-	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet
+	$(MAKE) VENV=.venv-docs EXTRAS=docs RESOLUTION=highest .venv-docs/.develop
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
 # With the system's C++ compiler; without one, and without this, everything works but CONVAX_LOWERING=native.
 native: | $(BIN)/python  ## build the native kernels of native/ and install them: docs/native.md

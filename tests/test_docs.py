@@ -1,30 +1,66 @@
 """The documentation: its links lead somewhere, its code runs, it names everything there is."""
 
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 
 from convax import ops
+from convax.cli.main import app
 
 ROOT = Path(__file__).parents[1]
+COMMON = {"--verbose", "--no-cache", "--device", "--help"}  # of every command
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
+
+
+def headings_of(page):
+    """The anchors of a page, as GitHub and the site make them."""
+    return {
+        re.sub(r"[^\w\- ]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
+        for line in page.read_text().splitlines()
+        if line.startswith("#")
+    }
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
-    text = page.read_text()
-    headings = {
-        re.sub(r"[^\w\- ]", "", line.lstrip("# ")).strip().lower().replace(" ", "-")
-        for line in text.splitlines()
-        if line.startswith("#")
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if not target.startswith("http"):
+            name, _, anchor = target.partition("#")
+            other = page.parent / name if name else page
+            assert other.exists(), target
+            assert not anchor or anchor in headings_of(other), f"no heading for {target}"
+
+
+def test_every_page_is_on_the_site():
+    """In the navigation of mkdocs.yml; `make docs` holds the rest of it, in strict mode."""
+    places = set(re.findall(r": ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= places
+    assert {"index.md", "reference/config.md", "reference/ops.md"} <= places
+
+
+PATTERN = re.compile(r"(?:^ {4}|^\$ |`)convax ([a-z][a-z-]*(?: [^`\n]*)?)", re.MULTILINE)
+COMMANDS = sorted(
+    {
+        (page.name, found.partition("  #")[0].split(" (")[0].strip())
+        for page in PAGES
+        for found in PATTERN.findall(page.read_text())
     }
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if target.startswith("#"):
-            assert target[1:] in headings, f"no heading for {target}"
-        elif not target.startswith("http"):
-            assert (page.parent / target.partition("#")[0]).exists(), target
+)
+
+
+@pytest.mark.parametrize("page, line", COMMANDS)
+def test_commands_and_options_exist(page, line):
+    """Of every command that a page shows, run or not."""
+    name, *words = shlex.split(re.sub(r"[\[\]|]|\.\.\.", " ", line), comments=True)
+    command = typer.main.get_command(app).commands.get(name)  # type: ignore[attr-defined]
+    assert command is not None, f"{page}: convax {line}"
+    options = {option for parameter in command.params for option in parameter.opts}
+    unknown = {word for word in words if word.startswith("--")} - options - COMMON
+    assert not unknown, f"{page}: convax {line}"
 
 
 def test_every_operation_has_its_mathematics():

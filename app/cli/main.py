@@ -63,6 +63,13 @@ def _explain(error: Exception) -> int:
     if isinstance(error, LayerError):
         warn(str(error))
         return 2
+    status, _, reason = str(error).partition("\n")[0].partition(": ")
+    if status == "RESOURCE_EXHAUSTED":  # JAX has no class for it
+        warn(
+            f"out of memory: {reason}\nwrite a smaller training.batch_size, "
+            "training.grad_accum_steps = 4, or a smaller input.size"
+        )
+        return 2
     if os.environ.get("CONVAX_DEBUG"):
         raise error
     warn(
