@@ -45,7 +45,7 @@ XLA_TESTS = tests/ops/conv tests/ops/pool tests/model/architectures/test_zoo_tor
 CPU_ONLY = tests/ops/pool/test_pool.py::test_nan_propagates \
 	tests/ops/pool/test_adaptive.py::test_nan_as_pytorch_has_it
 
-.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types docs benchmark native native-test native-sanitize address thread clean
+.PHONY: help train test test-slow test-all test-xla test-oldest test-newest conformance fuzz fault-injection accuracy check format-check lint types docs benchmark benchmark-native native native-wheel native-test native-sanitize address thread clean
 
 help:  ## what there is to make
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -116,6 +116,9 @@ docs:  ## the documentation as a site, in site/
 native: | $(BIN)/python  ## build the native kernels of native/ and install them: docs/native.md
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall ./native
 
+native-wheel: | $(BIN)/python  ## a wheel of them for machines like this one, in dist/
+	$(BIN)/python -m pip wheel --quiet --no-deps ./native -w dist
+
 NATIVE_TESTS = $(BIN)/python -m pytest -c native/pyproject.toml -s -n 0 -q native/tests
 native-test: $(VENV)/.develop  ## every kernel against loops in float64, by itself; after make native
 	$(NATIVE_TESTS)
@@ -137,6 +140,13 @@ thread: $(VENV)/.develop
 # The others: make benchmark LEVEL=ops, inference, latency, seeds or dtypes; options: make benchmark ARGS=--quick
 benchmark: $(VENV)/.bench  ## the training step against Flax, Equinox and PyTorch
 	$(BIN)/python benchmarks/$(LEVEL).py $(ARGS)
+
+# What decides whether they may be the default, in half an hour of an otherwise idle machine: every kernel,
+# then whole training steps of nine networks, then inference, each with and without them and by PyTorch.
+benchmark-native: $(VENV)/.bench  ## the native kernels: each, in training and in inference; after make native
+	$(BIN)/python benchmarks/native.py --rounds 5
+	$(BIN)/python benchmarks/steps.py --rounds 5 --without flax --without equinox --without plain --without torch.compile
+	$(BIN)/python benchmarks/latency.py --rounds 5 --without torch.compile
 
 clean:  ## remove the environments and what was built
 	rm -rf .venv* build dist site *.egg-info
