@@ -19,7 +19,7 @@ def main() -> None:
     if options.quick:
         options.without.append("torch.compile")
     page = Page("inference", options)
-    options.without.append("in chunks")  # is about training
+    options.without += ["in chunks", "native"]  # about training, and in latency.py
     contestants = without(CONTESTANTS, options)
     for name in chosen(NAMES, options):
         taking_part = {k: v for k, v in contestants.items() if k != "Equinox" or name in IN_EQUINOX}

@@ -1,12 +1,15 @@
 """The native kernels against what convolutions take without them, and against PyTorch.
 
-    make native && python benchmarks/native.py [--only 3x3] [--rounds 7]
+    make native && python benchmarks/native.py [--only 3x3] [--rounds 7] [--write]
 
 All run on one core, in turns, and are timed by that core's work for the process, not by the clock
 on the wall: another program on the core then slows nobody. Each cell is the minimum over the rounds
 in ms: today / direct / Winograd / depthwise / PyTorch (channels last; needs torch). The last
 columns are the ratios of today's and PyTorch's time to that of what `CONVAX_LOWERING=native` takes,
 which is named.
+
+Behind it are what `ops/conv/cpu/native_rules.py` is decided by: the gain of each rule, and where a
+rule is wrong: where something else would have taken less than 0.95 of the time.
 """
 
 import argparse
@@ -14,11 +17,14 @@ import os
 import time
 from collections.abc import Callable
 from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
+from statistics import geometric_mean
 from typing import NamedTuple
 
 import jax
 import numpy as np
+from contest import Page, progress
 
 from convax import ops
 from convax.ops.conv.cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad, rule_name
@@ -108,7 +114,7 @@ def contestants(problem: Problem, kind: Kind) -> dict[str, Run]:
         "winograd": plain,
         "depthwise": problem.groups > 1,
     }
-    functions = {"today": today}
+    functions: dict[str, Callable] = {TODAY: today}
     functions |= {name: partial(native, algorithm=name) for name, fits in fitting.items() if fits}
     operands = [jax.device_put(arrays[role]) for role in roles]
 
@@ -144,7 +150,34 @@ def seconds(run: Run, count: int) -> float:
     return (time.process_time() - began) / count
 
 
-def row(problem: Problem, kind: Kind, rounds: int) -> str:
+class Timed(NamedTuple):
+    """What was found of one function of a convolution."""
+
+    problem: Problem
+    kind: Kind
+    ms: dict[str, float]  # of each contestant that can compute it
+    rule: str  # what is taken with the kernels
+
+    @property
+    def taken(self) -> str:
+        """The contestant that the rule is: a native one, or what there is without them."""
+        return self.rule if self.rule in self.ms else TODAY
+
+    @property
+    def best(self) -> str:
+        return min((name for name in self.ms if name != PYTORCH), key=lambda name: self.ms[name])
+
+    def gain(self, over: str) -> float:
+        return self.ms[over] / self.ms[self.taken]
+
+    def __str__(self) -> str:
+        times = [f"{self.ms[n]:.2f}" if n in self.ms else "" for n in CONTESTANTS]
+        ratios = [f"{self.gain(n):.2f}" if n in self.ms else "" for n in (TODAY, PYTORCH)]
+        cells = (str(self.problem), self.kind, *times, self.rule, *ratios)
+        return f"| {' | '.join(cells)} |"
+
+
+def measure(problem: Problem, kind: Kind, rounds: int) -> Timed:
     runs = contestants(problem, kind)
     counts = {}
     for name, run in runs.items():
@@ -153,40 +186,80 @@ def row(problem: Problem, kind: Kind, rounds: int) -> str:
     best = dict.fromkeys(runs, float("inf"))
     for _ in range(rounds):
         for name, run in runs.items():
-            best[name] = min(best[name], seconds(run, counts[name]))
+            best[name] = min(best[name], 1e3 * seconds(run, counts[name]))
     with ops.implementation("native"):
         rule = rule_name(kind, problem.geometry(), problem.Ci, problem.Co, batch=problem.batch)
-    taken = best.get(rule, best["today"])
-    times = [f"{1e3 * best[n]:.2f}" if n in best else "" for n in CONTESTANTS]
-    ratios = [f"{best[n] / taken:.2f}" if n in best else "" for n in ("today", "PyTorch")]
-    return f"| {problem} | {kind} | {' | '.join(times)} | {rule} | {' | '.join(ratios)} |"
+    return Timed(problem, kind, best, rule)
 
 
-CONTESTANTS = ("today", "direct", "winograd", "depthwise", "PyTorch")
+TODAY, PYTORCH = "today", "PyTorch"
+CONTESTANTS = (TODAY, "direct", "winograd", "depthwise", PYTORCH)
+TOLERATED = 0.95
+
+
+def gains(found: list[Timed]) -> list[str]:
+    """A line for each native rule: its gain over today, and over PyTorch."""
+    lines = [
+        "| rule | of | times | today / taken | least | PyTorch / taken | least |",
+        "|---" * 7 + "|",
+    ]
+    for rule in CONTESTANTS[1:-1]:
+        for kind in KINDS:
+            of = [each for each in found if (each.rule, each.kind) == (rule, kind)]
+            if of:
+                cells = [f"{rule} | {kind} | {len(of)}"]
+                for over in (TODAY, PYTORCH):
+                    ratios = [each.gain(over) for each in of if over in each.ms]
+                    told = f"{geometric_mean(ratios):.2f} | {min(ratios):.2f}" if ratios else " | "
+                    cells.append(told)
+                lines.append(f"| {' | '.join(cells)} |")
+    return lines
+
+
+def mistakes(found: list[Timed]) -> list[str]:
+    """A line for each convolution that something else computes faster than what is taken."""
+    wrong = [each for each in found if each.ms[each.best] < TOLERATED * each.ms[each.taken]]
+    slower = [each for each in wrong if each.gain(TODAY) < TOLERATED]
+    lines = [
+        f"{len(found)} functions; in {len(wrong)} what is taken is not the fastest, and in "
+        f"{len(slower)} (bold) slower than without the kernels.",
+        *("", "| | | taken | fastest | its time / taken |", "|---" * 5 + "|"),
+    ]
+    for each in wrong:
+        ratio = each.ms[each.best] / each.ms[each.taken]
+        told = f"**{ratio:.2f}**" if each in slower else f"{ratio:.2f}"
+        lines.append(f"| {each.problem} | {each.kind} | {each.rule} | {each.best} | {told} |")
+    return lines if wrong else lines[:1]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", default="", metavar="WORD", help="problems with this in the name")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--write", action="store_true", help="put it into benchmarks/results, too")
     options = parser.parse_args()
+    options.device = "cpu"
+    if options.write and options.only:
+        parser.error("--write is for whole runs: leave out --only")
     if hasattr(os, "sched_setaffinity"):  # before JAX and PyTorch count the cores
         os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
     jax.config.update("jax_platforms", "cpu")
-    print(f"convax-kernels {load_kernels()}, jax {jax.__version__}\n")
-    heads = [
-        "",
-        "",
-        *(f"{n}, ms" for n in CONTESTANTS),
-        "taken",
-        "today / taken",
-        "PyTorch / taken",
-    ]
-    print(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|", sep="\n")
-    for problem in PROBLEMS:
-        if options.only in str(problem):
-            for kind in KINDS:
-                print(row(problem, kind, options.rounds), flush=True)
+    page = Page("native", options)
+    page.versions = {"convax-kernels": str(load_kernels()), "jax": jax.__version__}
+    page.versions |= {"torch": version("torch")} if find_spec("torch") else {}
+    heads = ["", "", *(f"{n}, ms" for n in CONTESTANTS), "taken", "today / taken"]
+    heads.append("PyTorch / taken")
+    page.add(f"| {' | '.join(heads)} |", "|---" * len(heads) + "|")
+    wanted = [problem for problem in PROBLEMS if options.only in str(problem)]
+    found: list[Timed] = []
+    for i, problem in enumerate(wanted):
+        for kind in KINDS:
+            progress(f"{i + 1} of {len(wanted)}: {problem}, {kind}")
+            found.append(measure(problem, kind, options.rounds))
+            progress("")
+            page.add(str(found[-1]))
+    page.add("", "## Gains", "", *gains(found), "", "## Rules", "", *mistakes(found))
+    page.finish()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The networks in convax, from its own collection where that has them, and its steps;
-`CONVAX_LOWERING=xla` in the environment chooses XLA's own operations in place
-of its implementations for CPU.
+`CONVAX_LOWERING=xla` in the environment chooses XLA's own operations in place of its
+implementations for CPU, and `CONVAX_LOWERING=native` the native kernels, without which nothing is
+timed then.
 """
 
 from functools import partial
@@ -30,6 +31,8 @@ from convax.model import (
     residual,
     serial,
 )
+from convax.ops.common.implementation import uses_native
+from convax.ops.conv.native.library import load_kernels
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.train_step import (
@@ -232,3 +235,5 @@ def latency(net: str, side: int, batch: int) -> Program:
 
 PROGRAMS = {"training": training, "seeds": seeds, "inference": inference, "latency": latency}
 LIBRARIES = ("convax", "jax")
+if uses_native():
+    load_kernels()  # or an error, where convax itself would warn and go on without

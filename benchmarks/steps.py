@@ -4,18 +4,24 @@
 
 Every contestant trains the same network on the same float32 batch: momentum 0.9, for LeNet-5 Adam.
 convax's step also computes what `metrics.jsonl` records: accuracy and the norms of gradients,
-updates and parameters; in chunks, eight such steps are one call, as in `convax train`. Equinox has
-five of the networks (see nets_equinox.py). PyTorch runs eagerly in both memory formats, of which
-the faster is shown, and through `torch.compile`, which is slow to begin: `--without torch.compile`
-spares it, and so does `--quick`.
+updates and parameters; in chunks, eight such steps are one call, as in `convax train`; native is
+with the kernels that `make native` installs. Equinox has five of the networks (see
+nets_equinox.py). PyTorch runs eagerly in both memory formats, of which the faster is shown, and
+through `torch.compile`, which is slow to begin: `--without torch.compile` spares it, and so does
+`--quick`. In the end there are geometric means over the networks, with the least.
 """
 
 from contest import OURS, Contestant, Page, better_of, chosen, contest, parse, table, without
+from means import means, ratios_of
 from nets import NETS
 
 CONTESTANTS = {
     OURS: Contestant("nets_convax"),
     "convax, in chunks": Contestant("nets_convax", arguments={"chunked": True}),
+    "convax, native": Contestant("nets_convax", environment={"CONVAX_LOWERING": "native"}),
+    "convax, native, in chunks": Contestant(
+        "nets_convax", arguments={"chunked": True}, environment={"CONVAX_LOWERING": "native"}
+    ),
     "convax, plain lowering": Contestant("nets_convax", environment={"CONVAX_LOWERING": "xla"}),
     "Flax": Contestant("nets_flax"),
     "Equinox": Contestant("nets_equinox"),
@@ -37,6 +43,7 @@ def main() -> None:
         options.without.append("torch.compile")  # which is slow to begin
     page = Page("steps", options)
     contestants = without(CONTESTANTS, options)
+    ratios = {}
     for name in chosen(NETS, options):
         net = NETS[name]
         taking_part = {k: v for k, v in contestants.items() if k != "Equinox" or name in IN_EQUINOX}
@@ -44,7 +51,10 @@ def main() -> None:
         better_of(results, "PyTorch, channels last", "PyTorch, contiguous")
         H, W, C = net.image
         page.versions |= versions
-        page.add("", f"## {net.title}, {net.batch} images {H}x{W}x{C}", "", *table(results))
+        title = f"{net.title}, {net.batch} images {H}x{W}x{C}"
+        ratios[title] = ratios_of(results)
+        page.add("", f"## {title}", "", *table(results))
+    page.add("", "## Means", "", *means(ratios))
     page.finish()
 
 
