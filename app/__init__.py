@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from convax.training.config.schema import load_config
     from convax.training.evaluation import evaluate
     from convax.training.loop.loop import resume, train
+    from convax.training.plugins.register import register
     from convax.training.weights.torch_state_dict import load_torch, save_torch
     from convax.training.weights.weights import load_weights, save_weights
 
@@ -34,6 +35,7 @@ __all__ = [
     "load_weights",
     "model",
     "ops",
+    "register",
     "resume",
     "save_torch",
     "save_weights",
@@ -48,6 +50,7 @@ _HOME = {
     "load_config": "training.config.schema",
     "load_torch": "training.weights.torch_state_dict",
     "load_weights": "training.weights.weights",
+    "register": "training.plugins.register",
     "resume": "training.loop.loop",
     "save_torch": "training.weights.torch_state_dict",
     "save_weights": "training.weights.weights",

@@ -49,6 +49,7 @@ training.tasks.regression: losses spec
 training.tasks: registry
 training.optim.schedules
 training.optim
+training.plugins
 training.config
 training.data: archive dataset decoded_cache each_file errors folder idx image jpeg_scans labels listing masks metadata notes npz placement streaming tree stratify
 training.data.detection
@@ -357,6 +358,7 @@ def test_reading_a_checkpoint_imports_no_training():
     assert {room for room in found if room.startswith("convax.training")} == {
         "convax.training",
         "convax.training.common",
+        "convax.training.plugins",
         "convax.training.run",
         "convax.training.weights",
     }

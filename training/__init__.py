@@ -4,6 +4,7 @@ common        errors, atomic writes, paths in pytrees, the train state: what sev
 weights       arrays in files: safetensors, PyTorch's state dicts
 plots         how figures are drawn
 optim         optimizers and learning-rate schedules, from their equations
+plugins       code of one's own: what it registers, and the modules a config names
 config        the TOML file as a schema, and its errors
 data          data sets as arrays, preprocessing, augmentation
 tasks         what a network is to learn: one folder a task

@@ -27,6 +27,7 @@ from .optim.schedules.common import values_of
 from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
 from .param_groups import check_groups, frozen_by, grouped
+from .plugins.tables import SOURCES
 from .run.directory import DatasetCard, Run, RunError, open_run
 from .run.load_model import LoadedModel, build_network
 from .step.ema import EmaSpec
@@ -345,13 +346,22 @@ def loss_scaling_of(config: Config) -> LossScaling | None:
 
 def load_data(config: Config) -> data.Dataset:
     """Load the dataset of a config, split by its seed, with proposals where it asks for some."""
-    dataset = data.load(
-        **config.data.model_dump(exclude_none=True),
-        labels=spec_of(config.task).labels,
-        letterbox=config.input.fit == "letterbox",
-        seed=config.seed,
-    )
-    return add_proposals(config, dataset)
+    keys = config.data.model_dump(exclude_none=True)
+    return add_proposals(config, read_data(config, keys, config.seed))
+
+
+def read_data(config: Config, keys: dict[str, Any], seed: int) -> data.Dataset:
+    """Read the data of a config, by convax or by a function that was registered.
+
+    Args:
+        config: says what its task wants of them.
+        keys: of ``[data]``, those of the split among them, or left out.
+        seed: of the split.
+    """
+    if keys["source"] in SOURCES:
+        return data.load_registered(**keys, seed=seed)
+    letterbox = config.input.fit == "letterbox"
+    return data.load(**keys, labels=spec_of(config.task).labels, letterbox=letterbox, seed=seed)
 
 
 def add_proposals(config: Config, dataset: data.Dataset) -> data.Dataset:

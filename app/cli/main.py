@@ -33,6 +33,12 @@ def main() -> None:
         sys.exit(code)
 
 
+def _in_plugin(error: Exception) -> str | None:
+    """Return where an error was raised, if it was in a module that a config names."""
+    plugins = sys.modules.get("convax.training.plugins.modules")
+    return None if plugins is None else plugins.line_of(error)
+
+
 def _print_anything() -> None:
     """Let what a terminal cannot show, such as a name that is no text, come out as escapes."""
     for stream in (sys.stdout, sys.stderr):
@@ -72,6 +78,9 @@ def _explain(error: Exception) -> int:
         return 2
     if os.environ.get("CONVAX_DEBUG"):
         raise error
+    if place := _in_plugin(error):
+        warn(f"{place}: {type(error).__name__}: {error}; --verbose shows the traceback")
+        return 2
     warn(
         f"{type(error).__name__}: {error}\n"
         "this looks like a bug in convax; run again with CONVAX_DEBUG=1 for the traceback"

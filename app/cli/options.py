@@ -69,7 +69,7 @@ class Commands(TyperGroup):
 
 
 # The options of all commands, and how many words each is.
-_COMMON = {"--device": 2, "--no-cache": 1, "--verbose": 1}
+_COMMON = {"--device": 2, "--no-cache": 1, "--no-plugins": 1, "--verbose": 1}
 
 
 def _common_first(args: list[str]) -> list[str]:
@@ -127,6 +127,13 @@ def set_common(
             "--no-cache", help="Decode images anew, and keep none of them for the next command."
         ),
     ] = False,
+    no_plugins: Annotated[
+        bool,
+        typer.Option(
+            "--no-plugins",
+            help="Refuse configs and runs that name modules with code of their own ([plugins]).",
+        ),
+    ] = False,
     verbose: Annotated[
         bool,
         typer.Option(
@@ -143,6 +150,8 @@ def set_common(
         os.environ["CONVAX_DEBUG"] = "1"
     if no_cache:
         os.environ["CONVAX_DATA_CACHE"] = "off"
+    if no_plugins:
+        os.environ["CONVAX_NO_PLUGINS"] = "1"
     if device is None:
         return
     validate_choice("--device", device, DEVICES)

@@ -24,7 +24,7 @@ def atomic_write(path: Path, content: bytes | Iterable[bytes]) -> None:
 
 
 def atomic_write_dir(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
-    """Make a directory of these files, names and contents, in one go.
+    """Make a directory of these files, paths in it and contents, in one go.
 
     Raises:
         OSError: it cannot be written, or is there; nothing new is left, as after any other error.
@@ -34,6 +34,7 @@ def atomic_write_dir(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     aside.mkdir(parents=True)
     try:
         for name, content in files:
+            (aside / name).parent.mkdir(parents=True, exist_ok=True)
             write_fsync(aside / name, content)
         fsync_path(aside)
         aside.rename(path)

@@ -2,7 +2,7 @@
 
 On a terminal that is a bar, or a turning sign, which goes when the work is done; elsewhere a line
 now and then. Short work is not worth a word. What came from where, and how long it took, is said on
-demand. The command line asks for both, by `show` and `show_details`; as a library convax does not.
+demand. The command line asks for these, by `show` and `show_details`; as a library convax does not.
 """
 
 import sys
@@ -34,6 +34,12 @@ def show_details(wanted: bool) -> None:
 def detail(text: str) -> None:
     """Say a line that is for those alone who have asked for details."""
     if _detailed:
+        say(text)
+
+
+def note(text: str) -> None:
+    """Say a line, where what is done is said at all."""
+    if _shown:
         say(text)
 
 

@@ -2,9 +2,9 @@
 
 import typing
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from .table import PositiveFloat, PositiveInt, Table
 
@@ -130,6 +130,18 @@ class Augment(Table):
     cutout: Cutout | None = None
     mixup: Mixup | None = None
     cutmix: Cutmix | None = None
+    # Those that are registered have a table of their own: `choices`.
+    custom: list[Any] = Field(default_factory=list)
+
+    @field_validator("custom")
+    @classmethod
+    def _is_registered(cls, custom: list[Any]) -> list[Any]:
+        if any(not isinstance(entry, Table) for entry in custom):
+            raise ValueError(
+                "is for augmentations that are registered, and none is; name their module in "
+                "plugins.modules"
+            )
+        return custom
 
     @model_validator(mode="after")
     def _of_something(self):

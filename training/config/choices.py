@@ -1,13 +1,14 @@
-"""The tables of all that a config names: architectures, layers, optimizers, schedules.
+"""The tables of all that a config names: architectures, layers, losses, optimizers, schedules.
 
 Each is derived from the signature of a function when it is first asked for. A config names a few,
 and is validated by a schema of these alone (`narrow`); where it names what does not exist, and for
-the JSON Schema, by one with all of them (`complete`).
+the JSON Schema, by one with all of them (`complete`). What is registered (`training.plugins`) is
+among them; a function that took the place of another of its name has a table of its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache
-from typing import Annotated, Any, Literal, Optional, TypeVar, Union
+from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
 
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
@@ -15,8 +16,13 @@ from ...model import ARCHITECTURES, LAYERS
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
+from ..plugins.tables import AUGMENTATIONS, SOURCES, OwnSource
+from ..tasks.spec import LossSpec
+from .augment import Augment
 from .from_signature import choice, table
 from .groups import Group
+from .loss import all_losses, loss_table
+from .sources import OWN, Source
 from .table import Duration, PositiveFloat, Table
 
 Root = TypeVar("Root", bound=Table)
@@ -38,58 +44,83 @@ _PART: dict[str, Any] = {"until": (_PLACE, None), "scale": (PositiveFloat, 1.0)}
 _RISE: dict[str, Any] = {"warmup": (Annotated[float, Field(ge=0, lt=1)] | Duration, 0.0)}
 
 
+Functions = tuple[tuple[str, Any], ...]  # by name; what a table is derived from
+
+
+class _Named(NamedTuple):
+    """All that a schema has tables for."""
+
+    architectures: Functions
+    layers: Functions
+    losses: Functions
+    optimizers: Functions
+    schedules: Functions
+    parts: Functions  # of a sequence of schedules
+    sources: Functions  # those that were registered, as the augmentations
+    augmentations: Functions
+
+
 def complete(root: type[Root]) -> type[Root]:
     """Return `root`, the schema of a whole config, with every table that can be named."""
-    schedules = (*SCHEDULES, SEQUENCE)
-    every = map(tuple, (ARCHITECTURES, LAYERS, OPTIMIZERS, schedules, SCHEDULES))
-    return _schema(root, *every)
+    tables = (ARCHITECTURES, LAYERS, all_losses(), OPTIMIZERS, _with_sequence(), SCHEDULES)
+    return _schema(root, _Named(*(tuple(t.items()) for t in (*tables, SOURCES, AUGMENTATIONS))))
 
 
 def narrow(root: type[Root], raw: Any) -> type[Root]:
     """Return `root` with the tables that `raw` names; all of them where one does not exist."""
     try:
-        model, schedule = raw["model"], raw["schedule"]
+        model, schedule, source = raw["model"], raw["schedule"], raw["data"]["source"]
         layers = () if "name" in model else _known((m["type"] for m in model["layers"]), LAYERS)
-        architectures = _known([model["name"]], ARCHITECTURES) if "name" in model else ()
-        optimizers = _known([raw["optimizer"]["name"]], OPTIMIZERS)
         steps = schedule["parts"] if schedule["name"] == SEQUENCE else ()
-        parts = _known((part["name"] for part in steps), SCHEDULES)
-        schedules = _known([schedule["name"]], {*SCHEDULES, SEQUENCE})
-    except (KeyError, TypeError):  # not there, not a table, or not a name
+        custom = (raw.get("augment") or {}).get("custom", ())
+        named = _Named(
+            _known([model["name"]], ARCHITECTURES) if "name" in model else (),
+            layers,
+            _known([raw["loss"]["name"]], all_losses()),
+            _known([raw["optimizer"]["name"]], OPTIMIZERS),
+            _known([schedule["name"]], _with_sequence()),
+            _known((part["name"] for part in steps), SCHEDULES),
+            _known([source], SOURCES) if source in SOURCES else (),
+            _known((entry["name"] for entry in custom), AUGMENTATIONS),
+        )
+    except (KeyError, TypeError, AttributeError):  # not there, not a table, or not a name
         return complete(root)
-    if not (architectures or layers):  # a list of no layers
+    if not (named.architectures or layers):  # a list of no layers
         return complete(root)
-    return _schema(root, architectures, layers, optimizers, schedules, parts)
+    return _schema(root, named)
 
 
-def _known(names: Iterable[str], known: Iterable[str]) -> tuple[str, ...]:
-    """Return the names, each once, in order; a KeyError for one that does not exist."""
-    found = set(names)
-    if found - set(known):
-        raise KeyError
-    return tuple(sorted(found))
+def _with_sequence() -> dict[str, Any]:
+    return {**SCHEDULES, SEQUENCE: None}
+
+
+def _known(names: Iterable[str], known: Mapping[str, Any]) -> Functions:
+    """Return what has the names, each once, in order; a KeyError for one that does not exist."""
+    return tuple((name, known[name]) for name in sorted(set(names)))
 
 
 @cache
-def _schema(
-    root: type[Root],
-    architectures: tuple[str, ...],
-    layers: tuple[str, ...],
-    optimizers: tuple[str, ...],
-    schedules: tuple[str, ...],
-    parts: tuple[str, ...],
-) -> type[Root]:
-    shapes = [_sequence(parts) if name == SEQUENCE else _schedule(name) for name in schedules]
+def _schema(root: type[Root], named: _Named) -> type[Root]:
+    schedules = [
+        _sequence(named.parts) if name == SEQUENCE else _schedule(name, build)
+        for name, build in named.schedules
+    ]
     fields: dict[str, Any] = {
-        "model": (_model(architectures, layers), ...),
-        "optimizer": (choice("name", map(_optimizer, optimizers)), ...),
-        "schedule": (choice("name", shapes), ...),
+        "model": (_model(named.architectures, named.layers), ...),
+        "loss": (choice("name", (_loss(name, *about) for name, about in named.losses)), ...),
+        "optimizer": (choice("name", (_optimizer(*pair) for pair in named.optimizers)), ...),
+        "schedule": (choice("name", schedules), ...),
     }
+    if named.sources:
+        own = [_source(*pair) for pair in named.sources]
+        fields["data"] = (Annotated[Union[Source, *own], Field(discriminator="source")], ...)
+    if named.augmentations:
+        fields["augment"] = (Optional[_augment(named.augmentations)], None)  # noqa: UP045
     return create_model(root.__name__, __base__=root, __doc__=root.__doc__, **fields)
 
 
-def _model(architectures: tuple[str, ...], layers: tuple[str, ...]) -> Any:
-    tables = {name: _architecture(name) for name in architectures}
+def _model(architectures: Functions, layers: Functions) -> Any:
+    tables = {name: _architecture(name, build) for name, build in architectures}
     if layers:
         tables["layers"] = _layers(layers)
     if len(tables) == 1:
@@ -106,37 +137,63 @@ def _model_tag(value: Any) -> str | None:
 
 
 @cache
-def _architecture(name: str) -> type[Table]:
-    return table("name", name, ARCHITECTURES[name])
+def _architecture(name: str, build: Callable[..., Any]) -> type[Table]:
+    return table("name", name, build)
 
 
 @cache
-def _layer(name: str) -> type[Table]:
-    return table("type", name, LAYERS[name], left_out=_UNFIT.get(name, ()))
+def _layer(name: str, build: Callable[..., Any]) -> type[Table]:
+    return table("type", name, build, left_out=_UNFIT.get(name, ()))
 
 
 @cache
-def _optimizer(name: str) -> type[Table]:
-    return table("name", name, OPTIMIZERS[name], explicit=True, optional=_OFF, **_COMMON)
+def _loss(name: str, entry: LossSpec, task: str) -> type[Table]:
+    return loss_table(name, entry, task)
 
 
 @cache
-def _schedule(name: str, part: bool = False) -> type[Table]:
+def _optimizer(name: str, make: Callable[..., Any]) -> type[Table]:
+    return table("name", name, make, explicit=True, optional=_OFF, **_COMMON)
+
+
+@cache
+def _schedule(name: str, build: Callable[..., Any], part: bool = False) -> type[Table]:
     """Derive the table of a schedule; one without a warm-up of its own has one in front."""
-    build = SCHEDULES[name]
     rise = {} if "warmup" in parts_of(build) else _RISE
     return table("name", name, build, explicit=True, **rise, **(_PART if part else {}))
 
 
-def _layers(names: tuple[str, ...]) -> type[Table]:
-    kinds = choice("type", map(_layer, names))
-    layers: Any = (Annotated[list[kinds], Field(min_length=1)], ...)
+@cache
+def _source(name: str, source: OwnSource) -> type[Table]:
+    """Derive the table of a source that was registered; reading is not tried."""
+    found = table("source", name, source.read, try_with=lambda **_: None, **OWN)
+    found.labels = (source.labels,)  # type: ignore[attr-defined] -- a class variable
+    return found
+
+
+@cache
+def _augment(augmentations: Functions) -> type[Table]:
+    """Derive ``[augment]`` with augmentations that were registered; none is tried."""
+    kinds = choice(
+        "name",
+        (
+            table("name", name, change, left_out=("key", "image"), try_with=lambda **_: None)
+            for name, change in augmentations
+        ),
+    )
+    custom: Any = (list[kinds], [])
+    return create_model("Augment", __base__=Augment, __doc__=Augment.__doc__, custom=custom)
+
+
+def _layers(layers: Functions) -> type[Table]:
+    kinds = choice("type", (_layer(*pair) for pair in layers))
+    listed: Any = (Annotated[list[kinds], Field(min_length=1)], ...)
     text = "A network spelled out layer by layer."
-    return create_model("Layers", __base__=Table, __doc__=text, layers=layers)
+    return create_model("Layers", __base__=Table, __doc__=text, layers=listed)
 
 
-def _sequence(names: tuple[str, ...]) -> type[Table]:
-    kinds = choice("name", (_schedule(name, part=True) for name in names))
+def _sequence(schedules: Functions) -> type[Table]:
+    kinds = choice("name", (_schedule(*pair, part=True) for pair in schedules))
     parts: Any = (Annotated[list[kinds], Field(min_length=2)], ...)
     text = "Schedules one after the other; see `training.optim.schedules.join`."
     return create_model("Sequence", __base__=_Sequence, __doc__=text, parts=parts)

@@ -44,12 +44,12 @@ def table(
         defaults: to take in place of the function's own.
         try_with: is called with the values of the table, to see whether they will do; by default
             the function is.
-        more: keys beside the keywords.
+        more: keys beside the keywords, or in place of those of their names.
     """
     hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {tag: (Literal[name], ...)}
     for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in _EXAMPLE_ARGS or parameter.name in left_out:
+        if parameter.name in {*_EXAMPLE_ARGS, *left_out, *more}:
             continue
         default = (defaults or {}).get(parameter.name, parameter.default)
         if default is inspect.Parameter.empty:

@@ -1,4 +1,4 @@
-"""The tables ``[loss]`` of a config, derived from the signatures of the losses."""
+"""The tables ``[loss]`` of a config, each derived from the signatures of the losses."""
 
 import inspect
 from functools import partial
@@ -8,18 +8,21 @@ import jax
 from pydantic import Field
 
 from ..tasks.registry import TASKS
-from ..tasks.spec import LossSpec, TaskSpec, keywords_of
+from ..tasks.spec import LossSpec, keywords_of
 from .from_signature import table
 from .table import Table
 
 
-def loss_tables() -> list[type[Table]]:
-    """Return a table for each name of a loss; two tasks may share a name, and then its keywords."""
-    first: dict[str, TaskSpec] = {}
+def all_losses() -> dict[str, tuple[LossSpec, str]]:
+    """Return each loss, by name, with the name of the first task that has one of that name.
+
+    Two tasks may share a name, and then its keywords.
+    """
+    first: dict[str, tuple[LossSpec, str]] = {}
     for task in TASKS.values():
-        for name in task.losses:
-            first.setdefault(name, task)
-    return [_table(name, task.losses[name], task.example) for name, task in first.items()]
+        for name, entry in task.losses.items():
+            first.setdefault(name, (entry, task.name))
+    return first
 
 
 def unfit_keyword(table: Table, entry: LossSpec) -> str | None:
@@ -31,7 +34,8 @@ def unfit_keyword(table: Table, entry: LossSpec) -> str | None:
     return None
 
 
-def _table(name: str, entry: LossSpec, example: tuple[Any, ...]) -> type[Table]:
+def loss_table(name: str, entry: LossSpec, task: str) -> type[Table]:
+    """Derive the table of a loss, whose keywords are tried on the example of a task."""
     keywords = keywords_of(entry.signature)
     numbers = [k for k, p in keywords.items() if type(p.default) in (int, float)]
     stated = numbers if entry.stated is None else entry.stated
@@ -43,7 +47,7 @@ def _table(name: str, entry: LossSpec, example: tuple[Any, ...]) -> type[Table]:
         entry.signature,
         left_out=left_out,
         defaults=examples,
-        try_with=partial(_try, entry, example),
+        try_with=partial(_try, entry, TASKS[task].example),
     )
 
 

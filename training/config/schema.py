@@ -21,15 +21,16 @@ from pydantic import (
 
 from ...model import build, takes_proposals
 from ..common.text import is_utf8, plain_line
+from ..plugins.modules import PluginError, load_modules
+from ..plugins.register import RegistrationError
 from ..tasks.registry import TASKS, listed, tasks_where
 from . import choices
 from .augment import Augment
 from .errors import ConfigError, OldConfigError, need_text, problems
-from .files import read_source
-from .from_signature import choice
+from .files import read_source, shipped_configs
 from .groups import Expression
 from .limits import check_text, check_values
-from .loss import loss_tables, unfit_keyword
+from .loss import unfit_keyword
 from .precision import Averages, Precision
 from .proposals import Proposals
 from .sources import KINDS, Masks, Size, Source
@@ -170,6 +171,17 @@ class Mesh(Table):
         return self
 
 
+_MODULE = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
+
+
+class Plugins(Table):
+    """Modules with code of one's own, run as the config is read; see `training.plugins`."""
+
+    modules: Annotated[
+        list[Annotated[str, Field(pattern=_MODULE)]], Field(min_length=1, examples=[["my_nets"]])
+    ]
+
+
 class Config(Table):
     """One experiment."""
 
@@ -179,8 +191,8 @@ class Config(Table):
     input: Input
     augment: Augment | None = None
     proposals: Proposals | None = None
-    model: Any  # the tables of these, and of the schedule, are derived: `choices`
-    loss: choice("name", loss_tables())  # type: ignore[valid-type]
+    model: Any  # the tables of these, to the schedule, are derived: `choices`
+    loss: Any
     optimizer: Any
     schedule: Any
     training: Training
@@ -193,6 +205,7 @@ class Config(Table):
     logging: Logging = Logging()
     sweep: Annotated[GridSweep | RandomSweep, Field(discriminator="method")] | None = None
     mesh: Mesh | None = None
+    plugins: Plugins | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -304,6 +317,7 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
 
     Raises:
         ConfigError: names the file, and every key that is wrong with its remedy.
+        PluginError: a module that it names cannot be run.
     """
     where, text = read_source(source)
     try:
@@ -314,7 +328,8 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
     texts = dict(_override(raw, override) for override in overrides)
     check_values(raw, where)
-    config = validate(raw, where, texts)
+    folder = None if str(source) in shipped_configs() else Path(source).parent
+    config = validate(raw, where, texts, folder=folder)
     # A run keeps it with every default, and reads it again.
     check_values(config.model_dump(exclude_none=True), f"{where}, with every default")
     check_text(to_toml(config).encode(), f"{where}, with every default")
@@ -333,15 +348,25 @@ def load_mesh(overrides: Sequence[str]) -> Mesh:
 _MOST_LINES = 20
 
 
-def validate(raw: dict[str, Any], where: str, texts: Mapping[str, str] | None = None) -> Config:
+def validate(
+    raw: dict[str, Any],
+    where: str,
+    texts: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+) -> Config:
     """Validate a config as it was read; `where` names it in errors.
+
+    The modules of ``[plugins]`` are run before, so that what they register can be named.
 
     Args:
         raw: the tables.
         where: names the config in errors.
         texts: of keys whose values come from the command line, where ``2024`` may be the name of a
             folder: what was written, to be taken where the key takes nothing but text.
+        folder: of the file that it was read from, for the modules beside it.
     """
+    _run_modules(raw, where, folder)
     schema = choices.narrow(Config, raw)
     try:
         config = schema.model_validate(raw)
@@ -349,7 +374,7 @@ def validate(raw: dict[str, Any], where: str, texts: Mapping[str, str] | None = 
         if keys := need_text(error, schema) & (texts or {}).keys():
             for key in keys:
                 put(raw, key.split("."), (texts or {})[key], where)
-            return validate(raw, where)
+            return validate(raw, where, folder=folder)
     else:
         _check_as_float32(raw, schema, where)
         return config
@@ -362,6 +387,20 @@ def validate(raw: dict[str, Any], where: str, texts: Mapping[str, str] | None = 
             lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
         kind = OldConfigError if old else ConfigError
         raise kind("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
+
+
+def _run_modules(raw: dict[str, Any], where: str, folder: Path | None) -> None:
+    """Run the modules of ``[plugins]``; where the table is wrong, none, and validation says so."""
+    if "plugins" not in raw:
+        return
+    try:
+        named = Plugins.model_validate(raw["plugins"])
+    except ValidationError:
+        return
+    try:
+        load_modules(named.modules, folder)
+    except (PluginError, RegistrationError) as error:
+        raise PluginError(f"{where}: plugins.modules: {error}") from error
 
 
 def _check_as_float32(raw: dict[str, Any], schema: type[Config], where: str) -> None:

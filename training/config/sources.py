@@ -229,6 +229,8 @@ Source: TypeAlias = Annotated[
     Digits | Idx | Cifar | Folder | Csv | Npz | Masks | Coco | Voc | Yolo | MadeScenes,
     Field(discriminator="source"),
 ]
+# What a source that is registered has beside the keywords of its function.
+OWN: dict[str, Any] = {"validation": (Share, ...), "test": (Share, 0), "stratify": (bool, True)}
 # What a message calls labels.
 KINDS: dict[LabelKind, str] = {
     **{"class": "classes", "mask": "masks", "classes": "classes", "values": "values"},

@@ -10,6 +10,7 @@ stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
+registered   data of one's own, by a function that was registered
 decoded_cache
              decoded images kept on disk for the next command
 each_file    many files on several threads: all that are bad are said at once
@@ -45,6 +46,7 @@ from .dataset import (
     fingerprint,
     split,
     spread,
+    unsplit,
 )
 from .detection import (
     CocoFiles,
@@ -92,6 +94,7 @@ from .load import MADE, PACKED, load, locate
 from .masks import find_mask_folders, load_masks, mask_pairs
 from .notes import Notes
 from .npz import load_npz
+from .registered import load_registered
 from .streaming import Streamed
 
 __all__ = [
@@ -141,6 +144,7 @@ __all__ = [
     "load_instances",
     "load_masks",
     "load_npz",
+    "load_registered",
     "load_scenes",
     "load_table",
     "load_voc",
@@ -160,6 +164,7 @@ __all__ = [
     "split",
     "spread",
     "stand_ins",
+    "unsplit",
     "upright_size",
     "voc_classes",
     "with_proposals",

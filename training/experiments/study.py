@@ -31,6 +31,7 @@ from ..loop.signals import InterruptedRun
 from ..loop.tensorboard import check_logging
 from ..plots import figures
 from ..plots.attempt import attempt, draw_each
+from ..plugins.modules import sources_of
 from ..run import checkpoint, lock
 from ..run.directory import (
     Run,
@@ -175,6 +176,8 @@ def _create(config: Config, out: Path, members: Mapping[str, Keys], batching: Ba
     refuse_existing(out)
     about = {"status": "running", "form": batching, "members": dict(members)} | circumstances()
     files = [("study.toml", to_toml(config).encode()), (FILE, as_json(about))]
+    if config.plugins is not None:
+        files += sources_of(config.plugins.modules)
     try:
         atomic_io.atomic_write_dir(out, files)
     except OSError as error:

@@ -27,10 +27,11 @@ from ..experiment import (
     make_schedule,
     make_train_state,
     prepare,
+    read_data,
     run_length,
     split_seed,
 )
-from ..tasks.registry import make_task, spec_of
+from ..tasks.registry import make_task
 
 # The keys of a config, beside the seed, whose values may be traced.
 TRACED = (
@@ -76,12 +77,7 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
     made = source["source"] in data.MADE
     named = () if made else ("validation", "test", "stratify")
     parts = {part: source.pop(part, 0) for part in named}
-    everything = data.load(
-        **source,
-        labels=spec_of(configs[0].task).labels,
-        letterbox=configs[0].input.fit == "letterbox",
-        seed=0,
-    )
+    everything = read_data(configs[0], source, seed=0)
     datasets = {
         seed: add_proposals(
             configs[0], everything if made else data.split(everything, **parts, seed=seed)

@@ -7,6 +7,7 @@ same bytes as one that was left alone. The device takes several steps a call
 study too, is `training.loop.chunk_loop`.
 """
 
+from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ from ..evaluation import evaluate_split, make_eval_step_of
 from ..experiment import Experiment, prepare, reopen, resolve_data_path
 from ..initialize import init_from_source, resolve_weights_path
 from ..plots.attempt import attempt
+from ..plugins.tables import without_module
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
 from ..run.directory import Run, RunError, create_run, open_run, refuse_existing, study_of
@@ -205,7 +207,7 @@ def _fit(
 ) -> None:
     """Train, and test the best; what the disk refuses to take is said in one line."""
     display.note(_opening_line(run, experiment, plan, int(start.train_state.step)))
-    for note in experiment.card.notes:
+    for note in (*experiment.card.notes, *_found_nowhere(experiment.config)):
         display.note(f"note: {note}")
     with disk_watched(run):
         with closing(display):
@@ -215,6 +217,15 @@ def _fit(
         if recorder.loop_state.reason:
             display.note(f"stopped early: {recorder.loop_state.reason}")
         finish(recorder)
+
+
+def _found_nowhere(config: Config) -> Iterator[str]:
+    """Yield a line on what was registered by code that the config does not name."""
+    if others := without_module(config.model_dump(exclude_none=True)):
+        yield (
+            f"{', '.join(others)}: registered by code that the config does not name; to open the "
+            "run elsewhere, register it first, or name its module in plugins.modules"
+        )
 
 
 def _train(context: LoopContext, start: StartPoint) -> TrainingRecorder:

@@ -69,7 +69,7 @@ def repair(run: Run) -> None:
         known = run.info().get("provenance", {}).get("config")
         if known is not None:
             with old_config_named(run):
-                run.write_config(validate(known, str(info)))
+                run.write_config(validate(known, str(info), folder=run.path))
     elif config.is_file() and not info.exists() and run.checkpoints.is_dir():
         found = _newest_manifest(run).get("provenance", {})
         write_json(info, {"status": "running", **circumstances(), "provenance": found})
@@ -275,7 +275,9 @@ def _changes(
             then = then | {"config": full}
         then, now = ({**o, "config": relevant_config(o["config"])} for o in (then, now))
     lines = []
-    for name in ("config", "data", "code", "versions", "device", "environment", "settings"):
+    for name in (
+        *("config", "data", "code", "plugins", "versions", "device", "environment", "settings"),
+    ):
         label = {"config": "config.toml", "code": "convax"}.get(name, name)
         lines += differences({label: then.get(name)}, {label: now.get(name)})
     if then.get("data") != now.get("data"):

@@ -3,6 +3,7 @@
 config.toml      the config with every default written out
 run.json         command, versions, devices, git revision, provenance (see
                  `training.run.provenance`); the run that it extends; the result once it is finished
+plugins/         the modules beside the config that its [plugins] names
 dataset.json     classes, image shape, counts, normalization, fingerprint of the data, notes
                  on it: what was passed over or is missing; and which image files are left out
 metrics.jsonl    one line per report: {"kind": "train" | "validation" | "test" | "skipped", ...}
@@ -36,6 +37,7 @@ from ..config.errors import ConfigError, OldConfigError
 from ..config.schema import Config, load_config, to_toml
 from ..data.each_file import Unreadable
 from ..data.preprocess import Preprocessing
+from ..plugins.modules import sources_of
 from .git_revision import git_revision
 from .json_types import DATASET, RUN, check_types
 from .provenance import provenance
@@ -213,6 +215,10 @@ def create_run(
         about |= circumstances() | {"provenance": provenance(config, card.fingerprint)}
         write_json(aside / "run.json", {"status": "running", **about})
         run.write_config(config)
+        if config.plugins is not None:
+            for path, content in sources_of(config.plugins.modules):
+                (aside / path).parent.mkdir(parents=True, exist_ok=True)
+                atomic_io.write_fsync(aside / path, content)
         if fill is not None:
             fill(run)
         aside.rename(out)

@@ -15,6 +15,8 @@ A resumed run ends with the bytes of one that was never stopped only where these
     device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
                   for its instructions, and divides sums among threads
     environment   CONVAX_LOWERING and XLA_FLAGS
+    plugins       the SHA-256 of the modules that the config names, where it does; and of what
+                  else was registered and is used
     settings      JAX's own, however they were set, of precision and random numbers
 
 The version of Python changes no bit, and is noted only.
@@ -37,6 +39,8 @@ from ...ops.common.implementation import uses_native
 from ...ops.conv.native.library import PACKAGE, native_kernels
 from ..common.hashing import json_digest
 from ..common.python_sources import python_sources
+from ..plugins.modules import digests
+from ..plugins.tables import without_module
 
 if TYPE_CHECKING:
     from ..config.schema import Config
@@ -68,15 +72,17 @@ def provenance(config: "Config", fingerprint: str) -> dict[str, Any]:
     """Collect all of the above as JSON, for ``run.json``."""
     streamed = getattr(config.data, "stream", False)
     packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
+    tables = config.model_dump(mode="json", exclude_none=True)
+    own = digests(tables.get("plugins", {}).get("modules", ())) | without_module(tables)
     return {
-        "config": config.model_dump(mode="json", exclude_none=True),
+        "config": tables,
         "data": fingerprint,
         "code": code_hash(),
         "versions": {name: version(name) for name in packages} | _kernels(),
         "device": _device(),
         "environment": {name: os.environ.get(name, "") for name in _VARIABLES},
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
-    }
+    } | ({"plugins": own} if own else {})
 
 
 def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The directory of a study, several runs of one config: what reads it needs nothing else.
 
 study.toml       the config, every default written out, with its [sweep] if it has one
+plugins/         as in a run directory
 study.json       the members and what is each one's own; the form of the program; versions, status
 seed-0/ ...      each an ordinary run directory (point-0/ ... of a sweep)
 """

@@ -21,6 +21,7 @@ from .cutout import cutout
 from .flip import alternating, fair_coin, flip
 from .mixup import mix, mixed_targets
 from .mosaic import mosaic
+from .own import own
 from .randaugment import randaugment
 from .translate import translate, translate_map
 from .zoom import zoom, zoom_map
@@ -127,7 +128,7 @@ def augment(
             objects = follow(objects, to, masks, size)
     if objects is not None:
         targets, masks = settle(objects), None  # nothing below moves
-    if spec.policy or spec.color:
+    if spec.policy or spec.color or spec.custom:
         mean, std = (
             jnp.array(v, jnp.float32).reshape(1, 1, 1, -1)
             for v in (preprocessing.mean, preprocessing.std)
@@ -137,6 +138,8 @@ def augment(
             unit, masks = randaugment(for_policy, unit, masks, mean, **dict(spec.policy))
         if spec.color:
             unit = color(for_color, unit, **dict(spec.color))
+        for i, entry in enumerate(spec.custom):
+            unit = own(jax.random.fold_in(jax.random.fold_in(key, 10), i), unit, entry)
         x = ((unit - mean) / std).astype(x.dtype)
     if spec.cutout:
         x, masks = cutout(for_cutout, x, masks, size=spec.cutout.size)

@@ -1,0 +1,156 @@
+"""Put a function of one's own beside those of convax, under a name that a config can write.
+
+    import convax
+    from convax import model
+
+    @convax.register("architecture")
+    def plain(classes: int, *, width: int = 8):
+        layers = model.conv(width, 3), model.relu(), model.flatten(), model.dense(classes)
+        return model.serial(*layers)
+
+With ``[plugins] modules = ["my_nets"]`` in a config, beside whose file that is ``my_nets.py``, its
+``[model]`` may say ``name = "plain"``, ``width = 16``.
+"""
+
+import inspect
+import typing
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from typing import Any, Literal, TypeVar
+
+from ...model import ARCHITECTURES, LAYERS
+from ..common.errors import ConvaxError
+from ..optim.optimizer import OPTIMIZERS
+from ..optim.schedules.schedules import SCHEDULES
+from ..tasks.registry import TASKS, listed
+from ..tasks.spec import LabelKind, LossSpec
+from .tables import AUGMENTATIONS, REGISTERED, SOURCES, OwnSource
+
+Kind = Literal["architecture", "layer", "optimizer", "schedule", "loss", "data", "augmentation"]
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RegistrationError(ConvaxError, ValueError):
+    """A function cannot be registered; one line that names it and the remedy."""
+
+
+_FUNCTIONS: dict[str, MutableMapping[str, Callable[..., Any]]] = {
+    "architecture": ARCHITECTURES,
+    "layer": LAYERS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "augmentation": AUGMENTATIONS,
+}
+# The parameters that the program gives, in their order; a config has the others.
+_GIVEN: dict[str, tuple[str, ...]] = {
+    "architecture": ("classes",),
+    "layer": (),
+    "optimizer": ("learning_rate",),
+    "schedule": ("peak", "steps"),
+    "loss": ("outputs", "targets"),
+    "data": (),
+    "augmentation": ("key", "image"),
+}
+_OUR_SOURCES = ("digits", "idx", "cifar", "folder", "csv", "npz", "masks", "coco", "voc", "yolo")
+_OURS: dict[str, frozenset[str]] = {kind: frozenset(t) for kind, t in _FUNCTIONS.items()}
+_OURS |= {"data": frozenset((*_OUR_SOURCES, "scenes"))}
+_OUR_LOSSES = {task: frozenset(spec.losses) for task, spec in TASKS.items()}
+
+
+def register(
+    kind: Kind,
+    name: str | None = None,
+    *,
+    task: str | Sequence[str] = "classification",
+    labels: LabelKind = "class",
+    compares: bool = False,
+    one_class: bool = False,
+    owns_params: bool = False,
+) -> Callable[[F], F]:
+    """Return a decorator that lets a config name a function.
+
+    The config's table is derived from the function's signature: each parameter that the program
+    does not give is a key, of the parameter's type, and optional where it has a default. A function
+    that was registered under the same name before is replaced.
+
+    Args:
+        kind: what it is, and how it is called:
+
+            - "architecture": ``function(classes, **keys) -> model.Layer``, named in ``[model]``;
+            - "layer": ``function(**keys) -> model.Layer``, a ``type`` in ``[[model.layers]]``;
+            - "optimizer": ``function(learning_rate, **keys)``, a number or a function of the step,
+              to an optimizer of ours or of optax's;
+            - "schedule": ``function(peak, steps, **keys)`` to a function of the step;
+            - "loss": ``function(outputs, targets, *, **keys)``, of each example or of the batch as
+              a whole; with `owns_params` it is ``function(**keys) -> model.Layer`` from (outputs,
+              targets) to losses;
+            - "data": ``function(**keys) -> training.data.Dataset``, a ``source`` in ``[data]``; the
+              keys ``validation``, ``test`` and ``stratify`` are added;
+            - "augmentation": ``function(key, image, **keys)`` of a PRNG key and one image
+              (H, W, C) in [0, 1] to an image of the same shape, in ``[[augment.custom]]``.
+
+        name: what a config writes; the function's own by default.
+        task: of a loss, the task or tasks that it is for.
+        labels: of data, what they say of an image, as `training.tasks.spec.TaskSpec.labels`.
+        compares, one_class, owns_params: of a loss, see `training.tasks.spec.LossSpec`.
+
+    Raises:
+        RegistrationError: an unknown kind or task, a name that convax uses itself, or a parameter
+            that a config cannot give.
+    """
+    if kind not in _GIVEN:
+        raise RegistrationError(f"register: got kind {kind!r}; need {listed(_GIVEN)}")
+    tasks = (task,) if isinstance(task, str) else tuple(task)
+
+    def add(function: F) -> F:
+        called = name or function.__name__
+        where = f"register: {kind} {called!r}"
+        _check_signature(where, kind, function, owns_params=owns_params)
+        if called in _OURS.get(kind, ()):
+            raise RegistrationError(f"{where}: convax has one of that name; choose another")
+        if kind == "loss":
+            entry = LossSpec(function, function, (), compares, one_class, owns_params)
+            _add_loss(where, called, entry, tasks)
+        elif kind == "data":
+            SOURCES[called] = OwnSource(function, labels)
+        else:
+            _FUNCTIONS[kind][called] = function
+        REGISTERED[kind, called] = function
+        return function
+
+    return add
+
+
+def _add_loss(where: str, name: str, entry: LossSpec, tasks: Sequence[str]) -> None:
+    for task in tasks:
+        if task not in TASKS:
+            raise RegistrationError(f"{where}: no task {task!r}; need {listed(TASKS)}")
+        if name in _OUR_LOSSES[task]:
+            raise RegistrationError(f"{where}: convax has one of that name; choose another")
+    for task in tasks:
+        losses: Mapping[str, LossSpec] = TASKS[task].losses
+        typing.cast(dict[str, LossSpec], losses)[name] = entry
+
+
+def _check_signature(
+    where: str, kind: Kind, function: Callable[..., Any], *, owns_params: bool
+) -> None:
+    """Raise unless the program can give what it gives, and a config the rest."""
+    parameters = inspect.signature(function).parameters
+    given = () if owns_params else _GIVEN[kind]
+    first = list(parameters)[: len(given)]
+    by_name = kind != "loss"  # outputs and targets are called as the task does, logits, say
+    if len(first) < len(given) or (by_name and tuple(first) != given):
+        raise RegistrationError(f"{where}: its first parameters should be {', '.join(given)}")
+    try:
+        hints = typing.get_type_hints(function)
+    except Exception as error:  # of any kind, of a name in an annotation
+        raise RegistrationError(f"{where}: a type cannot be read: {error}") from None
+    for key, parameter in list(parameters.items())[len(given) :]:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise RegistrationError(
+                f"{where}: *{key}: a config needs a name for each key; write them one by one"
+            )
+        if kind == "loss" and parameter.kind is not parameter.KEYWORD_ONLY:
+            raise RegistrationError(f"{where}: {key}: write its keywords behind a *")
+        if key not in hints:
+            raise RegistrationError(f"{where}: {key}: needs a type, e.g. {key}: float = 1.0")

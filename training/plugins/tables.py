@@ -1,0 +1,66 @@
+"""What was registered: all of it by kind and name, and what convax itself has no table of.
+
+Imports nothing of the house, so that processes which read images import no JAX.
+"""
+
+import hashlib
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Any, NamedTuple
+
+
+class OwnSource(NamedTuple):
+    """A data source that was registered."""
+
+    read: Callable[..., Any]  # (**keywords of the config) -> training.data.Dataset
+    labels: Any  # what they say of an image: `training.tasks.spec.LabelKind`
+
+
+REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}  # by kind and name
+SOURCES: dict[str, OwnSource] = {}
+AUGMENTATIONS: dict[str, Callable[..., Any]] = {}
+
+
+def without_module(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a config names and other code has registered than the modules it names.
+
+    Args:
+        config: as tables.
+
+    Returns:
+        The SHA-256 of each function's source, by its module and name.
+    """
+    modules = config.get("plugins", {}).get("modules", ())
+    found = {}
+    for pair in _named(config):
+        function = REGISTERED.get(pair)
+        if function is None or _within(function.__module__, modules):
+            continue
+        try:
+            source = inspect.getsource(function).encode()
+        except (OSError, TypeError):  # typed at a prompt
+            source = getattr(getattr(function, "__code__", None), "co_code", b"")
+        name = f"{function.__module__}.{function.__qualname__}"
+        found[name] = hashlib.sha256(source).hexdigest()
+    return found
+
+
+def _within(module: str, modules: Collection[str]) -> bool:
+    """Return whether a module is one of some, or in a package that is."""
+    return any(module == name or module.startswith(f"{name}.") for name in modules)
+
+
+def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield kind and name of each function that a config names, those of convax among them."""
+    model, schedule = config["model"], config["schedule"]
+    if "name" in model:
+        yield "architecture", model["name"]
+    yield from (("layer", layer["type"]) for layer in model.get("layers", ()))
+    yield "loss", config["loss"]["name"]
+    yield "optimizer", config["optimizer"]["name"]
+    yield "schedule", schedule["name"]
+    if schedule["name"] == "sequence":
+        yield from (("schedule", part["name"]) for part in schedule["parts"])
+    yield "data", config["data"]["source"]
+    custom = config.get("augment", {}).get("custom", ())
+    yield from (("augmentation", entry["name"]) for entry in custom)
