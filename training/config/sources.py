@@ -125,6 +125,9 @@ class Npz(Table):
     stratify: bool = True
 
 
+Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
 class Masks(Table):
     """Images in one folder, a mask of each in another; see `data.load_masks`, `load_instances`."""
 
@@ -144,6 +147,27 @@ class Masks(Table):
     crowded: Crowded | None = None
     smallest: PositiveFloat | None = None
     unreadable: Unreadable = "error"
+    colors: Annotated[list[Color], Field(min_length=1, max_length=255)] | None = None
+    ignored_colors: list[Color] | None = None
+
+    @model_validator(mode="after")
+    def _one_color_for_each_class(self) -> "Masks":
+        if self.colors is None:
+            if self.ignored_colors is not None:
+                raise ValueError("ignored_colors needs colors, one for each class; write them too")
+            return self
+        if self.mask_kind != "classes":
+            raise ValueError('colors tell classes and no objects apart; need mask_kind = "classes"')
+        if len(self.colors) != len(self.classes):
+            raise ValueError(
+                f"colors has {len(self.colors)} and classes {len(self.classes)}: write one color "
+                "for each class, in their order"
+            )
+        every = [*self.colors, *(self.ignored_colors or [])]
+        twice = next((color for color in every if every.count(color) > 1), None)
+        if twice is not None:
+            raise ValueError(f"colors has {twice} twice; write another color, or one class")
+        return self
 
     def unfit_for(self, labels: LabelKind) -> str | None:
         """Return what of it makes no sense for labels of a kind, and what to write instead."""

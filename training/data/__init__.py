@@ -6,6 +6,7 @@ batches      the batches of a training, read ahead
 digits, idx, cifar, folder, npz, masks, csv_table
              one file for each source
 detection    the sources of images with the objects in them
+color_table  which class a color in a mask stands for
 stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays

@@ -175,17 +175,62 @@ def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None)
             numbers = np.array(upright(image))
     except Exception as error:  # decoders raise nearly anything on damaged data
         raise _unreadable(called, "a mask", error) from None
+    _check_lossless(called, lossy)
+    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
+        raise DataError(
+            f"{called}: not a mask: its pixels are {mode} colors, need one whole number each; "
+            "save it as gray (or with a palette) in PNG, or write data.colors"
+        )
+    return numbers.astype(np.int32) // step
+
+
+def decode_color_mask(
+    source: str | PathLike[str] | bytes, *, name: str | None = None
+) -> np.ndarray:
+    """Decode an image whose pixels are colors, as they are; those of a palette too.
+
+    Args:
+        source: a file, or its content.
+        name: what errors call it.
+
+    Returns:
+        ``(H, W, 3)``, uint8.
+
+    Raises:
+        DataError: it is damaged, partly transparent, not of 8 bits a color, or its format does not
+            keep every pixel.
+    """
+    called = _name(source, name)
+    try:
+        with _opened(source) as image:
+            mode, lossy = image.mode, _lossy(image)
+            wide = upright(image).convert("RGBA") if mode in _COLORED else None
+            pixels = None if wide is None else np.array(wide)
+    except Exception as error:  # decoders raise nearly anything on damaged data
+        raise _unreadable(called, "a mask", error) from None
+    _check_lossless(called, lossy)
+    if pixels is None:
+        raise DataError(
+            f"{called}: not a mask of colors: its pixels are {mode}, need red, green and blue of 8 "
+            "bits each; save it as RGB (or with a palette) in PNG"
+        )
+    if (pixels[..., 3] != 255).any():
+        raise DataError(
+            f"{called}: not a mask of colors: it has transparent pixels, whose color is none; save "
+            "it without transparency"
+        )
+    return pixels[..., :3]
+
+
+_COLORED = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
+
+
+def _check_lossless(called: str, lossy: str | None) -> None:
     if lossy:
         raise DataError(
             f"{called}: not a mask: saved as {lossy}, which need not keep the number of each "
             "pixel; make it again from its source, as PNG"
         )
-    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
-        raise DataError(
-            f"{called}: not a mask: its pixels are {mode} colors, need one whole number each; "
-            "save it as gray (or with a palette) in PNG"
-        )
-    return numbers.astype(np.int32) // step
 
 
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:

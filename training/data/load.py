@@ -9,6 +9,7 @@ from ..common.text import encodings_of_name, plain_line
 from ..common.waiting import detail
 from .archive import ARCHIVES
 from .cifar import load_cifar
+from .color_table import Color
 from .csv_table import load_table
 from .dataset import SPLITS, Dataset, split
 from .detection import (
@@ -68,6 +69,8 @@ def load(
     test: int | float = 0,
     stratify: bool = True,
     unreadable: OnUnreadable = "error",
+    colors: Sequence[Color] | None = None,
+    ignored_colors: Sequence[Color] = (),
     seed: int,
     config_dir: Path | None = None,
 ) -> Dataset:
@@ -82,7 +85,7 @@ def load(
         size, channels: how "folder" and "masks" read their images, color by default. The other
             sources are arrays, which keep their own.
         stream, num_workers: see `load_folder`, and `Rules` of boxes.
-        images, masks, mask_kind, classes: see `load_masks`.
+        images, masks, mask_kind, classes, colors, ignored_colors: see `load_masks`.
         annotations, validation_annotations, test_annotations: see `CocoFiles`.
         columns, file_column: see `load_table`.
         labels: what is to be learned of an image: its "class", several "classes", "values", a
@@ -160,6 +163,8 @@ def load(
                 channels=channels or 3,
                 letterbox=letterbox,
                 unreadable=unreadable,
+                colors=colors,
+                ignored_colors=ignored_colors,
             )
         ),
         "coco": lambda found: load_coco(

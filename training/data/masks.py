@@ -1,7 +1,8 @@
 """Images with a mask each: for every pixel, which class or which object it belongs to."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
@@ -10,6 +11,7 @@ import numpy as np
 
 from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
+from .color_table import Color, ColorTable, classes_of_colors, color_table
 from .dataset import Dataset, Split
 from .decoded_cache import Entry, decoded_once
 from .each_file import (
@@ -24,6 +26,7 @@ from .image import (
     EXTENSIONS,
     by,
     decode,
+    decode_color_mask,
     decode_mask,
     on_canvas,
     resize_image,
@@ -48,8 +51,10 @@ def load_masks(
     channels: int = 3,
     letterbox: bool = False,
     unreadable: OnUnreadable = "error",
+    colors: Sequence[Color] | None = None,
+    ignored_colors: Sequence[Color] = (),
 ) -> Dataset:
-    """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*`` or ``root/MASKS/x_mask.*``.
+    """Read ``root/IMAGES/x.*`` with ``root/MASKS/x.*``, ``x_mask.*`` or ``x_label.*``.
 
     Photograph and mask are resized together: bilinear and antialiased the one, to the nearest
     pixel the other. The examples are sorted by name. Folders below the two are read likewise; an
@@ -58,7 +63,8 @@ def load_masks(
 
     Args:
         root: a folder, or an archive (.zip, .tar, .tar.gz) that has the two folders anywhere in it.
-        images, masks: the names of the two folders.
+        images, masks: the names of the two folders; or twice that of one, "." for the root, in
+            which a mask is beside its image, and has one of the two endings.
         mask_kind: what the numbers in a mask are: "classes" from 0, where 255 means no class at
             all; or "instances", where 0 is the background and all other numbers are objects of one
             class, as in Penn-Fudan.
@@ -68,14 +74,17 @@ def load_masks(
         letterbox: keep the aspect, see `training.data.placement`; pixels beside an image are of no
             class.
         unreadable: see `load_folder`; an image and its mask are left out together.
+        colors: where the pixels of a mask are colors: red, green and blue of each class.
+        ignored_colors: those of pixels of no class.
 
     Returns:
         images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.
 
     Raises:
         DataError: no images, an image without a mask or with two, one whose mask has another
-            size, a mask that is no image of whole numbers or whose format may have changed them,
-            one with a class out of range, or no pixel of any class but the first.
+            size, a mask that is no image of whole numbers (or, with `colors`, of colors) or whose
+            format may have changed them, one with a class out of range or a color that is not in
+            the table, or no pixel of any class but the first.
     """
     if mask_kind == "instances" and len(classes) != 2:
         raise DataError(
@@ -85,19 +94,21 @@ def load_masks(
     notes = Notes()
     pairs = mask_pairs(Path(root), images, masks, notes)
     how = {"size": list(size), "channels": channels, "letterbox": letterbox, "on": unreadable}
+    table = None if colors is None else color_table(colors, ignored_colors)
 
     def make() -> Entry:
-        K = len(classes)
-        return _decode_pairs(pairs, mask_kind, K, size, channels, letterbox, unreadable)
+        read_mask = partial(_read_mask, mask_kind=mask_kind, K=len(classes), table=table)
+        return _decode_pairs(pairs, read_mask, size, channels, letterbox, unreadable)
 
     files = [file for pair in pairs for file in pair]
     made = {"made": f"masks of {mask_kind}", "classes": len(classes)}
+    made |= {} if table is None else {"colors": table}
     (photographs, labels, has), kept = decoded_once(files, made | how, make)
     parts_kept({"train": len(pairs)}, kept)
     check_classes_kept(has[:, : len(classes)], classes, kept)
     values = np.flatnonzero(has[kept.indices].any(axis=0))
     if mask_kind == "classes" and not np.isin(values, np.arange(1, len(classes))).any():
-        _raise_all_of_one_class(root, values, classes)
+        _raise_all_of_one_class(root, values, classes, of_colors=table is not None)
     everything = Split(photographs, labels)
     nothing = Split(photographs[:0], labels[:0])
     return Dataset(everything, nothing, nothing, tuple(classes), notes.lines(), kept.unreadable)
@@ -105,8 +116,7 @@ def load_masks(
 
 def _decode_pairs(
     pairs: Sequence[tuple[Place, Place]],
-    mask_kind: MaskKind,
-    K: int,
+    read_mask: Callable[[Place], np.ndarray],
     size: Sequence[int],
     channels: int,
     letterbox: bool,
@@ -123,11 +133,10 @@ def _decode_pairs(
 
     def read(i: int) -> None:
         photograph, mask = pairs[i]
-        numbers = decode_mask(source_of(mask), name=str(mask))
-        of_class = _classes_of(numbers, mask_kind, K, str(mask))
+        of_class = read_mask(mask)
         has[i, np.unique(of_class)] = True  # should its photograph be unreadable
         photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
-        check_mask_size(numbers, mask, photo.shape[:2], photograph)
+        check_mask_size(of_class, mask, photo.shape[:2], photograph)
         h, w = place(photo.shape[:2], size, letterbox=letterbox).placed
         its = resize_nearest(of_class, (h, w))
         has[i] = np.isin(np.arange(len(has[i])), its)
@@ -139,6 +148,18 @@ def _decode_pairs(
     return Entry((rows_kept(photographs, kept), rows_kept(labels, kept), has), kept)
 
 
+def _read_mask(mask: Place, *, mask_kind: MaskKind, K: int, table: ColorTable | None) -> np.ndarray:
+    """Return the class of each pixel of a mask, uint8."""
+    source, name = source_of(mask), str(mask)
+    if table is not None:
+        return classes_of_colors(decode_color_mask(source, name=name), table, name).astype(np.uint8)
+    return _classes_of(decode_mask(source, name=name), mask_kind, K, name)
+
+
+# What the name of a mask may have behind that of its image.
+_BESIDE = ("_mask", "_label")
+_ENDINGS = ("", *_BESIDE)
+
 # A folder whose name has one of these is of masks, where what is in it does not tell.
 _MASKS = re.compile("mask|label|seg|annot|target|truth|(^|[^a-z])gt", re.IGNORECASE)
 
@@ -146,8 +167,9 @@ _MASKS = re.compile("mask|label|seg|annot|target|truth|(^|[^a-z])gt", re.IGNOREC
 def find_mask_folders(root: Path) -> tuple[str, str] | None:
     """Find a folder of images and another with a mask of each; None if there are no such two.
 
-    Both are in `root` or one folder further down. Masks are images of one number a pixel, in a
-    format that keeps it; where the images are gray as well, the name of the folder decides.
+    Both are in `root` or one folder further down; or they are one, `root` first, in which and below
+    there is a mask beside each image. Masks are images of one number a pixel, in a format that
+    keeps it; where the images are gray as well, the name of the folder decides.
 
     Returns:
         ``images`` and ``masks`` as `load_masks` takes them.
@@ -165,9 +187,25 @@ def find_mask_folders(root: Path) -> tuple[str, str] | None:
         nested = images.startswith(f"{masks}/") or masks.startswith(f"{images}/")
         if masks not in gray or nested or (images in gray and not named):
             continue
-        if all(s in files[masks] or f"{s}_mask" in files[masks] for s in files[images]):
+        if all(any(f"{s}{end}" in files[masks] for end in _ENDINGS) for s in files[images]):
             return images, masks
+    for name, folder in ({".": root} | folders).items():
+        if _has_masks_beside(files.get(name) or dict(_with_stems(folder))):
+            return name, name
     return None
+
+
+def _has_masks_beside(files: Mapping[str, Place]) -> bool:
+    """Return whether each image of a folder has a mask beside it."""
+    photographs = [stem for stem in files if not _is_beside(stem, files)]
+    masks = [files[stem] for stem in files if _is_beside(stem, files)]
+    having = all(any(f"{stem}{end}" in files for end in _BESIDE) for stem in photographs)
+    return bool(masks) and having and _is_mask(masks[0])
+
+
+def _is_beside(stem: str, stems: Container[str]) -> bool:
+    """Return whether a file is the mask of an image beside it, by the names there."""
+    return any(stem.endswith(end) and stem.removesuffix(end) in stems for end in _BESIDE)
 
 
 def _with_stems(folder: Place) -> Iterator[tuple[str, Place]]:
@@ -208,12 +246,16 @@ def _classes_of(numbers: np.ndarray, mask_kind: MaskKind, K: int, name: str) -> 
     return numbers.astype(np.uint8)
 
 
-def _raise_all_of_one_class(root: str | Path, values: np.ndarray, classes: Sequence[str]) -> None:
+def _raise_all_of_one_class(
+    root: str | Path, values: np.ndarray, classes: Sequence[str], *, of_colors: bool
+) -> None:
     """Raise for masks without a pixel of any class but the first: there is nothing to learn."""
     found = " and ".join(map(str, values))
     remedy = f'write data.mask_kind = "instances" if {IGNORED} is the object'
     if IGNORED not in values or len(classes) != 2:
         remedy = f"number the classes in the masks from 0 to {len(classes) - 1}"
+    if of_colors:
+        remedy = "write in data.colors the colors that these classes have"
     raise DataError(
         f"{root}: no mask has a pixel of {', '.join(map(repr, classes[1:4]))}: all pixels are "
         f"{found}, where {IGNORED} is no class; {remedy}"
@@ -227,13 +269,19 @@ def mask_pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[
     for where, file in found[masks]:
         by_stem.setdefault(_stem(where, file), []).append(file)
     pairs, used = [], set()
-    for where, photograph in found[images]:
-        stem = _stem(where, photograph)
-        candidates = [f for name in (stem, f"{stem}_mask") for f in by_stem.get(name, [])]
+    endings = _BESIDE if images == masks else _ENDINGS
+    photographs = [
+        (stem, file)
+        for where, file in found[images]
+        if not (_is_beside(stem := _stem(where, file), by_stem) and images == masks)
+    ]
+    for stem, photograph in photographs:
+        candidates = [f for end in endings for f in by_stem.get(f"{stem}{end}", [])]
         if not candidates:
+            *others, last = (f"{stem}{end}.png" for end in endings)
             raise DataError(
-                f"{photograph}: no mask for this image: need {stem}.png or {stem}_mask.png "
-                f"in {masks}; add it, or take the image away"
+                f"{photograph}: no mask for this image: need {', '.join(others)} or {last} in "
+                f"{masks}; add it, or take the image away"
             )
         if len(candidates) > 1:
             raise DataError(
@@ -242,7 +290,8 @@ def mask_pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[
             )
         pairs.append((photograph, candidates[0]))
         used.add(candidates[0])
-    notes.pass_over("mask(s) without an image", len(found[masks]) - len(used))
+    alone = len(found[masks]) - len(used) - (len(pairs) if images == masks else 0)
+    notes.pass_over("mask(s) without an image", alone)
     return pairs
 
 
@@ -252,9 +301,10 @@ def _stem(where: str, file: Place) -> str:
 
 
 def _image_files(
-    root: Path, folders: tuple[str, str], notes: Notes
+    root: Path, folders: tuple[str, ...], notes: Notes
 ) -> dict[str, list[tuple[str, Place]]]:
     """Return the images in each of two folders and below, and where there; sorted by name."""
+    folders = tuple(dict.fromkeys(folders))
     if root.is_dir():
         places = [_folder(root, folder) for folder in folders]
         inside = [place for place in places if place is not None]
@@ -288,7 +338,7 @@ def _folder(root: Path, name: str) -> Path | None:
 
 
 def _in_archive(
-    root: Path, folders: tuple[str, str], notes: Notes
+    root: Path, folders: tuple[str, ...], notes: Notes
 ) -> dict[str, list[tuple[str, Place]]]:
     """Return the two folders, wherever in the archive they are."""
     found: dict[str, list[tuple[str, Place]]] = {folder: [] for folder in folders}

@@ -21,7 +21,7 @@ from ..experiment import (
 )
 from ..plots import figures
 from ..step.train_step import augment_key, step_key
-from ..tasks.registry import make_task
+from ..tasks.registry import make_task, spec_of
 from ..tasks.task import Task, Tree
 
 IMAGES, EPOCHS = 6, 7  # as many rows, and columns beside the image as it is
@@ -112,9 +112,10 @@ def _names(task: Task, targets: Any, classes: tuple[str, ...], epoch: int) -> li
 
 def _said(config: Config) -> str:
     """Say in a line what is asked for."""
+    hatched = "; hatched pixels are of no class" if spec_of(config.task).per_pixel else ""
     asked = config.augment.model_dump(exclude_defaults=True) if config.augment else {}
     words = [f"{name} {_text(value)}" for name, value in asked.items()]
-    return f"left as they are, then as in the first {EPOCHS} epochs: " + "; ".join(words)
+    return f"left as they are, then as in the first {EPOCHS} epochs: " + "; ".join(words) + hatched
 
 
 def _text(value: Any) -> str:

@@ -137,6 +137,8 @@ def _of_masks(path: Path) -> Iterator[Layout]:
         return
     images, masks = folders
     what = f"images in {images}/ with masks in {masks}/"
+    if images == masks:
+        what = f"images with masks beside them{'' if images == '.' else f' in {images}/'}"
     each = _numbers_in_masks(path, images, masks)
     numbers = np.unique(np.concatenate([*each, np.zeros(1, np.int32)]))
     table = {"source": "masks", "images": images, "masks": masks}

@@ -381,6 +381,29 @@ def test_all_problems_are_reported_at_once():
             "augment.affine.degrees: should be less than",
         ),
         (
+            SEGMENTATION | {"data": SEGMENTATION["data"] | {"colors": [[0, 0, 0]]}},
+            "data.colors: colors has 1 and classes 2: write one color for each class",
+        ),
+        (
+            SEGMENTATION | {"data": SEGMENTATION["data"] | {"colors": [[1, 2, 3], [1, 2, 3]]}},
+            r"data.colors: colors has \[1, 2, 3\] twice; write another color",
+        ),
+        (
+            SEGMENTATION | {"data": SEGMENTATION["data"] | {"colors": [[1, 2], [1, 2, 256]]}},
+            "data.colors.0: should .*at least 3",
+        ),
+        (
+            SEGMENTATION | {"data": SEGMENTATION["data"] | {"ignored_colors": [[1, 2, 3]]}},
+            "data.ignored_colors: ignored_colors needs colors, one for each class; write them too",
+        ),
+        (
+            SEGMENTATION
+            | {
+                "data": SEGMENTATION["data"] | {"colors": 2 * [[1, 2, 3]], "mask_kind": "instances"}
+            },
+            'data.colors: colors tell classes and no objects apart; need mask_kind = "classes"',
+        ),
+        (
             SEGMENTATION | {"augment": {"mixup": {"alpha": 0.2}}},
             "augment: augment.mixup would make pi",
         ),

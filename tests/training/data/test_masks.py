@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convax.training.data import DataError, load, load_masks
+from convax.training.data import DataError, find_mask_folders, load, load_masks
+from convax.training.data.color_table import color_table
 from convax.training.data.image import decode_mask, resize_nearest
-from convax.training.tasks.segmentation.figures import palette, write_mask
+from convax.training.tasks.segmentation.figures import write_mask
+from convax.training.tasks.segmentation.overlay import palette
 
 
 def put(root, stem, *, image=(4, 6), mask=(4, 6), value=1, suffix="", folder="masks"):
@@ -32,7 +34,7 @@ def read(root, **changes):
     return load_masks(root, **(options | {"size": (4, 6)} | changes))
 
 
-@pytest.mark.parametrize("suffix", ["", "_mask"])
+@pytest.mark.parametrize("suffix", ["", "_mask", "_label"])
 def test_load_masks_pairs_images_with_masks(tmp_path, suffix):
     for stem in ("y", "x"):
         put(tmp_path, stem, suffix=suffix)
@@ -196,7 +198,7 @@ def colored_mask(root):
     [
         (
             lambda root: put(root, "y", mask=None), {},
-            r"y.png: no mask for this image: need y.png or y_mask.png in masks; add it, or take",
+            r"y.png: no mask for this image: need y.png, y_mask.png or y_label.png in masks; a",
         ),
         (
             lambda root: put(root, "x", image=None, suffix="_mask"), {},
@@ -236,6 +238,89 @@ def test_load_masks_names_the_file_that_is_wrong(tmp_path, spoil, changes, messa
     with pytest.raises(DataError, match=message) as caught:
         read(tmp_path, **changes)
     assert "\n" not in str(caught.value)
+
+
+COLORS = {"colors": [[0, 0, 0], [128, 0, 64]], "ignored_colors": [[224, 224, 192]]}
+
+
+def put_colors(root, stem, pixels=None, mode="RGB"):
+    """A photograph and a mask of colors: the first row of no class, then both classes."""
+    put(root, stem)
+    rows = np.zeros((4, 6, 3), np.uint8) if pixels is None else pixels
+    if pixels is None:
+        rows[0], rows[1:, 3:] = (224, 224, 192), (128, 0, 64)
+    image = Image.fromarray(rows)
+    image = image.quantize(3) if mode == "P" else image.convert(mode)
+    image.save(root / "masks" / f"{stem}.png")
+    return rows
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P"])
+def test_masks_of_colors_are_looked_up(tmp_path, mode):
+    put_colors(tmp_path, "x", mode=mode)
+    labels = read(tmp_path, **COLORS).train.labels[0]
+    np.testing.assert_array_equal(labels, [[255] * 6, *[[0, 0, 0, 1, 1, 1]] * 3])
+
+
+def test_a_color_that_is_in_no_table_is_named(tmp_path):
+    put_colors(tmp_path, "a")
+    rows = put_colors(tmp_path, "x")
+    rows[2, 4], rows[3, 1] = (128, 0, 65), (1, 1, 1)
+    put_colors(tmp_path, "x", rows)
+    said = (
+        r"masks/x.png: the pixel in row 2 and column 4, counted from 0, is \[128, 0, 65\], which is "
+        r"not among data.colors and data.ignored_colors; so are 1 more color\(s\); add it"
+    )
+    with pytest.raises(DataError, match=said) as caught:
+        read(tmp_path, **COLORS)
+    assert "\n" not in str(caught.value)
+    (tmp_path / "masks" / "x.png").unlink()
+    Image.fromarray(rows).convert("CMYK").save(tmp_path / "masks" / "x.tiff")
+    with pytest.raises(DataError, match=r"not a mask of colors: its pixels are CMYK, need red"):
+        read(tmp_path, **COLORS)
+    (tmp_path / "masks" / "x.tiff").unlink()
+    Image.new("RGBA", (6, 4)).save(tmp_path / "masks" / "x.png")
+    with pytest.raises(DataError, match=r"masks/x.png: .* it has transparent pixels"):
+        read(tmp_path, **COLORS)
+    Image.fromarray(rows).save(tmp_path / "masks" / "x.png", format="JPEG")
+    with pytest.raises(DataError, match=r"masks/x.png: not a mask: saved as JPEG, which need not"):
+        read(tmp_path, **COLORS)
+
+
+def test_masks_of_colors_that_are_all_of_the_first_class_are_refused(tmp_path):
+    put_colors(tmp_path, "x", np.zeros((4, 6, 3), np.uint8))
+    with pytest.raises(DataError, match=r"no mask has a pixel of 'b': .* write in data.colors the"):
+        read(tmp_path, **COLORS)
+
+
+@pytest.mark.parametrize(
+    ("colors", "message"),
+    [([[0, 0, 300]], "need three numbers of 0 to 255"), ([[1, 2]], "got .1, 2., need three"),
+     ([[1, 2, 3], [1, 2, 3]], "stands there twice")],
+)  # fmt: skip
+def test_color_table_refuses_what_is_no_table(colors, message):
+    with pytest.raises(DataError, match=f"data.colors: .*{message}"):
+        color_table(colors)
+
+
+@pytest.mark.parametrize("ending", ["_mask", "_label"])
+@pytest.mark.parametrize("inside", [".", "both"])
+def test_masks_may_be_beside_their_images(tmp_path, ending, inside):
+    """In one folder, where the endings tell them apart; `convax new` finds them."""
+    put(tmp_path / "put", "x", suffix=ending)
+    put(tmp_path / "put", "y", suffix=ending)
+    folder = tmp_path / "data" / inside
+    folder.mkdir(parents=True)
+    for file in (tmp_path / "put").rglob("*.png"):
+        shutil.copy(file, folder / file.name)
+    dataset = read(tmp_path / "data", images=inside, masks=inside)
+    np.testing.assert_array_equal(dataset.train.labels, [[[0, 0, 0, 1, 1, 1]] * 4] * 2)
+    assert dataset.notes == ()
+    assert find_mask_folders(tmp_path / "data") == (".", ".")
+    (folder / f"y{ending}.png").unlink()
+    assert find_mask_folders(tmp_path / "data") is None
+    with pytest.raises(DataError, match=r"y.png: no mask for this image: need y_mask.png or y_lab"):
+        read(tmp_path / "data", images=inside, masks=inside)
 
 
 def test_load_masks_rejects_what_is_no_folder_and_no_archive(tmp_path):

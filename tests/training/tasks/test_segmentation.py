@@ -26,8 +26,8 @@ from convax.training.report import augmentation
 from convax.training.report import figures as report
 from convax.training.run.directory import open_run
 from convax.training.tasks.segmentation import losses, task
-from convax.training.tasks.segmentation.figures import overlay, palette
 from convax.training.tasks.segmentation.metrics import image_ious, ious
+from convax.training.tasks.segmentation.overlay import overlay, palette
 from convax.training.tasks.task import Question
 from tests.tiny import drawing
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -309,9 +309,30 @@ def test_a_letterboxed_mask_is_of_the_image_itself(tmp_path):
 
 
 def test_an_overlay_tints_all_but_the_first_class():
-    images = np.full((1, 1, 3, 1), 255, np.uint8)
-    shown = overlay(images, np.array([[[0, 1, IGNORED]]]), 2)
-    np.testing.assert_allclose(shown[0, 0], [[1, 1, 1], 0.5 + palette(2)[1] / 510, [1, 1, 1]])
+    images = np.full((1, 1, 6, 1), 255, np.uint8)
+    shown = overlay(images, np.array([[[0, 0, 1, 1, 0, IGNORED]]]), 2)
+    red, line, hatched = 0.5 + palette(2)[1] / 510, [0, 0, 0], 0.3 + 0.7 * 0.4
+    expected = [[1, 1, 1], line, red, red, line, [hatched] * 3]
+    np.testing.assert_allclose(shown[0, 0], expected)
+
+
+@pytest.mark.parametrize("ground", [0, 128, 255])
+def test_an_overlay_is_seen_on_any_ground(ground):
+    """The line around a region is far from what it covers, whatever that is; hatching, too."""
+    images = np.full((2, 8, 8, 3), ground, np.uint8)
+    images[1] = np.random.default_rng(0).integers(0, 256, (8, 8, 3))
+    mask = np.zeros((2, 8, 8), np.uint8)
+    mask[:, 2:4, 2:6], mask[:, 4, 2:6], mask[:, 7] = 1, 2, IGNORED
+    shown, plain = overlay(images, mask, 3), overlay(images, 0 * mask, 3)
+    around = np.zeros((8, 8), bool)
+    around[1, 2:6] = around[5, 2:6] = around[2:5, 1] = around[2:5, 6] = True
+    contrast = np.abs((shown - plain) @ [0.299, 0.587, 0.114])
+    assert (contrast[:, around] >= 0.49).all()
+    np.testing.assert_array_equal(shown[:, 0], plain[:, 0])
+    assert np.ptp(shown[0, 7].mean(-1)) == pytest.approx(0.7 * (0.8 - 0.4))
+    colors = palette(3)[1:] / 255
+    np.testing.assert_allclose(shown[0, [2, 4], 3], 0.5 * ground / 255 + 0.5 * colors)
+    assert np.isin(shown[0, 3, 2:6], (0, 1)).all()  # the line around the second, in the first
 
 
 def test_augmented_images_are_drawn_with_their_masks(scenes, tmp_path):

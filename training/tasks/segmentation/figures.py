@@ -4,25 +4,29 @@ masks.png   photograph, truth and prediction of the images it did worst on, and 
 iou.png     how well each class is found
 """
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 
-from ...data import Split
+from ...data import IGNORED, Split
 from ...data.preprocess import Preprocessing, preprocess, preprocess_masks
 from ...plots import figures
 from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, shortened
 from ..task import Findings
 from .metrics import image_ious, ious
+from .overlay import HATCH, overlay, palette
 
 if TYPE_CHECKING:
+    from matplotlib.patches import Patch
     from PIL.Image import Image
 
 MOST_SHOWN = 8
-TINT = 0.5  # of the classes' colors over the photograph
+MOST_NAMED = 17  # classes in the legend
+NO_CLASS = "no class"
 
 
 def draw(findings: Findings) -> list[Path]:
@@ -47,37 +51,13 @@ def mask_image(mask: np.ndarray) -> "Image":
     return image
 
 
-def palette(classes: int) -> np.ndarray:
-    """``(classes, 3)`` uint8, a color for each class: black for the first, and told apart.
-
-    The bits of the number are dealt out to red, green and blue from the highest down, as the
-    masks of Pascal VOC have it.
-
-    Example:
-        >>> palette(3).tolist()
-        [[0, 0, 0], [128, 0, 0], [0, 128, 0]]
-    """
-    colors = np.zeros((classes, 3), np.uint8)
-    for k in range(classes):
-        for bit in range(8):
-            colors[k, bit % 3] |= ((k >> bit) & 1) << (7 - bit // 3)
-    return colors
-
-
-def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
-    """``(N, H, W, 3)`` in [0, 1]: every class but the first tints the photograph in its color."""
-    gray = np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images
-    colors = palette(256)[masks] / 255
-    share = np.where((masks > 0) & (masks < classes), TINT, 0.0)[..., None]
-    return (1 - share) * (gray / 255) + share * colors
-
-
 class Worst(NamedTuple):
     """The images that a network segments worst, worst first."""
 
     ious: np.ndarray  # (n,), the mean IoU of each
     tiles: np.ndarray  # (n, 3, H, W, 3) uint8: photograph, truth and what was found
     median: float  # of the mean IoUs of all images
+    values: tuple[int, ...]  # the classes over these photographs, and `IGNORED`
 
 
 def worst_images(
@@ -98,7 +78,26 @@ def worst_images(
     images = _as_seen(examples.images[order], spec)
     masks = (np.zeros_like(truth[order]), truth[order], kept[order])
     tiles = np.stack([overlay(images, mask, classes) for mask in masks], axis=1)
-    return Worst(each[order], np.round(255 * tiles).astype(np.uint8), float(np.median(each)))
+    values = tuple(np.union1d(truth[order], kept[order]).tolist())
+    tiles = np.round(255 * tiles).astype(np.uint8)
+    return Worst(each[order], tiles, float(np.median(each)), values)
+
+
+def _legend(values: Iterable[int], classes: Sequence[str]) -> "list[Patch]":
+    """Return what tells which class a color stands for; the first has none."""
+    from matplotlib.patches import Patch
+
+    there = [k for k in values if 0 < k < len(classes)]
+    patches = [
+        Patch(facecolor=palette(256)[k] / 255, edgecolor="black", label=shortened(classes[k], 24))
+        for k in there[:MOST_NAMED]
+    ]
+    if len(there) > MOST_NAMED:
+        patches.append(Patch(facecolor="none", label=f"and {len(there) - MOST_NAMED} more"))
+    if IGNORED in values:
+        dark, light = (str(gray) for gray in HATCH)
+        patches.append(Patch(facecolor=dark, edgecolor=light, hatch="////", label=NO_CLASS))
+    return patches
 
 
 def _draw_masks(findings: Findings) -> Path:
@@ -119,6 +118,8 @@ def _draw_masks(findings: Findings) -> Path:
             subtitle=subtitle,
             columns=6,
         )
+        if legend := _legend(worst.values, findings.classes):
+            figure.legend(handles=legend, loc="outside lower left", ncols=6, fontsize=8)
         return figures.write(figure, findings.folder / "masks.png")
 
 

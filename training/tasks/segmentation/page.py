@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ...data import IGNORED
 from ...plots.page_parts import Example, Examples, Heatmap, PageParts, Table, html_image, percent
 from ..confusion import confusion_part
 from ..per_class import mean_of, of_confusion
@@ -46,6 +47,8 @@ def masks(findings: Findings) -> tuple[str, list[Example]]:
         f"The {len(worst.ious)} of {len(findings.collected):,} images that it did worst on, by the "
         f"mean IoU of the classes in each; half of all images have {worst.median:.0%} or more."
     )
+    if IGNORED in worst.values:
+        title += " Hatched pixels are of no class."
     examples = []
     for value, tiles in zip(worst.ious, worst.tiles, strict=True):
         named = zip(("photograph", "truth", "found"), tiles, strict=True)

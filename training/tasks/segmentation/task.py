@@ -27,9 +27,10 @@ from ..task import (
     Saying,
     Task,
 )
-from .figures import draw, mask_image, overlay, write_mask
+from .figures import draw, mask_image, write_mask
 from .losses import Terms
 from .metrics import ious, right_and_union
+from .overlay import overlay
 from .page import page
 from .spec import SEGMENTATION
 
