@@ -22,7 +22,7 @@ from .config.table import LEAST, MOST
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
 from .optim.clip import clip_by_global_norm
-from .optim.optimizer import OPTIMIZERS
+from .optim.from_optax import optimizers_for
 from .optim.schedules.common import values_of
 from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
@@ -414,7 +414,7 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     spec = config.optimizer
     common = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
     keywords = spec.model_dump(exclude=common, exclude_none=True, warnings=False)  # or traced
-    make = OPTIMIZERS[spec.name]
+    make = optimizers_for(spec.name)[spec.name]
     if spec.groups:
         optimizer: Any = grouped(spec.groups, make, schedule, **keywords)
     else:

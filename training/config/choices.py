@@ -6,14 +6,15 @@ the JSON Schema, by one with all of them (`complete`). What is registered (`trai
 among them; a function that took the place of another of its name has a table of its own.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
 
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
 from ...model import ARCHITECTURES, LAYERS
-from ..optim.optimizer import OPTIMIZERS
+from ..optim.from_optax import PREFIX, is_off, optimizers_for
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
 from ..plugins.tables import AUGMENTATIONS, SOURCES, OwnSource
@@ -60,9 +61,14 @@ class _Named(NamedTuple):
     augmentations: Functions
 
 
-def complete(root: type[Root]) -> type[Root]:
-    """Return `root`, the schema of a whole config, with every table that can be named."""
-    tables = (ARCHITECTURES, LAYERS, all_losses(), OPTIMIZERS, _with_sequence(), SCHEDULES)
+def complete(root: type[Root], raw: Any = None) -> type[Root]:
+    """Return `root`, the schema of a whole config, with every table that can be named.
+
+    Optax's optimizers are among them where `raw`, a config as it was read, names one of theirs.
+    """
+    optimizer = raw.get("optimizer") if isinstance(raw, dict) else None
+    optimizers = optimizers_for(optimizer.get("name") if isinstance(optimizer, dict) else None)
+    tables = (ARCHITECTURES, LAYERS, all_losses(), optimizers, _with_sequence(), SCHEDULES)
     return _schema(root, _Named(*(tuple(t.items()) for t in (*tables, SOURCES, AUGMENTATIONS))))
 
 
@@ -77,16 +83,16 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
             _known([model["name"]], ARCHITECTURES) if "name" in model else (),
             layers,
             _known([raw["loss"]["name"]], all_losses()),
-            _known([raw["optimizer"]["name"]], OPTIMIZERS),
+            _known([raw["optimizer"]["name"]], optimizers_for(raw["optimizer"]["name"])),
             _known([schedule["name"]], _with_sequence()),
             _known((part["name"] for part in steps), SCHEDULES),
             _known([source], SOURCES) if source in SOURCES else (),
             _known((entry["name"] for entry in custom), AUGMENTATIONS),
         )
     except (KeyError, TypeError, AttributeError):  # not there, not a table, or not a name
-        return complete(root)
+        return complete(root, raw)
     if not (named.architectures or layers):  # a list of no layers
-        return complete(root)
+        return complete(root, raw)
     return _schema(root, named)
 
 
@@ -153,7 +159,10 @@ def _loss(name: str, entry: LossSpec, task: str) -> type[Table]:
 
 @cache
 def _optimizer(name: str, make: Callable[..., Any]) -> type[Table]:
-    return table("name", name, make, explicit=True, optional=_OFF, **_COMMON)
+    optional: Collection[str] = _OFF
+    if name.startswith(PREFIX):
+        optional = [key for key, p in inspect.signature(make).parameters.items() if is_off(p)]
+    return table("name", name, make, explicit=True, optional=optional, **_COMMON)
 
 
 @cache

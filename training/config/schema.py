@@ -378,7 +378,7 @@ def validate(
     else:
         _check_as_float32(raw, schema, where)
         return config
-    schema = choices.complete(Config)  # says what else could have been written
+    schema = choices.complete(Config, raw)  # says what else could have been written
     try:
         return schema.model_validate(raw)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """Optimizers as pairs of pure functions, each written from its equation and held against optax.
 
 optimizer   `sgd`, `momentum`, `adam`, `adamw`, and chains of them
+from_optax  those of optax, by name
 clip        clipping of the gradient
 partition   other optimizers for other parameters, by their paths
 arithmetic  of trees of parameters, gradients and moments
