@@ -117,6 +117,7 @@ from .layers.pool import (
 )
 from .layers.regularization import dropout, layer_scale, stochastic_depth
 from .layers.resize import channel_shuffle, pad, pixel_shuffle, pixel_unshuffle, upsample
+from .layers.unfold import fold, unfold
 from .output_checks import init_classifier, init_embedder, init_regressor, init_segmenter
 from .registry import ARCHITECTURES, LAYERS, build, from_layers
 from .summary import Summary, summarize
@@ -175,6 +176,7 @@ __all__ = [
     "faster_rcnn",
     "fcn",
     "flatten",
+    "fold",
     "fold_batch_norm",
     "fork",
     "fpn",
@@ -245,6 +247,7 @@ __all__ = [
     "takes_proposals",
     "tanh",
     "unet",
+    "unfold",
     "upsample",
     "vgg",
     "wide_resnet",

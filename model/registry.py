@@ -27,6 +27,7 @@ from .layers import norm as _norm
 from .layers import pool as _pool
 from .layers import regularization as _regularization
 from .layers import resize as _resize
+from .layers import unfold as _unfold
 
 ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "lenet5": lenet5,
@@ -73,6 +74,8 @@ LAYERS: dict[str, Callable[..., Layer]] = {
     "pixel_shuffle": _resize.pixel_shuffle,
     "pixel_unshuffle": _resize.pixel_unshuffle,
     "channel_shuffle": _resize.channel_shuffle,
+    "unfold": _unfold.unfold,
+    "fold": _unfold.fold,
     "flatten": _dense.flatten,
     "identity": identity,
     "relu": _activation.relu,

@@ -8,6 +8,7 @@
     activation.py           relu, gelu, softmax, maxout ...
     dense.py                the fully connected layer
     dropout.py              dropout, stochastic depth
+    grid_sample.py          images read at places that are data; affine grids
     initializers.py         first values of parameters
     local_response_norm.py  AlexNet's normalization
     norm.py                 batch, layer, group, instance and RMS normalization
@@ -15,13 +16,15 @@
     regularization.py       penalties on parameters
     resize.py               nearest, linear and cubic interpolation
     shuffle.py              pixels from channels and back, channels among groups
+    unfold.py               windows as columns, and back
     weight_standardization.py   kernels with mean 0 and variance 1 for each output
 
 An operation may be added or changed here if it stays a pure function of arrays, with its formula,
 shapes, errors and source in its docstring, its derivation in docs/mathematics.md and an entry in
 tests/conformance. A change of the order of floating point operations changes every trained network.
 These rooms import jax and numpy alone, and of each other those before them: common, the files
-here, pool, conv, detection, loss; `activation` and `resize` stand above pool.
+here, pool, conv, detection, loss; `activation`, `grid_sample`, `resize` and `unfold` stand above
+pool.
 
 The letters of shapes, here and in every docstring:
 
@@ -84,6 +87,7 @@ from .detection.nms import nms, soft_nms
 from .detection.roi_align import roi_align
 from .detection.roi_pool import roi_pool, roi_pyramid_pool
 from .dropout import dropout, stochastic_depth
+from .grid_sample import affine_grid, grid_sample
 from .initializers import (
     INITIALIZERS,
     bilinear,
@@ -128,12 +132,14 @@ from .pool.stochastic import mixed_pool, stochastic_pool
 from .regularization import l2
 from .resize import resize, upsample
 from .shuffle import channel_shuffle, pixel_shuffle, pixel_unshuffle
+from .unfold import fold, unfold
 from .weight_standardization import standardize_weights
 
 __all__ = [
     "INITIALIZERS",
     "adaptive_avg_pool",
     "adaptive_max_pool",
+    "affine_grid",
     "arcface_loss",
     "avg_pool",
     "batch_hard_triplet_loss",
@@ -170,12 +176,14 @@ __all__ = [
     "dropout",
     "elu",
     "focal_loss",
+    "fold",
     "gelu",
     "giou_loss",
     "global_avg_pool",
     "global_max_pool",
     "glu",
     "grid_anchors",
+    "grid_sample",
     "group_norm",
     "hardsigmoid",
     "hardswish",
@@ -248,6 +256,7 @@ __all__ = [
     "tanh",
     "triplet_loss",
     "truncated_normal",
+    "unfold",
     "upsample",
     "xavier_normal",
     "xavier_uniform",

@@ -21,7 +21,7 @@ ROOMS = """
 ops.common
 ops: dense dropout initializers norm local_response_norm pad regularization weight_standardization shuffle
 ops.pool
-ops: activation resize
+ops: activation grid_sample resize unfold
 ops.conv: geometry xla spmd
 ops.conv.native
 ops.conv.cpu

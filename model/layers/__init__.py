@@ -8,6 +8,7 @@
     norm.py            batch, layer, group, instance and local response normalization
     pool.py            pools
     resize.py          upsample, pad, pixels from channels
+    unfold.py          windows as columns, and back
     regularization.py  dropout, stochastic_depth, layer_scale
     crop_or_pad.py     an output as large as the input
 

@@ -130,7 +130,7 @@ def _gather(x, *, table, axis):
 
 def _columns(rows: Sequence[Sequence[tuple[int, float]]]) -> tuple[np.ndarray, np.ndarray]:
     """Return indices and weights, ``(outputs, terms)``; short rows end in terms of weight zero."""
-    terms = max(map(len, rows))
+    terms = max(1, *map(len, rows))  # one of weight zero, where no row reads anything
     index, weight = np.zeros((len(rows), terms), np.int32), np.zeros((len(rows), terms))
     for o, row in enumerate(rows):
         for t, (i, w) in enumerate(row):

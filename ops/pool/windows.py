@@ -18,7 +18,7 @@ from ..common.checks import check_image_rank
 from ..common.dtypes import check_floating
 from ..common.implementation import uses_jaxpr
 from ..common.padding import Padding, per_axis, resolve_windows
-from ..common.sparse_linear import linear_map, table
+from ..common.sparse_linear import linear_map, table, transpose
 
 
 class Axis(NamedTuple):
@@ -84,6 +84,29 @@ def resolve_axes(
 ) -> tuple[Axis, ...]:
     """Check the hyper-parameters of function `name` and write them out per axis."""
     size = spatial_shape(name, shape)
+    axes = window_axes(name, size, window, stride, padding, dilation, ceil_mode)
+    if any(map(_is_lost, axes)):
+        padding = tuple((low, high - axis.beyond) for axis in axes for low, high in [axis.padding])
+        dilation = tuple(axis.dilation for axis in axes)
+        dilated = f" and dilation {dilation}" if max(dilation) > 1 else ""
+        raise ValueError(
+            f"{name}: a window can lie wholly in the padding: got padding {padding} with window "
+            f"{tuple(axis.window for axis in axes)}{dilated}, need every side smaller than the "
+            f"window; write padding='SAME'"
+        )
+    return axes
+
+
+def window_axes(
+    name: str,
+    size: Sequence[int],
+    window: int | Sequence[int],
+    stride: int | Sequence[int] | None,
+    padding: Padding,
+    dilation: int | Sequence[int] = 1,
+    ceil_mode: bool = False,
+) -> tuple[Axis, ...]:
+    """Write the windows of function `name` out per axis; they may lie wholly in the padding."""
     window = per_axis(name, "window", window, len(size))
     stride = window if stride is None else stride
     windows = resolve_windows(
@@ -96,15 +119,7 @@ def resolve_axes(
         ceil_mode=ceil_mode,
     )
     parts = enumerate(zip(size, window, *windows, strict=True), start=1)
-    axes = tuple(_axis(at, *part) for at, part in parts)
-    if any(_is_lost(axis, pair) for axis, pair in zip(axes, windows.padding, strict=True)):
-        dilated = f" and dilation {windows.dilation}" if max(windows.dilation) > 1 else ""
-        raise ValueError(
-            f"{name}: a window can lie wholly in the padding: got padding {windows.padding} with "
-            f"window {window}{dilated}, need every side smaller than the window; write "
-            f"padding='SAME'"
-        )
-    return axes
+    return tuple(_axis(at, *part) for at, part in parts)
 
 
 def _axis(at, size, window, stride, padding, dilation, output):
@@ -115,10 +130,10 @@ def _axis(at, size, window, stride, padding, dilation, output):
     return Axis(at, size, window, stride, (low, high + beyond), output, dilation, beyond)
 
 
-def _is_lost(axis, padding):
+def _is_lost(axis):
     """Return whether a window may have no element of the input."""
     if axis.dilation == 1:
-        return max(padding) >= axis.window
+        return max(axis.padding[0], axis.padding[1] - axis.beyond) >= axis.window
     return not np.all(np.any(axis.inside, axis=1))  # those of a dilated one may lie around it
 
 
@@ -185,6 +200,13 @@ def extract_windows(x: jax.Array, axis: Axis) -> jax.Array:
     else:
         side_by_side = linear_map(x, _positions(axis), i)
     return side_by_side.reshape(*x.shape[:i], o, k, *x.shape[i + 1 :])
+
+
+def add_windows(x: jax.Array, axis: Axis) -> jax.Array:
+    """Add the elements of windows up to the axis they are of: `extract_windows`, transposed."""
+    i = axis.at
+    x = x.reshape(*x.shape[:i], axis.output * axis.window, *x.shape[i + 2 :])
+    return linear_map(x, transpose(_positions(axis)), i)
 
 
 @lru_cache(maxsize=256)

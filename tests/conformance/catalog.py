@@ -14,6 +14,7 @@ from . import (
     regions,
     regularization,
     resampling,
+    sampling,
 )
 from .entry import Entry
 
@@ -23,6 +24,7 @@ FAMILIES = {
     "rearrangement": rearrangement,
     "pooling": pooling,
     "resampling": resampling,
+    "sampling": sampling,
     "regions": regions,
     "activations": activations,
     "normalization": normalization,

@@ -102,6 +102,8 @@ LAYERS = {
     "dilated pool": model.max_pool(2, stride=1, padding=1, dilation=2),
     "p-norm pool": model.lp_pool(3, stride=2, padding=1),
     "p-norm pool that tiles": model.lp_pool(2, p=3.0),
+    "columns and back": model.serial(model.unfold(2), model.fold([8, 9], 2)),
+    "averaged by a cubic": model.upsample(0.4, method="bicubic", antialias=True),
     "full padding": model.serial(model.conv(4, 3, padding="FULL"), model.max_pool(2)),
     "activations": model.serial(
         *(model.activation(name) for name in get_args(ActivationName)), model.glu()

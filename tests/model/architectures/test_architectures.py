@@ -70,7 +70,8 @@ def test_every_registered_layer_can_be_built_and_run():
     needed |= {"maxout": {"num_pieces": 3}, "group_norm": {"groups": 3}, "dropout": {"rate": 0.5}}
     needed |= {"stochastic_depth": {"rate": 0.5}, "pad": {"padding": 1}}
     needed |= {name: {"factor": 2} for name in ("pixel_shuffle", "pixel_unshuffle")}
-    needed |= {"channel_shuffle": {"groups": 3}}
+    needed |= {"channel_shuffle": {"groups": 3}, "unfold": {"window": 2}}
+    needed |= {"fold": {"size": 7, "window": 2}}
     for name in model.LAYERS:
         net = model.from_layers([{"type": name, **needed.get(name, {})}])
         out_shape, params, state = net.init(KEY, (2, 6, 6, 12))
