@@ -202,8 +202,8 @@ def sgd(
         rate, count = rate_at(learning_rate, state.count), increment(state.count)
         if not with_velocity:
             return descend(g, rate, grads), SgdState(count)
-        taken = jnp.where(state.count == 0, 1, 1 - dampening)
-        v = add(scale(taken, g) if dampened else g, momentum, state.velocity)
+        taken = scale(jnp.where(state.count == 0, 1, 1 - dampening), g) if dampened else g
+        v = add(taken, momentum, state.velocity)
         direction = add(g, momentum, v) if nesterov else v
         return descend(direction, rate, grads), MomentumState(count, v)
 
@@ -230,7 +230,7 @@ def adam(
         \hat\mu &= \mu / (1 - \beta_1^t), \quad \hat\nu = \nu / (1 - \beta_2^t) \\
         w &\leftarrow w - \eta_t\, \hat\mu / (\sqrt{\hat\nu} + \epsilon)
 
-    AMSGrad divides by the largest mean square so far, with which steps never grow again:
+    AMSGrad divides by the largest mean square so far, which forgets no large gradient:
 
     .. math:: \nu_\text{max} \leftarrow \max(\nu_\text{max}, \nu), \qquad
         \hat\nu = \nu_\text{max} / (1 - \beta_2^t)
