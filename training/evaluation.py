@@ -10,10 +10,11 @@ import numpy as np
 
 from ..model import Layer
 from . import data
+from .data import Arrays, Dataset
 from .data.preprocess import Preprocessing, preprocess
-from .experiment import Experiment, reopen
+from .experiment import Experiment, given_data, reopen
 from .run.checkpoint import restore_network
-from .run.directory import Run, RunError
+from .run.directory import Run, RunError, open_run
 from .step.train_step import make_eval_step
 from .tasks.per_class import PerClass
 from .tasks.task import Numbers, Task, Tree
@@ -142,7 +143,12 @@ def reopen_trained(
 
 
 def evaluate(
-    run: str | Path, split: str = "test", *, checkpoint: str = "best", use_ema: bool = True
+    run: str | Path,
+    split: str = "test",
+    *,
+    checkpoint: str = "best",
+    use_ema: bool = True,
+    data: Dataset | Arrays | None = None,
 ) -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
@@ -151,11 +157,13 @@ def evaluate(
         split: "train", "validation" or "test".
         checkpoint: "best" or "last".
         use_ema: the averages of the weights, where the run has them (`[ema]`).
+        data: the data of the run, where these were given in Python.
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
-    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema)
+    dataset = None if data is None else given_data(open_run(run).config(), data)[1]
+    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema, dataset=dataset)
     return evaluate_trained(experiment, params, state, split)
 
 

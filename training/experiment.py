@@ -16,7 +16,7 @@ from . import data
 from .common.duration import RunLength, duration_in_steps
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
-from .config.schema import Config, ConfigError
+from .config.schema import Config, ConfigError, validate
 from .config.sources import Coco, Csv, Folder, MadeScenes, Masks, Voc, Yolo
 from .config.table import LEAST, MOST
 from .data.augment import Augmentation, make_augmentation
@@ -185,7 +185,7 @@ def is_unstratified(config: Config, fingerprint: str) -> bool:
 
     The data is read once more: this is for telling why a fingerprint is not that of the config.
     """
-    if not getattr(config.data, "stratify", False):
+    if not getattr(config.data, "stratify", False) or config.data.source == "memory":
         return False
     plain = config.data.model_copy(update={"stratify": False})
     dataset = load_data(config.model_copy(update={"data": plain}))
@@ -358,10 +358,30 @@ def read_data(config: Config, keys: dict[str, Any], seed: int) -> data.Dataset:
         keys: of ``[data]``, those of the split among them, or left out.
         seed: of the split.
     """
+    if keys["source"] == "memory":
+        raise data.DataError(
+            "data.source: these data were given in Python, and are not kept; give them again, as "
+            'convax.resume(RUN, data=...), or store them by np.savez and write source = "npz"'
+        )
     if keys["source"] in SOURCES:
         return data.load_registered(**keys, seed=seed)
     letterbox = config.input.fit == "letterbox"
     return data.load(**keys, labels=spec_of(config.task).labels, letterbox=letterbox, seed=seed)
+
+
+def given_data(config: Config, given: data.Dataset | data.Arrays) -> tuple[Config, data.Dataset]:
+    """Return a config whose data are those given in Python, and these, split as it says.
+
+    Args:
+        config: says how much of them is for validation and testing, whatever its own data are.
+        given: see `training.data.load_memory`.
+    """
+    keys = ("validation", "test", "stratify")
+    parts = {key: getattr(config.data, key) for key in keys if hasattr(config.data, key)}
+    table = config.model_dump(exclude_none=True)
+    table |= {"data": {"source": "memory", "validation": 0} | parts}
+    config = validate(table, "config")
+    return config, add_proposals(config, data.load_memory(given, **parts, seed=config.seed))
 
 
 def add_proposals(config: Config, dataset: data.Dataset) -> data.Dataset:

@@ -249,8 +249,18 @@ class MadeScenes(Table):
     scene_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
+class Memory(Table):
+    """Images and labels that were given in Python: ``convax.train(config, out, data=...)``."""
+
+    labels: ClassVar[tuple[LabelKind, ...]] = ("class", "classes", "values", "mask")
+    source: Literal["memory"]
+    validation: Share
+    test: Share = 0
+    stratify: bool = True
+
+
 Source: TypeAlias = Annotated[
-    Digits | Idx | Cifar | Folder | Csv | Npz | Masks | Coco | Voc | Yolo | MadeScenes,
+    Digits | Idx | Cifar | Folder | Csv | Npz | Masks | Coco | Voc | Yolo | MadeScenes | Memory,
     Field(discriminator="source"),
 ]
 # What a source that is registered has beside the keywords of its function.

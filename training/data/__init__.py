@@ -11,6 +11,7 @@ stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
 image        image files: decoding, formats, sizes
+memory       data that a program has at hand
 registered   data of one's own, by a function that was registered
 decoded_cache
              decoded images kept on disk for the next command
@@ -93,6 +94,7 @@ from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
 from .load import MADE, PACKED, load, locate
 from .masks import find_mask_folders, load_masks, mask_pairs
+from .memory import Arrays, load_memory
 from .notes import Notes
 from .npz import load_npz
 from .registered import load_registered
@@ -105,6 +107,7 @@ __all__ = [
     "MADE",
     "PACKED",
     "SPLITS",
+    "Arrays",
     "CocoFiles",
     "DataError",
     "Dataset",
@@ -144,6 +147,7 @@ __all__ = [
     "load_idx",
     "load_instances",
     "load_masks",
+    "load_memory",
     "load_npz",
     "load_registered",
     "load_scenes",

@@ -16,10 +16,11 @@ from typing import Any
 from ..common.memory import format_bytes, peak_bytes
 from ..common.pytree_paths import named_leaves
 from ..config.schema import Config, ConfigError, Mesh
+from ..data import Arrays, Dataset
 from ..distributed import processes
 from ..distributed.sharding import ShardingPlan, sharding_plan
 from ..evaluation import evaluate_split, make_eval_step_of
-from ..experiment import Experiment, prepare, reopen, resolve_data_path
+from ..experiment import Experiment, given_data, prepare, reopen, resolve_data_path
 from ..initialize import init_from_source, resolve_weights_path
 from ..plots.attempt import attempt
 from ..plugins.tables import without_module
@@ -43,6 +44,7 @@ def train(
     config: Config,
     out: str | Path,
     *,
+    data: Dataset | Arrays | None = None,
     config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Run:
@@ -51,6 +53,8 @@ def train(
     Args:
         config: the experiment.
         out: the run directory to make.
+        data: images and labels in memory, in place of the data that the config names, and split as
+            it says: see `training.data.load_memory`. The run does not keep them.
         config_dir: the folder of the config file, for a relative ``data.path``.
         display: where progress goes; nowhere by default.
 
@@ -74,8 +78,11 @@ def train(
         with processes.barrier("begin"):
             if processes.is_first():  # before data are read
                 refuse_existing(out)
+            dataset = None
+            if data is not None:
+                config, dataset = given_data(config, data)
             config = resolve_weights_path(resolve_data_path(config, folder), folder)
-            experiment = prepare(config)
+            experiment = prepare(config, dataset)
             plan = sharding_plan(experiment)
             train_state, report = init_from_source(experiment)
         processes.check_alike("data", experiment.card.fingerprint)
@@ -97,6 +104,7 @@ def resume(
     display: Display | None = None,
     force: bool = False,
     skip_nonfinite: int | None = None,
+    data: Dataset | Arrays | None = None,
     data_path: Path | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
@@ -113,6 +121,7 @@ def resume(
             although something of the run is damaged.
         skip_nonfinite: how many steps that are not finite to leave out from here on, beside those
             left out before; by default as many as the config says, of the whole run.
+        data: its data, where these were given in Python; they are compared by their fingerprint.
         data_path: where its data lie by now, if they were moved; its config says so from here on.
 
     Returns:
@@ -133,7 +142,7 @@ def resume(
                     run.write_config(moved.config)
                     display.note(f"data: {data_path}: those of the run, by their fingerprint")
         with processes.barrier("resume"):
-            run, experiment = _reopen(path)
+            run, experiment = _reopen(path, data)
             found = None
             if processes.is_first():
                 stack.enter_context(lock.held(run.path))
@@ -143,7 +152,8 @@ def resume(
         with processes.barrier("resume"):
             if not processes.is_first():
                 run = processes.ReadOnlyRun(run.path)
-                experiment = prepare(run.config())  # which process 0 may have changed
+                # Whose config process 0 may have changed.
+                experiment = prepare(run.config(), experiment.dataset if data else None)
             experiment = _on_mesh(experiment, mesh)
             plan = sharding_plan(experiment)
         start = _start_point(run, experiment, found)
@@ -166,7 +176,7 @@ def _check_alone(path: Path) -> None:
         )
 
 
-def _reopen(path: str | Path) -> tuple[Run, Experiment]:
+def _reopen(path: str | Path, data: Dataset | Arrays | None) -> tuple[Run, Experiment]:
     """Return a run that is to go on, and its experiment made ready.
 
     Raises:
@@ -179,7 +189,7 @@ def _reopen(path: str | Path) -> tuple[Run, Experiment]:
         raise RunError(
             f"{path}: this run is finished; nothing to resume (`convax report` draws its figures)"
         )
-    return run, prepare(config)
+    return run, prepare(config, None if data is None else given_data(config, data)[1])
 
 
 def _on_mesh(experiment: Experiment, mesh: Mesh | None) -> Experiment:

@@ -52,7 +52,7 @@ _GIVEN: dict[str, tuple[str, ...]] = {
 }
 _OUR_SOURCES = ("digits", "idx", "cifar", "folder", "csv", "npz", "masks", "coco", "voc", "yolo")
 _OURS: dict[str, frozenset[str]] = {kind: frozenset(t) for kind, t in _FUNCTIONS.items()}
-_OURS |= {"data": frozenset((*_OUR_SOURCES, "scenes"))}
+_OURS |= {"data": frozenset((*_OUR_SOURCES, "scenes", "memory"))}
 _OUR_LOSSES = {task: frozenset(spec.losses) for task, spec in TASKS.items()}
 
 

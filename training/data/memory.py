@@ -1,0 +1,88 @@
+"""Data that a program has at hand: arrays, or a dataset that it made; checked, and split."""
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..common.text import plain_line
+from .dataset import SPLITS, Dataset, Split, split, undivided
+from .errors import DataError
+from .tree import leaves
+
+Arrays: TypeAlias = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Sequence[str]]
+
+
+def load_memory(
+    given: Dataset | Arrays,
+    *,
+    validation: int | float = 0,
+    test: int | float = 0,
+    stratify: bool = True,
+    seed: int,
+) -> Dataset:
+    """Make a dataset of what is in memory, and split it.
+
+    Args:
+        given: a dataset; or images ``(N, H, W)`` or ``(N, H, W, C)``, uint8, and labels, integers
+            from 0, of each image ``(N,)`` or of each pixel ``(N, H, W)``, and the names of the
+            classes, which are "0", "1", ... if left out.
+        validation, test, stratify, seed: see `training.data.dataset.split`.
+
+    Raises:
+        DataError: images and labels do not fit each other; or as `split`.
+
+    Example:
+        >>> images = np.zeros((10, 8, 8), np.uint8)
+        >>> made = load_memory((images, np.arange(10) % 2), validation=2, test=0.3, seed=0)
+        >>> made.classes, [part.count for part in made[:3]]
+        (('0', '1'), [5, 2, 3])
+    """
+    dataset = given if isinstance(given, Dataset) else _of_arrays(given)
+    check_dataset("data", dataset)
+    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
+
+
+def _of_arrays(given: Any) -> Dataset:
+    if not isinstance(given, tuple) or len(given) not in (2, 3):
+        raise DataError(
+            f"data: got {type(given).__name__}; need (images, labels), (images, labels, classes), "
+            "or a training.data.Dataset"
+        )
+    images, labels = (np.asarray(array) for array in given[:2])
+    if labels.dtype.kind not in "iu":
+        raise DataError(
+            f"data: labels are {labels.dtype} {labels.shape}, need integers, the numbers of "
+            "classes from 0; of other labels make a training.data.Dataset"
+        )
+    count = int(labels.max(initial=-1)) + 1
+    classes = tuple(given[2]) if len(given) == 3 else tuple(map(str, range(count)))
+    images = images[..., None] if images.ndim == 3 else images
+    labels = labels.astype(np.int32 if labels.ndim == 1 else np.uint8)
+    return undivided(Split(images, labels), classes)
+
+
+def check_dataset(where: str, dataset: Dataset) -> None:
+    """Raise a DataError, which begins with `where`, unless images and labels fit each other."""
+    for name in SPLITS:
+        _check(f"{where}: {name}", getattr(dataset, name), len(dataset.classes))
+    if not dataset.train.count:
+        raise DataError(f"{where}: no image for training")
+
+
+def _check(where: str, part: Split, classes: int) -> None:
+    shape, dtype, labels = part.images.shape, np.dtype(part.images.dtype), part.labels
+    if len(shape) != 4 or dtype != np.uint8:
+        remedy = "; multiply by 255 and round" if dtype.kind == "f" else ""
+        raise DataError(f"{where}: images are {dtype} {shape}, need uint8 (N, H, W, C){remedy}")
+    for path, leaf in leaves(labels):
+        if len(leaf) != len(part.images):
+            what = f"labels {plain_line(path)}".rstrip()
+            raise DataError(f"{where}: {len(part.images)} images and {len(leaf)} {what}")
+    if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or not labels.size:
+        return
+    if labels.ndim == 1 and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(
+            f"{where}: labels are {labels.min()} to {labels.max()} where there are {classes} "
+            "classes; number the classes from 0"
+        )
