@@ -116,7 +116,7 @@ def _winners(x, axes: tuple[Axis, ...]):
     """Return the number of each window's maximum."""
     size = spatial_shape("max_pool_with_indices", x.shape)
     numbers = np.arange(prod(size), dtype=np.int32).reshape(1, *size, 1)
-    numbers = jnp.broadcast_to(numbers, x.shape)
+    numbers = numbers + jnp.zeros_like(x, np.int32)  # as x is spread over devices
     for axis in reversed(axes):
         if axis.window <= 8:
             taps = (window_slices(a, (axis,), fill) for a, fill in ((x, -np.inf), (numbers, -1)))
@@ -140,16 +140,17 @@ def _winner(a, b):
 def _unpool(x, indices, size):
     N, *pooled, C = x.shape
     places, count = prod(pooled), prod(size)
-    x, indices = x.reshape(N, places, C), indices.reshape(N, places, C)
-    indices = jnp.where(indices >= 0, indices, count)  # beyond the end, for both to be dropped
-    n = lax.broadcasted_iota(indices.dtype, indices.shape, 0)
-    c = lax.broadcasted_iota(indices.dtype, indices.shape, 2)
-    number = lax.broadcasted_iota(np.int32, indices.shape, 1)
-    last = jnp.full((N, count, C), -1, np.int32)
-    last = last.at[n, indices, c].max(number, mode="drop")
-    # Of several that would go to one place but the last are left out, so that adding is putting.
-    # Its transpose gathers.
-    is_last = last.at[n, indices, c].get(mode="clip") == number
-    y = jnp.zeros((N, count, C), x.dtype)
-    y = y.at[n, indices, c].add(jnp.where(is_last, x, 0), mode="drop")
+    number = np.arange(places, dtype=np.int32)
+
+    def unpool(x, indices):
+        """Of one image and channel."""
+        indices = jnp.where(indices >= 0, indices, count)  # beyond the end, for both to be dropped
+        last = jnp.full(count, -1, np.int32).at[indices].max(number, mode="drop")
+        # Of several that would go to one place but the last are left out, so that adding is
+        # putting. Its transpose gathers.
+        is_last = last.at[indices].get(mode="clip") == number
+        return jnp.zeros(count, x.dtype).at[indices].add(jnp.where(is_last, x, 0), mode="drop")
+
+    flat = x.reshape(N, places, C), indices.reshape(N, places, C)
+    y = jax.vmap(jax.vmap(unpool, in_axes=-1, out_axes=-1))(*flat)
     return y.reshape(N, *size, C)

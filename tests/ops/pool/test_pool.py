@@ -297,6 +297,8 @@ functions = dict(
     adaptive_max=lambda x: ops.adaptive_max_pool(x, 4),
     adaptive_avg=lambda x: ops.adaptive_avg_pool(x, 4),
     bilinear=lambda x: ops.resize(x, 9),
+    unpool=lambda x: ops.max_unpool(*ops.max_pool_with_indices(x, **overlapping), size=6),
+    grid=lambda x: ops.grid_sample(x, x[..., :2]),
 )
 P = jax.P("data")
 for function, f in functions.items():
