@@ -49,9 +49,9 @@ def nll_loss(
         Array(1.3863, dtype=float32)
 
     Note:
-        Of logits it is `softmax_cross_entropy`, which does not need to be told apart from this:
-        the log-softmax of log-probabilities is themselves. PyTorch's `nll_loss`, whose ``weight``
-        of each class is ``weights=weight[labels]`` here, and whose `ignore_index` a weight of 0.
+        For logits there is `softmax_cross_entropy`; of log-probabilities it is this loss, as their
+        log-softmax is themselves. PyTorch's `nll_loss`, whose ``weight`` of each class is
+        ``weights=weight[labels]`` here, and whose `ignore_index` a weight of 0.
         A class index outside 0 ... K - 1 gives NaN, unless its weight is zero.
     """
     x, labels = jnp.asarray(log_probabilities), jnp.asarray(labels)

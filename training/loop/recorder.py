@@ -194,7 +194,7 @@ class TrainingRecorder:
         progress = after_plateau(self.loop_state.plateau or PlateauProgress(), metric, **rules)
         self.loop_state = self.loop_state._replace(plateau=progress)
         self._window.rate_scale = progress.scale
-        if progress.scale < before:
+        if progress.scale < before and self.step < self.context.experiment.total_steps:
             self.context.display.note(
                 f"no improvement on {progress.best}: the learning rate is the schedule's times "
                 f"{progress.scale:.3g} from step {self.step + 1} on"
