@@ -85,6 +85,9 @@ def test_batches_are_little_larger_than_what_is_in_them(predictor, dataset, monk
     for count in (1, 2, 8, 9, 20, 40, 64, 65, 200, 300, 512, 513, 1000):
         batches = cut(count, BATCH_SIZES)
         assert sum(batches) - count <= max(count, 7) and set(batches) <= set(BATCH_SIZES)
+        cheapest = cut(count, BATCH_SIZES, extra=3)
+        assert sum(cheapest) >= count and set(cheapest) <= set(BATCH_SIZES)
+        assert sum(cheapest) + 3 * len(cheapest) <= sum(batches) + 3 * len(batches)
     asked = []
     monkeypatch.setattr(predictor, "function", lambda p, s, x: asked.append(len(x)) or x[:, 0, 0])
     predictor(np.concatenate([dataset.test.images] * 2)[:65])
