@@ -163,6 +163,10 @@ x = jax.random.normal(jax.random.key(0), (8, 16, 12, 16))
 k = jax.random.normal(jax.random.key(1), (3, 3, 16, 16))
 
 
+same_deep = partial(ops.conv, padding="SAME", groups=16)
+valid_deep = partial(ops.conv, padding=0, groups=16)  # of which the gradients alone are native
+
+
 def results(conv, x, k, cut=lambda x: x):
     y, pull = jax.vjp(lambda x, k: conv(cut(x), k), x, k)
     return y, *pull(jnp.sin(y))
@@ -173,19 +177,22 @@ def close(actual, expected):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-5 * float(jnp.abs(b).max()))
 
 
-expected = {conv: jax.jit(partial(results, conv))(x, k) for conv in (same, valid)}
+kernels = {conv: ("winograd", k) for conv in (same, valid)}
+kernels |= {conv: ("depthwise", k[:, :, :1]) for conv in (same_deep, valid_deep)}
+expected = {conv: jax.jit(partial(results, conv))(x, k) for conv, (_, k) in kernels.items()}
 with ops.implementation("native"):
     mesh = jax.make_mesh((2, 2), ("data", "spatial"), (AxisType.Auto,) * 2)
     cut = lambda x: jax.lax.with_sharding_constraint(x, NamedSharding(mesh, P("data", "spatial")))
-    with jax.set_mesh(mesh):  # rows are fetched from neighbors
-        program = jax.jit(partial(results, same, cut=cut)).lower(x, k).compile()
-        assert "convax_winograd" in program.as_text()
-        close(program(x, k), expected[same])
     of_examples = jax.make_mesh((4,), ("data",), (AxisType.Auto,))
-    alone = jax.shard_map(valid, mesh=of_examples, in_specs=(P("data"), P()), out_specs=P("data"))
-    program = jax.jit(partial(results, alone)).lower(x, k).compile()
-    assert "convax_winograd" in program.as_text()
-    close(program(x, k), expected[valid])
+    for conv, (rule, k) in kernels.items():
+        with jax.set_mesh(mesh):  # rows are fetched from neighbors
+            program = jax.jit(partial(results, conv, cut=cut)).lower(x, k).compile()
+            assert f"convax_{rule}" in program.as_text()
+            close(program(x, k), expected[conv])
+        alone = jax.shard_map(conv, mesh=of_examples, in_specs=(P("data"), P()), out_specs=P("data"))
+        program = jax.jit(partial(results, alone)).lower(x, k).compile()
+        assert f"convax_{rule}" in program.as_text()
+        close(program(x, k), expected[conv])
 """
 
 
