@@ -1,19 +1,23 @@
 """The page of every key of a config, from its JSON Schema, as `convax configs --schema` prints it.
 
-What a key means is said once, in the code: in the docstring of the function that a table is derived
-from, or in a comment behind the key of a table that is written out.
+What a key means is said in the docstring of the function that a table is derived from, and of all
+other tables in config_keys.toml.
 """
 
 import inspect
 import json
 import re
+import tomllib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+from mkdocs.exceptions import PluginError
+
+from convax import ops
 from convax.model import ARCHITECTURES, LAYERS
-from convax.model.detection import options
+from convax.model.detection import linear, options
 from convax.training.config.schema import json_schema
-from convax.training.config.table import Table
 from convax.training.optim.optimizer import OPTIMIZERS
 from convax.training.optim.schedules.schedules import SCHEDULES
 from convax.training.tasks.registry import TASKS
@@ -26,6 +30,7 @@ JSON Schema, for completion in an editor. A key without a default has to be writ
 stands behind "write", it is the usual one. A duration is `"500 steps"`, `"2 epochs"`,
 `"50000 examples"` or `"10%"` of the run.
 """
+_KEYS = tomllib.loads(Path(__file__).with_name("config_keys.toml").read_text())
 _LOSSES = {name: loss.signature for task in TASKS.values() for name, loss in task.losses.items()}
 _FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "model": {**ARCHITECTURES},
@@ -34,6 +39,7 @@ _FUNCTIONS: dict[str, dict[str, Callable[..., Any]]] = {
     "schedule": {**SCHEDULES},
     "loss": _LOSSES,
 }
+_OPTIONS = {**vars(options), **vars(linear)}
 
 
 def page() -> str:
@@ -42,14 +48,16 @@ def page() -> str:
     reference = _Reference(schema["$defs"])
     tables = {key: list(_tables(node)) for key, node in schema["properties"].items()}
     described = {
-        key: schema["$defs"][names[0]].get("description", "").partition("\n")[0].partition(";")[0]
+        key: _plain(schema["$defs"][names[0]].get("description", "").partition("\n")[0])
         for key, names in tables.items()
         if len(names) == 1
     }
-    parts = [_INTRO, "\n", reference.table("", schema, described | _meanings(None, "Config"))]
+    parts = [_INTRO, "\n", reference.table("config", "", schema, described, strict=True)]
     for key, names in tables.items():
         if names:
             parts += reference.section(key, names)
+    if unused := {path: keys for path, keys in reference.unused.items() if keys}:
+        raise PluginError(f"docs/site/config_keys.toml: no such keys: {unused}")
     return "".join(parts)
 
 
@@ -59,6 +67,7 @@ class _Reference:
     def __init__(self, definitions: dict[str, Any]):
         self.definitions = definitions
         self.anchors: dict[str, str] = {}
+        self.unused: dict[str, set[str]] = {path: {*keys} for path, keys in _KEYS.items()}
 
     def section(self, key: str, names: list[str]) -> Iterator[str]:
         """Yield the section of a top-level key: each table it can be, and the tables in those."""
@@ -87,17 +96,29 @@ class _Reference:
         if titled:
             title = f"{tag} = {values}" if tag else f"{label or definition['title']}"
             yield f"\n### `{title}` {{#{self.anchors[name]}}}\n"
-        text = re.sub(r"; see `[a-z_.]+`(, `[a-z_.]+`)*\.", ".", definition.get("description", ""))
-        yield f"\n{text}\n\n"
-        function = _FUNCTIONS.get(key, {}).get(definition["title"])
-        yield self.table(tag, definition, _meanings(function, definition["title"]))
+        yield f"\n{_plain(definition.get('description', ''))}\n\n"
+        title = definition["title"]
+        function = _FUNCTIONS.get(key, {}).get(title) or _OPTIONS.get(title)
+        path = f"{key}.{label}" if label and function is None else key
+        # A layer says what it adds to its operation.
+        said = _documented(getattr(ops, title, None)) if path == "layers" else {}
+        for parent in reversed(getattr(function, "__mro__", (function,))):
+            said |= _documented(parent)
+        yield self.table(path, tag, definition, said, strict=function is None)
 
-    def table(self, tag: str, definition: dict[str, Any], meanings: dict[str, str]) -> str:
+    def table(
+        self, path: str, tag: str, definition: dict[str, Any], said: dict[str, str], strict: bool
+    ) -> str:
         """Return the keys of a table, but for the one that tells it from others."""
         required = definition.get("required", ())
+        keys = definition["properties"].keys() - {tag}
+        self.unused[path] = self.unused.get(path, set(_KEYS.get(path, ()))) - keys
+        said = _KEYS.get(path, {}) | said
+        if strict and (missing := keys - said.keys()):
+            raise PluginError(f"docs/site/config_keys.toml: [{path}]: say what {missing} mean")
         rows = [
             f"| `{key}` | {self._type(node, key)} | {_default(node, key in required)} | "
-            f"{meanings.get(key, '')} |\n"
+            f"{said.get(key, '')} |\n"
             for key, node in definition["properties"].items()
             if key != tag
         ]
@@ -163,6 +184,11 @@ def _tag(definition: dict[str, Any]) -> tuple[str, str]:
     return "", ""
 
 
+def _plain(description: str) -> str:
+    """Leave out where in the code there is more."""
+    return re.sub(r"[;:,] see `[a-z_.]+`(, `[a-z_.]+`)*(?=[.;])", "", description)
+
+
 def _default(node: dict[str, Any], required: bool) -> str:
     if required or "default" not in node:
         usual = node.get("examples")
@@ -188,34 +214,16 @@ def _toml(value: Any) -> str:
     return json.dumps(value)
 
 
-def _meanings(function: Callable[..., Any] | None, title: str) -> dict[str, str]:
-    """Return what is said of each key of a table: in a docstring, or behind the key."""
-    written = {kind.__name__: kind for kind in _written(Table)}
-    found: dict[str, str] = {}
-    if function is None and title in written:
-        for parent in reversed(written[title].__mro__):
-            found |= dict(re.findall(r"^    (\w+): .*?  # (.+)$", _code(parent), re.MULTILINE))
-    source = function or getattr(options, title, None)
-    text = inspect.getdoc(source) or "" if source else ""
+def _documented(function: Callable[..., Any] | type | None) -> dict[str, str]:
+    """Return what a docstring says of each parameter, or attribute."""
+    text = inspect.getdoc(function) or "" if function else ""
     section = re.search(r"^(?:Args|Attributes):\n((?: +.*\n?|\n)*)", text, re.MULTILINE)
-    if section:
-        for names, said in re.findall(
-            r"^    (\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)", section.group(1), re.MULTILINE
-        ):
-            line = re.sub(r"\s+", " ", said).strip()
-            found |= dict.fromkeys(names.split(", "), line.replace("|", "\\|"))
+    found: dict[str, str] = {}
+    for names, said in re.findall(
+        r"^    (\w+(?:, \w+)*): (.*(?:\n {5,}.*)*)",
+        section.group(1) if section else "",
+        re.MULTILINE,
+    ):
+        line = re.sub(r"\s+", " ", said).strip().replace("|", "\\|")
+        found |= dict.fromkeys(names.split(", "), line)
     return found
-
-
-def _written(kind: type) -> Iterator[type]:
-    for child in kind.__subclasses__():
-        yield child
-        yield from _written(child)
-
-
-def _code(kind: type) -> str:
-    """Return the source of a class; empty if it was made by a program."""
-    try:
-        return inspect.getsource(kind) if kind.__module__.startswith("convax.") else ""
-    except OSError:
-        return ""
