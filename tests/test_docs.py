@@ -1,5 +1,6 @@
 """The documentation: its links lead somewhere, its code runs, it names everything there is."""
 
+import importlib.util
 import re
 import shlex
 from pathlib import Path
@@ -13,6 +14,7 @@ from convax.cli.main import app
 
 ROOT = Path(__file__).parents[1]
 COMMON = {"--verbose", "--no-cache", "--device", "--help"}  # of every command
+SITE = ROOT / "docs" / "site"
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -39,7 +41,19 @@ def test_every_page_is_on_the_site():
     """In the navigation of mkdocs.yml; `make docs` holds the rest of it, in strict mode."""
     places = set(re.findall(r": ([\w./-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
     assert {page.name for page in (ROOT / "docs").glob("*.md")} <= places
-    assert {"index.md", "reference/config.md", "reference/ops.md"} <= places
+    rooms = {folder.parent.name for folder in (ROOT / "training").glob("*/__init__.py")}
+    made = {"ops", "model", "explain", "inference", *(f"training/{room}" for room in rooms)}
+    assert {"index.md", "reference/config.md", *(f"reference/{m}.md" for m in made)} <= places
+
+
+def test_every_key_of_a_config_is_explained():
+    """In docs/site/config_keys.toml or a docstring; and nothing else is."""
+    spec = importlib.util.spec_from_file_location("reference", SITE / "config_reference.py")
+    module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+    spec.loader.exec_module(module)  # type: ignore[union-attr]
+    page = module.page()
+    assert "| `batch_size` | integer above 0 | required | images in a step |" in page
+    assert "## augment {#augment}" in page and '### `name = "resnet_cifar"`' in page
 
 
 PATTERN = re.compile(r"(?:^ {4}|^\$ |`)convax ([a-z][a-z-]*(?: [^`\n]*)?)", re.MULTILINE)

@@ -12,8 +12,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from mkdocs.exceptions import PluginError
-
 from convax import ops
 from convax.model import ARCHITECTURES, LAYERS
 from convax.model.detection import linear, options
@@ -43,7 +41,11 @@ _OPTIONS = {**vars(options), **vars(linear)}
 
 
 def page() -> str:
-    """Return the page as Markdown."""
+    """Return the page as Markdown.
+
+    Raises:
+        ValueError: config_keys.toml has no word on a key, or one on what is no key.
+    """
     schema = json_schema()
     reference = _Reference(schema["$defs"])
     tables = {key: list(_tables(node)) for key, node in schema["properties"].items()}
@@ -56,8 +58,12 @@ def page() -> str:
     for key, names in tables.items():
         if names:
             parts += reference.section(key, names)
-    if unused := {path: keys for path, keys in reference.unused.items() if keys}:
-        raise PluginError(f"docs/site/config_keys.toml: no such keys: {unused}")
+    unused = {f"{path}.{key}" for path, keys in reference.unused.items() for key in keys}
+    if unused or reference.missing:
+        raise ValueError(
+            "docs/site/config_keys.toml: say what they mean: "
+            f"{sorted(reference.missing)}; leave out, as they are no keys: {sorted(unused)}"
+        )
     return "".join(parts)
 
 
@@ -67,6 +73,7 @@ class _Reference:
     def __init__(self, definitions: dict[str, Any]):
         self.definitions = definitions
         self.anchors: dict[str, str] = {}
+        self.missing: set[str] = set()
         self.unused: dict[str, set[str]] = {path: {*keys} for path, keys in _KEYS.items()}
 
     def section(self, key: str, names: list[str]) -> Iterator[str]:
@@ -114,8 +121,8 @@ class _Reference:
         keys = definition["properties"].keys() - {tag}
         self.unused[path] = self.unused.get(path, set(_KEYS.get(path, ()))) - keys
         said = _KEYS.get(path, {}) | said
-        if strict and (missing := keys - said.keys()):
-            raise PluginError(f"docs/site/config_keys.toml: [{path}]: say what {missing} mean")
+        if strict:
+            self.missing |= {f"{path}.{key}" for key in keys - said.keys()}
         rows = [
             f"| `{key}` | {self._type(node, key)} | {_default(node, key in required)} | "
             f"{said.get(key, '')} |\n"

@@ -1,6 +1,9 @@
 """Make the pages beside those of docs/: the front page, the reference, sources linked to."""
 
+import atexit
+import posixpath
 import re
+import shutil
 import sys
 import tempfile
 import tomllib
@@ -9,6 +12,7 @@ from typing import Any
 
 import ziamath
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.plugins import event_priority
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -34,7 +38,9 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Show mkdocstrings the folders of the repository as packages, as they are installed."""
     config.markdown_extensions.append(Formulas())  # type: ignore[arg-type] -- an instance will do
     python = config.plugins["mkdocstrings"].config["handlers"]["python"]
-    python["paths"] = [str(_packages(Path(tempfile.mkdtemp(prefix="convax-docs-"))))]
+    folder = Path(tempfile.mkdtemp(prefix="convax-docs-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    python["paths"] = [str(_packages(folder))]
     return config
 
 
@@ -51,20 +57,23 @@ def _packages(folder: Path) -> Path:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the pages that are made: of the root's files, of the code, and of sources linked to."""
-    made = {
-        page: (ROOT / name).read_text() for name, page in PAGES.items() if name != "SECURITY.md"
-    }
-    made["reference/config.md"] = config_reference.page()
+    try:
+        made = {"reference/config.md": config_reference.page()}
+    except ValueError as error:
+        raise PluginError(str(error)) from None
     made |= {f"reference/{name}.md": text for name, text in api_reference.pages(ROOT).items()}
     made["style.css"] = Path(__file__).with_name("style.css").read_text()
-    texts = [(ROOT / "docs", file.content_string) for file in files.documentation_pages()]
-    texts += [(ROOT, (ROOT / name).read_text()) for name in PAGES]
-    for folder, text in texts:
-        for _, target, _ in _LINK.findall(text):
-            if path := _source(folder, target):
-                made |= _source_pages(path)
-    for name, text in made.items():
-        files.append(File.generated(config, name, content=text))
+    here = {ROOT / name for name in PAGES} | {*(ROOT / "docs").glob("*.md")}
+    todo = sorted(here)
+    while todo:  # what a page of a source links to has a page, too
+        for target in _targets(todo.pop()):
+            if target not in here and target.is_relative_to(ROOT) and target.exists():
+                here.add(target)
+                todo.append(target)
+    made |= {uri: _text(path) for path in here if (uri := _uri(path)).startswith("source/")}
+    made |= {uri: (ROOT / name).read_text() for name, uri in PAGES.items() if uri != "security.md"}
+    for uri, text in made.items():
+        files.append(File.generated(config, uri, content=text))
     font = Path(ziamath.__file__).with_name("fonts") / "STIXTwoMath-Regular.ttf"
     files.append(File.generated(config, "fonts/math.ttf", abs_src_path=str(font)))
     return files
@@ -73,42 +82,51 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
     """Lead links to where their targets are on the site."""
     uri = page.file.src_uri
-    if uri.startswith(("reference/", "source/")):
+    if uri.startswith("reference/"):
         return markdown
-    folder = ROOT if uri in PAGES.values() and not (ROOT / "docs" / uri).exists() else ROOT / "docs"
+    folder = _path(uri).parent
 
     def moved(match: re.Match[str]) -> str:
         before, target, after = match.groups()
-        if "://" in target or target.startswith("mailto:"):
+        if ":" in target:
             return match.group(0)
-        path = (folder / target).resolve()
-        if path.is_relative_to(ROOT / "docs"):
-            return before + path.relative_to(ROOT / "docs").as_posix() + after
-        if (name := path.relative_to(ROOT).as_posix()) in PAGES:
-            return before + PAGES[name] + after
-        return f"{before}source/{name}.md{after}" if path.exists() else match.group(0)
+        place = _uri((folder / target).resolve())
+        return before + posixpath.relpath(place, posixpath.dirname(uri) or ".") + after
 
     return _LINK.sub(moved, markdown)
 
 
-def _source(folder: Path, target: str) -> Path | None:
-    """Return the file or folder of the repository that a link leads to, if it is no page."""
-    if "://" in target or target.startswith("mailto:"):
-        return None
-    path = (folder / target).resolve()
-    name = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else ""
-    return path if path.exists() and name not in PAGES and not name.startswith("docs/") else None
-
-
-def _source_pages(path: Path) -> dict[str, str]:
-    """Return the page of a file, or of a folder and each file in it."""
+def _uri(path: Path) -> str:
+    """Return the place on the site of a file or folder of the repository."""
     name = path.relative_to(ROOT).as_posix()
-    if path.is_file():
-        kind = {".py": "python", ".toml": "toml", ".h": "cpp"}.get(path.suffix, "text")
-        return {f"source/{name}.md": f"# {name}\n\n````{kind}\n{path.read_text()}\n````\n"}
-    inside = sorted(file for file in path.iterdir() if file.suffix in (".py", ".md", ".toml"))
-    lines = "".join(f"- [{file.name}]({path.name}/{file.name}.md)\n" for file in inside)
-    pages = {f"source/{name}.md": f"# {name}\n\n{lines}"}
-    for file in inside:
-        pages |= _source_pages(file)
-    return pages
+    if name in PAGES or name.startswith("docs/"):
+        return PAGES.get(name, name.removeprefix("docs/"))
+    return f"source/{name}" if path.suffix == ".md" else f"source/{name}.md"
+
+
+def _path(uri: str) -> Path:
+    """Return the file of a page."""
+    roots = {page: ROOT / name for name, page in PAGES.items() if page != "security.md"}
+    if uri.startswith("source/"):
+        name = uri.removeprefix("source/")
+        return ROOT / name if (ROOT / name).exists() else ROOT / name.removesuffix(".md")
+    return roots.get(uri, ROOT / "docs" / uri)
+
+
+def _targets(path: Path) -> list[Path]:
+    """Return the files that a page links to; of a folder those in it."""
+    if path.is_dir():
+        return sorted(file for file in path.iterdir() if file.suffix in (".py", ".md", ".toml"))
+    links = _LINK.findall(path.read_text()) if path.suffix == ".md" else []
+    return [(path.parent / target).resolve() for _, target, _ in links if ":" not in target]
+
+
+def _text(path: Path) -> str:
+    """Return the page of a source, or of a folder."""
+    title = f"# {path.relative_to(ROOT).as_posix()}\n\n"
+    if path.is_dir():
+        return title + "".join(f"- [{f.name}]({path.name}/{f.name})\n" for f in _targets(path))
+    if path.suffix == ".md":
+        return path.read_text()
+    kind = {".py": "python", ".toml": "toml", ".h": "cpp"}.get(path.suffix, "text")
+    return f"{title}````{kind}\n{path.read_text()}\n````\n"
