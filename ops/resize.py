@@ -14,8 +14,8 @@ from .pool.windows import as_images
 
 Method = Literal["nearest", "nearest-exact", "bilinear", "bicubic"]
 
-# Keys's parameter, of the interpolation as PyTorch and OpenCV have it; of the filter that averages,
-# as Pillow has it, which is Keys's own choice.
+# Keys's parameter a: of interpolation, as PyTorch and OpenCV have it; of averages, as Pillow has it
+# and Keys chose it.
 _SHARP, _SMOOTH = -0.75, -0.5
 
 
@@ -34,8 +34,7 @@ def resize(
     .. math:: s_o = \bigl(o + \tfrac12\bigr) \frac{I}{O} - \tfrac12,
         \qquad \text{or} \quad s_o = o\, \frac{I - 1}{O - 1} \ \text{(align\_corners)}
 
-    and interpolated between its neighbors, of which the first and the last element are their own
-    beyond the ends:
+    and interpolated between its neighbors; beyond the ends these are the first and last element:
 
     .. math:: y_o = \sum_j \varphi(s_o - j)\, x_{\min(\max(j, 0), I - 1)}, \qquad
         \varphi(t) = \begin{cases} 1 - |t| & |t| \le 1 \ \text{(bilinear)} \\
