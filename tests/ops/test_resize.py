@@ -8,6 +8,7 @@ from jax import export
 
 from convax import ops
 from convax.ops.resize import interpolation
+from tests.reference import resize as reference
 
 WAYS = {
     "bilinear": {"method": "bilinear"},
@@ -67,7 +68,7 @@ def test_antialias_equals_hand_arithmetic():
         ("nearest-exact", {}),
     ],
 )
-def test_every_weight_is_pytorchs(method, options, torch):
+def test_every_weight_is_pytorchs_and_that_of_the_loops(method, options, torch):
     """The matrix of the map, for sizes of every kind; nothing is compiled."""
     sizes = (1, 2, 3, 4, 5, 7, 12, 13, 31)
     for size in sizes:
@@ -79,8 +80,10 @@ def test_every_weight_is_pytorchs(method, options, torch):
             for o, reads in enumerate(interpolation(size, output, method, **how).rows):
                 for i, weight in reads:
                     found[o, i] = weight
-            expected = expected[:, 0, 0].numpy().T
-            np.testing.assert_allclose(found, expected, atol=1e-13, err_msg=f"{size} to {output}")
+            loops = reference.resize(np.eye(size)[..., None], (output,), method, **how)
+            for other in (expected[:, 0, 0].numpy(), loops[..., 0]):
+                message = f"{size} to {output}"
+                np.testing.assert_allclose(found, other.T, atol=1e-13, err_msg=message)
 
 
 def test_resize_of_two_axes_equals_hand_arithmetic():
