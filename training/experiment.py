@@ -384,6 +384,13 @@ def given_data(config: Config, given: data.Dataset | data.Arrays) -> tuple[Confi
     return config, add_proposals(config, data.load_memory(given, **parts, seed=config.seed))
 
 
+def sampling_of(config: Config, split: data.Split) -> dict[str, Any]:
+    """Return what decides which examples a batch has: keywords of `data.batch_indices`."""
+    balanced = config.training.sampling == "balanced"
+    classes = np.asarray(split.labels) if balanced else None
+    return {"batch_size": config.training.batch_size, "seed": config.seed, "classes": classes}
+
+
 def add_proposals(config: Config, dataset: data.Dataset) -> data.Dataset:
     """Return a dataset, already split, with proposals where the config asks for some."""
     if config.proposals is None:

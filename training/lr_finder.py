@@ -42,6 +42,7 @@ from .experiment import (
     make_step_spec,
     prepare,
     resolve_data_path,
+    sampling_of,
 )
 from .initialize import init_from_source, resolve_weights_path
 from .loop.progress import Display, Silent
@@ -131,8 +132,7 @@ def _losses(config: Config, schedule: Any, steps: int, display: Display) -> list
     losses: list[float] = []
     batches = read_batches(
         experiment.dataset.train,
-        seed=config.seed,
-        batch_size=config.training.batch_size,
+        **sampling_of(config, experiment.dataset.train),
         start=0,
         stop=steps,
     )

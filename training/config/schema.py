@@ -84,6 +84,7 @@ class Training(Table):
     log_every: PositiveInt = 50
     skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
     grad_accum_steps: PositiveInt = 1
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -247,6 +248,17 @@ class Config(Table):
                 "compare those of its parts alone; leave it out, or write a smaller "
                 "training.batch_size"
             )
+        if self.training.sampling == "balanced":
+            if spec.labels != "class":
+                raise ValueError(
+                    'training.sampling = "balanced" is for one class an image, got task = '
+                    f'"{self.task}"; leave it out'
+                )
+            if self.augment and self.augment.flip == "alternating":
+                raise ValueError(
+                    'augment.flip = "alternating" counts epochs, which training.sampling = '
+                    '"balanced" has none of; write flip = true'
+                )
         if metric not in spec.metrics:
             raise ValueError(
                 f"early_stopping.metric is {metric!r}, which is not a metric of "

@@ -7,6 +7,7 @@ digits, idx, cifar, folder, npz, masks, csv_table
              one file for each source
 detection    the sources of images with the objects in them
 color_table  which class a color in a mask stands for
+balanced     which examples a batch has, of each class as many
 stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,7 @@ def read_batches(
     start: int,
     stop: int,
     rows: slice = slice(None),
+    classes: np.ndarray | None = None,
 ) -> Generator[tuple[np.ndarray, Tree], None, None]:
     """Yield the batches of the steps from `start` to `stop`, see `batch_indices`.
 
@@ -53,7 +55,7 @@ def read_batches(
 
     Args:
         split: the examples.
-        seed, batch_size: see `batch_indices`.
+        seed, batch_size, classes: see `batch_indices`.
         start, stop: steps.
         rows: the part of each batch to read; all of it by default.
 
@@ -61,14 +63,11 @@ def read_batches(
         DataError: an image cannot be read, a worker process is gone, its batches have no room, or
             Grain is not installed.
     """
-    size = split.count
-
-    def indices(step: int) -> np.ndarray:
-        return batch_indices(step, size=size, batch_size=batch_size, seed=seed)[rows]
-
+    keywords = {"size": split.count, "batch_size": batch_size, "seed": seed, "classes": classes}
+    indices = partial(batch_indices, **keywords)
     if not isinstance(split.images, Streamed):
         for step in range(start, stop):
-            batch = indices(step)
+            batch = indices(step)[rows]
             yield split.images[batch], take(split.labels, batch)
         return
 
@@ -77,7 +76,7 @@ def read_batches(
     workers = split.images.num_workers
     most = len(range(batch_size)[rows]) * sum(map(_row_bytes, deferred))
     spool = Spool(most=most, ahead=workers * _AHEAD)
-    decoder = _Decoder(deferred, seed, batch_size, rows, spool)
+    decoder = _Decoder(deferred, indices, rows, spool)
     with _workers_watched(begun=False):
         steps = iter(_prefetched(decoder, start, stop, workers))
     try:
@@ -87,7 +86,7 @@ def read_batches(
             if isinstance(stored, str):
                 raise DataError(stored)
             images, *made = spool.take(Stored(*stored))
-            yield images, _filled(split.labels, indices(step), made)
+            yield images, _filled(split.labels, indices(step)[rows], made)
     finally:
         try:
             steps.close()
@@ -113,16 +112,18 @@ class _Decoder:
     """What is deferred of a batch, by its step: what a worker process makes; it can be pickled."""
 
     def __init__(
-        self, deferred: Sequence[Deferred], seed: int, batch_size: int, rows: slice, spool: Spool
+        self,
+        deferred: Sequence[Deferred],
+        indices: Callable[[int], np.ndarray],
+        rows: slice,
+        spool: Spool,
     ):
-        self._deferred, self._seed, self._batch_size, self._rows = deferred, seed, batch_size, rows
-        self._spool = spool
+        self._deferred, self._indices, self._rows, self._spool = deferred, indices, rows, spool
 
     def __call__(self, step: int) -> Stored | str:
-        size = len(self._deferred[0])
-        batch = batch_indices(step, size=size, batch_size=self._batch_size, seed=self._seed)
+        batch = self._indices(step)[self._rows]
         try:
-            made = [array.read(batch[self._rows]) for array in self._deferred]
+            made = [array.read(batch) for array in self._deferred]
             return self._spool.put(step, made)
         except DataError as error:
             return str(error)  # an exception would come out of Grain as another

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .balanced import balanced_indices
 from .each_file import Unreadable
 from .errors import DataError
 from .labels import classes_of_each, is_class_each
@@ -148,7 +149,9 @@ def split(
     )
 
 
-def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.ndarray:
+def batch_indices(
+    step: int, *, size: int, batch_size: int, seed: int, classes: np.ndarray | None = None
+) -> np.ndarray:
     """Return the indices of the batch at `step`: a pure function of the seed and the step.
 
     Lay the permutations of the training set, a new one for each epoch, end to end: the batch at
@@ -161,6 +164,8 @@ def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.nda
         size: number of training examples.
         batch_size: examples in a batch; may exceed `size`.
         seed: chooses the permutations, ``0 <= seed < 2**64``.
+        classes: of each example, ``(size,)`` integers, where a batch is to have as many of each
+            class: see `balanced_indices`.
 
     Returns:
         ``(batch_size,)`` int64, each in ``0 .. size - 1``.
@@ -183,6 +188,8 @@ def batch_indices(step: int, *, size: int, batch_size: int, seed: int) -> np.nda
             f"batch_indices: nothing to draw: got step {step}, size {size}, batch_size "
             f"{batch_size}, need step >= 0 and the others >= 1; an empty dataset has no batches"
         )
+    if classes is not None:
+        return balanced_indices(int(step), batch_size=batch_size, seed=seed, classes=classes)
     start = int(step) * batch_size
     stop = start + batch_size
     epochs = range(start // size, (stop - 1) // size + 1)

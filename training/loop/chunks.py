@@ -19,6 +19,7 @@ import numpy as np
 from ..config.schema import Config
 from ..data import Split, read_batches
 from ..data.tree import Tree, map_leaves
+from ..experiment import sampling_of
 
 SECONDS = 0.5  # what a chunk of several steps takes at most, about
 BYTES = 8 * 2**20  # and how many its images take
@@ -73,9 +74,8 @@ def chunks(
     # Where a small update is to stop the run, every step is looked at.
     most = room if config.early_stopping.min_update is None else 1
     position, size = start, len(range(batch_size)[rows])
-    batches = read_batches(
-        split, seed=config.seed, batch_size=batch_size, start=start, stop=total, rows=rows
-    )
+    sampling = sampling_of(config, split)
+    batches = read_batches(split, **sampling, start=start, stop=total, rows=rows)
     with closing(batches):
         for stop, evaluated in windows(start, total, every=every, most=config.training.log_every):
             while position < stop:

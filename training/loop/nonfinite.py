@@ -26,7 +26,7 @@ from ..common.pytree_paths import named_leaves
 from ..common.train_state import TrainState
 from ..data import batch_indices
 from ..data.preprocess import preprocess
-from ..experiment import Experiment, make_step_spec
+from ..experiment import Experiment, make_step_spec, sampling_of
 from ..run.directory import Run, study_of, write_json
 from ..step.loss_scaling import never
 from ..step.train_step import WATCHED, make_train_step, step_key
@@ -83,8 +83,7 @@ def diverged(
     examples = batch_indices(
         nonfinite.step - 1,
         size=experiment.card.counts["train"],
-        batch_size=config.training.batch_size,
-        seed=config.seed,
+        **sampling_of(config, experiment.dataset.train),
     )
     record = {**nonfinite.as_json(), "learning_rate": rate, "examples": examples.tolist()}
     write_json(run.path / "nonfinite.json", record | examine(experiment, train_state, *batch))

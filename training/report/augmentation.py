@@ -17,6 +17,7 @@ from ..experiment import (
     dataset_card,
     load_data,
     resolve_data_path,
+    sampling_of,
     split_seed,
 )
 from ..plots import figures
@@ -70,7 +71,7 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
     augment, spec = augmentation_of(config, card), card.preprocessing
     assert augment is not None
     size, batch_size = dataset.train.count, config.training.batch_size
-    batch = data.batch_indices(0, size=size, batch_size=batch_size, seed=config.seed)
+    batch = data.batch_indices(0, size=size, **sampling_of(config, dataset.train))
     images = jnp.asarray(dataset.train.images[batch])
     labels = jax.tree.map(jnp.asarray, rows(dataset.train.labels, batch))
     run_key = split_seed(config.seed)[1]

@@ -231,7 +231,7 @@ def test_what_fails_in_a_worker_is_said_in_a_line(error, message):
         def read(self, indices):
             raise error
 
-    decoder = batches._Decoder([Failing()], 0, 4, slice(None), None)
+    decoder = batches._Decoder([Failing()], lambda step: np.arange(4), slice(None), None)
     assert decoder(0).startswith(message)
 
 
