@@ -68,7 +68,7 @@ COMMANDS = sorted(
 
 @pytest.mark.parametrize("page, line", COMMANDS)
 def test_commands_and_options_exist(page, line):
-    """Of every command that a page shows, run or not."""
+    """Of every command that a page shows; `test_docs_commands` runs those that can be run."""
     name, *words = shlex.split(re.sub(r"[\[\]|]|\.\.\.", " ", line), comments=True)
     command = typer.main.get_command(app).commands.get(name)  # type: ignore[attr-defined]
     assert command is not None, f"{page}: convax {line}"
