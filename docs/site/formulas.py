@@ -1,7 +1,6 @@
 """Markdown as GitHub and docstrings have it: formulas, which become MathML here, and doctests."""
 
 import re
-from collections.abc import Callable
 from typing import Any
 
 from latex2mathml.converter import convert
@@ -19,7 +18,7 @@ def mathml(latex: str, display: str = "inline") -> str:
 
     Example:
         >>> mathml(r"\hat x")[-40:]
-        '<mi>x</mi><mo>&#x0005E;</mo></mover></mrow></math>'
+        '<mo>&#x0005E;</mo></mover></mrow></math>'
     """
     latex = re.sub(r"\\text\{[^}]*\}", lambda text: text.group(0).replace(r"\_", "_"), latex)
     # Of what is tall the converter knows brackets alone.
@@ -50,30 +49,25 @@ class _Inline(InlineProcessor):
         return self.md.htmlStash.store(mathml(m.group(1))), m.start(0), m.end(0)
 
 
-_MATH_FENCE = re.compile(r"^( *)```math\n(.*?)\n *```$", re.DOTALL | re.MULTILINE)
+_FENCE = re.compile(r"^( *)(`{3,})(\w*)\n(.*?)^ *\2 *$", re.DOTALL | re.MULTILINE)
 _DIRECTIVE = re.compile(r"^( *)\.\. math::(.*(?:\n\1 +\S.*)*)", re.MULTILINE)
 _DOCTEST = re.compile(r"^( *)>>> .*(?:\n\1\S.*|\n\1 +\S.*)*", re.MULTILINE)
 
 
 class _Blocks(Preprocessor):
     def run(self, lines: list[str]) -> list[str]:
-        text = "\n".join(lines)
-        for pattern in (_MATH_FENCE, _DIRECTIVE):
-            text = pattern.sub(self._display, text)
-        return _outside_fences(text, lambda part: _DOCTEST.sub(_fenced, part)).split("\n")
+        text, done, at = "\n".join(lines), "", 0
+        for fence in _FENCE.finditer(text):
+            indent, _, kind, code = fence.groups()
+            done += self._prose(text[at : fence.start()])
+            done += self._display(indent, code) if kind == "math" else fence.group(0)
+            at = fence.end()
+        return (done + self._prose(text[at:])).split("\n")
 
-    def _display(self, match: re.Match[str]) -> str:
+    def _prose(self, text: str) -> str:
+        text = _DIRECTIVE.sub(lambda found: self._display(*found.groups()), text)
+        return _DOCTEST.sub(r"\1```pycon\n\g<0>\n\1```", text)
+
+    def _display(self, indent: str, latex: str) -> str:
         # Kept aside until the page is done: Markdown must not read it.
-        kept = self.md.htmlStash.store(mathml(match.group(2), "block"))
-        return f"{match.group(1)}{kept}\n"
-
-
-def _fenced(match: re.Match[str]) -> str:
-    indent = match.group(1)
-    return f"{indent}```pycon\n{match.group(0)}\n{indent}```"
-
-
-def _outside_fences(text: str, change: Callable[[str], str]) -> str:
-    """Apply `change` to what stands outside ```` ``` ````."""
-    parts = re.split(r"(^ *```.*?^ *```$)", text, flags=re.DOTALL | re.MULTILINE)
-    return "".join(part if i % 2 else change(part) for i, part in enumerate(parts))
+        return f"{indent}{self.md.htmlStash.store(mathml(latex, 'block'))}\n"
