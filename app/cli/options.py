@@ -19,8 +19,8 @@ from convax.training.common.text import printable
 
 # The commands in the order of work.
 COMMANDS = (
-    *("new", "configs", "fetch", "preview-augment", "summary", "lr-find", "train", "compare"),
-    *("evaluate", "report", "calibrate", "predict", "explain"),
+    *("new", "configs", "fetch", "data", "preview-augment", "summary", "lr-find"),
+    *("train", "compare", "evaluate", "report", "calibrate", "predict", "explain"),
     *("export", "verify-bundle", "export-weights", "serve", "doctor"),
 )
 # What commands and options were called in earlier versions.

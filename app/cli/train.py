@@ -331,6 +331,30 @@ def lr_find(
     show("\n".join([*lines, f"figure: {figure}"]), record, as_json=as_json)
 
 
+@app.command("data")
+def show_data(
+    config: ConfigArgument = DEFAULT_CONFIG,
+    sheet: Annotated[
+        Path | None, typer.Option(help="A .png file to draw training images of each class into.")
+    ] = None,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at the data of a config.
+
+    Counts images of each class and split; finds images with the same pixels, blank ones, and what
+    the reader passed over.
+    """
+    from convax.training.config.schema import load_config
+    from convax.training.report.data_summary import summarize_data
+
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        fail(f"--sheet: got {str(sheet)!r}, need a name that ends with .png")
+    experiment = load_config(config, overrides or [])
+    found = summarize_data(experiment, config_dir=config_dir(config), sheet=sheet)
+    show(found.as_text(), found.as_dict(), as_json=as_json)
+
+
 @app.command("preview-augment")
 def preview_augment(
     config: ConfigArgument = DEFAULT_CONFIG,

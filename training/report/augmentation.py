@@ -89,13 +89,13 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
         jax.tree.map(lambda leaf: np.asarray(leaf[first]), both)
         for both in ((x, targets), *map(seen, steps))
     ]
-    shown = [_viewable(x, y, spec, task, card.classes) for x, y in found]
+    shown = [viewable(x, y, spec, task, card.classes) for x, y in found]
     names = [_names(task, y, card.classes, i) for i, (_, y) in enumerate(found)]
     captions = [caption for row in zip(*names, strict=True) for caption in row]
     return shown[0], np.stack(shown[1:], axis=1), captions
 
 
-def _viewable(
+def viewable(
     x: np.ndarray, targets: Tree, spec: Preprocessing, task: Task, classes: tuple[str, ...]
 ) -> np.ndarray:
     """Return the network's input as images to look at, uint8, with the targets over them."""
