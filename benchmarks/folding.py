@@ -6,7 +6,7 @@ Untrained networks of shipped configs, in this one process, on one core of those
 time, so that what else the machine does counts little. In each round every contestant has a turn;
 each figure is the least of all rounds. "Apart" and "folded" are the functions that `convax.load`
 makes, given arrays and stored pixels, and waited for; "called" is ``predict(images)`` of the folded
-one, with its checks.
+one, with its checks, and "constants" the same where the weights are constants of the program.
 """
 
 import argparse
@@ -40,22 +40,27 @@ def main() -> None:
     parser.add_argument("configs", nargs="*", default=list(CONFIGS))
     options = parser.parse_args()
     print(f"jax {version('jax')}, CPU time on one core, least of {options.rounds} rounds\n")
-    columns = ("config", "images", "apart, ms", "folded, ms", "called, ms")
-    columns += ("folded / apart", "called / folded")
+    columns = ("config", "images", "apart, ms", "folded, ms", "called, ms", "constants, ms")
+    columns += ("folded / apart", "called / folded", "constants / called")
     print("|", " | ".join(columns), "|\n" + "|---" * len(columns) + "|")
     for config in options.configs:
         trained = untrained(config, options.side)
         apart, folded = (make_predictor([trained], fold=fold) for fold in (False, True))
+        fixed = make_predictor([trained], constants=True)
         for batch in options.batches:
             rng = np.random.default_rng(0)
             images = rng.integers(0, 256, (batch, *folded.image_shape)).astype(np.uint8)
-            a, f, c = least(
-                [bare(apart, images), bare(folded, images), lambda: folded(images)],  # noqa: B023
+            a, f, c, k = least(
+                [
+                    *(bare(apart, images), bare(folded, images)),
+                    *(lambda: folded(images), lambda: fixed(images)),  # noqa: B023
+                ],
                 options.rounds,
             )
             of = f"{batch} of {images.shape[1]}x{images.shape[2]}"
-            row = (f"{a:.3f}", f"{f:.3f}", f"{c:.3f}", f"{f / a:.2f}", f"{c / f:.2f}")
-            print("|", " | ".join((config, of, *row)), "|", flush=True)
+            times = [f"{ms:.3f}" for ms in (a, f, c, k)]
+            ratios = [f"{f / a:.2f}", f"{c / f:.2f}", f"{k / c:.2f}"]
+            print("|", " | ".join((config, of, *times, *ratios)), "|", flush=True)
 
 
 def untrained(name: str, side: int | None) -> LoadedModel:

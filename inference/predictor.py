@@ -1,7 +1,7 @@
 """The trained network as one function: images in, probabilities (or embeddings) out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -132,12 +132,14 @@ class Predictor:
         preprocessing: Preprocessing | None = None,
         category_ids: tuple[int, ...] = (),
         folded: tuple[str, ...] = (),
+        constants: bool = False,
     ):
         self.trained, self.preprocessing = trained, preprocessing
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
         self.folded = folded
         self.networks, self.category_ids = networks, category_ids
+        self._constant = jax.jit(partial(function, params, state)) if constants else None
 
     @property
     def letterbox(self) -> bool:
@@ -358,6 +360,8 @@ class Predictor:
 
     def _computed(self, *batch: np.ndarray) -> Any:
         """Return what the function gives, as arrays of NumPy that may be changed."""
+        if self._constant is not None:
+            return _of_each(np.array, self._constant(*batch))
         return _of_each(np.array, self.function(self.params, self.state, *batch))
 
     def _check_threshold(self, threshold: float) -> None:
@@ -412,6 +416,7 @@ def load(
     calibrated: bool = False,
     tta: bool = False,
     fold: bool = True,
+    constants: bool = False,
 ) -> Predictor:
     """Load the inference function of a run, or of several together.
 
@@ -424,6 +429,9 @@ def load(
         tta: the mean of what is said of an image and of its mirror image.
         fold: whether batch norms are folded into the layers before them, which is faster and rounds
             otherwise: predictions agree to about 1e-6.
+        constants: whether calls compile the weights into their programs, for the answer to one
+            image: then no arrays are handed over but the images. Each of `Predictor.sizes` that is
+            used holds a copy of the weights, and is compiled for these alone.
 
     Raises:
         RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
@@ -449,7 +457,9 @@ def load(
         temperatures = [
             load_temperature(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
         ]
-    return make_predictor(members, tta=tta, temperatures=temperatures, fold=fold)
+    return make_predictor(
+        members, tta=tta, temperatures=temperatures, fold=fold, constants=constants
+    )
 
 
 def make_predictor(
@@ -458,8 +468,9 @@ def make_predictor(
     tta: bool = False,
     temperatures: Sequence[float] | None = None,
     fold: bool = True,
+    constants: bool = False,
 ) -> Predictor:
-    """Make the inference function of loaded networks: see `forward.make_program`."""
+    """Make the inference function of loaded networks: see `forward.make_program` and `load`."""
     first, card = members[0], members[0].card
     task = make_task(first.config, len(card.classes))
     program = make_program(members, task, tta=tta, temperatures=temperatures, fold=fold)
@@ -475,4 +486,5 @@ def make_predictor(
         folded=program.folded,
         preprocessing=card.preprocessing,
         category_ids=card.category_ids,
+        constants=constants,
     )

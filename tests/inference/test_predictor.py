@@ -80,6 +80,16 @@ def test_new_batch_sizes_rarely_compile(whole, dataset):
     assert fresh.function._cache_size() <= len(BATCH_SIZES)
 
 
+def test_weights_may_be_constants(whole, predictor, dataset):
+    fixed = convax.load(whole.path, constants=True)
+    images = dataset.test.images[:9]
+    np.testing.assert_allclose(fixed(images), predictor(images), rtol=1e-5, atol=1e-7)
+    assert fixed.function._cache_size() == 0  # which takes the weights
+    np.testing.assert_allclose(
+        fixed.function(fixed.params, fixed.state, images[:1]), fixed(images[:1]), rtol=1e-5
+    )
+
+
 def test_batches_are_little_larger_than_what_is_in_them(predictor, dataset, monkeypatch):
     """65 images are not computed as 512."""
     for count in (1, 2, 8, 9, 20, 40, 64, 65, 200, 300, 512, 513, 1000):
