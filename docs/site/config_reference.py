@@ -80,7 +80,7 @@ class _Reference:
         """Yield the section of a top-level key: each table it can be, and the tables in those."""
         yield f"\n## {key} {{#{key}}}\n"
         labels = dict.fromkeys(names, "")
-        for name in labels.copy():
+        for name in names:
             self._name(key, name, alone=len(names) == 1)
         todo = list(names)
         while todo:
@@ -119,7 +119,7 @@ class _Reference:
         """Return the keys of a table, but for the one that tells it from others."""
         required = definition.get("required", ())
         keys = definition["properties"].keys() - {tag}
-        self.unused[path] = self.unused.get(path, set(_KEYS.get(path, ()))) - keys
+        self.unused[path] = self.unused.get(path, set()) - keys
         said = _KEYS.get(path, {}) | said
         if strict:
             self.missing |= {f"{path}.{key}" for key in keys - said.keys()}

@@ -28,8 +28,8 @@ PAGES = {
     "README.md": "index.md",
     "CONTRIBUTING.md": "contributing.md",
     "CHANGELOG.md": "changelog.md",
-    "SECURITY.md": "security.md",
 }
+MOVED = {**PAGES, "SECURITY.md": "security.md"}  # which leads to docs/security.md
 _LINK = re.compile(r"(\]\()([^)\s#]+)((?:#[^)\s]*)?\))")
 
 
@@ -64,14 +64,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     made |= {f"reference/{name}.md": text for name, text in api_reference.pages(ROOT).items()}
     made["style.css"] = Path(__file__).with_name("style.css").read_text()
     here = {ROOT / name for name in PAGES} | {*(ROOT / "docs").glob("*.md")}
-    todo = sorted(here)
+    todo = [*here]
     while todo:  # what a page of a source links to has a page, too
         for target in _targets(todo.pop()):
             if target not in here and target.is_relative_to(ROOT) and target.exists():
                 here.add(target)
                 todo.append(target)
     made |= {uri: _text(path) for path in here if (uri := _uri(path)).startswith("source/")}
-    made |= {uri: (ROOT / name).read_text() for name, uri in PAGES.items() if uri != "security.md"}
+    made |= {uri: (ROOT / name).read_text() for name, uri in PAGES.items()}
     for uri, text in made.items():
         files.append(File.generated(config, uri, content=text))
     font = Path(ziamath.__file__).with_name("fonts") / "STIXTwoMath-Regular.ttf"
@@ -99,14 +99,14 @@ def on_page_markdown(markdown: str, page: Page, **_: Any) -> str:
 def _uri(path: Path) -> str:
     """Return the place on the site of a file or folder of the repository."""
     name = path.relative_to(ROOT).as_posix()
-    if name in PAGES or name.startswith("docs/"):
-        return PAGES.get(name, name.removeprefix("docs/"))
+    if name in MOVED or name.startswith("docs/"):
+        return MOVED.get(name, name.removeprefix("docs/"))
     return f"source/{name}" if path.suffix == ".md" else f"source/{name}.md"
 
 
 def _path(uri: str) -> Path:
     """Return the file of a page."""
-    roots = {page: ROOT / name for name, page in PAGES.items() if page != "security.md"}
+    roots = {page: ROOT / name for name, page in PAGES.items()}
     if uri.startswith("source/"):
         name = uri.removeprefix("source/")
         return ROOT / name if (ROOT / name).exists() else ROOT / name.removesuffix(".md")
