@@ -4,12 +4,14 @@ import importlib.util
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import typer
 
-from convax import ops
+import convax
+from convax import explain, model, ops
 from convax.cli.main import app
 
 ROOT = Path(__file__).parents[1]
@@ -46,12 +48,28 @@ def test_every_page_is_on_the_site():
     assert {"index.md", "reference/config.md", *(f"reference/{m}.md" for m in made)} <= places
 
 
-def test_every_key_of_a_config_is_explained():
-    """In docs/site/config_keys.toml or a docstring; and nothing else is."""
-    spec = importlib.util.spec_from_file_location("reference", SITE / "config_reference.py")
+def load(name):
+    """A module of docs/site."""
+    spec = importlib.util.spec_from_file_location(name, SITE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
     spec.loader.exec_module(module)  # type: ignore[union-attr]
-    page = module.page()
+    return module
+
+
+def test_every_public_name_is_in_the_reference_once():
+    pages = load("api_reference").pages(ROOT)
+    shown = re.findall(r"^::: (\S+)$", "".join(pages.values()), re.MULTILINE)
+    assert len(shown) == len(set(shown)) > 1000
+    for package in (convax, ops, model, explain):
+        names = {path.rpartition(".")[2] for path in shown if path.startswith(package.__name__)}
+        for name in {*package.__all__} - names:
+            thing = getattr(package, name)  # from elsewhere
+            assert isinstance(thing, ModuleType) or f"{thing.__module__}.{name}" in shown, name
+
+
+def test_every_key_of_a_config_is_explained():
+    """In docs/site/config_keys.toml or a docstring; and nothing else is."""
+    page = load("config_reference").page()
     assert "| `batch_size` | integer above 0 | required | images in a step |" in page
     assert "## augment {#augment}" in page and '### `name = "resnet_cifar"`' in page
 
