@@ -19,7 +19,7 @@ from .recipe import (
 from .survey import Survey
 
 SMALL, LARGE = 40, 80  # pixels of a side up to which images are small, and from which large
-IMBALANCED = 3  # images of the most frequent class for one of the rarest
+IMBALANCED, RARE = 3, 10  # images of the most frequent class for one of the rarest
 _SEEN = 42_000  # images of a training
 # Classes of which a mirror image is another one, or none.
 _HANDED = re.compile(r"left|right|clockwise|digit|letter|char|text|arrow|sign", re.IGNORECASE)
@@ -32,7 +32,11 @@ def one_class(layout: Layout, survey: Survey) -> Recipe:
         "name": "softmax_cross_entropy",
         "label_smoothing": Because(0.1, "against overconfidence; 0.0 for none"),
     }
-    return _recipe(layout, survey, loss, _mirrors(survey)) | _judged_by(survey)
+    recipe = _recipe(layout, survey, loss, _mirrors(survey)) | _judged_by(survey)
+    if _imbalance(survey) >= RARE:
+        why = "a rare class comes as often as another, its images again and again"
+        recipe["training"]["sampling"] = Because("balanced", why)
+    return recipe
 
 
 def several_classes(layout: Layout, survey: Survey) -> Recipe:
@@ -113,10 +117,16 @@ def _mirrors(survey: Survey) -> Because:
 
 def _judged_by(survey: Survey) -> Recipe:
     """Return by which metric the best checkpoint is chosen, where accuracy would not do."""
-    counts = np.ones(1) if survey.of_class is None else survey.of_class
-    if counts.max() < IMBALANCED * max(counts.min(), 1):
+    if survey.of_class is None or _imbalance(survey) < IMBALANCED:
         return {}
+    counts = survey.of_class
     why = (
         f"imbalanced classes, {counts.max():,} to {counts.min():,} images: their mean recall counts"
     )
     return {"early_stopping": {"metric": Because("balanced_accuracy", why)}}
+
+
+def _imbalance(survey: Survey) -> float:
+    """Return how many images the most frequent class has for one of the rarest."""
+    counts = np.ones(1) if survey.of_class is None else survey.of_class
+    return float(counts.max() / max(counts.min(), 1))

@@ -131,6 +131,9 @@ def test_imbalanced_classes_are_judged_by_the_mean_of_their_recalls(tmp_path):
     draft, raw = drafted(write_classes(tmp_path / "data", counts=(9, 3)))
     assert raw["early_stopping"] == {"metric": "balanced_accuracy"}
     assert "9 to 3 images" in draft.choices["early_stopping.metric"].why
+    assert "sampling" not in raw["training"]
+    _, raw = drafted(write_classes(tmp_path / "rare", counts=(30, 3)))
+    assert raw["training"]["sampling"] == "balanced"
     _, raw = drafted(write_classes(tmp_path / "even", counts=(3, 2)))
     assert "early_stopping" not in raw
 
