@@ -5,6 +5,8 @@ import os
 import sys
 from importlib.util import find_spec
 
+from convax.ops.conv.native.library import KernelsError, load_kernels
+
 from .accuracy import write_accuracy
 from .catalog import ENTRIES, WITHOUT
 from .checks import CHECKS
@@ -36,6 +38,11 @@ def main() -> int:
         print("the table of accuracy has PyTorch beside us: pip install torch")
         return 2
     if args.accuracy:
+        try:
+            load_kernels()
+        except KernelsError as error:
+            print(f"the table of accuracy has the native kernels beside the others: {error}")
+            return 2
         write_accuracy(args.accuracy, [ENTRIES[n] for n in entries])
         return 0
     cells, failures = run(entries, args.workers)

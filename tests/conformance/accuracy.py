@@ -8,6 +8,8 @@ import numpy as np
 from rich.progress import track
 
 from convax import ops
+from convax.ops.common.implementation import Implementation
+from convax.ops.conv.native.library import load_kernels
 
 from .checks import one_or_all, value_and_grads
 from .entry import Entry
@@ -15,6 +17,7 @@ from .networks import NETWORKS, Network, draw, gradient_error, gradients
 from .rules import BATCH, KINDS, LAYERS
 
 SEEDS = 5
+IMPLEMENTATIONS: tuple[Implementation, ...] = ("cpu", "native", "xla")
 
 
 def write_accuracy(path: str, entries: list[Entry]) -> None:
@@ -25,10 +28,16 @@ def write_accuracy(path: str, entries: list[Entry]) -> None:
             continue
         errors = [measure(entry, seed) for seed in range(SEEDS)]
         worst[entry.op] = np.fmax.reduce([worst.get(entry.op, errors[0]), *errors]).tolist()
-    cases = [(kind, layer.rule(kind), layer) for kind in KINDS for layer in LAYERS]
+    cases = [
+        (kind, layer.rule(kind), layer.rule(kind, "native"), layer)
+        for kind in KINDS
+        for layer in LAYERS
+    ]
     forms = {
-        f"{kind} | {rule} | {layer.name}": form_errors(layer.entry(kind))
-        for kind, rule, layer in track(sorted(cases), "measuring forms")
+        f"{kind} | {rule} | {native if native != rule else ''} | {layer.name}": form_errors(
+            layer.entry(kind)
+        )
+        for kind, rule, native, layer in track(sorted(cases), "measuring forms")
     }
     networks = {
         name: network_errors(network)
@@ -70,37 +79,38 @@ def measure(entry: Entry, seed: int) -> tuple[float, ...]:
 
 
 def form_errors(entry: Entry) -> tuple[float, ...]:
-    """The relative errors of the value: in the form chosen, as plain lax, by PyTorch."""
+    """The relative errors of the value: by each implementation, then by PyTorch."""
     import torch
 
     single = tuple(a.astype(np.float32) for a in entry.draw(np.random.default_rng(0)))
     with jax.enable_x64(True):
         expected = leaves(jax.jit(entry.plain)(*(a.astype(np.float64) for a in single)))
     values = []
-    for kind in ("cpu", "xla"):
-        with ops.implementation(kind):
+    for implementation in IMPLEMENTATIONS:
+        with ops.implementation(implementation):
             values.append(leaves(jax.jit(entry.function)(*single)))
     theirs = entry.torch(torch, *map(torch.tensor, single)).detach().numpy()
     return tuple(error(actual, expected) for actual in (*values, [theirs]))
 
 
 def network_errors(network: Network) -> tuple[float, ...]:
-    """Relative errors over seeds, chosen and plain: the last two columns are of the worst draw."""
+    """Relative errors over seeds, of each implementation: the last columns are of the worst draw."""
     problems = [draw(network, seed, BATCH) for seed in range(SEEDS)]
     with ops.implementation("xla"):
         expected = gradients(network, problems, "float64")
-        plain = gradients(network, problems, "float32")
-    with ops.implementation("cpu"):
-        fast = gradients(network, problems, "float32")
+    single = []
+    for implementation in IMPLEMENTATIONS:
+        with ops.implementation(implementation):
+            single.append(gradients(network, problems, "float32"))
     errors = [
-        [gradient_error(found, true) for found in pair]
-        for *pair, true in zip(fast, plain, expected, strict=True)
+        [gradient_error(found, true) for found in several]
+        for *several, true in zip(*single, expected, strict=True)
     ]
     columns = (("whole", np.median), ("worst", np.median), ("loss", np.median), ("whole", np.max))
     return tuple(
-        float(over([getattr(pair[n], field) for pair in errors]))
+        float(over([getattr(several[n], field) for several in errors]))
         for field, over in columns
-        for n in range(2)
+        for n in range(len(IMPLEMENTATIONS))
     )
 
 
@@ -136,6 +146,7 @@ def versions() -> str:
 
     parts = (
         f"jax {jax.__version__}",
+        f"convax-kernels {load_kernels()}",
         f"PyTorch {torch.__version__}",
         f"Python {platform.python_version()}",
     )
@@ -156,28 +167,32 @@ Written by `make accuracy` with {versions}, on CPU.
 |---|---|---|---|---|
 {rows}
 
+`box_iou`, `box_giou` and the losses of boxes meet kinks here: some draws have two boxes with an edge in common,
+where the loops take another of the possible derivatives than convax and PyTorch do.
+
 ## The forms of convolutions
 
 On CPU a convolution and its two gradients take one of several forms, by the rules of `ops/conv/cpu/dispatch.py`.
-Here is every rule at layers of real networks that it is for, batch {batch}: the form chosen, the same as
-plain lax (`ops.implementation("xla")`), and PyTorch's, all in float32 from the same normal numbers, against
-JAX's own `lax.conv_general_dilated` and its derivatives in float64.
+Here is every rule at layers of real networks that it is for, batch {batch}: the form chosen, the form with
+the [native kernels](native.md) where that is another, the same as plain lax (`ops.implementation("xla")`),
+and PyTorch's, all in float32 from the same normal numbers, against JAX's own `lax.conv_general_dilated`
+and its derivatives in float64.
 
-| | rule | layer | chosen | plain | PyTorch |
-|---|---|---|---|---|---|
+| | rule | native rule | layer | chosen | native | plain | PyTorch |
+|---|---|---|---|---|---|---|---|
 {forms}
 
 ## Whole networks
 
-The gradient of the loss of a batch of {batch} in float32, in the forms chosen and all of it plain (pools and norms too),
+The gradient of the loss of a batch of {batch} in float32, in the forms chosen, with the native kernels, and all of it plain (pools and norms too),
 against the plain forms in float64 from the same weights. The error is the l2 norm of the difference
 over that of the gradient in float64: of all parameter arrays and the images together, and of the array
 where it is largest. The median of {seeds} draws of weights and images; in the last two columns the worst of
 them. A draw in which one unit lies so near to a kink, of ReLU or of max pooling, that float32 and float64
-fall on different sides of it has a gradient that is off by far more than rounding, on both lowerings alike.
+fall on different sides of it has a gradient that is off by far more than rounding, on all lowerings alike.
 
-| network | gradient: chosen | plain | worst array: chosen | plain | loss: chosen | plain | worst draw: chosen | plain |
-|---|---|---|---|---|---|---|---|---|
+| network | gradient: chosen | native | plain | worst array: chosen | native | plain | loss: chosen | native | plain | worst draw: chosen | native | plain |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|
 {networks}
 
 bfloat16 and float16 are added up in float32 and rounded once, at the end; the column "16 bit" of

@@ -95,7 +95,7 @@ def convert_entry(in_format, out_format):
         plain=lambda b: b @ jnp.asarray(matrix.T, b.dtype),
         loops=lambda b: np.stack([of_one(one) for one in b]),
         loops_grad=lambda g, b: (np.stack([matrix.T @ one for one in g]),),
-        torch=lambda torch, b: b @ torch.tensor(matrix.T),
+        torch=lambda torch, b: b @ torch.tensor(matrix.T, dtype=b.dtype),
     )
 
 
@@ -186,7 +186,7 @@ GRID = Entry(
     plain=lambda c: _grid(lambda shifts: jnp.asarray(shifts, c.dtype), c),
     loops=lambda c: reference.grid_anchors(MAP, STRIDES, c),
     loops_grad=lambda g, c: (g.reshape(-1, *c.shape).sum(0),),
-    torch=lambda torch, c: _grid(torch.tensor, c),
+    torch=lambda torch, c: _grid(lambda shifts: torch.tensor(shifts, dtype=c.dtype), c),
 )
 
 # ------------------------------------------------------- what is chosen, as what it points at
@@ -400,7 +400,7 @@ ENTRIES = [
         plain=lambda b: b * jnp.asarray(SCALE, b.dtype)[None],
         loops=lambda b: np.stack([one * SCALE for one in b]),
         loops_grad=lambda g, b: (np.stack([one * SCALE for one in g]),),
-        torch=lambda torch, b: b * torch.tensor(SCALE),
+        torch=lambda torch, b: b * torch.tensor(SCALE, dtype=b.dtype),
     ),
     CLIP,
     pairwise_entry("box_iou"),

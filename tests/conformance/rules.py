@@ -3,6 +3,7 @@
 from typing import NamedTuple, get_args
 
 from convax import ops
+from convax.ops.common.implementation import Implementation
 from convax.ops.conv.cpu.dispatch import rule_name
 from convax.ops.conv.cpu.rule import Kind
 from convax.ops.conv.geometry import resolve_conv
@@ -22,11 +23,11 @@ class Layer(NamedTuple):
     kernel: tuple[int, ...]
     options: Options
 
-    def rule(self, kind: Kind) -> str:
+    def rule(self, kind: Kind, implementation: Implementation = "cpu") -> str:
         """The name of the form that it takes on CPU."""
         geometry = resolve_conv("layer", self.x, self.kernel, *self.options)
-        with ops.implementation("cpu"):
-            return rule_name(kind, geometry, self.x[-1], self.kernel[-1])
+        with ops.implementation(implementation):
+            return rule_name(kind, geometry, self.x[-1], self.kernel[-1], batch=BATCH)
 
     def entry(self, kind: Kind) -> Entry:
         """The convolution or one of its two gradients, with the oracles."""
