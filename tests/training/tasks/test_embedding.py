@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 import convax
 from convax import ops
 from convax.training.config.from_signature import choice
-from convax.training.config.loss import loss_tables
+from convax.training.config.loss import all_losses, loss_table
 from convax.training.config.schema import InitFrom, load_config
 from convax.training.data import Split
 from convax.training.evaluation import evaluate_split
@@ -220,7 +220,8 @@ LABELS = jnp.array([0, 0, 1, 1])
 
 def loss_of(name, **keywords):
     """A loss as a config names it."""
-    table = TypeAdapter(choice("name", loss_tables())).validate_python({"name": name, **keywords})
+    tables = [loss_table(name, *entry) for name, entry in all_losses().items()]
+    table = TypeAdapter(choice("name", tables)).validate_python({"name": name, **keywords})
     return bind_loss(EMBEDDING, table, 2)
 
 
