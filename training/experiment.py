@@ -69,6 +69,8 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
         config: the experiment.
         dataset: its data, where that is at hand; it is loaded otherwise.
     """
+    if config.plugins is not None:
+        config.plugins.check()
     dataset = load_data(config) if dataset is None else dataset
     _check_data(config, dataset)
     card = dataset_card(config, dataset)

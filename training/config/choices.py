@@ -8,12 +8,12 @@ among them; a function that took the place of another of its name has a table of
 
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
 
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
-from ...model import ARCHITECTURES, LAYERS
+from ...model import ARCHITECTURES, LAYERS, Layer
 from ..optim.from_optax import PREFIX, is_off, optimizers_for
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
@@ -144,12 +144,18 @@ def _model_tag(value: Any) -> str | None:
 
 @cache
 def _architecture(name: str, build: Callable[..., Any]) -> type[Table]:
-    return table("name", name, build)
+    return table("name", name, build, try_with=partial(_try_layer, build))
 
 
 @cache
 def _layer(name: str, build: Callable[..., Any]) -> type[Table]:
-    return table("type", name, build, left_out=_UNFIT.get(name, ()))
+    left_out = _UNFIT.get(name, ())
+    return table("type", name, build, left_out=left_out, try_with=partial(_try_layer, build))
+
+
+def _try_layer(build: Callable[..., Any], **keywords: Any) -> None:
+    if not isinstance(made := build(**keywords), Layer):
+        raise ValueError(f"returned {type(made).__name__}, need a model.Layer")
 
 
 @cache

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from pydantic import Field
 
 from ..tasks.registry import TASKS
@@ -67,6 +68,18 @@ def _try(entry: LossSpec, example: tuple[Any, ...], **keywords: Any) -> None:
             return loss(outputs, targets, *others)
         layer = loss()
         _, params, state = layer.init(jax.random.key(0), outputs.shape)
-        return layer.apply(params, state, (outputs, targets))
+        return layer.apply(params, state, (outputs, targets))[0]
 
-    jax.eval_shape(call, *example)
+    made = jax.eval_shape(call, *example)
+    if entry.own:
+        _check_made(made, jax.tree.leaves(example[0])[0].shape[:1], entry.compares)
+
+
+def _check_made(made: Any, each: tuple[int, ...], compares: bool) -> None:
+    """Raise unless a loss of one's own is a number for each example, or one where it may be."""
+    shape, dtype = getattr(made, "shape", None), getattr(made, "dtype", jnp.int32)
+    if jnp.issubdtype(dtype, jnp.floating) and (shape == each or (shape == () and compares)):
+        return
+    what = type(made).__name__ if shape is None else f"{dtype} {shape}"
+    one = " or (), as it compares them" if compares else ""
+    raise ValueError(f"returned {what} for {each[0]} examples; need a float for each, {each}{one}")

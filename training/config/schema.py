@@ -14,6 +14,7 @@ import tomli_w
 from pydantic import (
     Discriminator,
     Field,
+    PrivateAttr,
     Tag,
     ValidationError,
     model_validator,
@@ -21,8 +22,7 @@ from pydantic import (
 
 from ...model import build, takes_proposals
 from ..common.text import is_utf8, plain_line
-from ..plugins.modules import PluginError, load_modules
-from ..plugins.register import RegistrationError
+from ..plugins.modules import PluginError, check_loaded, digests, load_modules
 from ..tasks.registry import TASKS, listed, tasks_where
 from . import choices
 from .augment import Augment
@@ -181,6 +181,20 @@ class Plugins(Table):
     modules: Annotated[
         list[Annotated[str, Field(pattern=_MODULE)]], Field(min_length=1, examples=[["my_nets"]])
     ]
+    _sha256: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sha256(self) -> dict[str, str]:
+        """Return the SHA-256 of each module's sources, as it was when the config was read."""
+        return self._sha256
+
+    def remember(self) -> None:
+        """Note which modules these are."""
+        self._sha256 = digests(self.modules)
+
+    def check(self) -> None:
+        """Raise a PluginError if they are others by now: see `plugins.modules.check_loaded`."""
+        check_loaded(self._sha256)
 
 
 class Config(Table):
@@ -247,6 +261,12 @@ class Config(Table):
                 f"{loss!r} compares the images of a whole batch: training.grad_accum_steps would "
                 "compare those of its parts alone; leave it out, or write a smaller "
                 "training.batch_size"
+            )
+        unfit = ("optax.contrib.madgrad", "optax.fromage")
+        if self.plateau is not None and self.optimizer.name in unfit:
+            raise ValueError(
+                f"plateau scales updates, which are not in proportion to the learning rate of "
+                f"{self.optimizer.name!r}; write another optimizer, or leave plateau out"
             )
         if self.training.sampling == "balanced":
             if spec.labels != "class":
@@ -389,6 +409,8 @@ def validate(
             return validate(raw, where, folder=folder)
     else:
         _check_as_float32(raw, schema, where)
+        if config.plugins is not None:
+            config.plugins.remember()
         return config
     schema = choices.complete(Config, raw)  # says what else could have been written
     try:
@@ -411,7 +433,7 @@ def _run_modules(raw: dict[str, Any], where: str, folder: Path | None) -> None:
         return
     try:
         load_modules(named.modules, folder)
-    except (PluginError, RegistrationError) as error:
+    except PluginError as error:
         raise PluginError(f"{where}: plugins.modules: {error}") from error
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from ..common.text import plain_line
 from .dataset import SPLITS, Dataset, Split, split, undivided
 from .errors import DataError
+from .labels import IGNORED
 from .tree import leaves
 
 Arrays: TypeAlias = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Sequence[str]]
@@ -55,11 +56,26 @@ def _of_arrays(given: Any) -> Dataset:
             f"data: labels are {labels.dtype} {labels.shape}, need integers, the numbers of "
             "classes from 0; of other labels make a training.data.Dataset"
         )
-    count = int(labels.max(initial=-1)) + 1
-    classes = tuple(given[2]) if len(given) == 3 else tuple(map(str, range(count)))
     images = images[..., None] if images.ndim == 3 else images
-    labels = labels.astype(np.int32 if labels.ndim == 1 else np.uint8)
-    return undivided(Split(images, labels), classes)
+    if labels.ndim not in (1, 3):
+        raise DataError(
+            f"data: labels are {labels.dtype} {labels.shape}, need one of each image, (N,), or of "
+            "each pixel, (N, H, W)"
+        )
+    of_pixels = labels.ndim == 3
+    known = labels[labels != IGNORED] if of_pixels else labels
+    count = int(known.max()) + 1 if known.size else 0
+    classes = tuple(given[2]) if len(given) == 3 else tuple(map(str, range(count)))
+    if isinstance(given[-1], str) or not all(isinstance(name, str) for name in classes):
+        raise DataError("data: the names of the classes should be a list of texts")
+    if len(set(classes)) < len(classes):
+        raise DataError("data: two classes have one name; write distinct names")
+    if known.size and not 0 <= known.min() <= known.max() < len(classes):
+        raise DataError(
+            f"data: labels are {known.min()} to {known.max()} where there are {len(classes)} "
+            "classes; number the classes from 0"
+        )
+    return undivided(Split(images, labels.astype(np.uint8 if of_pixels else np.int32)), classes)
 
 
 def check_dataset(where: str, dataset: Dataset) -> None:
@@ -81,8 +97,11 @@ def _check(where: str, part: Split, classes: int) -> None:
             raise DataError(f"{where}: {len(part.images)} images and {len(leaf)} {what}")
     if not isinstance(labels, np.ndarray) or labels.dtype.kind not in "iu" or not labels.size:
         return
-    if labels.ndim == 1 and not 0 <= labels.min() <= labels.max() < classes:
+    if labels.ndim == 3 and labels.shape != shape[:3]:
+        raise DataError(f"{where}: images are {shape} and masks {labels.shape}, need {shape[:3]}")
+    known = labels[labels != IGNORED] if labels.ndim == 3 else labels
+    if labels.ndim in (1, 3) and known.size and not 0 <= known.min() <= known.max() < classes:
         raise DataError(
-            f"{where}: labels are {labels.min()} to {labels.max()} where there are {classes} "
+            f"{where}: labels are {known.min()} to {known.max()} where there are {classes} "
             "classes; number the classes from 0"
         )

@@ -153,7 +153,7 @@ def resume(
             if not processes.is_first():
                 run = processes.ReadOnlyRun(run.path)
                 # Whose config process 0 may have changed.
-                experiment = prepare(run.config(), experiment.dataset if data else None)
+                experiment = prepare(run.config(), experiment.dataset if data is not None else None)
             experiment = _on_mesh(experiment, mesh)
             plan = sharding_plan(experiment)
         start = _start_point(run, experiment, found)

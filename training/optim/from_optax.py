@@ -21,6 +21,7 @@ _UNFIT = {
     "optimistic_adam": "it is deprecated",
     "rprop": "its learning rate is a number",
     "sm3": "its learning rate is a number",
+    "contrib.cocob": "it has no learning rate",
     "contrib.dpsgd": "it takes the gradient of each example",
     "contrib.galore": "it is a wrapper of another optimizer",
     "contrib.momo": "it takes the value of the loss",

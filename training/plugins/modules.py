@@ -17,7 +17,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +27,7 @@ from ..common import waiting
 from ..common.errors import ConvaxError
 from ..common.python_sources import python_sources
 from ..common.text import plain_line
+from .tables import RegistrationError
 
 FOLDER = "plugins"  # of a run directory, for the copies
 GROUP = "convax.plugins"  # of entry points, by which an installed package says what it has
@@ -41,7 +42,8 @@ class Plugin(NamedTuple):
     """A module that was run."""
 
     place: Path | None  # its file, or the folder of its package; None of what is installed
-    sha256: str  # of its sources
+    sources: tuple[tuple[str, bytes], ...]  # that were run: path below its folder, and content
+    sha256: str  # of these
 
 
 _loaded: dict[str, Plugin] = {}
@@ -49,6 +51,8 @@ _loaded: dict[str, Plugin] = {}
 
 def load_modules(names: Sequence[str], folder: Path | None) -> None:
     """Run modules, so that what they register is there, if that was not done before.
+
+    Behind one that is not as it was when it was run, all are run again: they may have imported it.
 
     Args:
         names: of the modules, in the order in which to run them.
@@ -59,17 +63,19 @@ def load_modules(names: Sequence[str], folder: Path | None) -> None:
     """
     if os.environ.get(_FORBIDDEN):
         raise PluginError(
-            f"{plain_line(', '.join(names), 200)}: code that --no-plugins refuses to run"
+            f"{plain_line(', '.join(names), 200)}: code that --no-plugins refuses to run; read it, "
+            "and leave that out"
         )
+    anew = False
     for name in names:
         place = _beside(name, folder)
-        if place is None and name in _loaded:
+        if place is None and name in _loaded and not anew:
             continue  # a config that is not a file is of one that was
-        digest = None if place is None else _digest(place)
-        if digest is not None and name in _loaded and _loaded[name].sha256 == digest:
-            _loaded[name] = _loaded[name]._replace(place=place)
+        found = None if place is None else _read(place)
+        if found and name in _loaded and _loaded[name].sha256 == found.sha256 and not anew:
+            _loaded[name] = found
             continue
-        _loaded[name] = _run(name, place, digest)
+        _loaded[name], anew = _run(name, found, names), True
 
 
 def digests(names: Sequence[str]) -> dict[str, str]:
@@ -77,21 +83,38 @@ def digests(names: Sequence[str]) -> dict[str, str]:
     return {name: _loaded[name].sha256 for name in names}
 
 
+def check_loaded(known: Mapping[str, str]) -> None:
+    """Raise a PluginError unless modules are those that were run when a config was read.
+
+    Args:
+        known: their SHA-256 by name.
+    """
+    for name, sha256 in known.items():
+        if name not in _loaded or _loaded[name].sha256 != sha256:
+            raise PluginError(
+                f"{name}: another config has brought another module of this name since this config "
+                "was read; read it again"
+            )
+
+
 def sources_of(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
     """Yield path, in a run directory, and content of the sources of modules beside a config."""
     for name in names:
-        place = _loaded[name].place
-        for path, content in () if place is None else _sources(place):
-            yield f"{FOLDER}/{path}", content
+        if _loaded[name].place is not None:
+            yield from ((f"{FOLDER}/{path}", content) for path, content in _loaded[name].sources)
 
 
 def line_of(error: BaseException) -> str | None:
     """Return ``file, line n`` where an error was raised in a module that a config names."""
-    places = [str(plugin.place) for plugin in _loaded.values() if plugin.place is not None]
+    places = [plugin.place for plugin in _loaded.values() if plugin.place is not None]
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if any(frame.filename == p or frame.filename.startswith(f"{p}{os.sep}") for p in places):
+        if any(_is_within(frame.filename, place) for place in places):
             return f"{frame.filename}, line {frame.lineno}"
     return None
+
+
+def _is_within(file: str, place: Path) -> bool:
+    return file == str(place) or file.startswith(f"{place}{os.sep}")
 
 
 def installed_plugins() -> list[str]:
@@ -111,46 +134,66 @@ def _beside(name: str, folder: Path | None) -> Path | None:
     return None
 
 
-def _sources(place: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield path and content of each source of a file or package, from the folder it is in."""
+def _read(place: Path, *, installed: bool = False) -> Plugin:
+    """Read the sources of a file, or of all of Python in the folder of a package."""
     if place.is_dir():
-        yield from python_sources(place, place.name)
+        sources = tuple(python_sources(place, place.name))
     else:
-        yield place.name, place.read_bytes()
-
-
-def _digest(place: Path) -> str:
+        sources = ((place.name, place.read_bytes()),)
     digest = hashlib.sha256()
-    for path, content in _sources(place):
+    for path, content in sources:
         digest.update(f"{path}\0".encode() + content + b"\0")
-    return digest.hexdigest()
+    return Plugin(None if installed else place, sources, digest.hexdigest())
 
 
-def _run(name: str, place: Path | None, digest: str | None) -> Plugin:
+def _run(name: str, found: Plugin | None, names: Sequence[str]) -> Plugin:
     """Import a module, or run it once more where its sources are others than before."""
+    place = None if found is None else found.place
     try:
-        if place is None:
-            module = _installed(name)
-            if module.__file__ is None:
-                raise PluginError(f"{name}: a folder without __init__.py; name a module in it")
-            found = Path(module.__file__)
-            source = found.parent if found.name == "__init__.py" else found
-            waiting.note(f"plugins: ran {name}, which is installed: {plain_line(str(found), 200)}")
-            return Plugin(None, _digest(source))
+        if found is None or place is None:
+            return _imported(name)
         if _is_installed(name):
             raise PluginError(f"{name}: {place} has the name of an installed module; rename it")
-        if not _is_imported(name, digest):
-            _execute(name, place)
+        before = set(sys.modules)
+        if not _is_imported(name, found):
+            _execute(name, found, place)
+        _check_named(name, place, names, before)
     except PluginError:
         raise
-    except Exception as error:  # whatever their code raises
-        where = _place_of(error, place)
-        raise PluginError(
-            f"{name}: {where}: {type(error).__name__}: {plain_line(str(error), 300)}; correct it"
-        ) from error
+    except RegistrationError as error:
+        raise PluginError(f"{name}: {_place_of(error, place)}: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever their code raises
+        where, said = _place_of(error, place), plain_line(str(error), 300)
+        raise PluginError(f"{name}: {where}: {type(error).__name__}: {said}; correct it") from error
     waiting.note(f"plugins: ran {name}, which is beside the config: {plain_line(str(place), 200)}")
-    assert digest is not None
-    return Plugin(place, digest)
+    return found
+
+
+def _imported(name: str) -> Plugin:
+    """Import an installed module."""
+    module = _installed(name)
+    if module.__file__ is None:
+        raise PluginError(f"{name}: a folder without __init__.py; name a module in it")
+    file = Path(module.__file__)
+    waiting.note(f"plugins: ran {name}, which is installed: {plain_line(str(file), 200)}")
+    return _read(_whole(file), installed=True)
+
+
+def _whole(file: Path) -> Path:
+    """Return the folder of a package, by the file of its module; any other file is itself."""
+    return file.parent if file.name == "__init__.py" else file
+
+
+def _check_named(name: str, place: Path, names: Sequence[str], before: Collection[str]) -> None:
+    """Raise where a module has imported a file beside it that the run would not have."""
+    for other in set(sys.modules) - set(before):
+        file = getattr(sys.modules[other], "__file__", None)
+        top = other.partition(".")[0]
+        if file is not None and place.parent in Path(file).parents and top not in {name, *names}:
+            raise PluginError(
+                f"{name}: imports {top}, which is beside it and not named; write it before {name} "
+                "in plugins.modules"
+            )
 
 
 def _is_installed(name: str) -> bool:
@@ -159,13 +202,12 @@ def _is_installed(name: str) -> bool:
     return name in sys.stdlib_module_names or bool(PathFinder.find_spec(name, places))
 
 
-def _is_imported(name: str, digest: str | None) -> bool:
+def _is_imported(name: str, found: Plugin) -> bool:
     """Return whether whoever calls convax has imported the same sources himself."""
     file = getattr(sys.modules.get(name), "__file__", None)
-    if file is None or not Path(file).exists():
+    if name in _loaded or file is None or not Path(file).exists():
         return False
-    place = Path(file).parent if Path(file).name == "__init__.py" else Path(file)
-    return _digest(place) == digest
+    return _read(_whole(Path(file))).sha256 == found.sha256
 
 
 def _installed(name: str) -> ModuleType:
@@ -174,14 +216,17 @@ def _installed(name: str) -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name != name.partition(".")[0] and error.name != name:
             raise
+        package = name.partition(".")[0]
+        if package in _loaded:
+            raise PluginError(f"{name}: no such module in {package}, which is named") from None
         offered = installed_plugins()
         more = f"; installed packages offer {', '.join(offered)}" if offered else ""
         raise PluginError(
-            f"{name}: neither {name}.py beside the config nor an installed module{more}"
+            f"{name}: neither {package}.py beside the config nor an installed module{more}"
         ) from None
 
 
-def _execute(name: str, place: Path) -> None:
+def _execute(name: str, found: Plugin, place: Path) -> None:
     """Run a file or package as the module of a name; a former one of that name is forgotten."""
     for known in [key for key in sys.modules if key == name or key.startswith(f"{name}.")]:
         del sys.modules[known]
@@ -194,7 +239,8 @@ def _execute(name: str, place: Path) -> None:
     before, sys.dont_write_bytecode = sys.dont_write_bytecode, True  # none in a run directory
     try:
         # Not by the loader, which would take compiled code of an earlier source for this one.
-        exec(compile(file.read_bytes(), str(file), "exec"), module.__dict__)
+        path = f"{place.name}/__init__.py" if place.is_dir() else place.name
+        exec(compile(dict(found.sources)[path], str(file), "exec"), module.__dict__)
     except BaseException:
         del sys.modules[name]
         raise
@@ -206,7 +252,7 @@ def _place_of(error: BaseException, place: Path | None) -> str:
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)
-    inside = [f for f in frames if place is not None and f.filename.startswith(str(place))]
+    inside = [f for f in frames if place is not None and _is_within(f.filename, place)]
     if inside:
         return f"{inside[-1].filename}, line {inside[-1].lineno}"
     return "installed" if place is None else str(place)

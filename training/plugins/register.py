@@ -18,19 +18,15 @@ from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, Literal, TypeVar
 
 from ...model import ARCHITECTURES, LAYERS
-from ..common.errors import ConvaxError
+from ..optim.from_optax import PREFIX
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedules.schedules import SCHEDULES
 from ..tasks.registry import TASKS, listed
 from ..tasks.spec import LabelKind, LossSpec
-from .tables import AUGMENTATIONS, REGISTERED, SOURCES, OwnSource
+from .tables import AUGMENTATIONS, REGISTERED, SOURCES, OwnSource, RegistrationError
 
 Kind = Literal["architecture", "layer", "optimizer", "schedule", "loss", "data", "augmentation"]
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class RegistrationError(ConvaxError, ValueError):
-    """A function cannot be registered; one line that names it and the remedy."""
 
 
 _FUNCTIONS: dict[str, MutableMapping[str, Callable[..., Any]]] = {
@@ -50,8 +46,19 @@ _GIVEN: dict[str, tuple[str, ...]] = {
     "data": (),
     "augmentation": ("key", "image"),
 }
+# Keys that tables have besides, by kind.
+_TAKEN: dict[str, tuple[str, ...]] = {
+    "architecture": ("name",),
+    "layer": ("type",),
+    "optimizer": ("name", "clip_norm", "clip_value", "groups"),
+    "schedule": ("name", "until", "scale"),
+    "loss": ("name",),
+    "data": ("source", "validation", "test", "stratify", "seed"),
+    "augmentation": ("name",),
+}
 _OUR_SOURCES = ("digits", "idx", "cifar", "folder", "csv", "npz", "masks", "coco", "voc", "yolo")
 _OURS: dict[str, frozenset[str]] = {kind: frozenset(t) for kind, t in _FUNCTIONS.items()}
+_OURS["schedule"] |= {"sequence"}
 _OURS |= {"data": frozenset((*_OUR_SOURCES, "scenes", "memory"))}
 _OUR_LOSSES = {task: frozenset(spec.losses) for task, spec in TASKS.items()}
 
@@ -80,9 +87,9 @@ def register(
             - "optimizer": ``function(learning_rate, **keys)``, a number or a function of the step,
               to an optimizer of ours or of optax's;
             - "schedule": ``function(peak, steps, **keys)`` to a function of the step;
-            - "loss": ``function(outputs, targets, *, **keys)``, of each example or of the batch as
-              a whole; with `owns_params` it is ``function(**keys) -> model.Layer`` from (outputs,
-              targets) to losses;
+            - "loss": ``function(outputs, targets, *, **keys)``, of each example ``(N,)``, or with
+              `compares` of the batch as a whole, ``()``; with `owns_params` it is
+              ``function(**keys) -> model.Layer`` from (outputs, targets) to losses;
             - "data": ``function(**keys) -> training.data.Dataset``, a ``source`` in ``[data]``; the
               keys ``validation``, ``test`` and ``stratify`` are added;
             - "augmentation": ``function(key, image, **keys)`` of a PRNG key and one image
@@ -97,6 +104,11 @@ def register(
         RegistrationError: an unknown kind or task, a name that convax uses itself, or a parameter
             that a config cannot give.
     """
+    if callable(kind):
+        raise RegistrationError('register: say of what kind it is: @convax.register("layer"), say')
+    if labels not in typing.get_args(LabelKind):
+        known = listed(typing.get_args(LabelKind))
+        raise RegistrationError(f"register: got labels {labels!r}; need {known}")
     if kind not in _GIVEN:
         raise RegistrationError(f"register: got kind {kind!r}; need {listed(_GIVEN)}")
     tasks = (task,) if isinstance(task, str) else tuple(task)
@@ -105,10 +117,10 @@ def register(
         called = name or function.__name__
         where = f"register: {kind} {called!r}"
         _check_signature(where, kind, function, owns_params=owns_params)
-        if called in _OURS.get(kind, ()):
+        if called in _OURS.get(kind, ()) or called.startswith(PREFIX):
             raise RegistrationError(f"{where}: convax has one of that name; choose another")
         if kind == "loss":
-            entry = LossSpec(function, function, (), compares, one_class, owns_params)
+            entry = LossSpec(function, function, (), compares, one_class, owns_params, own=True)
             _add_loss(where, called, entry, tasks)
         elif kind == "data":
             SOURCES[called] = OwnSource(function, labels)
@@ -152,5 +164,9 @@ def _check_signature(
             )
         if kind == "loss" and parameter.kind is not parameter.KEYWORD_ONLY:
             raise RegistrationError(f"{where}: {key}: write its keywords behind a *")
+        if key in _TAKEN[kind]:
+            raise RegistrationError(
+                f"{where}: {key}: a key that every table of its kind has; call it otherwise"
+            )
         if key not in hints:
             raise RegistrationError(f"{where}: {key}: needs a type, e.g. {key}: float = 1.0")

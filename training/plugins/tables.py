@@ -1,12 +1,18 @@
 """What was registered: all of it by kind and name, and what convax itself has no table of.
 
-Imports nothing of the house, so that processes which read images import no JAX.
+Imports nothing but errors of the house, so that processes which read images import no JAX.
 """
 
 import hashlib
 import inspect
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from ..common.errors import ConvaxError
+
+
+class RegistrationError(ConvaxError, ValueError):
+    """A function cannot be registered; one line that names it and the remedy."""
 
 
 class OwnSource(NamedTuple):

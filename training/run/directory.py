@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 import jax
 from pydantic import TypeAdapter
 
-from ..common import atomic_io
+from ..common import atomic_io, waiting
 from ..common.errors import ConvaxError
 from ..common.hashing import json_digest
 from ..common.json_io import parse_json
@@ -270,7 +270,19 @@ def open_run(path: str | Path) -> Run:
             f"{error}\n{path}: correct it, or remove it, and `{run.again}` writes config.toml as "
             "it was"
         ) from None
+    _say_other_code(run)
     return run
+
+
+def _say_other_code(run: Run) -> None:
+    """Say that the modules of a run are not those that it was trained with, if they are not."""
+    plugins = run.config().plugins
+    if plugins is None or not (run.path / "run.json").is_file():
+        return
+    then = run.info().get("provenance", {}).get("plugins", {})
+    others = [name for name, sha256 in plugins.sha256.items() if then.get(name) != sha256]
+    if others:
+        waiting.note(f"plugins: {', '.join(others)}: not the code that {run.path} was trained with")
 
 
 @contextmanager

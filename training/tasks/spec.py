@@ -38,6 +38,7 @@ class LossSpec(NamedTuple):
             batch is not the mean of those of its parts.
         one_class: whether it takes nothing but one class for each image, no shares of several.
         owns_params: whether it has parameters of its own, which are trained with the network's.
+        own: whether it was registered, and is not ours.
     """
 
     loss: Callable[..., Any]
@@ -46,6 +47,7 @@ class LossSpec(NamedTuple):
     compares: bool = False
     one_class: bool = False
     owns_params: bool = False
+    own: bool = False
 
 
 def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:

@@ -19,6 +19,8 @@ def test_arrays_become_a_dataset():
     assert made.train.images.shape == (5, 6, 6, 1) and made.train.labels.dtype == np.int32
     assert (made.validation.count, made.test.count, made.classes) == (2, 3, ("0", "1"))
     masks = load_memory((IMAGES, IMAGES.astype(int) + 1, ["sky", "sea"]), seed=0)
+    ignored = load_memory((IMAGES, np.where(IMAGES, IMAGES, 255)), seed=0)
+    assert ignored.classes == ()
     assert masks.classes == ("sky", "sea") and masks.train.labels.dtype == np.uint8
 
 
@@ -29,8 +31,13 @@ def test_arrays_become_a_dataset():
         ((IMAGES[0], LABELS), r"train: images are uint8 \(6, 6\), need uint8"),
         ((IMAGES, LABELS[1:]), "train: 10 images and 9 labels"),
         ((IMAGES, LABELS / 2), r"labels are float64 \(10,\), need integers"),
-        ((IMAGES, LABELS - 1), "train: labels are -1 to 0 where there are 1 classes"),
-        ((IMAGES, LABELS, ["one"]), "train: labels are 0 to 1 where there are 1 classes"),
+        ((IMAGES, LABELS - 1), "data: labels are -1 to 0 where there are 1 classes"),
+        ((IMAGES, LABELS, ["one"]), "data: labels are 0 to 1 where there are 1 classes"),
+        ((IMAGES, LABELS, (1, 2)), "names of the classes should be a list of texts"),
+        ((IMAGES, LABELS, ["a", "a"]), "two classes have one name"),
+        ((IMAGES, LABELS[:, None]), r"labels are int64 \(10, 1\), need one of each image"),
+        ((IMAGES, IMAGES.astype(int) + 300, ["a", "b"]), "labels are 300 to 300 where there are 2"),
+        ((IMAGES, IMAGES[:, :4, :4], ["a", "b"]), r"masks \(10, 4, 4\), need \(10, 6, 6\)"),
         ((IMAGES[:0], LABELS[:0]), "no image for training"),
         (IMAGES, r"got ndarray; need \(images, labels\)"),
     ],

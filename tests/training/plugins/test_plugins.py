@@ -22,7 +22,7 @@ from convax.training.optim.optimizer import OPTIMIZERS
 from convax.training.optim.schedules.schedules import SCHEDULES
 from convax.training.plugins import modules, tables
 from convax.training.plugins.modules import PluginError
-from convax.training.plugins.register import RegistrationError
+from convax.training.plugins.tables import RegistrationError
 from convax.training.run.directory import RunError
 from convax.training.tasks.registry import TASKS
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -239,14 +239,85 @@ def test_what_no_module_of_the_config_has_is_noted(tmp_path, monkeypatch):
         ('"layer"', '"layr"', 'got kind \'layr\'; need "architecture", "layer"'),
         ("one_class=True", 'task="cats"', "loss 'poly': no task 'cats'; need \"classification\""),
         ("labels, *, eps", "labels, eps", "loss 'poly': epsilon: write its keywords behind a *"),
+        ("count: int", "seed: int", "data 'stripes': seed: a key that every table of its kind has"),
+        ("b1: float", "clip_norm: float", "optimizer 'lion': clip_norm: a key that every table"),
+        ("def halving", "def sequence", "schedule 'sequence': convax has one of that name"),
+        ('"optimizer")', '"optimizer", "optax.lion")', "'optax.lion': convax has one of that name"),
+        ('"data")', '"data", labels="klass")', 'got labels \'klass\'; need "class", "mask"'),
+        ('("layer")', "", 'say of what kind it is: @convax.register("layer")'),
+        ("import jax\n", "import jax\nimport sys\nsys.exit(3)\n", "line 3: SystemExit: 3"),
+        (
+            "import jax\n",
+            "import jax\nimport helper\n",
+            "imports helper, which is beside it and not",
+        ),
         ("count: int", "count: 'Nothing'", "data 'stripes': a type cannot be read: name 'Nothing'"),
     ],
 )
-def test_a_module_that_cannot_be_run(tmp_path, command, old, new, said):
+def test_a_module_that_cannot_be_run(tmp_path, command, monkeypatch, old, new, said):
     assert old in MINE
+    (tmp_path / "helper.py").write_text("")
+    if "helper" in new:
+        monkeypatch.syspath_prepend(tmp_path)  # as in a notebook beside it
     code, _, err = command("train", written(tmp_path, MINE.replace(old, new)))
     assert code == 2 and len(err.splitlines()) == 1
     assert "mine.toml: plugins.modules: " in err and said in err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        (
+            "return each + epsilon * (1 - jnp.exp(-each))",
+            "return each[:, None]",
+            r"returned float32 \(\d+, \d+\) for \d+ exam",
+        ),
+        ("return each + epsilon * (1 - jnp.exp(-each))", "return each.mean()", r"float32 \(\) for"),
+        ("return model.leaky", "model.leaky", "returned NoneType, need a model.Layer"),
+    ],
+)
+def test_what_is_returned_is_checked_as_the_config_is_read(tmp_path, old, new, said):
+    assert old in MINE
+    text = MINE.replace(old, new)
+    config = CONFIG.replace('name = "plain"\nwidth = 4', 'layers = [{type = "gate"}]')
+    with pytest.raises(ConfigError, match=said):
+        load_config(written(tmp_path, text, config))
+
+
+def test_the_copy_is_of_what_was_run(tmp_path):
+    config = load_config(written(tmp_path), ["training.steps=1"])
+    (tmp_path / "my_nets.py").write_text(MINE.replace("0.1", "0.2"))
+    run = convax.train(config, tmp_path / "run")
+    assert (run.path / "plugins" / "my_nets.py").read_text() == MINE
+
+
+def test_a_config_whose_module_was_replaced_has_to_be_read_again(tmp_path):
+    first = load_config(written(tmp_path / "a"))
+    load_config(written(tmp_path / "b", MINE.replace("slope=0.1", "slope=0.3")))
+    with pytest.raises(PluginError, match=r"another module of this name since .* read it again"):
+        convax.train(first, tmp_path / "run")
+
+
+def test_what_imports_a_changed_module_is_run_again(tmp_path):
+    helper = tmp_path / "helper.py"
+    text = MINE.replace("import jax\n", "import jax\nfrom helper import SLOPE\n", 1)
+    config = CONFIG.replace('["my_nets"]', '["helper", "my_nets"]')
+    for slope in (0.1, 0.7):
+        helper.write_text(f"SLOPE = {slope}\n")
+        load_config(written(tmp_path, text, config))
+        assert slope == sys.modules["my_nets"].SLOPE
+
+
+def test_networks_of_other_code_are_no_ensemble(trained, tmp_path, command):
+    shutil.copytree(trained.path, tmp_path / "other")
+    code = tmp_path / "other" / "plugins" / "my_nets.py"
+    code.write_text(MINE.replace("slope=0.1", "slope=0.3"))
+    Image.new("L", (6, 6)).save(tmp_path / "a.png")
+    code, _, err = command(
+        "predict", trained.path, tmp_path / "a.png", "--ensemble", tmp_path / "other"
+    )
+    assert code == 2 and "runs do not fit together: plugins" in err
+    assert "plugins: my_nets: not the code that" in err
 
 
 @pytest.mark.parametrize(
