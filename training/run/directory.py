@@ -266,6 +266,11 @@ def open_run(path: str | Path) -> Run:
     try:
         run.config()
     except ConfigError as error:
+        if registered := _own_code(run):
+            raise RunError(
+                f"{error}\n{path}: was trained with {', '.join(registered)}; register these first "
+                "(convax.register), or name their modules in plugins.modules of its config.toml"
+            ) from None
         raise RunError(
             f"{error}\n{path}: correct it, or remove it, and `{run.again}` writes config.toml as "
             "it was"
@@ -274,13 +279,19 @@ def open_run(path: str | Path) -> Run:
     return run
 
 
+def _own_code(run: Run) -> dict[str, str]:
+    """Return the SHA-256 of the code of one's own that a run was trained with, by name."""
+    try:
+        return dict(run.info()["provenance"]["plugins"])
+    except (RunError, KeyError, TypeError):
+        return {}
+
+
 def _say_other_code(run: Run) -> None:
     """Say that the modules of a run are not those that it was trained with, if they are not."""
-    plugins = run.config().plugins
-    if plugins is None or not (run.path / "run.json").is_file():
-        return
-    then = run.info().get("provenance", {}).get("plugins", {})
-    others = [name for name, sha256 in plugins.sha256.items() if then.get(name) != sha256]
+    plugins, then = run.config().plugins, _own_code(run)
+    now = {} if plugins is None else plugins.sha256
+    others = [name for name, sha256 in now.items() if then and then.get(name) != sha256]
     if others:
         waiting.note(f"plugins: {', '.join(others)}: not the code that {run.path} was trained with")
 

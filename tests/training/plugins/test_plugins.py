@@ -23,7 +23,7 @@ from convax.training.optim.schedules.schedules import SCHEDULES
 from convax.training.plugins import modules, tables
 from convax.training.plugins.modules import PluginError
 from convax.training.plugins.tables import RegistrationError
-from convax.training.run.directory import RunError
+from convax.training.run.directory import RunError, open_run
 from convax.training.tasks.registry import TASKS
 from tests.training.loop.test_loop import Recorder, final_bytes
 
@@ -216,6 +216,12 @@ def test_what_no_module_of_the_config_has_is_noted(tmp_path, monkeypatch):
     assert set(run.info()["provenance"]["plugins"]) == {
         f"my_nets.{name}" for name in ("plain", "poly", "lion", "halving", "stripes", "noise")
     }
+    tables.REGISTERED.clear()
+    del ARCHITECTURES["plain"]
+    with pytest.raises(
+        RunError, match=r"was trained with my_nets\.plain, .*; register these first"
+    ):
+        open_run(run.path)
     (note,) = (line for line in display.notes if "the config does not name" in line)
     assert note.startswith("note: my_nets.plain, my_nets.poly")
 
