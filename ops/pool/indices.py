@@ -115,11 +115,12 @@ def max_unpool(x: jax.Array, indices: jax.Array, size: int | Sequence[int]) -> j
 def _winners(x, axes: tuple[Axis, ...]):
     """Return the number of each window's maximum."""
     size = spatial_shape("max_pool_with_indices", x.shape)
-    numbers = np.arange(prod(size), dtype=np.int32).reshape(1, *size, 1)
-    numbers = numbers + jnp.zeros_like(x, np.int32)  # as x is spread over devices
+    counted = np.arange(prod(size), dtype=np.int32).reshape(1, *size, 1)
+    numbers = counted + jnp.zeros_like(x, np.int32)  # as x is spread over devices
     for axis in reversed(axes):
         if axis.window <= 8:
-            taps = (window_slices(a, (axis,), fill) for a, fill in ((x, -np.inf), (numbers, -1)))
+            pairs = ((x, -np.inf), (jnp.asarray(numbers), -1))
+            taps = (window_slices(a, (axis,), fill) for a, fill in pairs)
             x, numbers = reduce(_winner, zip(*taps, strict=True))
         else:
             x, numbers = reduce_window((x, numbers), (axis,), (-np.inf, -1), _winner)
