@@ -24,7 +24,7 @@ inline Index multiply_sizes(Index a, Index b) {
 
 // Memory of calls that have ended, for calls to come. What the allocator gives back to the system and
 // fetches anew is faulted in page by page, which takes longer than to fill it: for the transformed
-// kernel of 512 x 512 channels, 38 MB, five times as long.
+// kernel of 512 x 512 channels, 38 MB, more than half of the time of a call.
 class Pool {
  public:
   struct Block {
