@@ -44,7 +44,9 @@ def test_masks_are_found_in_folders_below(tmp_path, packed):
     assert line.startswith("3 files passed over: ")
     assert all(reason in line for reason in (link, "1 .txt", "1 mask without an image"))
     shutil.rmtree(root / "masks/s/t")
-    with pytest.raises(DataError, match=r"y\.png: no mask for this image: need s/t/y\.png or s/t/"):
+    with pytest.raises(
+        DataError, match=r"y\.png: no mask for this image: need s/t/y\.png, s/t/y_mask"
+    ):
         masked(root)
 
 
