@@ -145,7 +145,8 @@ class Plateau(Table):
     """How the learning rate falls where the watched metric stays; see `training.loop.plateau`."""
 
     factor: Annotated[float, Field(gt=0, lt=1, examples=[0.1])]
-    patience: Annotated[PositiveInt, Field(examples=[10])]
+    # Not PositiveInt: of the type of a key with a default, pydantic 2.7 takes the default along.
+    patience: Annotated[int, Field(gt=0, lt=2**31, examples=[10])]
     min_delta: Annotated[float, Field(ge=0)] = 0.0
     cooldown: Annotated[int, Field(ge=0, lt=2**31)] = 0
     min_scale: Annotated[float, Field(ge=0, lt=1)] = 0.0
