@@ -37,14 +37,14 @@ def _winograd(p: Problem) -> bool:
     """Apply to 3x3 windows, where enough tiles of 4x4 outputs share a transformed kernel.
 
     16 channels: conv 2.5, input 2.9, kernel 2.6; 64: 2.6, 2.6, 2.7; 256 at 8x8: 2.5 each; 16 -> 24:
-    2.2, 1.6, 2.6; 8: 2.2, 2.3, 1.7; 64 -> 8: 1.2, 1.7, 3.0. At 7x7 512: 1.9, 2.0, 1.5; of 32 tiles
-    256 channels 2.2, 1.6, 1.7, but 512 channels 0.8, 0.9, 0.6; of 16 tiles 128 channels 2.8, 1.9,
-    1.8; of 4 tiles 256 channels 0.9, 0.6, 0.6. At 2x2 a tile is mostly empty: 0.97 to 1.3.
+    2.2, 1.6, 2.6; 8: 2.2, 2.3, 1.7; 64 -> 8: 1.2, 1.7, 3.0. At 7x7 512: 2.7, 2.7, 2.0; of 32 tiles
+    512 channels 1.6, 1.7, 1.6; of 16 tiles 128 channels 2.4, 2.3, 1.8; of 4 tiles 256 channels 0.9,
+    0.6, 0.6. At 2x2 a tile is mostly empty: 0.97 to 1.3.
     """
     g = p.geometry
     plain = (g.window, g.stride, g.dilation) == ((3, 3), (1, 1), (1, 1))
     tiles = p.batch * prod(-(-o // 4) for o in g.output)
-    enough = tiles >= (16 if p.Ci * p.Co <= 2**16 else 128)
+    enough = tiles >= (16 if p.Ci * p.Co <= 2**16 else 32)
     return _native_dense(p) and plain and min(p.Ci, p.Co) >= 8 and min(g.output) > 2 and enough
 
 
