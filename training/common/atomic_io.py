@@ -33,15 +33,20 @@ def atomic_write_dir(path: Path, files: Iterable[tuple[str, bytes]]) -> None:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        for name, content in files:
-            (aside / name).parent.mkdir(parents=True, exist_ok=True)
-            write_fsync(aside / name, content)
+        write_all(aside, files)
         fsync_path(aside)
         aside.rename(path)
     except BaseException:  # of a file that was to come, too
         shutil.rmtree(aside, ignore_errors=True)
         raise
     fsync_path(path.parent)
+
+
+def write_all(folder: Path, files: Iterable[tuple[str, bytes]]) -> None:
+    """Write files, paths in a folder and contents, down to the disk."""
+    for name, content in files:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        write_fsync(folder / name, content)
 
 
 def write_fsync(path: Path, content: bytes | Iterable[bytes]) -> None:

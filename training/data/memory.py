@@ -62,20 +62,17 @@ def _of_arrays(given: Any) -> Dataset:
             f"data: labels are {labels.dtype} {labels.shape}, need one of each image, (N,), or of "
             "each pixel, (N, H, W)"
         )
-    of_pixels = labels.ndim == 3
-    known = labels[labels != IGNORED] if of_pixels else labels
+    known = _counting(labels)
     count = int(known.max()) + 1 if known.size else 0
     classes = tuple(given[2]) if len(given) == 3 else tuple(map(str, range(count)))
     if isinstance(given[-1], str) or not all(isinstance(name, str) for name in classes):
         raise DataError("data: the names of the classes should be a list of texts")
     if len(set(classes)) < len(classes):
         raise DataError("data: two classes have one name; write distinct names")
-    if known.size and not 0 <= known.min() <= known.max() < len(classes):
-        raise DataError(
-            f"data: labels are {known.min()} to {known.max()} where there are {len(classes)} "
-            "classes; number the classes from 0"
-        )
-    return undivided(Split(images, labels.astype(np.uint8 if of_pixels else np.int32)), classes)
+    _check_range("data", known, len(classes))  # before they are made bytes
+    return undivided(
+        Split(images, labels.astype(np.uint8 if labels.ndim == 3 else np.int32)), classes
+    )
 
 
 def check_dataset(where: str, dataset: Dataset) -> None:
@@ -99,9 +96,18 @@ def _check(where: str, part: Split, classes: int) -> None:
         return
     if labels.ndim == 3 and labels.shape != shape[:3]:
         raise DataError(f"{where}: images are {shape} and masks {labels.shape}, need {shape[:3]}")
-    known = labels[labels != IGNORED] if labels.ndim == 3 else labels
-    if labels.ndim in (1, 3) and known.size and not 0 <= known.min() <= known.max() < classes:
+    if labels.ndim in (1, 3):
+        _check_range(where, _counting(labels), classes)
+
+
+def _counting(labels: np.ndarray) -> np.ndarray:
+    """Return the labels of images, or those of the pixels that count."""
+    return labels[labels != IGNORED] if labels.ndim == 3 else labels
+
+
+def _check_range(where: str, labels: np.ndarray, classes: int) -> None:
+    if labels.size and not 0 <= labels.min() <= labels.max() < classes:
         raise DataError(
-            f"{where}: labels are {known.min()} to {known.max()} where there are {classes} "
+            f"{where}: labels are {labels.min()} to {labels.max()} where there are {classes} "
             "classes; number the classes from 0"
         )

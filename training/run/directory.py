@@ -216,9 +216,7 @@ def create_run(
         write_json(aside / "run.json", {"status": "running", **about})
         run.write_config(config)
         if config.plugins is not None:
-            for path, content in sources_of(config.plugins.modules):
-                (aside / path).parent.mkdir(parents=True, exist_ok=True)
-                atomic_io.write_fsync(aside / path, content)
+            atomic_io.write_all(aside, sources_of(config.plugins.modules))
         if fill is not None:
             fill(run)
         aside.rename(out)
@@ -264,7 +262,7 @@ def open_run(path: str | Path) -> Run:
     if not (run.path / "config.toml").is_file():
         raise RunError(f"{path}: not a run directory: it has no config.toml")
     try:
-        run.config()
+        config = run.config()
     except ConfigError as error:
         if registered := _own_code(run):
             raise RunError(
@@ -275,7 +273,7 @@ def open_run(path: str | Path) -> Run:
             f"{error}\n{path}: correct it, or remove it, and `{run.again}` writes config.toml as "
             "it was"
         ) from None
-    _say_other_code(run)
+    _say_other_code(run, config)
     return run
 
 
@@ -287,10 +285,11 @@ def _own_code(run: Run) -> dict[str, str]:
         return {}
 
 
-def _say_other_code(run: Run) -> None:
+def _say_other_code(run: Run, config: Config) -> None:
     """Say that the modules of a run are not those that it was trained with, if they are not."""
-    plugins, then = run.config().plugins, _own_code(run)
-    now = {} if plugins is None else plugins.sha256
+    if config.plugins is None:
+        return
+    then, now = _own_code(run), config.plugins.sha256
     others = [name for name, sha256 in now.items() if then and then.get(name) != sha256]
     if others:
         waiting.note(f"plugins: {', '.join(others)}: not the code that {run.path} was trained with")
