@@ -66,7 +66,7 @@ training.tasks
 training.scaffold
 training.run
 training.step
-training: param_groups experiment
+training: param_groups config_data experiment
 training: evaluation other_data initialize gallery
 training.distributed
 training.report

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from convax.training.config.schema import load_config
-from convax.training.experiment import load_data
+from convax.training.config_data import load_data
 from tests.tiny import untrained
 from tests.training.data.detection.box_files import xml_of
 

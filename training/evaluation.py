@@ -10,9 +10,10 @@ import numpy as np
 
 from ..model import Layer
 from . import data
+from .config_data import given_data
 from .data import Arrays, Dataset
 from .data.preprocess import Preprocessing, preprocess
-from .experiment import Experiment, given_data, reopen
+from .experiment import Experiment, reopen
 from .run.checkpoint import restore_network
 from .run.directory import Run, RunError, open_run
 from .step.train_step import make_eval_step

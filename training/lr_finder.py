@@ -35,6 +35,7 @@ import numpy as np
 from .config.errors import ConfigError
 from .config.schema import Config
 from .config.table import LEAST, MOST
+from .config_data import sampling_of
 from .data import read_batches
 from .experiment import (
     check_learning_rates,
@@ -42,7 +43,6 @@ from .experiment import (
     make_step_spec,
     prepare,
     resolve_data_path,
-    sampling_of,
 )
 from .initialize import init_from_source, resolve_weights_path
 from .loop.progress import Display, Silent

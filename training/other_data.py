@@ -13,6 +13,7 @@ import numpy as np
 
 from . import data
 from .config.schema import Config
+from .config_data import load_data
 from .data.labels import IGNORED, is_class_each, is_objects
 from .data.tree import Tree
 from .evaluation import (
@@ -23,7 +24,7 @@ from .evaluation import (
     reopen_trained,
     with_classes,
 )
-from .experiment import init_network, load_data, split_seed, with_data_path
+from .experiment import init_network, split_seed, with_data_path
 from .run.checkpoint import restore_network
 from .run.directory import DatasetCard, Run, open_run
 from .run.load_model import LoadedModel, build_network

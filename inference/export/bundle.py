@@ -35,8 +35,8 @@ from ...ops.common.implementation import current_implementation, uses_native
 from ...training.common import atomic_io
 from ...training.common.pytree_paths import named_leaves
 from ...training.config.schema import Config, ConfigError
+from ...training.config_data import load_data
 from ...training.data import DataError
-from ...training.experiment import load_data
 from ...training.run.checkpoint import checksum
 from ...training.run.directory import open_run
 from ...training.weights.safetensors_io import to_numpy

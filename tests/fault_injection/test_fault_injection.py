@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from convax.training.config.schema import load_config
+from convax.training.config_data import load_data
 from convax.training.data import fingerprint
-from convax.training.experiment import load_data
 from tests.fault_injection.table import Outcome, as_table, write_section
 from tests.fault_injection.victims import VICTIMS
 

@@ -15,10 +15,10 @@ from jax import Array
 
 from .. import data
 from ..config.schema import Config
+from ..config_data import add_proposals, read_data
 from ..experiment import (
     COMPILE_QUICKLY,
     Experiment,
-    add_proposals,
     augmentation_of,
     check_learning_rates,
     dataset_card,
@@ -27,7 +27,6 @@ from ..experiment import (
     make_schedule,
     make_train_state,
     prepare,
-    read_data,
     run_length,
     split_seed,
 )

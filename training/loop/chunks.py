@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..config.schema import Config
+from ..config_data import sampling_of
 from ..data import Split, read_batches
 from ..data.tree import Tree, map_leaves
-from ..experiment import sampling_of
 
 SECONDS = 0.5  # what a chunk of several steps takes at most, about
 BYTES = 8 * 2**20  # and how many its images take

@@ -16,11 +16,12 @@ from typing import Any
 from ..common.memory import format_bytes, peak_bytes
 from ..common.pytree_paths import named_leaves
 from ..config.schema import Config, ConfigError, Mesh
+from ..config_data import given_data
 from ..data import Arrays, Dataset
 from ..distributed import processes
 from ..distributed.sharding import ShardingPlan, sharding_plan
 from ..evaluation import evaluate_split, make_eval_step_of
-from ..experiment import Experiment, given_data, prepare, reopen, resolve_data_path
+from ..experiment import Experiment, prepare, reopen, resolve_data_path
 from ..initialize import init_from_source, resolve_weights_path
 from ..plots.attempt import attempt
 from ..plugins.tables import without_module

@@ -24,9 +24,10 @@ from ...model import INLINE, Layer, capture_intermediates
 from ..common.errors import ConvaxError
 from ..common.pytree_paths import named_leaves
 from ..common.train_state import TrainState
+from ..config_data import sampling_of
 from ..data import batch_indices
 from ..data.preprocess import preprocess
-from ..experiment import Experiment, make_step_spec, sampling_of
+from ..experiment import Experiment, make_step_spec
 from ..run.directory import Run, study_of, write_json
 from ..step.loss_scaling import never
 from ..step.train_step import WATCHED, make_train_step, step_key

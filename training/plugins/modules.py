@@ -17,7 +17,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
@@ -104,12 +104,25 @@ def sources_of(names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
             yield from ((f"{FOLDER}/{path}", content) for path, content in _loaded[name].sources)
 
 
-def line_of(error: BaseException) -> str | None:
-    """Return ``file, line n`` where an error was raised in a module that a config names."""
-    places = [plugin.place for plugin in _loaded.values() if plugin.place is not None]
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if any(_is_within(frame.filename, place) for place in places):
-            return f"{frame.filename}, line {frame.lineno}"
+def line_of(error: BaseException, places: Iterable[Path | None] | None = None) -> str | None:
+    """Return ``file, line n`` where an error was raised, or cannot be parsed, in some code.
+
+    Args:
+        error: what was raised.
+        places: files and folders of the code; by default those of the modules that were run.
+
+    Returns:
+        The innermost such line; None where there is none.
+    """
+    if places is None:
+        places = [plugin.place for plugin in _loaded.values()]
+    lines = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    if isinstance(error, SyntaxError) and error.filename:
+        lines.append((error.filename, error.lineno))
+    within = [place for place in places if place is not None]
+    for file, line in reversed(lines):
+        if any(_is_within(file, place) for place in within):
+            return f"{file}, line {line}"
     return None
 
 
@@ -160,10 +173,11 @@ def _run(name: str, found: Plugin | None, names: Sequence[str]) -> Plugin:
         _check_named(name, place, names, before)
     except PluginError:
         raise
-    except RegistrationError as error:
-        raise PluginError(f"{name}: {_place_of(error, place)}: {error}") from error
     except (Exception, SystemExit) as error:  # whatever their code raises
-        where, said = _place_of(error, place), plain_line(str(error), 300)
+        where = line_of(error, [place]) or ("installed" if place is None else place)
+        if isinstance(error, RegistrationError):
+            raise PluginError(f"{name}: {where}: {error}") from error
+        said = plain_line(str(error), 300)
         raise PluginError(f"{name}: {where}: {type(error).__name__}: {said}; correct it") from error
     waiting.note(f"plugins: ran {name}, which is beside the config: {plain_line(str(place), 200)}")
     return found
@@ -246,13 +260,3 @@ def _execute(name: str, found: Plugin, place: Path) -> None:
         raise
     finally:
         sys.dont_write_bytecode = before
-
-
-def _place_of(error: BaseException, place: Path | None) -> str:
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}"
-    frames = traceback.extract_tb(error.__traceback__)
-    inside = [f for f in frames if place is not None and _is_within(f.filename, place)]
-    if inside:
-        return f"{inside[-1].filename}, line {inside[-1].lineno}"
-    return "installed" if place is None else str(place)

@@ -10,16 +10,10 @@ from jax import Array
 
 from .. import data
 from ..config.schema import Config, ConfigError
+from ..config_data import load_data, sampling_of
 from ..data.preprocess import Preprocessing, preprocess
 from ..data.tree import rows
-from ..experiment import (
-    augmentation_of,
-    dataset_card,
-    load_data,
-    resolve_data_path,
-    sampling_of,
-    split_seed,
-)
+from ..experiment import augmentation_of, dataset_card, resolve_data_path, split_seed
 from ..plots import figures
 from ..step.train_step import augment_key, step_key
 from ..tasks.registry import make_task, spec_of

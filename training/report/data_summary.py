@@ -13,10 +13,11 @@ from .. import data
 from ..common.text import plain_line
 from ..common.waiting import counted
 from ..config.schema import Config
+from ..config_data import load_data
 from ..data.labels import is_class_each
 from ..data.preprocess import preprocess
 from ..data.tree import map_leaves, rows
-from ..experiment import dataset_card, load_data, resolve_data_path
+from ..experiment import dataset_card, resolve_data_path
 from ..plots import figures
 from ..run.directory import DatasetCard
 from ..tasks.registry import make_task

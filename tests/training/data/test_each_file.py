@@ -7,11 +7,12 @@ import pytest
 from PIL import Image
 
 from convax.training.config.schema import load_config
+from convax.training.config_data import load_data
 from convax.training.data import DataError, load, load_folder, load_masks
 from convax.training.data.each_file import read_each
 from convax.training.data.errors import UnreadableError
 from convax.training.data.image import read_image
-from convax.training.experiment import dataset_card, load_data, reopen
+from convax.training.experiment import dataset_card, reopen
 from convax.training.loop.resume import check_unchanged
 from convax.training.run.directory import RunError
 from tests.tiny import untrained

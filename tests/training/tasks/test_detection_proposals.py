@@ -15,9 +15,10 @@ from convax.inference.export.bundle import export
 from convax.inference.export.onnx import export_onnx
 from convax.inference.export.verify import verify
 from convax.training.config.schema import ConfigError, load_config
+from convax.training.config_data import load_data
 from convax.training.data import DataError
 from convax.training.evaluation import evaluate
-from convax.training.experiment import dataset_card, load_data, prepare, resolve_data_path
+from convax.training.experiment import dataset_card, prepare, resolve_data_path
 from convax.training.experiments.traced_hparams import prepare_members
 from convax.training.run.directory import RunError
 from convax.training.run.load_model import load_model
