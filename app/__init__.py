@@ -3,7 +3,7 @@
     import convax
     from convax import ops, model
 
-    config = convax.load_config("lenet5-digits")
+    config = convax.config("lenet5-digits")
     run = convax.train(config, "runs/digits")
     predict = convax.load("runs/digits")
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from convax import explain, inference, model, ops, training
     from convax.inference.predictor import Predictor, load
+    from convax.training.config.from_python import config
     from convax.training.config.schema import load_config
     from convax.training.evaluation import evaluate
     from convax.training.loop.loop import resume, train
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "Predictor",
+    "config",
     "evaluate",
     "explain",
     "inference",
@@ -45,6 +47,7 @@ __all__ = [
 
 _HOME = {
     "Predictor": "inference.predictor",
+    "config": "training.config.from_python",
     "evaluate": "training.evaluation",
     "load": "inference.predictor",
     "load_config": "training.config.schema",

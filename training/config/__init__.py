@@ -1,6 +1,7 @@
 """An experiment as one TOML file: its schema, and errors that a person can act on.
 
 schema           all tables of a config, loading, `--set`, writing
+from_python      a config as a Python object, of a name, a file or a dict
 files            where configs are read from
 from_signature   tables derived from the signatures of functions
 limits           how large a config may be

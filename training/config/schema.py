@@ -5,6 +5,7 @@ derived from the signatures of the functions themselves, so a keyword is written
 a function gives no default must be stated; everything that is wrong is reported at once.
 """
 
+import html
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -223,6 +224,10 @@ class Config(Table):
     mesh: Mesh | None = None
     plugins: Plugins | None = None
 
+    def _repr_html_(self) -> str:
+        """Return it as a notebook shows it: as TOML, with every default."""
+        return f"<pre>{html.escape(to_toml(self))}</pre>"
+
     @model_validator(mode="before")
     @classmethod
     def _stop_by_the_first_figure(cls, raw: Any) -> Any:
@@ -352,18 +357,37 @@ def load_config(source: str | Path, overrides: Sequence[str] = ()) -> Config:
         ConfigError: names the file, and every key that is wrong with its remedy.
         PluginError: a module that it names cannot be run.
     """
+    where, raw = read_tables(source)
+    texts = dict(_override(raw, override) for override in overrides)
+    folder = None if str(source) in shipped_configs() else Path(source).parent
+    return checked(raw, where, texts, folder=folder)
+
+
+def read_tables(source: str | Path) -> tuple[str, dict[str, Any]]:
+    """Read the tables of a config: what names it in errors, and these, not validated.
+
+    Raises:
+        ConfigError: there is none, or it is not TOML.
+    """
     where, text = read_source(source)
     try:
-        raw = tomllib.loads(text)
+        return where, tomllib.loads(text)
     except RecursionError:
         raise ConfigError(f"{where}: not valid TOML: brackets are nested too deeply") from None
     except ValueError as error:  # TOMLDecodeError, and that of an integer of thousands of digits
         raise ConfigError(f"{where}: not valid TOML: {plain_line(str(error))}") from None
-    texts = dict(_override(raw, override) for override in overrides)
+
+
+def checked(
+    raw: dict[str, Any],
+    where: str,
+    texts: Mapping[str, str] | None = None,
+    *,
+    folder: Path | None = None,
+) -> Config:
+    """Validate a config as `validate`, which a run can keep with every default, and read again."""
     check_values(raw, where)
-    folder = None if str(source) in shipped_configs() else Path(source).parent
     config = validate(raw, where, texts, folder=folder)
-    # A run keeps it with every default, and reads it again.
     check_values(config.model_dump(exclude_none=True), f"{where}, with every default")
     check_text(to_toml(config).encode(), f"{where}, with every default")
     return config
