@@ -12,6 +12,7 @@ json_io        JSON that others may have written
 pytree_paths   parameter paths, and regular expressions that choose among them
 forgiving      output that may be lost
 waiting        what a command is at, for people, while nothing else is seen of it
+colors         what is wrong with a table of colors of classes
 text           what others wrote, as part of a message
 memory         how much memory a program and the process take
 duration       "3 epochs", "10%" or "500 steps", as steps

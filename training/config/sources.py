@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
+from ..common.colors import problem_with_colors
 from ..tasks.spec import LabelKind
 from .augment import Range
 from .table import PositiveFloat, PositiveInt, Table
@@ -158,15 +159,10 @@ class Masks(Table):
             return self
         if self.mask_kind != "classes":
             raise ValueError('colors tell classes and no objects apart; need mask_kind = "classes"')
-        if len(self.colors) != len(self.classes):
-            raise ValueError(
-                f"colors has {len(self.colors)} and classes {len(self.classes)}: write one color "
-                "for each class, in their order"
-            )
-        every = [*self.colors, *(self.ignored_colors or [])]
-        twice = next((color for color in every if every.count(color) > 1), None)
-        if twice is not None:
-            raise ValueError(f"colors has {twice} twice; write another color, or one class")
+        ignored = self.ignored_colors or []
+        problem = problem_with_colors(self.colors, ignored, len(self.classes))
+        if problem is not None:
+            raise ValueError(f"colors {problem}")
         return self
 
     def unfit_for(self, labels: LabelKind) -> str | None:

@@ -7,6 +7,7 @@ digits, idx, cifar, folder, npz, masks, csv_table
              one file for each source
 detection    the sources of images with the objects in them
 color_table  which class a color in a mask stands for
+mask_folders where masks are, by names and content
 balanced     which examples a batch has, of each class as many
 stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
@@ -94,7 +95,8 @@ from .image import (
 from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
 from .load import MADE, PACKED, load, locate
-from .masks import find_mask_folders, load_masks, mask_pairs
+from .mask_folders import find_mask_folders
+from .masks import load_masks, mask_pairs
 from .memory import Arrays, load_memory
 from .notes import Notes
 from .npz import load_npz

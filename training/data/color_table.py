@@ -5,10 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..common.colors import Color, problem_with_colors
 from .errors import DataError
 from .labels import IGNORED
-
-Color = Sequence[int]  # red, green and blue, 0 to 255
 
 
 class ColorTable(NamedTuple):
@@ -23,19 +22,19 @@ class ColorTable(NamedTuple):
     ignored: tuple[tuple[int, int, int], ...] = ()
 
 
-def color_table(colors: Sequence[Color], ignored: Sequence[Color] = ()) -> ColorTable:
+def color_table(
+    colors: Sequence[Color], ignored: Sequence[Color] = (), *, classes: int
+) -> ColorTable:
     """Make the table of ``data.colors`` and ``data.ignored_colors``.
 
     Raises:
-        DataError: a color is not three numbers of 0 to 255, or stands there twice.
+        DataError: there is not one color for each of so many classes, one is not three numbers of 0
+            to 255, or stands there twice.
     """
+    if (problem := problem_with_colors(colors, ignored, classes)) is not None:
+        raise DataError(f"data.colors: colors {problem}")
     every = [tuple(map(int, color)) for color in (*colors, *ignored)]
-    for color in every:
-        if len(color) != 3 or not all(0 <= part <= 255 for part in color):
-            raise DataError(f"data.colors: got {list(color)}, need three numbers of 0 to 255 each")
-        if every.count(color) > 1:
-            raise DataError(f"data.colors: {list(color)} stands there twice; write another")
-    return ColorTable(tuple(every[: len(colors)]), tuple(every[len(colors) :]))  # type: ignore[arg-type]
+    return ColorTable(tuple(every[:classes]), tuple(every[classes:]))  # type: ignore[arg-type]
 
 
 def classes_of_colors(mask: np.ndarray, table: ColorTable, name: str) -> np.ndarray:
@@ -54,16 +53,16 @@ def classes_of_colors(mask: np.ndarray, table: ColorTable, name: str) -> np.ndar
             colors.
 
     Example:
-        >>> table = color_table([(0, 0, 0), (128, 0, 0)], [(224, 224, 192)])
+        >>> table = color_table([(0, 0, 0), (128, 0, 0)], [(224, 224, 192)], classes=2)
         >>> mask = np.array([[[128, 0, 0], [0, 0, 0], [224, 224, 192]]], np.uint8)
         >>> classes_of_colors(mask, table, "x.png").tolist()
         [[1, 0, 255]]
     """
     numbers = [*range(len(table.colors)), *(IGNORED for _ in table.ignored)]
-    keys = _keys(np.array((*table.colors, *table.ignored), np.int32))
+    keys = packed(np.array((*table.colors, *table.ignored), np.int32))
     order = np.argsort(keys)
     keys, numbers = keys[order], np.array(numbers, np.int32)[order]
-    wanted = _keys(mask.astype(np.int32))
+    wanted = packed(mask.astype(np.int32))
     place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
     unknown = keys[place] != wanted
     if unknown.any():
@@ -79,6 +78,6 @@ def classes_of_colors(mask: np.ndarray, table: ColorTable, name: str) -> np.ndar
     return numbers[place]
 
 
-def _keys(colors: np.ndarray) -> np.ndarray:
-    """Return a number for each color, ``(...)`` of ``(..., 3)``."""
+def packed(colors: np.ndarray) -> np.ndarray:
+    """Return a number for each color, ``(...)`` of ``(..., 3)`` int32: ``0xRRGGBB``."""
     return (colors[..., 0] << 16) | (colors[..., 1] << 8) | colors[..., 2]

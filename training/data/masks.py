@@ -1,17 +1,16 @@
 """Images with a mask each: for every pixel, which class or which object it belongs to."""
 
-import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from functools import partial
-from itertools import permutations
 from pathlib import Path, PurePosixPath
 from typing import Literal, TypeAlias
 
 import numpy as np
 
+from ..common.colors import Color
 from ..common.text import encodings_of_name, plain_line, text_of_name
 from .archive import ARCHIVES, Place, is_archive, read_archive, source_of
-from .color_table import Color, ColorTable, classes_of_colors, color_table
+from .color_table import ColorTable, classes_of_colors, color_table
 from .dataset import Dataset, Split
 from .decoded_cache import Entry, decoded_once
 from .each_file import (
@@ -94,7 +93,7 @@ def load_masks(
     notes = Notes()
     pairs = mask_pairs(Path(root), images, masks, notes)
     how = {"size": list(size), "channels": channels, "letterbox": letterbox, "on": unreadable}
-    table = None if colors is None else color_table(colors, ignored_colors)
+    table = None if colors is None else color_table(colors, ignored_colors, classes=len(classes))
 
     def make() -> Entry:
         read_mask = partial(_read_mask, mask_kind=mask_kind, K=len(classes), table=table)
@@ -157,68 +156,13 @@ def _read_mask(mask: Place, *, mask_kind: MaskKind, K: int, table: ColorTable | 
 
 
 # What the name of a mask may have behind that of its image.
-_BESIDE = ("_mask", "_label")
-_ENDINGS = ("", *_BESIDE)
-
-# A folder whose name has one of these is of masks, where what is in it does not tell.
-_MASKS = re.compile("mask|label|seg|annot|target|truth|(^|[^a-z])gt", re.IGNORECASE)
+BESIDE = ("_mask", "_label")
+ENDINGS = ("", *BESIDE)
 
 
-def find_mask_folders(root: Path) -> tuple[str, str] | None:
-    """Find a folder of images and another with a mask of each; None if there are no such two.
-
-    Both are in `root` or one folder further down; or they are one, `root` first, in which and below
-    there is a mask beside each image. Masks are images of one number a pixel, in a format that
-    keeps it; where the images are gray as well, the name of the folder decides.
-
-    Returns:
-        ``images`` and ``masks`` as `load_masks` takes them.
-    """
-    above = [("", root), *((f"{f.name}/", f) for f in listed(root, Notes()).folders)]
-    folders = {
-        f"{where}{inside.name}": inside
-        for where, f in above
-        for inside in listed(f, Notes()).folders
-    }
-    files = {name: its for name, folder in folders.items() if (its := dict(_with_stems(folder)))}
-    gray = {name for name, its in files.items() if _is_mask(next(iter(its.values())))}
-    for images, masks in permutations(files, 2):
-        named = _MASKS.search(masks) is not None and _MASKS.search(images) is None
-        nested = images.startswith(f"{masks}/") or masks.startswith(f"{images}/")
-        if masks not in gray or nested or (images in gray and not named):
-            continue
-        if all(any(f"{s}{end}" in files[masks] for end in _ENDINGS) for s in files[images]):
-            return images, masks
-    for name, folder in ({".": root} | folders).items():
-        if _has_masks_beside(files.get(name) or dict(_with_stems(folder))):
-            return name, name
-    return None
-
-
-def _has_masks_beside(files: Mapping[str, Place]) -> bool:
-    """Return whether each image of a folder has a mask beside it."""
-    photographs = [stem for stem in files if not _is_beside(stem, files)]
-    masks = [files[stem] for stem in files if _is_beside(stem, files)]
-    having = all(any(f"{stem}{end}" in files for end in _BESIDE) for stem in photographs)
-    return bool(masks) and having and _is_mask(masks[0])
-
-
-def _is_beside(stem: str, stems: Container[str]) -> bool:
+def is_beside(stem: str, stems: Container[str]) -> bool:
     """Return whether a file is the mask of an image beside it, by the names there."""
-    return any(stem.endswith(end) and stem.removesuffix(end) in stems for end in _BESIDE)
-
-
-def _with_stems(folder: Place) -> Iterator[tuple[str, Place]]:
-    for where, file in images_below(folder, Notes()):
-        yield _stem(where, file), file
-
-
-def _is_mask(file: Place) -> bool:
-    try:
-        decode_mask(source_of(file))
-    except DataError:
-        return False
-    return True
+    return any(stem.endswith(end) and stem.removesuffix(end) in stems for end in BESIDE)
 
 
 def check_mask_size(
@@ -267,13 +211,13 @@ def mask_pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[
     found = _image_files(root, (images, masks), notes)
     by_stem: dict[str, list[Place]] = {}
     for where, file in found[masks]:
-        by_stem.setdefault(_stem(where, file), []).append(file)
+        by_stem.setdefault(stem_of(where, file), []).append(file)
     pairs, used = [], set()
-    endings = _BESIDE if images == masks else _ENDINGS
+    endings = BESIDE if images == masks else ENDINGS
     photographs = [
         (stem, file)
         for where, file in found[images]
-        if not (_is_beside(stem := _stem(where, file), by_stem) and images == masks)
+        if not (is_beside(stem := stem_of(where, file), by_stem) and images == masks)
     ]
     for stem, photograph in photographs:
         candidates = [f for end in endings for f in by_stem.get(f"{stem}{end}", [])]
@@ -295,7 +239,7 @@ def mask_pairs(root: Path, images: str, masks: str, notes: Notes) -> list[tuple[
     return pairs
 
 
-def _stem(where: str, file: Place) -> str:
+def stem_of(where: str, file: Place) -> str:
     """Return what an image and its mask have in common: the folder below, the name, no ending."""
     return text_of_name(str(PurePosixPath(where, PurePosixPath(file.name).stem)))
 

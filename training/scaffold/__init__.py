@@ -1,6 +1,8 @@
 """From a folder of data to a first config for it: what `convax new` does.
 
 layouts       what a folder is: class folders, masks beside images, COCO ...
+class_names   the text file beside masks that names their classes
+mask_colors   masks of colors: which there are, and which of them are of no class
 survey        what is in it: counts, sizes, channels, files that cannot be read
 recipe        a value with its reason; what every config has: splits, optimizer, schedule
 whole_images  networks for what is learned of an image as a whole

@@ -4,8 +4,9 @@ The readers themselves say what they recognize.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,22 +24,26 @@ from ..data import (
     has_yolo,
     mask_pairs,
 )
-from ..data.archive import is_archive, source_of
+from ..data.archive import Place, is_archive, source_of
 from ..data.each_file import read_readable
+from ..data.errors import UnreadableError
 from ..data.labels import IGNORED
 from ..data.listing import listed
 from ..data.notes import Notes
 from ..tasks.registry import listed as or_listed
 from ..tasks.registry import spec_of, tasks_where
 from ..tasks.spec import LabelKind
+from .class_names import Named, names_beside
+from .mask_colors import colors_of, has_levels, palettes_differ, table_of_colors
 
 # What an error says of the layouts that are recognized.
 KNOWN = (
     "one folder of images a class, with or without train/ and test/ above; a folder of images "
-    "beside one of masks; COCO's .json files; Pascal VOC's JPEGImages/ and Annotations/; YOLO's "
-    "images/ and labels/; a .csv file that lists images beside numbers"
+    "beside one of masks, of numbers or colors; COCO's .json files; Pascal VOC's JPEGImages/ and "
+    "Annotations/; YOLO's images/ and labels/; a .csv file that lists images beside numbers"
 )
 MOST_MASKS = 500  # whose numbers are looked at
+MOST_UNSEEN = 8  # numbers that masks may have before it is asked whether smoothing made some
 _CLASS = re.compile("class|label|categor|target", re.IGNORECASE)  # of a column
 
 
@@ -51,6 +56,7 @@ class Layout(NamedTuple):
         data: the keys of ``[data]`` that the layout decides.
         kinds: what can be learned of an image, the first if nothing else is asked for.
         remarks: what people should check.
+        reasons: why some of these keys are as they are.
     """
 
     what: str
@@ -58,6 +64,7 @@ class Layout(NamedTuple):
     data: dict[str, Any]
     kinds: tuple[LabelKind, ...]
     remarks: tuple[str, ...] = ()
+    reasons: Mapping[str, str] = MappingProxyType({})
 
 
 def recognize(path: Path, task: str | None = None) -> tuple[Layout, str]:
@@ -139,12 +146,25 @@ def _of_masks(path: Path) -> Iterator[Layout]:
     what = f"images in {images}/ with masks in {masks}/"
     if images == masks:
         what = f"images with masks beside them{'' if images == '.' else f' in {images}/'}"
-    each = _numbers_in_masks(path, images, masks)
-    numbers = np.unique(np.concatenate([*each, np.zeros(1, np.int32)]))
     table = {"source": "masks", "images": images, "masks": masks}
+    pairs = mask_pairs(path, images, masks, Notes())
+    named, problem = names_beside(path, masks)
+    each = _numbers_in_masks(pairs)
+    numbers = np.unique(np.concatenate([*each, np.zeros(1, np.int32)]))
     of_objects = {"mask_kind": "instances", "classes": ["background", "object"]}
     most = int(numbers[numbers != IGNORED].max(initial=0))
-    if _counts_objects(each):
+    unfit = set(numbers) != {0, IGNORED} and not 1 <= most <= 4 * len(numbers)
+    if not each or unfit or palettes_differ(spread(pairs)):
+        if each and not has_levels(pairs[0][1]):
+            shown = plain_line(", ".join(map(str, numbers)), 80)
+            raise DataError(
+                f"{path / masks}: the masks have the numbers {shown}: need 0 for the background "
+                "and 1, 2, 3 ... for classes or objects; number them anew"
+            )
+        data, reasons, said = table_of_colors(colors_of(pairs, path / masks), named)
+        remarks = (*filter(None, [problem]), *said)
+        yield Layout(f"{what}, in colors", path, table | data, ("mask",), remarks, reasons)
+    elif _counts_objects(each):
         remark = (
             f"the numbers in each mask run from 1 on, to {most} at most, so they are taken for "
             'objects; if they are classes, write mask_kind = "classes", and name them in classes'
@@ -152,29 +172,52 @@ def _of_masks(path: Path) -> Iterator[Layout]:
         yield Layout(what, path, table | of_objects, Masks.labels, (remark,))
     elif set(numbers) == {0, IGNORED}:
         yield Layout(what, path, table | of_objects, ("mask",))
-    elif 1 <= most <= 4 * len(numbers):
-        names = ["object"] if most == 1 else [f"class {k}" for k in range(1, most + 1)]
-        remarks = () if most == 1 else ("the classes of the masks have no names: write them",)
-        data = {"mask_kind": "classes", "classes": ["background", *names]}
-        yield Layout(what, path, table | data, ("mask",), remarks)
     else:
-        shown = plain_line(", ".join(map(str, numbers)), 80)
-        raise DataError(
-            f"{path / masks}: the masks have the numbers {shown}: need 0 for the background and 1, "
-            "2, 3 ... for classes or objects; number them anew"
-        )
+        if len(numbers) > MOST_UNSEEN and has_levels(pairs[0][1]):
+            colors_of(pairs, path / masks)  # which raises where smoothed edges made some
+        names, why, remark = _names_of_numbers(most, named)
+        remarks = tuple(filter(None, [problem, remark]))
+        data = {"mask_kind": "classes", "classes": names}
+        yield Layout(what, path, table | data, ("mask",), remarks, why)
 
 
-def _numbers_in_masks(path: Path, images: str, masks: str) -> list[np.ndarray]:
-    """Return which numbers each mask has, of masks that are spread evenly over all."""
-    pairs = mask_pairs(path, images, masks, Notes())
-    pairs = pairs[:: 1 + len(pairs) // MOST_MASKS]
+def spread(pairs: list[tuple[Place, Place]]) -> list[tuple[Place, Place]]:
+    """Return so many pairs as are looked at, spread evenly over all."""
+    return pairs[:: 1 + len(pairs) // MOST_MASKS]
+
+
+def _numbers_in_masks(pairs: list[tuple[Place, Place]]) -> list[np.ndarray]:
+    """Return which numbers each mask has; none where the first has colors."""
+    chosen = spread(pairs)
 
     def numbers(i: int) -> np.ndarray:
-        _, mask = pairs[i]
+        _, mask = chosen[i]
         return np.unique(decode_mask(source_of(mask), name=str(mask)))
 
-    return read_readable(numbers, len(pairs), "skip")[0]
+    try:
+        numbers(0)
+    except UnreadableError:
+        pass
+    except DataError:
+        return []
+    return read_readable(numbers, len(chosen), "skip")[0]
+
+
+def _names_of_numbers(most: int, named: Named | None) -> tuple[list[str], dict[str, str], str]:
+    """Return the names of the classes from 0 to `most`, the reason, and what is to be checked."""
+    if most == 1 and named is None:
+        return ["background", "object"], {}, ""
+    names = [f"class {k}" for k in range(1, most + 1)]
+    if named is None:
+        return ["background", *names], {}, "the classes of the masks have no names: write them"
+    own = list(named.names)
+    if len(own) > most:
+        return own, {"classes": f"as {named.file} names the numbers"}, ""
+    if len(own) == most and "background" not in own:
+        why = f"0, and the {most} that {named.file} names"
+        return ["background", *own], {"classes": why}, ""
+    remark = f"{named.file} names {len(own)}, and the masks have numbers up to {most}: write names"
+    return ["background", *names], {}, remark
 
 
 def _counts_objects(each: list[np.ndarray]) -> bool:

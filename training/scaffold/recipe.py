@@ -56,8 +56,8 @@ def data_table(layout: Layout, survey: Survey, size: tuple[int, int] | None) -> 
     if "mask_kind" in table:
         objects = table["mask_kind"] == "instances"
         why = "0 is the background, all else an object" if objects else "a number is a class"
-        table["mask_kind"] = Because(table["mask_kind"], why)
-        table["classes"] = Because(table["classes"], "call them as you like")
+        reasons = {"mask_kind": why, "classes": "call them as you like"} | dict(layout.reasons)
+        table |= {key: Because(table[key], why) for key, why in reasons.items()}
     if size is not None:
         table["size"] = list(size)
     why = "all images are gray" if survey.channels == 1 else "the images are in color"

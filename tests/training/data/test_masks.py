@@ -295,12 +295,20 @@ def test_masks_of_colors_that_are_all_of_the_first_class_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("colors", "message"),
-    [([[0, 0, 300]], "need three numbers of 0 to 255"), ([[1, 2]], "got .1, 2., need three"),
-     ([[1, 2, 3], [1, 2, 3]], "stands there twice")],
+    [([[0, 0, 300]], "has .0, 0, 300., need three"), ([[1, 2]], "has .1, 2., need three"),
+     ([[1, 2, 3], [1, 2, 3]], "has .1, 2, 3. twice; write another")],
 )  # fmt: skip
 def test_color_table_refuses_what_is_no_table(colors, message):
-    with pytest.raises(DataError, match=f"data.colors: .*{message}"):
-        color_table(colors)
+    with pytest.raises(DataError, match=f"data.colors: colors {message}"):
+        color_table(colors, classes=len(colors))
+
+
+def test_masks_have_a_color_for_each_class(tmp_path):
+    put_colors(tmp_path, "x")
+    with pytest.raises(
+        DataError, match=r"data.colors: colors has 1 and classes 2: write one color"
+    ):
+        read(tmp_path, colors=COLORS["colors"][:1])
 
 
 @pytest.mark.parametrize("ending", ["_mask", "_label"])

@@ -43,6 +43,28 @@ def write_masks(root, numbers=(0, 1), count=8, folders=("images", "masks")):
     return root
 
 
+SKY, ROAD, VOID = (128, 128, 128), (128, 64, 128), (0, 0, 0)
+
+
+def painted(i, colors=(SKY, ROAD, VOID), size=(32, 40)):
+    """Bands of these colors, wider in one image than in the next; ``(H, W, 3)`` uint8."""
+    bands = np.sort(np.arange(size[0]) * len(colors) // size[0])
+    rows = np.roll(np.array(colors, np.uint8)[bands], i, axis=0)
+    return np.ascontiguousarray(np.broadcast_to(rows[:, None], (*size, 3)))
+
+
+def write_painted(root, paint=painted, *, count=6, mode="RGB", ending=".png", texts=()):
+    """Images with masks of colors, and text files by their names."""
+    for i in range(count):
+        mask = paint(i)
+        save(root / "images" / f"{i}.png", mask.shape[:2])
+        (root / "masks").mkdir(exist_ok=True)
+        Image.fromarray(mask).convert(mode).save(root / "masks" / f"{i}{ending}")
+    for name, text in dict(texts).items():
+        (root / name).write_text(text)
+    return root
+
+
 def write_table(root, **columns):
     """A CSV file with these columns behind those of the lines' numbers, the images and a text."""
     count = len(next(iter(columns.values())))
@@ -80,6 +102,7 @@ LAYOUTS = {
     "class folders": Written(write_classes, "classification", "folder", MLP),
     "class folders in splits": Written(write_split_classes, "classification", "folder", MLP),
     "masks": Written(write_masks, "segmentation", "masks", PIXELS),
+    "masks of colors": Written(write_painted, "segmentation", "masks", PIXELS),
     "values": Written(lambda root: write_table(root, age=AGES), "regression", "csv", MLP),
     "several classes": Written(
         lambda root: write_table(root, sea=SEA, boat=BOAT), "multilabel", "csv", MLP

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import convax
 from convax.training.config.schema import load_config
@@ -249,7 +250,9 @@ def beside_a_table(root):
 
 
 def unnumbered(root):
-    write_masks(root, (0, 90, 200), count=3)
+    write_masks(root, count=3)
+    for file in (root / "masks").iterdir():
+        Image.fromarray(np.resize(np.array([0, 900, 2000], np.uint16), (24, 24))).save(file)
 
 
 def words(root):
@@ -275,7 +278,7 @@ REFUSED = [
     (alone, "not recognized (one folder of images, cat/)"),
     (together, "an image outside the class folders"),
     (words, "labels.csv has no numbers beside the images in 'file'"),
-    (unnumbered, "the masks have the numbers 0, 90, 200: need 0 for the background and 1, 2"),
+    (unnumbered, "the masks have the numbers 0, 900, 2000: need 0 for the background and 1, 2"),
     (nothing_there, "no objects in any image; annotate some"),
     (two_sources, "COCO's boxes (train.json) and Pascal VOC's boxes: leave one of them"),
     (beside_a_table, "write --task regression or --task classification"),
