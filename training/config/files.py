@@ -1,17 +1,22 @@
 """Where configs are read from: files, and those that are installed with convax."""
 
+from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from pathlib import Path
+from types import MappingProxyType
 
 from .errors import ConfigError, did_you_mean
 from .limits import MOST_BYTES, check_text
 
 
-def shipped_configs() -> dict[str, str]:
+@cache
+def shipped_configs() -> Mapping[str, str]:
     """Return the text of every config that is installed with convax, by name."""
     folder = resources.files("convax.configs")
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
-    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+    texts = {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+    return MappingProxyType(texts)
 
 
 def read_source(source: str | Path) -> tuple[str, str]:

@@ -23,10 +23,11 @@ from convax.training.config.schema import (
 )
 
 SHIPPED = sorted(shipped_configs())
+PARSED = {name: tomllib.loads(text) for name, text in shipped_configs().items()}
 
 
 def raw(name: str) -> dict:
-    return tomllib.loads(shipped_configs()[name])
+    return copy.deepcopy(PARSED[name])
 
 
 def key_paths(table, path=()):
@@ -51,7 +52,7 @@ def dotted(path):
 
 def kind_of(name, path):
     """What decides how a key is checked: where it stands, and in which of the tables for there."""
-    table = parent_of(raw(name), path)
+    table = parent_of(PARSED[name], path)
     tag = next((table[key] for key in ("name", "source", "type") if key in table), None)
     return tuple(key for key in path if isinstance(key, str)), tag
 
