@@ -1,6 +1,7 @@
 """Losses of predictions beyond the proof: by hand, masks, kinks, large logits, and errors."""
 
 from functools import partial
+from itertools import batched
 
 import jax
 import jax.numpy as jnp
@@ -55,17 +56,22 @@ def test_weight_zero_takes_out_whatever_an_example_holds(name):
     f = LOSSES[name]
     z, keep = BAD, jnp.array([False, True, True, True])
     alone = lambda z: f(jnp.concatenate([LOGITS[:1], z]), reduction="none")[1:].mean()  # noqa: E731
-    expected, wanted = jax.value_and_grad(alone)(LOGITS[1:])
-    for weights in (keep, keep.astype(jnp.float32)):
-        loss = lambda z, weights=weights: f(z, weights=weights)  # noqa: E731
-        actual, gradient = jax.jit(jax.value_and_grad(loss))(z)
+    loss = lambda z, w: f(z, weights=w)  # noqa: E731
+
+    @jax.jit
+    def program(z, keep, weights):
+        with_either = [jax.value_and_grad(loss)(z, w) for w in (keep, weights)]
+        further = jax.hessian(loss)(z, weights), jax.grad(loss, 1)(z, weights)
+        each = f(z, weights=keep, reduction="none")
+        return jax.value_and_grad(alone)(z[1:]), with_either, further, each
+
+    (expected, wanted), with_either, further, each = program(z, keep, keep.astype(jnp.float32))
+    for actual, gradient in with_either:
         np.testing.assert_allclose(actual, expected, rtol=1e-6)
         np.testing.assert_array_equal(gradient[0], 0)
         np.testing.assert_allclose(gradient[1:], wanted, rtol=1e-5, atol=1e-7)
-    assert np.all(np.isfinite(jax.jit(jax.hessian(loss))(z)))
-    in_weights = jax.grad(lambda w: f(z, weights=w))(keep.astype(jnp.float32))
-    assert np.all(np.isfinite(in_weights))
-    np.testing.assert_array_equal(f(z, weights=keep, reduction="none")[0], 0)
+    assert all(np.all(np.isfinite(derivative)) for derivative in further)
+    np.testing.assert_array_equal(each[0], 0)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +88,7 @@ def test_weight_zero_takes_out_whatever_an_example_holds(name):
 )
 def test_weight_zero_takes_out_the_target_too(f):
     w = jnp.array([0.0, 1, 1, 1])
-    value, gradient = jax.value_and_grad(f)(TARGETS.at[0].set(jnp.nan), w)
+    value, gradient = jax.jit(jax.value_and_grad(f))(TARGETS.at[0].set(jnp.nan), w)
     np.testing.assert_allclose(value, f(TARGETS, w), rtol=1e-6)
     np.testing.assert_array_equal(gradient[0], 0)
     assert np.all(np.isfinite(gradient))
@@ -90,7 +96,7 @@ def test_weight_zero_takes_out_the_target_too(f):
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_what_is_not_masked_is_not_hidden(name):
-    loss = LOSSES[name](BAD, reduction="none")
+    loss = jax.jit(partial(LOSSES[name], reduction="none"))(BAD)
     assert np.isnan(loss[0]).any()
     assert np.isfinite(loss[1:]).all()
 
@@ -99,21 +105,26 @@ def test_what_is_not_masked_is_not_hidden(name):
 def test_reductions_mean_sum_and_none(name):
     """Weights of the examples, though some losses have one number per element."""
     f, w = LOSSES[name], jnp.array([1.0, 0.5, 0.0, 2.0])
-    each = np.asarray(f(LOGITS, reduction="none"))
+    ways = [(weights, how) for weights in (None, w) for how in ("none", "sum", "mean")]
+    found = jax.jit(lambda z: [f(z, weights=weights, reduction=how) for weights, how in ways])(
+        LOGITS
+    )
+    each = np.asarray(found[0])
     full = np.broadcast_to(np.asarray(w).reshape(-1, *[1] * (each.ndim - 1)), each.shape)
-    for weights, expected in ((None, np.ones(each.shape)), (w, full)):
-        none = f(LOGITS, weights=weights, reduction="none")
-        total = f(LOGITS, weights=weights, reduction="sum")
+    for (none, total, average), expected in zip(
+        batched(found, 3), (np.ones(each.shape), full), strict=True
+    ):
         np.testing.assert_allclose(none, expected * each, rtol=1e-6)
         np.testing.assert_allclose(total, (expected * each).sum(), rtol=1e-6)
         mean = (expected * each).sum() / expected.sum()
-        np.testing.assert_allclose(f(LOGITS, weights=weights), mean, rtol=1e-6)
+        np.testing.assert_allclose(average, mean, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", LOSSES)
 def test_mean_where_all_weights_are_zero(name):
-    assert np.isnan(LOSSES[name](LOGITS, weights=jnp.zeros(4)))
-    assert LOSSES[name](LOGITS, weights=jnp.zeros(4), reduction="sum") == 0
+    both = lambda w: [LOSSES[name](LOGITS, weights=w, reduction=how) for how in ("mean", "sum")]  # noqa: E731
+    mean, total = jax.jit(both)(jnp.zeros(4))
+    assert np.isnan(mean) and total == 0
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
@@ -121,7 +132,7 @@ def test_mean_where_all_weights_are_zero(name):
 def test_losses_are_at_least_float32(name, dtype):
     for reduction in ("none", "mean"):
         f = lambda z, r=reduction: jnp.sum(LOSSES[name](z, reduction=r))  # noqa: E731
-        value, gradient = jax.value_and_grad(f)(LOGITS.astype(dtype))
+        value, gradient = jax.eval_shape(jax.value_and_grad(f), LOGITS.astype(dtype))
         assert value.dtype == jnp.float32
         assert gradient.dtype == dtype
 
@@ -142,8 +153,8 @@ def test_losses_of_empty_batches():
     ]
     for call in calls:
         assert call(reduction="none").shape[0] == 0
-        assert call(reduction="sum") == 0
-        assert np.isnan(call())
+        total, mean = jax.jit(lambda: (call(reduction="sum"), call()))()  # noqa: B023
+        assert total == 0 and np.isnan(mean)
 
 
 # ---------------------------------------------------------------------------- hyper-parameters
@@ -169,10 +180,13 @@ def test_hyper_parameters_may_be_traced(f, value):
     expected = f(LOGITS, value)
     np.testing.assert_allclose(jax.jit(f)(LOGITS, value), expected, rtol=1e-5, atol=1e-7)
     gradient = jax.jit(jax.grad(lambda z, v: f(z, v).sum()))
-    wanted = jax.grad(lambda z: f(z, value).sum())(LOGITS)
+    wanted = jax.jit(jax.grad(lambda z: f(z, value).sum()))(LOGITS)
     np.testing.assert_allclose(gradient(LOGITS, value), wanted, rtol=1e-5, atol=1e-6)
     with jax.enable_x64(True):
-        z, total = LOGITS.astype(jnp.float64), lambda v: f(LOGITS.astype(jnp.float64), v).sum()
+        z, total = (
+            LOGITS.astype(jnp.float64),
+            jax.jit(lambda v: f(LOGITS.astype(jnp.float64), v).sum()),
+        )
         slope = (total(value + 1e-6) - total(value - 1e-6)) / 2e-6
         actual = jax.jit(jax.grad(lambda v, z: f(z, v).sum()))(jnp.float64(value), z)
         np.testing.assert_allclose(actual, slope, rtol=1e-5, atol=1e-8)
@@ -184,8 +198,9 @@ def test_hyper_parameters_do_not_change_the_dtype(f, value):
         z = jnp.asarray(np.asarray(LOGITS))
         for scalar in (np.float32, np.float64, jnp.float64, jnp.bfloat16):
             given = scalar(value)
-            for g in (f, jax.jit(f), lambda z, v: jax.jit(lambda z: f(z, v))(z)):
-                assert g(z, given).dtype == jnp.float32
+            assert f(z, given).dtype == jnp.float32
+            for g in (f, lambda z, v: f(z, given)):  # noqa: B023
+                assert jax.eval_shape(g, z, given).dtype == jnp.float32
 
 
 def test_huber_at_infinity_with_a_traced_delta():
@@ -256,7 +271,8 @@ def test_labels_out_of_range_give_nan(f):
     logits, labels = jnp.array([[0.0, 0.0], [1.0, 2.0], [1.0, 2.0]]), jnp.array([0, -1, 255])
     each = f(logits, labels, reduction="none")
     np.testing.assert_array_equal(np.isnan(each), [False, True, True])
-    value, gradient = jax.value_and_grad(f)(logits, labels, weights=labels == 0)
+    slope = jax.jit(jax.value_and_grad(lambda z, w: f(z, labels, weights=w)))
+    value, gradient = slope(logits, labels == 0)
     np.testing.assert_allclose(value, f(logits[:1], labels[:1]), rtol=1e-6)
     np.testing.assert_allclose(gradient[0], jax.grad(f)(logits[:1], labels[:1])[0], rtol=1e-6)
     np.testing.assert_array_equal(gradient[1:], 0)
@@ -346,10 +362,13 @@ def test_huber_by_hand():
     e = jnp.array([0.0, -0.5, 2.0, -2.0, 5.0, jnp.inf])
     f = lambda e: ops.huber_loss(e, jnp.zeros(6), delta=2.0, reduction="none")  # noqa: E731
     np.testing.assert_allclose(f(e), [0, 0.125, 2, 2, 8, np.inf])
-    gradient = jax.grad(lambda e: f(e).sum())(e)
+    total = lambda e: f(e).sum()  # noqa: E731
+    gradient, slope, second = jax.jit(
+        lambda e: (jax.grad(total)(e), jax.jvp(f, (e,), (jnp.ones(6),))[1], jax.hessian(total)(e))
+    )(e)
     np.testing.assert_allclose(gradient, [0, -0.5, 2, -2, 2, 2])
-    np.testing.assert_allclose(jax.jvp(f, (e,), (jnp.ones(6),))[1], gradient)
-    second = jnp.diagonal(jax.hessian(lambda e: f(e).sum())(e))
+    np.testing.assert_allclose(slope, gradient)
+    second = np.diagonal(second)
     np.testing.assert_allclose(second, [1, 1, 0.5, 0.5, 0, 0])
 
 
@@ -384,7 +403,7 @@ def test_kl_div_where_nothing_is():
         f = lambda x, t: ops.kl_div_loss(x, t, log_target=log_target, reduction="batchmean")  # noqa: E731, B023
         np.testing.assert_allclose(f(x, jnp.array(t)), np.log(2), rtol=1e-6)
         for derivative in (jax.grad, jax.hessian):
-            leaves = jax.tree.leaves(derivative(f, (0, 1))(x, jnp.array(t)))
+            leaves = jax.tree.leaves(jax.jit(derivative(f, (0, 1)))(x, jnp.array(t)))
             assert all(np.all(np.isfinite(leaf)) for leaf in leaves)
 
 
