@@ -417,6 +417,7 @@ def load(
     tta: bool = False,
     fold: bool = True,
     constants: bool = False,
+    net: Layer | None = None,
 ) -> Predictor:
     """Load the inference function of a run, or of several together.
 
@@ -432,9 +433,12 @@ def load(
         constants: whether calls compile the weights into their programs, for the answer to one
             image: then no arrays are handed over but the images. Each of `Predictor.sizes` that is
             used holds a copy of the weights, and is compiled for these alone.
+        net: the network, where `train` was given one.
 
     Raises:
-        RunError, CheckpointError: it is no run directory, or has no usable checkpoint.
+        RunError, CheckpointError: it is no run directory, or has no usable checkpoint; or it was
+            trained with another network than `net`.
+        ConfigError: `net` is missing, or not needed.
         EnsembleError: several runs do not fit together.
         CalibrationError: no temperature is there, or it was fitted for something else.
 
@@ -444,7 +448,7 @@ def load(
         >>> predict(images).argmax(axis=-1)                   # doctest: +SKIP
     """
     paths = list_runs(run)
-    members = [load_model(path, checkpoint, use_ema=use_ema) for path in paths]
+    members = [load_model(path, checkpoint, use_ema=use_ema, net=net) for path in paths]
     if len(members) > 1:
         check_compatible(paths, members)
     temperatures = None

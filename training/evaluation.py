@@ -10,6 +10,7 @@ import numpy as np
 
 from ..model import Layer
 from . import data
+from .config.given import NOTHING, Objects
 from .config_data import given_data
 from .data import Arrays, Dataset
 from .data.preprocess import Preprocessing, preprocess
@@ -135,9 +136,10 @@ def reopen_trained(
     use_ema: bool = True,
     data_path: Path | None = None,
     dataset: data.Dataset | None = None,
+    objects: Objects = NOTHING,
 ) -> tuple[Run, Experiment, Any, Any]:
     """Reopen a run with the parameters and state of its "best" or "last" checkpoint: `reopen`."""
-    run, experiment = reopen(path, data_path, dataset)
+    run, experiment = reopen(path, data_path, dataset, objects)
     like = (experiment.template.params, experiment.template.state)
     params, state, _ = restore_network(run.checkpoints, checkpoint, *like, use_ema=use_ema)
     return run, experiment, params, state
@@ -150,6 +152,8 @@ def evaluate(
     checkpoint: str = "best",
     use_ema: bool = True,
     data: Dataset | Arrays | None = None,
+    net: Layer | None = None,
+    loss: Callable[..., Any] | Layer | None = None,
 ) -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
@@ -159,12 +163,15 @@ def evaluate(
         checkpoint: "best" or "last".
         use_ema: the averages of the weights, where the run has them (`[ema]`).
         data: the data of the run, where these were given in Python.
+        net, loss: likewise.
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
     dataset = None if data is None else given_data(open_run(run).config(), data)[1]
-    _, experiment, params, state = reopen_trained(run, checkpoint, use_ema=use_ema, dataset=dataset)
+    _, experiment, params, state = reopen_trained(
+        run, checkpoint, use_ema=use_ema, dataset=dataset, objects=Objects(net, loss)
+    )
     return evaluate_trained(experiment, params, state, split)
 
 

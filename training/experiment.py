@@ -16,6 +16,7 @@ from . import data
 from .common.duration import RunLength, duration_in_steps
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
+from .config.given import NOTHING, Given, Objects, attach, object_or
 from .config.schema import Config, ConfigError
 from .config.sources import Coco, Csv, Folder, MadeScenes, Masks, Voc, Yolo
 from .config.table import LEAST, MOST
@@ -29,6 +30,7 @@ from .optim.schedules.join import schedule_of
 from .optim.schedules.schedules import SCHEDULES
 from .param_groups import check_groups, frozen_by, grouped
 from .run.directory import DatasetCard, Run, RunError, open_run
+from .run.given_programs import check_programs, remember_programs
 from .run.load_model import LoadedModel, build_network
 from .step.ema import EmaSpec
 from .step.freeze import Frozen
@@ -48,12 +50,16 @@ class Experiment(NamedTuple):
     card: DatasetCard
     net: Layer
     optimizer: GradientTransformation
-    schedule: Any
+    schedule: Any  # None of an optimizer that was given in Python, which has its own
     total_steps: int
     init: Callable[[], TrainState]  # the state before the first step
     template: TrainState  # its shapes and dtypes
     frozen: Frozen | None  # the paths that training leaves alone
     augment: Augmentation | None  # what training images go through
+
+    def learning_rate(self, step: int) -> float | None:
+        """Return the learning rate after so many steps, as scheduled; None where nobody says."""
+        return None if self.schedule is None else float(self.schedule(step))
 
     def loaded(self, params: Any, state: Any) -> LoadedModel:
         """Return the network with what it has learned, as `load_model` does of a run's files."""
@@ -88,6 +94,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
     template = jax.eval_shape(init)
     start = jax.jit(init, compiler_options=COMPILE_QUICKLY)
     check_groups(config.optimizer.groups, template.params)
+    remember_programs(config, card, net, task, template.params, dataset.train.labels)
     return Experiment(
         config=config,
         task=task,
@@ -109,7 +116,10 @@ COMPILE_QUICKLY = {"xla_backend_optimization_level": "0"}
 
 
 def reopen(
-    path: str | Path, data_path: Path | None = None, dataset: data.Dataset | None = None
+    path: str | Path,
+    data_path: Path | None = None,
+    dataset: data.Dataset | None = None,
+    objects: Objects = NOTHING,
 ) -> tuple[Run, Experiment]:
     """Open an existing run and make its experiment ready again.
 
@@ -117,12 +127,14 @@ def reopen(
         path: the run directory.
         data_path: where its data lie by now, if they were moved.
         dataset: these, where they are at hand; they are loaded otherwise.
+        objects: what was given in Python, of that what is needed; without the others nothing that
+            asks for them works.
 
     Raises:
-        RunError: not a run directory, or its data is no longer the same.
+        RunError: not a run directory, or its data, or what was given, is no longer the same.
     """
     run = open_run(path)
-    config = run.config()
+    config = attach(run.config(), objects, needed=("net",), call="convax.evaluate")
     where = getattr(config.data, "path", None)
     if data_path is None and where is not None and not Path(where).exists():
         raise RunError(
@@ -143,6 +155,7 @@ def reopen(
                 f"folder that they were moved to{why}"
             )
         raise RunError(f"{path}: the {what} has changed since this run began; restore it{why}")
+    check_programs(run, config)
     return run, experiment
 
 
@@ -352,6 +365,8 @@ def make_schedule(config: Config, length: RunLength) -> Any:
     Raises:
         ConfigError: a duration in it does not fit into the run.
     """
+    if isinstance(config.schedule, Given):
+        return None
     table = config.schedule.model_dump(exclude_none=True)
     try:
         schedule = schedule_of(SCHEDULES, table, config.optimizer.learning_rate, length)
@@ -366,6 +381,8 @@ def check_learning_rates(config: Config, schedule: Any, total: int) -> None:
     Raises:
         ConfigError: names the schedule, or the first group, and the step.
     """
+    if schedule is None:
+        return
     counts, rates = values_of(schedule, total)
     factors = [("schedule", 1.0, "write factors nearer to 1")]
     for i, group in enumerate(config.optimizer.groups):
@@ -386,6 +403,8 @@ def check_learning_rates(config: Config, schedule: Any, total: int) -> None:
 def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     """Make the optimizer of a config, behind gradient clipping if asked for: values first."""
     spec = config.optimizer
+    if isinstance(spec, Given):
+        return spec.object if spec.is_there else _absent(spec)
     common = {"name", "learning_rate", "clip_norm", "clip_value", "groups"}
     keywords = spec.model_dump(exclude=common, exclude_none=True, warnings=False)  # or traced
     make = optimizers_for(spec.name)[spec.name]
@@ -396,6 +415,13 @@ def make_optimizer(config: Config, schedule: Any) -> GradientTransformation:
     clips: list[Any] = [] if spec.clip_value is None else [optax.clip(spec.clip_value)]
     clips += [] if spec.clip_norm is None else [clip_by_global_norm(spec.clip_norm)]
     return optax.chain(*clips, optimizer) if clips else optimizer
+
+
+def _absent(table: Given) -> GradientTransformation:
+    """Return an optimizer that raises once it is asked for updates: to evaluate, nobody does."""
+    return optax.GradientTransformation(
+        lambda params: (), lambda updates, state, params=None: table.object
+    )
 
 
 def run_length(config: Config, examples: int, total: int | None = None) -> RunLength:
@@ -452,7 +478,9 @@ def summarize_config(config: Config, config_dir: Path | None) -> tuple[Summary, 
             len(getattr(config.data, "classes", getattr(config.data, "columns", ())) or range(10)),
         )
         assumed = f"{error}\nassumed instead: {channels} channel(s), {classes} classes"
-    net = build(config.model.model_dump(exclude_none=True), classes)
+    net = object_or(
+        config.model, lambda: build(config.model.model_dump(exclude_none=True), classes)
+    )
     return summarize(net, (*config.input.size, channels)), assumed
 
 

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..model import build, init_shapes, kernels
+from ..model import init_shapes, kernels
 from ..model.torch.names import names_of
 from .common.pytree_paths import map_named, matches, nothing_matches
 from .common.text import is_utf8, plain_line
@@ -23,7 +23,7 @@ from .config.errors import ConfigError
 from .config.schema import Config, InitFrom
 from .data.load import at_home, is_there
 from .experiment import Experiment, make_train_state
-from .run.load_model import load_model
+from .run.load_model import build_network, load_model
 from .step.loss_params import split_loss
 from .tasks.registry import spec_of
 from .weights.safetensors_io import is_safetensors, read_safetensors
@@ -164,9 +164,10 @@ def _head_of(experiment: Experiment, params: Any, wanted: Mapping[str, Any]) -> 
     def trained(paths: Iterable[str]) -> list[str]:
         return [p for p in paths if p.partition("/")[0] not in experiment.task.finalized]
 
-    card, table = experiment.card, experiment.config.model.model_dump(exclude_none=True)
+    card = experiment.card
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
-    _, *others = init_shapes(build(table, len(card.classes) + 1), in_shape)
+    one_more = card._replace(classes=(*card.classes, "one more"))
+    _, *others = init_shapes(build_network(experiment.config, one_more), in_shape)
     changing = trained(mismatch(by_name(*others), wanted).misshapen)
     layers = {path.rpartition("/")[0] for path in changing}
     layers = layers or set(trained(kernels(experiment.net, params))[-1:])

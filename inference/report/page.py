@@ -187,7 +187,9 @@ def _curves(run: Run) -> tuple[list[str], list[Chart]]:
         charts.curve(columns, "loss", title="loss", best_step=step),
         charts.curve(columns, "error", title=spec.error, best_step=step, unit="%"),
     ]
-    if len(columns["train"]["step"]):
+    if np.isfinite(
+        columns["train"]["learning_rate"]
+    ).any():  # an optimizer given in Python has its own
         drawn.append(charts.learning_rate(columns["train"]))
     return [*kinds, *(["best checkpoint"] if best else [])], drawn
 

@@ -7,6 +7,7 @@ atomic_io      files that are whole whenever somebody looks
 file_lock      one process at a time
 cache          where things are kept that can be made again
 hashing        the SHA-256 of JSON
+program_digest the SHA-256 of what a function computes
 python_sources the files of a package, for a digest of its code
 json_io        JSON that others may have written
 pytree_paths   parameter paths, and regular expressions that choose among them

@@ -9,6 +9,7 @@ renamed          keys and values under the names of earlier versions
 errors           what is wrong, in lines with key, complaint and remedy
 sources          ``[data]``, a table for each source
 table            what every table is made of: strictness, numbers, durations
+given            what a Python program gives in place of what a config names
 groups           ``[[optimizer.groups]]``
 loss             ``[loss]``
 augment          ``[augment]``

@@ -18,9 +18,10 @@ from ..optim.from_optax import PREFIX, is_off, optimizers_for
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
 from ..plugins.tables import AUGMENTATIONS, SOURCES, OwnSource
-from ..tasks.spec import LossSpec
+from ..tasks.spec import GIVEN, LossSpec
 from .augment import Augment
 from .from_signature import choice, table
+from .given import Given
 from .groups import Group
 from .loss import all_losses, loss_table
 from .sources import OWN, Source
@@ -64,12 +65,23 @@ class _Named(NamedTuple):
 def complete(root: type[Root], raw: Any = None) -> type[Root]:
     """Return `root`, the schema of a whole config, with every table that can be named.
 
-    Optax's optimizers are among them where `raw`, a config as it was read, names one of theirs.
+    Of a config as it was read, `raw`, also what it names of optax's optimizers, and what it has of
+    what was given in Python.
     """
-    optimizer = raw.get("optimizer") if isinstance(raw, dict) else None
-    optimizers = optimizers_for(optimizer.get("name") if isinstance(optimizer, dict) else None)
-    tables = (ARCHITECTURES, LAYERS, all_losses(), optimizers, _with_sequence(), SCHEDULES)
-    return _schema(root, _Named(*(tuple(t.items()) for t in (*tables, SOURCES, AUGMENTATIONS))))
+    optimizers = optimizers_for(_name_in(raw, "optimizer"))
+    tables: list[Mapping[str, Any]] = [ARCHITECTURES, LAYERS, all_losses(), optimizers]
+    tables += [_with_sequence(), SCHEDULES, SOURCES, AUGMENTATIONS]
+    named = {0: "model", 2: "loss", 3: "optimizer", 4: "schedule"}
+    given = [place for place, table in named.items() if _name_in(raw, table) == GIVEN]
+    for place in [*given, *([7] if _gives_augmentation(raw) else [])]:
+        tables[place] = {**tables[place], GIVEN: None}
+    return _schema(root, _Named(*(tuple(table.items()) for table in tables)))
+
+
+def _name_in(raw: Any, table: str) -> Any:
+    """Return the name in a table of a config as it was read, if that is there."""
+    found = raw.get(table) if isinstance(raw, dict) else None
+    return found.get("name") if isinstance(found, dict) else None
 
 
 def narrow(root: type[Root], raw: Any) -> type[Root]:
@@ -96,25 +108,33 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
     return _schema(root, named)
 
 
+def _gives_augmentation(raw: Any) -> bool:
+    try:
+        return any(entry["name"] == GIVEN for entry in raw["augment"]["custom"])
+    except (KeyError, TypeError):
+        return False
+
+
 def _with_sequence() -> dict[str, Any]:
     return {**SCHEDULES, SEQUENCE: None}
 
 
 def _known(names: Iterable[str], known: Mapping[str, Any]) -> Functions:
     """Return what has the names, each once, in order; a KeyError for one that does not exist."""
-    return tuple((name, known[name]) for name in sorted(set(names)))
+    return tuple((n, None if n == GIVEN else known[n]) for n in sorted(set(names)))
 
 
 @cache
 def _schema(root: type[Root], named: _Named) -> type[Root]:
     schedules = [
-        _sequence(named.parts) if name == SEQUENCE else _schedule(name, build)
+        _sequence(named.parts) if name == SEQUENCE else _table(_schedule, name, build)
         for name, build in named.schedules
     ]
+    optimizers = [_table(_optimizer, *pair) for pair in named.optimizers]
     fields: dict[str, Any] = {
         "model": (_model(named.architectures, named.layers), ...),
-        "loss": (choice("name", (_loss(name, *about) for name, about in named.losses)), ...),
-        "optimizer": (choice("name", (_optimizer(*pair) for pair in named.optimizers)), ...),
+        "loss": (choice("name", (_table(_loss, *pair) for pair in named.losses)), ...),
+        "optimizer": (choice("name", optimizers), ...),
         "schedule": (choice("name", schedules), ...),
     }
     if named.sources:
@@ -125,8 +145,13 @@ def _schema(root: type[Root], named: _Named) -> type[Root]:
     return create_model(root.__name__, __base__=root, __doc__=root.__doc__, **fields)
 
 
+def _table(derive: Callable[[str, Any], type[Table]], name: str, function: Any) -> type[Table]:
+    """Derive the table of a function; of what was given in Python it is always the same."""
+    return Given if name == GIVEN else derive(name, function)
+
+
 def _model(architectures: Functions, layers: Functions) -> Any:
-    tables = {name: _architecture(name, build) for name, build in architectures}
+    tables = {name: _table(_architecture, name, build) for name, build in architectures}
     if layers:
         tables["layers"] = _layers(layers)
     if len(tables) == 1:
@@ -159,8 +184,8 @@ def _try_layer(build: Callable[..., Any], **keywords: Any) -> None:
 
 
 @cache
-def _loss(name: str, entry: LossSpec, task: str) -> type[Table]:
-    return loss_table(name, entry, task)
+def _loss(name: str, about: tuple[LossSpec, str]) -> type[Table]:
+    return loss_table(name, *about)
 
 
 @cache
@@ -191,13 +216,14 @@ def _augment(augmentations: Functions) -> type[Table]:
     """Derive ``[augment]`` with augmentations that were registered; none is tried."""
     kinds = choice(
         "name",
-        (
-            table("name", name, change, left_out=("key", "image"), try_with=lambda **_: None)
-            for name, change in augmentations
-        ),
+        (_table(_augmentation, name, change) for name, change in augmentations),
     )
     custom: Any = (list[kinds], [])
     return create_model("Augment", __base__=Augment, __doc__=Augment.__doc__, custom=custom)
+
+
+def _augmentation(name: str, change: Callable[..., Any]) -> type[Table]:
+    return table("name", name, change, left_out=("key", "image"), try_with=lambda **_: None)
 
 
 def _layers(layers: Functions) -> type[Table]:

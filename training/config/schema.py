@@ -25,10 +25,12 @@ from ...model import build, takes_proposals
 from ..common.text import is_utf8, plain_line
 from ..plugins.modules import PluginError, check_loaded, digests, load_modules
 from ..tasks.registry import TASKS, listed, tasks_where
+from ..tasks.spec import find_loss
 from . import choices
 from .augment import Augment
 from .errors import ConfigError, OldConfigError, need_text, problems
 from .files import read_source, shipped_configs
+from .given import Given, given_digests
 from .groups import Expression
 from .limits import check_text, check_values
 from .loss import unfit_keyword
@@ -224,6 +226,11 @@ class Config(Table):
     mesh: Mesh | None = None
     plugins: Plugins | None = None
 
+    @property
+    def given_programs(self) -> dict[str, str]:
+        """Return the digests of what was given in Python: see `training.config.given`."""
+        return given_digests(self)
+
     def _repr_html_(self) -> str:
         """Return it as a notebook shows it: as TOML, with every default."""
         return f"<pre>{html.escape(to_toml(self))}</pre>"
@@ -251,18 +258,24 @@ class Config(Table):
         boxes = spec.labels in ("boxes", "instances")
         if boxes:
             _check_canvas(self.data, self.input)
+            if isinstance(self.model, Given):
+                raise ValueError(
+                    f'net: given for task = "{self.task}", whose detectors are named in [model]; '
+                    "leave net= out, or register an architecture"
+                )
         if not isinstance(self.model, dict):  # else it is not checked yet: `choices`
             _check_proposals(self.proposals, self.model if boxes else None)
-        if loss not in spec.losses:
+        entry = find_loss(spec, loss)
+        if entry is None:
             raise ValueError(
                 f'{loss!r} is no loss for task = "{self.task}"; need one of {_listed(spec.losses)}'
             )
-        if key := unfit_keyword(self.loss, spec.losses[loss]):
+        if key := unfit_keyword(self.loss, entry):
             raise ValueError(
                 f'{loss!r} has no {key} in task = "{self.task}"; got {getattr(self.loss, key)}, '
                 "leave it out"
             )
-        if spec.losses[loss].compares and self.training.grad_accum_steps > 1:
+        if entry.compares and self.training.grad_accum_steps > 1:
             raise ValueError(
                 f"{loss!r} compares the images of a whole batch: training.grad_accum_steps would "
                 "compare those of its parts alone; leave it out, or write a smaller "
@@ -298,7 +311,7 @@ class Config(Table):
                 f'augment.mosaic is for boxes, got task = "{self.task}"; leave it out, or write '
                 "augment.cutmix"
             )
-        if self.augment and self.augment.mixes and spec.losses[loss].one_class:
+        if self.augment and self.augment.mixes and entry.one_class:
             raise ValueError(
                 f"{loss!r} takes one class for each image, and augment.{self.augment.mixes[0]} "
                 "makes images of two; leave it out, or write another loss"

@@ -14,6 +14,7 @@ import numpy as np
 from jax import Array
 
 from .. import data
+from ..config.given import NOTHING, attach
 from ..config.schema import Config
 from ..config_data import add_proposals, read_data
 from ..experiment import (
@@ -72,6 +73,7 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
     Returns:
         Their experiments, in this order.
     """
+    attach(configs[0], NOTHING)  # of which there are none
     source = configs[0].data.model_dump(exclude_none=True)
     made = source["source"] in data.MADE
     named = () if made else ("validation", "test", "stratify")

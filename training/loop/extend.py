@@ -15,6 +15,7 @@ from typing import Any
 
 from ..common import atomic_io
 from ..common.text import plain_line
+from ..config.given import NOTHING, attach
 from ..config.schema import Config, load_config
 from ..distributed import processes
 from ..experiment import (
@@ -84,6 +85,7 @@ def _make(
     """Make the directory of the new run, all of it or nothing."""
     _check_finished(parent)
     config = load_config(parent.path / "config.toml", overrides)
+    attach(config, NOTHING)  # what was given in Python cannot be given here
     _check_alike(parent, config)
     config = resolve_data_path(config, None)
     experiment = prepare(config)

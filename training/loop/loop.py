@@ -7,15 +7,18 @@ same bytes as one that was left alone. The device takes several steps a call
 study too, is `training.loop.chunk_loop`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...model import Layer
 from ..common.memory import format_bytes, peak_bytes
 from ..common.pytree_paths import named_leaves
-from ..config.schema import Config, ConfigError, Mesh
+from ..config.from_python import ConfigLike, tables_of
+from ..config.given import Objects, attach, put_in
+from ..config.schema import Config, ConfigError, Mesh, checked
 from ..config_data import given_data
 from ..data import Arrays, Dataset
 from ..distributed import processes
@@ -28,6 +31,7 @@ from ..plugins.tables import without_module
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
 from ..run.directory import Run, RunError, create_run, open_run, refuse_existing, study_of
+from ..step.train_step import GradientTransformation
 from ..tasks.metric_names import format_metrics
 from .checkpointing import LoopState, disk_watched
 from .chunk_loop import ChunkLoop
@@ -42,21 +46,34 @@ from .tensorboard import check_logging, followed
 
 
 def train(
-    config: Config,
+    config: ConfigLike,
     out: str | Path,
     *,
     data: Dataset | Arrays | None = None,
+    net: Layer | None = None,
+    loss: Callable[..., Any] | Layer | None = None,
+    optimizer: GradientTransformation | None = None,
+    augment: Callable[..., Any] | None = None,
     config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Run:
     """Train the network of a config into a new run directory.
 
     Args:
-        config: the experiment.
+        config: the experiment: a config, the name of a shipped one, a file, or its tables as a
+            dict, which may lack those that the objects below replace.
         out: the run directory to make.
         data: images and labels in memory, in place of the data that the config names, and split as
             it says: see `training.data.load_memory`. The run does not keep them.
-        config_dir: the folder of the config file, for a relative ``data.path``.
+        net: the network, in place of ``[model]``.
+        loss: ``loss(outputs, targets) -> (N,)``, or a layer of both, in place of ``[loss]``.
+        optimizer: of optax or like it, in place of ``[optimizer]`` and ``[schedule]``: its learning
+            rate, clipping and groups are its own.
+        augment: ``augment(key, image)`` of an image ``(H, W, C)`` in [0, 1], in place of
+            ``[augment]``. The run keeps none of these four: `resume`, `evaluate` and `load` are to
+            be given what they need of them again.
+        config_dir: the folder of the config file, for a relative ``data.path``; that of `config`
+            by default, where it is a file.
         display: where progress goes; nowhere by default.
 
     Returns:
@@ -67,13 +84,15 @@ def train(
         NonFiniteError: training diverged; the last good checkpoint is kept.
         InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; the state was saved.
     """
+    objects = Objects(net, loss, optimizer, augment)
+    config, replaced, beside = _with_objects(config, objects)
     if config.sweep is not None:
         raise ConfigError(
             "sweep: this config makes several runs; `convax train` or training.experiments.study "
             "trains them"
         )
     check_logging(config)
-    folder, display = None if config_dir is None else Path(config_dir), display or Silent()
+    folder, display = beside if config_dir is None else Path(config_dir), display or Silent()
     out = Path(processes.broadcast_str(str(out)))
     with processes.detect_peer_loss(out), ExitStack() as stack:
         with processes.barrier("begin"):
@@ -82,6 +101,7 @@ def train(
             dataset = None
             if data is not None:
                 config, dataset = given_data(config, data)
+            attach(config, objects, call="convax.train")
             config = resolve_weights_path(resolve_data_path(config, folder), folder)
             experiment = prepare(config, dataset)
             plan = sharding_plan(experiment)
@@ -94,8 +114,19 @@ def train(
                 stack.enter_context(lock.held(run.path))
                 display = stack.enter_context(followed(run, config, display))
         start = StartPoint(train_state, init_report=report)
+        for line in replaced:
+            display.note(line)
         _fit(run, experiment, plan, start, display)
     return run
+
+
+def _with_objects(config: ConfigLike, objects: Objects) -> tuple[Config, list[str], Path | None]:
+    """Return a config with objects in place of what it names, a line for each, and its folder."""
+    if isinstance(config, Config) and not objects.names:
+        return config, [], None
+    where, raw, folder = tables_of(config)
+    replaced = put_in(raw, objects)
+    return checked(raw, where, folder=folder), replaced, folder
 
 
 def resume(
@@ -107,6 +138,10 @@ def resume(
     skip_nonfinite: int | None = None,
     data: Dataset | Arrays | None = None,
     data_path: Path | None = None,
+    net: Layer | None = None,
+    loss: Callable[..., Any] | Layer | None = None,
+    optimizer: GradientTransformation | None = None,
+    augment: Callable[..., Any] | None = None,
 ) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
 
@@ -124,26 +159,29 @@ def resume(
             left out before; by default as many as the config says, of the whole run.
         data: its data, where these were given in Python; they are compared by their fingerprint.
         data_path: where its data lie by now, if they were moved; its config says so from here on.
+        net, loss, optimizer, augment: what `train` was given; they are compared by the digests of
+            their traced programs.
 
     Returns:
         The finished run.
 
     Raises:
         RunError: not a run directory, finished already, in use, changed, or damaged.
+        ConfigError: something is missing that was given in Python.
         CheckpointError: its checkpoints are of another network.
     """
-    display = display or Silent()
+    display, objects = display or Silent(), Objects(net, loss, optimizer, augment)
     with processes.detect_peer_loss(Path(path)), ExitStack() as stack:
         with processes.barrier("resume"):
             if processes.is_first():
                 _check_alone(Path(path))
                 repair(Run(Path(path)))
                 if data_path is not None:
-                    run, moved = reopen(path, data_path)
+                    run, moved = reopen(path, data_path, objects=objects)
                     run.write_config(moved.config)
                     display.note(f"data: {data_path}: those of the run, by their fingerprint")
         with processes.barrier("resume"):
-            run, experiment = _reopen(path, data)
+            run, experiment = _reopen(path, data, objects)
             found = None
             if processes.is_first():
                 stack.enter_context(lock.held(run.path))
@@ -154,7 +192,8 @@ def resume(
             if not processes.is_first():
                 run = processes.ReadOnlyRun(run.path)
                 # Whose config process 0 may have changed.
-                experiment = prepare(run.config(), experiment.dataset if data is not None else None)
+                config = attach(run.config(), objects)
+                experiment = prepare(config, experiment.dataset if data is not None else None)
             experiment = _on_mesh(experiment, mesh)
             plan = sharding_plan(experiment)
         start = _start_point(run, experiment, found)
@@ -177,11 +216,14 @@ def _check_alone(path: Path) -> None:
         )
 
 
-def _reopen(path: str | Path, data: Dataset | Arrays | None) -> tuple[Run, Experiment]:
+def _reopen(
+    path: str | Path, data: Dataset | Arrays | None, objects: Objects
+) -> tuple[Run, Experiment]:
     """Return a run that is to go on, and its experiment made ready.
 
     Raises:
         RunError: there is none, or it is finished.
+        ConfigError: something is missing that was given in Python.
     """
     run = open_run(path)
     config = run.config()
@@ -190,6 +232,7 @@ def _reopen(path: str | Path, data: Dataset | Arrays | None) -> tuple[Run, Exper
         raise RunError(
             f"{path}: this run is finished; nothing to resume (`convax report` draws its figures)"
         )
+    attach(config, objects)
     return run, prepare(config, None if data is None else given_data(config, data)[1])
 
 

@@ -62,8 +62,10 @@ class MetricWindow:
     def _record(self, step: int) -> dict[str, Any]:
         experiment, batch_size = self._experiment, self._experiment.config.training.batch_size
         seconds = time.perf_counter() - self._since
-        return {name: math.fsum(values) / len(values) for name, values in self._pending.items()} | {
-            "epoch": step * batch_size / experiment.card.counts["train"],
-            "learning_rate": float(experiment.schedule(step - 1)) * self.rate_scale,
-            "images_per_second": self._fresh * batch_size / seconds,
-        }
+        rate = experiment.learning_rate(step - 1)
+        return (
+            {name: math.fsum(values) / len(values) for name, values in self._pending.items()}
+            | {"epoch": step * batch_size / experiment.card.counts["train"]}
+            | ({} if rate is None else {"learning_rate": rate * self.rate_scale})
+            | {"images_per_second": self._fresh * batch_size / seconds}
+        )

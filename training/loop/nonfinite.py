@@ -80,7 +80,9 @@ def diverged(
         batch: the images and labels of that step.
     """
     config, scale = experiment.config, train_state.rate_scale
-    rate = float(experiment.schedule(nonfinite.step - 1)) * (1 if scale is None else float(scale))
+    rate = experiment.learning_rate(nonfinite.step - 1)
+    if rate is not None:
+        rate *= 1 if scale is None else float(scale)
     examples = batch_indices(
         nonfinite.step - 1,
         size=experiment.card.counts["train"],
@@ -89,7 +91,9 @@ def diverged(
     record = {**nonfinite.as_json(), "learning_rate": rate, "examples": examples.tolist()}
     write_json(run.path / "nonfinite.json", record | examine(experiment, train_state, *batch))
     run.update_info(status="diverged", diverged_at_step=nonfinite.step)
-    lower = f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
+    lower = "lower the learning rate of the optimizer that was given, or clip gradients in it"
+    if rate is not None:
+        lower = f"lower optimizer.learning_rate (here {rate:.3g}) or set optimizer.clip_norm"
     skip = f"; or leave out such steps: {run.again} --skip-nonfinite 10"
     skip = "" if study_of(run.path) else skip  # a study goes on with its other runs
     return NonFiniteError(

@@ -99,7 +99,8 @@ def curves(
         panels[0].legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=4, borderaxespad=0.2)
 
     rate = panels[2]
-    rate.set_title("learning rate")
+    own = len(train["step"]) and not np.isfinite(train["learning_rate"]).any()
+    rate.set_title("learning rate: the optimizer's own" if own else "learning rate")
     rate.plot(train["step"], train["learning_rate"], color=GRAY, linewidth=1.2)
     rate.set_ylim(bottom=0)
     rate.set_xlim(left=0)

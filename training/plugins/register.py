@@ -22,7 +22,7 @@ from ..optim.from_optax import PREFIX
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedules.schedules import SCHEDULES
 from ..tasks.registry import TASKS, listed
-from ..tasks.spec import LabelKind, LossSpec
+from ..tasks.spec import GIVEN, LabelKind, LossSpec
 from .tables import AUGMENTATIONS, REGISTERED, SOURCES, OwnSource, RegistrationError
 
 Kind = Literal["architecture", "layer", "optimizer", "schedule", "loss", "data", "augmentation"]
@@ -117,7 +117,7 @@ def register(
         called = name or function.__name__
         where = f"register: {kind} {called!r}"
         _check_signature(where, kind, function, owns_params=owns_params)
-        if called in _OURS.get(kind, ()) or called.startswith(PREFIX):
+        if called in _OURS.get(kind, ()) or called == GIVEN or called.startswith(PREFIX):
             raise RegistrationError(f"{where}: convax has one of that name; choose another")
         if kind == "loss":
             entry = LossSpec(function, function, (), compares, one_class, owns_params, own=True)

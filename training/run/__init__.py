@@ -2,6 +2,7 @@
 
 directory         its files, and how they are made and opened
 provenance        what decides the bytes of a run: config, data, code, versions, device
+given_programs    what was given in Python, known again by its traced program
 checkpoint        checkpoints that exist whole or not at all
 json_types        what its JSON files may hold
 git_revision      the revision of a folder, without running git

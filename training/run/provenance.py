@@ -16,7 +16,8 @@ A resumed run ends with the bytes of one that was never stopped only where these
                   for its instructions, and divides sums among threads
     environment   CONVAX_LOWERING and XLA_FLAGS
     plugins       the SHA-256 of the modules that the config names, where it does; and of what
-                  else was registered and is used
+                  else was registered and is used; and of the traced programs of what was given
+                  in Python
     settings      JAX's own, however they were set, of precision and random numbers
 
 The version of Python changes no bit, and is noted only.
@@ -74,6 +75,7 @@ def provenance(config: "Config", fingerprint: str) -> dict[str, Any]:
     packages = ("jax", "jaxlib", "numpy", *(["pillow"] if streamed else []))
     tables = config.model_dump(mode="json", exclude_none=True)
     own = digests(tables.get("plugins", {}).get("modules", ())) | without_module(tables)
+    own |= config.given_programs
     return {
         "config": tables,
         "data": fingerprint,

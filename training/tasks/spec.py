@@ -20,6 +20,9 @@ LabelKind = Literal["class", "mask", "classes", "values", "boxes", "instances"]
 
 Outputs: TypeAlias = Mapping[str, np.ndarray]  # a prediction, as `TaskSpec.named` has it
 
+# The name, in a config, of what a Python program gives: see `training.config.given`.
+GIVEN = "given"
+
 # Parameters of a loss that the program gives; a config has the others.
 SUPPLIED = ("weights", "mask", "reduction", "num_classes")
 
@@ -64,6 +67,22 @@ def keywords_of(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
         for name, parameter in parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY and name not in SUPPLIED
     }
+
+
+def find_loss(spec: "TaskSpec", name: str) -> LossSpec | None:
+    """Return a loss of a task by its name in a config; None if there is none.
+
+    One that was given in Python is of each example, and of tasks alone whose losses are functions
+    of outputs and targets.
+    """
+    if name != GIVEN:
+        return spec.losses.get(name)
+    fits = len(spec.example) == 2 and spec.labels not in ("boxes", "instances")
+    return LossSpec(_given, _given, own=True) if fits else None
+
+
+def _given(outputs: Any, targets: Any) -> Any:
+    """Stand for the keywords of a loss that was given: it has none."""
 
 
 class Comparison(NamedTuple):
@@ -169,6 +188,8 @@ def bind_loss(spec: TaskSpec, table: Any, classes: int) -> Any:
         table: ``[loss]`` of a config; its values may be traced.
         classes: how many there are.
     """
+    if table.name == GIVEN:
+        return table.object if table.is_there else lambda outputs, targets: table.object
     entry = spec.losses[table.name]
     keywords = {name: getattr(table, name) for name in keywords_of(entry.signature)}
     if "num_classes" in inspect.signature(entry.loss).parameters:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ...config.errors import ConfigError
+from ...config.given import object_or
 from ...plugins.tables import AUGMENTATIONS
 
 
@@ -22,7 +23,7 @@ def own(key: Array, images: Array, entry: Any) -> Array:
         ConfigError: what it returns has another shape or dtype.
     """
     keywords = {name: value for name, value in entry if name != "name"}
-    change = AUGMENTATIONS[entry.name]
+    change = object_or(entry, lambda: AUGMENTATIONS[entry.name])
     changed = jax.vmap(lambda k, image: change(k, image, **keywords))(
         jax.random.split(key, len(images)), images
     )

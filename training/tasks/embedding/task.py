@@ -12,7 +12,7 @@ from ....model import init_embedder, l2_normalize
 from ...common.text import plain_line
 from ...data import Split
 from ...plots.figures import shortened
-from ..spec import bind_loss
+from ..spec import bind_loss, find_loss
 from ..task import (
     Batches,
     Examples,
@@ -38,7 +38,8 @@ NEIGHBORS = 11  # training images beside an explained one
 
 def embedding(config: Any, classes: int) -> Task:
     """Labels ``(N,)``, vectors ``(N, D)``, how often the nearest other image is of the class."""
-    spec = EMBEDDING.losses[config.loss.name]
+    entry = find_loss(EMBEDDING, config.loss.name)
+    compares = entry is not None and entry.compares
     size = config.training.batch_size
     return Task(
         spec=EMBEDDING,
@@ -46,7 +47,7 @@ def embedding(config: Any, classes: int) -> Task:
         targets=unchanged,
         loss=bind_loss(EMBEDDING, config.loss, classes),
         batch_metrics=batch_metrics,
-        metric_sums=batch_losses if spec.compares else sum_losses,
+        metric_sums=batch_losses if compares else sum_losses,
         collect=lambda outputs, spec: outputs,
         metrics=metrics,
         postprocess=lambda outputs, preprocessing, image_shape: outputs,

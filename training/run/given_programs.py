@@ -1,0 +1,126 @@
+"""The programs that were given in Python, which a run knows again by the digest of their trace."""
+
+from typing import TYPE_CHECKING, Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ...model import Layer, init_shapes
+from ..common import waiting
+from ..common.program_digest import program_digest
+from ..config.errors import ConfigError
+from ..config.given import given_digests, given_tables
+from ..config.schema import Config
+from .directory import DatasetCard, Run, RunError
+from .provenance import code_hash, provenance
+
+if TYPE_CHECKING:
+    from ..tasks.task import Task
+
+_EXAMPLES = 2  # of the batch that a program is traced with
+
+
+def remember_programs(
+    config: Config, card: DatasetCard, net: Layer, task: "Task", params: Any, labels: Any
+) -> None:
+    """Have the tables of a config know the digests of the programs that they hold.
+
+    Args:
+        config: the experiment.
+        card: of its data.
+        net, task: made of both.
+        params: those that the optimizer is given, as shapes.
+        labels: of the training split.
+
+    Raises:
+        ConfigError: a loss is not of each example.
+    """
+    shape = (*card.preprocessing.size, card.image_shape[-1])
+    for what, table in given_tables(config):
+        if not table.is_there:
+            continue
+        given = table.object
+        if what == "net":
+            remember_net(config, shape)
+        elif what == "optimizer":
+            table.remember(program_digest(lambda p, g=given: g.update(p, g.init(p), p), params))
+        elif what == "augment":
+            image = jax.ShapeDtypeStruct(shape, "float32")
+            table.remember(program_digest(given, jax.random.key(0), image))
+        else:
+            outputs, *_ = init_shapes(net, (_EXAMPLES, *shape))
+            batch = jax.ShapeDtypeStruct(outputs, "float32"), _targets(task, card, labels)
+            table.remember(_loss_digest(given, batch))
+
+
+def remember_net(config: Config, shape: tuple[int, ...]) -> None:
+    """Have a config know the digest of its network, where that was given: of its training.
+
+    Args:
+        config: the experiment.
+        shape: of what the network sees, ``(H, W, C)``.
+    """
+    for what, table in given_tables(config):
+        if what == "net" and table.is_there:
+            net: Layer = table.object
+
+            def trained(key: Any, x: Any, net: Layer = net) -> Any:
+                params, state = net.init(key, x.shape)[1:]
+                return net.apply(params, state, x, train=True, key=key), params
+
+            x = jax.ShapeDtypeStruct((_EXAMPLES, *shape), "float32")
+            table.remember(program_digest(trained, jax.random.key(0), x))
+
+
+def check_programs(run: Run, config: Config) -> None:
+    """Raise a RunError unless programs that are given are those that a run was trained with.
+
+    Where convax or JAX are others than then, the same function may be traced otherwise: it is said
+    that nothing can be told.
+
+    Args:
+        run: its run directory.
+        config: its config, whose tables know their digests.
+    """
+    now = given_digests(config)
+    then = run.info().get("provenance", {}) if now else {}
+    known = then.get("plugins", {})
+    others = [name.partition(".")[2] for name in now if known.get(name, now[name]) != now[name]]
+    if not others:
+        return
+    names, versions = ", ".join(others), provenance(config, "")["versions"]
+    if then.get("code") != code_hash() or then.get("versions") != versions:
+        waiting.note(f"note: {names}: trained by another convax or JAX: it may be another by now")
+        return
+    raise RunError(
+        f"{run.path}: {names}: not what this run was trained with: its traced program differs; "
+        "give the same again"
+    )
+
+
+def _targets(task: "Task", card: DatasetCard, labels: Any) -> Any:
+    """Return the targets of a batch, as shapes."""
+    some = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((_EXAMPLES, *np.shape(leaf)[1:]), leaf.dtype), labels
+    )
+    return jax.eval_shape(lambda given: task.targets(given, spec=card.preprocessing), some)
+
+
+def _loss_digest(loss: Any, batch: tuple[Any, Any]) -> str:
+    """Return the digest of a loss; raise unless it is of each example."""
+
+    def call(outputs: Any, targets: Any) -> Any:
+        if not isinstance(loss, Layer):
+            return loss(outputs, targets)
+        _, params, state = loss.init(jax.random.key(0), outputs.shape)
+        return loss.apply(params, state, (outputs, targets), train=True)[0]
+
+    made = jax.eval_shape(call, *batch)
+    shape, dtype = getattr(made, "shape", None), getattr(made, "dtype", jnp.int32)
+    if shape != (_EXAMPLES,) or not jnp.issubdtype(dtype, jnp.floating):
+        what = type(made).__name__ if shape is None else f"{dtype} {shape}"
+        raise ConfigError(
+            f"loss: returned {what} for {_EXAMPLES} examples; need a float for each, ({_EXAMPLES},)"
+        )
+    return program_digest(call, *batch)
