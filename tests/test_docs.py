@@ -74,6 +74,15 @@ def test_every_key_of_a_config_is_explained():
     assert "## augment {#augment}" in page and '### `name = "resnet_cifar"`' in page
 
 
+def test_the_survey_names_what_there_is():
+    named = re.findall(r"`(ops|model)\.(\w+)`", (ROOT / "docs" / "survey.md").read_text())
+    found = {(package, name) for package, name in named}
+    assert len(found) > 80
+    assert all(name in {"ops": ops, "model": model}[package].__all__ for package, name in found)
+    losses = {name for name in ops.__all__ if name.endswith("_loss")}
+    assert losses <= {name for _, name in found}
+
+
 PATTERN = re.compile(r"(?:^ {4}|^\$ |`)convax ([a-z][a-z-]*(?: [^`\n]*)?)", re.MULTILINE)
 COMMANDS = sorted(
     {
