@@ -22,6 +22,7 @@ registry and this page.
 from .architectures.alexnet import alexnet, alexnet_2012
 from .architectures.convnext import convnext
 from .architectures.dilated import context_module, dilated, dilated_stack
+from .architectures.efficientnet import efficientnet
 from .architectures.faster_rcnn import faster_rcnn, mask_rcnn
 from .architectures.fcn import fcn
 from .architectures.lenet import lenet5
@@ -34,7 +35,16 @@ from .architectures.siamese import l2_normalize, siamese
 from .architectures.spp_net import spp_net, zf5
 from .architectures.unet import unet
 from .architectures.vgg import vgg
-from .combinators import each, fork, identity, parallel, residual, residual_block, serial
+from .combinators import (
+    each,
+    fork,
+    gated,
+    identity,
+    parallel,
+    residual,
+    residual_block,
+    serial,
+)
 from .detection.detector import sees_crops, takes_proposals, with_proposals
 from .detection.features import RegionFeatures, region_features
 from .detection.fpn import fpn
@@ -171,6 +181,7 @@ __all__ = [
     "dilated_stack",
     "dropout",
     "each",
+    "efficientnet",
     "elu",
     "fast_rcnn",
     "faster_rcnn",
@@ -181,6 +192,7 @@ __all__ = [
     "fork",
     "fpn",
     "from_layers",
+    "gated",
     "gelu",
     "global_avg_pool",
     "global_max_pool",

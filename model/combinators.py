@@ -1,7 +1,7 @@
 """Layers made of layers: one after the other, side by side, around a shortcut, on many maps."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -171,19 +171,68 @@ def _residual(parts: Mapping[str, Layer]) -> Layer:
             )
         return y + x
 
+    return _meeting("residual", add, parts, _residual)
+
+
+def gated(**gate: Layer) -> Layer:
+    """Compute ``y = x * gate(x)``: channels, or places, of the input weighed by what is in it.
+
+    The layers of the gate stand under their names in the layer itself.
+
+    Args:
+        gate: layers by name, one after the other; what they give has 1 where it is the same for a
+            whole axis.
+
+    Example:
+        >>> from convax import model
+        >>> squeeze = model.global_avg_pool(keepdims=True)
+        >>> se = model.gated(pool=squeeze, conv=model.conv(3, 1), sigmoid=model.sigmoid())
+        >>> se.init(jax.random.key(0), (1, 8, 8, 3))[0]
+        (1, 8, 8, 3)
+
+    References:
+        Hu et al., Squeeze-and-Excitation Networks, arXiv:1709.01507, equation 4.
+    """
+    return _gated({INLINE: _serial(gate), "input": identity()})
+
+
+def _gated(parts: Mapping[str, Layer]) -> Layer:
+    def multiply(gate: Array, x: Array) -> Array:
+        fits = gate.ndim == x.ndim and all(
+            g in (1, n) for g, n in zip(gate.shape, x.shape, strict=True)
+        )
+        if not fits:
+            raise ValueError(
+                f"gated: the gate does not fit the input: got {gate.shape} for x {x.shape}, need "
+                "the same, or 1 along an axis; write global_avg_pool(keepdims=True), and end the "
+                "gate with as many channels"
+            )
+        return gate * x
+
+    return _meeting("gated", multiply, parts, _gated)
+
+
+def _meeting(
+    kind: str,
+    join: Callable[[Array, Array], Array],
+    parts: Mapping[str, Layer],
+    rebuild: Callable[[Mapping[str, Layer]], Layer],
+) -> Layer:
+    """Join the outputs of two layers on the same input."""
+
     def init(key: Array, in_shape: Shape) -> tuple[Shape, Params, State]:
         params, state = {}, {}
         shapes = [init_part(n, p, key, in_shape, params, state) for n, p in parts.items()]
-        return infer_shape(add, *shapes), params, state
+        return infer_shape(join, *shapes), params, state
 
     def apply(params, state, x, *, train=False, key=None):
         new_state = {}
-        y, shortcut_x = (
+        outputs = (
             apply_part(n, p, params, state, new_state, x, train, key) for n, p in parts.items()
         )
-        return add(y, shortcut_x), new_state
+        return join(*outputs), new_state
 
-    return Layer(init, apply, LayerInfo("residual", POINTWISE, parts, "parallel", _residual))
+    return Layer(init, apply, LayerInfo(kind, POINTWISE, parts, "parallel", rebuild))
 
 
 def identity() -> Layer:

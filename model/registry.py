@@ -6,6 +6,7 @@ from typing import Any
 from .architectures.alexnet import alexnet, alexnet_2012
 from .architectures.convnext import convnext
 from .architectures.dilated import dilated
+from .architectures.efficientnet import efficientnet
 from .architectures.faster_rcnn import faster_rcnn, mask_rcnn
 from .architectures.fcn import fcn
 from .architectures.lenet import lenet5
@@ -44,6 +45,7 @@ ARCHITECTURES: dict[str, Callable[..., Layer]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
     "convnext": convnext,
+    "efficientnet": efficientnet,
     "unet": unet,
     "fcn": fcn,
     "siamese": siamese,

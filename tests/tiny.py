@@ -179,10 +179,13 @@ def thin_dense(monkeypatch):
 
 @pytest.fixture
 def few_blocks(monkeypatch):
-    """Make ConvNeXt-T, ResNet-18 and the MobileNets of fewer blocks that are alike, ConvNeXt-T thin."""
-    convnext, resnet, mobilenet = (
+    """Make ConvNeXt-T, ResNet-18, EfficientNet-B0 and the MobileNets of fewer blocks that are alike.
+
+    ConvNeXt-T is thin, too.
+    """
+    convnext, resnet, mobilenet, efficientnet = (
         sys.modules[ARCHITECTURES[name].__module__]
-        for name in ("convnext", "resnet", "mobilenet_v2")
+        for name in ("convnext", "resnet", "mobilenet_v2", "efficientnet")
     )
     monkeypatch.setitem(convnext._SIZES, "tiny", ((8, 16, 24, 32), (1, 1, 2, 1)))
     monkeypatch.setitem(resnet._DEPTHS, 18, (1, (1, 2, 1, 1)))
@@ -193,6 +196,8 @@ def few_blocks(monkeypatch):
     ]
     monkeypatch.setattr(mobilenet, "V2", short)
     monkeypatch.setattr(torch_names, "MOBILENET_V2", short)
+    few = [(*stage[:4], 2 if place == 1 else 1) for place, stage in enumerate(efficientnet.STAGES)]
+    monkeypatch.setattr(efficientnet, "STAGES", few)
 
 
 def _thin(dense, features, *arguments, **keywords):

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ..model import init_shapes, kernels
 from ..model.torch.names import names_of
+from ..model.torch.other_names import closest, other_names_of
 from .common.pytree_paths import map_named, matches, nothing_matches
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
@@ -139,8 +140,10 @@ def _read(spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]) -> 
             return _Source(ours, {})
     table = experiment.config.model.model_dump(exclude_none=True)
     in_shape = (1, *experiment.card.preprocessing.size, experiment.card.image_shape[-1])
-    bridge = torch_mapping(experiment.net, in_shape, names_of(table, experiment.net))
-    tensors = _under(_torch_prefix(into, bridge.called), read_state_dict(path))
+    tensors = read_state_dict(path)
+    tables = [names_of(table, experiment.net), *other_names_of(table)]
+    bridge = torch_mapping(experiment.net, in_shape, closest(tables, wanted, tensors))
+    tensors = _under(_torch_prefix(into, bridge.called), tensors)
     return _Source(bridge.to_ours(tensors), bridge.called)
 
 

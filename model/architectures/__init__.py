@@ -1,5 +1,5 @@
 """Networks of the literature, one file for each family:
-alexnet, convnext, dilated, faster_rcnn, fcn, lenet, lenet_1998, mlp, mobilenet, rcnn,
+alexnet, convnext, dilated, efficientnet, faster_rcnn, fcn, lenet, lenet_1998, mlp, mobilenet, rcnn,
 rcnn_backbones, resnet, siamese, spp_net, unet, vgg.
 
 Each is a function of the number of classes and of keywords, which are keys of a config's

@@ -65,10 +65,10 @@ def mobilenet_v2(classes: int, *, width: float = 1.0) -> Layer:
         grow with a `width` above 1 and do not shrink below. Kernels start by He's rule.
     """
     _check_width("mobilenet_v2", width)
-    stages, Ci = {}, _multiple_of_8(32 * width)
+    stages, Ci = {}, multiple_of_8(32 * width)
     stem = _conv_bn(Ci, 3, 2, relu6())
     for index, (expansion, features, count, stride) in enumerate(V2, 1):
-        blocks, Co = {}, _multiple_of_8(features * width)
+        blocks, Co = {}, multiple_of_8(features * width)
         for n in range(1, count + 1):
             blocks[f"block{n}"] = _inverted(Ci, expansion, Co, stride if n == 1 else 1)
             Ci = Co
@@ -76,7 +76,7 @@ def mobilenet_v2(classes: int, *, width: float = 1.0) -> Layer:
     return serial(
         stem=stem,
         **stages,
-        last=_conv_bn(_multiple_of_8(1280 * max(1.0, width)), 1, 1, relu6()),
+        last=_conv_bn(multiple_of_8(1280 * max(1.0, width)), 1, 1, relu6()),
         avgpool=global_avg_pool(),
         dropout=dropout(0.2),
         fc=dense(classes),
@@ -113,7 +113,7 @@ def _inverted(Ci: int, expansion: int, Co: int, stride: int) -> Layer:
     return residual_block(**layers) if stride == 1 and Ci == Co else serial(**layers)
 
 
-def _multiple_of_8(features: float) -> int:
+def multiple_of_8(features: float) -> int:
     """Return the nearest multiple of 8, 8 at least, and never less than nine tenths."""
     nearest = max(8, int(features + 4) // 8 * 8)
     return nearest + 8 if nearest < 0.9 * features else nearest

@@ -1,7 +1,8 @@
 """Residual networks: for ImageNet, for CIFAR, and wide ones.
 
 He et al., Deep Residual Learning for Image Recognition, arXiv:1512.03385; Zagoruyko & Komodakis,
-Wide Residual Networks, arXiv:1605.07146.
+Wide Residual Networks, arXiv:1605.07146; Xie et al., Aggregated Residual Transformations (ResNeXt),
+arXiv:1611.05431.
 
 Parameters are named as in torchvision, with words for its numbers: `layer2.0.conv1.weight` is
 ``stage2/block1/conv1/kernel``, `layer2.0.downsample.1` is ``stage2/block1/shortcut/bn``.
@@ -28,6 +29,7 @@ _DEPTHS = {
     34: (1, (3, 4, 6, 3)),
     50: (4, (3, 4, 6, 3)),
     101: (4, (3, 4, 23, 3)),
+    152: (4, (3, 8, 36, 3)),
 }
 
 
@@ -38,19 +40,22 @@ ResNetName: TypeAlias = Literal["resnet18", "resnet34", "resnet50", "resnet101"]
 def resnet(
     classes: int,
     *,
-    depth: Literal[18, 34, 50, 101],
+    depth: Literal[18, 34, 50, 101, 152],
     zero_init_residual: bool = False,
     norm: NormName = "batch",
     norm_eps: float = 1e-5,
     width: int = 64,
+    groups: int = 1,
+    width_per_group: int = 64,
 ) -> Layer:
     """Make ResNet for images of about 224x224.
 
     A 7x7 convolution and a pool, then four stages of blocks, each stage with half the resolution
     and twice the channels of the one before; a global mean and a dense layer.
 
-    Parameters for 1000 classes: 11,689,512 (18), 21,797,672 (34), 25,557,032 (50) and 44,549,160
-    (101).
+    Parameters for 1000 classes: 11,689,512 (18), 21,797,672 (34), 25,557,032 (50), 44,549,160
+    (101) and 60,192,808 (152); 25,028,904 of ResNeXt-50 32x4d (50, with `groups` 32 and
+    `width_per_group` 4) and 68,883,240 of wide ResNet-50-2 (50, with `width_per_group` 128).
 
     Args:
         classes: K, the number of outputs (logits).
@@ -61,6 +66,9 @@ def resnet(
             or so many that each has eight.
         norm_eps: added to the variance; 0 for the detectors that torchvision published in 2019.
         width: channels of the stem and of a basic block of the first stage.
+        groups: of the 3x3 convolution of a bottleneck; 32 or 64 make it a ResNeXt.
+        width_per_group: channels of each of these groups in the first stage where `width` is 64;
+            128 makes it a wide ResNet.
 
     Note:
         As torchvision's, "v1.5": a bottleneck's stride is that of its 3x3 convolution; the paper
@@ -68,12 +76,18 @@ def resnet(
         shape changes. The dense layer starts by He's rule, not PyTorch's.
     """
     check_choice("resnet", "depth", depth, _DEPTHS)
-    check_positive("resnet", width=width)
+    check_positive("resnet", width=width, groups=groups, width_per_group=width_per_group)
     expansion, counts = _DEPTHS[depth]
+    if expansion == 1 and (groups, width_per_group) != (1, 64):
+        raise ValueError(
+            f"resnet: groups and width_per_group are for bottlenecks: got {groups} and "
+            f"{width_per_group} for depth {depth}; leave them out, or write depth=50"
+        )
     check_choice("resnet", "norm", norm, NORMS)
     name, make_norm = NORMS[norm]
     normalization = Norm(name, partial(make_norm, eps=norm_eps))
-    block = partial(_bottleneck if expansion > 1 else basic_block, norm=normalization)
+    bottleneck = partial(_bottleneck, groups=groups, width_per_group=width_per_group)
+    block = partial(bottleneck if expansion > 1 else basic_block, norm=normalization)
 
     def stage(index: int, count: int) -> Layer:
         blocks = {}
@@ -215,15 +229,22 @@ def basic_block(
 
 
 def _bottleneck(
-    features: int, stride: int, shortcut: Layer | None, last_scale: float, norm: Norm
+    features: int,
+    stride: int,
+    shortcut: Layer | None,
+    last_scale: float,
+    norm: Norm,
+    groups: int,
+    width_per_group: int,
 ) -> Layer:
-    """Make the branch that goes to a quarter of the channels, 3x3, and back."""
+    """Make the branch that goes to a quarter of the channels, 3x3 in groups, and back."""
+    inner = groups * max(1, features * width_per_group // 64)
     return residual_block(
-        conv1=conv(features, 1, bias=False),
-        **{f"{norm.name}1": norm.layer(features)},
+        conv1=conv(inner, 1, bias=False),
+        **{f"{norm.name}1": norm.layer(inner)},
         relu1=relu(),
-        conv2=conv(features, 3, stride=stride, padding=1, bias=False),
-        **{f"{norm.name}2": norm.layer(features)},
+        conv2=conv(inner, 3, stride=stride, padding=1, groups=groups, bias=False),
+        **{f"{norm.name}2": norm.layer(inner)},
         relu2=relu(),
         conv3=conv(4 * features, 1, bias=False),
         **{f"{norm.name}3": norm.layer(4 * features, scale_init=last_scale)},

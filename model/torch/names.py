@@ -6,10 +6,12 @@ PyTorch, in which ``{group}`` stands for what that group of the expression match
 """
 
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple, TypeAlias
 
+from ..architectures.efficientnet import STAGES as EFFICIENTNET_STAGES
+from ..architectures.efficientnet import EfficientNetSize
 from ..architectures.mobilenet import V2 as MOBILENET_V2
 from ..architectures.vgg import DEPTHS as VGG_DEPTHS
 from ..layer import Layer
@@ -204,6 +206,26 @@ def convnext(**_: Any) -> Rules:
     return [*rules, Rule("norm", "classifier.0"), Rule("fc", "classifier.2")]
 
 
+def efficientnet(*, size: EfficientNetSize, **_: Any) -> Rules:
+    """Name arrays as torchvision's EfficientNet does; those of Lite, which it has not, likewise."""
+    rules, squeezes = [*_conv_bn("stem", "features.0")], not size.startswith("lite")
+    for stage, (expansion, *_rest) in enumerate(EFFICIENTNET_STAGES, 1):
+        ours, theirs = f"stage{stage}/block(?P<b>\\d+)", f"features.{stage}.{{b-1}}.block"
+        wide = int(expansion > 1)  # the first stage's block does not expand
+        if wide:
+            rules += [Rule(f"{ours}/expand", f"{theirs}.0.0"), Rule(f"{ours}/bn1", f"{theirs}.0.1")]
+        rules += [
+            Rule(f"{ours}/depthwise", f"{theirs}.{wide}.0"),
+            Rule(f"{ours}/bn2", f"{theirs}.{wide}.1"),
+            Rule(f"{ours}/se/reduce", f"{theirs}.{wide + 1}.fc1"),
+            Rule(f"{ours}/se/expand", f"{theirs}.{wide + 1}.fc2"),
+            Rule(f"{ours}/project", f"{theirs}.{wide + 1 + squeezes}.0"),
+            Rule(f"{ours}/bn3", f"{theirs}.{wide + 1 + squeezes}.1"),
+        ]
+    last = len(EFFICIENTNET_STAGES) + 1
+    return [*rules, *_conv_bn("last", f"features.{last}"), Rule("fc", "classifier.1")]
+
+
 def unet(*, features: Sequence[int], batch_norm: bool, upsampling: str) -> Rules:
     """Name arrays as https://github.com/milesial/Pytorch-UNet does, for any number of levels.
 
@@ -288,62 +310,6 @@ def rcnn(*, backbone: str, fpn: int = 256, head_features: Sequence[int] = (), **
     ]
 
 
-# Names in the detectors that torchvision published in 2019, which it renames itself on reading.
-_RENAMED = [
-    (r"rpn\.head\.conv\.(weight|bias)", lambda m: f"rpn.head.conv.0.0.{m[1]}"),
-    (
-        r"(backbone\.fpn\.(?:inner|layer)_blocks\.\d)\.(weight|bias)",
-        lambda m: f"{m[1]}.0.{m[2]}",
-    ),
-    (
-        r"roi_heads\.mask_head\.mask_fcn(\d)\.(weight|bias)",
-        lambda m: f"roi_heads.mask_head.{int(m[1]) - 1}.0.{m[2]}",
-    ),
-]
-
-
-def renamed(name: str) -> str:
-    """Return what torchvision calls an array whose name it has changed; else the name itself.
-
-    Example:
-        >>> renamed("roi_heads.mask_head.mask_fcn1.weight")
-        'roi_heads.mask_head.0.0.weight'
-    """
-    for pattern, change in _RENAMED:
-        if found := re.fullmatch(pattern, name):
-            return change(found)
-    return name
-
-
-# Where a layer of a MobileNetV2 block was, by how many places the block had, and where it is.
-_FLAT_BLOCKS = {
-    5: {0: "0.0", 1: "0.1", 3: "1", 4: "2"},  # the first block, which does not expand
-    8: {0: "0.0", 1: "0.1", 3: "1.0", 4: "1.1", 6: "2", 7: "3"},
-}
-
-
-def nested_blocks(names: Iterable[str]) -> dict[str, str]:
-    """Return new names of the arrays in MobileNetV2 blocks that are one list of layers.
-
-    So they are in https://github.com/tonylins/pytorch-mobilenet-v2, whose weights go around, and in
-    what was made of it; torchvision's block is a list of lists. A name alone does not tell which.
-
-    Example:
-        >>> nested_blocks(["features.1.conv.4.weight"])
-        {'features.1.conv.4.weight': 'features.1.conv.2.weight'}
-    """
-    matches = [re.fullmatch(r"((?:.*\.)?features\.\d+\.conv)\.(\d+)\.(\w+)", n) for n in names]
-    found = [(m[1], int(m[2]), m[3]) for m in matches if m]
-    places: dict[str, int] = {}
-    for block, place, _ in found:
-        places[block] = max(places.get(block, 0), place + 1)
-    return {
-        f"{block}.{place}.{leaf}": f"{block}.{layers[place]}.{leaf}"
-        for block, place, leaf in found
-        if place in (layers := _FLAT_BLOCKS.get(places[block], {}))
-    }
-
-
 # Named architectures: rules from the keywords of their table in a config.
 ARCHITECTURES: dict[str, Callable[..., Rules]] = {
     "alexnet": alexnet,
@@ -355,6 +321,7 @@ ARCHITECTURES: dict[str, Callable[..., Rules]] = {
     "mobilenet_v1": mobilenet_v1,
     "mobilenet_v2": mobilenet_v2,
     "convnext": convnext,
+    "efficientnet": efficientnet,
     "unet": unet,
     "fcn": fcn,
     "rcnn": partial(rcnn, backbone="alexnet", fpn=0),

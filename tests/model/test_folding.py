@@ -21,6 +21,7 @@ ZOO = {
     "wide_resnet": ({"widen_factor": 2}, 4, 3),
     "mobilenet_v1": ({}, 9, 0),
     "mobilenet_v2": ({}, 25, 0),
+    "efficientnet": ({}, 25, 0),
     "unet": ({}, 10, 0),
     "fcn": ({"backbone": "vgg11_bn"}, 8, 0),
     "rcnn": ({}, 13, 0),

@@ -166,8 +166,13 @@ def test_layer_names_are_in_the_compiled_program():
             (1, 8, 8, 3),
             r"^parallel1: parallel: branches differ in more than their channels: got a \(1, 6, 6",
         ),
+        (
+            model.serial(model.gated(pool=model.global_avg_pool())),
+            (1, 8, 8, 3),
+            r"^gated1: gated: the gate does not fit the input: got \(1, 3\) for x \(1, 8, 8, 3\)",
+        ),
     ],
-    ids=["window", "flat input", "residual", "parallel"],
+    ids=["window", "flat input", "residual", "parallel", "gated"],
 )
 def test_an_error_names_the_path_of_its_layer(net, in_shape, message):
     with pytest.raises(LayerError, match=message):

@@ -9,7 +9,8 @@ import numpy as np
 
 from ...model import Layer, init_shapes
 from ...model.torch.layout import Layout, Shape, layouts, to_ours, to_torch
-from ...model.torch.names import Rules, array_name, nested_blocks, renamed, rule_of, sequential
+from ...model.torch.names import Rules, array_name, rule_of, sequential
+from ...model.torch.other_names import nested_blocks, renamed
 from .safetensors_io import WeightsError, to_numpy, write_safetensors
 from .torch_file import AVERAGED, MODULE, read_state_dict, without
 from .weights import by_name, restore

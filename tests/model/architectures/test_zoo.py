@@ -18,11 +18,11 @@ def count(params):
 
 
 # id: (network, classes, image, parameters, millions of multiply-adds). Parameters to the last one:
-# LeCun et al. 1998; Krizhevsky et al. 2012; torchvision's for alexnet, vgg, resnet, mobilenet_v2 and
-# convnext; the papers' rounded figures otherwise (resnet_cifar 0.27M, 0.46M, 0.85M and 1.7M,
+# LeCun et al. 1998; Krizhevsky et al. 2012; torchvision's for alexnet, vgg, resnet, mobilenet_v2, convnext
+# and efficientnet (not lite0); the papers' rounded figures otherwise (resnet_cifar 0.27M, 0.46M, 0.85M and 1.7M,
 # wide_resnet 36.5M, mobilenet_v1 4.2M and 569M multiply-adds). Those of spp_net and dilated are by
 # hand, below. Multiply-adds: torchvision gives 0.71, 7.61, 11.31, 15.47 and 19.63, 1.81, 3.66, 4.09
-# and 7.80, 0.30, 4.46, 8.68 and 15.36 G.
+# and 7.80, 0.30, 4.46, 8.68 and 15.36, 0.39 G.
 NET224, NET32 = (224, 224, 3), (32, 32, 3)
 ZOO = {
     # C1 25*6*28*28, C3 as a full convolution 150*16*10*10, C5 400*120, F6 120*84
@@ -73,6 +73,9 @@ ZOO = {
     "mobilenet_v1": (model.mobilenet_v1, 1000, NET224, 4_231_976, 568.7),
     "mobilenet_v2": (model.mobilenet_v2, 1000, NET224, 3_504_872, 300.8),
     "mobilenet_v2_1.4": (partial(model.mobilenet_v2, width=1.4), 1000, NET224, 6_108_776, 582.2),
+    "efficientnet_b0": (model.efficientnet, 1000, NET224, 5_288_548, 385.8),
+    # its authors round to 4.7 M
+    "efficientnet_lite0": (partial(model.efficientnet, size="lite0"), 1000, NET224, 4_652_008, 385.2),
     **{
         f"convnext_{size}": (partial(model.convnext, size=size), 1000, NET224, parameters, flops)
         for size, parameters, flops in [
@@ -89,6 +92,45 @@ def test_parameters_and_flops_are_the_published_ones(network, classes, image, pa
     np.testing.assert_allclose(summary.flops, 2e6 * flops, rtol=1e-3)
     assert summary.rows[-1].out_shape == (classes,)
     assert None not in (row.receptive_field for row in summary.rows)
+
+
+# Of the same networks, wider and deeper: torchvision's figures.
+LARGER = {
+    "resnet152": (partial(model.resnet, depth=152), 60_192_808),
+    "resnext50_32x4d": (partial(model.resnet, depth=50, groups=32, width_per_group=4), 25_028_904),
+    "wide_resnet50_2": (partial(model.resnet, depth=50, width_per_group=128), 68_883_240),
+    "efficientnet_b1": (partial(model.efficientnet, size="b1"), 7_794_184),
+    "efficientnet_b2": (partial(model.efficientnet, size="b2"), 9_109_994),
+    "efficientnet_b3": (partial(model.efficientnet, size="b3"), 12_233_232),
+    "efficientnet_b4": (partial(model.efficientnet, size="b4"), 19_341_616),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [n if "50" in n else pytest.param(n, marks=pytest.mark.slow) for n in LARGER]
+)
+def test_parameters_of_the_larger_are_the_published_ones(name):
+    network, parameters = LARGER[name]
+    assert count(model.init_shapes(network(1000), (1, 64, 64, 3))[1]) == parameters
+
+
+def test_groups_are_for_bottlenecks():
+    with pytest.raises(
+        ValueError, match=r"^resnet: groups and width_per_group are for bottlenecks"
+    ):
+        model.resnet(10, depth=18, groups=32)
+
+
+def test_same_padding_of_efficientnet_comes_with_the_eps_of_tensorflow():
+    """A stride of 2 on an even size has the odd pixel on the right; all else is as before."""
+    x = jnp.arange(1.0, 4 * 4 * 3 + 1).reshape(1, 4, 4, 3)
+    found = {}
+    for padding in ("symmetric", "SAME"):
+        stem = model.backbone(model.efficientnet(3, padding=padding), ["stem/conv"])
+        kernel = jnp.ones((3, 3, 3, 32))
+        found[padding] = stem.apply({"stem": {"conv": {"kernel": kernel}}}, {}, x)[0]["stem/conv"]
+    np.testing.assert_allclose(found["symmetric"][0, 0, 0, 0], x[0, :2, :2].sum(), rtol=1e-6)
+    np.testing.assert_allclose(found["SAME"][0, 0, 0, 0], x[0, :3, :3].sum(), rtol=1e-6)
 
 
 # What fits into a name; images as small as the network takes, twice in the batch.
@@ -115,6 +157,7 @@ SMALL = {
     "mobilenet_v1": ({"width": 0.25}, (32, 32, 3)),
     "mobilenet_v2": ({"width": 0.35}, (32, 32, 3)),
     "convnext": ({}, (32, 32, 3)),
+    "efficientnet": ({}, (32, 32, 3)),
     "unet": (
         {"features": [4, 8, 8], "batch_norm": True, "upsampling": "transposed"},
         (9, 7, 3),

@@ -1,5 +1,7 @@
 """Blocks of the architectures against PyTorch, written out with its functions."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -61,13 +63,13 @@ def wide_resnet(f, x):
     return f.dense(f.norm(x, "bn").relu().mean((2, 3)), "fc")
 
 
-def bottleneck(f, x):
-    """The first of a ResNet-50, behind its stem."""
+def bottleneck(f, x, groups=1):
+    """The first of a ResNet-50 or ResNeXt-50, behind its stem."""
     x = f.norm(f.conv(x, "conv1", stride=2, padding=3), "bn1").relu()
     x = f.torch.nn.functional.max_pool2d(x, 3, 2, 1)
     at = "stage1/block1"
     y = f.norm(f.conv(x, f"{at}/conv1"), f"{at}/bn1").relu()
-    y = f.norm(f.conv(y, f"{at}/conv2", padding=1), f"{at}/bn2").relu()
+    y = f.norm(f.conv(y, f"{at}/conv2", padding=1, groups=groups), f"{at}/bn2").relu()
     y = f.norm(f.conv(y, f"{at}/conv3"), f"{at}/bn3")
     x = f.norm(f.conv(x, f"{at}/shortcut/conv"), f"{at}/shortcut/bn")
     return (x + y).relu().permute(0, 2, 3, 1)
@@ -88,6 +90,23 @@ def inverted(f, x):
     return x.permute(0, 2, 3, 1)
 
 
+def mbconv(f, x):
+    """The first three blocks of EfficientNet-B0: as those of MobileNetV2, with weights of channels."""
+    silu = f.torch.nn.functional.silu
+    x = silu(f.norm(f.conv(x, "stem/conv", stride=2, padding=1), "stem/bn"))
+    for at, stride in (("stage1/block1", 1), ("stage2/block1", 2), ("stage2/block2", 1)):
+        y = x
+        if at != "stage1/block1":
+            y = silu(f.norm(f.conv(y, f"{at}/expand"), f"{at}/bn1"))
+        y = f.conv(y, f"{at}/depthwise", padding=1, stride=stride, groups=y.shape[1])
+        y = silu(f.norm(y, f"{at}/bn2"))
+        weight = silu(f.conv(y.mean((2, 3), keepdim=True), f"{at}/se/reduce", bias=True))
+        y = y * f.conv(weight, f"{at}/se/expand", bias=True).sigmoid()
+        y = f.norm(f.conv(y, f"{at}/project"), f"{at}/bn3")
+        x = x + y if at == "stage2/block2" else y
+    return x.permute(0, 2, 3, 1)
+
+
 def convnext(f, x):
     """The stem and the first block."""
     x = f.conv(x, "stem/conv", bias=True, stride=4)
@@ -103,7 +122,13 @@ CASES = {
     "resnet_cifar": (model.resnet_cifar(5, depth=8, shortcut="B"), None, resnet_cifar),
     "wide_resnet": (model.wide_resnet(5, depth=10, widen_factor=2), None, wide_resnet),
     "resnet50": (model.resnet(5, depth=50), "stage1/block1", bottleneck),
+    "resnext50": (
+        model.resnet(5, depth=50, groups=32, width_per_group=4),
+        "stage1/block1",
+        partial(bottleneck, groups=32),
+    ),
     "mobilenet_v2": (model.mobilenet_v2(5), "stage2/block2", inverted),
+    "efficientnet": (model.efficientnet(5), "stage2/block2", mbconv),
     "convnext": (model.convnext(5), "stage1/block1", convnext),
 }
 

@@ -103,6 +103,23 @@ def test_mobilenet_v2(torch, nets, without_dropout, monkeypatch, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("few_blocks")
+def test_efficientnet(torch, without_dropout, tmp_path):
+    """Torchvision's own, with one block a stage, of which it drops none."""
+    theirs = pytest.importorskip("torchvision").models.efficientnet
+    without_dropout("efficientnet")
+    stages, before = [], 32
+    for expansion, window, stride, features, count in sys.modules[
+        ARCHITECTURES["efficientnet"].__module__
+    ].STAGES:
+        stages.append(theirs.MBConvConfig(expansion, window, stride, before, features, count))
+        before = features
+    module = theirs.EfficientNet(stages, 0.2, 0.0, num_classes=10)
+    spec = {"name": "efficientnet", "size": "b0", "stochastic_depth": 0.0}
+    compare(torch, module, spec, 10, (32, 32, 3), tmp_path)
+
+
+@pytest.mark.slow
 def test_convnext(torch, nets, monkeypatch, tmp_path):
     sizes = {"tiny": ((8, 16, 24, 32), (1, 1, 2, 1))}
     monkeypatch.setattr(sys.modules[ARCHITECTURES["convnext"].__module__], "_SIZES", sizes)
@@ -193,6 +210,24 @@ for depth in (18, 34, 50, 101):
         {"name": "resnet", "depth": depth},
         lambda nets, depth=depth: nets.ResNet(1000, depth),
     )
+
+
+def torchvision_net(name):
+    return lambda _: getattr(pytest.importorskip("torchvision").models, name)()
+
+
+RESNEXT = {"name": "resnet", "depth": 50, "groups": 32, "width_per_group": 4}
+FULL["resnet152"] = ({"name": "resnet", "depth": 152}, torchvision_net("resnet152"))
+FULL["resnext50"] = (RESNEXT, torchvision_net("resnext50_32x4d"))
+FULL["wide_resnet50_2"] = (
+    {"name": "resnet", "depth": 50, "width_per_group": 128},
+    torchvision_net("wide_resnet50_2"),
+)
+for size in ("b0", "b4"):
+    FULL[f"efficientnet_{size}"] = (
+        {"name": "efficientnet", "size": size},
+        torchvision_net(f"efficientnet_{size}"),
+    )
 for size, shape in CONVNEXT.items():
     FULL[f"convnext_{size}"] = (
         {"name": "convnext", "size": size},
@@ -208,6 +243,7 @@ ONE_OF_EACH = [
     "vgg16_bn",
     "resnet50",
     "convnext_tiny",
+    "efficientnet_b0",
 ]
 
 

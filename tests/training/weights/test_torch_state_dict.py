@@ -10,7 +10,8 @@ import safetensors.numpy
 
 from convax import model
 from convax.model import ARCHITECTURES
-from convax.model.torch.names import Rule, array_name, names_of, nested_blocks
+from convax.model.torch.names import Rule, array_name, names_of
+from convax.model.torch.other_names import nested_blocks
 from convax.training.weights.safetensors_io import WeightsError
 from convax.training.weights.torch_file import read_state_dict
 from convax.training.weights.torch_state_dict import load_torch, save_torch, torch_mapping
