@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
-# Whose commands are replayed in order, on their own data: test_images_tutorial, test_boxes_tutorial.
+# Whose commands are replayed in order, on their own data: test_tutorial, test_boxes_tutorial.
 REPLAYED = ("tutorial.md", "detection.md")
 PAGES = [
     ROOT / "README.md",
@@ -21,7 +21,7 @@ NEEDS = {
     "fetch": "a network connection",
     "serve": "a port, until it is stopped: tests/inference/serve",
     "doctor": "an installation of its own: tests/app",
-    "new": "a folder of images: test_images_tutorial",
+    "new": "a folder of images: test_tutorial",
     "calibrate": "images that are not all right: tests/inference/test_fit_temperature.py",
     "--calibrated": "a calibrated run: the same",
     "--resume": "a run that was stopped: tests/training/loop",
@@ -40,7 +40,7 @@ NEEDS = {
     "--detection": "a detector: tests/explain",
     "resnet20-cifar10": "CIFAR-10: tests/configs/test_shipped.py",
     "lenet5-mnist": "MNIST: tests/configs/test_shipped.py",
-    "my_photos.toml": "images: test_images_tutorial",
+    "my_photos.toml": "images: test_tutorial",
 }
 COMMANDS = {
     line.strip(): page.name

@@ -14,6 +14,7 @@ import typer
 from typer.core import TyperGroup
 
 from convax.training.common import waiting
+from convax.training.common.first_word import announce
 from convax.training.common.forgiving import Forgiving
 from convax.training.common.text import printable
 
@@ -105,6 +106,7 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def set_common(
+    ctx: typer.Context,
     device: Annotated[
         str | None,
         typer.Option(
@@ -146,6 +148,8 @@ def set_common(
     """Take the options of all commands, for this process and those it starts."""
     waiting.show(True)
     waiting.show_details(verbose)
+    if "--quiet" not in sys.argv:
+        announce(f"{ctx.invoked_subcommand} ...")
     if verbose:
         os.environ["CONVAX_DEBUG"] = "1"
     if no_cache:

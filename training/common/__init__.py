@@ -12,6 +12,7 @@ python_sources the files of a package, for a digest of its code
 json_io        JSON that others may have written
 pytree_paths   parameter paths, and regular expressions that choose among them
 forgiving      output that may be lost
+first_word     that a command is at work, until it says something itself
 waiting        what a command is at, for people, while nothing else is seen of it
 colors         what is wrong with a table of colors of classes
 text           what others wrote, as part of a message
