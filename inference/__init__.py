@@ -5,7 +5,7 @@ image_inputs      images of any kind and size made fit for a network; folders of
 ensemble          which runs are meant, and whether they can predict together
 forward           the jitted function: preprocessing, network, postprocessing, temperature
 predictor         `load`, and the `Predictor` that it gives: calls, streams, top k
-fit_temperature   calibrate a run on its validation split
+calibrate         calibrate a run on its validation split
 speed             how long a prediction takes
 predict_files     what `convax predict` does with files: one prediction after the other
 contact_sheet     the same as a page of images with their predictions

@@ -15,9 +15,10 @@ from ..training.common.memory import largest_operation
 from ..training.data.preprocess import Preprocessing
 from ..training.run.directory import Run
 from ..training.run.load_model import LoadedModel, load_model
+from ..training.tasks.classification.conformal import ConformalSets, classes_in_set
 from ..training.tasks.registry import make_task, spec_of, tasks_where
 from ..training.tasks.task import Task
-from .calibration.file import CalibrationError, load_temperature
+from .calibration.file import Calibration, CalibrationError, load_calibration
 from .ensemble import Runs, check_compatible, list_runs
 from .forward import make_program
 from .image_inputs import SizedImage, check_pixels, decoded, iter_files, to_sized_image
@@ -114,6 +115,7 @@ class Predictor:
         folded: the paths of those norms: see `model.fold_batch_norm`.
         networks: how many answer together; of several, every one of these arrays has that axis in
             front.
+        sets: of a calibrated network, what its sets of classes are, for `class_sets`; else None.
         trained, preprocessing: the network as it was trained, with all its layers, and what comes
             before it, for `convax.explain`; of several networks `trained` is None, and the
             preprocessing is that of the first.
@@ -133,7 +135,9 @@ class Predictor:
         category_ids: tuple[int, ...] = (),
         folded: tuple[str, ...] = (),
         constants: bool = False,
+        sets: ConformalSets | None = None,
     ):
+        self.sets = sets
         self.trained, self.preprocessing = trained, preprocessing
         self.function, self.params, self.state = function, params, state
         self.classes, self.image_shape, self.task = classes, image_shape, task
@@ -222,6 +226,33 @@ class Predictor:
         order = np.argsort(-probabilities, axis=-1, kind="stable")[:, :k]
         names = tuple(tuple(self.classes[i] for i in row) for row in order)
         return TopK(names, np.take_along_axis(probabilities, order, axis=-1))
+
+    def class_sets(self, images: Any) -> tuple[tuple[str, ...], ...]:
+        """Return for each image the set of classes that holds its own as often as was asked for.
+
+        The most probable come first. A set may be empty: see `classes_in_set`.
+
+        Args:
+            images: as a call takes; one image is taken as N = 1.
+
+        Raises:
+            CalibrationError: none were fitted, or the network was loaded without `calibrated`.
+            ValueError, TypeError, DataError: as a call.
+        """
+        if self.sets is None:
+            raise CalibrationError(
+                "class_sets: no sets of classes are fitted; `convax calibrate RUN --conformal 0.9` "
+                "does so, and convax.load(RUN, calibrated=True) takes them"
+            )
+        rows = np.atleast_2d(self(images))
+        return tuple(self.set_of(row) for row in rows)
+
+    def set_of(self, probabilities: np.ndarray) -> tuple[str, ...]:
+        """Return the set of one image by its probabilities ``(K,)``; there are `sets`."""
+        assert self.sets is not None
+        order = np.argsort(-probabilities, kind="stable")
+        inside = classes_in_set(probabilities, self.sets)
+        return tuple(self.classes[k] for k in order if inside[k])
 
     def stream(
         self,
@@ -451,32 +482,31 @@ def load(
     members = [load_model(path, checkpoint, use_ema=use_ema, net=net) for path in paths]
     if len(members) > 1:
         check_compatible(paths, members)
-    temperatures = None
+    fitted = None
     if calibrated:
         if not spec_of(members[0].config.task).ranks:
             raise CalibrationError(
                 f"{paths[0]}: got a run of {members[0].config.task}, which has no "
                 "temperatures; load it without calibrated"
             )
-        temperatures = [
-            load_temperature(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
+        fitted = [
+            load_calibration(Run(path), checkpoint, use_ema=use_ema, tta=tta) for path in paths
         ]
-    return make_predictor(
-        members, tta=tta, temperatures=temperatures, fold=fold, constants=constants
-    )
+    return make_predictor(members, tta=tta, calibration=fitted, fold=fold, constants=constants)
 
 
 def make_predictor(
     members: Sequence[LoadedModel],
     *,
     tta: bool = False,
-    temperatures: Sequence[float] | None = None,
+    calibration: Sequence[Calibration] | None = None,
     fold: bool = True,
     constants: bool = False,
 ) -> Predictor:
     """Make the inference function of loaded networks: see `forward.make_program` and `load`."""
     first, card = members[0], members[0].card
     task = make_task(first.config, len(card.classes))
+    temperatures = None if calibration is None else [each.temperature for each in calibration]
     program = make_program(members, task, tta=tta, temperatures=temperatures, fold=fold)
     return Predictor(
         program.function,
@@ -491,4 +521,6 @@ def make_predictor(
         preprocessing=card.preprocessing,
         category_ids=card.category_ids,
         constants=constants,
+        # Those of one network say nothing of the mean of several.
+        sets=calibration[0].sets if calibration is not None and len(calibration) == 1 else None,
     )

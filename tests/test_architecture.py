@@ -77,7 +77,7 @@ training
 explain
 inference.calibration
 inference.html
-inference: compile_cache image_inputs ensemble forward predictor speed fit_temperature predict_files contact_sheet
+inference: compile_cache image_inputs ensemble forward predictor speed calibrate predict_files contact_sheet
 inference.export
 inference.report
 inference.serve

@@ -22,7 +22,7 @@ NEEDS = {
     "serve": "a port, until it is stopped: tests/inference/serve",
     "doctor": "an installation of its own: tests/app",
     "new": "a folder of images: test_tutorial",
-    "calibrate": "images that are not all right: tests/inference/test_fit_temperature.py",
+    "calibrate": "images that are not all right: tests/inference/test_ensemble.py",
     "--calibrated": "a calibrated run: the same",
     "--resume": "a run that was stopped: tests/training/loop",
     "--extend": "a run of so many epochs: tests/training/loop/test_extend.py",

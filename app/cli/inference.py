@@ -245,29 +245,33 @@ def calibrate(
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
+    conformal: Annotated[
+        float | None,
+        typer.Option(
+            metavar="COVERAGE",
+            help="Fit sets of classes, too, which hold the true one with this probability: 0.9.",
+        ),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate the probabilities of a run.
 
     Fits a temperature on the validation split and stores it in the run.
     """
+    from convax.inference.calibrate import calibrate as calibrate_run
     from convax.inference.compile_cache import enable_compile_cache
     from convax.inference.ensemble import list_runs
-    from convax.inference.fit_temperature import calibrate as calibrate_run
 
     validate_choice("--checkpoint", checkpoint, ("best", "last"))
     enable_compile_cache()
     for path in list_runs(run):
-        fitted = calibrate_run(path, checkpoint=checkpoint, use_ema=not no_ema, tta=tta)
+        fitted = calibrate_run(
+            path, checkpoint=checkpoint, use_ema=not no_ema, tta=tta, coverage=conformal
+        )
         if as_json:
             print(json.dumps({"run": str(path), **fitted.as_record()}))
             continue
-        say(f"{path}: temperature {fitted.temperature:.4g}")
-        for split, (before, after) in fitted.splits.items():
-            say(
-                f"  {f'{split} ({before.count})':20} NLL {before.nll:.4f} -> {after.nll:.4f}   "
-                f"calibration error {before.ece:.2%} -> {after.ece:.2%}"
-            )
+        say("\n".join([f"{path}: temperature {fitted.temperature:.4g}", *fitted.lines()]))
 
 
 @app.command()

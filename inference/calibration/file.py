@@ -1,16 +1,17 @@
-"""``calibration.json`` in a run: its temperature, and by a digest the arrays it was fitted for.
+"""``calibration.json`` in a run: what was fitted, and by a digest the arrays it was fitted for.
 
 For any other arrays it is refused: a temperature is right for one network as it stands.
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 from ...training.common.errors import ConvaxError
 from ...training.common.hashing import json_digest
 from ...training.common.json_io import parse_json
 from ...training.run.checkpoint import pointed, read_manifest
 from ...training.run.directory import Run
+from ...training.tasks.classification.conformal import ConformalSets
 
 FILE = "calibration.json"
 FORMAT = 1
@@ -20,10 +21,17 @@ class CalibrationError(ConvaxError, ValueError):
     """A network cannot be calibrated, or is not; one line that names it and the remedy."""
 
 
-def load_temperature(
+class Calibration(NamedTuple):
+    """What `convax calibrate` has fitted."""
+
+    temperature: float
+    sets: ConformalSets | None  # with --conformal
+
+
+def load_calibration(
     run: Run, checkpoint: str, *, use_ema: bool = True, tta: bool = False
-) -> float:
-    """Read the temperature of a run.
+) -> Calibration:
+    """Read the calibration of a run.
 
     Args:
         run: the run.
@@ -53,7 +61,9 @@ def load_temperature(
     if about["flips"] != tta:
         got = "with" if about["flips"] else "without"
         raise CalibrationError(f"{path}: it was fitted {got} test-time augmentation; {remedy} anew")
-    return float(about["temperature"])
+    sets = about.get("conformal")
+    fitted = None if sets is None else ConformalSets(sets["coverage"], sets["threshold"])
+    return Calibration(about["temperature"], fitted)
 
 
 def weights_digest(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
@@ -83,4 +93,11 @@ def _is_valid(about: Any) -> bool:
     kinds = {"digest": str, "flips": bool, "temperature": float}
     if not all(isinstance(about.get(key), kind) for key, kind in kinds.items()):
         return False
-    return math.isfinite(about["temperature"]) and about["temperature"] > 0
+    if not (math.isfinite(about["temperature"]) and about["temperature"] > 0):
+        return False
+    return "conformal" not in about or _are_valid_sets(about["conformal"])
+
+
+def _are_valid_sets(sets: Any) -> bool:
+    numbers = [sets.get(key) for key in ConformalSets._fields] if isinstance(sets, dict) else [None]
+    return all(isinstance(number, float) and 0 <= number <= 1 for number in numbers)

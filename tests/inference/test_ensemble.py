@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import convax
+from convax.inference.calibrate import calibrate
 from convax.inference.calibration.file import CalibrationError
 from convax.inference.ensemble import EnsembleError, check_compatible, list_runs
-from convax.inference.fit_temperature import calibrate
 from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
@@ -206,6 +206,45 @@ def test_a_temperature_is_fitted_and_used(fresh, images, command):
         convax.load(run, calibrated=True, checkpoint="last")
 
 
+def test_sets_of_classes_are_fitted_and_said(fresh, images, tmp_path, command):
+    run = seeds_of(fresh)[0]
+    code, out, _ = command("calibrate", run, "--conformal", 0.8)
+    assert code == 0 and "  sets of classes, to hold the true one 0.8 of the time:\n" in out
+    about = json.loads((run / "calibration.json").read_text())["conformal"]
+    truth = about["splits"]["validation"]
+    assert (
+        f"  {'validation (20)':20} they do {truth['coverage']:.4g}   {truth['size']:.3g} c" in out
+    )
+    assert truth["count"] == 20 and 0.8 <= truth["coverage"] <= 0.9
+    predict = convax.load(run, calibrated=True)
+    sets = predict.class_sets(images)
+    for row, names in zip(predict(images), sets, strict=True):
+        assert list(names) == sorted(names, key=lambda c: -row[predict.classes.index(c)])
+        assert {predict.classes[k] for k in range(len(row)) if row[k] >= about["threshold"]} == {
+            *names
+        }
+    assert predict.class_sets(images[0]) == sets[:1]
+
+    Image.fromarray(images[0, ..., 0]).save(tmp_path / "a.png")
+    _, out, _ = command("predict", run, tmp_path / "a.png", "--calibrated", "--json")
+    assert json.loads(out)["set"] == list(sets[0])
+    _, out, _ = command("predict", run, tmp_path / "a.png", "--calibrated")
+    assert out.rstrip().endswith(f"   set: {', '.join(sets[0]) or 'none'}")
+    _, out, _ = command("predict", run, tmp_path / "a.png", "--json")
+    assert "set" not in json.loads(out)
+
+    with pytest.raises(
+        CalibrationError, match="no sets of classes are fitted; `convax calibrate R"
+    ):
+        convax.load(run).class_sets(images)
+    with pytest.raises(CalibrationError, match="no sets"):  # of one network, not of a mean
+        command("calibrate", seeds_of(fresh)[1], "--conformal", 0.8)
+        convax.load(fresh.path, calibrated=True).class_sets(images)
+    code, _, err = command("calibrate", run, "--conformal", 90)
+    assert (code, len(err.splitlines())) == (2, 1)
+    assert "coverage: got 90, need more than 0 and less than 1; write 0.9, for sets that" in err
+
+
 def test_a_temperature_that_is_not_this_networks(fresh, images, tmp_path, command):
     run = Run(seeds_of(fresh)[0])
     path = run.path / "calibration.json"
@@ -227,6 +266,7 @@ def test_a_temperature_that_is_not_this_networks(fresh, images, tmp_path, comman
         ("[]", "damaged: keys differ"),
         (json.dumps(whole | {"temperature": -1.0}), "damaged: keys differ"),
         (json.dumps(whole | {"digest": None}), "damaged: keys differ"),
+        (json.dumps(whole | {"conformal": {"coverage": 0.9}}), "damaged: keys differ"),
     ):
         path.write_text(text)
         with pytest.raises(CalibrationError, match=message):
@@ -246,7 +286,7 @@ def test_what_cannot_be_calibrated(whole, copied, monkeypatch):
     loaded = convax.load(whole.path)
     loaded.task = loaded.task._replace(spec=TASKS["segmentation"])
     with monkeypatch.context() as patch:
-        patch.setattr("convax.inference.fit_temperature.load", lambda *a, **k: loaded)
+        patch.setattr("convax.inference.calibrate.load", lambda *a, **k: loaded)
         with pytest.raises(CalibrationError, match="got a run of segmentation, need one of class"):
             calibrate(whole.path)
     text = (copied.path / "config.toml").read_text()

@@ -33,7 +33,7 @@ def reliability(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -
     References:
         Guo et al., arXiv:1706.04599, section 2.
     """
-    probabilities, labels = _checked("reliability", probabilities, labels)
+    probabilities, labels = check_probabilities("reliability", probabilities, labels)
     if bins < 1:
         raise ValueError(f"reliability: bins: got {bins}, need 1 or more")
     sure = probabilities.max(axis=-1)
@@ -71,7 +71,7 @@ def negative_log_likelihood(
         labels: ``(N,)``.
         temperature: see `with_temperature`.
     """
-    probabilities, labels = _checked("negative_log_likelihood", probabilities, labels)
+    probabilities, labels = check_probabilities("negative_log_likelihood", probabilities, labels)
     return float(-_likelihoods(_logarithms(probabilities), labels, 1 / temperature)[0])
 
 
@@ -112,7 +112,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     References:
         Guo et al., arXiv:1706.04599, section 4.2.
     """
-    probabilities, labels = _checked("fit_temperature", probabilities, labels)
+    probabilities, labels = check_probabilities("fit_temperature", probabilities, labels)
     if not len(labels):
         raise ValueError("fit_temperature: got no examples, need 1 or more")
     logits = _logarithms(probabilities)
@@ -151,9 +151,10 @@ def _logarithms(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(probabilities.astype(np.float64), _SMALLEST))
 
 
-def _checked(
+def check_probabilities(
     function: str, probabilities: np.ndarray, labels: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Return ``(N, K)`` probabilities in float64 and ``(N,)`` labels, or raise an error of both."""
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or labels.shape != probabilities.shape[:1]:
         raise ValueError(

@@ -120,7 +120,7 @@ def per_class(sums: Numbers, collected: np.ndarray, examples: Split) -> PerClass
 
 
 def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
-    """The most probable classes of an image."""
+    """The most probable classes of an image, and its set of classes where such were fitted."""
     del examples
 
     def say(question: Question) -> Saying:
@@ -134,6 +134,10 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
         record["top"] = [{"class": c, "probability": p} for c, p in ranked]
         others = "".join(f"   {c} {p:.1%}" for c, p in ranked[1:])
         text = f"{question.shown}: {name} {probability:.1%}{others}"
+        if predictor.sets is not None:
+            record["set"] = list(predictor.set_of(question.answer))
+            columns["set"] = " ".join(record["set"])
+            text += f"   set: {', '.join(record['set']) or 'none'}"
         return Saying(record, text, columns, [Line(c, f"{p:.1%}", p) for c, p in ranked])
 
     return say

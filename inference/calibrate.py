@@ -1,4 +1,4 @@
-"""The temperature of a run, fitted on its validation split and written into it."""
+"""What makes probabilities mean what they say: fitted to a run's validation split, kept in it."""
 
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +9,12 @@ from ..training.data import Split
 from ..training.experiment import reopen
 from ..training.run.directory import write_json
 from ..training.tasks.classification import calibration as metrics
+from ..training.tasks.classification.conformal import (
+    ConformalSets,
+    SetMetrics,
+    fit_sets,
+    measure_sets,
+)
 from ..training.tasks.registry import tasks_where
 from .calibration.file import FILE, FORMAT, CalibrationError, weights_digest
 from .predictor import Predictor, load
@@ -24,12 +30,16 @@ class CalibrationMetrics(NamedTuple):
     ece: float  # the expected calibration error, of 15 bins
 
 
-class TemperatureFit(NamedTuple):
-    """A temperature, and what it did to each split that there is: before and after."""
+class CalibrationFit(NamedTuple):
+    """A temperature, and what it did to each split that there is: before and after.
+
+    Splits are "validation", on which all is fitted, and "test", where there is one.
+    """
 
     temperature: float
-    # "validation", on which it was fitted, and "test"
     splits: dict[str, tuple[CalibrationMetrics, CalibrationMetrics]]
+    sets: ConformalSets | None  # at that temperature
+    set_metrics: dict[str, SetMetrics]  # of each split; none without `sets`
 
     def as_record(self) -> dict[str, Any]:
         """Return the same for JSON."""
@@ -37,23 +47,56 @@ class TemperatureFit(NamedTuple):
             name: {"before": before._asdict(), "after": after._asdict()}
             for name, (before, after) in self.splits.items()
         }
-        return {"temperature": self.temperature, "splits": splits}
+        record: dict[str, Any] = {"temperature": self.temperature, "splits": splits}
+        if self.sets is not None:
+            measured = {name: found._asdict() for name, found in self.set_metrics.items()}
+            record["conformal"] = self.sets._asdict() | {"splits": measured}
+        return record
+
+    def lines(self) -> list[str]:
+        """Return what was measured as text, a line for each split."""
+        lines = [
+            f"  {f'{split} ({before.count})':20} NLL {before.nll:.4f} -> {after.nll:.4f}   "
+            f"calibration error {before.ece:.2%} -> {after.ece:.2%}"
+            for split, (before, after) in self.splits.items()
+        ]
+        if self.sets is not None:
+            share = f"{self.sets.coverage:.4g}"
+            lines.append(f"  sets of classes, to hold the true one {share} of the time:")
+        return lines + [
+            f"  {f'{split} ({found.count})':20} they do {found.coverage:.4g}   "
+            f"{found.size:.3g} classes in the mean   {found.empty:.2%} empty"
+            for split, found in self.set_metrics.items()
+        ]
 
 
 def calibrate(
-    run: str | Path, *, checkpoint: str = "best", use_ema: bool = True, tta: bool = False
-) -> TemperatureFit:
+    run: str | Path,
+    *,
+    checkpoint: str = "best",
+    use_ema: bool = True,
+    tta: bool = False,
+    coverage: float | None = None,
+) -> CalibrationFit:
     """Fit the temperature of a run on its validation split, and write it into the run.
 
     Args:
         run: the run directory, of a classification.
         checkpoint, use_ema, tta: as `predictor.load`; it will fit nothing else.
+        coverage: how often a set of classes is to hold the true one, and with it the threshold of
+            such sets; see `fit_sets`.
 
     Raises:
-        CalibrationError: not a classification, no validation images, or none is best.
+        CalibrationError: not a classification, no validation images, or none is best; or
+            `coverage` is no share.
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
         OSError: the file cannot be written.
     """
+    if coverage is not None and not 0 < coverage < 1:
+        raise CalibrationError(
+            f"calibrate: coverage: got {coverage:g}, need more than 0 and less than 1; write 0.9, "
+            "for sets that hold the true class nine times in ten"
+        )
     predictor = load(run, checkpoint=checkpoint, use_ema=use_ema, tta=tta)
     if not predictor.task.spec.ranks:
         fitting = " or ".join(tasks_where(lambda spec: spec.ranks))
@@ -76,10 +119,19 @@ def calibrate(
             f"calibrate: {run}: no temperature is optimal, {how[temperature]}: {hits} of "
             f"{len(probabilities)} validation images are right; set data.validation to more"
         )
-    splits = {"validation": _before_and_after(probabilities, validation.labels, temperature)}
+    found = {"validation": (probabilities, validation.labels)}
     if test.count:
-        splits["test"] = _before_and_after(_predictions(predictor, test), test.labels, temperature)
-    fitted = TemperatureFit(temperature, splits)
+        found["test"] = (_predictions(predictor, test), test.labels)
+    splits = {name: _before_and_after(*of, temperature) for name, of in found.items()}
+    sets, set_metrics = None, {}
+    if coverage is not None:
+        at = {
+            name: (metrics.with_temperature(said, temperature), labels)
+            for name, (said, labels) in found.items()
+        }
+        sets = fit_sets(*at["validation"], coverage)
+        set_metrics = {name: measure_sets(*of, sets) for name, of in at.items()}
+    fitted = CalibrationFit(temperature, splits, sets, set_metrics)
     about = {"format": FORMAT, "checkpoint": checkpoint, "raw": not use_ema, "flips": tta}
     write_json(opened.path / FILE, about | {"digest": digest} | fitted.as_record())
     return fitted
