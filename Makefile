@@ -112,7 +112,7 @@ docs:  ## the documentation as a site, in site/
 	$(MAKE) VENV=.venv-docs EXTRAS=docs RESOLUTION=highest .venv-docs/.develop
 	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build
 
-# With the system's C++ compiler; without one, and without this, everything works but CONVAX_LOWERING=native.
+# With the system's C++ compiler; without one, and without this, everything works, and CPUs are slower.
 native: | $(BIN)/python  ## build the native kernels of native/ and install them: docs/native.md
 	$(BIN)/python -m pip install --quiet --no-deps --force-reinstall ./native
 

@@ -31,8 +31,8 @@ from convax.model import (
     residual,
     serial,
 )
-from convax.ops.common.implementation import uses_native
-from convax.ops.conv.native.library import load_kernels
+from convax.ops.common.implementation import current_implementation
+from convax.ops.conv.native.library import PACKAGE, load_kernels, resolve_implementation
 from convax.training.data.preprocess import Preprocessing, preprocess
 from convax.training.optim.optimizer import adam, sgd
 from convax.training.step.train_step import (
@@ -235,5 +235,7 @@ def latency(net: str, side: int, batch: int) -> Program:
 
 PROGRAMS = {"training": training, "seeds": seeds, "inference": inference, "latency": latency}
 LIBRARIES = ("convax", "jax")
-if uses_native():
+if current_implementation() == "native":
     load_kernels()  # or an error, where convax itself would warn and go on without
+if resolve_implementation(current_implementation()) == "native":
+    LIBRARIES = (*LIBRARIES, PACKAGE)

@@ -5,24 +5,23 @@
 Every contestant trains the same network on the same float32 batch: momentum 0.9, for LeNet-5 Adam.
 convax's step also computes what `metrics.jsonl` records: accuracy and the norms of gradients,
 updates and parameters; in chunks, eight such steps are one call, as in `convax train`; native is
-with the kernels that `make native` installs. Equinox has five of the networks (see
-nets_equinox.py). PyTorch runs eagerly in both memory formats, of which the faster is shown, and
-through `torch.compile`, which is slow to begin: `--without torch.compile` spares it, and so does
-`--quick`. In the end there are geometric means over the networks, with the least.
+with the kernels that `make native` installs, the others are without. Equinox has five of the
+networks (see nets_equinox.py). PyTorch runs eagerly in both memory formats, of which the faster is
+shown, and through `torch.compile`, which is slow to begin: `--without torch.compile` spares it, and
+so does `--quick`. In the end there are geometric means over the networks, with the least.
 """
 
 from contest import OURS, Contestant, Page, better_of, chosen, contest, parse, table, without
 from means import means, ratios_of
 from nets import NETS
 
+CPU, NATIVE, PLAIN = ({"CONVAX_LOWERING": name} for name in ("cpu", "native", "xla"))
 CONTESTANTS = {
-    OURS: Contestant("nets_convax"),
-    "convax, in chunks": Contestant("nets_convax", arguments={"chunked": True}),
-    "convax, native": Contestant("nets_convax", environment={"CONVAX_LOWERING": "native"}),
-    "convax, native, in chunks": Contestant(
-        "nets_convax", arguments={"chunked": True}, environment={"CONVAX_LOWERING": "native"}
-    ),
-    "convax, plain lowering": Contestant("nets_convax", environment={"CONVAX_LOWERING": "xla"}),
+    OURS: Contestant("nets_convax", environment=CPU),
+    "convax, in chunks": Contestant("nets_convax", "jax", {"chunked": True}, CPU),
+    "convax, native": Contestant("nets_convax", environment=NATIVE),
+    "convax, native, in chunks": Contestant("nets_convax", "jax", {"chunked": True}, NATIVE),
+    "convax, plain lowering": Contestant("nets_convax", environment=PLAIN),
     "Flax": Contestant("nets_flax"),
     "Equinox": Contestant("nets_equinox"),
     "PyTorch, channels last": Contestant("nets_torch", "torch", {"memory": "channels last"}),

@@ -114,7 +114,7 @@ def torch():
 def run_on_four_devices(tmp_path):
     """Run a script in a process in which the CPU counts as four devices."""
 
-    def run(script: str) -> None:
+    def run(script: str, **environment: str) -> None:
         file = tmp_path / "sharded.py"
         file.write_text(script)
         finished = subprocess.run(
@@ -124,7 +124,8 @@ def run_on_four_devices(tmp_path):
                 "XLA_FLAGS": os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=4",
                 "JAX_PLATFORMS": "cpu",
                 "NPROC": "64",
-            },
+            }
+            | environment,
             cwd=tmp_path,
             capture_output=True,
             text=True,

@@ -107,22 +107,24 @@ def _gradients() -> tuple[bool, str]:
 
 def _kernels() -> tuple[bool, str]:
     """Load the native kernels, whether or not they are in use."""
-    from convax.ops.common.implementation import current_implementation, uses_native
+    from convax.ops.common.implementation import current_implementation
     from convax.ops.conv.native.library import (
         PACKAGE,
         KernelsError,
         KernelsMissingError,
         load_kernels,
+        resolve_implementation,
     )
 
+    chosen = current_implementation()
     try:
         kernels = load_kernels()
     except KernelsMissingError as error:
-        return not uses_native(), str(error)
+        return not chosen.startswith("native"), f"{error}, and makes convolutions on CPU faster"
     except KernelsError as error:
         return False, str(error)
-    chosen = f"CONVAX_LOWERING={current_implementation()}"
-    use = f"in use ({chosen})" if uses_native() else f"not in use ({chosen}, not native)"
+    used = resolve_implementation(chosen).startswith("native")
+    use = f"{'in use' if used else 'not in use'} (CONVAX_LOWERING={chosen})"
     return True, f"{PACKAGE} {kernels}, checked in {1e3 * kernels.seconds:.0f} ms; {use}"
 
 

@@ -30,8 +30,6 @@ import numpy as np
 import safetensors.numpy
 from jax import Array
 
-from ... import ops
-from ...ops.common.implementation import current_implementation, uses_native
 from ...training.common import atomic_io
 from ...training.common.pytree_paths import named_leaves
 from ...training.config.schema import Config, ConfigError
@@ -143,9 +141,7 @@ def _program(
     shapes = {name: jax.ShapeDtypeStruct(a.shape, a.dtype) for name, a in weights.items()}
     (batch,) = jax.export.symbolic_shape("batch")
     of_inputs = [jax.ShapeDtypeStruct((batch, *a.shape[1:]), a.dtype) for a in inputs.values()]
-    # Native kernels are of this machine; the program is to run on others.
-    with ops.implementation("cpu" if uses_native() else current_implementation()):
-        exported = jax.export.export(program, platforms=platforms)(shapes, *of_inputs)
+    exported = jax.export.export(program, platforms=platforms)(shapes, *of_inputs)
     return bytes(exported.serialize()), weights
 
 

@@ -3,10 +3,12 @@
 On CPU many operations have implementations of their own, which compute the same values in another
 way (`ops.conv.cpu`). When a result looks odd, or speeds are to be compared, the switch chooses:
 
-    cpu     what is fastest on each platform: own implementations on CPU, XLA's elsewhere
-    native  the same, with the kernels of the package convax-kernels for convolutions on CPU
-            (`ops.conv.native`); without that package a warning, and what "cpu" does
+    auto    the default, what is fastest on each platform: "native" on CPU where the package
+            convax-kernels is installed, else "cpu"
+    native  the kernels of convax-kernels for convolutions on CPU (`ops.conv.native`), and what
+            "cpu" does for all else; without that package a warning, and "cpu"
     native-direct  as native, without Winograd's algorithm, which rounds more
+    cpu     own implementations in XLA's operations on CPU, XLA's own elsewhere
     xla     XLA's own operations on every platform, with JAX's derivatives where it has some
     jaxpr   the same, without this package's primitives in the traced program: for tools that read
             programs and know JAX's own primitives alone, such as converters
@@ -27,7 +29,7 @@ from typing import Literal, get_args
 
 import jax
 
-Implementation = Literal["cpu", "native", "native-direct", "xla", "jaxpr"]
+Implementation = Literal["auto", "native", "native-direct", "cpu", "xla", "jaxpr"]
 _VARIABLE = "CONVAX_LOWERING"
 _RENAMED = {"fast": "cpu", "plain": "xla", "lax": "jaxpr"}
 _chosen = jax.make_user_context(default_value=None)
@@ -66,14 +68,9 @@ def uses_jaxpr() -> bool:
     return current_implementation() == "jaxpr"
 
 
-def uses_native() -> bool:
-    """Return whether convolutions on CPU are to be those of convax-kernels, where it has some."""
-    return current_implementation() in ("native", "native-direct")
-
-
 def current_implementation() -> Implementation:
     """Return the name of the implementation that this thread traces with."""
-    return _chosen.value or _checked(_VARIABLE, os.environ.get(_VARIABLE, "cpu"))
+    return _chosen.value or _checked(_VARIABLE, os.environ.get(_VARIABLE) or "auto")
 
 
 def _checked(what: str, name) -> Implementation:

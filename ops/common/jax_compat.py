@@ -23,10 +23,31 @@ __all__ = [
     "ad",
     "batching",
     "inner_jaxprs",
+    "is_exported",
+    "is_shared_out",
     "like_varying",
     "match_varying_axes",
     "mlir",
 ]
+
+
+def is_exported(ctx: mlir.LoweringRuleContext) -> bool:
+    """Return whether what is lowered is to run elsewhere: `jax.export`.
+
+    Args:
+        ctx: what a lowering rule is given.
+    """
+    return ctx.module_context.lowering_parameters.for_export
+
+
+def is_shared_out(ctx: mlir.LoweringRuleContext) -> bool:
+    """Return whether the compiler cuts what is lowered up among devices, with no mesh to go by.
+
+    Args:
+        ctx: what a lowering rule is given.
+    """
+    devices = getattr(ctx.module_context.axis_context, "num_devices", 1)
+    return devices > 1 and ctx.avals_in[0].sharding.mesh.empty  # pyright: ignore
 
 
 def inner_jaxprs(params: Mapping[str, Any]) -> Iterator[Jaxpr]:

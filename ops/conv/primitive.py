@@ -21,7 +21,9 @@ not have. Batch axes on both, as of many networks in one program, lead both arra
 that is `stacked`, and what is said above holds for each element of the stack (`ops.conv.batching`).
 
 Each is lowered to XLA's own convolution (`ops.conv.xla`), and on CPU to the fastest of several
-implementations (`ops.conv.cpu`); on a mesh, to one for each device (`ops.conv.spmd`).
+implementations (`ops.conv.cpu`); on a mesh, to one for each device (`ops.conv.spmd`). Native
+kernels are of this machine and know nothing of other devices: programs that are exported never call
+them, nor do those that the compiler cuts up among devices by itself.
 
 References:
     Dumoulin & Visin, A guide to convolution arithmetic for deep learning, arXiv:1603.07285.
@@ -34,7 +36,15 @@ import jax
 import jax.numpy as jnp
 
 from ..common.implementation import current_implementation, uses_jaxpr
-from ..common.jax_compat import Primitive, ad, batching, match_varying_axes, mlir
+from ..common.jax_compat import (
+    Primitive,
+    ad,
+    batching,
+    is_exported,
+    is_shared_out,
+    match_varying_axes,
+    mlir,
+)
 from .batching import fold_batch_axis, stacked_as_groups, stacked_on_cpu, unfold_batch_axis
 from .cpu.dispatch import cpu_conv, cpu_input_grad, cpu_kernel_grad
 from .geometry import Geometry
@@ -135,11 +145,17 @@ def _define(
         impl = partial(cpu, implementation=implementation)
         return lower(impl, partial(stacked_on_cpu, impl, xla), a, b, **parameters)
 
+    def cpu_rule(ctx, a, b, *, implementation, **parameters):
+        if implementation != "xla" and (is_exported(ctx) or is_shared_out(ctx)):
+            implementation = "cpu"
+        return on_cpu(ctx, a, b, implementation=implementation, **parameters)
+
     primitive.def_impl(evaluate)
     primitive.def_abstract_eval(abstract_eval)
     to_mlir = partial(mlir.lower_fun, multiple_results=False)
     mlir.register_lowering(primitive, to_mlir(lower_to_xla))
-    mlir.register_lowering(primitive, to_mlir(lower_on_cpu), platform="cpu")
+    on_cpu = to_mlir(lower_on_cpu)
+    mlir.register_lowering(primitive, cpu_rule, platform="cpu")
     batching.primitive_batchers[primitive] = partial(_batch, primitive, roles, sole_batch_axes)
     _XLA[primitive] = xla
 

@@ -68,7 +68,8 @@ def measure(entry: Entry, seed: int) -> tuple[float, ...]:
     y = leaves(entry.loops(*double))
     g = [rng.integers(-4, 5, a.shape) / 2 for a in y]
     gradients = leaves(entry.loops_grad(one_or_all(g), *double))
-    ours = value_and_grads(entry.function, single, g)
+    with ops.implementation("cpu"):
+        ours = value_and_grads(entry.function, single, g)
     theirs = ([], []) if isinstance(entry.torch, str) else by_torch(entry, single, g)
     return (
         error(leaves(ours[0]), y),
@@ -157,7 +158,7 @@ PAGE = """# Accuracy
 
 The relative error of float32: the largest error of a value or of a gradient, over the largest element
 of the same array, against the NumPy loops of `tests/reference` in float64. The worst of the cases that
-`tests/conformance` has for each operation, with {seeds} draws of random numbers each; beside it the error of
+`tests/conformance` has for each operation, with {seeds} draws of random numbers each, without native kernels; beside it the error of
 PyTorch, or of the same formula composed of its operations, on the same numbers. One rounding to float32
 is 6e-08.
 
@@ -173,25 +174,25 @@ where the loops take another of the possible derivatives than convax and PyTorch
 ## The forms of convolutions
 
 On CPU a convolution and its two gradients take one of several forms, by the rules of `ops/conv/cpu/dispatch.py`.
-Here is every rule at layers of real networks that it is for, batch {batch}: the form chosen, the form with
-the [native kernels](native.md) where that is another, the same as plain lax (`ops.implementation("xla")`),
+Here is every rule at layers of real networks that it is for, batch {batch}: the form without and with
+the [native kernels](native.md), where that is another, the same as plain lax (`ops.implementation("xla")`),
 and PyTorch's, all in float32 from the same normal numbers, against JAX's own `lax.conv_general_dilated`
 and its derivatives in float64.
 
-| | rule | native rule | layer | chosen | native | plain | PyTorch |
+| | rule | native rule | layer | without | native | plain | PyTorch |
 |---|---|---|---|---|---|---|---|
 {forms}
 
 ## Whole networks
 
-The gradient of the loss of a batch of {batch} in float32, in the forms chosen, with the native kernels, and all of it plain (pools and norms too),
+The gradient of the loss of a batch of {batch} in float32, without and with the native kernels, and all of it plain (pools and norms too),
 against the plain forms in float64 from the same weights. The error is the l2 norm of the difference
 over that of the gradient in float64: of all parameter arrays and the images together, and of the array
 where it is largest. The median of {seeds} draws of weights and images; in the last two columns the worst of
 them. A draw in which one unit lies so near to a kink, of ReLU or of max pooling, that float32 and float64
 fall on different sides of it has a gradient that is off by far more than rounding, on all lowerings alike.
 
-| network | gradient: chosen | native | plain | worst array: chosen | native | plain | loss: chosen | native | plain | worst draw: chosen | native | plain |
+| network | gradient: without | native | plain | worst array: without | native | plain | loss: without | native | plain | worst draw: without | native | plain |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|
 {networks}
 

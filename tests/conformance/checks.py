@@ -19,6 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from convax import ops
+from convax.ops.common.implementation import current_implementation
+from convax.ops.conv.native.library import resolve_implementation
+
 from .entry import Arrays, Entry, Problem
 
 FLOAT32, FLOAT64 = 2e-5, 1e-9  # errors allowed, of the largest element of what is compared
@@ -36,10 +40,11 @@ def check_loops(entry: Entry, rng: np.random.Generator) -> None:
     arrays = entry.draw(rng)
     expected = entry.loops(*arrays)
     g = _like(rng, expected)
-    found = _short(entry, arrays, g, "float32")["float32"]
-    close(found.y, expected, FLOAT32, "value")
-    close(found.alone, expected, FLOAT32, "value, without gradients")
-    close(found.gradients, tuple(entry.loops_grad(one_or_all(g), *arrays)), FLOAT32, "gradient")
+    gradients = tuple(entry.loops_grad(one_or_all(g), *arrays))
+    for name, found in _short(entry, arrays, g, "float32", WITHOUT_KERNELS).items():
+        close(found.y, expected, FLOAT32, f"value in {name}")
+        close(found.alone, expected, FLOAT32, f"value in {name}, without gradients")
+        close(found.gradients, gradients, FLOAT32, f"gradient in {name}")
 
 
 def check_torch(entry: Entry, rng: np.random.Generator) -> None:
@@ -254,6 +259,8 @@ class Programs(NamedTuple):
 
 
 SHORT = ("float32", "bfloat16", "float16")
+# Native kernels are for float32: what is taken without them is in the same program, where there is another.
+WITHOUT_KERNELS = "float32 without native kernels"
 AS_USERS_COMPILE = {
     "xla_backend_optimization_level": "3"
 }  # tests are compiled without LLVM's otherwise
@@ -274,11 +281,15 @@ def programs(entry: Entry) -> Programs:
         derivatives = _grad(plain)(*arrays), _hessian(plain)(*arrays)
         return Derivatives(value, tangent, *derivatives, _value_and_grads(plain, g, *arrays))
 
+    def found(g, *arrays):
+        return Found(f(*arrays), *_value_and_grads(f, g, *arrays))
+
     def short(given):
-        return {
-            dtype: Found(f(*arrays), *_value_and_grads(f, g, *arrays))
-            for dtype, (g, *arrays) in given.items()
-        }
+        results = {dtype: found(*of) for dtype, of in given.items()}
+        if "conv" in entry.op and resolve_implementation(current_implementation()) == "native":
+            with ops.implementation("cpu"):
+                results[WITHOUT_KERNELS] = found(*given["float32"])
+        return results
 
     as_users = jax.jit(short, compiler_options=AS_USERS_COMPILE)
     return Programs(jax.jit(transformed), jax.jit(derivatives), as_users)
@@ -288,7 +299,7 @@ def _short(entry, arrays, g, *dtypes) -> dict[str, Found]:
     """In all short dtypes, of which the program is; those not named are not worth looking at."""
     arguments = {dtype: (_as(g, "float32"), *_as(arrays, dtype)) for dtype in SHORT}
     found = programs(entry).short(arguments)
-    return {dtype: found[dtype] for dtype in dtypes}
+    return {dtype: found[dtype] for dtype in dtypes if dtype in found}
 
 
 def _outputs(entry, arrays):

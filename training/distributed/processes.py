@@ -164,7 +164,7 @@ def check_alike(name: str, value: str) -> None:
     if broadcast_str(value) != value:
         raise RunError(
             f"process {jax.process_index()}: its {name} differs from that of process 0; give all "
-            "processes the same config and the same data"
+            "processes the same config, data, CONVAX_LOWERING and native kernels"
         )
 
 

@@ -31,6 +31,7 @@ from ..plugins.tables import without_module
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
 from ..run.directory import Run, RunError, create_run, open_run, refuse_existing, study_of
+from ..run.provenance import convolutions_in_use
 from ..step.train_step import GradientTransformation
 from ..tasks.metric_names import format_metrics
 from .checkpointing import LoopState, disk_watched
@@ -106,7 +107,7 @@ def train(
             experiment = prepare(config, dataset)
             plan = sharding_plan(experiment)
             train_state, report = init_from_source(experiment)
-        processes.check_alike("data", experiment.card.fingerprint)
+        _check_processes(experiment)
         with processes.barrier("make the run directory"):
             run = processes.ReadOnlyRun(out)
             if processes.is_first():
@@ -196,11 +197,18 @@ def resume(
                 experiment = prepare(config, experiment.dataset if data is not None else None)
             experiment = _on_mesh(experiment, mesh)
             plan = sharding_plan(experiment)
+        _check_processes(experiment)
         start = _start_point(run, experiment, found)
         if processes.is_first():
             display = stack.enter_context(followed(run, experiment.config, display))
         _fit(run, experiment, plan, start, display)
     return run
+
+
+def _check_processes(experiment: Experiment) -> None:
+    """Raise RunError unless all processes have the same data, and convolutions of the same bits."""
+    processes.check_alike("data", experiment.card.fingerprint)
+    processes.check_alike("implementation of convolutions", convolutions_in_use())
 
 
 def _check_alone(path: Path) -> None:

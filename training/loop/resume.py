@@ -22,7 +22,14 @@ from ..run import checkpoint
 from ..run.checkpoint import CheckpointError, DamagedError
 from ..run.directory import Run, RunError, circumstances, old_config_named, write_json
 from ..run.metrics_log import truncate
-from ..run.provenance import comparable, differences, provenance, relevant_config, summarized
+from ..run.provenance import (
+    comparable,
+    differences,
+    lowering_remedy,
+    provenance,
+    relevant_config,
+    summarized,
+)
 from .checkpointing import LoopState
 from .progress import Display
 
@@ -122,10 +129,14 @@ def changes_since(run: Run, experiment: Experiment, again: str, *, force: bool) 
         RunError: there is something, without `force`; with the remedies.
     """
     now = provenance(experiment.config, experiment.card.fingerprint)
-    changes = _changes(run, experiment, run.info().get("provenance", {}), now)
+    then = run.info().get("provenance", {})
+    changes = _changes(run, experiment, then, now)
     if changes and not force:
         listed = "\n".join(f"  {line}" for line in changes)
-        anew = "(without config.toml it is written as it was) " if _of_config(changes) else ""
+        ways = ["without config.toml it is written as it was"] * _of_config(changes)
+        if lowering := then and lowering_remedy(then, now):
+            ways.append(f"the same implementation of convolutions: {lowering}")
+        anew = f"({'; '.join(ways)}) " if ways else ""
         raise RunError(
             f"{run.path}: changed since this run began:\n{listed}\n"
             f"restore it {anew}or continue to a different result with: {again}"

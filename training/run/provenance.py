@@ -11,10 +11,11 @@ A resumed run ends with the bytes of one that was never stopped only where these
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where
                   images are streamed, as the fingerprint is then of files, and not of pixels; of
-                  the native kernels and their library, under CONVAX_LOWERING=native
+                  the native kernels and their library, where convolutions take them
     device        platform and kind; of a CPU the model and the number of cores, as XLA compiles
                   for its instructions, and divides sums among threads
-    environment   CONVAX_LOWERING and XLA_FLAGS
+    environment   CONVAX_LOWERING, as it comes to here: by default "native" on CPU where the kernels
+                  are installed, else "cpu"; and XLA_FLAGS
     plugins       the SHA-256 of the modules that the config names, where it does; and of what
                   else was registered and is used; and of the traced programs of what was given
                   in Python
@@ -36,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from ...ops.common.implementation import uses_native
-from ...ops.conv.native.library import PACKAGE, native_kernels
+from ...ops.common.implementation import Implementation, current_implementation
+from ...ops.conv.native.library import PACKAGE, KernelsError, load_kernels, resolve_implementation
 from ..common.hashing import json_digest
 from ..common.python_sources import python_sources
 from ..plugins.modules import digests
@@ -60,7 +61,7 @@ _FREE = (
     ("training", "skip_nonfinite"),
 )
 _PACKAGES = ("convax.ops", "convax.model", "convax.training")
-_VARIABLES = ("CONVAX_LOWERING", "XLA_FLAGS")
+_LOWERING = "CONVAX_LOWERING"
 _SETTINGS = (
     "jax_default_matmul_precision",
     "jax_enable_x64",
@@ -82,7 +83,7 @@ def provenance(config: "Config", fingerprint: str) -> dict[str, Any]:
         "code": code_hash(),
         "versions": {name: version(name) for name in packages} | _kernels(),
         "device": _device(),
-        "environment": {name: os.environ.get(name, "") for name in _VARIABLES},
+        "environment": {_LOWERING: lowering(), "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")},
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
     } | ({"plugins": own} if own else {})
 
@@ -92,7 +93,10 @@ def comparable(now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
     kept = {key: value for key, value in now.items() if key in then or key != "settings"}
     old = then.get("versions", {})
     versions = {k: v for k, v in now["versions"].items() if k in old or k != "pillow"}
-    return kept | {"versions": versions}
+    environment = dict(now["environment"])
+    if then.get("environment", {}).get(_LOWERING) == "" and environment[_LOWERING] == "cpu":
+        environment[_LOWERING] = ""  # which meant that
+    return kept | {"versions": versions, "environment": environment}
 
 
 def summarized(whole: dict[str, Any]) -> dict[str, Any]:
@@ -130,9 +134,42 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     ]
 
 
+def lowering() -> Implementation:
+    """Return the implementation of operations that is in use: on CPU with or without kernels."""
+    chosen = current_implementation()
+    if jax.devices()[0].platform == "cpu":
+        return resolve_implementation(chosen)
+    return chosen if chosen in ("xla", "jaxpr") else "cpu"
+
+
+def lowering_remedy(then: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Return what to write to have the implementation of `then` again; None where it is the same.
+
+    Args:
+        then: what decided the bytes of a run.
+        now: what decides them here.
+    """
+    old, new = (of.get("environment", {}).get(_LOWERING) or "cpu" for of in (then, now))
+    if old == new:
+        return None
+    remedy = f"{_LOWERING}={old}"
+    if old.startswith("native"):
+        try:
+            load_kernels()
+        except KernelsError as error:
+            return f"{remedy}, and {error}"
+    return remedy
+
+
+def convolutions_in_use() -> str:
+    """Return what decides the bits of convolutions: the implementation, and which kernels."""
+    chosen = lowering()
+    return f"{chosen} {load_kernels().version}" if chosen.startswith("native") else chosen
+
+
 def _kernels() -> dict[str, str]:
-    """Return which native kernels convolutions take, where they are to take some."""
-    return {PACKAGE: str(native_kernels() or "none")} if uses_native() else {}
+    """Return which native kernels convolutions take, where they take some."""
+    return {PACKAGE: str(load_kernels())} if lowering().startswith("native") else {}
 
 
 @cache

@@ -3,7 +3,7 @@
 The first rule that applies is taken; XLA's own stands below them all. A number behind a predicate
 is its gain: the time of XLA's own over that of the chosen implementation, when the rule was made,
 on one shared core of an AMD EPYC (Zen 3, AVX2; for groups an Intel Xeon, AVX-512) with jax 0.12.0.
-Before them all stand, under the implementations "native" and "native-direct", `native_rules`.
+Before them all stand `native_rules`, where there are native kernels and they are to be taken.
 `polyphase` and `_few_positions` were timed on 0.10.2 as well, and a range has both. Where a newer
 core (Zen 5, AVX-512) says otherwise, its number follows. `python benchmarks/ops.py` times such
 convolutions, and names the implementation that each took; benchmarks/results has its tables.
@@ -19,7 +19,7 @@ from jax.typing import DTypeLike
 from ...common.implementation import Implementation, current_implementation, uses_xla
 from ...common.padding import is_int
 from ..geometry import Geometry
-from ..native.library import native_kernels
+from ..native.library import resolve_implementation
 from ..xla import is_sharded, xla_conv, xla_input_grad, xla_kernel_grad
 from .depthwise import shift_and_add_conv, shift_and_add_fits, shift_and_add_kernel_grad
 from .grouped import grouped_conv, grouped_input_grad, grouped_kernel_grad
@@ -49,7 +49,7 @@ def cpu_conv(
         x: input, ``(N, *size, Ci)``.
         k: kernel, ``(*window, Ci // groups, Co)``, dtype of `x`.
         geometry: of the convolution.
-        implementation: "cpu", or one with native kernels.
+        implementation: "cpu", or one that may take native kernels.
 
     Returns:
         ``(N, *output, Co)``, dtype of `x`; added up in float32 at least.
@@ -68,7 +68,7 @@ def cpu_input_grad(
         g: gradient of the output, ``(N, *output, Co)``.
         k: kernel, ``(*window, Ci // groups, Co)``, dtype of `g`.
         geometry: of the convolution.
-        implementation: "cpu", or one with native kernels.
+        implementation: "cpu", or one that may take native kernels.
 
     Returns:
         ``(N, *size, Ci)``, dtype of `g`; added up in float32 at least.
@@ -87,7 +87,7 @@ def cpu_kernel_grad(
         x: input, ``(N, *size, Ci)``.
         g: gradient of the output, ``(N, *output, Co)``, dtype of `x`.
         geometry: of the convolution.
-        implementation: "cpu", or one with native kernels.
+        implementation: "cpu", or one that may take native kernels.
 
     Returns:
         ``(*window, Ci // groups, Co)``, dtype of `x`; added up in float32 at least.
@@ -130,22 +130,18 @@ def _problem(geometry: Geometry, Ci: int, Co: int, a: jax.Array) -> Problem:
 def _choose_rule(kind: Kind, problem: Problem, implementation: Implementation) -> Rule:
     if implementation == "xla":
         return _RULES[kind][-1]
-    rules = _RULES[kind]
-    if implementation != "cpu" and native_kernels():
-        rules = NATIVE_RULES[kind][implementation] + rules
-    return next(rule for rule in rules if rule.applies(problem))
+    native = NATIVE_RULES[kind].get(resolve_implementation(implementation), ())
+    return next(rule for rule in native + _RULES[kind] if rule.applies(problem))
 
 
 def _available(implementation: Implementation, *arrays) -> Implementation:
     """Return what implementation such arrays can take.
 
-    The batch cannot be split if it is empty, or explicitly sharded; if it is symbolic, the program
-    is to run elsewhere, where there may be no native kernels.
+    The batch cannot be split if it is empty, or explicitly sharded.
     """
     N = arrays[0].shape[0]
-    if (is_int(N) and N == 0) or any(is_sharded(a) for a in arrays):
-        return "xla"
-    return implementation if is_int(N) else "cpu"
+    empty = is_int(N) and N == 0
+    return "xla" if empty or any(is_sharded(a) for a in arrays) else implementation
 
 
 def _canonicalize(geometry: Geometry) -> Geometry:

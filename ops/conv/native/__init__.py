@@ -4,7 +4,8 @@
     self_test.py    every kernel against sums in float64, in a few milliseconds
     call.py         the three functions, as calls of the kernels
 
-They are taken under `CONVAX_LOWERING=native`, where `ops.conv.cpu.native_rules` says so. What keeps
-the kernels from being used is one warning, and the other rules apply. The room imports `ops.common`
-and, of `ops.conv`, `geometry`.
+They are taken where the package is installed, for the convolutions that `ops.conv.cpu.native_rules`
+names. What keeps kernels that are installed from being used is one warning, and the other rules
+apply, as they do under `CONVAX_LOWERING=cpu`. Nothing is looked for or loaded before a program for
+the CPU needs a convolution. The room imports `ops.common` and, of `ops.conv`, `geometry`.
 """

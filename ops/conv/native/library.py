@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import jax
 
+from ...common.implementation import Implementation
 from .call import ALGORITHMS
 from .self_test import KINDS, kernel_failing
 
@@ -48,19 +49,32 @@ class KernelsMissingError(KernelsError):
     """Nobody has installed them."""
 
 
-def native_kernels() -> Kernels | None:
-    """Return the native kernels, loaded; warn once, and return None, if they cannot be used."""
+def resolve_implementation(chosen: Implementation) -> Implementation:
+    """Return what an implementation comes to on this CPU; load the kernels where it takes some.
+
+    Args:
+        chosen: one of those of `ops.implementation`.
+
+    Returns:
+        For "auto", "native" and "native-direct" one of the last two, or "cpu" where there are no
+        kernels: without a warning under "auto" where nobody has installed them, with one otherwise.
+        All others as they are.
+    """
+    if chosen not in ("auto", "native", "native-direct"):
+        return chosen
     try:
-        return load_kernels()
+        load_kernels()
     except KernelsError as error:
-        _warn_once(str(error))
-        return None
+        if chosen != "auto" or not isinstance(error, KernelsMissingError):
+            _warn_once(str(error))
+        return "cpu"
+    return "native" if chosen == "auto" else chosen
 
 
 @cache
 def _warn_once(problem: str) -> None:
     warnings.warn(
-        f"no native convolutions: {problem}; they run as under the implementation 'cpu'",
+        f"no native convolutions: {problem}; they run as under CONVAX_LOWERING=cpu",
         RuntimeWarning,
         stacklevel=3,
     )

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import pytest
 
 from convax import ops
-from convax.ops.common.implementation import uses_jaxpr, uses_xla
+from convax.ops.common.implementation import current_implementation, uses_jaxpr, uses_xla
 
-NAMES = "'cpu', 'native', 'native-direct', 'xla' or 'jaxpr'"
+NAMES = "'auto', 'native', 'native-direct', 'cpu', 'xla' or 'jaxpr'"
 X, K = jnp.ones((1, 4, 4, 8)), jnp.ones((1, 1, 8, 8))
 
 
@@ -114,6 +114,9 @@ def test_an_unknown_name_is_refused():
 
 
 def test_the_environment_chooses_for_the_process(monkeypatch):
+    assert current_implementation() == "auto"
+    monkeypatch.setenv("CONVAX_LOWERING", "")
+    assert current_implementation() == "auto"
     monkeypatch.setenv("CONVAX_LOWERING", "jaxpr")
     assert chosen() == (True, True)
     with ops.implementation("cpu"):

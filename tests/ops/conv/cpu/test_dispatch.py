@@ -34,6 +34,13 @@ KINDS = {
 }
 
 
+@pytest.fixture(autouse=True, scope="module")
+def without_native_kernels():
+    """What these tests hold of is the forms that are taken where there are none."""
+    with ops.implementation("cpu"):
+        yield
+
+
 @st.composite
 def problems(draw):
     """A geometry, and the shapes of x, k and g."""

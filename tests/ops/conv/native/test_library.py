@@ -18,6 +18,8 @@ from convax import ops
 from convax.cli import doctor
 from convax.ops.conv.native import library, self_test
 from convax.ops.conv.native.library import KernelsError, KernelsMissingError, load_kernels
+from convax.training.run import provenance
+from convax.training.run.provenance import lowering_remedy
 
 X, K = jnp.ones((2, 8, 8, 16)), jnp.ones((3, 3, 16, 16))
 LEVELS = ("plain", "x86-64-v3", "x86-64-v4")
@@ -25,10 +27,10 @@ LEVELS = ("plain", "x86-64-v3", "x86-64-v4")
 
 @pytest.fixture
 def fresh(monkeypatch):
-    """As in a process that has not loaded kernels yet."""
+    """As in a process that has not loaded kernels yet, under the default."""
     for function in (library._load, library._warn_once):
         function.cache_clear()
-    monkeypatch.setenv("CONVAX_LOWERING", "native")
+    monkeypatch.delenv("CONVAX_LOWERING", raising=False)
     yield
     for function in (library._load, library._warn_once):
         function.cache_clear()
@@ -71,34 +73,63 @@ def api(*version):
     return tell
 
 
-def test_kernels_that_are_not_installed_are_one_warning(fresh, monkeypatch):
-    def missing(name):
+@pytest.fixture
+def missing(fresh, monkeypatch):
+    """As where nobody has installed kernels."""
+
+    def find(name):
         raise metadata.PackageNotFoundError(name)
 
-    monkeypatch.setattr(metadata, "distribution", missing)
+    monkeypatch.setattr(metadata, "distribution", find)
+
+
+def test_kernels_that_are_asked_for_and_not_installed_are_one_warning(missing, monkeypatch):
+    monkeypatch.setenv("CONVAX_LOWERING", "native")
     message = (
         r"^no native convolutions: convax-kernels is not installed: make native, in a clone of convax, "
-        r"installs it; they run as under the implementation 'cpu'$"
+        r"installs it; they run as under CONVAX_LOWERING=cpu$"
     )
     with pytest.warns(RuntimeWarning, match=message) as caught:
-        y = ops.conv(X, K)
+        y = ops.conv(X[:, :7], K)
         ops.conv(X[:1], K)
     assert len(caught) == 1
     with ops.implementation("cpu"):
-        np.testing.assert_array_equal(y, ops.conv(X, K))
+        np.testing.assert_array_equal(y, ops.conv(X[:, :7], K))
     with pytest.raises(KernelsMissingError):
         load_kernels()
     fine, text = doctor._kernels()
     assert not fine and "make native" in text
-    monkeypatch.delenv("CONVAX_LOWERING")
-    assert doctor._kernels()[0]
 
 
-def test_without_native_nothing_is_looked_for(fresh, monkeypatch):
-    monkeypatch.delenv("CONVAX_LOWERING")
-    monkeypatch.setattr(metadata, "distribution", lambda name: pytest.fail("looked for"))
+def test_by_default_kernels_that_are_not_installed_are_no_warning(missing):
     with warnings.catch_warnings(action="error"):
-        ops.conv(X[:, :5], K)
+        y = ops.conv(X[:, :6], K)
+    with ops.implementation("cpu"):
+        np.testing.assert_array_equal(y, ops.conv(X[:, :6], K))
+    fine, text = doctor._kernels()
+    assert fine and "make native" in text
+    assert provenance.convolutions_in_use() == "cpu"
+
+
+def test_kernels_are_looked_for_where_a_convolution_is_to_take_them_and_nowhere_else(
+    fresh, monkeypatch
+):
+    monkeypatch.setattr(metadata, "distribution", lambda name: pytest.fail("looked for"))
+    ops.max_pool(ops.relu(X[:, :5]), 2)
+    for chosen in "cpu", "xla", "jaxpr":
+        with ops.implementation(chosen):
+            ops.conv(X[:, :5], K)
+
+
+def test_a_run_that_was_made_with_kernels_names_what_brings_them_back(missing):
+    of = lambda lowering: {"environment": {"CONVAX_LOWERING": lowering}}  # noqa: E731
+    assert lowering_remedy(of("native"), of("cpu")) == (
+        "CONVAX_LOWERING=native, and convax-kernels is not installed: make native, in a clone of "
+        "convax, installs it"
+    )
+    assert lowering_remedy(of("cpu"), of("native")) == "CONVAX_LOWERING=cpu"
+    assert lowering_remedy(of(""), of("native")) == "CONVAX_LOWERING=cpu"
+    assert lowering_remedy(of(""), of("cpu")) is None
 
 
 def test_a_file_that_is_no_library(installed):
@@ -123,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_a_warning_too(installed, monkeypatch):
 
     monkeypatch.setattr(Path, "read_bytes", refused)
     with pytest.warns(RuntimeWarning, match=r"cannot be read: .*Permission denied.*plain\.so"):
-        assert library.native_kernels() is None
+        assert library.resolve_implementation("auto") == "cpu"
 
 
 def test_levels_that_the_compiler_did_not_know_are_passed_over(installed, monkeypatch):
