@@ -9,12 +9,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ...ops.common.implementation import implementation
+
 
 def program_digest(function: Callable[..., Any], *arguments: Any) -> str:
     """Trace a function, and return the SHA-256 of its program and of the constants in it.
 
-    Two functions that compute the same, operation by operation, have one digest; another number,
-    operation or order of them is another. A later JAX may trace the same function otherwise.
+    Two functions that compute the same, operation by operation, have one digest, whichever
+    `ops.implementation` is chosen; another number, operation or order of them is another. A later
+    JAX may trace the same function otherwise.
 
     Args:
         function: of arrays, traceable.
@@ -26,7 +29,8 @@ def program_digest(function: Callable[..., Any], *arguments: Any) -> str:
         >>> twice[0] == twice[1], twice[0] == program_digest(lambda x: 3.0 * x, x)
         (True, False)
     """
-    closed = jax.make_jaxpr(function)(*arguments)
+    with implementation("cpu"):  # one for all: which is chosen is part of the trace
+        closed = jax.make_jaxpr(function)(*arguments)
     digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", str(closed)).encode())
     for constant in _constants(closed):
         array = np.asarray(_plain(constant))

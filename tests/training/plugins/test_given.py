@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import convax
-from convax import model
+from convax import model, ops
 from convax.training.common.program_digest import program_digest
 from convax.training.config.errors import ConfigError
 from convax.training.config.given import Objects, attach
@@ -176,3 +176,12 @@ def test_digests_tell_constants_apart():
         )
 
     assert adding(0) == adding(0) != adding(1)
+
+
+def test_digests_are_the_same_whichever_implementation_is_chosen():
+    arrays = jnp.ones((1, 4, 4, 8)), jnp.ones((3, 3, 8, 8))
+    digests = set()
+    for name in "auto", "cpu", "xla":
+        with ops.implementation(name):
+            digests.add(program_digest(ops.conv, *arrays))
+    assert len(digests) == 1
