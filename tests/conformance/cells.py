@@ -54,14 +54,14 @@ def cells_of(families: Sequence[str]) -> tuple[Callable, Callable, Callable]:
 
 
 def _is_slow(entry, family, check):
-    """Tell if a cell is for the slow tests: all but the core of what has no primitives of ours.
+    """Tell if a cell is for the slow tests: compiling takes seconds an entry, most for transformations.
 
-    Compiling takes seconds an entry, two thirds of them for its transformations; so the core is the
-    first entry of an operation, its values and its gradients in each dtype.
+    Quick are of each operation the first entry's values and gradients in each dtype; of those with
+    primitives of ours these of all entries, and all that is shown of the first.
     """
-    first = next(e for e in FAMILIES[family].ENTRIES if e.op == entry.op)
-    core = entry is first and check in ("loops", "torch", "low precision")
-    return family not in PRIMITIVES and not core
+    first = entry is next(e for e in FAMILIES[family].ENTRIES if e.op == entry.op)
+    core = check in ("loops", "torch", "low precision")
+    return not (first or core) if family in PRIMITIVES else not (first and core)
 
 
 def _drawn_quickly(family):
