@@ -77,6 +77,7 @@ def calibrate(
     use_ema: bool = True,
     tta: bool = False,
     coverage: float | None = None,
+    data_path: Path | None = None,
 ) -> CalibrationFit:
     """Fit the temperature of a run on its validation split, and write it into the run.
 
@@ -85,6 +86,7 @@ def calibrate(
         checkpoint, use_ema, tta: as `predictor.load`; it will fit nothing else.
         coverage: how often a set of classes is to hold the true one, and with it the threshold of
             such sets; see `fit_sets`.
+        data_path: where its data lie by now, if they were moved.
 
     Raises:
         CalibrationError: not a classification, no validation images, or none is best; or
@@ -103,7 +105,7 @@ def calibrate(
         raise CalibrationError(
             f"calibrate: {run}: got a run of {predictor.task.name}, need one of {fitting}"
         )
-    opened, experiment = reopen(run)
+    opened, experiment = reopen(run, data_path)
     digest = weights_digest(opened, checkpoint, use_ema=use_ema)
     validation, test = experiment.dataset.validation, experiment.dataset.test
     if not validation.count:

@@ -26,8 +26,9 @@ def read_data(config: Config, keys: dict[str, Any], seed: int) -> data.Dataset:
     """
     if keys["source"] == "memory":
         raise data.DataError(
-            "data.source: these data were given in Python, and are not kept; give them again, as "
-            'convax.resume(RUN, data=...), or store them by np.savez and write source = "npz"'
+            "data.source: these data were given in Python, and are not kept; give them again in "
+            "Python, data=(images, labels), to convax.resume, convax.evaluate or "
+            'convax.inference.report.page.write_report; or store them by np.savez, source = "npz"'
         )
     if keys["source"] in SOURCES:
         return data.load_registered(**keys, seed=seed)

@@ -242,6 +242,7 @@ def predict(
 @app.command()
 def calibrate(
     run: RunOrStudy,
+    data: MovedOption = None,
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
     no_ema: NoEmaOption = False,
@@ -266,12 +267,18 @@ def calibrate(
     enable_compile_cache()
     for path in list_runs(run):
         fitted = calibrate_run(
-            path, checkpoint=checkpoint, use_ema=not no_ema, tta=tta, coverage=conformal
+            path,
+            checkpoint=checkpoint,
+            use_ema=not no_ema,
+            tta=tta,
+            coverage=conformal,
+            data_path=data,
         )
         if as_json:
             print(json.dumps({"run": str(path), **fitted.as_record()}))
             continue
         say("\n".join([f"{path}: temperature {fitted.temperature:.4g}", *fitted.lines()]))
+    say_moved(data)
 
 
 @app.command()
@@ -374,6 +381,7 @@ def export(
             help="A private key in PEM to sign the bundle with (pip install 'convax[sign]').",
         ),
     ] = None,
+    data: MovedOption = None,
     calibrated: CalibratedOption = False,
     tta: TtaOption = False,
     checkpoint: CheckpointOption = "best",
@@ -397,6 +405,7 @@ def export(
         "calibrated": calibrated,
         "tta": tta,
         "fold": not no_fold,
+        "data_path": data,
     }
     chosen = {"method": int8_method, "images": int8_images, "max_loss": max_loss}
     chosen = {name: value for name, value in chosen.items() if value is not None}

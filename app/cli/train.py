@@ -170,13 +170,10 @@ def _resumed(
 
     display = display_for_command(quiet=quiet)
     if is_study(path):
-        if skip_nonfinite is not None or overrides or data is not None:
-            fail(
-                "--skip-nonfinite, --set, --data: are for single runs; leave them out to resume a "
-                "study"
-            )
+        if skip_nonfinite is not None or overrides:
+            fail("--skip-nonfinite, --set: are for single runs; leave them out to resume a study")
         with _final_interrupt():
-            return resume_study(path, display=display, force=force)
+            return resume_study(path, display=display, force=force, data_path=data)
     mesh = load_mesh(overrides) if overrides else None
     with _final_interrupt():
         return resume(
@@ -384,7 +381,11 @@ def preview_augment(
 def configs(
     name: Annotated[str | None, typer.Argument(help="Print this config, to copy and edit.")] = None,
     schema: Annotated[
-        bool, typer.Option(help="Print the JSON Schema of configs, for editors.")
+        bool,
+        typer.Option(
+            help="Print the JSON Schema of configs, for editors; with a config file, what its "
+            "[plugins] register too."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -393,7 +394,7 @@ def configs(
     from convax.training.config.schema import json_schema
 
     if schema:
-        print(json.dumps(json_schema(), indent=2))
+        print(json.dumps(json_schema(name), indent=2))
     elif name:
         text = read_source(name)[1]
         show(text.removesuffix("\n"), tomllib.loads(text), as_json=as_json)

@@ -34,7 +34,8 @@ from ...training.common import atomic_io
 from ...training.common.pytree_paths import named_leaves
 from ...training.config.schema import Config, ConfigError
 from ...training.config_data import load_data
-from ...training.data import DataError
+from ...training.data import DataError, Dataset
+from ...training.experiment import reopen
 from ...training.run.checkpoint import checksum
 from ...training.run.directory import open_run
 from ...training.weights.safetensors_io import to_numpy
@@ -62,6 +63,7 @@ def export(
     *,
     platforms: tuple[str, ...] = PLATFORMS,
     sign: str | Path | None = None,
+    data_path: Path | None = None,
     **loading: Any,
 ) -> str:
     """Write the network of a run as a bundle, and verify it where this machine is one it is for.
@@ -71,6 +73,7 @@ def export(
         out: the folder to make.
         platforms: what it is to run on: "cpu", "cuda", "tpu".
         sign: the file of a private key to sign it with, see `sign`.
+        data_path: where the run's data lie by now, if they were moved.
         loading: keywords of `predictor.load`.
 
     Returns:
@@ -88,7 +91,7 @@ def export(
         got = ",".join(platforms)
         raise BundleError(f"platforms: got {got!r}, need some of {','.join(PLATFORMS)}")
     key = None if sign is None else read_private_key(sign)
-    predictor, inputs, origin, expected, about, tolerance = export_source(run, loading)
+    predictor, inputs, origin, expected, about, tolerance = export_source(run, loading, data_path)
     about = {**about, "self_test": {"images": origin, "tolerance": tolerance}}
     program, weights = _program(predictor, platforms, inputs)
     test = dict(inputs)
@@ -156,10 +159,19 @@ class ExportSource(NamedTuple):
     tolerance: float  # of a difference from what is expected
 
 
-def export_source(run: str | Path, loading: Mapping[str, Any]) -> ExportSource:
-    """Load the network of a run; `loading` and errors are those of `predictor.load`."""
+def export_source(
+    run: str | Path, loading: Mapping[str, Any], data_path: Path | None = None
+) -> ExportSource:
+    """Load the network of a run, and images that it is tried on.
+
+    Args:
+        run: the run directory.
+        loading: keywords of `predictor.load`, whose errors are raised.
+        data_path: where its data lie by now, if they were moved; then they have to be there.
+    """
     opened, predictor = open_run(run), load(run, **loading)
-    images, origin = sample_images(opened.config(), predictor.image_shape)
+    dataset = None if data_path is None else reopen(run, data_path)[1].dataset
+    images, origin = sample_images(opened.config(), predictor.image_shape, dataset)
     images = images[: predictor.sizes[-1]]  # as many as there is memory for at once
     more, origin = _more_inputs(predictor, images, origin)
     inputs, spec = {"images": images, **more}, predictor.task.spec
@@ -203,10 +215,13 @@ def _more_inputs(
     return made_up, f"{origin}; their {' and '.join(made_up)} made up"
 
 
-def sample_images(config: Config, shape: tuple[int, ...]) -> tuple[np.ndarray, str]:
+def sample_images(
+    config: Config, shape: tuple[int, ...], dataset: Dataset | None = None
+) -> tuple[np.ndarray, str]:
     """Return images of the test split; made-up ones where the data are gone, or are other data."""
     try:
-        images = np.asarray(load_data(config).test.images[:SELF_TEST_IMAGES])
+        dataset = load_data(config) if dataset is None else dataset
+        images = np.asarray(dataset.test.images[:SELF_TEST_IMAGES])
         if images.shape[1:] == shape and images.dtype == np.uint8 and len(images):
             return images, "the first of the test split"
     except (DataError, ConfigError, OSError):

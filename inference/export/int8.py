@@ -118,7 +118,12 @@ class Quantized(NamedTuple):
 
 
 def export_int8(
-    run: str | Path, out: str | Path, how: Quantization = DEFAULT, **loading: Any
+    run: str | Path,
+    out: str | Path,
+    how: Quantization = DEFAULT,
+    *,
+    data_path: Path | None = None,
+    **loading: Any,
 ) -> Quantized:
     """Write the network of a run as an ONNX file that computes in int8.
 
@@ -129,6 +134,7 @@ def export_int8(
         run: the run directory.
         out: the file to make.
         how: the way to do it.
+        data_path: where the run's data lie by now, if they were moved.
         loading: ``checkpoint`` and ``use_ema`` of `predictor.load`.
 
     Raises:
@@ -149,10 +155,13 @@ def export_int8(
             "cannot be quantized as a whole; leave out --int8"
         )
     _, experiment, params, state = reopen_trained(
-        run, loading.get("checkpoint", "best"), use_ema=loading.get("use_ema", True)
+        run,
+        loading.get("checkpoint", "best"),
+        use_ema=loading.get("use_ema", True),
+        data_path=data_path,
     )
     calibration = _calibration_images(run, experiment, how.images)
-    source = export_source(run, loading)
+    source = export_source(run, loading, data_path)
     loaded, task = without_norms([experiment.loaded(params, state)])[0][0], experiment.task
 
     def function(images: jax.Array) -> tuple[jax.Array, ...]:

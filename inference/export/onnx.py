@@ -42,7 +42,9 @@ class OnnxVerification(NamedTuple):
     tolerance: float
 
 
-def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerification:
+def export_onnx(
+    run: str | Path, out: str | Path, *, data_path: Path | None = None, **loading: Any
+) -> OnnxVerification:
     """Write the network of a run as an ONNX file.
 
     Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its outputs are what `convax.load`
@@ -52,6 +54,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
     Args:
         run: the run directory.
         out: the file to make.
+        data_path: where the run's data lie by now, if they were moved.
         loading: keywords of `predictor.load`.
 
     Raises:
@@ -60,7 +63,7 @@ def export_onnx(run: str | Path, out: str | Path, **loading: Any) -> OnnxVerific
             converted, or ONNX Runtime gives other predictions.
     """
     out, packages = free_path(out), load_packages()
-    source = export_source(run, loading)
+    source = export_source(run, loading, data_path)
     predictor = source.predictor
 
     def function(*inputs: jax.Array) -> tuple[jax.Array, ...]:

@@ -13,6 +13,8 @@ import numpy as np
 
 from ...training.common import atomic_io
 from ...training.config.schema import to_toml
+from ...training.config_data import given_data
+from ...training.data import Arrays, Dataset
 from ...training.plots.page_parts import (
     Calibration,
     Confusion,
@@ -81,7 +83,11 @@ class Page(NamedTuple):
 
 
 def write_report(
-    path: str | Path, checkpoint: str = "best", data_path: Path | None = None
+    path: str | Path,
+    checkpoint: str = "best",
+    data_path: Path | None = None,
+    *,
+    data: Dataset | Arrays | None = None,
 ) -> list[Path]:
     """Write what `training.report.figures.report` does, and ``report.html``, into the run.
 
@@ -89,6 +95,7 @@ def write_report(
         path: the run directory.
         checkpoint: "best" or "last".
         data_path: where its data lie by now, if they were moved.
+        data: its data, where these were given in Python.
 
     Returns:
         The images that were drawn, and the page.
@@ -97,7 +104,9 @@ def write_report(
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used;
             or the page cannot be written.
     """
-    run, found = open_run(path), evaluated(path, checkpoint, data_path)
+    run = open_run(path)
+    dataset = None if data is None else given_data(run.config(), data)[1]
+    found = evaluated(path, checkpoint, data_path, dataset)
     heatmap = taken = None
     if found is not None:
         predictor = make_predictor([found.experiment.loaded(found.params, found.state)])

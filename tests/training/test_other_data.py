@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convax.inference.export.bundle import export_source
 from convax.model.detection.structures import GroundTruth
 from convax.training import experiment, other_data
 from convax.training.config.schema import load_config
@@ -71,6 +72,24 @@ def test_data_that_moved_are_known_by_their_fingerprint(run, tmp_path, command):
     assert code == 2 and f"its data are no longer at {tmp_path}/gone; say by --data PATH" in err
     code, _, err = command("evaluate", run.path, "--data", tmp_path / "none")
     assert code == 2 and "none is not there: tried" in err and "correct --data" in err
+
+
+def test_export_and_calibrate_find_data_that_moved(run, tmp_path, command):
+    lost = copy_of(run, tmp_path)
+    gone = run.config().data.model_copy(update={"path": str(tmp_path / "gone")})
+    lost.write_config(run.config().model_copy(update={"data": gone}))
+    moved = shutil.copytree(run.path.parent / "data", tmp_path / "moved")
+    assert export_source(lost.path, {}).origin.startswith("made up")
+    assert export_source(lost.path, {}, moved).origin == "the first of the test split"
+    code, _, err = command("calibrate", lost.path)
+    assert code == 2 and "its data are no longer at" in err
+    code, _, err = command("calibrate", lost.path, "--data", moved)
+    assert code == 2 and "it has no validation images" in err  # so they were found
+    other = folder(tmp_path / "other", *SHADES)
+    for arguments in (["calibrate", lost.path], ["export", lost.path, tmp_path / "bundle"]):
+        code, _, err = command(*arguments, "--data", other)
+        assert code == 2 and f"--data: {other}: not the data of {lost.path}" in err
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_resume_says_what_is_wrong_with_data_that_moved(run, tmp_path, command):

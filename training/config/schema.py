@@ -497,9 +497,22 @@ def to_toml(config: Config) -> str:
     return tomli_w.dumps(config.model_dump(exclude_none=True))
 
 
-def json_schema() -> dict[str, Any]:
-    """Derive the JSON Schema of a config, for editors."""
-    return choices.complete(Config).model_json_schema()
+def json_schema(source: str | Path | None = None) -> dict[str, Any]:
+    """Derive the JSON Schema of configs, for editors.
+
+    Args:
+        source: a config file, which need not be right yet: what the modules of its ``[plugins]``
+            register, whose code is run, is then known too.
+
+    Raises:
+        ConfigError: there is no such file, or it is no TOML.
+        PluginError: a module cannot be run.
+    """
+    raw = None
+    if source is not None:
+        where, raw = read_tables(source)
+        _run_modules(raw, where, None if source in shipped_configs() else Path(source).parent)
+    return choices.complete(Config, raw).model_json_schema()
 
 
 def _override(raw: dict[str, Any], override: str) -> tuple[str, str]:

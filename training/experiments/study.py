@@ -21,7 +21,7 @@ from typing import Any
 from ..common import atomic_io
 from ..common.text import text_of_name
 from ..config.schema import Config, ConfigError, to_toml
-from ..experiment import Experiment, resolve_data_path
+from ..experiment import Experiment, reopen, resolve_data_path, with_data_path
 from ..initialize import resolve_weights_path
 from ..loop.checkpointing import disk_watched
 from ..loop.nonfinite import NonFiniteError
@@ -109,13 +109,20 @@ def train_study(
     return study
 
 
-def resume_study(path: str | Path, *, display: Display | None = None, force: bool = False) -> Study:
+def resume_study(
+    path: str | Path,
+    *,
+    display: Display | None = None,
+    force: bool = False,
+    data_path: Path | None = None,
+) -> Study:
     """Continue a study to the same bytes as if it had never stopped.
 
     Args:
         path: the directory.
         display: where progress goes; nowhere by default.
         force: as for `loop.resume`, for each of its runs.
+        data_path: where its data lie by now, if they were moved; its configs say so from here on.
 
     Raises:
         RunError: it is finished already, or in use; or one of its runs has changed or is damaged.
@@ -127,8 +134,23 @@ def resume_study(path: str | Path, *, display: Display | None = None, force: boo
         check_logging(study.config())
         if not force:
             _check_ended(study)
+        if data_path is not None:
+            _move_data(study, data_path)
+            (display or Silent()).note(
+                f"data: {data_path}: those of the study, by their fingerprint"
+            )
         _go_on(study, display or Silent(), force=force)
     return study
+
+
+def _move_data(study: Study, data_path: Path) -> None:
+    """Write into the configs of a study, and of its runs, where their data lie by now."""
+    runs = [study.run(name) for name in study.members if study.run(name).path.is_dir()]
+    configs = [reopen(run.path, data_path)[1].config for run in runs]  # all are right, or none
+    for run, config in zip(runs, configs, strict=True):
+        run.write_config(config)
+    moved = with_data_path(study.config(), data_path)
+    atomic_io.atomic_write(study.path / "study.toml", to_toml(moved).encode())
 
 
 def _check_ended(study: Study) -> None:

@@ -68,7 +68,10 @@ class Evaluated(NamedTuple):
 
 
 def evaluated(
-    path: str | Path, checkpoint: str = "best", data_path: Path | None = None
+    path: str | Path,
+    checkpoint: str = "best",
+    data_path: Path | None = None,
+    dataset: data.Dataset | None = None,
 ) -> Evaluated | None:
     """Evaluate a run for `report`, see `reopen`; None of a run that has no checkpoint yet.
 
@@ -77,7 +80,9 @@ def evaluated(
     """
     if checkpoints.named(open_run(path).checkpoints, "last") is None:
         return None
-    _, experiment, params, state = reopen_trained(path, checkpoint, data_path=data_path)
+    _, experiment, params, state = reopen_trained(
+        path, checkpoint, data_path=data_path, dataset=dataset
+    )
     eval_step, split = make_eval_step_of(experiment), reported_split(experiment.dataset)
     task = experiment.task
     evaluation = evaluate_split(task, eval_step, params, state, experiment.dataset, split)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import convax
+from convax.inference.report import page
 from convax.training.config.schema import load_config
 from convax.training.data import DataError, load_memory, load_npz
 from convax.training.loop.signals import InterruptedRun
@@ -56,7 +57,7 @@ def trained(tmp_path_factory):
     whole = convax.train(config, folder / "whole", data=given)
     with pytest.raises(InterruptedRun):
         convax.train(config, folder / "run", data=given, display=Recorder(22))
-    with pytest.raises(DataError, match=r"given in Python, and are not kept; .* as convax\.resume"):
+    with pytest.raises(DataError, match=r"given in Python, and are not kept; .* to convax\.resume"):
         convax.resume(folder / "run")
     run = convax.resume(folder / "run", data=given)
     assert final_bytes(run) == final_bytes(whole)
@@ -68,6 +69,14 @@ def test_a_run_is_resumed_and_evaluated_with_its_data(trained):
     assert run.config().data.source == "memory" and run.config().data.validation == 20
     found = convax.evaluate(run.path, data=given)
     assert found.accuracy == run.info()["result"]["test"]["accuracy"]
+
+
+def test_a_report_takes_the_data(trained, monkeypatch):
+    run, given = trained
+    monkeypatch.setattr(page, "draw_evaluated", lambda run, found: [])  # which takes longest
+    (written,) = page.write_report(run.path, data=given)
+    accuracy = run.info()["result"]["test"]["accuracy"]
+    assert f"{100 * accuracy:.2f}" in written.read_text()
 
 
 def test_other_data_are_refused(trained):

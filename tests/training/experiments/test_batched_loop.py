@@ -271,6 +271,22 @@ def test_resume_study_makes_missing_member(studies, tiny, tmp_path):
     assert bytes_of(resume_study(study.path)) == bytes_of(studies["map"])
 
 
+def test_resume_study_finds_data_that_moved(unfinished, tmp_path, command):
+    data = Path(unfinished.config().data.path)
+    moved, other = tmp_path / "moved.npz", tmp_path / "other.npz"
+    shutil.copy(data, moved)
+    arrays = dict(np.load(data))
+    np.savez(other, **arrays | {"x_train": 255 - arrays["x_train"]})
+    code, _, err = command("train", "--resume", unfinished.path, "--data", other)
+    assert code == 2 and f"--data: {other}: not the data of" in err
+    assert unfinished.config().data.path == str(data)
+    code, out, err = command("train", "--resume", unfinished.path, "--data", moved)
+    assert code == 0 and "those of the study, by their fingerprint" in out, err
+    assert unfinished.info()["status"] == "finished"
+    configs = [unfinished.config(), *(unfinished.run(n).config() for n in unfinished.members)]
+    assert {config.data.path for config in configs} == {str(moved)}
+
+
 @pytest.mark.parametrize("at", ["circumstances", "study.toml", "study.json"])
 def test_study_killed_before_it_exists_can_start_again(tiny, tmp_path, monkeypatch, at):
     def dies(*_):

@@ -1,6 +1,7 @@
 """Code of one's own in a config: trained, killed and resumed, opened elsewhere; and its errors."""
 
 import importlib
+import json
 import re
 import shutil
 import sys
@@ -411,6 +412,15 @@ def test_the_schema_has_what_is_registered(tmp_path):
     load_config(written(tmp_path))
     assert complete(Config) is not before
     assert "plain" in json_schema()["$defs"] and "stripes" in json_schema()["$defs"]
+
+
+def test_the_schema_of_a_config_file_has_what_its_modules_register(tmp_path, command):
+    file = written(tmp_path, config='[plugins]\nmodules = ["my_nets"]\n')  # and nothing else yet
+    assert "plain" not in json_schema()["$defs"]
+    code, out, _ = command("configs", file, "--schema")
+    assert code == 0 and {"plain", "stripes"} <= json.loads(out)["$defs"].keys()
+    code, _, err = command("configs", file, "--schema", "--no-plugins")
+    assert code == 2 and "code that --no-plugins refuses to run" in err
 
 
 def test_register_is_public_and_leaves_the_function_as_it_is():
