@@ -19,6 +19,7 @@ PAGES = [
 # What a command has in it that is not run, and what it needs.
 NEEDS = {
     "fetch": "a network connection",
+    "resnet18": "a network connection: tests/training/test_pretrained.py",
     "serve": "a port, until it is stopped: tests/inference/serve",
     "doctor": "an installation of its own: tests/app",
     "new": "a folder of images: test_tutorial",

@@ -21,12 +21,15 @@ from .common.pytree_paths import map_named, matches, nothing_matches
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
 from .config.errors import ConfigError
-from .config.schema import Config, InitFrom
+from .config.init_from import InitFrom
+from .config.schema import Config
 from .data.load import at_home, is_there
 from .experiment import Experiment, make_train_state
+from .pretrained import check_fits, fetch_pretrained
 from .run.load_model import build_network, load_model
 from .step.loss_params import split_loss
 from .tasks.registry import spec_of
+from .weights.published import NORMALIZE
 from .weights.safetensors_io import is_safetensors, read_safetensors
 from .weights.torch_file import read_state_dict
 from .weights.torch_state_dict import torch_mapping
@@ -43,13 +46,15 @@ class InitReport(NamedTuple):
     initial: list[str]  # paths of arrays that kept their own first values
     left: list[str]  # names of arrays there that were left there
     head: str | None = None  # whether the head is among those taken, and why
+    note: str | None = None  # what people should know of them
 
     def __str__(self) -> str:
         """Say in one line what was taken."""
         kept = f"; at their first values: {_listed(self.initial)}" if self.initial else ""
         left = f"; left there: {_listed(self.left)}" if self.left else ""
         head = f"; {self.head}" if self.head else ""
-        return f"initialized from {self.path}: {len(self.taken)} arrays{kept}{left}{head}"
+        note = f"; note: {self.note}" if self.note else ""
+        return f"initialized from {self.path}: {len(self.taken)} arrays{kept}{left}{head}{note}"
 
 
 class _Source(NamedTuple):
@@ -63,12 +68,21 @@ class _Source(NamedTuple):
 def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
     """Make ``init_from.path`` absolute, found in the config's folder or in this one.
 
+    Weights that are named are fetched where they are not there yet.
+
     Raises:
-        ConfigError: it is in neither.
+        ConfigError: it is in neither, or named weights are for another network.
+        DataError, WeightsError: they cannot be fetched, or read.
     """
     spec = config.init_from
     if spec is None:
         return config
+    if spec.pretrained is not None:
+        if spec.target is None:
+            check_fits(spec.pretrained, config.model.model_dump())
+        if not spec.path:
+            found = spec.model_copy(update={"path": str(fetch_pretrained(spec.pretrained))})
+            return config.model_copy(update={"init_from": found})
     written = at_home(spec.path)
     tried = [folder / written for folder in (config_dir, Path.cwd()) if folder is not None]
     for candidate in tried:
@@ -122,7 +136,8 @@ def init_from_source(experiment: Experiment) -> tuple[TrainState, InitReport | N
     )
     start = make_train_state(experiment.config, experiment.optimizer, params, state, first.key)
     of_loss = [path for path in by_name(first.params, {}) if path not in wanted]
-    return start, taken._replace(initial=[*taken.initial, *of_loss])
+    note = _about_normalization(spec, experiment.config)
+    return start, taken._replace(initial=[*taken.initial, *of_loss], note=note)
 
 
 def _read(spec: InitFrom, experiment: Experiment, wanted: Mapping[str, Any]) -> _Source:
@@ -197,6 +212,18 @@ def _about_head(
     if theirs == ours:
         return "with the head, of the same classes"
     return f"with the head, as match has it, though {there}"
+
+
+def _about_normalization(spec: InitFrom, config: Config) -> str | None:
+    """Say where images are normalized otherwise than those that named weights were trained with."""
+    normalize = config.input.normalize
+    if spec.pretrained is None or normalize == NORMALIZE:
+        return None
+    got = f'"{normalize}"' if isinstance(normalize, str) else "a table"
+    return (
+        f"input.normalize is {got}, and {spec.pretrained} was trained with "
+        f'input.normalize = "{NORMALIZE}"'
+    )
 
 
 def _under(prefix: str, arrays: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 options          the application, options that commands share, old names of commands and options
 main             runs it: every error becomes a line and an exit code
 new              a first config for a folder of data
+pretrained       published weights: which there are, and how they come here
 train            from a config to a trained network: train, summary, lr-find, compare ...
 inference        a trained network in use: predict, evaluate, export, serve ...
 explain          the command that explains a prediction

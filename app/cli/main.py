@@ -11,10 +11,17 @@ import sys
 
 from convax.training.common.errors import ConvaxError
 
-from . import explain, inference, new, train
+from . import explain, inference, new, pretrained, train
 from .options import app, exit_now, missing_device, warn
 
-__all__ = ["explain", "inference", "main", "new", "train"]  # which put their commands into `app`
+__all__ = [
+    "explain",
+    "inference",
+    "main",
+    "new",
+    "pretrained",
+    "train",
+]  # which put their commands into `app`
 
 
 def main() -> None:

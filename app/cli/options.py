@@ -20,7 +20,7 @@ from convax.training.common.text import printable
 
 # The commands in the order of work.
 COMMANDS = (
-    *("new", "configs", "fetch", "data", "preview-augment", "summary", "lr-find"),
+    *("new", "configs", "fetch", "pretrained", "data", "preview-augment", "summary", "lr-find"),
     *("train", "compare", "evaluate", "report", "calibrate", "predict", "explain"),
     *("export", "verify-bundle", "export-weights", "serve", "doctor"),
 )

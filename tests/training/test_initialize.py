@@ -13,7 +13,8 @@ from convax import model
 from convax.model.torch.names import names_of
 from convax.training.common.pytree_paths import named_leaves
 from convax.training.config.errors import ConfigError
-from convax.training.config.schema import InitFrom, load_config
+from convax.training.config.init_from import InitFrom
+from convax.training.config.schema import load_config
 from convax.training.experiment import prepare
 from convax.training.experiments.study import train_study
 from convax.training.initialize import _chosen, _read, _torch_prefix, init_from_source

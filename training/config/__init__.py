@@ -13,12 +13,13 @@ given            what a Python program gives in place of what a config names
 groups           ``[[optimizer.groups]]``
 loss             ``[loss]``
 augment          ``[augment]``
+init_from        ``[init_from]``
 proposals        ``[proposals]``
 precision        ``[precision]`` and ``[ema]``
 choices          the tables of all that a config names
 usual_values     what errors suggest for keys that are missing
 sweep            ``[sweep]`` and what is recorded
 
-A keyword is written down once: in the function that it is for. Imports `training.common`, `optim`
+A keyword is written down once: in the function that it is for. Imports `training.common`, `weights`, `optim`
 and the registries of `model`; what a table means is done by the rooms above.
 """

@@ -31,7 +31,7 @@ from .augment import Augment
 from .errors import ConfigError, OldConfigError, need_text, problems
 from .files import read_source, shipped_configs
 from .given import Given, given_digests
-from .groups import Expression
+from .init_from import InitFrom
 from .limits import check_text, check_values
 from .loss import unfit_keyword
 from .precision import Averages, Precision
@@ -112,16 +112,6 @@ class Checkpoints(Table):
 
     keep_last: PositiveInt = 2
     keep_every: Duration | None = None
-
-
-class InitFrom(Table):
-    """The first parameters out of a run or a file of weights; see `training.initialize`."""
-
-    path: str
-    checkpoint: Literal["best", "last"] = "best"
-    target: Annotated[str, Field(min_length=1)] | None = None
-    match: Expression | None = None
-    skip: Expression | None = None
 
 
 _METRICS = tuple(dict.fromkeys(name for spec in TASKS.values() for name in spec.metrics))

@@ -86,7 +86,12 @@ def without(name: str, parts: Collection[str]) -> str:
     return ".".join(part for part in name.split(".") if part not in parts)
 
 
-def _load(path: Path) -> Any:
+def check_torch(path: Path) -> None:
+    """Raise unless there is a PyTorch that reads a file without running code of it.
+
+    Raises:
+        WeightsError: there is none, or an older one.
+    """
     try:
         import torch
     except ImportError:
@@ -100,6 +105,12 @@ def _load(path: Path) -> Any:
             "(CVE-2025-32434, CVE-2026-24747): pip install --upgrade 'torch>=2.10'; or save it as "
             "safetensors where it was written"
         )
+
+
+def _load(path: Path) -> Any:
+    check_torch(path)
+    import torch
+
     _check_limits(path)
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

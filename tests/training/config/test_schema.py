@@ -432,7 +432,10 @@ def test_all_problems_are_reported_at_once():
         ({"schedule": "constant"}, "schedule: should be a table; got 'constant'"),
         ({"seed": 1.5}, "seed: should be a valid integer"),
         ({"init_from": "x"}, "init_from: should be a table; got 'x'"),
-        ({"init_from": {}}, "init_from.path: missing; write init_from.path = text in quotes"),
+        (
+            {"init_from": {}},
+            'init_from: needs path, of a run or a file of weights, or pretrained, e.g. "resnet18"',
+        ),
         ({"init_from": {"paht": "x"}}, "init_from.paht: unknown key; did you mean 'path'?"),
         (
             {"init_from": {"path": "x", "checkpoint": "first"}},
