@@ -20,6 +20,6 @@ choices          the tables of all that a config names
 usual_values     what errors suggest for keys that are missing
 sweep            ``[sweep]`` and what is recorded
 
-A keyword is written down once: in the function that it is for. Imports `training.common`, `weights`, `optim`
-and the registries of `model`; what a table means is done by the rooms above.
+A keyword is written down once: in the function that it is for. Imports `training.common`,
+`weights`, `optim` and the registries of `model`; what a table means is done by the rooms above.
 """

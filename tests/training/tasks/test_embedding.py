@@ -13,8 +13,8 @@ from pydantic import TypeAdapter
 import convax
 from convax import ops
 from convax.training.config.from_signature import choice
-from convax.training.config.loss import all_losses, loss_table
 from convax.training.config.init_from import InitFrom
+from convax.training.config.loss import all_losses, loss_table
 from convax.training.config.schema import load_config
 from convax.training.data import Split
 from convax.training.evaluation import evaluate_split
