@@ -25,6 +25,10 @@ def new(
     task: Annotated[
         str | None, typer.Option(help="The task, where the data would do for several.")
     ] = None,
+    pretrained: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Begin with published weights that `pretrained` lists."),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Write a config for your own data.
@@ -34,13 +38,16 @@ def new(
     from convax.training.scaffold.draft import draft_config
     from convax.training.scaffold.write import to_toml_value
     from convax.training.tasks.registry import TASKS
+    from convax.training.weights.published import PUBLISHED
 
     if task is not None:
         validate_choice("--task", task, tuple(TASKS))
+    if pretrained is not None:
+        validate_choice("--pretrained", pretrained, tuple(PUBLISHED))
     name = folder.resolve().name if folder.is_dir() else folder.stem
     out = out or Path(f"{name}.toml")
     _check_out(out, folder)
-    draft = draft_config(folder, out, task)
+    draft = draft_config(folder, out, task, pretrained)
     try:
         with out.open("x", encoding="utf-8") as file:
             file.write(draft.text)

@@ -6,6 +6,7 @@ import os
 import pytest
 
 from convax.training.config.schema import load_config
+from convax.training.pretrained import check_fits
 from tests.training.scaffold.folders import write_classes
 
 
@@ -52,9 +53,27 @@ def test_new_as_json(command, photos):
     assert load_config("a.toml").data.path == str(photos)  # absolute, as it was given
 
 
+def test_new_begins_with_published_weights(command, photos):
+    code, out, _ = command("new", "my photos", "--pretrained", "resnet18")
+    assert code == 0
+    for line in (
+        'chose   init_from.pretrained = "resnet18": ImageNet\'s, top-1 69.758 %; a head of its own',
+        'chose   input.normalize = "imagenet": as the weights were trained with',
+        'chose   model.name = "resnet": resnet18 is of this network',
+    ):
+        assert line in out.splitlines()
+    config = load_config("my photos.toml")
+    check_fits("resnet18", config.model.model_dump())
+    assert config.data.channels == 3 and list(config.input.size) == [96, 96]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["my photos", "--pretrained", "resnet"],
+            "--pretrained: got 'resnet', need one of alexnet",
+        ),
         (["no"], "error: no: no such folder; need a folder of images, or a .csv file"),
         (["my photos", "--task", "painting"], "--task: got 'painting', need one of"),
         (["my photos", "--out", "there.toml"], "there.toml: already there; write another --out"),

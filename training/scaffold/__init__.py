@@ -6,6 +6,7 @@ mask_colors   masks of colors: which there are, and which of them are of no clas
 survey        what is in it: counts, sizes, channels, files that cannot be read
 recipe        a value with its reason; what every config has: splits, optimizer, schedule
 whole_images  networks for what is learned of an image as a whole
+pretrained    published weights to begin with
 pixels        networks for masks
 boxes         networks for objects
 write         the config as commented TOML, validated

@@ -16,6 +16,7 @@ from ..tasks.spec import LabelKind
 from .boxes import boxes, instances
 from .layouts import Layout, recognize
 from .pixels import class_of_pixels
+from .pretrained import begin_with
 from .recipe import Because, Recipe, choices, plain
 from .survey import Survey, survey
 from .whole_images import one_class, several_classes, values
@@ -51,16 +52,20 @@ class Draft(NamedTuple):
     remarks: tuple[str, ...]
 
 
-def draft_config(path: Path, out: Path, task: str | None = None) -> Draft:
+def draft_config(
+    path: Path, out: Path, task: str | None = None, pretrained: str | None = None
+) -> Draft:
     """Look at data, and choose a config for it.
 
     Args:
         path: a folder, or a CSV file, as the user has written it.
         out: the file that the config will be; a relative path of the data is as from its folder.
         task: the name of a task; None where the data decides.
+        pretrained: the name of published weights to begin with; None for none.
 
     Raises:
-        DataError: the data is not recognized, ambiguous or damaged.
+        DataError: the data is not recognized, ambiguous or damaged, or published weights are not
+            for such data.
     """
     layout, task = recognize(path, task)
     spec = spec_of(task)
@@ -69,9 +74,15 @@ def draft_config(path: Path, out: Path, task: str | None = None) -> Draft:
             f"{path}: no config is written for --task {task}; begin with one that `convax configs` "
             "lists"
         )
+    if pretrained is not None and spec.labels not in ("class", "classes", "values"):
+        raise DataError(
+            f"--pretrained: for images as a whole, got {layout.what}, task {task}; leave it out"
+        )
     _check_text(layout)
     found = survey(layout, spec.labels)
     recipe = RECIPES[spec.labels](layout._replace(path=_as_from(out, layout.path)), found)
+    if pretrained is not None:
+        recipe = begin_with(pretrained, recipe, found)
     recipe = {"seed": 0, "task": Because(task, layout.what)} | recipe
     completed = _with_reasons(with_usual_values(plain(recipe)), recipe)
     validate(plain(completed), str(out))

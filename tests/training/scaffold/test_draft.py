@@ -303,6 +303,14 @@ def test_a_task_that_the_data_has_no_labels_for(tmp_path):
         drafted(tmp_path / "photos", "embedding")
 
 
+def test_published_weights_are_for_images_as_a_whole(tmp_path):
+    write_masks(tmp_path / "data")
+    with pytest.raises(
+        DataError, match=r"^--pretrained: for images as a whole, got .* segmentation"
+    ):
+        draft_config(tmp_path / "data", tmp_path / "new.toml", pretrained="resnet18")
+
+
 def test_an_archive_has_to_be_unpacked(tmp_path):
     (tmp_path / "photos.zip").write_bytes(b"")
     with pytest.raises(DataError, match="a file; unpack it"):
