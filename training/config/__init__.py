@@ -15,6 +15,7 @@ loss             ``[loss]``
 augment          ``[augment]``
 init_from        ``[init_from]``
 proposals        ``[proposals]``
+plugins          ``[plugins]``
 precision        ``[precision]`` and ``[ema]``
 choices          the tables of all that a config names
 usual_values     what errors suggest for keys that are missing

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
+from .plugins import none_registered
 from .table import PositiveFloat, PositiveInt, Table
 
 Operation = Literal[
@@ -136,7 +137,7 @@ class Augment(Table):
     @field_validator("custom")
     @classmethod
     def _is_registered(cls, custom: list[Any]) -> list[Any]:
-        if any(not isinstance(entry, Table) for entry in custom):
+        if none_registered(custom):
             raise ValueError(
                 "is for augmentations that are registered, and none is; name their module in "
                 "plugins.modules"

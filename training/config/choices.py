@@ -17,7 +17,7 @@ from ...model import ARCHITECTURES, LAYERS, Layer
 from ..optim.from_optax import PREFIX, is_off, optimizers_for
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
-from ..plugins.tables import AUGMENTATIONS, SOURCES, OwnSource
+from ..plugins.tables import AUGMENTATIONS, CALLBACKS, SOURCES, OwnSource
 from ..tasks.spec import GIVEN, LossSpec
 from .augment import Augment
 from .from_signature import choice, table
@@ -60,6 +60,7 @@ class _Named(NamedTuple):
     parts: Functions  # of a sequence of schedules
     sources: Functions  # those that were registered, as the augmentations
     augmentations: Functions
+    callbacks: Functions  # likewise
 
 
 def complete(root: type[Root], raw: Any = None) -> type[Root]:
@@ -70,7 +71,7 @@ def complete(root: type[Root], raw: Any = None) -> type[Root]:
     """
     optimizers = optimizers_for(_name_in(raw, "optimizer"))
     tables: list[Mapping[str, Any]] = [ARCHITECTURES, LAYERS, all_losses(), optimizers]
-    tables += [_with_sequence(), SCHEDULES, SOURCES, AUGMENTATIONS]
+    tables += [_with_sequence(), SCHEDULES, SOURCES, AUGMENTATIONS, CALLBACKS]
     named = {0: "model", 2: "loss", 3: "optimizer", 4: "schedule"}
     given = [place for place, table in named.items() if _name_in(raw, table) == GIVEN]
     for place in [*given, *([7] if _gives_augmentation(raw) else [])]:
@@ -100,6 +101,7 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
             _known((part["name"] for part in steps), SCHEDULES),
             _known([source], SOURCES) if source in SOURCES else (),
             _known((entry["name"] for entry in custom), AUGMENTATIONS),
+            _known((entry["name"] for entry in raw.get("callbacks") or ()), CALLBACKS),
         )
     except (KeyError, TypeError, AttributeError):  # not there, not a table, or not a name
         return complete(root, raw)
@@ -142,6 +144,9 @@ def _schema(root: type[Root], named: _Named) -> type[Root]:
         fields["data"] = (Annotated[Union[Source, *own], Field(discriminator="source")], ...)
     if named.augmentations:
         fields["augment"] = (Optional[_augment(named.augmentations)], None)  # noqa: UP045
+    if named.callbacks:
+        kinds = choice("name", (_plain_table(*pair) for pair in named.callbacks))
+        fields["callbacks"] = (Optional[list[kinds]], None)  # noqa: UP045
     return create_model(root.__name__, __base__=root, __doc__=root.__doc__, **fields)
 
 
@@ -223,7 +228,15 @@ def _augment(augmentations: Functions) -> type[Table]:
 
 
 def _augmentation(name: str, change: Callable[..., Any]) -> type[Table]:
-    return table("name", name, change, left_out=("key", "image"), try_with=lambda **_: None)
+    return _plain_table(name, change, ("key", "image"))
+
+
+@cache
+def _plain_table(
+    name: str, function: Callable[..., Any], given: tuple[str, ...] = ()
+) -> type[Table]:
+    """Derive the table of a function that is not tried; the program gives some parameters."""
+    return table("name", name, function, left_out=given, try_with=lambda **_: None)
 
 
 def _layers(layers: Functions) -> type[Table]:

@@ -17,6 +17,7 @@ from pydantic import Field, create_model, model_validator
 
 from ..optim.schedules.common import PART
 from ..optim.schedules.join import is_part, parts_of
+from ..plugins.tables import hints_of
 from .table import Duration, Table
 
 
@@ -46,7 +47,7 @@ def table(
             the function is.
         more: keys beside the keywords, or in place of those of their names.
     """
-    hints = typing.get_type_hints(function, include_extras=True)
+    hints = hints_of(function)
     fields: dict[str, Any] = {tag: (Literal[name], ...)}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.name in {*_EXAMPLE_ARGS, *left_out, *more}:

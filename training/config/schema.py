@@ -15,15 +15,14 @@ import tomli_w
 from pydantic import (
     Discriminator,
     Field,
-    PrivateAttr,
     Tag,
     ValidationError,
+    field_validator,
     model_validator,
 )
 
 from ...model import build, takes_proposals
 from ..common.text import is_utf8, plain_line
-from ..plugins.modules import PluginError, check_loaded, digests, load_modules
 from ..tasks.registry import TASKS, listed, tasks_where
 from ..tasks.spec import find_loss
 from . import choices
@@ -34,6 +33,7 @@ from .given import Given, given_digests
 from .init_from import InitFrom
 from .limits import check_text, check_values
 from .loss import unfit_keyword
+from .plugins import Plugins, none_registered, run_modules
 from .precision import Averages, Precision
 from .proposals import Proposals
 from .sources import KINDS, Masks, Size, Source
@@ -166,31 +166,6 @@ class Mesh(Table):
         return self
 
 
-_MODULE = r"^[^\W\d]\w*(\.[^\W\d]\w*)*$"
-
-
-class Plugins(Table):
-    """Modules with code of one's own, run as the config is read; see `training.plugins`."""
-
-    modules: Annotated[
-        list[Annotated[str, Field(pattern=_MODULE)]], Field(min_length=1, examples=[["my_nets"]])
-    ]
-    _sha256: dict[str, str] = PrivateAttr(default_factory=dict)
-
-    @property
-    def sha256(self) -> dict[str, str]:
-        """Return the SHA-256 of each module's sources, as it was when the config was read."""
-        return self._sha256
-
-    def remember(self) -> None:
-        """Note which modules these are."""
-        self._sha256 = digests(self.modules)
-
-    def check(self) -> None:
-        """Raise a PluginError if they are others by now: see `plugins.modules.check_loaded`."""
-        check_loaded(self._sha256)
-
-
 class Config(Table):
     """One experiment."""
 
@@ -215,6 +190,18 @@ class Config(Table):
     sweep: Annotated[GridSweep | RandomSweep, Field(discriminator="method")] | None = None
     mesh: Mesh | None = None
     plugins: Plugins | None = None
+    # Those that are registered have a table of their own: `choices`.
+    callbacks: list[Any] | None = None
+
+    @field_validator("callbacks")
+    @classmethod
+    def _are_registered(cls, callbacks: list[Any] | None) -> list[Any] | None:
+        if callbacks is not None and none_registered(callbacks):
+            raise ValueError(
+                "is for callbacks that are registered, and none is; name their module in "
+                "plugins.modules"
+            )
+        return callbacks
 
     @property
     def given_programs(self) -> dict[str, str]:
@@ -426,7 +413,7 @@ def validate(
             folder: what was written, to be taken where the key takes nothing but text.
         folder: of the file that it was read from, for the modules beside it.
     """
-    _run_modules(raw, where, folder)
+    run_modules(raw, where, folder)
     schema = choices.narrow(Config, raw)
     try:
         config = schema.model_validate(raw)
@@ -449,20 +436,6 @@ def validate(
             lines = [*lines[: _MOST_LINES - 1], f"{len(lines) - _MOST_LINES + 1} more are wrong"]
         kind = OldConfigError if old else ConfigError
         raise kind("\n".join(f"{where}: {plain_line(line)}" for line in lines)) from None
-
-
-def _run_modules(raw: dict[str, Any], where: str, folder: Path | None) -> None:
-    """Run the modules of ``[plugins]``; where the table is wrong, none, and validation says so."""
-    if "plugins" not in raw:
-        return
-    try:
-        named = Plugins.model_validate(raw["plugins"])
-    except ValidationError:
-        return
-    try:
-        load_modules(named.modules, folder)
-    except PluginError as error:
-        raise PluginError(f"{where}: plugins.modules: {error}") from error
 
 
 def _check_as_float32(raw: dict[str, Any], schema: type[Config], where: str) -> None:

@@ -4,6 +4,7 @@ loop             `train` and `resume`: from a config or a run to a finished run
 chunk_loop       the loop itself, of one network or of many, over any `StepProgram`
 single_program   the compiled steps of one network (those of many: `experiments.batched_program`)
 chunks           several steps a call of the device, and the batches for them
+callbacks        code of one's own that looks on, and may ask to stop
 context          what the loop needs of one network, as one value, and where it begins
 recorder         what is kept behind each chunk: metrics, evaluations, checkpoints
 checkpointing    saving beside the training, and which checkpoints are kept

@@ -28,6 +28,7 @@ from ..common.train_state import TrainState
 from ..data import DataError
 from ..distributed import processes
 from ..run.directory import Run
+from .callbacks import CallbackError
 from .checkpointing import disk_watched
 from .chunks import BatchChunk, ChunkLoader, ChunkSizer
 from .context import LoopContext, evaluation_interval
@@ -128,6 +129,7 @@ class ChunkLoop:
         Raises:
             InterruptedRun: after a signal; all states were saved.
             InterruptedByDataError: the data of the next steps cannot be read; likewise.
+            CallbackError: a callback has raised something; all states were saved.
             NonFiniteError: as far as a recorder lets it pass.
             SaveError: the disk refuses to take something.
         """
@@ -137,6 +139,9 @@ class ChunkLoop:
                 stack.callback(loader.close)
             for recorder in self._recorders:  # a second signal kills no save
                 stack.callback(recorder.context.saver.wait)
+            for i in self._training:
+                self._recorders[i].notify("on_start", {}, partial(self._program.state, i))
+            self._raise_failure()
             while self._training:
                 ahead = self._run_chunk(ahead, signals)
 
@@ -215,11 +220,20 @@ class ChunkLoop:
         self._sizer.steps, noted, failing = processes.sync(
             self._sizer.steps, signals, failed=failure is not None
         )
+        failed = any(recorder.failure is not None for recorder in self._recorders)
         for i, is_due in due.items():
-            if is_due or noted or failing:
+            if is_due or noted or failing or failed:
                 with disk_watched(self._recorders[i].context.run):
                     self._recorders[i].checkpoint(self._program.state(i))
+        self._raise_failure()
         return noted, failing
+
+    def _raise_failure(self) -> None:
+        """Raise what a callback has raised, if one has."""
+        for recorder in self._recorders:
+            if recorder.failure is not None:
+                again = f"correct it, and continue with: {self._run.again}"
+                raise CallbackError(f"{recorder.failure}; {again}") from recorder.failure.__cause__
 
     def _report(self, results: dict[int, ChunkResult]) -> None:
         going = [i for i in results if not self._recorders[i].ended]

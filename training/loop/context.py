@@ -3,7 +3,7 @@
 `LoopContext` stays the same from the first step to the test; `StartPoint` is where the steps begin.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from ..distributed.sharding import ShardingPlan
 from ..experiment import Experiment, run_length
 from ..initialize import InitReport
 from ..run.directory import Run
+from .callbacks import make_callbacks
 from .checkpointing import LoopState, Saver
 from .progress import Display
 
@@ -29,6 +30,7 @@ class LoopContext:
         eval_step: see `training.evaluation`.
         saver: writes its checkpoints; a context of its own, for the caller to enter.
         display: where its progress goes.
+        callbacks: look on; see `training.loop.callbacks`.
     """
 
     run: Run
@@ -37,6 +39,7 @@ class LoopContext:
     eval_step: Callable[..., Any]
     saver: Saver | processes.NullSaver
     display: Display
+    callbacks: tuple[Any, ...] = ()
 
 
 class StartPoint(NamedTuple):
@@ -54,11 +57,18 @@ def make_context(
     plan: ShardingPlan,
     eval_step: Callable[..., Any],
     display: Display,
+    callbacks: Sequence[Any] = (),
 ) -> LoopContext:
-    """Return the context of a network, with a saver in the process that writes the run."""
+    """Return the context of a network, with a saver in the process that writes the run.
+
+    Args:
+        run, experiment, plan, eval_step, display: see `LoopContext`.
+        callbacks: beside those that its config names.
+    """
+    watching = make_callbacks(experiment.config, callbacks)
     make_saver = Saver if processes.is_first() else processes.NullSaver
     saver = make_saver(run, experiment, every=evaluation_interval(experiment))
-    return LoopContext(run, experiment, plan, eval_step, saver, display)
+    return LoopContext(run, experiment, plan, eval_step, saver, display, watching)
 
 
 def evaluation_interval(experiment: Experiment) -> float:

@@ -7,7 +7,7 @@ same bytes as one that was left alone. The device takes several steps a call
 study too, is `training.loop.chunk_loop`.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from ..run.directory import Run, RunError, create_run, open_run, refuse_existing
 from ..run.provenance import convolutions_in_use
 from ..step.train_step import GradientTransformation
 from ..tasks.metric_names import format_metrics
+from .callbacks import names_of
 from .checkpointing import LoopState, disk_watched
 from .chunk_loop import ChunkLoop
 from .context import LoopContext, StartPoint, make_context
@@ -55,6 +56,7 @@ def train(
     loss: Callable[..., Any] | Layer | None = None,
     optimizer: GradientTransformation | None = None,
     augment: Callable[..., Any] | None = None,
+    callbacks: Sequence[Any] = (),
     config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Run:
@@ -73,6 +75,8 @@ def train(
         augment: ``augment(key, image)`` of an image ``(H, W, C)`` in [0, 1], in place of
             ``[augment]``. The run keeps none of these four: `resume`, `evaluate` and `load` are to
             be given what they need of them again.
+        callbacks: objects that look on, beside those that the config names: see
+            `training.loop.callbacks`.
         config_dir: the folder of the config file, for a relative ``data.path``; that of `config`
             by default, where it is a file.
         display: where progress goes; nowhere by default.
@@ -117,7 +121,7 @@ def train(
         start = StartPoint(train_state, init_report=report)
         for line in replaced:
             display.note(line)
-        _fit(run, experiment, plan, start, display)
+        _fit(run, experiment, plan, start, display, callbacks)
     return run
 
 
@@ -143,6 +147,7 @@ def resume(
     loss: Callable[..., Any] | Layer | None = None,
     optimizer: GradientTransformation | None = None,
     augment: Callable[..., Any] | None = None,
+    callbacks: Sequence[Any] = (),
 ) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
 
@@ -162,6 +167,7 @@ def resume(
         data_path: where its data lie by now, if they were moved; its config says so from here on.
         net, loss, optimizer, augment: what `train` was given; they are compared by the digests of
             their traced programs.
+        callbacks: as those of `train`; they may be others, or none.
 
     Returns:
         The finished run.
@@ -201,7 +207,10 @@ def resume(
         start = _start_point(run, experiment, found)
         if processes.is_first():
             display = stack.enter_context(followed(run, experiment.config, display))
-        _fit(run, experiment, plan, start, display)
+            watched = set(run.info().get("callbacks", ())) - set(names_of(callbacks))
+            if watched:
+                display.note(f"note: callbacks: {', '.join(sorted(watched))}: not given this time")
+        _fit(run, experiment, plan, start, display, callbacks)
     return run
 
 
@@ -265,7 +274,12 @@ def _start_point(run: Run, experiment: Experiment, found: ResumePoint | None) ->
 
 
 def _fit(
-    run: Run, experiment: Experiment, plan: ShardingPlan, start: StartPoint, display: Display
+    run: Run,
+    experiment: Experiment,
+    plan: ShardingPlan,
+    start: StartPoint,
+    display: Display,
+    callbacks: Sequence[Any],
 ) -> None:
     """Train, and test the best; what the disk refuses to take is said in one line."""
     display.note(_opening_line(run, experiment, plan, int(start.train_state.step)))
@@ -274,7 +288,9 @@ def _fit(
     with disk_watched(run):
         with closing(display):
             eval_step = plan.evaluating(make_eval_step_of(plan.constrain(experiment)))
-            context = make_context(run, experiment, plan, eval_step, display)
+            context = make_context(run, experiment, plan, eval_step, display, callbacks)
+            if callbacks:
+                run.update_info(callbacks=names_of(callbacks))
             recorder = _train(context, start)
         if recorder.loop_state.reason:
             display.note(f"stopped early: {recorder.loop_state.reason}")
@@ -330,6 +346,9 @@ def finish(recorder: TrainingRecorder, *, draw: bool = True) -> None:
     if draw and processes.is_first():  # of a finished run: nothing depends on its figures
         figures = partial(draw_experiment, run, experiment, best.trained[0], evaluation)
         attempt("all of them", figures, [])
+    recorder.notify("on_end", evaluation.as_record(), lambda: best)
+    if recorder.failure is not None:
+        raise recorder.failure
 
 
 def _opening_line(run: Run, experiment: Experiment, plan: ShardingPlan, step: int) -> str:

@@ -5,7 +5,7 @@ written down of them, and when a network stops, is here.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,7 @@ from ..distributed import processes
 from ..evaluation import evaluate_split
 from ..initialize import InitReport
 from ..tasks.metric_names import format_metrics
+from .callbacks import CallbackError, call, make_view
 from .checkpointing import LoopState
 from .chunks import BatchChunk
 from .context import LoopContext, StartPoint
@@ -50,6 +51,8 @@ class TrainingRecorder:
         loop_state: what a checkpoint remembers beside the train state, as it is by now.
         ended: whether it takes no more steps and is not tested: it was finished, or has diverged.
         metric: the watched metric of the last validation.
+        figures: all of that validation.
+        failure: what a callback has raised, to be raised once the state is saved.
     """
 
     def __init__(self, context: LoopContext, start: StartPoint):
@@ -57,6 +60,8 @@ class TrainingRecorder:
         self.step, self.loop_state = int(start.train_state.step), start.loop_state
         self.ended = start.ended
         self.metric: float | None = None
+        self.failure: CallbackError | None = None
+        self.figures: dict[str, Any] = {}
         self._rules = stopping_rules(context.experiment.config)
         self._window = MetricWindow(
             context.run, context.experiment, context.display, start.loop_state.window
@@ -105,6 +110,9 @@ class TrainingRecorder:
         finite, metrics = result.finite, result.metrics
         self.step += finite
         self._window.add(self.step, {name: m[:finite] for name, m in metrics.items()})
+        if finite:
+            means = {name: float(np.mean(m[:finite])) for name, m in metrics.items()}
+            self.notify("on_chunk", means, result.state)
         if finite == result.steps:
             self._stop_where_updates_are_small(metrics, finite - 1)
         else:
@@ -129,6 +137,30 @@ class TrainingRecorder:
         """Save this state, beside the training."""
         self.loop_state = self._to_save()
         self.context.saver.save(self.context.plan.gather(train_state), self.loop_state)
+        self.notify("on_checkpoint", {}, lambda: train_state)
+
+    def notify(
+        self, event: str, metrics: Mapping[str, Any], train_state: Callable[[], TrainState]
+    ) -> None:
+        """Call the callbacks; note the reason to stop of one that has one, or what it has raised.
+
+        Args:
+            event: one of `callbacks.EVENTS`.
+            metrics: that belong to it.
+            train_state: as it is by now.
+        """
+        context = self.context
+        if not context.callbacks or self.failure is not None:
+            return
+        total = context.experiment.total_steps
+        view = make_view(context.run, self.step, total, metrics, train_state)
+        try:
+            reason = call(context.callbacks, event, view)
+        except CallbackError as error:
+            self.failure = error
+        else:
+            if reason is not None and self.loop_state.reason is None:
+                self.loop_state = self.loop_state._replace(reason=reason)
 
     def on_finalized(self, train_state: TrainState, begun: int) -> None:
         """Validate what `Task.finalize` has made, and save it as the best and the last.
@@ -169,7 +201,7 @@ class TrainingRecorder:
         if self._rules.min_update is None or ("overflow" in metrics and metrics["overflow"][row]):
             return
         reason = after_step(self._rules, metrics["largest_update"][row])
-        self.loop_state = self.loop_state._replace(reason=reason)
+        self.loop_state = self.loop_state._replace(reason=self.loop_state.reason or reason)
 
     def _validate(self, train_state: TrainState) -> None:
         """Evaluate on the validation split, if there is one, and remember what that came to."""
@@ -184,6 +216,7 @@ class TrainingRecorder:
             after = after._replace(best=metric, best_step=self.step)
         self.loop_state, self.metric = after, metric
         self._lower_rate(metric)
+        self.notify("on_evaluate", self.figures, lambda: train_state)
 
     def _lower_rate(self, metric: float) -> None:
         """Lower the learning rate where the config asks for it, and the metric stays."""
@@ -205,7 +238,7 @@ class TrainingRecorder:
         context = self.context
         task, dataset = context.experiment.task, context.experiment.dataset
         result = evaluate_split(task, context.eval_step, params, state, dataset, "validation")
-        record = result.as_record()
+        self.figures = record = result.as_record()
         context.run.log({"kind": "validation", "step": self.step, **record})
         context.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
         return float(getattr(result, context.experiment.config.early_stopping.metric))

@@ -23,9 +23,19 @@ from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedules.schedules import SCHEDULES
 from ..tasks.registry import TASKS, listed
 from ..tasks.spec import GIVEN, LabelKind, LossSpec
-from .tables import AUGMENTATIONS, REGISTERED, SOURCES, OwnSource, RegistrationError
+from .tables import (
+    AUGMENTATIONS,
+    CALLBACKS,
+    REGISTERED,
+    SOURCES,
+    OwnSource,
+    RegistrationError,
+    hints_of,
+)
 
-Kind = Literal["architecture", "layer", "optimizer", "schedule", "loss", "data", "augmentation"]
+Kind = Literal[
+    "architecture", "layer", "optimizer", "schedule", "loss", "data", "augmentation", "callback"
+]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -35,6 +45,7 @@ _FUNCTIONS: dict[str, MutableMapping[str, Callable[..., Any]]] = {
     "optimizer": OPTIMIZERS,
     "schedule": SCHEDULES,
     "augmentation": AUGMENTATIONS,
+    "callback": CALLBACKS,
 }
 # The parameters that the program gives, in their order; a config has the others.
 _GIVEN: dict[str, tuple[str, ...]] = {
@@ -45,6 +56,7 @@ _GIVEN: dict[str, tuple[str, ...]] = {
     "loss": ("outputs", "targets"),
     "data": (),
     "augmentation": ("key", "image"),
+    "callback": (),
 }
 # Keys that tables have besides, by kind.
 _TAKEN: dict[str, tuple[str, ...]] = {
@@ -55,6 +67,7 @@ _TAKEN: dict[str, tuple[str, ...]] = {
     "loss": ("name",),
     "data": ("source", "validation", "test", "stratify", "seed"),
     "augmentation": ("name",),
+    "callback": ("name",),
 }
 _OUR_SOURCES = ("digits", "idx", "cifar", "folder", "csv", "npz", "masks", "coco", "voc", "yolo")
 _OURS: dict[str, frozenset[str]] = {kind: frozenset(t) for kind, t in _FUNCTIONS.items()}
@@ -93,7 +106,9 @@ def register(
             - "data": ``function(**keys) -> training.data.Dataset``, a ``source`` in ``[data]``; the
               keys ``validation``, ``test`` and ``stratify`` are added;
             - "augmentation": ``function(key, image, **keys)`` of a PRNG key and one image
-              (H, W, C) in [0, 1] to an image of the same shape, in ``[[augment.custom]]``.
+              (H, W, C) in [0, 1] to an image of the same shape, in ``[[augment.custom]]``;
+            - "callback": ``function(**keys)``, or a class, to an object that looks on as training
+              goes (`training.loop.callbacks`), in ``[[callbacks]]``.
 
         name: what a config writes; the function's own by default.
         task: of a loss, the task or tasks that it is for.
@@ -154,7 +169,7 @@ def _check_signature(
     if len(first) < len(given) or (by_name and tuple(first) != given):
         raise RegistrationError(f"{where}: its first parameters should be {', '.join(given)}")
     try:
-        hints = typing.get_type_hints(function)
+        hints = hints_of(function)
     except Exception as error:  # of any kind, of a name in an annotation
         raise RegistrationError(f"{where}: a type cannot be read: {error}") from None
     for key, parameter in list(parameters.items())[len(given) :]:

@@ -5,6 +5,7 @@ Imports nothing but errors of the house, so that processes which read images imp
 
 import hashlib
 import inspect
+import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +26,13 @@ class OwnSource(NamedTuple):
 REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}  # by kind and name
 SOURCES: dict[str, OwnSource] = {}
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {}
+CALLBACKS: dict[str, Callable[..., Any]] = {}
+
+
+def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the types of the parameters of a function, or of what makes an object of a class."""
+    made_by: Any = function.__init__ if inspect.isclass(function) else function  # type: ignore[misc]
+    return typing.get_type_hints(made_by, include_extras=True)
 
 
 def without_module(config: Mapping[str, Any]) -> dict[str, str]:
@@ -70,3 +78,4 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "data", config["data"]["source"]
     custom = config.get("augment", {}).get("custom", ())
     yield from (("augmentation", entry["name"]) for entry in custom)
+    yield from (("callback", entry["name"]) for entry in config.get("callbacks", ()))

@@ -58,6 +58,7 @@ _FREE = (
     ("init_from", "path"),
     ("checkpoints",),
     ("logging",),
+    ("callbacks",),
     ("training", "skip_nonfinite"),
 )
 _PACKAGES = ("convax.ops", "convax.model", "convax.training")

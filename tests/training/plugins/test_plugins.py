@@ -44,6 +44,8 @@ size = [6, 6]
 fit = "pad"
 [augment]
 custom = [{name = "noise", sigma = 0.02}]
+[[callbacks]]
+name = "EnoughOf"
 [model]
 name = "plain"
 width = 4
@@ -67,7 +69,15 @@ log_every = 7
 @contextmanager
 def nothing_stays():
     """Take away afterwards whatever was registered or imported."""
-    kept = [ARCHITECTURES, LAYERS, OPTIMIZERS, SCHEDULES, tables.SOURCES, tables.AUGMENTATIONS]
+    kept = [
+        ARCHITECTURES,
+        LAYERS,
+        OPTIMIZERS,
+        SCHEDULES,
+        tables.SOURCES,
+        tables.AUGMENTATIONS,
+        tables.CALLBACKS,
+    ]
     kept += [spec.losses for spec in TASKS.values()]
     kept += [tables.REGISTERED, modules._loaded, sys.modules]
     before = [dict(table) for table in kept]
@@ -106,6 +116,7 @@ def test_what_was_registered_trains(trained):
     assert trained.info()["result"]["test"]["accuracy"] > 0.6
     assert (trained.path / "plugins" / "my_nets.py").read_text() == MINE
     assert not list(trained.path.rglob("__pycache__"))
+    assert (trained.path / "seen.txt").read_text().startswith("40: 0.")
 
 
 def test_killed_and_resumed_it_ends_with_the_same_bytes(trained, tmp_path):
@@ -215,7 +226,8 @@ def test_what_no_module_of_the_config_has_is_noted(tmp_path, monkeypatch):
     display = Recorder(99)
     run = convax.train(config, tmp_path / "run", display=display)
     assert set(run.info()["provenance"]["plugins"]) == {
-        f"my_nets.{name}" for name in ("plain", "poly", "lion", "halving", "stripes", "noise")
+        f"my_nets.{name}"
+        for name in ("plain", "poly", "lion", "halving", "stripes", "noise", "EnoughOf")
     }
     tables.REGISTERED.clear()
     del ARCHITECTURES["plain"]
@@ -341,6 +353,8 @@ def test_networks_of_other_code_are_no_ensemble(trained, tmp_path, command):
         (["augment.custom.0.sigma=much"], "augment.custom.0.sigma: should be a valid number"),
         (["plugins.modules=[]"], "plugins.modules: "),
         (['plugins.modules=["../x"]'], "plugins.modules.0: "),
+        (["callbacks.0.leest=1.0"], "callbacks.0.leest: unknown key; did you mean 'least'?"),
+        (["callbacks.0.name=Enough"], "callbacks.0.name: should be 'EnoughOf'; got 'Enough'"),
         (["data.count=three"], "data.count: should be a valid integer"),
     ],
 )
@@ -364,6 +378,8 @@ def test_a_name_of_pythons_own(tmp_path):
 def test_an_augmentation_without_a_module():
     with pytest.raises(ConfigError, match="for augmentations that are registered, and none is"):
         load_config("lenet5-digits", ['augment.custom=[{name="noise"}]'])
+    with pytest.raises(ConfigError, match="for callbacks that are registered, and none is"):
+        load_config("lenet5-digits", ['callbacks=[{name="EnoughOf"}]'])
 
 
 @pytest.mark.parametrize(
