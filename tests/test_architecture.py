@@ -55,7 +55,7 @@ training.data: archive balanced color_table dataset decoded_cache each_file erro
 training.data.detection
 training.data
 training.data.augment
-training.tasks: metric_names confusion per_class task
+training.tasks: metric_names own_metrics confusion per_class task
 training.tasks.classification
 training.tasks.segmentation
 training.tasks.detection

@@ -1,6 +1,6 @@
 """Evaluation: every example of a split, each exactly once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,9 +15,11 @@ from .config_data import given_data
 from .data import Arrays, Dataset
 from .data.preprocess import Preprocessing, preprocess
 from .experiment import Experiment, reopen
+from .plugins.register import register_metrics
 from .run.checkpoint import restore_network
 from .run.directory import Run, RunError, open_run
 from .step.train_step import make_eval_step
+from .tasks.own_metrics import MetricError
 from .tasks.per_class import PerClass
 from .tasks.task import Numbers, Task, Tree
 
@@ -102,8 +104,12 @@ def evaluate_examples(
     if order is not None:
         stored = np.argsort(order)
         collected = jax.tree.map(lambda leaf: leaf[stored], collected)
+    own = {} if task.more_metrics is None else task.more_metrics(collected, examples)
     collected = task.assess(collected, examples)
     figures = task.metrics(totals, collected, examples)
+    if twice := figures.keys() & own.keys():
+        raise MetricError(f"metrics: {min(twice)!r} is a figure of the task; call yours otherwise")
+    figures |= own
     return Evaluation(figures, count, split, collected, totals)
 
 
@@ -154,6 +160,7 @@ def evaluate(
     data: Dataset | Arrays | None = None,
     net: Layer | None = None,
     loss: Callable[..., Any] | Layer | None = None,
+    metrics: Sequence[Callable[..., Any]] = (),
 ) -> Evaluation:
     """Evaluate the network of a run on a split of its data.
 
@@ -163,11 +170,12 @@ def evaluate(
         checkpoint: "best" or "last".
         use_ema: the averages of the weights, where the run has them (`[ema]`).
         data: the data of the run, where these were given in Python.
-        net, loss: likewise.
+        net, loss, metrics: likewise.
 
     Raises:
         RunError, CheckpointError, DataError: the run, its checkpoint or its data cannot be used.
     """
+    register_metrics(metrics)
     dataset = None if data is None else given_data(open_run(run).config(), data)[1]
     _, experiment, params, state = reopen_trained(
         run, checkpoint, use_ema=use_ema, dataset=dataset, objects=Objects(net, loss)

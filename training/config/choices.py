@@ -17,7 +17,7 @@ from ...model import ARCHITECTURES, LAYERS, Layer
 from ..optim.from_optax import PREFIX, is_off, optimizers_for
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
-from ..plugins.tables import AUGMENTATIONS, CALLBACKS, SOURCES, OwnSource
+from ..plugins.tables import AUGMENTATIONS, CALLBACKS, METRICS, SOURCES, OwnMetric, OwnSource
 from ..tasks.spec import GIVEN, LossSpec
 from .augment import Augment
 from .from_signature import choice, table
@@ -61,6 +61,7 @@ class _Named(NamedTuple):
     sources: Functions  # those that were registered, as the augmentations
     augmentations: Functions
     callbacks: Functions  # likewise
+    metrics: Functions
 
 
 def complete(root: type[Root], raw: Any = None) -> type[Root]:
@@ -71,7 +72,7 @@ def complete(root: type[Root], raw: Any = None) -> type[Root]:
     """
     optimizers = optimizers_for(_name_in(raw, "optimizer"))
     tables: list[Mapping[str, Any]] = [ARCHITECTURES, LAYERS, all_losses(), optimizers]
-    tables += [_with_sequence(), SCHEDULES, SOURCES, AUGMENTATIONS, CALLBACKS]
+    tables += [_with_sequence(), SCHEDULES, SOURCES, AUGMENTATIONS, CALLBACKS, METRICS]
     named = {0: "model", 2: "loss", 3: "optimizer", 4: "schedule"}
     given = [place for place, table in named.items() if _name_in(raw, table) == GIVEN]
     for place in [*given, *([7] if _gives_augmentation(raw) else [])]:
@@ -102,6 +103,7 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
             _known([source], SOURCES) if source in SOURCES else (),
             _known((entry["name"] for entry in custom), AUGMENTATIONS),
             _known((entry["name"] for entry in raw.get("callbacks") or ()), CALLBACKS),
+            _known((entry["name"] for entry in raw.get("metrics") or ()), METRICS),
         )
     except (KeyError, TypeError, AttributeError):  # not there, not a table, or not a name
         return complete(root, raw)
@@ -147,6 +149,10 @@ def _schema(root: type[Root], named: _Named) -> type[Root]:
     if named.callbacks:
         kinds = choice("name", (_plain_table(*pair) for pair in named.callbacks))
         fields["callbacks"] = (Optional[list[kinds]], None)  # noqa: UP045
+    if named.metrics:
+        kinds = choice("name", (_metric(*pair) for pair in named.metrics))
+        fields["metrics"] = (Optional[list[kinds]], None)  # noqa: UP045
+        fields["early_stopping"] = _stopping_by_any(root)
     return create_model(root.__name__, __base__=root, __doc__=root.__doc__, **fields)
 
 
@@ -214,6 +220,19 @@ def _source(name: str, source: OwnSource) -> type[Table]:
     found = table("source", name, source.read, try_with=lambda **_: None, **OWN)
     found.labels = (source.labels,)  # type: ignore[attr-defined] -- a class variable
     return found
+
+
+def _metric(name: str, metric: OwnMetric) -> type[Table]:
+    first_two = tuple(inspect.signature(metric.measure).parameters)[:2]
+    return _plain_table(name, metric.measure, first_two)
+
+
+def _stopping_by_any(root: type[Table]) -> Any:
+    """Return the field ``early_stopping`` whose metric may have any name; `Config` checks it."""
+    base: Any = root.model_fields["early_stopping"].annotation
+    metric: Any = (str, base.model_fields["metric"].default)
+    made = create_model(base.__name__, __base__=base, __doc__=base.__doc__, metric=metric)
+    return (made, made())
 
 
 @cache

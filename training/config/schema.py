@@ -17,6 +17,7 @@ from pydantic import (
     Field,
     Tag,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -129,7 +130,8 @@ class EarlyStopping(Table):
 
     @model_validator(mode="after")
     def _target_can_be_reached(self):
-        if self.metric != "loss" and self.target is not None and not 0 <= self.target <= 1:
+        share = self.metric in _METRICS and self.metric != "loss"
+        if share and self.target is not None and not 0 <= self.target <= 1:
             raise ValueError(f"target {self.metric} should lie in [0, 1], e.g. target = 0.99")
         return self
 
@@ -191,17 +193,18 @@ class Config(Table):
     mesh: Mesh | None = None
     plugins: Plugins | None = None
     # Those that are registered have a table of their own: `choices`.
+    metrics: list[Any] | None = None
     callbacks: list[Any] | None = None
 
-    @field_validator("callbacks")
+    @field_validator("metrics", "callbacks")
     @classmethod
-    def _are_registered(cls, callbacks: list[Any] | None) -> list[Any] | None:
-        if callbacks is not None and none_registered(callbacks):
+    def _are_registered(cls, entries: list[Any] | None, about: ValidationInfo) -> Any:
+        if entries is not None and none_registered(entries):
             raise ValueError(
-                "is for callbacks that are registered, and none is; name their module in "
+                f"is for {about.field_name} that are registered, and none is; name their module in "
                 "plugins.modules"
             )
-        return callbacks
+        return entries
 
     @property
     def given_programs(self) -> dict[str, str]:
@@ -275,11 +278,14 @@ class Config(Table):
                     'augment.flip = "alternating" counts epochs, which training.sampling = '
                     '"balanced" has none of; write flip = true'
                 )
-        if metric not in spec.metrics:
+        own = [entry.name for entry in self.metrics or ()]
+        if len(set(own)) < len(own):
+            raise ValueError("metrics has one name twice; leave one of them out")
+        if metric not in spec.metrics and metric.partition(".")[0] not in own:
             raise ValueError(
                 f"early_stopping.metric is {metric!r}, which is not a metric of "
                 f'task = "{self.task}"; need'
-                f" one of {_listed(spec.metrics)}"
+                f" one of {_listed((*spec.metrics, *own))}"
             )
         if self.augment and (why := self.augment.unfit_for(spec.unfit)):
             raise ValueError(f'{why}; got task = "{self.task}"')
@@ -474,7 +480,7 @@ def json_schema(source: str | Path | None = None) -> dict[str, Any]:
     raw = None
     if source is not None:
         where, raw = read_tables(source)
-        _run_modules(raw, where, None if source in shipped_configs() else Path(source).parent)
+        run_modules(raw, where, None if source in shipped_configs() else Path(source).parent)
     return choices.complete(Config, raw).model_json_schema()
 
 

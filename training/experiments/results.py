@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from ..plots import figures
+from ..plugins.tables import is_better_larger
 from ..report.figures import best_validation, series
 from ..run.directory import Run
 from ..tasks.metric_names import NAMES, PERCENT_METRICS
@@ -101,7 +102,7 @@ def _row(name: str, run: Run, keys: Mapping[str, Any]) -> dict[str, Any]:
     info, records = run.info(), run.metrics()
     metric = run.config().early_stopping.metric
     test = info.get("result", {}).get("test")
-    sign = -1 if metric == "loss" else 1
+    sign = 1 if is_better_larger(metric) else -1
     best = best_validation(run)  # not the highest one: `Task.finalize` need not raise it
     if best is not None and not math.isfinite(best.get(metric, math.nan)):
         best = None

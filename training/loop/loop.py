@@ -27,6 +27,7 @@ from ..evaluation import evaluate_split, make_eval_step_of
 from ..experiment import Experiment, prepare, reopen, resolve_data_path
 from ..initialize import init_from_source, resolve_weights_path
 from ..plots.attempt import attempt
+from ..plugins.register import register_metrics
 from ..plugins.tables import without_module
 from ..report.figures import draw_experiment, reported_split
 from ..run import checkpoint, lock
@@ -56,6 +57,7 @@ def train(
     loss: Callable[..., Any] | Layer | None = None,
     optimizer: GradientTransformation | None = None,
     augment: Callable[..., Any] | None = None,
+    metrics: Sequence[Callable[..., Any]] = (),
     callbacks: Sequence[Any] = (),
     config_dir: str | Path | None = None,
     display: Display | None = None,
@@ -75,6 +77,8 @@ def train(
         augment: ``augment(key, image)`` of an image ``(H, W, C)`` in [0, 1], in place of
             ``[augment]``. The run keeps none of these four: `resume`, `evaluate` and `load` are to
             be given what they need of them again.
+        metrics: ``metric(outputs, labels)`` each, figures beside those of the task: they are
+            registered (`plugins.register`) under their names, and join ``[[metrics]]``.
         callbacks: objects that look on, beside those that the config names: see
             `training.loop.callbacks`.
         config_dir: the folder of the config file, for a relative ``data.path``; that of `config`
@@ -90,7 +94,7 @@ def train(
         InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; the state was saved.
     """
     objects = Objects(net, loss, optimizer, augment)
-    config, replaced, beside = _with_objects(config, objects)
+    config, replaced, beside = _with_objects(config, objects, metrics)
     if config.sweep is not None:
         raise ConfigError(
             "sweep: this config makes several runs; `convax train` or training.experiments.study "
@@ -125,12 +129,18 @@ def train(
     return run
 
 
-def _with_objects(config: ConfigLike, objects: Objects) -> tuple[Config, list[str], Path | None]:
+def _with_objects(
+    config: ConfigLike, objects: Objects, metrics: Sequence[Callable[..., Any]]
+) -> tuple[Config, list[str], Path | None]:
     """Return a config with objects in place of what it names, a line for each, and its folder."""
-    if isinstance(config, Config) and not objects.names:
+    if isinstance(config, Config) and not (objects.names or metrics):
         return config, [], None
     where, raw, folder = tables_of(config)
     replaced = put_in(raw, objects)
+    if metrics:
+        named = [{"name": name} for name in register_metrics(metrics)]
+        before = raw.get("metrics", [])
+        raw["metrics"] = [*before, *(entry for entry in named if entry not in before)]
     return checked(raw, where, folder=folder), replaced, folder
 
 
@@ -147,6 +157,7 @@ def resume(
     loss: Callable[..., Any] | Layer | None = None,
     optimizer: GradientTransformation | None = None,
     augment: Callable[..., Any] | None = None,
+    metrics: Sequence[Callable[..., Any]] = (),
     callbacks: Sequence[Any] = (),
 ) -> Run:
     """Continue a run from its last checkpoint; to the same bytes as if it had never stopped.
@@ -167,6 +178,7 @@ def resume(
         data_path: where its data lie by now, if they were moved; its config says so from here on.
         net, loss, optimizer, augment: what `train` was given; they are compared by the digests of
             their traced programs.
+        metrics: what `train` was given; they are compared by their sources.
         callbacks: as those of `train`; they may be others, or none.
 
     Returns:
@@ -178,6 +190,7 @@ def resume(
         CheckpointError: its checkpoints are of another network.
     """
     display, objects = display or Silent(), Objects(net, loss, optimizer, augment)
+    register_metrics(metrics)
     with processes.detect_peer_loss(Path(path)), ExitStack() as stack:
         with processes.barrier("resume"):
             if processes.is_first():

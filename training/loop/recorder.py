@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..common.train_state import TrainState
+from ..config.errors import ConfigError
 from ..config.schema import Config
 from ..data.tree import rows
 from ..distributed import processes
 from ..evaluation import evaluate_split
 from ..initialize import InitReport
+from ..plugins.tables import is_better_larger
 from ..tasks.metric_names import format_metrics
 from .callbacks import CallbackError, call, make_view
 from .checkpointing import LoopState
@@ -241,7 +243,13 @@ class TrainingRecorder:
         self.figures = record = result.as_record()
         context.run.log({"kind": "validation", "step": self.step, **record})
         context.display.note(f"validation at step {self.step}:  {format_metrics(record)}")
-        return float(getattr(result, context.experiment.config.early_stopping.metric))
+        watched = context.experiment.config.early_stopping.metric
+        if watched not in record:
+            raise ConfigError(
+                f"early_stopping.metric: {watched!r} is no figure of an evaluation; there are "
+                f"{', '.join(result.figures)}"
+            )
+        return float(record[watched])
 
     def _to_save(self) -> LoopState:
         """Return what a checkpoint of this step holds; it is the best if none was ever measured."""
@@ -252,7 +260,8 @@ class TrainingRecorder:
 def stopping_rules(config: Config) -> Stopping:
     """Return the conditions under which a run of a config stops before its last step."""
     keywords = config.early_stopping.model_dump(exclude={"metric"})
-    return Stopping(**keywords, mode="min" if config.early_stopping.metric == "loss" else "max")
+    larger = is_better_larger(config.early_stopping.metric)
+    return Stopping(**keywords, mode="max" if larger else "min")
 
 
 def _as_good(rules: Stopping, metric: float, best: float) -> bool:

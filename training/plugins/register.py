@@ -26,15 +26,25 @@ from ..tasks.spec import GIVEN, LabelKind, LossSpec
 from .tables import (
     AUGMENTATIONS,
     CALLBACKS,
+    METRICS,
     REGISTERED,
     SOURCES,
+    OwnMetric,
     OwnSource,
     RegistrationError,
     hints_of,
 )
 
 Kind = Literal[
-    "architecture", "layer", "optimizer", "schedule", "loss", "data", "augmentation", "callback"
+    "architecture",
+    "layer",
+    "optimizer",
+    "schedule",
+    "loss",
+    "data",
+    "augmentation",
+    "callback",
+    "metric",
 ]
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -57,6 +67,7 @@ _GIVEN: dict[str, tuple[str, ...]] = {
     "data": (),
     "augmentation": ("key", "image"),
     "callback": (),
+    "metric": ("outputs", "labels"),
 }
 # Keys that tables have besides, by kind.
 _TAKEN: dict[str, tuple[str, ...]] = {
@@ -68,11 +79,15 @@ _TAKEN: dict[str, tuple[str, ...]] = {
     "data": ("source", "validation", "test", "stratify", "seed"),
     "augmentation": ("name",),
     "callback": ("name",),
+    "metric": ("name",),
 }
 _OUR_SOURCES = ("digits", "idx", "cifar", "folder", "csv", "npz", "masks", "coco", "voc", "yolo")
 _OURS: dict[str, frozenset[str]] = {kind: frozenset(t) for kind, t in _FUNCTIONS.items()}
 _OURS["schedule"] |= {"sequence"}
 _OURS |= {"data": frozenset((*_OUR_SOURCES, "scenes", "memory"))}
+_OURS |= {
+    "metric": frozenset((*(m for spec in TASKS.values() for m in spec.metrics), "count", "split"))
+}
 _OUR_LOSSES = {task: frozenset(spec.losses) for task, spec in TASKS.items()}
 
 
@@ -85,6 +100,7 @@ def register(
     compares: bool = False,
     one_class: bool = False,
     owns_params: bool = False,
+    larger_is_better: bool = True,
 ) -> Callable[[F], F]:
     """Return a decorator that lets a config name a function.
 
@@ -108,12 +124,16 @@ def register(
             - "augmentation": ``function(key, image, **keys)`` of a PRNG key and one image
               (H, W, C) in [0, 1] to an image of the same shape, in ``[[augment.custom]]``;
             - "callback": ``function(**keys)``, or a class, to an object that looks on as training
-              goes (`training.loop.callbacks`), in ``[[callbacks]]``.
+              goes (`training.loop.callbacks`), in ``[[callbacks]]``;
+            - "metric": ``function(outputs, labels, **keys)`` of what an evaluation keeps of a split
+              (`training.tasks.task`) and its labels, to a number or a dict of numbers, in
+              ``[[metrics]]``.
 
         name: what a config writes; the function's own by default.
         task: of a loss, the task or tasks that it is for.
         labels: of data, what they say of an image, as `training.tasks.spec.TaskSpec.labels`.
         compares, one_class, owns_params: of a loss, see `training.tasks.spec.LossSpec`.
+        larger_is_better: of a metric, where a run is to be judged by it.
 
     Raises:
         RegistrationError: an unknown kind or task, a name that convax uses itself, or a parameter
@@ -139,12 +159,34 @@ def register(
             _add_loss(where, called, entry, tasks)
         elif kind == "data":
             SOURCES[called] = OwnSource(function, labels)
+        elif kind == "metric":
+            METRICS[called] = OwnMetric(function, larger_is_better)
         else:
             _FUNCTIONS[kind][called] = function
         REGISTERED[kind, called] = function
         return function
 
     return add
+
+
+def register_metrics(functions: Sequence[Callable[..., Any]]) -> list[str]:
+    """Register metrics by the names of their functions, unless they are; return these names.
+
+    Raises:
+        RegistrationError: as `register`; or something is no function with a name.
+    """
+    names = []
+    for function in functions:
+        name = getattr(function, "__name__", "")
+        if not callable(function) or not name.isidentifier():
+            raise RegistrationError(
+                f"metrics: got {name or type(function).__name__}, need functions with names; write "
+                "def, and a list of these"
+            )
+        if REGISTERED.get(("metric", name)) is not function:
+            register("metric")(function)
+        names.append(name)
+    return names
 
 
 def _add_loss(where: str, name: str, entry: LossSpec, tasks: Sequence[str]) -> None:
@@ -165,7 +207,7 @@ def _check_signature(
     parameters = inspect.signature(function).parameters
     given = () if owns_params else _GIVEN[kind]
     first = list(parameters)[: len(given)]
-    by_name = kind != "loss"  # outputs and targets are called as the task does, logits, say
+    by_name = kind not in ("loss", "metric")  # these are called as the task does, logits, say
     if len(first) < len(given) or (by_name and tuple(first) != given):
         raise RegistrationError(f"{where}: its first parameters should be {', '.join(given)}")
     try:

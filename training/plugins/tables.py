@@ -23,10 +23,24 @@ class OwnSource(NamedTuple):
     labels: Any  # what they say of an image: `training.tasks.spec.LabelKind`
 
 
+class OwnMetric(NamedTuple):
+    """A figure of an evaluation that was registered."""
+
+    measure: Callable[..., Any]  # (outputs, labels, **keywords of the config) -> number, or dict
+    larger_is_better: bool
+
+
 REGISTERED: dict[tuple[str, str], Callable[..., Any]] = {}  # by kind and name
 SOURCES: dict[str, OwnSource] = {}
 AUGMENTATIONS: dict[str, Callable[..., Any]] = {}
 CALLBACKS: dict[str, Callable[..., Any]] = {}
+METRICS: dict[str, OwnMetric] = {}
+
+
+def is_better_larger(metric: str) -> bool:
+    """Return whether a good figure of an evaluation is a large one, by its name."""
+    own = METRICS.get(metric.partition(".")[0])
+    return metric != "loss" if own is None else own.larger_is_better
 
 
 def hints_of(function: Callable[..., Any]) -> dict[str, Any]:
@@ -78,4 +92,5 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "data", config["data"]["source"]
     custom = config.get("augment", {}).get("custom", ())
     yield from (("augmentation", entry["name"]) for entry in custom)
+    yield from (("metric", entry["name"]) for entry in config.get("metrics", ()))
     yield from (("callback", entry["name"]) for entry in config.get("callbacks", ()))

@@ -264,7 +264,7 @@ def open_run(path: str | Path) -> Run:
     try:
         config = run.config()
     except ConfigError as error:
-        if registered := _own_code(run):
+        if registered := [name for name in _own_code(run) if not name.startswith("given.")]:
             raise RunError(
                 f"{error}\n{path}: was trained with {', '.join(registered)}; register these first "
                 "(convax.register), or name their modules in plugins.modules of its config.toml"

@@ -4,6 +4,7 @@ spec             what a config must know of a task: plain data, on the ground fl
 registry         every task by its name: a line for each
 task             the contract: a tuple of data and pure functions
 metric_names     what metrics are called
+own_metrics      figures of one's own, as registered
 per_class        figures of each class, and which are undefined
 confusion        a confusion matrix on a page, as cells or SVG; `plots.figures` draws the PNG
 classification   which class an image is of

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from ..plugins.tables import METRICS
+
 # The figures that are shares, by their key in a record, and as people call them.
 PERCENT_METRICS = {
     "accuracy": "accuracy",
@@ -38,7 +40,9 @@ def named_metrics(record: Mapping[str, Any]) -> list[str]:
         >>> named_metrics({"r2": 0.5, "mae": 12.345})
         ['R² 0.5', 'MAE 12.35']
     """
-    return [f"{name} {written(key, record[key])}" for key, name in NAMES.items() if key in record]
+    ours = [f"{name} {written(key, record[key])}" for key, name in NAMES.items() if key in record]
+    own = [key for key in record if key.partition(".")[0] in METRICS]
+    return [*ours, *(f"{key} {record[key]:.4g}" for key in own)]
 
 
 def written(key: str, value: float) -> str:

@@ -42,7 +42,12 @@ def make_task(config: Any, classes: int) -> Any:
     if isinstance(make, str):
         module, _, function = make.partition(":")
         make = getattr(import_module(module, __package__), function)
-    return make(config, classes)
+    task = make(config, classes)
+    own = getattr(config, "metrics", None)
+    if not own:
+        return task
+    make_own = import_module(".own_metrics", __package__).make_own_metrics
+    return task._replace(more_metrics=make_own(own))
 
 
 def tasks_where(fits: Callable[[TaskSpec], bool]) -> tuple[str, ...]:

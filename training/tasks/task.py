@@ -112,6 +112,8 @@ class Task(NamedTuple):
             None: nothing is.
         finalized: the parts of the parameters that `finalize` makes, here or of another config;
             before it they are as `init` gives them, and they come from nowhere else.
+        more_metrics: ``more_metrics(collected, examples) -> {name: number}``: figures of one's own,
+            of what an evaluation keeps, before `assess`: see `training.tasks.own_metrics`.
         aggregate: of predictions from several views of images ``(V, N, ...)``, one each; None where
             they have no mean.
     """
@@ -141,6 +143,7 @@ class Task(NamedTuple):
     in_image: Callable[[Tree, tuple[int, int]], Tree] | None = None
     finalize: Callable[[Any, Tree, Tree, Callable[[str], None]], Tree] | None = None
     finalized: tuple[str, ...] = ()
+    more_metrics: Callable[[Tree, Split], dict[str, float]] | None = None
     aggregate: Callable[[Array], Array] | None = partial(jnp.mean, axis=0)
 
     @property

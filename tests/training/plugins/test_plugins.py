@@ -46,6 +46,10 @@ fit = "pad"
 custom = [{name = "noise", sigma = 0.02}]
 [[callbacks]]
 name = "EnoughOf"
+[[metrics]]
+name = "hits"
+[early_stopping]
+metric = "hits"
 [model]
 name = "plain"
 width = 4
@@ -69,15 +73,8 @@ log_every = 7
 @contextmanager
 def nothing_stays():
     """Take away afterwards whatever was registered or imported."""
-    kept = [
-        ARCHITECTURES,
-        LAYERS,
-        OPTIMIZERS,
-        SCHEDULES,
-        tables.SOURCES,
-        tables.AUGMENTATIONS,
-        tables.CALLBACKS,
-    ]
+    kept = [ARCHITECTURES, LAYERS, OPTIMIZERS, SCHEDULES, tables.SOURCES, tables.AUGMENTATIONS]
+    kept += [tables.CALLBACKS, tables.METRICS]
     kept += [spec.losses for spec in TASKS.values()]
     kept += [tables.REGISTERED, modules._loaded, sys.modules]
     before = [dict(table) for table in kept]
@@ -116,6 +113,8 @@ def test_what_was_registered_trains(trained):
     assert trained.info()["result"]["test"]["accuracy"] > 0.6
     assert (trained.path / "plugins" / "my_nets.py").read_text() == MINE
     assert not list(trained.path.rglob("__pycache__"))
+    records = [r for r in trained.metrics() if r["kind"] == "validation"]
+    assert [0 < r["accuracy"] <= r["hits"] <= 1 for r in records] == [True, True]
     assert (trained.path / "seen.txt").read_text().startswith("40: 0.")
 
 
@@ -227,7 +226,7 @@ def test_what_no_module_of_the_config_has_is_noted(tmp_path, monkeypatch):
     run = convax.train(config, tmp_path / "run", display=display)
     assert set(run.info()["provenance"]["plugins"]) == {
         f"my_nets.{name}"
-        for name in ("plain", "poly", "lion", "halving", "stripes", "noise", "EnoughOf")
+        for name in ("plain", "poly", "lion", "halving", "stripes", "noise", "EnoughOf", "hits")
     }
     tables.REGISTERED.clear()
     del ARCHITECTURES["plain"]
@@ -254,6 +253,7 @@ def test_what_no_module_of_the_config_has_is_noted(tmp_path, monkeypatch):
         ),
         ("def plain", "def resnet", "architecture 'resnet': convax has one of that name; choose"),
         ("def stripes", "def npz", "data 'npz': convax has one of that name; choose another"),
+        ("def hits", "def accuracy", "metric 'accuracy': convax has one of that name; choose"),
         ("def poly", "def focal", "loss 'focal': convax has one of that name; choose another"),
         ('"layer"', '"layr"', 'got kind \'layr\'; need "architecture", "layer"'),
         ("one_class=True", 'task="cats"', "loss 'poly': no task 'cats'; need \"classification\""),
@@ -355,6 +355,9 @@ def test_networks_of_other_code_are_no_ensemble(trained, tmp_path, command):
         (['plugins.modules=["../x"]'], "plugins.modules.0: "),
         (["callbacks.0.leest=1.0"], "callbacks.0.leest: unknown key; did you mean 'least'?"),
         (["callbacks.0.name=Enough"], "callbacks.0.name: should be 'EnoughOf'; got 'Enough'"),
+        (["early_stopping.metric=hit"], 'need one of "accuracy", "balanced_accuracy", "macro_f1"'),
+        (['metrics=[{name="hits"},{name="hits"}]'], "metrics has one name twice; leave one of"),
+        (["metrics.0.amog=3"], "metrics.0.amog: unknown key; did you mean 'among'?"),
         (["data.count=three"], "data.count: should be a valid integer"),
     ],
 )
