@@ -67,7 +67,7 @@ training.scaffold
 training.run
 training.step
 training: param_groups config_data experiment
-training: evaluation other_data pretrained initialize gallery
+training: evaluation other_data pretrained hub initialize gallery
 training.distributed
 training.report
 training.loop

@@ -17,8 +17,8 @@ experiments   several networks at once: seeds and sweeps
 
 `config_data` loads the data of a config, `experiment` makes it ready to run, `evaluation` evaluates
 a split, `other_data` another folder, `initialize` takes the first weights from elsewhere,
-`pretrained` fetches published ones, `gallery` gives training images to compare with, `param_groups`
-reads ``[[optimizer.groups]]``, `lr_finder` looks for a learning rate.
+`pretrained` fetches published ones, `hub` those of Hugging Face, `gallery` gives training images to
+compare with, `param_groups` reads ``[[optimizer.groups]]``, `lr_finder` looks for a learning rate.
 
 A room imports those above it in this list, `model` and `ops`; `tests/test_architecture.py` holds
 the order, floor by floor.

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 from ..model import init_shapes, kernels
 from ..model.torch.names import names_of
 from ..model.torch.other_names import closest, other_names_of
+from . import hub
 from .common.pytree_paths import map_named, matches, nothing_matches
 from .common.text import is_utf8, plain_line
 from .common.train_state import TrainState
@@ -68,7 +69,7 @@ class _Source(NamedTuple):
 def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
     """Make ``init_from.path`` absolute, found in the config's folder or in this one.
 
-    Weights that are named are fetched where they are not there yet.
+    Weights that are named, and those on the hub, are fetched where they are not there yet.
 
     Raises:
         ConfigError: it is in neither, or named weights are for another network.
@@ -83,6 +84,9 @@ def resolve_weights_path(config: Config, config_dir: Path | None) -> Config:
         if not spec.path:
             found = spec.model_copy(update={"path": str(fetch_pretrained(spec.pretrained))})
             return config.model_copy(update={"init_from": found})
+    if spec.path.startswith(hub.SCHEME):
+        found = spec.model_copy(update={"path": str(hub.download(spec.path))})
+        return config.model_copy(update={"init_from": found})
     written = at_home(spec.path)
     tried = [folder / written for folder in (config_dir, Path.cwd()) if folder is not None]
     for candidate in tried:
