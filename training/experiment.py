@@ -134,7 +134,7 @@ def reopen(
         RunError: not a run directory, or its data, or what was given, is no longer the same.
     """
     run = open_run(path)
-    config = attach(run.config(), objects, needed=("net",), call="convax.evaluate")
+    config = attach(run.config(), objects, needed=("net",), call="convax.evaluate(RUN")
     where = getattr(config.data, "path", None)
     if data_path is None and where is not None and not Path(where).exists():
         raise RunError(

@@ -44,7 +44,7 @@ class Given(Table):
             ConfigError: the run was opened without it.
         """
         if self._object is None:
-            call = "convax.load" if self._what == "net" else "convax.evaluate"
+            call = "convax.load(RUN" if self._what == "net" else "convax.evaluate(RUN"
             raise ConfigError(_missing([self._what], call))
         return self._object
 
@@ -129,7 +129,7 @@ def attach(
     objects: Objects,
     *,
     needed: Collection[str] = Objects._fields,
-    call: str = "convax.resume",
+    call: str = "convax.resume(RUN",
 ) -> Any:
     """Have the tables of a config hold the objects that they stand for; return the config.
 
@@ -137,7 +137,7 @@ def attach(
         config: as `put_in` has made it, or of a run.
         objects: what they are.
         needed: what has to be given.
-        call: who is to be called with them, for the error.
+        call: the call that they are to be added to, for the error.
 
     Raises:
         ConfigError: one is missing that is needed, or given where the config names its own.
@@ -158,7 +158,7 @@ def _missing(names: Collection[str], call: str) -> str:
     again = ", ".join(f"{name}=..." for name in names)
     return (
         f"{', '.join(names)}: given in Python, which no run keeps; give the same again, as "
-        f"{call}(RUN, {again}), or register it (convax.register) and name it in the config"
+        f"{call}, {again}), or register it (convax.register) and name it in the config"
     )
 
 

@@ -35,7 +35,7 @@ from ..run.directory import Run, RunError, create_run, open_run, refuse_existing
 from ..run.provenance import convolutions_in_use
 from ..step.train_step import GradientTransformation
 from ..tasks.metric_names import format_metrics
-from .callbacks import names_of
+from .callbacks import CallbackError, names_of
 from .checkpointing import LoopState, disk_watched
 from .chunk_loop import ChunkLoop
 from .context import LoopContext, StartPoint, make_context
@@ -110,7 +110,7 @@ def train(
             dataset = None
             if data is not None:
                 config, dataset = given_data(config, data)
-            attach(config, objects, call="convax.train")
+            attach(config, objects, call="convax.train(CONFIG, OUT")
             config = resolve_weights_path(resolve_data_path(config, folder), folder)
             experiment = prepare(config, dataset)
             plan = sharding_plan(experiment)
@@ -361,7 +361,7 @@ def finish(recorder: TrainingRecorder, *, draw: bool = True) -> None:
         attempt("all of them", figures, [])
     recorder.notify("on_end", evaluation.as_record(), lambda: best)
     if recorder.failure is not None:
-        raise recorder.failure
+        raise CallbackError(f"{recorder.failure}; the run is finished") from None
 
 
 def _opening_line(run: Run, experiment: Experiment, plan: ShardingPlan, step: int) -> str:

@@ -50,7 +50,7 @@ def load_model(
     """
     opened = open_run(run)
     config, card = opened.config(), opened.dataset()
-    attach(config, Objects(net=net), needed=("net",), call="convax.load")
+    attach(config, Objects(net=net), needed=("net",), call="convax.load(RUN")
     net = build_network(config, card)
     in_shape = (1, *card.preprocessing.size, card.image_shape[-1])
     remember_net(config, in_shape[1:])

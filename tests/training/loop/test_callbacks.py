@@ -7,6 +7,7 @@ import pytest
 import convax
 from convax.training.config.errors import ConfigError
 from convax.training.loop.callbacks import EVENTS, CallbackError, View, call, make_callbacks
+from convax.training.run.directory import Run
 from tests.tiny import write_tiny
 from tests.training.loop.test_loop import Recorder, final_bytes
 
@@ -79,9 +80,13 @@ def test_what_one_raises_stops_the_run_with_its_state_saved(event, config, whole
     assert "note: callbacks: Log: not given this time" in display.notes
 
 
-def test_one_may_ask_to_stop(config, tmp_path):
-    run = convax.train(config, tmp_path / "run", callbacks=[Log(stop="enough", step=20)])
-    result = run.info()["result"]
+def test_one_may_ask_to_stop_and_fail_at_the_end(config, tmp_path):
+    log = Log(stop="enough", step=20, fail="on_end")
+    with pytest.raises(
+        CallbackError, match="in on_end of Log, at step 20 of 60; the run is finished"
+    ):
+        convax.train(config, tmp_path / "run", callbacks=[log])
+    result = Run(tmp_path / "run").info()["result"]
     assert (result["step"], result["stopped_early"]) == (20, "Log: enough")
 
 

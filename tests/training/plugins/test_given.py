@@ -151,6 +151,12 @@ def test_what_is_no_such_object(config, tmp_path, given, said):
         convax.train(config, tmp_path / "run", **given)
 
 
+def test_a_config_that_says_given_needs_the_object(trained, tmp_path):
+    said = r"^net, .*: given in Python, .* convax\.train\(CONFIG, OUT, net=\.\.\., loss=\.\.\., "
+    with pytest.raises(ConfigError, match=said):
+        convax.train(trained.config(), tmp_path / "run")
+
+
 def test_an_object_for_what_the_config_names_is_refused(config):
     with pytest.raises(ConfigError, match="net: this run has that of its config; leave net= out"):
         attach(config, Objects(net=TANH))
