@@ -5,7 +5,8 @@ main             runs it: every error becomes a line and an exit code
 new              a first config for a folder of data
 pretrained       published weights: which there are, and how they come here
 train            from a config to a trained network: train, summary, lr-find, compare ...
-inference        a trained network in use: predict, evaluate, export, serve ...
+inference        a trained network in use: predict, evaluate, serve ...
+export           a trained network handed on: its weights, a bundle, an ONNX file
 explain          the command that explains a prediction
 predict_output   what `predict` prints: lines, JSON or CSV
 doctor           what `doctor` checks

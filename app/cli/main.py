@@ -11,11 +11,12 @@ import sys
 
 from convax.training.common.errors import ConvaxError
 
-from . import explain, inference, new, pretrained, train
+from . import explain, export, inference, new, pretrained, train
 from .options import app, exit_now, missing_device, warn
 
 __all__ = [
     "explain",
+    "export",
     "inference",
     "main",
     "new",

@@ -225,6 +225,18 @@ NoEmaOption = Annotated[
     bool,
     typer.Option("--no-ema", help="Use the weights themselves, not their moving averages ([ema])."),
 ]
+CalibratedOption = Annotated[
+    bool, typer.Option("--calibrated", help="Use the temperature that `calibrate` has fitted.")
+]
+NoFoldOption = Annotated[
+    bool,
+    typer.Option(
+        "--no-fold", help="Compute batch norms apart, not folded into the layers before them."
+    ),
+]
+TtaOption = Annotated[
+    bool, typer.Option("--tta", help="Average the predictions for each image and its mirror image.")
+]
 DEFAULT_CONFIG = "lenet5-digits"
 
 
