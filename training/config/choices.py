@@ -9,7 +9,7 @@ among them; a function that took the place of another of its name has a table of
 import inspect
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, partial
-from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
+from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union, get_args
 
 from pydantic import Discriminator, Field, Tag, create_model, model_validator
 
@@ -18,6 +18,7 @@ from ..optim.from_optax import PREFIX, is_off, optimizers_for
 from ..optim.schedules.join import parts_of
 from ..optim.schedules.schedules import SCHEDULES
 from ..plugins.tables import AUGMENTATIONS, CALLBACKS, METRICS, SOURCES, OwnMetric, OwnSource
+from ..tasks.registry import TASKS
 from ..tasks.spec import GIVEN, LossSpec
 from .augment import Augment
 from .from_signature import choice, table
@@ -62,6 +63,7 @@ class _Named(NamedTuple):
     augmentations: Functions
     callbacks: Functions  # likewise
     metrics: Functions
+    tasks: tuple[str, ...]
 
 
 def complete(root: type[Root], raw: Any = None) -> type[Root]:
@@ -77,7 +79,7 @@ def complete(root: type[Root], raw: Any = None) -> type[Root]:
     given = [place for place, table in named.items() if _name_in(raw, table) == GIVEN]
     for place in [*given, *([7] if _gives_augmentation(raw) else [])]:
         tables[place] = {**tables[place], GIVEN: None}
-    return _schema(root, _Named(*(tuple(table.items()) for table in tables)))
+    return _schema(root, _Named._make([*(tuple(table.items()) for table in tables), tuple(TASKS)]))
 
 
 def _name_in(raw: Any, table: str) -> Any:
@@ -104,6 +106,7 @@ def narrow(root: type[Root], raw: Any) -> type[Root]:
             _known((entry["name"] for entry in custom), AUGMENTATIONS),
             _known((entry["name"] for entry in raw.get("callbacks") or ()), CALLBACKS),
             _known((entry["name"] for entry in raw.get("metrics") or ()), METRICS),
+            tuple(TASKS),
         )
     except (KeyError, TypeError, AttributeError):  # not there, not a table, or not a name
         return complete(root, raw)
@@ -152,6 +155,11 @@ def _schema(root: type[Root], named: _Named) -> type[Root]:
     if named.metrics:
         kinds = choice("name", (_metric(*pair) for pair in named.metrics))
         fields["metrics"] = (Optional[list[kinds]], None)  # noqa: UP045
+    task = root.model_fields.get("task")
+    own_tasks = task is not None and set(named.tasks) > set(get_args(task.annotation))
+    if task is not None and own_tasks:
+        fields["task"] = (Literal[named.tasks], task.default)
+    if named.metrics or own_tasks:
         fields["early_stopping"] = _stopping_by_any(root)
     return create_model(root.__name__, __base__=root, __doc__=root.__doc__, **fields)
 

@@ -22,7 +22,7 @@ from ..optim.from_optax import PREFIX
 from ..optim.optimizer import OPTIMIZERS
 from ..optim.schedules.schedules import SCHEDULES
 from ..tasks.registry import TASKS, listed
-from ..tasks.spec import GIVEN, LabelKind, LossSpec
+from ..tasks.spec import GIVEN, LabelKind, LossSpec, TaskSpec
 from .tables import (
     AUGMENTATIONS,
     CALLBACKS,
@@ -44,6 +44,7 @@ Kind = Literal[
     "data",
     "augmentation",
     "callback",
+    "task",
     "metric",
 ]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -68,6 +69,7 @@ _GIVEN: dict[str, tuple[str, ...]] = {
     "augmentation": ("key", "image"),
     "callback": (),
     "metric": ("outputs", "labels"),
+    "task": (),
 }
 # Keys that tables have besides, by kind.
 _TAKEN: dict[str, tuple[str, ...]] = {
@@ -80,6 +82,7 @@ _TAKEN: dict[str, tuple[str, ...]] = {
     "augmentation": ("name",),
     "callback": ("name",),
     "metric": ("name",),
+    "task": (),
 }
 _OUR_SOURCES = ("digits", "idx", "cifar", "folder", "csv", "npz", "masks", "coco", "voc", "yolo")
 _OURS: dict[str, frozenset[str]] = {kind: frozenset(t) for kind, t in _FUNCTIONS.items()}
@@ -88,6 +91,7 @@ _OURS |= {"data": frozenset((*_OUR_SOURCES, "scenes", "memory"))}
 _OURS |= {
     "metric": frozenset((*(m for spec in TASKS.values() for m in spec.metrics), "count", "split"))
 }
+_OURS |= {"task": frozenset(TASKS)}
 _OUR_LOSSES = {task: frozenset(spec.losses) for task, spec in TASKS.items()}
 
 
@@ -127,7 +131,8 @@ def register(
               goes (`training.loop.callbacks`), in ``[[callbacks]]``;
             - "metric": ``function(outputs, labels, **keys)`` of what an evaluation keeps of a split
               (`training.tasks.task`) and its labels, to a number or a dict of numbers, in
-              ``[[metrics]]``.
+              ``[[metrics]]``;
+            - "task": ``function() -> training.tasks.spec.TaskSpec``, called at once, in ``task``.
 
         name: what a config writes; the function's own by default.
         task: of a loss, the task or tasks that it is for.
@@ -161,6 +166,8 @@ def register(
             SOURCES[called] = OwnSource(function, labels)
         elif kind == "metric":
             METRICS[called] = OwnMetric(function, larger_is_better)
+        elif kind == "task":
+            TASKS[called] = _task_of(where, called, function)
         else:
             _FUNCTIONS[kind][called] = function
         REGISTERED[kind, called] = function
@@ -189,11 +196,24 @@ def register_metrics(functions: Sequence[Callable[..., Any]]) -> list[str]:
     return names
 
 
+def _task_of(where: str, name: str, function: Callable[..., Any]) -> TaskSpec:
+    """Return what a task is; raise unless that fits the name that it is registered under."""
+    if inspect.signature(function).parameters:
+        raise RegistrationError(f"{where}: takes no parameters; what it needs stands in a config")
+    spec = function()
+    if not isinstance(spec, TaskSpec):
+        kind = type(spec).__name__
+        raise RegistrationError(f"{where}: returned {kind}, need training.tasks.spec.TaskSpec")
+    if spec.name != name:
+        raise RegistrationError(f"{where}: its spec is called {spec.name!r}; give both one name")
+    return spec
+
+
 def _add_loss(where: str, name: str, entry: LossSpec, tasks: Sequence[str]) -> None:
     for task in tasks:
         if task not in TASKS:
             raise RegistrationError(f"{where}: no task {task!r}; need {listed(TASKS)}")
-        if name in _OUR_LOSSES[task]:
+        if name in _OUR_LOSSES.get(task, ()):
             raise RegistrationError(f"{where}: convax has one of that name; choose another")
     for task in tasks:
         losses: Mapping[str, LossSpec] = TASKS[task].losses

@@ -84,6 +84,7 @@ def _named(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if "name" in model:
         yield "architecture", model["name"]
     yield from (("layer", layer["type"]) for layer in model.get("layers", ()))
+    yield "task", config["task"]
     yield "loss", config["loss"]["name"]
     yield "optimizer", config["optimizer"]["name"]
     yield "schedule", schedule["name"]

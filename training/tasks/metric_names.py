@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..plugins.tables import METRICS
+from .registry import TASKS
 
 # The figures that are shares, by their key in a record, and as people call them.
 PERCENT_METRICS = {
@@ -41,7 +42,8 @@ def named_metrics(record: Mapping[str, Any]) -> list[str]:
         ['R² 0.5', 'MAE 12.35']
     """
     ours = [f"{name} {written(key, record[key])}" for key, name in NAMES.items() if key in record]
-    own = [key for key in record if key.partition(".")[0] in METRICS]
+    of_tasks = {m for spec in TASKS.values() for m in spec.metrics} - NAMES.keys() - {"loss"}
+    own = [key for key in record if key in of_tasks or key.partition(".")[0] in METRICS]
     return [*ours, *(f"{key} {record[key]:.4g}" for key in own)]
 
 

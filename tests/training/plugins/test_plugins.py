@@ -74,7 +74,7 @@ log_every = 7
 def nothing_stays():
     """Take away afterwards whatever was registered or imported."""
     kept = [ARCHITECTURES, LAYERS, OPTIMIZERS, SCHEDULES, tables.SOURCES, tables.AUGMENTATIONS]
-    kept += [tables.CALLBACKS, tables.METRICS]
+    kept += [tables.CALLBACKS, tables.METRICS, TASKS]
     kept += [spec.losses for spec in TASKS.values()]
     kept += [tables.REGISTERED, modules._loaded, sys.modules]
     before = [dict(table) for table in kept]
@@ -170,6 +170,19 @@ def test_a_loss_with_parameters_of_its_own(tmp_path):
     assert run.config().loss.start == 1.0
 
 
+def test_a_task_of_ones_own(tmp_path):
+    config = CONFIG.replace("seed = 0", 'seed = 0\ntask = "ordered"').replace('metric = "hits"', "")
+    made = load_config(written(tmp_path, config=config), ["training.steps=2"])
+    assert made.early_stopping.metric == "within_one"
+    run = convax.train(made, tmp_path / "run")
+    assert 0 < run.info()["result"]["test"]["within_one"] <= 1
+    assert "ordered" in json_schema()["properties"]["task"]["enum"]
+    (tmp_path / "my_nets.py").unlink()
+    TASKS.pop("ordered")
+    modules._loaded.clear()
+    assert convax.load(run.path).task.name == "ordered"
+
+
 def test_layers_of_ones_own(tmp_path):
     layers = '[{type = "flatten"}, {type = "gate", slope = 0.5}, {type = "dense", features = 3}]'
     config = CONFIG.replace('name = "plain"\nwidth = 4', f"layers = {layers}")
@@ -253,6 +266,18 @@ def test_what_no_module_of_the_config_has_is_noted(tmp_path, monkeypatch):
         ),
         ("def plain", "def resnet", "architecture 'resnet': convax has one of that name; choose"),
         ("def stripes", "def npz", "data 'npz': convax has one of that name; choose another"),
+        ("def ordered", "def embedding", "task 'embedding': convax has one of that name; choose"),
+        ('name="ordered"', 'name="order"', "task 'ordered': its spec is called 'order'; give both"),
+        (
+            "    return CLASSIFICATION.",
+            "    CLASSIFICATION.",
+            "returned NoneType, need training.ta",
+        ),
+        (
+            "def ordered()",
+            "def ordered(size: int = 1)",
+            "task 'ordered': takes no parameters; what",
+        ),
         ("def hits", "def accuracy", "metric 'accuracy': convax has one of that name; choose"),
         ("def poly", "def focal", "loss 'focal': convax has one of that name; choose another"),
         ('"layer"', '"layr"', 'got kind \'layr\'; need "architecture", "layer"'),
