@@ -12,6 +12,7 @@ from ..model import Layer
 from ..model.layer import Params, State
 from ..training.common.errors import ConvaxError
 from ..training.data.preprocess import Preprocessing, preprocess, preprocess_masks
+from ..training.plots.pictures import drawn, pictures
 from .feature_maps import feature_maps
 from .grad_cam import grad_cam
 from .integrated_gradients import integrated_gradients
@@ -43,7 +44,8 @@ class EffectiveField(NamedTuple):
 class Explanation(NamedTuple):
     """An image and the reasons of one score."""
 
-    image: np.ndarray  # (H, W, C) in [0, 1], as the network sees it: resized or padded
+    image: np.ndarray  # (H, W, 1 or 3) in [0, 1], as the network sees it: resized or padded
+    drawn: str  # which of the network's channels those are, where that is not plain
     score: float
     saliency: np.ndarray  # (H, W), zero or more
     attribution: np.ndarray  # (H, W), integrated gradients, the channels added up
@@ -62,7 +64,7 @@ def explain_image(
 
     Args:
         predictor: what `convax.load` gives.
-        image: ``(H, W, C)`` uint8, of the predictor's size.
+        image: ``(H, W, C)``, of the predictor's size and format.
         target: see `target.scores`, and `make_target`.
         layer: for Grad-CAM; `last_map_layer` by default, of a segmentation `coarsest_map_layer`.
 
@@ -83,6 +85,7 @@ def explain_image(
         field = _field(predictor, x, path, np.asarray(coarse[0]))
     return Explanation(
         image=seen_image(x, spec),
+        drawn=drawn(spec.pixel_format.channels, spec.pixel_format.dtype),
         score=float(found["score"]),
         saliency=found["saliency"][0],
         attribution=found["attribution"][0],
@@ -102,7 +105,7 @@ def make_target(
 
     Args:
         predictor: what `convax.load` gives.
-        image: ``(H, W, C)`` uint8, of the predictor's size.
+        image: ``(H, W, C)``, of the predictor's size and format.
         k: the class. Of a segmentation its logit at the pixels where it was found, or at all
             where it was nowhere.
         embedding: of a network that embeds, the embedding whose distance is explained.
@@ -138,9 +141,13 @@ def _maps(
 
 
 def seen_image(x: Array, spec: Preprocessing) -> np.ndarray:
-    """Return what the network sees of the first image, ``(H, W, C)`` in [0, 1]."""
+    """Return what the network sees of the first image, ``(H, W, 1 or 3)`` in [0, 1].
+
+    Of what is no photograph it is what `training.plots.pictures` draws.
+    """
     std, mean = (np.asarray(values, np.float32) for values in (spec.std, spec.mean))
-    return np.clip(np.asarray(x[0]) * std + mean, 0, 1)
+    seen = np.clip(np.asarray(x[0]) * std + mean, 0, 1)
+    return seen if spec.pixels is None else pictures(seen) / np.float32(255)
 
 
 def baseline_of(spec: Preprocessing) -> Array:

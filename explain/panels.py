@@ -144,6 +144,8 @@ def neighbors_figure(
 def _draw_image(ax: "Axes", found: Explanation) -> str:
     draw_image(ax, found.image)
     H, W, C = found.image.shape
+    if found.drawn:
+        return f"{H}x{W}; {found.drawn}"
     return f"as the network sees it: {H}x{W}, {'gray' if C == 1 else 'in color'}"
 
 

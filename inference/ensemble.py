@@ -94,6 +94,7 @@ def _comparable_fields(member: LoadedModel) -> list[tuple[str, Any]]:
         ("image shape", list(card.image_shape)),
         ("input.size", list(card.preprocessing.size)),
         ("input.fit", card.preprocessing.fit),
+        ("the format of images", str(card.preprocessing.pixel_format)),
         ("plugins", {} if config.plugins is None else config.plugins.sha256),
         ("model", config.model.model_dump(exclude_none=True)),
         ("loss.name", config.loss.name),

@@ -1,7 +1,7 @@
 """Images of any kind and size made fit for a network, one or a folder of them at a time."""
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..training import data
-from ..training.data import DataError
+from ..training.data import DataError, PixelFormat, check_pixels
 from ..training.data.placement import margin, place
 
 THREADS = 4  # at most; decoding is beside the network's own work
@@ -25,18 +25,25 @@ class SizedImage(NamedTuple):
 
 
 def to_sized_image(
-    source: Any, image_shape: tuple[int, int, int], *, letterbox: bool = False
+    source: Any,
+    image_shape: tuple[int, int, int],
+    *,
+    letterbox: bool = False,
+    pixels: PixelFormat | None = None,
 ) -> SizedImage:
     """Return an image of any size as one of a network's shape; to be called within `quiet_pillow`.
 
     Args:
         source: a file, or its content as bytes; Pillow's image; or an array ``(h, w)`` or
-            ``(h, w, c)``, uint8 with c in 1, 3, 4, or floating point in [0, 1] with c 1 or 3.
+            ``(h, w, c)``, uint8 with c in 1, 3, 4, or floating point in [0, 1] with c 1 or 3. Of
+            other formats than photographs, what `check_pixels` takes, with c channels.
         image_shape: ``(H, W, C)``.
         letterbox: keep its aspect, see `training.data.placement`.
+        pixels: the format of the network's images, if they are no photographs.
 
     Returns:
-        ``(H, W, C)``, uint8; of floating point, float32; and the size that it had.
+        ``(H, W, C)``, uint8 or of the format's dtype; of floating point, float32; and the size that
+        it had.
 
     Raises:
         DataError: a file, or Pillow's image, cannot be read as an image.
@@ -45,7 +52,8 @@ def to_sized_image(
     from PIL import Image
 
     size, channels = image_shape[:2], image_shape[2]
-    how: dict[str, Any] = {"size": size, "channels": channels, "letterbox": letterbox}
+    pixels = pixels or PixelFormat(channels)
+    how: dict[str, Any] = {"size": size, "channels": pixels, "letterbox": letterbox}
     if isinstance(source, Path) and source.is_dir():
         endings = ", ".join(data.EXTENSIONS)
         raise DataError(f"{source}: no images in this folder; their names end in {endings}")
@@ -53,7 +61,9 @@ def to_sized_image(
         return SizedImage(*data.decode_with_size(source, **how))
     if isinstance(source, Image.Image):
         return SizedImage(*data.convert_with_size(source, **how))
-    image = check_pixels(np.asarray(source))
+    image = check_pixels(np.asarray(source), pixels)
+    if not pixels.is_photograph:
+        return _sized_raster(image, size, pixels, letterbox)
     floating = image.dtype != np.uint8
     depth = image.shape[2] if image.ndim == 3 else 1
     if (
@@ -82,30 +92,21 @@ def to_sized_image(
     return SizedImage(whole, was)
 
 
-_HAIR = 1e-5  # a few hundredths of a step of 1 / 255 are thousands of roundings of float32
-
-
-def check_pixels(array: np.ndarray) -> np.ndarray:
-    """Return an array of uint8 as it is; of floating point in [0, 1], as float32.
-
-    What rounding has left outside by a hair, as resizing and arithmetic in half precision do, is
-    brought back.
-
-    Raises:
-        TypeError: any other dtype.
-        ValueError: values further outside [0, 1].
-    """
-    if array.dtype == np.uint8:
-        return array
-    if not np.issubdtype(array.dtype, np.floating):
-        raise TypeError(f"predict: wrong dtype: got {array.dtype}, need uint8 or float32")
-    hair = max(float(np.finfo(array.dtype).eps), _HAIR)
-    if array.size and not (array.min() >= -hair and array.max() <= 1 + hair):
+def _sized_raster(
+    image: np.ndarray, size: Sequence[int], pixels: PixelFormat, letterbox: bool
+) -> SizedImage:
+    """Return an array of any size, of a format that is no photograph, as a network takes it."""
+    image = image[..., None] if image.ndim == 2 else image
+    if image.ndim != 3 or not image.size or image.shape[2] != pixels.channels:
         raise ValueError(
-            f"predict: float images must lie in [0, 1]: got {array.min():.6g} to "
-            f"{array.max():.6g}; pass uint8, or divide by 255"
+            f"predict: wrong shape of an image in a list: got {image.shape}, need (h, w, "
+            f"{pixels.channels})"
         )
-    return np.clip(array.astype(np.float32), 0, 1)
+    was = (image.shape[0], image.shape[1])
+    placed = place(was, size, letterbox=letterbox).placed
+    if image.dtype != pixels.dtype:  # floating point in [0, 1]
+        pixels = PixelFormat(pixels.channels, "float32", 0.0, 1.0)
+    return SizedImage(data.on_canvas(data.resize_raster(image, placed, pixels), size, pixels), was)
 
 
 def iter_files(sources: Iterable[Any], notes: data.Notes | None = None) -> Iterator[Any]:

@@ -21,7 +21,7 @@ from ..training.tasks.task import Task
 from .calibration.file import Calibration, CalibrationError, load_calibration
 from .ensemble import Runs, check_compatible, list_runs
 from .forward import make_program
-from .image_inputs import SizedImage, check_pixels, decoded, iter_files, to_sized_image
+from .image_inputs import SizedImage, decoded, iter_files, to_sized_image
 
 
 class TopK(NamedTuple):
@@ -144,6 +144,13 @@ class Predictor:
         self.folded = folded
         self.networks, self.category_ids = networks, category_ids
         self._constant = jax.jit(partial(function, params, state)) if constants else None
+
+    @property
+    def pixels(self) -> data.PixelFormat:
+        """Return the format of the images it takes."""
+        if self.preprocessing is None:
+            return data.PixelFormat(self.image_shape[-1])
+        return self.preprocessing.pixel_format
 
     @property
     def letterbox(self) -> bool:
@@ -317,7 +324,9 @@ class Predictor:
             if not invert:
                 return found
             return found._replace(
-                image=data.inverted(found.image, found.size, letterbox=self.letterbox)
+                image=data.inverted(
+                    found.image, found.size, letterbox=self.letterbox, channels=self.pixels
+                )
             )
 
         files = iter_files([sources] if isinstance(sources, (str, Path)) else sources)
@@ -331,13 +340,13 @@ class Predictor:
                 else:
                     on_error(source, error)
 
-    def warm_up(self, sizes: Iterable[int] | None = None, *, dtype: Any = np.uint8) -> None:
+    def warm_up(self, sizes: Iterable[int] | None = None, *, dtype: Any = None) -> None:
         """Compile now what calls with so many images will need; they compile nothing then.
 
         Args:
             sizes: how many images; by default all numbers there are, which is to compile one
                 program for each of `sizes`.
-            dtype: of the images, uint8 or float32.
+            dtype: of the images; by default that of `pixels`. Those in [0, 1] are float32.
 
         Raises:
             ValueError: a size is less than 1.
@@ -347,10 +356,18 @@ class Predictor:
             raise ValueError(f"warm_up: sizes: got {min(wanted)}, need 1 or more")
         for count in wanted:
             # Beyond the largest it is cut up, and what is left over may have any size.
-            self(np.zeros((count, *self.image_shape), dtype))
+            self(
+                self.blank(count) if dtype is None else np.zeros((count, *self.image_shape), dtype)
+            )
+
+    def blank(self, count: int) -> np.ndarray:
+        """Return images of the least value, of the shape and dtype that it takes."""
+        return self.pixels.blank(count, *self.image_shape)
 
     def _sized(self, source: Any) -> SizedImage:
-        return to_sized_image(source, self.image_shape, letterbox=self.letterbox)
+        return to_sized_image(
+            source, self.image_shape, letterbox=self.letterbox, pixels=self.pixels
+        )
 
     def _predict_sized(self, sized: Sequence[SizedImage]) -> Any:
         """Predict images that had other sizes, with boxes in pixels of what they were."""
@@ -361,9 +378,9 @@ class Predictor:
         return jax.tree.map(lambda *r: np.stack(r), *(in_image(r, each.size) for r, each in rows))
 
     def _stacked(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        if any(image.dtype != np.uint8 for image in images):
-            images = [i / np.float32(255) if i.dtype == np.uint8 else i for i in images]
-        return np.stack(images) if images else np.zeros((0, *self.image_shape), np.uint8)
+        if len({image.dtype for image in images}) > 1:  # some of them in [0, 1]
+            images = [self.pixels.unit(image) for image in images]
+        return np.stack(images) if images else self.blank(0)
 
     def read(self, file: Any, *, invert: bool = False) -> np.ndarray:
         """Read an image file, of any size, gray or color, for this network.
@@ -376,12 +393,14 @@ class Predictor:
         Raises:
             DataError: it cannot be read as an image; names the file.
         """
-        *size, channels = self.image_shape
+        size = self.image_shape[:2]
         with data.quiet_pillow():
             image, was = data.decode_with_size(
-                file, size=size, channels=channels, letterbox=self.letterbox
+                file, size=size, channels=self.pixels, letterbox=self.letterbox
             )
-        return data.inverted(image, was, letterbox=self.letterbox) if invert else image
+        if not invert:
+            return image
+        return data.inverted(image, was, letterbox=self.letterbox, channels=self.pixels)
 
     def _predict_padded(self, images: np.ndarray, size: int) -> Any:
         # At most so many programs are compiled however the number of images varies.
@@ -411,7 +430,7 @@ class Predictor:
     @property
     def _one_image(self) -> list[jax.ShapeDtypeStruct]:
         """Return the shapes of what the function takes of one image."""
-        none = np.zeros((0, *self.image_shape), np.uint8)
+        none = self.blank(0)
         arrays = (none, *self._more(none))
         return [jax.ShapeDtypeStruct((1, *array.shape[1:]), array.dtype) for array in arrays]
 
@@ -424,7 +443,7 @@ class Predictor:
                 f"predict: wrong image shape: got {images.shape}, need (N, {str(shape)[1:]}; "
                 "for an image file of any size use predictor.read(file)"
             )
-        return check_pixels(images)
+        return data.check_pixels(images, self.pixels)
 
 
 def _of_each(function: Callable[[Any], Any], arrays: Any) -> Any:

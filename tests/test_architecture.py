@@ -51,7 +51,7 @@ training.optim.schedules
 training.optim
 training.plugins
 training.config
-training.data: archive balanced color_table dataset decoded_cache each_file errors folder idx image jpeg_scans labels listing masks mask_folders metadata notes npz placement streaming tree stratify
+training.data: archive balanced color_table dataset decoded_cache each_file errors folder idx image jpeg_scans labels listing masks mask_file mask_folders metadata notes npz pixels placement raster streaming tree stratify
 training.data.detection
 training.data
 training.data.augment

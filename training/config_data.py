@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from . import data
-from .config.schema import Config, validate
+from .config.schema import Config, ConfigError, validate
 from .plugins.tables import SOURCES
+from .step.class_weights import balanced_weights
 from .tasks.registry import spec_of
 
 
@@ -43,8 +44,9 @@ def given_data(config: Config, given: data.Dataset | data.Arrays) -> tuple[Confi
         config: says how much of them is for validation and testing, whatever its own data are.
         given: see `training.data.load_memory`.
     """
-    keys = ("validation", "test", "stratify")
-    parts = {key: getattr(config.data, key) for key in keys if hasattr(config.data, key)}
+    keys = ("validation", "test", "stratify", "fold", "value_range")
+    said = {key: getattr(config.data, key, None) for key in keys}
+    parts = {key: value for key, value in said.items() if value is not None}
     table = config.model_dump(exclude_none=True)
     table |= {"data": {"source": "memory", "validation": 0} | parts}
     config = validate(table, "config")
@@ -53,9 +55,30 @@ def given_data(config: Config, given: data.Dataset | data.Arrays) -> tuple[Confi
 
 def sampling_of(config: Config, split: data.Split) -> dict[str, Any]:
     """Return what decides which examples a batch has: keywords of `data.batch_indices`."""
-    balanced = config.training.sampling == "balanced"
-    classes = np.asarray(split.labels) if balanced else None
+    classes = None
+    if config.training.sampling == "balanced":
+        classes = np.array(split.labels)
+        classes.setflags(write=False)  # so that no batch has to hash it
     return {"batch_size": config.training.batch_size, "seed": config.seed, "classes": classes}
+
+
+def class_weights_of(config: Config, dataset: data.Dataset) -> np.ndarray | None:
+    """Return by how much the training images of each class count, ``(K,)``; None: all alike.
+
+    Raises:
+        ConfigError: weights that are given are not as many as the classes, or all 0.
+    """
+    given, K = config.training.class_weights, len(dataset.classes)
+    if given is None:
+        return None
+    if given == "balanced":
+        return balanced_weights(np.bincount(np.asarray(dataset.train.labels), minlength=K))
+    if len(given) != K or not any(given):
+        raise ConfigError(
+            f"training.class_weights: got {len(given)} numbers, need {K} that are not all 0, one "
+            f"for each class: {data.named(dataset.classes, range(K))}"
+        )
+    return np.array(given, np.float32)
 
 
 def add_proposals(config: Config, dataset: data.Dataset) -> data.Dataset:

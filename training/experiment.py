@@ -20,7 +20,7 @@ from .config.given import NOTHING, Given, Objects, attach, object_or
 from .config.schema import Config, ConfigError
 from .config.sources import Coco, Csv, Folder, MadeScenes, Masks, Voc, Yolo
 from .config.table import LEAST, MOST
-from .config_data import load_data
+from .config_data import class_weights_of, load_data
 from .data.augment import Augmentation, make_augmentation
 from .data.preprocess import measure, preprocess
 from .optim.clip import clip_by_global_norm
@@ -32,6 +32,7 @@ from .param_groups import check_groups, frozen_by, grouped
 from .run.directory import DatasetCard, Run, RunError, open_run
 from .run.given_programs import check_programs, remember_programs
 from .run.load_model import LoadedModel, build_network
+from .step.class_weights import weighted
 from .step.ema import EmaSpec
 from .step.freeze import Frozen
 from .step.loss_params import init_loss, split_loss
@@ -56,6 +57,7 @@ class Experiment(NamedTuple):
     template: TrainState  # its shapes and dtypes
     frozen: Frozen | None  # the paths that training leaves alone
     augment: Augmentation | None  # what training images go through
+    class_weights: Any = None  # (K,), by how much those of each class count in the loss
 
     def learning_rate(self, step: int) -> float | None:
         """Return the learning rate after so many steps, as scheduled; None where nobody says."""
@@ -79,7 +81,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
         config.plugins.check()
     dataset = load_data(config) if dataset is None else dataset
     _check_data(config, dataset)
-    card = dataset_card(config, dataset)
+    card, class_weights = dataset_card(config, dataset), class_weights_of(config, dataset)
     augment = augmentation_of(config, card)
     total_steps = count_steps(config, card.counts["train"])
     schedule = make_schedule(config, run_length(config, card.counts["train"], total_steps))
@@ -108,6 +110,7 @@ def prepare(config: Config, dataset: data.Dataset | None = None) -> Experiment:
         template=template,
         frozen=frozen_by(config.optimizer.groups),
         augment=augment,
+        class_weights=class_weights,
     )
 
 
@@ -242,7 +245,10 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
         image_shape=dataset.train.images.shape[1:],
         counts={name: getattr(dataset, name).count for name in data.SPLITS},
         preprocessing=measure(
-            dataset.train, config.input, targets=spec_of(config.task).standardizes
+            dataset.train,
+            config.input,
+            targets=spec_of(config.task).standardizes,
+            pixels=_pixels_of(config, dataset),
         ),
         fingerprint=data.fingerprint(dataset),
         notes=(*dataset.notes, *_untrained_classes(dataset), *_resized_twice(config)),
@@ -250,6 +256,13 @@ def dataset_card(config: Config, dataset: data.Dataset) -> DatasetCard:
         category_ids=next((note.category_ids for note in dataset.train.notes), ()),
         unreadable=dataset.unreadable,
     )
+
+
+def _pixels_of(config: Config, dataset: data.Dataset) -> data.PixelFormat:
+    """Return the format of images that were read."""
+    images: Any = dataset.train.images
+    stated = getattr(config.data, "value_range", None)
+    return data.pixel_format(images.shape[-1], images.dtype.name, stated)
 
 
 def _untrained_classes(dataset: data.Dataset) -> Iterator[str]:
@@ -334,9 +347,17 @@ def make_train_state(
 def make_step_spec(experiment: Experiment) -> StepSpec:
     """Make the specification of the training step of an experiment."""
     config, task, spec = experiment.config, experiment.task, experiment.card.preprocessing
+    loss, weights = task.loss, experiment.class_weights
+    if weights is not None:
+        if isinstance(loss, Layer):
+            raise ConfigError(
+                f"training.class_weights: loss {config.loss.name!r} has parameters of its own, and "
+                "takes no weights; leave them out"
+            )
+        loss = weighted(loss, weights)
     return StepSpec(
         net=experiment.net,
-        loss=task.loss,
+        loss=loss,
         optimizer=experiment.optimizer,
         preprocess=partial(preprocess, spec=spec),
         measures=task.batch_metrics,
@@ -490,8 +511,10 @@ def _channels_and_classes(config: Config, config_dir: Path | None) -> tuple[int,
         return config.data.channels, len(config.data.classes)
     config = resolve_data_path(config, config_dir)
     match config.data:
-        case Csv(channels=channels, columns=columns):
-            return channels, len(columns)
+        case Csv(channels=channels, columns=columns, path=path, split_column=part):
+            if spec_of(config.task).labels != "class":
+                return channels, len(columns)
+            return channels, len(data.table_classes(path, columns[0], part))
         case Folder(channels=channels, path=path):
             return channels, len(data.folder_classes(path))
         case Coco(channels=channels, path=path, annotations=annotations):

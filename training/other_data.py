@@ -166,6 +166,7 @@ def _load_whole(config: Config, card: DatasetCard, path: Path) -> data.Dataset:
     changes: dict[str, Any] = {}
     if moved.source not in data.MADE:
         changes = {key: 0 for key in ("validation", "test") if key in type(moved).model_fields}
+        changes["fold"] = None
     if moved.source == "voc":
         changes["classes"] = list(card.classes)
     return load_data(config.model_copy(update={"data": moved.model_copy(update=changes)}))

@@ -225,7 +225,9 @@ def predict(
         deque(results, maxlen=0)
     else:
         title = f"{run.resolve().name}: {predictor.task.name}"
-        write_contact_sheet(html, title, results, failures, invert=invert)
+        write_contact_sheet(
+            html, title, results, failures, invert=invert, channels=predictor.pixels
+        )
     if failures:
         raise typer.Exit(2)
 

@@ -74,6 +74,15 @@ def train(
             help="Train several seeds in one program: their number, or a list such as 0,1,5.",
         ),
     ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            min=2,
+            max=1000,
+            metavar="K",
+            help="Cross-validate: train K runs, each validated on another K-th of the data.",
+        ),
+    ] = None,
     batching: Annotated[
         str,
         typer.Option(help="How to run several networks: auto, map (in turn) or vmap (at once)."),
@@ -126,11 +135,11 @@ def train(
     enable_compile_cache()
     if resume is not None:
         others = [override for override in overrides or [] if not override.startswith("mesh")]
-        changed = out or others or config != DEFAULT_CONFIG or seeds or batching != "auto"
+        changed = out or others or config != DEFAULT_CONFIG or seeds or folds or batching != "auto"
         if changed or tensorboard or extend:
             fail(
                 "--resume takes the run's own config: leave out CONFIG, --out, --seeds, "
-                "--batching, --tensorboard, --extend, and every --set except those of mesh"
+                "--folds, --batching, --tensorboard, --extend, and every --set except those of mesh"
             )
         done = _resumed(resume, overrides, skip_nonfinite, force, data, quiet=quiet or as_json)
     else:
@@ -144,11 +153,14 @@ def train(
         if tensorboard:
             overrides.append("logging.tensorboard=true")
         if extend is not None:
-            if config != DEFAULT_CONFIG or seeds or batching != "auto":
-                fail("--extend takes the config of RUN: leave out CONFIG, --seeds and --batching")
+            if config != DEFAULT_CONFIG or seeds or folds or batching != "auto":
+                fail(
+                    "--extend takes the config of RUN: leave out CONFIG, --seeds, --folds and "
+                    "--batching"
+                )
             done = _extended(extend, out, overrides, force, quiet=quiet or as_json)
         else:
-            done = _trained(config, out, overrides, seeds, batching, quiet=quiet or as_json)
+            done = _trained(config, out, overrides, seeds, folds, batching, quiet=quiet or as_json)
     if several.is_first():
         _announce(done, as_json=as_json)
 
@@ -204,6 +216,7 @@ def _trained(
     out: Path | None,
     overrides: list[str],
     seeds: str | None,
+    folds: int | None,
     batching: str,
     *,
     quiet: bool,
@@ -218,9 +231,12 @@ def _trained(
     display = display_for_command(quiet=quiet)
     experiment = load_config(config, overrides)
     out = out or free_name(Path("runs"), Path(config).stem)
-    if seeds is None and experiment.sweep is None:
+    if seeds is None and folds is None and experiment.sweep is None:
         if batching != "auto":
-            fail("--batching: is for several networks; add --seeds, or a [sweep] to the config")
+            fail(
+                "--batching: is for several networks; add --seeds or --folds, or a [sweep] to the "
+                "config"
+            )
         with _final_interrupt():
             return train(experiment, out, config_dir=config_dir(config), display=display)
     with _final_interrupt():
@@ -228,6 +244,7 @@ def _trained(
             experiment,
             out,
             seeds=[] if seeds is None else parse_seeds(seeds, experiment.seed),
+            folds=folds or 0,
             batching=None if batching == "auto" else batching,  # type: ignore[arg-type] -- one of them
             config_dir=config_dir(config),
             display=display,

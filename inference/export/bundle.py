@@ -171,7 +171,7 @@ def export_source(
     """
     opened, predictor = open_run(run), load(run, **loading)
     dataset = None if data_path is None else reopen(run, data_path)[1].dataset
-    images, origin = sample_images(opened.config(), predictor.image_shape, dataset)
+    images, origin = sample_images(opened.config(), predictor, dataset)
     images = images[: predictor.sizes[-1]]  # as many as there is memory for at once
     more, origin = _more_inputs(predictor, images, origin)
     inputs, spec = {"images": images, **more}, predictor.task.spec
@@ -216,18 +216,26 @@ def _more_inputs(
 
 
 def sample_images(
-    config: Config, shape: tuple[int, ...], dataset: Dataset | None = None
+    config: Config, predictor: Predictor, dataset: Dataset | None = None
 ) -> tuple[np.ndarray, str]:
     """Return images of the test split; made-up ones where the data are gone, or are other data."""
+    shape, dtype = predictor.image_shape, predictor.pixels.dtype
     try:
         dataset = load_data(config) if dataset is None else dataset
         images = np.asarray(dataset.test.images[:SELF_TEST_IMAGES])
-        if images.shape[1:] == shape and images.dtype == np.uint8 and len(images):
+        if images.shape[1:] == shape and images.dtype == dtype and len(images):
             return images, "the first of the test split"
     except (DataError, ConfigError, OSError):
         pass
-    made_up = np.random.default_rng(0).integers(0, 256, (SELF_TEST_IMAGES, *shape), np.uint8)
-    return made_up, "made up: the data of the run were not there"
+    return _made_up(predictor), "made up: the data of the run were not there"
+
+
+def _made_up(predictor: Predictor) -> np.ndarray:
+    shape, pixels = (SELF_TEST_IMAGES, *predictor.image_shape), predictor.pixels
+    if pixels.dtype == "float32":
+        return np.random.default_rng(0).uniform(pixels.low, pixels.high, shape).astype(np.float32)
+    low, high = int(pixels.low), int(pixels.high)
+    return np.random.default_rng(0).integers(low, high + 1, shape, pixels.dtype)
 
 
 def _write(out: Path, files: dict[str, bytes], made: dict[str, Any], key: Any) -> str:

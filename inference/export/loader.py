@@ -52,13 +52,22 @@ def readme(about: dict[str, Any], made: dict[str, Any]) -> str:
     pip install jax numpy flatbuffers
     python -c "import load, numpy as np; print(load.predict({arrays}))"
 
-In: uint8 images `(N, {shape})`, any N from 1; other dtypes and shapes are refused.
+In: {_pixels(about)} images `(N, {shape})`, any N from 1; other dtypes and shapes are refused.
 {"".join(map(_beside, more))}Out: {outputs}. Labels and preprocessing stand in about.json; the
 preprocessing is part of the program.
 It runs on {", ".join(made["platforms"])}. jax {made["jax"]} made it, and runs it for ever; newer
 releases do until {made["expires"]}, then perhaps: `pip install jax=={made["jax"]}`.
 `convax verify-bundle FOLDER` checks it.
 """
+
+
+def _pixels(about: dict[str, Any]) -> str:
+    """Return the dtype of images, and what range they have where that is not all of it."""
+    dtype = about["inputs"][0]["dtype"]
+    pixels = about["preprocessing"].get("pixels")
+    if pixels is None or dtype == "uint8":
+        return dtype
+    return f"{dtype} ({pixels['low']:.10g} to {pixels['high']:.10g})"
 
 
 def _beside(each: dict[str, Any]) -> str:

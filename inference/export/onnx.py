@@ -47,9 +47,9 @@ def export_onnx(
 ) -> OnnxVerification:
     """Write the network of a run as an ONNX file.
 
-    Its input ``images`` is uint8 ``(N, H, W, C)`` with N from 1, its outputs are what `convax.load`
-    predicts; the preprocessing is inside. What else it takes (`Task.more_inputs`) are inputs behind
-    that. Task, labels and shapes stand in its metadata.
+    Its input ``images`` is ``(N, H, W, C)`` of `Predictor.pixels`, N from 1, its outputs are what
+    `convax.load` predicts; the preprocessing is inside. What else it takes (`Task.more_inputs`) are
+    inputs behind that. Task, labels and shapes stand in its metadata.
 
     Args:
         run: the run directory.

@@ -15,6 +15,7 @@ from ...training.common import atomic_io
 from ...training.config.schema import to_toml
 from ...training.config_data import given_data
 from ...training.data import Arrays, Dataset
+from ...training.data.preprocess import Preprocessing
 from ...training.plots.page_parts import (
     Calibration,
     Confusion,
@@ -24,6 +25,7 @@ from ...training.plots.page_parts import (
     PageParts,
     Table,
 )
+from ...training.plots.pictures import drawn
 from ...training.plots.svg import Chart
 from ...training.report.figures import (
     MOST_KERNELS,
@@ -168,13 +170,22 @@ def make_page(
         classes=card.classes,
         figures=_figures(evaluation.figures),
         kernels=_kernels(found),
-        **task.page(findings, heatmap)._asdict(),
+        **_said_what_is_drawn(task.page(findings, heatmap), card.preprocessing)._asdict(),
     )
 
 
 def render_page(page: Page) -> str:
     """Return the page as HTML."""
     return template("report_page.html").render(page._asdict())
+
+
+def _said_what_is_drawn(parts: PageParts, spec: Preprocessing) -> PageParts:
+    """Return parts of a page whose examples say which channels of their images are drawn."""
+    said = drawn(spec.pixel_format.channels, spec.pixel_format.dtype)
+    if parts.examples is None or not said:
+        return parts
+    sentence = f"{parts.examples.sentence} {said[0].upper()}{said[1:]}."
+    return parts._replace(examples=parts.examples._replace(sentence=sentence))
 
 
 def _figures(figures: Mapping[str, float]) -> list[tuple[str, str]]:

@@ -56,7 +56,7 @@ class Service:
 
     Args:
         predictor: `inference.predictor.Predictor`, of which `task`, `classes`, `image_shape`,
-            `sizes` and the call are used.
+            `pixels`, `blank`, `sizes` and the call are used.
         limits: see `Limits`.
         run: the run directory, of which an embedding's nearest training images are taken.
         decoders: those of several services, which outlive them; by default it has its own.
@@ -122,13 +122,12 @@ class Service:
 
     def _warm_up(self) -> Any:
         """Compile everything that requests will need; give what `Task.refer` makes."""
-        shape = self.predictor.image_shape
         for size in sizes_to_compile(self.predictor.sizes, self.limits.batch):
             if self.stopping:
                 return None
-            self.predictor(np.zeros((size, *shape), np.uint8))
+            self.predictor(self.predictor.blank(size))
         if self.heatmap is not None:
-            overlay(self.heatmap(np.zeros(shape, np.uint8), 0))
+            overlay(self.heatmap(self.predictor.blank(1)[0], 0))
         refer = self.predictor.task.refer
         if refer is None or self.run is None:
             return None
@@ -187,6 +186,7 @@ class Service:
                 max_pixels=self.limits.max_pixels,
                 invert=invert,
                 letterbox=self.predictor.letterbox,
+                pixels=list(self.predictor.pixels),
             )
 
         try:
@@ -238,6 +238,7 @@ class Service:
             "task": self.predictor.task.name,
             "classes": list(self.predictor.classes),
             "image_shape": list(self.predictor.image_shape),
+            "pixels": self.predictor.pixels._asdict(),
             "heatmap": self.heatmap is not None,
         }
         return _json(200 if self.ready else 503, record)

@@ -26,7 +26,7 @@ class Batcher:
     first of it was seen, whichever is first. Whoever comes alone does not wait.
 
     Args:
-        predict: ``(N, H, W, C)`` uint8 to ``(N, ...)``.
+        predict: ``(N, H, W, C)`` to ``(N, ...)``.
         limits: how many, and how long.
         decoding: gives how many images are being decoded.
         observe: called with the size of each batch and the seconds it took.

@@ -108,7 +108,7 @@ class _Decoder:
         head, pixels = answer
         if "error" in head:
             raise RequestRejected(head["status"], head["error"])
-        image = np.frombuffer(pixels, np.uint8).reshape(head["shape"])
+        image = np.frombuffer(pixels, head["dtype"]).reshape(head["shape"])
         return DecodedImage(image, (head["size"][0], head["size"][1]))
 
     def end(self) -> int | None:
@@ -152,7 +152,7 @@ def _answer(name: str, content: bytes, how: dict[str, Any]) -> tuple[dict[str, A
         return {"status": error.status, "error": str(error)}, b""
     except Exception as error:
         return {"status": 500, "error": f"{name}: {type(error).__name__}"}, b""
-    return {"shape": image.shape, "size": size}, image.tobytes()
+    return {"shape": image.shape, "dtype": image.dtype.name, "size": size}, image.tobytes()
 
 
 def main() -> None:

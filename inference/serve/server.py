@@ -9,8 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ...training.common.errors import ConvaxError
 from ...training.data import DataError
 from ..ensemble import list_runs
@@ -83,7 +81,7 @@ def check_inputs(run: Path, predictor: Predictor) -> None:
     if more is None:
         return
     try:
-        more(np.zeros((1, *predictor.image_shape), np.uint8))
+        more(predictor.blank(1))
     except DataError as error:
         raise ServeError(f"serve: {run}: {error}") from None
 

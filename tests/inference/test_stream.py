@@ -81,19 +81,16 @@ def test_gray_and_color(kind, depth, channels):
     np.testing.assert_allclose(actual, np.broadcast_to(expected, image.shape), atol=0.7)
 
 
-def test_transparency_orientation_and_sixteen_bits(tmp_path):
+def test_transparency_and_orientation(tmp_path):
     clear = np.zeros((4, 4, 4), np.uint8)
     assert (to_sized_image(clear, (4, 4, 1)).image == 255).all()
     turned = Image.fromarray(np.arange(16, dtype=np.uint8).reshape(2, 8))
     exif = Image.Exif()
     exif[0x0112] = 6
     turned.save(tmp_path / "turned.png", exif=exif)
-    Image.fromarray(np.full((4, 4), 51 * 257, np.uint16)).save(tmp_path / "deep.png")
-    for name, size in (("turned.png", (8, 2)), ("deep.png", (4, 4))):
-        from_file = read_image(tmp_path / name, size=size, channels=1)
-        with Image.open(tmp_path / name) as picture:
-            np.testing.assert_array_equal(to_sized_image(picture, (*size, 1)).image, from_file)
-    assert (from_file == 51).all()
+    from_file = read_image(tmp_path / "turned.png", size=(8, 2), channels=1)
+    with Image.open(tmp_path / "turned.png") as picture:
+        np.testing.assert_array_equal(to_sized_image(picture, (8, 2, 1)).image, from_file)
     # Upright, the first row of the file is the last column.
     upright = read_image(tmp_path / "turned.png", size=None, channels=1)
     np.testing.assert_array_equal(upright[:, 1, 0], np.arange(8))

@@ -16,6 +16,7 @@ first_word     that a command is at work, until it says something itself
 waiting        what a command is at, for people, while nothing else is seen of it
 colors         what is wrong with a table of colors of classes
 text           what others wrote, as part of a message
+pixel_range    which values of pixels count as 0 and as 1, by their dtype
 memory         how much memory a program and the process take
 duration       "3 epochs", "10%" or "500 steps", as steps
 

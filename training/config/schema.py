@@ -37,7 +37,7 @@ from .loss import unfit_keyword
 from .plugins import Plugins, none_registered, run_modules
 from .precision import Averages, Precision
 from .proposals import Proposals
-from .sources import KINDS, Masks, Size, Source
+from .sources import KINDS, Csv, Masks, Size, Source
 from .sweep import GridSweep, Logging, RandomSweep
 from .table import Duration, Length, PositiveFloat, PositiveInt, Table, as_float32
 
@@ -77,6 +77,9 @@ class Input(Table):
     ] = "standard"
 
 
+ClassWeights = Annotated[list[Annotated[float, Field(ge=0)]], Field(min_length=2)]
+
+
 class Training(Table):
     """How long, in what batches, and how often to look."""
 
@@ -89,6 +92,7 @@ class Training(Table):
     skip_nonfinite: Annotated[int, Field(ge=0, lt=2**31)] = 0
     grad_accum_steps: PositiveInt = 1
     sampling: Literal["shuffled", "balanced"] = "shuffled"
+    class_weights: Literal["balanced"] | ClassWeights | None = None
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -233,7 +237,7 @@ class Config(Table):
                 f"{self.data.source!r} is data with {KINDS[self.data.labels[0]]}: need task = "
                 f'{fitting}; got "{self.task}"'
             )
-        if isinstance(self.data, Masks) and (why := self.data.unfit_for(spec.labels)):
+        if isinstance(self.data, (Csv, Masks)) and (why := self.data.unfit_for(spec.labels)):
             raise ValueError(f'data.{why}; got task = "{self.task}"')
         boxes = spec.labels in ("boxes", "instances")
         if boxes:
@@ -266,6 +270,11 @@ class Config(Table):
             raise ValueError(
                 f"plateau scales updates, which are not in proportion to the learning rate of "
                 f"{self.optimizer.name!r}; write another optimizer, or leave plateau out"
+            )
+        if self.training.class_weights is not None and not (spec.labels == "class" and spec.ranks):
+            raise ValueError(
+                "training.class_weights are for one class an image, each with a loss of its own, "
+                f'got task = "{self.task}"; leave them out'
             )
         if self.training.sampling == "balanced":
             if spec.labels != "class":

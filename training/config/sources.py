@@ -1,18 +1,20 @@
 """The tables ``[data]`` of a config, one for each source: what it is given, and what it labels."""
 
-from typing import Annotated, Any, ClassVar, Literal, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Optional, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..common.colors import problem_with_colors
+from ..common.pixel_range import PixelType, pixel_range
 from ..tasks.spec import LabelKind
 from .augment import Range
 from .table import PositiveFloat, PositiveInt, Table
 
+Fold = Annotated[str, Field(pattern=r"^[1-9][0-9]{0,3}/[1-9][0-9]{0,3}$")]  # "2/5"
 Share = Annotated[int, Field(ge=0)] | Annotated[float, Field(ge=0, lt=1)]
 
 
-def _whole(value: Any) -> Any:
+def _gray_or_color(value: Any) -> Any:
     if isinstance(value, (bool, float)):  # True and 1.0 are equal to 1
         raise ValueError("should be 1 or 3")
     return value
@@ -28,7 +30,9 @@ def _distinct(names: list[str]) -> list[str]:
 
 
 Names = Annotated[list[str], AfterValidator(_distinct)]
-Channels = Annotated[Literal[1, 3], BeforeValidator(_whole)]
+GrayOrColor = Annotated[Literal[1, 3], BeforeValidator(_gray_or_color)]
+Channels = Annotated[int, Field(gt=0, le=2**12, examples=[3])]
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
 Side = Annotated[int, Field(gt=0, le=2**15)]  # pixels
 Size = Annotated[list[Side], Field(min_length=2, max_length=2)]
 Crowded = Literal["error", "largest"]
@@ -43,6 +47,7 @@ class Digits(Table):
     validation: Share
     test: Share
     stratify: bool = True
+    fold: Fold | None = None
 
 
 class Idx(Table):
@@ -53,6 +58,7 @@ class Idx(Table):
     path: str
     validation: Share
     stratify: bool = True
+    fold: Fold | None = None
 
 
 class Cifar(Table):
@@ -64,6 +70,16 @@ class Cifar(Table):
     path: str
     validation: Share
     stratify: bool = True
+    fold: Fold | None = None
+
+
+class _Pixels(Table):
+    """What the sources have in common whose images may be of any dtype."""
+
+    @model_validator(mode="after")
+    def _range_of_dtype(self):
+        pixel_range(*(getattr(self, key) for key in ("dtype", "value_range")))
+        return self
 
 
 class _ImageFiles(Table):
@@ -81,7 +97,7 @@ class _ImageFiles(Table):
         return self
 
 
-class Folder(_ImageFiles):
+class Folder(_ImageFiles, _Pixels):
     """Images in one folder a class, with or without train/ and test/ above; or an archive."""
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("class", "classes")
@@ -91,28 +107,42 @@ class Folder(_ImageFiles):
     validation: Share
     test: Share = 0
     stratify: bool = True
+    fold: Fold | None = None
     size: Size | None = None
     stream: bool = False
     num_workers: PositiveInt | None = None
     unreadable: Unreadable = "error"
+    dtype: PixelType = "uint8"
+    value_range: Ends | None = None
 
 
-class Csv(_ImageFiles):
-    """Images that a CSV file lists, with the numbers in its other columns."""
+class Csv(_ImageFiles, _Pixels):
+    """Images that a CSV or Parquet file lists, with what is to be learned of each."""
 
-    labels: ClassVar[tuple[LabelKind, ...]] = ("values", "classes")
+    labels: ClassVar[tuple[LabelKind, ...]] = ("values", "classes", "class")
     source: Literal["csv"]
     path: str
     columns: Annotated[Names, Field(min_length=1, examples=[["age"]])]
     file_column: str = "file"
+    split_column: str | None = None
+    group_column: str | None = None
     channels: Channels
     validation: Share
     test: Share = 0
     stratify: bool = True
+    fold: Fold | None = None
     size: Size | None = None
     stream: bool = False
     num_workers: PositiveInt | None = None
     unreadable: Unreadable = "error"
+    dtype: PixelType = "uint8"
+    value_range: Ends | None = None
+
+    def unfit_for(self, labels: LabelKind) -> str | None:
+        """Return what of it makes no sense for labels of a kind, and what to write instead."""
+        if labels == "class" and len(self.columns) != 1:
+            return 'columns: the class of an image is in one column: write columns = ["label"]'
+        return None
 
 
 class Npz(Table):
@@ -124,12 +154,14 @@ class Npz(Table):
     validation: Share
     test: Share = 0
     stratify: bool = True
+    fold: Fold | None = None
+    value_range: Ends | None = None
 
 
 Color = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
-class Masks(Table):
+class Masks(_Pixels):
     """Images in one folder, a mask of each in another; see `data.load_masks`, `load_instances`."""
 
     labels: ClassVar[tuple[LabelKind, ...]] = ("mask", "boxes", "instances")
@@ -144,12 +176,15 @@ class Masks(Table):
     validation: Share
     test: Share
     stratify: bool = True
+    fold: Fold | None = None
     objects: PositiveInt | None = None
     crowded: Crowded | None = None
     smallest: PositiveFloat | None = None
     unreadable: Unreadable = "error"
     colors: Annotated[list[Color], Field(min_length=1, max_length=255)] | None = None
     ignored_colors: list[Color] | None = None
+    dtype: PixelType = "uint8"
+    value_range: Ends | None = None
 
     @model_validator(mode="after")
     def _one_color_for_each_class(self) -> "Masks":
@@ -172,6 +207,8 @@ class Masks(Table):
                 return 'mask_kind = "classes" tells no objects apart; need "instances"'
             if len(self.classes) != 1:
                 return 'classes: the background is no object: write one, as ["pedestrian"]'
+            if self.channels not in (1, 3) or self.dtype != "uint8":
+                return 'boxes are found in photographs: need channels = 1 or 3, dtype = "uint8"'
             return None
         for key in ("objects", "crowded", "smallest"):
             if getattr(self, key) is not None:
@@ -185,10 +222,11 @@ class _BoxFiles(_ImageFiles):
     """What the sources have in common whose files say where objects are."""
 
     size: Size
-    channels: Channels
+    channels: GrayOrColor
     validation: Share
     test: Share = 0
     stratify: bool = True
+    fold: Fold | None = None
     objects: PositiveInt | None = None
     crowded: Crowded = "error"
     clip: bool = False
@@ -253,6 +291,8 @@ class Memory(Table):
     validation: Share
     test: Share = 0
     stratify: bool = True
+    fold: Fold | None = None
+    value_range: Ends | None = None
 
 
 Source: TypeAlias = Annotated[
@@ -261,6 +301,7 @@ Source: TypeAlias = Annotated[
 ]
 # What a source that is registered has beside the keywords of its function.
 OWN: dict[str, Any] = {"validation": (Share, ...), "test": (Share, 0), "stratify": (bool, True)}
+OWN["fold"] = (Optional[Fold], None)  # noqa: UP045 -- which pyright knows of an alias
 # What a message calls labels.
 KINDS: dict[LabelKind, str] = {
     **{"class": "classes", "mask": "masks", "classes": "classes", "values": "values"},

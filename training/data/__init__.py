@@ -12,7 +12,10 @@ balanced     which examples a batch has, of each class as many
 stratify     which examples a split takes, by their classes
 labels       what labels say of classes: how many examples each has
 tree         labels as pytrees of NumPy arrays
+pixels       the format of an image: channels, dtype, range; the same for all that comes after
 image        image files: decoding, formats, sizes
+raster       images read as they are stored: any number of channels, 16 bits, floating point
+mask_file    masks as arrays, whose numbers or colors nothing may change
 memory       data that a program has at hand
 registered   data of one's own, by a function that was registered
 decoded_cache
@@ -39,7 +42,7 @@ NumPy alone is imported here; what a source needs besides is imported when it is
 
 from .batches import read_batches
 from .cifar import load_cifar
-from .csv_table import describe_columns, load_table
+from .csv_table import describe_columns, load_table, table_classes
 from .dataset import (
     SPLITS,
     Dataset,
@@ -84,44 +87,52 @@ from .image import (
     convert,
     convert_with_size,
     decode,
-    decode_mask,
     decode_with_size,
     inverted,
+    on_canvas,
     quiet_pillow,
     read_image,
     resize_image,
+    resize_raster,
     upright_size,
 )
 from .labels import IGNORED, examples_of_each, most_objects, named
 from .listing import images_below, is_image_file
 from .load import MADE, PACKED, load, locate
+from .mask_file import decode_mask
 from .mask_folders import find_mask_folders
 from .masks import load_masks, mask_pairs
 from .memory import Arrays, load_memory
 from .notes import Notes
 from .npz import load_npz
+from .pixels import COLOR, GRAY, Channels, PixelFormat, check_pixels, format_of, pixel_format
 from .registered import load_registered
 from .streaming import Streamed
 
 __all__ = [
+    "COLOR",
     "DATASETS",
     "EXTENSIONS",
+    "GRAY",
     "IGNORED",
     "MADE",
     "PACKED",
     "SPLITS",
     "Arrays",
+    "Channels",
     "CocoFiles",
     "DataError",
     "Dataset",
     "ImageNote",
     "Notes",
+    "PixelFormat",
     "Proposing",
     "Rules",
     "Scenes",
     "Split",
     "Streamed",
     "batch_indices",
+    "check_pixels",
     "coco_classes",
     "convert",
     "convert_with_size",
@@ -137,6 +148,7 @@ __all__ = [
     "find_mask_folders",
     "fingerprint",
     "folder_classes",
+    "format_of",
     "has_voc",
     "has_yolo",
     "images_below",
@@ -161,6 +173,8 @@ __all__ = [
     "mask_pairs",
     "most_objects",
     "named",
+    "on_canvas",
+    "pixel_format",
     "propose_batch",
     "proposing",
     "quiet_pillow",
@@ -169,9 +183,11 @@ __all__ = [
     "read_image",
     "read_scene_source",
     "resize_image",
+    "resize_raster",
     "split",
     "spread",
     "stand_ins",
+    "table_classes",
     "unsplit",
     "upright_size",
     "voc_classes",

@@ -1,5 +1,7 @@
 """Which examples a batch has where each class is to come as often as another."""
 
+import weakref
+from collections import deque
 from functools import lru_cache
 
 import numpy as np
@@ -21,7 +23,8 @@ def balanced_indices(step: int, *, batch_size: int, seed: int, classes: np.ndarr
         step: counts from 0.
         batch_size: examples in a batch.
         seed: chooses the permutations, ``0 <= seed < 2**64``.
-        classes: the class of each example, ``(size,)`` integers.
+        classes: the class of each example, ``(size,)`` integers. Of an array that nobody can write
+            to, what is found is kept with it; another is hashed at each call.
 
     Returns:
         ``(batch_size,)`` int64.
@@ -31,7 +34,7 @@ def balanced_indices(step: int, *, batch_size: int, seed: int, classes: np.ndarr
         >>> rare[balanced_indices(7, batch_size=4, seed=0, classes=rare)].sum()
         np.int64(2)
     """
-    members = _members(classes.tobytes(), classes.dtype.str)
+    members = _members_of(classes)
     position = np.arange(step * batch_size, (step + 1) * batch_size)
     blocks, places = np.divmod(position, len(members))
     return np.array(
@@ -49,9 +52,24 @@ def _example(members: tuple[np.ndarray, ...], seed: int, k: int, number: int) ->
     return int(members[k][order[place]])
 
 
+# Of the arrays that were asked for last: they are no keys, having no hash.
+_KEPT: deque[tuple[weakref.ref[np.ndarray], tuple[np.ndarray, ...]]] = deque(maxlen=4)
+
+
+def _members_of(classes: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the indices of the examples of each class that has some."""
+    if classes.flags.writeable:
+        return _members(classes.tobytes(), classes.dtype.str)
+    for array, members in tuple(_KEPT):
+        if array() is classes:
+            return members
+    members = _members(classes.tobytes(), classes.dtype.str)
+    _KEPT.append((weakref.ref(classes), members))
+    return members
+
+
 @lru_cache(maxsize=4)
 def _members(content: bytes, dtype: str) -> tuple[np.ndarray, ...]:
-    """Return the indices of the examples of each class that has some."""
     classes = np.frombuffer(content, dtype)
     return tuple(np.flatnonzero(classes == k) for k in np.unique(classes))
 

@@ -12,12 +12,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..common.text import plain_line
 from .balanced import balanced_indices
 from .each_file import Unreadable
 from .errors import DataError
 from .labels import classes_of_each, is_class_each
 from .placement import Placement
-from .stratify import draw_of_classes, draw_of_sets
+from .stratify import dealt, dealt_in_groups, draw_of_classes, draw_of_sets
 from .streaming import Deferred, Streamed
 from .tree import Tree, leaves, map_leaves, rows
 
@@ -56,7 +57,7 @@ class ImageNote(NamedTuple):
 class Split(NamedTuple):
     """Images with their labels; there may be none."""
 
-    images: np.ndarray | Streamed  # (N, H, W, C), uint8
+    images: np.ndarray | Streamed  # (N, H, W, C), of the dtype of a `pixels.PixelFormat`
     labels: Tree  # an index into the classes: (N,) int32, or for each pixel (N, H, W) uint8; or a
     # pytree of arrays (N, ...) of other numbers
     notes: tuple[ImageNote, ...] = ()  # one for each image, or none at all
@@ -76,6 +77,7 @@ class Dataset(NamedTuple):
     classes: tuple[str, ...]
     notes: tuple[str, ...] = ()  # what was passed over or guessed, a line each, for people
     unreadable: tuple[Unreadable, ...] = ()  # files left out: ``data.unreadable = "skip"``
+    groups: np.ndarray | None = None  # (N,) of training images: those of one stay together
 
 
 def unsplit(images: np.ndarray | Streamed, labels: np.ndarray, classes: tuple[str, ...]) -> Dataset:
@@ -102,6 +104,7 @@ def split(
     test: int | float,
     seed: int,
     stratify: bool = True,
+    fold: str | None = None,
 ) -> Dataset:
     """Set aside a random part of the training images for validation, and one for testing.
 
@@ -118,9 +121,15 @@ def split(
         stratify: False takes the first images of the permutation, whatever their classes; so do
             labels that say of no classes (`training.data.labels`). An image of several classes,
             as one with objects of them, is decided by the rarest.
+        fold: "2/5" has for validation, in place of what is asked, the second of five parts into
+            which all but the test part is dealt out: with "1/5" to "5/5" each image is validated
+            once.
+
+    Images of one of `Dataset.groups` are all in one part; the sizes of parts are about as asked.
 
     Raises:
-        DataError: more is asked than there is, or the dataset has that part already.
+        DataError: more is asked than there is, or the dataset has that part already; or groups are
+            so large that a part is empty.
 
     Example:
         >>> images, labels = np.zeros((10, 8, 8, 1), np.uint8), np.arange(10)
@@ -130,8 +139,12 @@ def split(
         [5, 2, 3]
     """
     total = dataset.train.count
+    number, folds = (0, 0) if fold is None else parse_fold(fold)
     tested = _count("test", test, dataset)
-    held = _count("validation", validation, dataset)
+    if folds:
+        held = _fold_size(dataset, total - tested, folds)
+    else:
+        held = _count("validation", validation, dataset)
     if tested + held == 0:
         return dataset
     if tested + held >= total:
@@ -141,11 +154,18 @@ def split(
         )
     order = _permutation(seed, _SPLIT_STREAM, total)
     for_test, rest = _draw(dataset, order, tested, stratify)
-    for_validation, for_train = _draw(dataset, rest, held, stratify)
+    if folds:
+        part = _dealt(dataset, rest, folds, stratify)
+        for_validation, for_train = rest[part == number - 1], rest[part != number - 1]
+    else:
+        for_validation, for_train = _draw(dataset, rest, held, stratify)
+    if dataset.groups is not None:
+        _check_parts(dataset.groups, (for_test, tested), (for_validation, held), (for_train, 1))
     return dataset._replace(
         train=_take(dataset.train, for_train),
         validation=_take(dataset.train, for_validation) if held else dataset.validation,
         test=_take(dataset.train, for_test) if tested else dataset.test,
+        groups=None,
     )
 
 
@@ -258,7 +278,7 @@ def fingerprint(dataset: Dataset) -> str:
         images, labels, notes = getattr(dataset, name)
         shapes = " ".join(f"{path}{leaf.shape}" for path, leaf in leaves(labels))
         digest.update(f"{name} {images.shape} {shapes}".encode())
-        digest.update(_content(images, "u1"))
+        digest.update(_content(images, images.dtype.newbyteorder("<")))
         for _, leaf in leaves(labels):
             digest.update(_content(leaf, "<f4" if leaf.dtype.kind == "f" else "<i4"))
         if notes:
@@ -266,7 +286,7 @@ def fingerprint(dataset: Dataset) -> str:
     return digest.hexdigest()
 
 
-def _content(array: np.ndarray | Deferred, kind: str) -> bytes | memoryview:
+def _content(array: np.ndarray | Deferred, kind: Any) -> bytes | memoryview:
     """Return the bytes of an array as numbers of a kind, or what identifies it."""
     if isinstance(array, Deferred):
         return array.identity()
@@ -316,12 +336,83 @@ def _draw(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Divide indices of training images, in their order, into `count` and the others."""
     labels, drawn = rows(dataset.train.labels, order), np.arange(len(order)) < count
-    if stratify and count:
+    if dataset.groups is not None and count:
+        counts = np.array([count, len(order) - count])
+        drawn = _dealt_in_groups(dataset, order, counts, stratify) == 0
+    elif stratify and count:
         if is_class_each(labels):
             drawn = draw_of_classes(labels, count)
         elif (classes := classes_of_each(labels, len(dataset.classes))) is not None:
             drawn = draw_of_sets(classes, count)
     return order[drawn], order[~drawn]
+
+
+def _dealt(dataset: Dataset, order: np.ndarray, parts: int, stratify: bool) -> np.ndarray:
+    """Return of each index of training images, in their order, in which equal part it is."""
+    if dataset.groups is not None:
+        counts = np.diff(np.arange(parts + 1) * len(order) // parts)
+        return _dealt_in_groups(dataset, order, counts, stratify)
+    labels: Any = rows(dataset.train.labels, order)
+    if not stratify or is_class_each(labels):
+        return dealt(labels if stratify else np.zeros(len(order)), parts)
+    part, left = np.zeros(len(order), np.int64), np.arange(len(order))
+    for n in range(parts - 1, 0, -1):
+        drawn, _ = _draw(dataset, order[left], len(left) // (n + 1), stratify)
+        chosen = np.isin(order[left], drawn)
+        part[left[chosen]] = n
+        left = left[~chosen]
+    return part
+
+
+def _dealt_in_groups(
+    dataset: Dataset, order: np.ndarray, counts: np.ndarray, stratify: bool
+) -> np.ndarray:
+    assert dataset.groups is not None
+    labels = rows(dataset.train.labels, order)
+    classes = classes_of_each(labels, len(dataset.classes)) if stratify else None
+    none = np.zeros((len(order), 0), bool)
+    return dealt_in_groups(dataset.groups[order], none if classes is None else classes, counts)
+
+
+def _check_parts(groups: np.ndarray, *parts: tuple[np.ndarray, int]) -> None:
+    """Raise where groups are so large that a part that is asked for has none."""
+    if any(asked and not len(chosen) for chosen, asked in parts):
+        raise DataError(
+            f"data.group_column: {len(np.unique(groups)):,} groups, each of which is in one part, "
+            "leave a part of the data empty; ask for other shares, or have more groups"
+        )
+
+
+def _fold_size(dataset: Dataset, count: int, folds: int) -> int:
+    """Return how many of so many images the smallest fold has."""
+    if dataset.validation.count:
+        raise DataError(
+            f"data.fold: the data has a validation part of its own ({dataset.validation.count} "
+            "images), which folds would stand in place of; leave fold out, or that part"
+        )
+    if count < folds:
+        raise DataError(
+            f"data.fold: {count} images cannot be dealt out to {folds} parts; ask for fewer"
+        )
+    return count // folds
+
+
+def parse_fold(fold: str) -> tuple[int, int]:
+    """Return the number of a fold, from 1, and how many there are.
+
+    Raises:
+        DataError: it is no such text.
+
+    Example:
+        >>> parse_fold("2/5")
+        (2, 5)
+    """
+    number, _, folds = fold.partition("/")
+    if not (number.isdecimal() and folds.isdecimal() and 1 <= int(number) <= int(folds) >= 2):
+        raise DataError(
+            f'data.fold: got {plain_line(repr(fold), 40)}, need one such as "2/5", the second of 5'
+        )
+    return int(number), int(folds)
 
 
 def _take(split: Split, indices: np.ndarray | slice) -> Split:

@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import cache
 from importlib import resources
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from math import ceil
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,7 +46,8 @@ _LEAST_SECONDS = 1.0  # what is decoded faster is not worth a file
 _SLICE = 256  # files that a thread takes at a time
 _LONGEST_HEADER = 2**26  # bytes: of the names of a million files left out
 _STALE = 86_400  # seconds after which what a killed process has left is removed
-_DECODERS = ("libjpeg_turbo", "jpg", "zlib", "webp", "libtiff")
+_OPTIONAL = ("tifffile", "imagecodecs", "pillow-heif")  # which some files are decoded by
+_DECODERS = ("libjpeg_turbo", "jpg", "zlib", "webp", "libtiff", "avif")
 
 
 class Entry(NamedTuple):
@@ -155,7 +156,7 @@ def _times_of(files: Sequence[Place]) -> str:
 
 @cache
 def _environment() -> list[Any]:
-    """Return what decodes: convax's own files, Pillow and its libraries, NumPy, the machine."""
+    """Return what decodes: convax's own files, Pillow and its libraries, others, the machine."""
     from PIL import features
 
     digest = hashlib.sha256()
@@ -163,7 +164,14 @@ def _environment() -> list[Any]:
         digest.update(path.encode() + b"\0" + content)
     libraries = [str(features.version(name)) for name in _DECODERS]
     versions = [version("pillow"), version("numpy"), platform.machine(), sys.byteorder]
-    return [digest.hexdigest(), *versions, *libraries]
+    return [digest.hexdigest(), *versions, *libraries, *map(_version, _OPTIONAL)]
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _settings() -> list[Any]:

@@ -26,6 +26,7 @@ from .image import EXTENSIONS, by, decode, quiet_pillow
 from .labels import classes_of_each
 from .listing import images_below, listed
 from .notes import Notes
+from .pixels import Channels, format_of
 from .streaming import Streamed, as_files
 
 _KINDS = ", ".join(ending[1:] for ending in EXTENSIONS)
@@ -44,7 +45,7 @@ def load_folder(
     root: str | Path,
     *,
     size: Sequence[int] | None = None,
-    channels: int = 3,
+    channels: Channels = 3,
     stream: bool = False,
     num_workers: int | None = None,
     several: bool = False,
@@ -64,7 +65,7 @@ def load_folder(
         root: the folder, or an archive of it: .zip, .tar, .tar.gz or .tgz.
         size: ``(H, W)`` that every image is resized to (see `read_image`); None where all have
             the same.
-        channels: 1 for gray, 3 for color.
+        channels: 1 for gray, 3 for color, or a `PixelFormat`.
         stream: leave the images in their files until they are needed: images are `Streamed`.
         num_workers: how many processes then decode those of training; by default one a core.
         several: images of one name in several folders are one image, of several classes.
@@ -73,9 +74,9 @@ def load_folder(
             out. Streamed ones, too, are decoded once beforehand then.
 
     Returns:
-        images ``(N, H, W, channels)`` with labels ``(N,)`` int32; or, of `several`, ``(N, K)``
-        uint8, 1 for each class that the image is of, in the order of their names. Without a
-        ``train`` folder everything is the training part.
+        images ``(N, H, W, channels)`` of the format's dtype, labels ``(N,)`` int32; or, of
+        `several`, ``(N, K)`` uint8, 1 for each class that the image is of, in the order of their
+        names. Without a ``train`` folder everything is the training part.
 
     Raises:
         DataError: no images where they should be, a class that only a part other than the
@@ -266,7 +267,7 @@ def streamed_files(
     files: Sequence[Place],
     root: str | Path,
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     num_workers: int | None,
     letterbox: bool,
     sizes: np.ndarray | None = None,
@@ -294,7 +295,7 @@ def streamed_readable(
     files: Sequence[Place],
     root: str | Path,
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     num_workers: int | None,
     letterbox: bool,
     unreadable: OnUnreadable,
@@ -310,7 +311,7 @@ def streamed_readable(
     def look_at_all() -> Entry:
         return Entry((), read_readable(look, len(files), unreadable)[1])
 
-    _, kept = decoded_once(files, {"made": "nothing", "channels": channels}, look_at_all)
+    _, kept = decoded_once(files, {"made": "nothing", "pixels": format_of(channels)}, look_at_all)
     return images[kept.indices], kept
 
 
@@ -318,7 +319,7 @@ def read_all(
     files: Sequence[Place],
     *,
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     letterbox: bool,
     unreadable: OnUnreadable = "error",
 ) -> tuple[np.ndarray, Kept]:
@@ -327,7 +328,7 @@ def read_all(
     Raises:
         DataError: files that cannot be read, or that differ in size from the first that can.
     """
-    how = {"size": size and list(size), "channels": channels, "letterbox": letterbox}
+    how = {"size": size and list(size), "pixels": format_of(channels), "letterbox": letterbox}
 
     def make() -> Entry:
         images, kept = _decode_all(files, size, channels, letterbox, unreadable)
@@ -340,7 +341,7 @@ def read_all(
 def _decode_all(
     files: Sequence[Place],
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     letterbox: bool,
     unreadable: OnUnreadable,
 ) -> tuple[np.ndarray, Kept]:
@@ -352,7 +353,8 @@ def _decode_all(
             with suppress(DataError), quiet_pillow():
                 shape = _decoded(first, size, channels, letterbox).shape[:2]
                 break
-    images = np.empty((len(files), *shape, channels), np.uint8)
+    pixels = format_of(channels)
+    images = np.empty((len(files), *shape, pixels.channels), pixels.dtype)
 
     def read(i: int) -> None:
         image = _decoded(files[i], size, channels, letterbox)
@@ -367,6 +369,8 @@ def _decode_all(
     return rows_kept(images, kept), kept
 
 
-def _decoded(file: Place, size: Sequence[int] | None, channels: int, letterbox: bool) -> np.ndarray:
+def _decoded(
+    file: Place, size: Sequence[int] | None, channels: Channels, letterbox: bool
+) -> np.ndarray:
     source, name = source_of(file), str(file)
     return decode(source, size=size, channels=channels, name=name, letterbox=letterbox)

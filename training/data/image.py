@@ -13,46 +13,51 @@ import numpy as np
 from .errors import DataError, UnreadableError
 from .jpeg_scans import check_scans
 from .metadata import JPEG, PNG, lies_on_its_side, upright, without_metadata
-from .placement import margin, place
+from .pixels import Channels, FormatError, PixelFormat, format_of
+from .placement import place
+from .raster import NPY, is_wide, open_raster, pixels_in, read_raster
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 # Only these: Pillow also reads formats that run other programs, such as PostScript.
-FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF")
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "TIFF", "AVIF")
+_MOST_CHANNELS = 64  # that are looked for
 TILE_WIDTH, TILE_LENGTH = 322, 323  # tags of a TIFF
 EXTENSIONS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif"),
-    *(".bmp", ".webp", ".gif", ".tif", ".tiff"),
+    *(".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".npy"),
 )
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands
 
 
 def read_image(
     source: str | PathLike[str] | bytes,
     *,
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     letterbox: bool = False,
 ) -> np.ndarray:
     """Read an image file, of any size and colors, as an array.
 
-    It is turned upright as its EXIF orientation says. Transparent parts become white, as on
-    paper; 16-bit gray is scaled to 8 bits; of an animation the first frame is taken; color
-    becomes gray as 0.299 R + 0.587 G + 0.114 B. Color profiles and all other metadata are
-    ignored, however odd they are.
+    It is turned upright as its EXIF orientation says. As a photograph (`pixels.PixelFormat`)
+    transparent parts become white, as on paper; of an animation the first frame is taken; color
+    becomes gray as 0.299 R + 0.587 G + 0.114 B. In any other format it is read as it is stored:
+    see `training.data.raster`. Color profiles and all other metadata are ignored, however odd they
+    are.
 
     Args:
         source: a file, or its content.
         size: ``(H, W)`` to resize to, bilinear and antialiased; None keeps the image's own.
-        channels: 1 for gray, 3 for red, green, blue.
+        channels: 1 for gray, 3 for red, green, blue; or a `PixelFormat`.
         letterbox: keep the aspect, at the top left of that size; see `training.data.placement`.
 
     Returns:
-        ``(H, W, channels)``, uint8.
+        ``(H, W, channels)``, uint8 or the dtype of the format.
 
     Raises:
-        DataError: not an image, damaged, or of more than Pillow's limit of about 89 million
-            pixels.
+        DataError: not an image, damaged, of another format (16 bits where bytes are read), or of
+            more than Pillow's limit of about 89 million pixels.
     """
     with quiet_pillow():
         return decode(source, size=size, channels=channels, letterbox=letterbox)
@@ -77,7 +82,7 @@ def decode(
     source: str | PathLike[str] | bytes,
     *,
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     name: str | None = None,
     letterbox: bool = False,
 ) -> np.ndarray:
@@ -89,49 +94,86 @@ def decode_with_size(
     source: str | PathLike[str] | bytes,
     *,
     size: Sequence[int] | None,
-    channels: int,
+    channels: Channels,
     name: str | None = None,
     letterbox: bool = False,
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Decode as `decode`, and return ``(H, W)`` of the upright image in the file."""
-    _check_channels(channels)
+    pixels = format_of(channels)
     try:
-        with _opened(source) as image:
+        content = _content(source)
+        if not pixels.is_photograph or content.startswith(NPY):
+            stored = read_raster(content, pixels, _open)
+            return _placed(stored, pixels, size, letterbox), (stored.shape[0], stored.shape[1])
+        with _open(content) as image:
+            _check_bytes(image)
             turned = upright(image)
-            array = _as_array(turned, size, channels, letterbox)
+            array = _as_array(turned, size, pixels, letterbox)
             return array, (turned.height, turned.width)
     except Exception as error:  # decoders raise nearly anything on damaged data
-        raise _unreadable(_name(source, name), "an image", error) from None
+        raise unreadable(called_in_errors(source, name), "an image", error) from None
 
 
 def convert(
-    image: "Image", *, size: Sequence[int] | None, channels: int, letterbox: bool = False
+    image: "Image", *, size: Sequence[int] | None, channels: Channels, letterbox: bool = False
 ) -> np.ndarray:
     """Convert an image that Pillow has opened or made, as `decode`; it stays as it is."""
     return convert_with_size(image, size=size, channels=channels, letterbox=letterbox)[0]
 
 
 def convert_with_size(
-    image: "Image", *, size: Sequence[int] | None, channels: int, letterbox: bool = False
+    image: "Image", *, size: Sequence[int] | None, channels: Channels, letterbox: bool = False
 ) -> tuple[np.ndarray, tuple[int, int]]:
     """Convert as `convert`, and return ``(H, W)`` of the upright image."""
-    _check_channels(channels)
+    pixels = format_of(channels)
     try:
+        if not pixels.is_photograph:
+            stored = read_raster(b"", pixels, lambda _: image)
+            return _placed(stored, pixels, size, letterbox), (stored.shape[0], stored.shape[1])
+        _check_bytes(image)
         turned = upright(image)
-        array = _as_array(turned, size, channels, letterbox)
+        array = _as_array(turned, size, pixels, letterbox)
         return array, (turned.height, turned.width)
     except Exception as error:  # an opened file is read only now
         raise DataError(f"image: cannot be read as an image: {_reason(error)}") from None
 
 
-def upright_size(source: str | PathLike[str] | bytes) -> tuple[int, int]:
+def upright_size(source: str | PathLike[str] | bytes, channels: Channels = 1) -> tuple[int, int]:
     """Return ``(H, W)`` of an image file as `read_image` reads it.
 
     Raises:
         DataError: not an image.
     """
     with quiet_pillow():  # whose size in the head may lie on its side or not, as the format has it
-        return decode_with_size(source, size=(1, 1), channels=1)[1]
+        return decode_with_size(source, size=(1, 1), channels=channels)[1]
+
+
+def stored_format(source: str | PathLike[str] | bytes) -> tuple[int, str]:
+    """Return how many channels an image file has, and their dtype, within `quiet_pillow`.
+
+    Raises:
+        DataError: it is no image, or one that `raster` does not read.
+    """
+    try:
+        raster = open_raster(_content(source), PixelFormat(_MOST_CHANNELS), _open)
+    except Exception as error:
+        raise unreadable(called_in_errors(source, None), "an image", error) from None
+    return raster.channels, raster.dtype
+
+
+def size_in_header(content: bytes, pixels: PixelFormat) -> tuple[int, int, int]:
+    """Return height and width that the header of an image says, and how many pixels it takes.
+
+    For limits of one's own, within `quiet_pillow`.
+
+    Raises:
+        Exception: nearly anything, of what is no image.
+    """
+    if pixels.is_photograph and not content.startswith(NPY):
+        with _pillow(without_metadata(content)) as image:
+            return image.height, image.width, pixels_of(image)
+    raster = open_raster(content, pixels, _open)
+    return *raster.size, pixels_in(raster)
 
 
 def size_in_head(file: Path) -> tuple[int, int]:
@@ -153,86 +195,6 @@ def size_in_head(file: Path) -> tuple[int, int]:
     return decode_with_size(file, size=(1, 1), channels=1)[1]
 
 
-def decode_mask(source: str | PathLike[str] | bytes, *, name: str | None = None) -> np.ndarray:
-    """Decode an image whose pixels are numbers, as they are: no palette, colors or scaling.
-
-    It is turned upright as `read_image` turns the image that it belongs to.
-
-    Args:
-        source: a file, or its content.
-        name: what errors call it.
-
-    Returns:
-        ``(H, W)``, int32.
-
-    Raises:
-        DataError: it is damaged, has colors, or its format does not keep every pixel.
-    """
-    called = _name(source, name)
-    try:
-        with _opened(source) as image:
-            mode, lossy, step = image.mode, _lossy(image), _gray_step(image)
-            numbers = np.array(upright(image))
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        raise _unreadable(called, "a mask", error) from None
-    _check_lossless(called, lossy)
-    if numbers.ndim != 2 or numbers.dtype.kind not in "bui":
-        raise DataError(
-            f"{called}: not a mask: its pixels are {mode} colors, need one whole number each; "
-            "save it as gray (or with a palette) in PNG, or write data.colors"
-        )
-    return numbers.astype(np.int32) // step
-
-
-def decode_color_mask(
-    source: str | PathLike[str] | bytes, *, name: str | None = None
-) -> np.ndarray:
-    """Decode an image whose pixels are colors, as they are; those of a palette too.
-
-    Args:
-        source: a file, or its content.
-        name: what errors call it.
-
-    Returns:
-        ``(H, W, 3)``, uint8.
-
-    Raises:
-        DataError: it is damaged, partly transparent, not of 8 bits a color, or its format does not
-            keep every pixel.
-    """
-    called = _name(source, name)
-    try:
-        with _opened(source) as image:
-            mode, lossy = image.mode, _lossy(image)
-            wide = upright(image).convert("RGBA") if mode in _COLORED else None
-            pixels = None if wide is None else np.array(wide)
-    except Exception as error:  # decoders raise nearly anything on damaged data
-        raise _unreadable(called, "a mask", error) from None
-    _check_lossless(called, lossy)
-    if pixels is None:
-        raise DataError(
-            f"{called}: not a mask of colors: its pixels are {mode}, need red, green and blue of 8 "
-            "bits each; save it as RGB (or with a palette) in PNG"
-        )
-    if (pixels[..., 3] != 255).any():
-        raise DataError(
-            f"{called}: not a mask of colors: it has transparent pixels, whose color is none; save "
-            "it without transparency"
-        )
-    return pixels[..., :3]
-
-
-_COLORED = ("1", "L", "P", "RGB", "RGBA", "LA", "PA")
-
-
-def _check_lossless(called: str, lossy: str | None) -> None:
-    if lossy:
-        raise DataError(
-            f"{called}: not a mask: saved as {lossy}, which need not keep the number of each "
-            "pixel; make it again from its source, as PNG"
-        )
-
-
 def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     """Resize bytes or floats ``(H, W)`` or ``(H, W, 3)``, bilinear and antialiased."""
     from PIL import Image
@@ -240,53 +202,67 @@ def resize_image(image: np.ndarray, size: Sequence[int]) -> np.ndarray:
     return np.array(_resized(Image.fromarray(image), size))
 
 
-def resize_nearest(mask: np.ndarray, size: Sequence[int]) -> np.ndarray:
-    """Resize a mask: the pixel in whose middle, or nearest to it, each new pixel's middle falls."""
-    rows, columns = (
-        ((2 * np.arange(new) + 1) * old) // (2 * new)
-        for new, old in zip(size, mask.shape, strict=True)
-    )
-    return mask[rows[:, None], columns[None, :]]
+def resize_raster(image: np.ndarray, size: Sequence[int], pixels: PixelFormat) -> np.ndarray:
+    """Resize ``(h, w, C)`` of a format channel by channel, bilinear and antialiased, in float32."""
+    if image.shape[:2] == tuple(size):
+        return image
+    planes = np.moveaxis(image.astype(np.float32), -1, 0)
+    resized = [resize_image(np.ascontiguousarray(plane), size) for plane in planes]
+    whole = np.clip(np.stack(resized, axis=-1), pixels.low, pixels.high)  # of rounding, by a hair
+    return (whole if pixels.dtype == "float32" else np.round(whole)).astype(pixels.dtype)
 
 
-def on_canvas(image: np.ndarray, canvas: Sequence[int]) -> np.ndarray:
-    """Put an image of bytes ``(h, w, C)`` at the top left of a canvas ``(H, W, C)``."""
+def on_canvas(image: np.ndarray, canvas: Sequence[int], pixels: PixelFormat) -> np.ndarray:
+    """Put an image of a format, ``(h, w, C)``, at the top left of a canvas ``(H, W, C)``."""
     if image.shape[:2] == tuple(canvas):
         return image
     missing = [(0, whole - side) for whole, side in zip(canvas, image.shape[:2], strict=True)]
-    return np.pad(image, [*missing, (0, 0)], constant_values=margin(image.shape[2]))
+    return np.pad(image, [*missing, (0, 0)], constant_values=pixels.margin)
 
 
-def inverted(image: np.ndarray, size: Sequence[int], *, letterbox: bool) -> np.ndarray:
+def inverted(
+    image: np.ndarray,
+    size: Sequence[int],
+    *,
+    letterbox: bool,
+    channels: Channels | None = None,
+) -> np.ndarray:
     """Swap black and white of an image on its canvas; the margin beside it stays.
 
     Args:
-        image: ``(H, W, C)``, uint8, or floating point in [0, 1].
+        image: ``(H, W, C)``, uint8, or floating point in [0, 1]; or as `PixelFormat.unit` takes.
         size: ``(h, w)`` that the image had before.
         letterbox: whether it kept its aspect.
+        channels: its format, if it is no photograph.
     """
     h, w = place(size, image.shape[:2], letterbox=letterbox).placed
     swapped = image.copy()
-    swapped[:h, :w] = (255 if image.dtype == np.uint8 else 1) - image[:h, :w]
+    pixels = format_of(image.shape[-1] if channels is None else channels)
+    swapped[:h, :w] = pixels.inverted(image[:h, :w])
     return swapped
 
 
-def _as_array(
-    image: "Image", size: Sequence[int] | None, channels: int, letterbox: bool
+def _placed(
+    stored: np.ndarray, pixels: PixelFormat, size: Sequence[int] | None, letterbox: bool
 ) -> np.ndarray:
-    plain = _opaque(_eight_bits(image)).convert("L" if channels == 1 else "RGB")
+    if size is None:
+        return stored
+    placed = place(stored.shape[:2], size, letterbox=letterbox).placed
+    return on_canvas(resize_raster(stored, placed, pixels), size, pixels)
+
+
+def _as_array(
+    image: "Image", size: Sequence[int] | None, pixels: PixelFormat, letterbox: bool
+) -> np.ndarray:
+    channels = pixels.channels
+    plain = _opaque(image).convert("L" if channels == 1 else "RGB")
     if size is None:
         array = np.array(plain)
     else:
         placement = place((plain.height, plain.width), size, letterbox=letterbox)
         array = np.array(_resized(plain, placement.placed))
     array = array.reshape(*array.shape[:2], channels)
-    return array if size is None else on_canvas(array, size)
-
-
-def _check_channels(channels: int) -> None:
-    if channels not in (1, 3):
-        raise DataError(f"channels: got {channels}, need 1 (gray) or 3 (color)")
+    return array if size is None else on_canvas(array, size, pixels)
 
 
 def _resized(image: "Image", size: Sequence[int]) -> "Image":
@@ -312,66 +288,73 @@ def by(image: np.ndarray) -> str:
     return f"{image.shape[0]}x{image.shape[1]}"
 
 
-def _opened(source: str | PathLike[str] | bytes) -> "Image":
+def opened(source: str | PathLike[str] | bytes) -> "Image":
+    """Open an image that is not too large, see `_open`."""
+    return _open(_content(source))
+
+
+def _content(source: str | PathLike[str] | bytes) -> bytes:
+    return source if isinstance(source, bytes) else Path(source).read_bytes()
+
+
+def _open(content: bytes) -> "Image":
     """Open an image that is not too large, nor too much work; of a PNG verify the checksums.
 
     Pillow decodes without them, so that damage may show as other pixels. No other format has any.
     """
     from PIL import Image
 
-    content = without_metadata(source if isinstance(source, bytes) else Path(source).read_bytes())
+    content = without_metadata(content)
     check_scans(content)
     if content.startswith(PNG):
         with Image.open(io.BytesIO(content), formats=("PNG",)) as image:
             image.verify()
-    image = Image.open(io.BytesIO(content), formats=FORMATS)
+    image = _pillow(content)
     if Image.MAX_IMAGE_PIXELS is not None and pixels_of(image) > Image.MAX_IMAGE_PIXELS:
         raise Image.DecompressionBombError
     return image
 
 
-def _lossy(image: "Image") -> str | None:
-    """Return what an opened image is saved as, if that need not keep every pixel as it was."""
-    if image.format in ("PNG", "BMP", "GIF"):
-        return None
-    if image.format == "TIFF":
-        compression = str(image.info.get("compression", "raw"))
-        lossy = {"jpeg": "JPEG", "tiff_jpeg": "JPEG", "webp": "WebP"}.get(compression)
-        return lossy and f"TIFF with {lossy} in it"
-    return image.format
+def _pillow(content: bytes) -> "Image":
+    """Open an image by Pillow, or by pillow-heif where it is HEIF."""
+    from PIL import Image
+
+    if content[4:8] != b"ftyp" or content[8:12] not in _HEIF or b"avif" in content[8:64]:
+        return Image.open(io.BytesIO(content), formats=FORMATS)
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        raise DataError("HEIC needs pillow-heif: pip install 'convax[heif]'") from None
+    register_heif_opener()
+    return Image.open(io.BytesIO(content), formats=("HEIF",))
 
 
-def _gray_step(image: "Image") -> int:
-    """Return what one step of gray became: Pillow spreads 2 and 4 bits a pixel over 0 to 255."""
-    for tile in getattr(image, "tile", ()):  # which opened images have
-        raw = tile[3][0] if isinstance(tile[3], tuple) else tile[3]
-        if image.mode == "L" and str(raw).startswith(("L;2", "L;4")):
-            return 85 if raw[2] == "2" else 17
-    return 1
-
-
-def _name(source: str | PathLike[str] | bytes, name: str | None) -> str:
+def called_in_errors(source: str | PathLike[str] | bytes, name: str | None) -> str:
+    """Return what errors call an image: by its name, or its path."""
     return name or ("image" if isinstance(source, bytes) else str(source))
 
 
-def _unreadable(called: str, kind: str, error: Exception) -> DataError:
+def unreadable(called: str, kind: str, error: Exception) -> DataError:
     """Make the error of a file that is not decoded; not of its bytes where the system refuses."""
+    if isinstance(error, DataError) and not isinstance(error, FormatError):  # of a package
+        return DataError(f"{called}: {error}")
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.strerror):
         return DataError(f"{called}: cannot be read as {kind}: {_reason(error)}")
     return UnreadableError(called, kind, _reason(error))
 
 
-def _eight_bits(image: "Image") -> "Image":
-    """Scale 16-bit gray to 8 bits; Pillow's own conversion would clip it."""
-    from PIL import Image
-
-    sixteen = image.mode.startswith("I;16") or (image.mode, image.format) == ("I", "PNG")
-    if sixteen:
-        wide = np.asarray(image).astype(np.uint32)
-        return Image.fromarray(((wide * 255 + 32767) // 65535).astype(np.uint8))
+def _check_bytes(image: "Image") -> None:
+    """Raise where the values of an image are more than bytes: none is cut to 8 bits."""
+    if is_wide(image):
+        raise FormatError(
+            'has 16 bits a value, where bytes are read; write data.dtype = "uint16", or save it '
+            "with 8"
+        )
     if image.mode in ("I", "F"):
-        raise ValueError("32 bits a pixel, whose range is unknown; save it with 8 or 16")
-    return image
+        raise FormatError(
+            'has 32 bits a value, whose range is unknown; write data.dtype = "float32" and '
+            "data.value_range, or save it with 8"
+        )
 
 
 def _opaque(image: "Image") -> "Image":

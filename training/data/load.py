@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from ..common.pixel_range import PixelType
 from ..common.text import encodings_of_name, plain_line
 from ..common.waiting import detail
 from .archive import ARCHIVES
@@ -30,6 +31,7 @@ from .folder import load_folder
 from .idx import load_idx
 from .masks import MaskKind, load_masks
 from .npz import load_npz
+from .pixels import pixel_format
 
 # The sources that read archives in place of folders.
 PACKED = ("folder", "masks", "coco", "voc", "yolo")
@@ -43,6 +45,8 @@ def load(
     path: str | None = None,
     size: Sequence[int] | None = None,
     channels: int | None = None,
+    dtype: PixelType = "uint8",
+    value_range: Sequence[float] | None = None,
     stream: bool = False,
     num_workers: int | None = None,
     images: str = "images",
@@ -54,6 +58,8 @@ def load(
     test_annotations: str | None = None,
     columns: Sequence[str] = (),
     file_column: str = "file",
+    split_column: str | None = None,
+    group_column: str | None = None,
     labels: str = "class",
     letterbox: bool = False,
     objects: int | None = None,
@@ -68,6 +74,7 @@ def load(
     validation: int | float = 0,
     test: int | float = 0,
     stratify: bool = True,
+    fold: str | None = None,
     unreadable: OnUnreadable = "error",
     colors: Sequence[Color] | None = None,
     ignored_colors: Sequence[Color] = (),
@@ -82,19 +89,20 @@ def load(
             `load_instances`), "coco" (`load_coco`), "voc" (`load_voc`), "yolo" (`load_yolo`) or
             "scenes" (`load_scenes`).
         path: where it is (see `locate`); not for "digits".
-        size, channels: how "folder" and "masks" read their images, color by default. The other
+        size, channels, dtype: how image files are read, as bytes in color by default. The other
             sources are arrays, which keep their own.
+        value_range: see `pixel_format`.
         stream, num_workers: see `load_folder`, and `Rules` of boxes.
         images, masks, mask_kind, classes, colors, ignored_colors: see `load_masks`.
         annotations, validation_annotations, test_annotations: see `CocoFiles`.
-        columns, file_column: see `load_table`.
+        columns, file_column, split_column, group_column: see `load_table`.
         labels: what is to be learned of an image: its "class", several "classes", "values", a
             "mask", "boxes", or "instances", which are boxes with masks; for sources that can give
             more than one.
         letterbox: keep the aspect of images that are resized, see `read_image`.
         objects, crowded, clip, smallest: of boxes, see `training.data.detection.objects.Rules`.
         train, scale, overlap, noise, scene_seed: of scenes, see `Scenes`.
-        validation, test, stratify: how much to set aside, and how, see `split`.
+        validation, test, stratify, fold: how much to set aside, and how, see `split`.
         unreadable: what becomes of files that are no whole image, see `load_folder`.
         seed: of the split.
         config_dir: see `locate`.
@@ -108,6 +116,7 @@ def load(
         >>> [len(part.labels) for part in digits[:3]]
         [1258, 180, 359]
     """
+    pixels = pixel_format(channels or 3, dtype, None if source == "npz" else value_range)
     rules = Rules(
         size or (),
         channels or 3,
@@ -130,7 +139,7 @@ def load(
         "folder": lambda found: load_folder(
             found,
             size=size,
-            channels=channels or 3,
+            channels=pixels,
             stream=stream,
             num_workers=num_workers,
             several=labels == "classes",
@@ -141,15 +150,17 @@ def load(
             found,
             columns=columns,
             file_column=file_column,
+            split_column=split_column,
+            group_column=group_column,
             kind=labels,
             size=size,
-            channels=channels or 3,
+            channels=pixels,
             stream=stream,
             num_workers=num_workers,
             letterbox=letterbox,
             unreadable=unreadable,
         ),
-        "npz": load_npz,
+        "npz": lambda found: load_npz(found, value_range=value_range),
         "masks": lambda found: (
             load_instances(found, images=images, masks=masks, classes=classes, rules=rules)
             if labels in ("boxes", "instances")
@@ -160,7 +171,7 @@ def load(
                 mask_kind=mask_kind,
                 classes=classes,
                 size=size or (),
-                channels=channels or 3,
+                channels=pixels,
                 letterbox=letterbox,
                 unreadable=unreadable,
                 colors=colors,
@@ -197,7 +208,7 @@ def load(
     detail(f"data: {count:,} images of {source!r} read in {time.monotonic() - began:.1f} s")
     if source in MADE:
         return dataset
-    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
+    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify, fold=fold)
 
 
 def _said_what_is_left_out(dataset: Dataset, root: Path) -> Dataset:

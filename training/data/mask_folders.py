@@ -10,8 +10,9 @@ import numpy as np
 from .archive import Place, source_of
 from .color_table import packed
 from .errors import DataError
-from .image import decode, decode_color_mask, decode_mask, upright_size
+from .image import decode, upright_size
 from .listing import images_below, listed
+from .mask_file import decode_color_mask, decode_mask
 from .masks import BESIDE, ENDINGS, is_beside, stem_of
 from .notes import Notes
 

@@ -21,19 +21,12 @@ from .each_file import (
     rows_kept,
 )
 from .errors import DataError
-from .image import (
-    EXTENSIONS,
-    by,
-    decode,
-    decode_color_mask,
-    decode_mask,
-    on_canvas,
-    resize_image,
-    resize_nearest,
-)
+from .image import EXTENSIONS, by, decode, on_canvas, resize_image, resize_raster
 from .labels import IGNORED
 from .listing import images_below, listed
+from .mask_file import decode_color_mask, decode_mask, resize_nearest
 from .notes import Notes
+from .pixels import Channels, PixelFormat, format_of
 from .placement import place
 
 MaskKind: TypeAlias = Literal["classes", "instances"]
@@ -47,7 +40,7 @@ def load_masks(
     mask_kind: MaskKind,
     classes: Sequence[str],
     size: Sequence[int],
-    channels: int = 3,
+    channels: Channels = 3,
     letterbox: bool = False,
     unreadable: OnUnreadable = "error",
     colors: Sequence[Color] | None = None,
@@ -69,7 +62,7 @@ def load_masks(
             class, as in Penn-Fudan.
         classes: their names; the background first, for "instances".
         size: ``(H, W)`` that all are resized to.
-        channels: 1 for gray, 3 for color.
+        channels: 1 for gray, 3 for color, or a `PixelFormat`.
         letterbox: keep the aspect, see `training.data.placement`; pixels beside an image are of no
             class.
         unreadable: see `load_folder`; an image and its mask are left out together.
@@ -77,7 +70,8 @@ def load_masks(
         ignored_colors: those of pixels of no class.
 
     Returns:
-        images ``(N, H, W, channels)`` with labels ``(N, H, W)`` uint8, all in the training part.
+        images ``(N, H, W, channels)``, of the format's dtype, with labels ``(N, H, W)`` uint8, all
+        in the training part.
 
     Raises:
         DataError: no images, an image without a mask or with two, one whose mask has another
@@ -92,12 +86,13 @@ def load_masks(
         )
     notes = Notes()
     pairs = mask_pairs(Path(root), images, masks, notes)
-    how = {"size": list(size), "channels": channels, "letterbox": letterbox, "on": unreadable}
+    pixels = format_of(channels)
+    how = {"size": list(size), "pixels": pixels, "letterbox": letterbox, "on": unreadable}
     table = None if colors is None else color_table(colors, ignored_colors, classes=len(classes))
 
     def make() -> Entry:
         read_mask = partial(_read_mask, mask_kind=mask_kind, K=len(classes), table=table)
-        return _decode_pairs(pairs, read_mask, size, channels, letterbox, unreadable)
+        return _decode_pairs(pairs, read_mask, size, pixels, letterbox, unreadable)
 
     files = [file for pair in pairs for file in pair]
     made = {"made": f"masks of {mask_kind}", "classes": len(classes)}
@@ -117,7 +112,7 @@ def _decode_pairs(
     pairs: Sequence[tuple[Place, Place]],
     read_mask: Callable[[Place], np.ndarray],
     size: Sequence[int],
-    channels: int,
+    pixels: PixelFormat,
     letterbox: bool,
     unreadable: OnUnreadable,
 ) -> Entry:
@@ -126,7 +121,7 @@ def _decode_pairs(
     And, of all pairs, those left out too, which values their masks have, ``(N, 256)`` bool.
     """
     height, width = size
-    photographs = np.empty((len(pairs), height, width, channels), np.uint8)
+    photographs = np.empty((len(pairs), height, width, pixels.channels), pixels.dtype)
     labels = np.full((len(pairs), height, width), IGNORED, np.uint8)
     has = np.zeros((len(pairs), IGNORED + 1), bool)
 
@@ -134,17 +129,23 @@ def _decode_pairs(
         photograph, mask = pairs[i]
         of_class = read_mask(mask)
         has[i, np.unique(of_class)] = True  # should its photograph be unreadable
-        photo = decode(source_of(photograph), size=None, channels=channels, name=str(photograph))
+        photo = decode(source_of(photograph), size=None, channels=pixels, name=str(photograph))
         check_mask_size(of_class, mask, photo.shape[:2], photograph)
         h, w = place(photo.shape[:2], size, letterbox=letterbox).placed
         its = resize_nearest(of_class, (h, w))
         has[i] = np.isin(np.arange(len(has[i])), its)
         labels[i, :h, :w] = its
-        photo = photo[..., 0] if channels == 1 else photo
-        photographs[i] = on_canvas(resize_image(photo, (h, w)).reshape(h, w, channels), size)
+        photographs[i] = on_canvas(_resized(photo, (h, w), pixels), size, pixels)
 
     _, kept = read_readable(read, len(pairs), unreadable)
     return Entry((rows_kept(photographs, kept), rows_kept(labels, kept), has), kept)
+
+
+def _resized(photo: np.ndarray, size: tuple[int, int], pixels: PixelFormat) -> np.ndarray:
+    if not pixels.is_photograph:
+        return resize_raster(photo, size, pixels)
+    flat = photo[..., 0] if pixels.channels == 1 else photo
+    return resize_image(flat, size).reshape(*size, pixels.channels)
 
 
 def _read_mask(mask: Place, *, mask_kind: MaskKind, K: int, table: ColorTable | None) -> np.ndarray:

@@ -9,6 +9,7 @@ from ..common.text import plain_line
 from .dataset import SPLITS, Dataset, Split, split, undivided
 from .errors import DataError
 from .labels import IGNORED
+from .pixels import FormatError, check_values, pixel_format
 from .tree import leaves
 
 Arrays: TypeAlias = tuple[np.ndarray, np.ndarray] | tuple[np.ndarray, np.ndarray, Sequence[str]]
@@ -20,15 +21,18 @@ def load_memory(
     validation: int | float = 0,
     test: int | float = 0,
     stratify: bool = True,
+    fold: str | None = None,
+    value_range: Sequence[float] | None = None,
     seed: int,
 ) -> Dataset:
     """Make a dataset of what is in memory, and split it.
 
     Args:
-        given: a dataset; or images ``(N, H, W)`` or ``(N, H, W, C)``, uint8, and labels, integers
-            from 0, of each image ``(N,)`` or of each pixel ``(N, H, W)``, and the names of the
-            classes, which are "0", "1", ... if left out.
-        validation, test, stratify, seed: see `training.data.dataset.split`.
+        given: a dataset; or images ``(N, H, W)`` or ``(N, H, W, C)``, uint8, uint16 or float32, and
+            labels, integers from 0, of each image ``(N,)`` or of each pixel ``(N, H, W)``, and the
+            names of the classes, which are "0", "1", ... if left out.
+        validation, test, stratify, fold, seed: see `training.data.dataset.split`.
+        value_range: the values of images that are 0 and 1, see `pixel_format`.
 
     Raises:
         DataError: images and labels do not fit each other; or as `split`.
@@ -40,8 +44,8 @@ def load_memory(
         (('0', '1'), [5, 2, 3])
     """
     dataset = given if isinstance(given, Dataset) else _of_arrays(given)
-    check_dataset("data", dataset)
-    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
+    check_dataset("data", dataset, value_range)
+    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify, fold=fold)
 
 
 def _of_arrays(given: Any) -> Dataset:
@@ -75,19 +79,28 @@ def _of_arrays(given: Any) -> Dataset:
     )
 
 
-def check_dataset(where: str, dataset: Dataset) -> None:
+def check_dataset(where: str, dataset: Dataset, value_range: Sequence[float] | None = None) -> None:
     """Raise a DataError, which begins with `where`, unless images and labels fit each other."""
     for name in SPLITS:
-        _check(f"{where}: {name}", getattr(dataset, name), len(dataset.classes))
+        _check(f"{where}: {name}", getattr(dataset, name), len(dataset.classes), value_range)
     if not dataset.train.count:
         raise DataError(f"{where}: no image for training")
 
 
-def _check(where: str, part: Split, classes: int) -> None:
+def _check(where: str, part: Split, classes: int, value_range: Sequence[float] | None) -> None:
     shape, dtype, labels = part.images.shape, np.dtype(part.images.dtype), part.labels
-    if len(shape) != 4 or dtype != np.uint8:
-        remedy = "; multiply by 255 and round" if dtype.kind == "f" else ""
-        raise DataError(f"{where}: images are {dtype} {shape}, need uint8 (N, H, W, C){remedy}")
+    if len(shape) != 4 or dtype not in (np.uint8, np.uint16, np.float32):
+        remedy = "; multiply by 255 and round" if dtype.kind == "f" and len(shape) == 4 else ""
+        raise DataError(
+            f"{where}: images are {dtype} {shape}, need uint8, uint16 or float32 (N, H, W, C)"
+            f"{remedy}"
+        )
+    try:
+        pixels = pixel_format(shape[-1], dtype.name, value_range)  # type: ignore[arg-type] -- one of the three
+        if isinstance(part.images, np.ndarray):
+            check_values(part.images, pixels)
+    except FormatError as error:
+        raise DataError(f"{where}: images: {error}") from None
     for path, leaf in leaves(labels):
         if len(leaf) != len(part.images):
             what = f"labels {plain_line(path)}".rstrip()

@@ -64,7 +64,7 @@ def upright(image: "Image") -> "Image":
         7: Transpose.TRANSVERSE,
         8: Transpose.ROTATE_90,
     }
-    turn = turns.get(_orientation(image))
+    turn = turns.get(orientation(image))
     if turn is None:
         return image
     turned = image.transpose(turn)
@@ -74,10 +74,10 @@ def upright(image: "Image") -> "Image":
 
 def lies_on_its_side(image: "Image") -> bool:
     """Return whether `upright` would swap height and width of an image that Pillow has opened."""
-    return _orientation(image) in (5, 6, 7, 8)
+    return orientation(image) in (5, 6, 7, 8)
 
 
-def _orientation(image: "Image") -> int:
+def orientation(image: "Image") -> int:
     """Return the orientation in an image's metadata, 1 to 8; 1 where there is none."""
     try:
         return image.getexif().get(_ORIENTATION, 1)

@@ -1,7 +1,7 @@
 """One .npz file of arrays."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from ..common.unpack_limits import UnpackError, check_zip
 from .archive import check_names
 from .dataset import Dataset, Split, undivided
 from .errors import DataError
+from .pixels import FormatError, check_values, pixel_format
 
 _KERAS = ("x_train", "y_train", "x_test", "y_test")
 _PLAIN = ("images", "labels")
@@ -18,16 +19,17 @@ _KNOWN = (*_KERAS, *_PLAIN, "classes")
 _MAX_CLASSES = 2**16
 
 
-def load_npz(path: str | Path) -> Dataset:
+def load_npz(path: str | Path, *, value_range: Sequence[float] | None = None) -> Dataset:
     """Load images and labels from an ``.npz`` file; nothing in it is unpickled.
 
     Either ``x_train, y_train, x_test, y_test``, as Keras names them, or ``images, labels``
-    without a test part. Images are uint8, ``(N, H, W)`` or ``(N, H, W, C)``; labels are integers
-    from 0, ``(N,)`` or ``(N, 1)``. ``classes``, an array of strings, may name the classes; they
-    are called "0", "1", ... otherwise.
+    without a test part. Images are uint8, uint16 or float32, ``(N, H, W)`` or ``(N, H, W, C)``;
+    labels are integers from 0, ``(N,)`` or ``(N, 1)``. ``classes``, an array of strings, may name
+    the classes; they are called "0", "1", ... otherwise.
 
     Args:
         path: the file.
+        value_range: the values of images that are 0 and 1, see `pixel_format`.
 
     Raises:
         DataError: names the file, the key, and what to store instead.
@@ -42,7 +44,8 @@ def load_npz(path: str | Path) -> Dataset:
     """
     arrays = _read(path)
     keys = _KERAS if "x_train" in arrays else _PLAIN
-    parts = [_part(path, arrays, x, y) for x, y in zip(keys[::2], keys[1::2], strict=True)]
+    pairs = zip(keys[::2], keys[1::2], strict=True)
+    parts = [_part(path, arrays, x, y, value_range) for x, y in pairs]
     classes = _classes(path, arrays, parts[0].labels)
     train = undivided(parts[0], classes)
     for y, part in zip(keys[1::2], parts, strict=True):
@@ -53,6 +56,11 @@ def load_npz(path: str | Path) -> Dataset:
             )
     if len(parts) == 1:
         return train
+    if parts[0].images.dtype != parts[1].images.dtype:
+        raise DataError(
+            f"{path}: x_train is {parts[0].images.dtype} but x_test {parts[1].images.dtype}; store "
+            "one dtype of both"
+        )
     if parts[0].images.shape[1:] != parts[1].images.shape[1:]:
         raise DataError(
             f"{path}: x_train holds images of {parts[0].images.shape[1:]} but x_test of "
@@ -114,12 +122,22 @@ def _reason(error: Exception) -> str:
     return plain_line(str(error).partition("\n")[0], 300) or type(error).__name__
 
 
-def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) -> Split:
+def _part(
+    path: str | Path,
+    arrays: Mapping[str, np.ndarray],
+    x: str,
+    y: str,
+    value_range: Sequence[float] | None,
+) -> Split:
     """Check images and labels that belong together."""
     images, labels = arrays[x], arrays[y]
     _check_images(f"{path}: {x}", images)
     if images.ndim == 3:
         images = images[..., None]
+    try:
+        check_values(images, pixel_format(images.shape[-1], images.dtype.name, value_range))  # type: ignore[arg-type] -- which `_check_images` has looked at
+    except FormatError as error:
+        raise DataError(f"{path}: {x}: {error}") from None
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     _check_labels(f"{path}: {y}", labels)
@@ -132,11 +150,14 @@ def _part(path: str | Path, arrays: Mapping[str, np.ndarray], x: str, y: str) ->
 
 
 def _check_images(where: str, images: np.ndarray) -> None:
-    if images.dtype != np.uint8:
-        remedy = "store (255 * x).round().astype(np.uint8) of values in 0..1"
+    if images.dtype not in (np.uint8, np.uint16, np.float32):
+        remedy = (
+            "store (255 * x).round().astype(np.uint8) of values in 0..1, or x.astype(np.float32), "
+            "and write data.value_range"
+        )
         if not np.issubdtype(images.dtype, np.floating):
             remedy = "store values in 0..255 as .astype(np.uint8)"
-        raise DataError(f"{where}: dtype {images.dtype}, need uint8; {remedy}")
+        raise DataError(f"{where}: dtype {images.dtype}, need uint8, uint16 or float32; {remedy}")
     if images.ndim not in (3, 4) or not images.size:
         raise DataError(
             f"{where}: shape {images.shape}, need (N, H, W) or (N, H, W, C), none of them 0; "

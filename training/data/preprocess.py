@@ -1,6 +1,7 @@
 """From stored images to what the network sees: inside the jitted step, the same everywhere."""
 
 import math
+from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ from jax.image import resize
 
 from ..config.schema import ConfigError, Input, Statistics
 from . import IGNORED, Split, Streamed
+from .pixels import PixelFormat
 from .placement import letterboxed, margin
 
 STATISTICS_SAMPLE = 2000  # of images in files, how many their mean and deviation are measured on
@@ -30,6 +32,7 @@ class Preprocessing(NamedTuple):
             "letterbox", which keeps the aspect: see `training.data.placement`.
         mean, std: of each channel, of images scaled to [0, 1].
         target_mean, target_std: of each value that is to be learned; None where none are.
+        pixels: the format of images, if they are no photographs: bytes, gray or in color.
     """
 
     size: tuple[int, int]
@@ -38,6 +41,12 @@ class Preprocessing(NamedTuple):
     std: tuple[float, ...]
     target_mean: tuple[float, ...] | None = None
     target_std: tuple[float, ...] | None = None
+    pixels: PixelFormat | None = None
+
+    @property
+    def pixel_format(self) -> PixelFormat:
+        """Return the format of images, of photographs too."""
+        return self.pixels or PixelFormat(len(self.mean))
 
     @property
     def statistics(self) -> dict[str, np.ndarray]:
@@ -48,20 +57,27 @@ class Preprocessing(NamedTuple):
 
     def as_json(self) -> dict[str, Any]:
         """Return its attributes, without those that are None."""
-        return {name: value for name, value in self._asdict().items() if value is not None}
+        values = {name: value for name, value in self._asdict().items() if value is not None}
+        return values if self.pixels is None else values | {"pixels": self.pixels._asdict()}
 
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
         """Invert `as_json` after a round through JSON."""
         size, mean, std = (tuple(values[key]) for key in ("size", "mean", "std"))
         targets = (values.get(key) for key in ("target_mean", "target_std"))
-        return cls(size, values["fit"], mean, std, *(t if t is None else tuple(t) for t in targets))
+        of, deviation = (t if t is None else tuple(t) for t in targets)
+        pixels = values.get("pixels")
+        pixels = None if pixels is None else PixelFormat(**pixels)
+        return cls(size, values["fit"], mean, std, of, deviation, pixels)
 
 
-def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessing:
+def measure(
+    split: Split, spec: Input, *, targets: bool = False, pixels: PixelFormat | None = None
+) -> Preprocessing:
     """Measure the statistics of images, where they are not given, for a config's preprocessing.
 
-    With `targets` those of their labels too, which are values ``(N, V)``.
+    With `targets` those of their labels too, which are values ``(N, V)``. Images that are no
+    photographs have a format, `pixels`.
 
     Of `Streamed` images it is the statistics of `STATISTICS_SAMPLE`, or a few less, spread evenly.
 
@@ -76,8 +92,10 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
             f"input.size: images of {height}x{width} cannot be padded to {size[0]}x{size[1]}; "
             'write a larger input.size, or input.fit = "resize"'
         )
-    mean, std = _statistics(split.images, spec)
-    measured = Preprocessing(size, spec.fit, mean, std)
+    pixels = pixels or PixelFormat(split.images.shape[-1])
+    mean, std = _statistics(split.images, spec, pixels)
+    other = None if pixels.is_photograph else pixels
+    measured = Preprocessing(size, spec.fit, mean, std, pixels=other)
     if not targets:
         return measured
     labels = split.labels.astype(np.float64)
@@ -88,7 +106,7 @@ def measure(split: Split, spec: Input, *, targets: bool = False) -> Preprocessin
 
 
 def _statistics(
-    images: np.ndarray | Streamed, spec: Input
+    images: np.ndarray | Streamed, spec: Input, pixels: PixelFormat
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return mean and deviation of each channel: measured, or those that the config gives."""
     if spec.normalize not in ("standard", "mean"):
@@ -99,45 +117,80 @@ def _statistics(
                 f"{images.shape[-1]}; write a number for each, or data.channels = {len(given.mean)}"
             )
         return tuple(given.mean), tuple(given.std)
-    # Exact integer sums over the 256 values of a byte: quick, and the same on every machine.
-    mean, std = [], []
-    for counts in _histograms(images):
-        values = np.arange(256) / 255
-        average = float((counts * values).sum() / counts.sum())
-        variance = float((counts * (values - average) ** 2).sum() / counts.sum())
-        mean.append(average)
-        # A constant channel has no scale; what rounding leaves of its variance is not one.
-        std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
+    if isinstance(images, Streamed):
+        images = images[:: math.ceil(len(images) / STATISTICS_SAMPLE)]
+    mean, std = (
+        _of_floats(images, pixels) if pixels.dtype == "float32" else _of_integers(images, pixels)
+    )
     if spec.normalize == "mean":
         std = [1 / 255] * len(std)  # (x - mean) * 255, x in [0, 1]
     return tuple(mean), tuple(std)
 
 
+def _of_integers(
+    images: np.ndarray | Streamed, pixels: PixelFormat
+) -> tuple[list[float], list[float]]:
+    """Compute mean and deviation of each channel, of integers counted by their values."""
+    # Exact integer sums over the values that there are: quick, and the same on every machine.
+    mean, std = [], []
+    for counts in _histograms(images):
+        values = (np.arange(len(counts)) - pixels.low) / (pixels.high - pixels.low)
+        average = float((counts * values).sum() / counts.sum())
+        variance = float((counts * (values - average) ** 2).sum() / counts.sum())
+        mean.append(average)
+        # A constant channel has no scale; what rounding leaves of its variance is not one.
+        std.append(variance**0.5 if np.count_nonzero(counts) > 1 else 1.0)
+    return mean, std
+
+
 def _histograms(images: np.ndarray | Streamed) -> np.ndarray:
-    """Count each value in each channel, ``(C, 256)``."""
-    if isinstance(images, Streamed):
-        images = images[:: math.ceil(len(images) / STATISTICS_SAMPLE)]
-    counts = np.zeros((images.shape[-1], 256), np.int64)
+    """Count each value in each channel: ``(C, 256)`` of bytes, ``(C, 65536)`` of uint16."""
+    size = np.iinfo(images.dtype).max + 1
+    counts = np.zeros((images.shape[-1], size), np.int64)
+    for part in _in_parts(images):
+        counts += [np.bincount(channel, minlength=size) for channel in part.T]
+    return counts
+
+
+def _of_floats(
+    images: np.ndarray | Streamed, pixels: PixelFormat
+) -> tuple[list[float], list[float]]:
+    """Compute mean and deviation of each channel of floating-point numbers, in float64.
+
+    Of the parts' means and squared deviations: Chan, Golub & LeVeque, Algorithms for computing the
+    sample variance, 1983.
+    """
+    count, mean, squares = 0, 0.0, 0.0
+    for part in map(pixels.unit, _in_parts(images)):
+        n, average = len(part), part.mean(axis=0, dtype=np.float64)
+        squares += ((part - average) ** 2).sum(axis=0)
+        squares += (average - mean) ** 2 * (count * n / (count + n))
+        mean += (average - mean) * (n / (count + n))
+        count += n
+    deviation = np.sqrt(squares / count)
+    # A constant channel has no scale; what rounding leaves of its variance is not one.
+    scaled = np.where(deviation > 1e-6 * np.maximum(np.abs(mean), 1e-6), deviation, 1.0)
+    return np.ravel(mean).tolist(), scaled.tolist()
+
+
+def _in_parts(images: np.ndarray | Streamed) -> Iterator[np.ndarray]:
+    """Yield the pixels of some images after the other, ``(n, C)``."""
     for start in range(0, len(images), STATISTICS_BATCH):
         part = np.asarray(images[start : start + STATISTICS_BATCH])
-        counts += [
-            np.bincount(channel, minlength=256) for channel in part.reshape(-1, part.shape[-1]).T
-        ]
-    return counts
+        yield part.reshape(-1, part.shape[-1])
 
 
 def preprocess(images: Array, spec: Preprocessing) -> Array:
     """Preprocess images: the network's input.
 
     Args:
-        images: ``(N, H, W, C)``, uint8 in 0..255 or floating point in [0, 1].
+        images: ``(N, H, W, C)``, uint8 in 0..255 or floating point in [0, 1]; or what
+            `PixelFormat.unit` of their format takes.
 
     Returns:
         ``(N, *spec.size, C)`` float32, normalized: ``(x - mean) / std``.
     """
-    x = images.astype(jnp.float32)
-    if images.dtype == jnp.uint8:
-        x = x / 255
+    x = spec.pixel_format.unit(images, jnp)
     N, H, W, C = x.shape
     if spec.fit == "resize":
         x = resize(x, (N, *spec.size, C), "linear")

@@ -14,6 +14,7 @@ def load_registered(
     validation: int | float = 0,
     test: int | float = 0,
     stratify: bool = True,
+    fold: str | None = None,
     seed: int,
     **keys: Any,
 ) -> Dataset:
@@ -21,7 +22,7 @@ def load_registered(
 
     Args:
         source: the name under which it was registered.
-        validation, test, stratify, seed: see `training.data.dataset.split`.
+        validation, test, stratify, fold, seed: see `training.data.dataset.split`.
         keys: the keywords of the function.
 
     Raises:
@@ -36,4 +37,4 @@ def load_registered(
             "training.data.unsplit(images, labels, classes), say"
         )
     check_dataset(where, dataset)
-    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify)
+    return split(dataset, validation=validation, test=test, seed=seed, stratify=stratify, fold=fold)

@@ -3,7 +3,8 @@
 Whole numbers decide, so that no rounding of a machine or a library moves an example. scikit-learn's
 `train_test_split` refuses classes of one example, and draws otherwise from release to release.
 
-Each class keeps an example to train on wherever that can be.
+Each class keeps an example to train on wherever that can be. Examples of one group, as are those of
+one patient, are all in one part.
 """
 
 import numpy as np
@@ -61,6 +62,60 @@ def draw_of_sets(classes: np.ndarray, count: int) -> np.ndarray:
         drawn[undecided[: max(left - int((drawn & of).sum()), 0)]] = True
         decided |= of
     return _topped_up(classes, drawn, decided, count)
+
+
+def dealt(labels: np.ndarray, parts: int) -> np.ndarray:
+    """Deal examples out to parts whose sizes, and counts of each class, differ by one at most.
+
+    Args:
+        labels: ``(N,)``, a class an example, the examples in random order.
+        parts: how many.
+
+    Returns:
+        ``(N,)``, the part of each example, from 0.
+
+    Example:
+        >>> dealt(np.array([7, 7, 5, 7, 5, 7]), 2).tolist()
+        [0, 1, 0, 0, 1, 1]
+    """
+    part = np.empty(len(labels), np.int64)
+    part[np.argsort(labels, kind="stable")] = np.arange(len(labels)) % parts
+    return part
+
+
+def dealt_in_groups(groups: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Deal whole groups out to parts, each with about its count of examples and share of a class.
+
+    The largest group first, of equal ones that which comes first; each goes where the sum over
+    parts and classes of what is too many or too few grows least.
+
+    Args:
+        groups: ``(N,)``, the group of each example, the examples in random order.
+        classes: ``(N, K)`` bool, the classes of each example; K may be 0.
+        counts: ``(P,)``, how many examples each part is to have; N together.
+
+    Returns:
+        ``(N,)``, the part of each example, from 0.
+
+    Example:
+        >>> groups, none = np.array([4, 4, 4, 9, 9, 2, 2, 2]), np.zeros((8, 0), bool)
+        >>> dealt_in_groups(groups, none, np.array([3, 5])).tolist()
+        [0, 0, 0, 1, 1, 1, 1, 1]
+    """
+    total = len(groups)
+    _, first, inverse = np.unique(groups, return_index=True, return_inverse=True)
+    has = np.column_stack([np.ones(total, bool), classes]).astype(np.int64)
+    of_group = np.zeros((len(first), has.shape[1]), np.int64)
+    np.add.at(of_group, inverse, has)
+    wanted = counts[:, None].astype(np.int64) * has.sum(axis=0)  # in parts of the total
+    so_far = np.zeros_like(wanted)
+    part = np.empty(len(first), np.int64)
+    for g in np.lexsort((first, -of_group[:, 0])):
+        before = np.abs(so_far - wanted).sum(axis=1)
+        after = np.abs(so_far + total * of_group[g] - wanted).sum(axis=1)
+        part[g] = np.argmin(after - before)
+        so_far[part[g]] += total * of_group[g]
+    return part[inverse]
 
 
 def _topped_up(

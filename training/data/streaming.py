@@ -11,10 +11,11 @@ import numpy as np
 from .each_file import read_each
 from .errors import DataError
 from .image import decode_with_size, quiet_pillow
+from .pixels import Channels, format_of
 
 
 class Deferred(ABC):
-    """An array of bytes ``(N, ...)`` in all but memory.
+    """An array ``(N, ...)``, of bytes by default, in all but memory.
 
     ``len``, ``shape`` and ``dtype`` are an array's. An index that is a slice or an array gives
     another `Deferred`, a number one row, and `np.asarray` makes them all, on several threads.
@@ -75,7 +76,7 @@ class Streamed(Deferred):
     Args:
         files: the image files, see `as_files`.
         size, letterbox: ``(H, W)`` that each is resized to, and how, see `read_image`.
-        channels: 1 or 3.
+        channels: 1 or 3, or a `PixelFormat`.
         num_workers: how many processes `read_batches` decodes in.
         sizes: ``(N, 2)``, height and width that the upright images had when their labels were read,
             where those are in pixels.
@@ -86,13 +87,14 @@ class Streamed(Deferred):
         self,
         files: np.ndarray,
         size: Sequence[int],
-        channels: int,
+        channels: Channels,
         num_workers: int,
         letterbox: bool = False,
         sizes: np.ndarray | None = None,
         root: Path | None = None,
     ):
-        self._files, self._size, self._channels = files, tuple(size), channels
+        self._files, self._size, self._pixels = files, tuple(size), format_of(channels)
+        self.dtype = np.dtype(self._pixels.dtype)
         self.num_workers, self._letterbox, self._sizes = num_workers, letterbox, sizes
         self._root = root
 
@@ -105,7 +107,7 @@ class Streamed(Deferred):
     def shape(self) -> tuple[int, int, int, int]:
         """Return ``(N, H, W, C)``."""
         height, width = self._size
-        return len(self._files), height, width, self._channels
+        return len(self._files), height, width, self._pixels.channels
 
     def row(self, i: int) -> np.ndarray:
         """Decode image `i`.
@@ -114,7 +116,7 @@ class Streamed(Deferred):
             DataError: it cannot be read, or has another size than its labels are of.
         """
         file = self._files[i]
-        how = {"size": self._size, "channels": self._channels, "letterbox": self._letterbox}
+        how = {"size": self._size, "channels": self._pixels, "letterbox": self._letterbox}
         image, size = decode_with_size(file, **how)
         if self._sizes is not None and size != tuple(self._sizes[i]):
             h, w = self._sizes[i]
@@ -127,7 +129,7 @@ class Streamed(Deferred):
     def chosen(self, index: slice | np.ndarray) -> "Streamed":
         """Return some of the images, still in their files."""
         sizes = None if self._sizes is None else self._sizes[index]
-        how = (self._size, self._channels, self.num_workers, self._letterbox)
+        how = (self._size, self._pixels, self.num_workers, self._letterbox)
         return Streamed(self._files[index], *how, sizes, self._root)
 
     def identity(self) -> bytes:
@@ -137,6 +139,7 @@ class Streamed(Deferred):
         Their content is not read, which would take as long as an epoch.
         """
         how = " letterbox" if self._letterbox else ""
+        how += "" if self._pixels.is_photograph else f" {self.dtype}"
         digest = hashlib.sha256(f"{self.shape}{how}".encode())
         for file in self._files:
             try:

@@ -59,22 +59,30 @@ def seed_members(seeds: Sequence[int]) -> dict[str, Keys]:
     return {f"seed-{seed}": {"seed": seed} for seed in seeds}
 
 
+def fold_members(folds: int) -> dict[str, Keys]:
+    """Return the members of a cross-validation."""
+    return {f"fold-{i}": {"data.fold": f"{i}/{folds}"} for i in range(1, folds + 1)}
+
+
 def train_study(
     config: Config,
     out: str | Path,
     *,
     seeds: Sequence[int] = (),
+    folds: int = 0,
     batching: Batching | None = None,
     config_dir: str | Path | None = None,
     display: Display | None = None,
 ) -> Study:
-    """Train several runs of a config: with these seeds, or those of its [sweep].
+    """Train several runs of a config: with these seeds, or those of its [sweep]; or of these folds.
 
     Args:
         config: the experiment.
         out: the directory to make.
         seeds: for a config without a [sweep]; each run is what it would be alone with that seed,
             its split of the data included, up to rounding.
+        folds: cross-validation, for a config without a [sweep], and in place of seeds: so many
+            runs, each of which is validated on another part of the data, see `data.split`.
         batching: of the program, see `training.experiments.batched_program`; by default the one
             that was faster when it was measured on such a device.
         config_dir: the folder of the config file, for a relative ``data.path``.
@@ -89,7 +97,9 @@ def train_study(
     refuse_existing(Path(out))  # before data are read
     folder = None if config_dir is None else Path(config_dir)
     config = resolve_weights_path(resolve_data_path(config, folder), folder)
-    if bool(seeds) == (config.sweep is not None):
+    if folds and (seeds or config.sweep is not None):
+        raise ConfigError("folds: for one config and seed; leave out the seeds, or the [sweep]")
+    if not folds and bool(seeds) == (config.sweep is not None):
         raise ConfigError(
             "sweep: name the seeds in the sweep, e.g. keys.seed = [0, 1, 2]"
             if seeds
@@ -97,7 +107,7 @@ def train_study(
         )
     if config.mesh is not None:
         raise ConfigError("mesh: several networks in one program use one device; leave out [mesh]")
-    members = seed_members(seeds) if seeds else points(config)
+    members = fold_members(folds) or seed_members(seeds) or points(config)
     # All that can be wrong is to be said before anything is made.
     programs = _programs(config, members)
     ready = [prepare_members(list(configs.values())) for configs in programs[:1]]

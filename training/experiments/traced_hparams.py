@@ -16,7 +16,7 @@ from jax import Array
 from .. import data
 from ..config.given import NOTHING, attach
 from ..config.schema import Config
-from ..config_data import add_proposals, read_data
+from ..config_data import add_proposals, class_weights_of, read_data
 from ..experiment import (
     COMPILE_QUICKLY,
     Experiment,
@@ -47,6 +47,7 @@ TRACED = (
 )
 
 HParams = dict[str, Any]
+_WEIGHTS = "class_weights"  # among them, which are of the seed's training images
 
 
 def differing(configs: Sequence[Config]) -> list[str]:
@@ -77,7 +78,8 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
     source = configs[0].data.model_dump(exclude_none=True)
     made = source["source"] in data.MADE
     named = () if made else ("validation", "test", "stratify")
-    parts = {part: source.pop(part, 0) for part in named}
+    parts: dict[str, Any] = {part: source.pop(part, 0) for part in named}
+    parts |= {} if made else {"fold": source.pop("fold", None)}
     everything = read_data(configs[0], source, seed=0)
     datasets = {
         seed: add_proposals(
@@ -105,6 +107,7 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
             schedule=schedule,
             init=partial(start, split_seed(config.seed)),
             augment=augmentation_of(config, cards[config.seed]),
+            class_weights=class_weights_of(config, datasets[config.seed]),
         )
 
     members = [member(config) for config in configs]
@@ -115,10 +118,11 @@ def prepare_members(configs: Sequence[Config]) -> list[Experiment]:
 
 
 def hparams_of(experiment: Experiment, keys: Sequence[str]) -> HParams:
-    """Return the values of these keys, and the statistics of the images, which are the seed's."""
-    return experiment.card.preprocessing.statistics | {
-        key: np.float32(value_at(experiment.config, key)) for key in keys
-    }
+    """Return the values of these keys, and the statistics of the data, which are the seed's."""
+    weights = experiment.class_weights
+    of_classes = {} if weights is None else {_WEIGHTS: weights}
+    values = {key: np.float32(value_at(experiment.config, key)) for key in keys}
+    return experiment.card.preprocessing.statistics | of_classes | values
 
 
 def bind(experiment: Experiment, hparams: HParams) -> Experiment:
@@ -131,7 +135,7 @@ def bind(experiment: Experiment, hparams: HParams) -> Experiment:
     config, card = experiment.config, experiment.card
     measured = {name: hparams[name] for name in card.preprocessing.statistics}
     spec = card.preprocessing._replace(**measured)
-    for key in hparams.keys() - measured.keys():
+    for key in hparams.keys() - measured.keys() - {_WEIGHTS}:
         config = _put(config, key, hparams[key])
     schedule, card = _schedule(experiment, config), card._replace(preprocessing=spec)
     return experiment._replace(
@@ -141,6 +145,7 @@ def bind(experiment: Experiment, hparams: HParams) -> Experiment:
         augment=augmentation_of(config, card),
         schedule=schedule,
         optimizer=make_optimizer(config, schedule),
+        class_weights=hparams.get(_WEIGHTS),
     )
 
 

@@ -1,6 +1,7 @@
 """How figures are drawn: numbers in, matplotlib figures out.
 
 figures         the style, and the figures that all tasks have in common
+pictures        images of any format as bytes, gray or in color
 attempt         a figure that cannot be drawn is a warning
 fonts           fonts for names in any script
 lr_finder       the loss over the learning rate

@@ -18,6 +18,7 @@ import numpy as np
 from ..common import atomic_io
 from ..common.text import text_of_name
 from .fonts import families, quiet_fonts, tell_lacking
+from .pictures import drawn, pictures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -210,13 +211,16 @@ def mistakes(
     """Plot images with a caption each.
 
     Args:
-        images: ``(N, H, W, C)``, uint8.
+        images: ``(N, H, W, C)``, uint8 or of another format: see `pictures`.
         captions: N texts of one or two lines.
         title, subtitle: what stands above.
         columns: how many stand in a row; so many that they fill a square, if left out.
         cell: how wide each is, in inches.
     """
-    images = images if images.shape[-1] == 3 else images.mean(axis=-1) / 255
+    said = drawn(images.shape[-1], images.dtype.name)
+    subtitle = f"{subtitle}; {said}" if said else subtitle
+    images = pictures(images)
+    images = images if images.shape[-1] == 3 else images[..., 0] / 255
     lines = 1 + max(caption.count("\n") for caption in captions)
     room = (0.15 * lines + 0.12) / cell
     columns = columns or min(6, max(4, math.ceil(math.sqrt(len(images)))))

@@ -7,6 +7,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from .image_encoding import data_uri, encoded
+from .pictures import pictures
 from .svg import Chart
 
 NOTHING = "\N{EN DASH}"  # where a share has no meaning
@@ -95,11 +96,12 @@ class PageParts(NamedTuple):
 
 
 def html_image(image: np.ndarray, alt: str, over: bytes | None = None) -> HtmlImage:
-    """Encode an image ``(H, W)`` or ``(H, W, C)`` uint8; of other than 1 or 3 channels the mean."""
+    """Encode an image ``(H, W)`` uint8, or ``(H, W, C)`` of any format: see `pictures`."""
     from PIL import Image
 
-    if image.ndim == 3 and image.shape[-1] != 3:
-        image = np.round(image.mean(axis=-1)).astype(np.uint8)
+    if image.ndim == 3:
+        image = pictures(image)
+        image = image if image.shape[-1] == 3 else image[..., 0]
     shown = Image.fromarray(image)
     shown.thumbnail((LARGEST, LARGEST))
     return HtmlImage(data_uri(encoded(shown)), alt, *shown.size, data_uri(over) if over else None)

@@ -56,7 +56,7 @@ def draw(config: Config, out: Path, *, title: str, config_dir: Path | None = Non
 
 
 def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    """Return images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)`` uint8, and captions row by row.
+    """Return images ``(N, H, W, C)``, ``(N, EPOCHS, H, W, C)``, and captions row by row.
 
     What a task draws on its images, masks or boxes, is drawn on them where it is then.
     """
@@ -92,10 +92,15 @@ def _seen(config: Config, dataset: data.Dataset) -> tuple[np.ndarray, np.ndarray
 def viewable(
     x: np.ndarray, targets: Tree, spec: Preprocessing, task: Task, classes: tuple[str, ...]
 ) -> np.ndarray:
-    """Return the network's input as images to look at, uint8, with the targets over them."""
+    """Return the network's input as images to look at, with the targets over them.
+
+    Photographs are bytes, others in [0, 1], as `training.plots.pictures` takes them.
+    """
     mean, std = (np.array(v, np.float32).reshape(1, 1, 1, -1) for v in (spec.mean, spec.std))
-    bytes_ = np.round(255 * np.clip(x * std + mean, 0, 1)).astype(np.uint8)
-    return bytes_ if task.overlay is None else task.overlay(bytes_, targets, classes)
+    seen = np.clip(x * std + mean, 0, 1)
+    if spec.pixels is None:
+        seen = np.round(255 * seen).astype(np.uint8)
+    return seen if task.overlay is None else task.overlay(seen, targets, classes)
 
 
 def _names(task: Task, targets: Any, classes: tuple[str, ...], epoch: int) -> list[str]:

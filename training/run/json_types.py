@@ -74,6 +74,14 @@ class _StudyInfo(_Circumstances, total=False):
     members: Required[dict[_Member, dict[str, Any]]]
 
 
+class _Pixels(TypedDict):
+    __pydantic_config__ = _OPEN  # type: ignore[misc]
+    channels: _Side
+    dtype: Literal["uint8", "uint16", "float32"]
+    low: _Number
+    high: _Number
+
+
 class _Preprocessing(TypedDict, total=False):
     __pydantic_config__ = _OPEN  # type: ignore[misc]
     size: Required[Annotated[list[_Side], Field(min_length=2, max_length=2)]]
@@ -82,6 +90,7 @@ class _Preprocessing(TypedDict, total=False):
     std: Required[list[_Number]]
     target_mean: list[_Number]
     target_std: list[_Number]
+    pixels: _Pixels
 
 
 class _DatasetCard(TypedDict, total=False):

@@ -11,7 +11,7 @@ from ..data import DataError, decode_mask
 from ..data.archive import Place, source_of
 from ..data.color_table import packed
 from ..data.each_file import read_readable
-from ..data.image import decode_color_mask
+from ..data.mask_file import decode_color_mask
 from ..data.mask_folders import MOST_COLORS
 from .class_names import Named
 

@@ -61,7 +61,11 @@ def data_table(layout: Layout, survey: Survey, size: tuple[int, int] | None) -> 
     if size is not None:
         table["size"] = list(size)
     why = "all images are gray" if survey.channels == 1 else "the images are in color"
+    if survey.channels not in (1, 3):
+        why = f"the images have {survey.channels} channels"
     table["channels"] = Because(survey.channels, why)
+    if survey.dtype != "uint8":
+        table["dtype"] = Because(survey.dtype, "the images have 16 bits; state value_range if less")
     H, W = size or survey.size
     if survey.total * H * W * survey.channels > MOST_IN_MEMORY and source != "masks":
         why = "too large for memory; needs pip install 'convax[stream]'"

@@ -7,16 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..data import (
+    COLOR,
     SPLITS,
     DataError,
     Dataset,
+    PixelFormat,
     decode_with_size,
     examples_of_each,
     load,
     mask_pairs,
+    pixel_format,
+    quiet_pillow,
 )
 from ..data.each_file import Unreadable, parts_kept, read_readable
-from ..data.image import by
+from ..data.image import by, stored_format
 from ..data.load import name_below
 from ..data.notes import Notes
 from ..tasks.spec import LabelKind
@@ -52,7 +56,9 @@ class Survey(NamedTuple):
         classes: their names; of values those of the columns.
         of_class: how many images, of all splits, have each class; None where labels do not say.
         sizes: ``(n, 2)`` height and width of the images that were looked at.
-        channels: 1 where all of these are gray, 3 otherwise.
+        channels: 1 where all of these are gray, 3 where they are in color; or as many as the first
+            has, of images that are no photographs.
+        dtype: of their values.
         unreadable: files that are no whole image.
         notes: what the reader of the data says.
         pixels: the share of each class of masks.
@@ -68,6 +74,7 @@ class Survey(NamedTuple):
     notes: tuple[str, ...]
     pixels: np.ndarray | None = None
     objects: Objects = NO_OBJECTS
+    dtype: str = "uint8"
 
     @property
     def total(self) -> int:
@@ -89,7 +96,10 @@ class Survey(NamedTuple):
         else:
             lines.append(f"values: {', '.join(self.classes)}")
         lines.append(f"height x width: {_range(self.sizes)}")
-        lines.append("color: gray" if self.channels == 1 else "color: red, green, blue")
+        if self.dtype == "uint8" and self.channels in (1, 3):
+            lines.append("color: gray" if self.channels == 1 else "color: red, green, blue")
+        else:
+            lines.append(f"channels: {self.channels}, of {self.dtype}")
         if self.pixels is not None:
             shares = (f"{n} {s:.1%}" for n, s in zip(self.classes, self.pixels, strict=True))
             lines.append(f"pixels: {', '.join(shares)}")
@@ -138,7 +148,8 @@ def survey(layout: Layout, kind: LabelKind) -> Survey:
         files: list[Any] = [image for image, _ in mask_pairs(path, its, masks, Notes())]
     else:
         files = [file for part in parts for file in part.images.files]
-    sizes, channels, unreadable = _look(files)
+    pixels = COLOR if kind != "class" else _format(files[0])
+    sizes, channels, unreadable = _look(files, pixels)
     unreadable = [each._replace(file=name_below(each.file, path)) for each in unreadable]
     each = [examples_of_each(part.labels, len(dataset.classes)) for part in parts]
     of_class = [counts for counts in each if counts is not None]
@@ -148,6 +159,7 @@ def survey(layout: Layout, kind: LabelKind) -> Survey:
         of_class=np.sum(of_class, axis=0) if of_class else None,
         sizes=sizes,
         channels=channels,
+        dtype=pixels.dtype,
         unreadable=tuple(dict.fromkeys((*dataset.unreadable, *unreadable))),
         notes=dataset.notes,
         pixels=_shares(dataset) if kind == "mask" else None,
@@ -155,18 +167,36 @@ def survey(layout: Layout, kind: LabelKind) -> Survey:
     )
 
 
-def _look(files: Sequence[Path]) -> tuple[np.ndarray, int, tuple[Unreadable, ...]]:
+def _format(file: Path) -> PixelFormat:
+    """Return the format of an image file: that of photographs unless it is plainly another."""
+    try:
+        with quiet_pillow():
+            channels, dtype = stored_format(file)
+    except DataError:  # such as a palette's; decoding says what is wrong
+        return COLOR
+    if dtype == "uint16":
+        return pixel_format(channels, dtype)
+    # Transparency is part of a photograph; and of floating point nobody knows the range: decoding
+    # says what to write.
+    return PixelFormat(channels) if dtype == "uint8" and channels > 4 else COLOR
+
+
+def _look(
+    files: Sequence[Path], pixels: PixelFormat
+) -> tuple[np.ndarray, int, tuple[Unreadable, ...]]:
     """Decode images, spread evenly over all: their sizes, channels, and what cannot be read."""
     chosen = np.unique(np.linspace(0, len(files) - 1, min(len(files), MOST_LOOKED_AT), dtype=int))
 
     def look(i: int) -> tuple[tuple[int, int], bool]:
-        image, size = decode_with_size(files[chosen[i]], size=(32, 32), channels=3)
-        return size, bool(np.ptp(image.astype(np.int16), axis=-1).max() <= _GRAY)
+        image, size = decode_with_size(files[chosen[i]], size=(32, 32), channels=pixels)
+        gray = pixels.is_photograph and np.ptp(image.astype(np.int16), axis=-1).max() <= _GRAY
+        return size, bool(gray)
 
     seen, kept = read_readable(look, len(chosen), "skip")
     parts_kept({"train": len(chosen)}, kept)
     gray = all(is_gray for _, is_gray in seen)
-    return np.array([size for size, _ in seen]), 1 if gray else 3, kept.unreadable
+    channels = 1 if gray else pixels.channels
+    return np.array([size for size, _ in seen]), channels, kept.unreadable
 
 
 def _shares(dataset: Dataset) -> np.ndarray:

@@ -91,7 +91,7 @@ def test_the_command_line(command, whole, onnx, tmp_path):
     assert code == 0 and (found["images"], found["metric"]) == (15, "accuracy")
     assert found["after"] >= found["before"] - 0.01
     live = convax.load(whole.path)
-    images, _ = sample_images(whole.config(), live.image_shape)
+    images, _ = sample_images(whole.config(), live)
     said, session = run_file(file, images)  # and nothing but predictions
     np.testing.assert_allclose(said, live(images), atol=0.05)
     about = {k: json.loads(v) for k, v in session.get_modelmeta().custom_metadata_map.items()}
@@ -109,7 +109,7 @@ def test_other_tasks(task, onnx, tmp_path):
     assert done.before > 0.5 and done.bytes_after < done.bytes_before
     live = convax.load(run.path)
     assert convax.evaluate(run.path).figures[done.metric] == pytest.approx(done.before, abs=1e-6)
-    images, _ = sample_images(config, live.image_shape)
+    images, _ = sample_images(config, live)
     said, _ = run_file(tmp_path / "net.onnx", images)
     expected = live(images)
     np.testing.assert_allclose(said, expected, atol=0.1 * np.ptp(expected))

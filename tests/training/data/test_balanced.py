@@ -8,7 +8,7 @@ import pytest
 import convax
 from convax.training.config.errors import ConfigError
 from convax.training.config.schema import load_config
-from convax.training.data import Dataset, Split, batch_indices, unsplit
+from convax.training.data import Dataset, Split, balanced, batch_indices, unsplit
 from convax.training.loop.signals import InterruptedRun
 from tests.tiny import write_tiny
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -47,6 +47,17 @@ def test_a_far_step_is_fast():
     )
 
 
+def test_labels_that_nobody_can_change_are_hashed_once(monkeypatch):
+    fixed = RARE.copy()
+    fixed.setflags(write=False)
+    how = {"size": len(RARE), "batch_size": 6, "seed": 0}
+    expected = [batch_indices(t, **how, classes=RARE).tolist() for t in range(3)]
+    calls, members = [], balanced._members
+    monkeypatch.setattr(balanced, "_members", lambda *of: calls.append(of) or members(*of))
+    assert [batch_indices(t, **how, classes=fixed).tolist() for t in range(3)] == expected
+    assert len(calls) == 1
+
+
 def imbalanced():
     """200 squares that are dark, and of 1 in 20 that is not as dark."""
     rng = np.random.default_rng(0)
@@ -72,8 +83,11 @@ def test_a_rare_class_is_learned_and_a_killed_run_ends_with_the_same_bytes(tmp_p
         convax.train(balanced, tmp_path / "run", data=data, display=Recorder(12))
     assert final_bytes(convax.resume(tmp_path / "run", data=data)) == final_bytes(whole)
     plain = convax.train(load_config(tmp_path / "tiny.toml", short), tmp_path / "plain", data=data)
-    figures = [run.info()["result"]["test"]["balanced_accuracy"] for run in (whole, plain)]
+    weighty = load_config(tmp_path / "tiny.toml", [*short, "training.class_weights=balanced"])
+    weighty = convax.train(weighty, tmp_path / "weighty", data=data)
+    figures = [run.info()["result"]["test"]["balanced_accuracy"] for run in (whole, plain, weighty)]
     assert figures[0] > figures[1] + 0.2
+    assert figures[2] > figures[1] + 0.2
 
 
 def test_it_is_for_one_class_an_image():

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,13 +24,13 @@ def kept(tmp_path, monkeypatch):
 @pytest.fixture
 def decoded(monkeypatch):
     """The number of image files decoded by now, in a list of one."""
-    count, opened = [0], image._opened
+    count, opened = [0], image._open
 
     def counting(source):
         count[0] += 1
         return opened(source)
 
-    monkeypatch.setattr(image, "_opened", counting)
+    monkeypatch.setattr(image, "_open", counting)
     return count
 
 
@@ -82,13 +81,14 @@ def test_what_pillow_is_told_is_part_of_the_key(tmp_path, kept, decoded, monkeyp
 
 
 def test_files_that_change_while_they_are_decoded_are_not_kept(tmp_path, kept, monkeypatch):
-    root, opened = folder(tmp_path), image._opened
+    root, opened = folder(tmp_path), image._open
 
-    def changing(source):
-        Path(source).touch()
-        return opened(source)
+    def changing(content):
+        for file in root.rglob("*.*"):
+            file.touch()
+        return opened(content)
 
-    monkeypatch.setattr(image, "_opened", changing)
+    monkeypatch.setattr(image, "_open", changing)
     read(root)
     assert not kept.exists()
 

@@ -107,7 +107,7 @@ def skipping(root):
     """A folder in which there is something to pass over for every reason."""
     put(root, "train/a/1.png", "train/b/1.png", "test/a/1.png", "extra/a/1.png", "extra/2.png")
     put(root, "3.png", "train/@eaDir/a.png", "train/a/.ipynb_checkpoints/1.png", "train/a/._1.png")
-    for name in ("README.md", "train/a/notes.txt", "train/b/2.txt", "test/a/x.AVIF", "train/none"):
+    for name in ("README.md", "train/a/notes.txt", "train/b/2.txt", "test/a/x.PSD", "train/none"):
         (root / name).touch()
     (root / "train/a/gone.png").symlink_to(root / "nowhere.png")
     (root / "train/a/around").symlink_to(root / "train", target_is_directory=True)
@@ -130,7 +130,7 @@ def test_what_is_passed_over_is_counted_with_its_reason(tmp_path):
         "1 link to nothing",
         "1 link to a folder",
         "1 image beside the splits' folders",
-        "1 .avif (a format that is not read; save as PNG or JPEG)",
+        "1 .psd (a format that is not read; save as PNG or JPEG)",
     ):
         assert reason in line
     streamed = load_folder(tmp_path, size=(3, 4), stream=True)

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from convax.training.data import DataError, read_image
-from convax.training.data.image import decode_mask
 from convax.training.data.jpeg_scans import MOST_SCANS, _scans, check_scans
+from convax.training.data.mask_file import decode_mask
 
 END = b"\xff\xd9"
 

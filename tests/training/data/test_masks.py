@@ -11,7 +11,7 @@ from PIL import Image
 
 from convax.training.data import DataError, find_mask_folders, load, load_masks
 from convax.training.data.color_table import color_table
-from convax.training.data.image import decode_mask, resize_nearest
+from convax.training.data.mask_file import decode_mask, resize_nearest
 from convax.training.tasks.segmentation.figures import write_mask
 from convax.training.tasks.segmentation.overlay import palette
 

@@ -28,7 +28,7 @@ def test_arrays_become_a_dataset():
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        ((IMAGES / 255, LABELS), "train: images are float64 .10, 6, 6, 1., need uint8 .* 255"),
+        ((IMAGES / 255, LABELS), "train: images are float64 .10, 6, 6, 1., need uint8.* 255"),
         ((IMAGES[0], LABELS), r"train: images are uint8 \(6, 6\), need uint8"),
         ((IMAGES, LABELS[1:]), "train: 10 images and 9 labels"),
         ((IMAGES, LABELS / 2), r"labels are float64 \(10,\), need integers"),

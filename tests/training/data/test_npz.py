@@ -43,8 +43,11 @@ def test_load_npz_reads_the_plain_layout(tmp_path, dtype, shape):
 
 
 CHANGED = [
-    ({"images": X / 255}, r"images: dtype float64, need uint8; store \(255 \* x\)\.round"),
-    ({"images": X.astype(np.int64)}, r"images: dtype int64, need uint8; store values in 0\.\.255"),
+    ({"images": X / 255}, r"images: dtype float64, need uint8, .*32; store \(255 \* x\)\.round"),
+    (
+        {"images": X.astype(np.int64)},
+        r"images: dtype int64, need uint8, .*32; store values in 0\.\.255",
+    ),
     ({"images": X[0]}, r"images: shape \(5, 6\), need \(N, H, W\) or \(N, H, W, C\)"),
     ({"images": X[:0], "labels": [0]}, r"images: shape \(0, 5, 6\).*none of them 0"),
     (

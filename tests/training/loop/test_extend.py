@@ -55,7 +55,7 @@ def test_the_command_says_with_what_learning_rate(short, tmp_path, command):
     code, _, err = command("train", "lenet5-mnist", "--extend", short.path)
     assert code == 2 and "--extend takes the config of RUN: leave out CONFIG" in err
     code, _, err = command("train", "--resume", short.path, "--extend", short.path)
-    assert code == 2 and "leave out CONFIG, --out, --seeds, --batching, --tensorboard" in err
+    assert code == 2 and "leave out CONFIG, --out, --seeds, --folds, --batching, --tensor" in err
 
 
 @pytest.mark.parametrize(

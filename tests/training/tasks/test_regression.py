@@ -186,7 +186,8 @@ def test_what_does_not_fit_a_regression(config):
     for override, message in {
         'loss={name="mse",label_smoothing=0.1}': "'mse' has no label_smoothing in task = \"regr",
         'loss={name="focal",gamma=2.0,alpha=0.25}': "'focal' is no loss for task = \"regression\"",
-        "task=classification": '\'csv\' is data with values: need task = "multilabel" or "regress',
+        "task=classification": r"data\.columns: the class of an image is in one column",
+        "task=segmentation": "'csv' is data with values: need task = \"classification\"",
         "augment.mixup.alpha=0.2": "augment.mixup would make images of two",
         "early_stopping.metric=accuracy": 'which is not a metric of task = "regression"',
     }.items():

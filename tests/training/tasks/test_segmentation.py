@@ -17,7 +17,7 @@ import convax
 from convax.inference.calibration.file import CalibrationError
 from convax.model.architectures import vgg
 from convax.training.config.schema import load_config
-from convax.training.data import IGNORED, decode_mask
+from convax.training.data import COLOR, IGNORED, decode_mask
 from convax.training.data.preprocess import Preprocessing, preprocess_masks, restore_maps
 from convax.training.experiment import prepare
 from convax.training.loop.nonfinite import NonFiniteError
@@ -300,7 +300,7 @@ def test_a_letterboxed_mask_is_of_the_image_itself(tmp_path):
     truth = np.repeat([[0, 1]], 6, axis=0).repeat(6, axis=1)
     np.testing.assert_array_equal(task.whole_mask(maps, (6, 12), letterbox=True), truth)
     Image.new("RGB", (12, 6)).save(tmp_path / "a.png")
-    predictor = SimpleNamespace(letterbox=True, classes=("ground", "thing"))
+    predictor = SimpleNamespace(letterbox=True, classes=("ground", "thing"), pixels=COLOR)
     question = Question(tmp_path / "a.png", "a.png", maps, 2, tmp_path / "mask.png")
     assert task.predict(predictor, None)(question).record["shares"] == {"ground": 0.5, "thing": 0.5}
     np.testing.assert_array_equal(decode_mask(tmp_path / "mask.png"), truth)

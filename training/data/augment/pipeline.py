@@ -12,6 +12,7 @@ from ....model.detection.structures import GroundTruth
 from ...config.augment import Augment
 from ...config.errors import ConfigError
 from .. import IGNORED
+from ..pixels import PixelFormat
 from ..preprocess import Preprocessing
 from .affine import affine, affine_map
 from .boxes import flipped, follow, objects_of, settle
@@ -47,12 +48,13 @@ def make_augmentation(
         masked_objects: for how many objects with masks an image has room.
 
     Raises:
-        ConfigError: the saturation, hue or color of images of other than three channels, more
-            images than can be counted, or more objects of four images than masks tell apart.
+        ConfigError: the saturation, hue or color of images of other than three channels, operations
+            on bytes of images of more bits, more images than can be counted, or more objects of
+            four images than masks tell apart.
     """
     if spec is None:
         return None
-    _check(spec, len(preprocessing.mean), examples, masked_objects)
+    _check(spec, preprocessing.pixel_format, examples, masked_objects)
     return partial(
         augment, spec=spec, preprocessing=preprocessing, classes=classes, examples=examples
     )
@@ -150,7 +152,7 @@ def augment(
     return x, targets if masks is None else masks
 
 
-def _check(spec: Augment, channels: int, examples: int, masked_objects: int) -> None:
+def _check(spec: Augment, pixels: PixelFormat, examples: int, masked_objects: int) -> None:
     """Raise where the config asks for what these data cannot give."""
     if spec.mosaic and 4 * masked_objects >= IGNORED:
         raise ConfigError(
@@ -158,6 +160,7 @@ def _check(spec: Augment, channels: int, examples: int, masked_objects: int) -> 
             f"{IGNORED - 1} at most; write data.objects = {(IGNORED - 1) // 4} and data.crowded = "
             '"largest", or leave it out'
         )
+    channels = pixels.channels
     of = "one channel" if channels == 1 else f"{channels} channels"
     for name in ("saturation", "hue") if spec.color and channels != 3 else ():
         if getattr(spec.color, name):
@@ -169,6 +172,13 @@ def _check(spec: Augment, channels: int, examples: int, masked_objects: int) -> 
             f"augment.policy.operations: images of {of} have no color; write a list of operations "
             'without "color"'
         )
+    if spec.policy and pixels.dtype != "uint8":
+        of_bytes = [name for name in ("posterize", "equalize") if name in spec.policy.operations]
+        if of_bytes:
+            raise ConfigError(
+                f"augment.policy.operations: {' and '.join(of_bytes)} would cut images of "
+                f"{pixels.dtype} to 8 bits; write a list of operations without them"
+            )
     if spec.flip == "alternating" and examples >= 2**15 * 2**15:
         raise ConfigError(
             f"augment.flip: epochs of {examples} images cannot be counted; write flip = true"

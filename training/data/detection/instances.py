@@ -9,7 +9,7 @@ from ...common.text import text_of_name
 from ..archive import Place, source_of
 from ..dataset import Dataset
 from ..errors import DataError
-from ..image import decode_mask
+from ..mask_file import decode_mask
 from ..masks import check_mask_size, mask_pairs
 from ..notes import Notes
 from .ground_truth import read_annotated

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..image import resize_nearest
+from ..mask_file import resize_nearest
 from ..placement import Placement
 from ..streaming import Deferred
 from .rle import decode_runs

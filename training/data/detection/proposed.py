@@ -46,7 +46,12 @@ def with_proposals(dataset: Dataset, how: Proposing) -> Dataset:
             such a file, or lacks an image, or two images have one name.
     """
     splits = {name: getattr(dataset, name) for name in SPLITS}
-    size = dataset.train.images.shape[1:3]
+    size, channels = dataset.train.images.shape[1:3], dataset.train.images.shape[-1]
+    if channels not in (1, 3) or dataset.train.images.dtype != np.uint8:
+        raise DataError(
+            f"proposals: images are {channels} channels of {dataset.train.images.dtype}, need "
+            "bytes, gray or in color; leave proposals out"
+        )
     if how.searches:
         searched = _searched([part.images for part in splits.values()], how)
         found = dict(zip(splits, searched, strict=True))

@@ -16,6 +16,7 @@ from ...data.preprocess import Preprocessing, preprocess, preprocess_masks
 from ...plots import figures
 from ...plots.attempt import draw_each
 from ...plots.figures import BLUE, GRAY, shortened
+from ...plots.pictures import drawn
 from ..task import Findings
 from .metrics import image_ious, ious
 from .overlay import HATCH, overlay, palette
@@ -110,6 +111,8 @@ def _draw_masks(findings: Findings) -> Path:
         f"the {len(worst.ious)} of {len(findings.collected):,} images it did worst on, each with "
         f"the mean IoU of its classes; half of all images have {worst.median:.0%} or more"
     )
+    if said := drawn(spec.pixel_format.channels, spec.pixel_format.dtype):
+        subtitle += f"; {said}"
     with figures.style():
         figure = figures.mistakes(
             worst.tiles.reshape(-1, *worst.tiles.shape[2:]),
@@ -124,10 +127,14 @@ def _draw_masks(findings: Findings) -> Path:
 
 
 def _as_seen(images: np.ndarray, spec: Preprocessing) -> np.ndarray:
-    """Images at the size of the network's input, uint8, as they are before normalization."""
+    """Images at the size of the network's input, as they are before normalization.
+
+    Photographs are bytes, others in [0, 1].
+    """
     channels = images.shape[-1]
     plain = spec._replace(mean=(0.0,) * channels, std=(1.0,) * channels)
-    return np.round(255 * np.asarray(preprocess(jnp.asarray(images), plain))).astype(np.uint8)
+    seen = np.asarray(preprocess(jnp.asarray(images), plain))
+    return seen if spec.pixels else np.round(255 * seen).astype(np.uint8)
 
 
 def _draw_ious(findings: Findings) -> Path:

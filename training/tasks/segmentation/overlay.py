@@ -7,6 +7,7 @@ whichever is further from what it covers. Pixels of no class are hatched in gray
 import numpy as np
 
 from ...data import IGNORED
+from ...plots.pictures import pictures
 
 TINT = 0.5  # of the classes' colors over the photograph
 HATCH = (0.4, 0.8)  # the grays of pixels of no class: the ground, and the lines
@@ -36,7 +37,7 @@ def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
     """Draw masks over photographs; the first class leaves them as they are.
 
     Args:
-        images: ``(N, H, W, C)``, uint8, of one channel or three.
+        images: ``(N, H, W, C)``, uint8 or of another format: see `training.plots.pictures`.
         masks: ``(N, H, W)``, classes, or `IGNORED`.
         classes: K.
 
@@ -44,6 +45,7 @@ def overlay(images: np.ndarray, masks: np.ndarray, classes: int) -> np.ndarray:
         ``(N, H, W, 3)`` in [0, 1]. Where a region meets one of a lower class, or of none, the line
         around it is within the other, so that what is one pixel wide keeps its color.
     """
+    images = pictures(images)
     photo = (np.repeat(images, 3, axis=-1) if images.shape[-1] == 1 else images) / 255
     region = np.where(masks < classes, masks, 0).astype(np.int32)
     tint = palette(256)[region] / 255

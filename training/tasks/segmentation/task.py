@@ -162,7 +162,7 @@ def predict(predictor: Any, examples: Examples) -> Callable[[Question], Saying]:
     del examples
 
     def say(question: Question) -> Saying:
-        size = upright_size(question.source)
+        size = upright_size(question.source, predictor.pixels)
         mask = whole_mask(question.answer, size, letterbox=predictor.letterbox)
         write_mask(mask, question.out)
         shares = {c: float((mask == k).mean()) for k, c in enumerate(predictor.classes)}
