@@ -108,6 +108,50 @@ def split_evenly(total: int, most: int) -> Parts:
     return Parts(number, -(-total // number))
 
 
+class Cropped(NamedTuple):
+    """A convolution without the outer taps of its window that meet padding alone."""
+
+    geometry: Geometry
+    kept: tuple[slice, ...]  # of the window, for each axis
+    left_out: tuple[tuple[int, int], ...]  # how many taps before and behind, for each axis
+
+
+def crop_window(geometry: Geometry) -> Cropped:
+    """Leave out the outer taps that meet no element of the image, wherever the window is.
+
+    The 3x3 window on a 1x1 image with a padding of one has one tap left.
+
+    Example:
+        >>> cropped = crop_window(resolve_conv("", (1, 1, 4, 8), (3, 3, 8, 8), 1, "SAME", 1, 1))
+        >>> cropped.geometry.window, cropped.geometry.padding, cropped.left_out
+        ((1, 3), ((0, 0), (1, 1)), ((1, 1), (0, 0)))
+    """
+    spans = [_met_taps(axis) for axis in geometry.axes]
+    left_out = tuple((lo, w - hi) for (lo, hi), w in zip(spans, geometry.window, strict=True))
+    padding = tuple(
+        (low - d * before, high - d * behind)
+        for (low, high), d, (before, behind) in zip(
+            geometry.padding, geometry.dilation, left_out, strict=True
+        )
+    )
+    window = tuple(hi - lo for lo, hi in spans)
+    kept = tuple(slice(lo, hi) for lo, hi in spans)
+    return Cropped(geometry._replace(window=window, padding=padding), kept, left_out)
+
+
+def _met_taps(axis: Axis) -> tuple[int, int]:
+    """Return the first tap that meets an element in some position, and the one behind the last."""
+    i, w, o, s, d, (low, _) = axis
+
+    def meets(u: int) -> bool:
+        """Return whether s position + d u - low is in the image for one of the positions."""
+        first, last = -((d * u - low) // s), (i - 1 + low - d * u) // s
+        return max(first, 0) <= min(last, o - 1)
+
+    met = [u for u in range(w) if meets(u)]
+    return (met[0], met[-1] + 1) if met else (0, w)
+
+
 def window_slices(geometry: Geometry) -> list[list[slice]]:
     """Return, for each axis and each tap on it, the slice of a padded x that the tap meets."""
     return [

@@ -155,6 +155,19 @@ def test_window_as_large_as_the_image_takes_space_to_depth():
         np.testing.assert_array_equal(got[kind], want[kind], kind)
 
 
+def test_taps_that_meet_padding_alone_are_left_out():
+    geometry = resolve_conv("test", (4, 1, 3, 32), (3, 5, 32, 64), 1, "SAME", 1, 1)
+    names = [
+        rule_name(kind, geometry._replace(size=(1, 1), output=(1, 1)), 32, 64) for kind in KINDS
+    ]
+    assert names == ["space_to_depth", "space_to_depth", "im2col"]
+    arrays = integers({"x": (4, 1, 3, 32), "k": (3, 5, 32, 64), "g": (4, 1, 3, 64)}, 0)
+    want, got = (of_all_kinds(arrays, geometry, which) for which in (0, 1))
+    for kind in KINDS:
+        np.testing.assert_array_equal(got[kind], want[kind], kind)
+    assert not np.any(np.delete(got["kernel_grad"], 1, axis=0))
+
+
 @pytest.mark.parametrize("budget", [1, 2000])
 def test_depthwise_kernel_grad_in_parts_of_the_rows(budget, monkeypatch):
     monkeypatch.setattr(depthwise, "_ACCUMULATORS", budget)
