@@ -413,6 +413,7 @@ def test_run_reports_init_from_and_resumes_without_the_source(whole, two_classes
         "initial": HEAD,
         "left": [],
         "head": note.partition("kernel; ")[2],
+        "note": None,
     }
     with pytest.raises(InterruptedRun):
         convax.train(config, tmp_path / "two", config_dir=tmp_path, display=Recorder(20))
