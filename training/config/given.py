@@ -6,6 +6,7 @@ keep it. Whoever opens the run gives it again, and it is known again by the SHA-
 program, which is in the run's provenance.
 """
 
+import copy
 from collections.abc import Callable, Collection, Iterator
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -113,7 +114,7 @@ def put_in(raw: dict[str, Any], objects: Objects) -> list[str]:
     lines = []
     for what in objects.names:
         before = [f"[{t}]{_named(raw[t])}" for t in _TABLES[what] if t in raw]
-        raw.update(_TABLES[what])
+        raw.update(copy.deepcopy(_TABLES[what]))
         instead = f", in place of {' and '.join(before)}" if before else ""
         lines.append(f"{what}: given in Python{instead}")
     return lines

@@ -247,6 +247,10 @@ class Config(Table):
                     f'net: given for task = "{self.task}", whose detectors are named in [model]; '
                     "leave net= out, or register an architecture"
                 )
+        if isinstance(self.schedule, Given) != isinstance(self.optimizer, Given):
+            raise ValueError(
+                'schedule is "given" with the optimizer in Python, and not without; write its name'
+            )
         if not isinstance(self.model, dict):  # else it is not checked yet: `choices`
             _check_proposals(self.proposals, self.model if boxes else None)
         entry = find_loss(spec, loss)

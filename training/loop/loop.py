@@ -138,9 +138,10 @@ def _with_objects(
     where, raw, folder = tables_of(config)
     replaced = put_in(raw, objects)
     if metrics:
-        named = [{"name": name} for name in register_metrics(metrics)]
         before = raw.get("metrics", [])
-        raw["metrics"] = [*before, *(entry for entry in named if entry not in before)]
+        named = {entry.get("name") for entry in before}
+        new = [name for name in register_metrics(metrics) if name not in named]
+        raw["metrics"] = [*before, *({"name": name} for name in new)]
     return checked(raw, where, folder=folder), replaced, folder
 
 

@@ -157,6 +157,11 @@ def test_a_config_that_says_given_needs_the_object(trained, tmp_path):
         convax.train(trained.config(), tmp_path / "run")
 
 
+def test_a_schedule_is_given_with_its_optimizer_alone(config):
+    with pytest.raises(ConfigError, match='schedule is "given" with the optimizer in Python, and'):
+        convax.config(config, schedule={"name": "given"})
+
+
 def test_an_object_for_what_the_config_names_is_refused(config):
     with pytest.raises(ConfigError, match="net: this run has that of its config; leave net= out"):
         attach(config, Objects(net=TANH))

@@ -33,6 +33,7 @@ def test_metrics_given_in_python_are_shown_recorded_and_judged_by(tmp_path):
     tables = convax.config(write_tiny(tmp_path)).model_dump(exclude_none=True)
     tables["training"]["steps"] = 40
     tables["early_stopping"] = {"metric": "errors.share", "patience": 1}
+    tables["metrics"] = [{"name": "errors"}]  # and given below: once
     display = Recorder()
     run = convax.train(tables, tmp_path / "run", metrics=[errors], display=display)
     assert stopping_rules(run.config()).mode == "min"
