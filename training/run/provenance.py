@@ -4,9 +4,9 @@ A resumed run ends with the bytes of one that was never stopped only where these
 
     config        every key, but for where data lie, what is left out and how they are split
                   (`data.path`, `proposals.path`, `data.unreadable`, `data.stratify`, as the data
-                  have a fingerprint), which
-                  checkpoints are kept, what is recorded besides, and how many steps that are not
-                  finite may be left out: that decides where a run ends, and no step
+                  have a fingerprint), which checkpoints are kept, what is recorded besides, who
+                  looks on, and how many steps that are not finite may be left out: that decides
+                  where a run ends, and no step
     data          the fingerprint of the dataset
     code          the SHA-256 of convax's sources: operations, networks, training
     versions      of jax, jaxlib and numpy: another compiler rounds otherwise; of Pillow where

@@ -35,14 +35,14 @@ def test_code_hash_covers_every_source_in_every_folder(tmp_path, monkeypatch):
 
 
 def test_keys_that_decide_nothing_exist_and_are_left_out(tiny):
-    elsewhere = {"init_from": {"path": "x"}, "proposals": {"path": "x"}}
+    elsewhere = {"init_from": {"path": "x"}, "proposals": {"path": "x"}, "callbacks": []}
     config = load_config(tiny).model_dump(exclude_none=True) | elsewhere
     config["data"] |= {"num_workers": 2, "unreadable": "skip"}
     kept = provenance.relevant_config(config)
     for *tables, key in provenance._FREE:
         assert key in reduce(dict.__getitem__, tables, config)
         assert key not in reduce(dict.__getitem__, tables, kept)
-    assert kept.keys() == config.keys() - {"checkpoints", "logging"}
+    assert kept.keys() == config.keys() - {"callbacks", "checkpoints", "logging"}
 
 
 def test_check_unchanged_compares_settings_of_jax_that_the_run_recorded(tiny, tmp_path):
