@@ -120,6 +120,10 @@ SMALLER = {
 }
 for name in ("resnet18", "mobilenet-v1", "mobilenet-v2", "convnext-tiny", "spp-net"):
     SMALLER[f"{name}-cifar10"].append("input.size=[32,32]")
+SMALLER["mobilenet-finetune-cifar10"] += [
+    *("input.size=[32,32]", "data.path=cifar10-jpeg.tar.gz"),
+    "init_from.path=mobilenet.safetensors",
+]
 for name, shallow in SHALLOW.items():
     SMALLER[name] += shallow
 # What is quick enough to be tried each time: one of each task, and one spelled out.
@@ -179,6 +183,7 @@ PARAMETERS = {
     "maskrcnn-pennfudan": 2_308_704,
     "maskrcnn-scenes": 1_031_808,
     "mlp-mnist": 266_610,
+    "mobilenet-finetune-cifar10": 2_236_682,
     "mobilenet-v1-cifar10": 3_217_226,
     "mobilenet-v2-cifar10": 2_236_682,
     "rcnn-pennfudan": 1_010_769,
