@@ -70,6 +70,7 @@ training: param_groups config_data experiment
 training: evaluation other_data pretrained hub initialize gallery
 training.distributed
 training.report
+training.trackers
 training.loop
 training.experiments
 training: lr_finder

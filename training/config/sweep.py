@@ -29,3 +29,7 @@ class Logging(Table):
     """What is written down beside ``metrics.jsonl``."""
 
     tensorboard: bool = False  # see `training.loop.tensorboard`
+    wandb: bool = False  # these: see `training.trackers`
+    mlflow: bool = False
+    trackio: bool = False
+    project: Annotated[str, Field(min_length=1, max_length=100)] = "convax"

@@ -25,7 +25,7 @@ from ..loop.progress import Display, Silent
 from ..loop.recorder import ChunkResult, TrainingRecorder
 from ..loop.resume import find_resume_point
 from ..loop.signals import signals_noted
-from ..loop.tensorboard import followed
+from ..loop.tracking import followed
 from ..run import lock
 from ..run.directory import Run
 from .batched_program import BatchedProgram, Batching, make_eval_steps
@@ -136,7 +136,7 @@ def _recorders(
     eval_steps = make_eval_steps([member.experiment for member in members])
     for member, start, eval_step in zip(members, starts, eval_steps, strict=True):
         run, experiment = member.run, member.experiment
-        quiet = stack.enter_context(followed(run, experiment.config, Silent()))
+        quiet = stack.enter_context(followed(run, experiment.config, Silent(), display.note))
         context = make_context(run, experiment, ShardingPlan(None), eval_step, quiet)
         stack.enter_context(context.saver)
         recorder = MemberRecorder(context, start, name=member.name, display=display)

@@ -18,6 +18,7 @@ plateau          when to lower the learning rate
 progress         what a person sees
 signals          Ctrl-C, SIGTERM, SIGHUP: noted, then `InterruptedRun`
 tensorboard      event files
+tracking         trackers, fed from the metrics: `training.trackers`
 
 A resumed run ends with the same bytes as one that never stopped: nothing here may decide by the
 clock what a step computes. Imports everything below, and nothing of `experiments`.

@@ -45,7 +45,8 @@ from .recorder import TrainingRecorder
 from .resume import ResumePoint, allow_nonfinite, find_resume_point, lacks_dataset, repair
 from .signals import signals_noted
 from .single_program import SingleProgram
-from .tensorboard import check_logging, followed
+from .tensorboard import check_logging
+from .tracking import followed
 
 
 def train(
