@@ -22,7 +22,7 @@ class EnsembleError(ConvaxError, ValueError):
 
 
 def list_runs(runs: Runs) -> list[Path]:
-    """Return the run directories that are named, each study of several seeds replaced by its runs.
+    """Return the run directories that are named, each study of seeds or folds replaced by its runs.
 
     Those that diverged are left out.
 
@@ -46,7 +46,7 @@ def _expand_study(path: Path) -> list[Path]:
         return [path]
     study = Study(path)
     members = study.members
-    if any(set(keys) - {"seed"} for keys in members.values()):
+    if any(set(keys) - {"seed", "data.fold"} for keys in members.values()):
         raise EnsembleError(
             f"{path}: a sweep, whose runs are not alike; name the runs to use, e.g. "
             f"{path / next(iter(members))}"

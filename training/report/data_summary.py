@@ -87,7 +87,9 @@ class DataSummary(NamedTuple):
     def as_text(self) -> str:
         """Return it for people: a table of counts, and a line for all that needs a look."""
         H, W, C = self.card.image_shape
+        pixels = self.card.preprocessing.pixel_format
         kinds = {1: "gray", 3: "color"}.get(C, f"{C} channels")
+        kinds = kinds if pixels.dtype == "uint8" else str(pixels)
         total = sum(self.card.counts.values())
         head = (
             f"{self.source}: {total:,} images of {H}x{W}, {kinds}; {len(self.card.classes)} classes"

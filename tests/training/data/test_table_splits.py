@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from convax.inference.predictor import load
 from convax.training.config.schema import ConfigError, load_config
 from convax.training.data import DataError, load_table, split, table_classes, unsplit
 from convax.training.data.dataset import Dataset, Split
@@ -186,6 +187,7 @@ def test_a_cross_validation_is_one_table_with_mean_and_deviation(tmp_path, comma
     assert "mean and standard deviation of 3" in out + err
     counts = [Run(tmp_path / "cv" / f"fold-{i}").dataset().counts for i in (1, 2, 3)]
     assert [c["train"] + c["validation"] for c in counts] == [130] * 3
+    assert load(tmp_path / "cv").networks == 3  # an ensemble
     with pytest.raises(InterruptedRun):  # in the first fold
         short = load_config(config, ["training.steps=20"])
         train_study(short, tmp_path / "again", folds=3, display=Recorder(8))
