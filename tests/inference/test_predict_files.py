@@ -52,7 +52,7 @@ def test_every_form_says_the_same(whole, folder, command):
     assert (
         err == "note: 1 file passed over: 1 .txt\n"
         f"error: {folder / 'broken.png'}: cannot be read as an image: not an image, or "
-        "damaged; need one of PNG, JPEG, BMP, WEBP, GIF, TIFF\n"
+        "damaged; need one of PNG, JPEG, BMP, WEBP, GIF, TIFF, AVIF\n"
     )
     records = [json.loads(line) for line in out.splitlines()]
     assert [r["file"] for r in records] == files

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..common.text import plain_line
 from .errors import DataError
-from .metadata import PNG, orientation
+from .metadata import PNG, orientation, without_metadata
 from .pixels import FormatError, PixelFormat, check_values
 
 if TYPE_CHECKING:
@@ -94,7 +94,7 @@ def open_raster(content: bytes, pixels: PixelFormat, opened: Callable[[bytes], "
     if is_wide(image) and not image.mode.startswith("I"):
         if not content.startswith(PNG):
             raise FormatError("has 16 bits a value, of which Pillow keeps 8; save it as TIFF")
-        return _wide_png(content, image)
+        return _wide_png(without_metadata(content), image)
     if image.mode not in _PLAIN and (image.mode, image.format) != ("I", "PNG"):
         raise FormatError(
             f"its pixels are {image.mode} of Pillow, need {pixels}; save it without a palette, as "

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from convax.training.data import read_image
+from convax.training.data import PixelFormat, pixel_format, read_image
 from convax.training.data.metadata import without_metadata
 from tests.training.data.test_jpeg_scans import progressive
 
@@ -34,18 +34,18 @@ def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", checksum)
 
 
-def png(side=SIDE, *, more=b"", piece=2**20):
-    """RGBA of 16 bits, interlaced, with the filter that is most work, and chunks in front."""
+def png(side=SIDE, *, more=b"", piece=2**20, bits=8):
+    """RGBA, interlaced, with the filter that is most work, and chunks in front."""
     rows = b""
     for x, y, dx, dy in (
         *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4)),
         *((1, 0, 2, 2), (0, 1, 1, 2)),
     ):
         width, height = -(-(side - x) // dx), -(-(side - y) // dy)
-        rows += (b"\x04" + bytes(8 * width)) * height
+        rows += (b"\x04" + bytes(bits // 2 * width)) * height
     packed = zlib.compress(rows, 1)
     pieces = (packed[i : i + piece] for i in range(0, len(packed), piece))
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 16, 6, 0, 0, 1))
+    head = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, bits, 6, 0, 0, 1))
     idat = b"".join(chunk(b"IDAT", part) for part in pieces)
     return PNG + head + more + idat + chunk(b"IEND", b"")
 
@@ -110,6 +110,8 @@ WORST = {
     "png of a packed profile": lambda: png(
         16, more=chunk(b"iCCP", b"a\0\0" + zlib.compress(bytes(10**7), 9))
     ),
+    "png, wide": lambda: png(bits=16),
+    "png of packed texts, wide": lambda: png(16, more=text(b"zTXt") * 500, bits=16),
     "jpeg of many scans": lambda: progressive(SIDE, more=90),
     "jpeg of empty segments": lambda: jpeg(b"\xff\xe1\0\2" * 50_000),
     "jpeg of many restart intervals": lambda: jpeg(b"\xff\xdd\0\4\0\0" * 30_000),
@@ -135,13 +137,17 @@ def scans_of(width, height):
 
 @pytest.mark.parametrize("name", WORST)
 def test_work_is_in_proportion_to_pixels_and_bytes(name):
-    content = WORST[name]()
+    content, channels = WORST[name](), PixelFormat(1)
+    if "wide" in name:
+        pytest.importorskip("imagecodecs")
+        channels = pixel_format(4, "uint16")
     with Image.open(io.BytesIO(without_metadata(content))) as image:
         pixels = image.width * image.height
 
     def seconds():
         began = time.process_time()
-        assert read_image(content, size=(8, 8), channels=1).shape == (8, 8, 1)
+        found = read_image(content, size=(8, 8), channels=channels)
+        assert found.shape == (8, 8, channels.channels)
         return time.process_time() - began
 
     most = A_PIXEL * pixels + A_BYTE * len(content) + 0.03
