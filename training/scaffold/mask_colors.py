@@ -11,6 +11,7 @@ from ..data import DataError, decode_mask
 from ..data.archive import Place, source_of
 from ..data.color_table import packed
 from ..data.each_file import read_readable
+from ..data.errors import UnreadableError
 from ..data.mask_file import decode_color_mask
 from ..data.mask_folders import MOST_COLORS
 from .class_names import Named
@@ -139,10 +140,15 @@ def palettes_differ(pairs: Sequence[tuple[Place, Place]]) -> bool:
         try:
             numbers = decode_mask(source_of(mask), name=str(mask))
             keys = packed(decode_color_mask(source_of(mask), name=str(mask)).astype(np.int32))
+        except UnreadableError:  # which is left out
+            continue
         except DataError:  # transparent, or of 16 bits: no palette of colors
             return False
         found, first = np.unique(numbers, return_index=True)
-        for number, color in zip(found.tolist(), keys.ravel()[first].tolist(), strict=True):
+        its = keys.ravel()[first]
+        if found[-1] > 0 and (its == found * 0x010101).all():
+            return False  # levels of gray, and no palettes
+        for number, color in zip(found.tolist(), its.tolist(), strict=True):
             if color_of.setdefault(number, color) != color:
                 return True
     return False
