@@ -86,7 +86,12 @@ def make_callbacks(config: Config, given: Sequence[Any] = ()) -> tuple[Any, ...]
         CALLBACKS[entry.name](**{key: value for key, value in entry if key != "name"})
         for entry in config.callbacks or ()
     ]
-    callbacks = (*made, *given)
+    check_callbacks(callbacks := (*made, *given))
+    return callbacks
+
+
+def check_callbacks(callbacks: Sequence[Any]) -> None:
+    """Raise a ConfigError unless objects are callbacks, and one process trains."""
     if callbacks and jax.process_count() > 1:
         raise ConfigError(
             f"callbacks: they are for one process, got {jax.process_count()}; leave them out"
@@ -101,7 +106,6 @@ def make_callbacks(config: Config, given: Sequence[Any] = ()) -> tuple[Any, ...]
                 f"callbacks: {_name(callback)} has none of {', '.join(EVENTS)}; give an object "
                 "that has"
             )
-    return callbacks
 
 
 def names_of(callbacks: Sequence[Any]) -> list[str]:

@@ -35,7 +35,7 @@ from ..run.directory import Run, RunError, create_run, open_run, refuse_existing
 from ..run.provenance import convolutions_in_use
 from ..step.train_step import GradientTransformation
 from ..tasks.metric_names import format_metrics
-from .callbacks import CallbackError, names_of
+from .callbacks import CallbackError, check_callbacks, names_of
 from .checkpointing import LoopState, disk_watched
 from .chunk_loop import ChunkLoop
 from .context import LoopContext, StartPoint, make_context
@@ -94,6 +94,7 @@ def train(
         NonFiniteError: training diverged; the last good checkpoint is kept.
         InterruptedRun: Ctrl-C, SIGTERM or SIGHUP; the state was saved.
     """
+    check_callbacks(callbacks)
     objects = Objects(net, loss, optimizer, augment)
     config, replaced, beside = _with_objects(config, objects, metrics)
     if config.sweep is not None:

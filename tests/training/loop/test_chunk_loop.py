@@ -46,6 +46,8 @@ class CountingProgram:
 class CountingRecorder:
     """Keeps the steps at which it was told to evaluate and to save."""
 
+    failure = None
+
     def __init__(self, experiment, step=0):
         saver = SimpleNamespace(wait=lambda: None)
         self.context = SimpleNamespace(
@@ -73,6 +75,9 @@ class CountingRecorder:
 
     def checkpoint(self, train_state):
         self.saved.append(train_state)
+
+    def notify(self, event, metrics, train_state):
+        assert event == "on_start" and train_state() == self.step
 
 
 @pytest.fixture

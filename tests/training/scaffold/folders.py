@@ -93,6 +93,7 @@ class Written(NamedTuple):
 
 MLP = ('model={name="mlp",hidden=[4],activation="relu"}',)
 PIXELS = ('model={layers=[{type="conv",features=2,window=1}]}',)
+PAINTED = ('model={layers=[{type="conv",features=3,window=1}]}',)
 # A detector, tiny as well.
 SMALLER = (
     *("model.width=8", "model.hidden=8", "model.fpn=0", "model.stages=[2]"),
@@ -102,7 +103,7 @@ LAYOUTS = {
     "class folders": Written(write_classes, "classification", "folder", MLP),
     "class folders in splits": Written(write_split_classes, "classification", "folder", MLP),
     "masks": Written(write_masks, "segmentation", "masks", PIXELS),
-    "masks of colors": Written(write_painted, "segmentation", "masks", PIXELS),
+    "masks of colors": Written(write_painted, "segmentation", "masks", PAINTED),
     "values": Written(lambda root: write_table(root, age=AGES), "regression", "csv", MLP),
     "several classes": Written(
         lambda root: write_table(root, sea=SEA, boat=BOAT), "multilabel", "csv", MLP
