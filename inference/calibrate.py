@@ -3,8 +3,10 @@
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
 
+from ..training.common import waiting
 from ..training.data import Split
 from ..training.experiment import reopen
 from ..training.run.directory import write_json
@@ -16,7 +18,8 @@ from ..training.tasks.classification.conformal import (
     measure_sets,
 )
 from ..training.tasks.registry import tasks_where
-from .calibration.file import FILE, FORMAT, CalibrationError, weights_digest
+from .calibration.file import FILE, FORMAT, CalibrationError, coverage_of, weights_digest
+from .forward import apply_temperature
 from .predictor import Predictor, load
 
 EXTREMES = (metrics.SHARPEST, metrics.FLATTEST)
@@ -127,12 +130,17 @@ def calibrate(
     splits = {name: _before_and_after(*of, temperature) for name, of in found.items()}
     sets, set_metrics = None, {}
     if coverage is not None:
-        at = {
-            name: (metrics.with_temperature(said, temperature), labels)
+        at = {  # as a predictor says it, to the bit: the threshold is one of these numbers
+            name: (np.asarray(apply_temperature(jnp.asarray(said), temperature)), labels)
             for name, (said, labels) in found.items()
         }
         sets = fit_sets(*at["validation"], coverage)
         set_metrics = {name: measure_sets(*of, sets) for name, of in at.items()}
+    elif (before := coverage_of(opened)) is not None:
+        waiting.note(
+            f"note: {run}: its sets of classes are not fitted anew and left out; add --conformal "
+            f"{before:g}, or coverage={before:g} in Python, for such sets"
+        )
     fitted = CalibrationFit(temperature, splits, sets, set_metrics)
     about = {"format": FORMAT, "checkpoint": checkpoint, "raw": not use_ema, "flips": tta}
     write_json(opened.path / FILE, about | {"digest": digest} | fitted.as_record())

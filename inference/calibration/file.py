@@ -66,6 +66,15 @@ def load_calibration(
     return Calibration(about["temperature"], fitted)
 
 
+def coverage_of(run: Run) -> float | None:
+    """Return how often the sets of a run are to hold the true class; None where there are none."""
+    try:
+        about = parse_json((run.path / FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return about["conformal"]["coverage"] if _is_valid(about) and "conformal" in about else None
+
+
 def weights_digest(run: Run, checkpoint: str, *, use_ema: bool = True) -> str:
     """Return a SHA-256 of all arrays that a checkpoint gives to a network in use.
 

@@ -19,7 +19,7 @@ def config(source: ConfigLike, /, **overrides: Any) -> Config:
     Args:
         source: the name of a shipped config, a file, its tables as a dict, or a config.
         overrides: values by their dotted keys, as ``--set`` has them; None where a key that may be
-            left out is to be. Tuples are taken as lists, NumPy's numbers as Python's.
+            left out is to be. Tuples and arrays are taken as lists, NumPy's numbers as Python's.
 
     Returns:
         The config. Its paths that are relative to its file and there are absolute.
@@ -82,7 +82,7 @@ def _plain(value: Any) -> Any:
         return [_plain(inner) for inner in value]
     if isinstance(value, PathLike):
         return str(value)
-    return value.item() if getattr(value, "shape", None) == () else value
+    return value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
 
 
 def _with_paths(made: Config, folder: Path | None) -> Config:

@@ -1,5 +1,7 @@
 """The programs that were given in Python, which a run knows again by the digest of their trace."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -8,7 +10,9 @@ import numpy as np
 
 from ...model import Layer, init_shapes
 from ..common import waiting
+from ..common.errors import ConvaxError
 from ..common.program_digest import program_digest
+from ..common.text import plain_line
 from ..config.errors import ConfigError
 from ..config.given import given_digests, given_tables
 from ..config.schema import Config
@@ -44,10 +48,10 @@ def remember_programs(
         if what == "net":
             remember_net(config, shape)
         elif what == "optimizer":
-            table.remember(program_digest(lambda p, g=given: g.update(p, g.init(p), p), params))
+            table.remember(_digest(what, lambda p, g=given: g.update(p, g.init(p), p), params))
         elif what == "augment":
             image = jax.ShapeDtypeStruct(shape, "float32")
-            table.remember(program_digest(given, jax.random.key(0), image))
+            table.remember(_digest(what, given, jax.random.key(0), image))
         else:
             outputs, *_ = init_shapes(net, (_EXAMPLES, *shape))
             batch = jax.ShapeDtypeStruct(outputs, "float32"), _targets(task, card, labels)
@@ -55,7 +59,9 @@ def remember_programs(
 
 
 def remember_net(config: Config, shape: tuple[int, ...]) -> None:
-    """Have a config know the digest of its network, where that was given: of its training.
+    """Have a config know the digest of its network, where that was given.
+
+    It is that of training, with the gradient, and of evaluation.
 
     Args:
         config: the experiment.
@@ -65,12 +71,14 @@ def remember_net(config: Config, shape: tuple[int, ...]) -> None:
         if what == "net" and table.is_there:
             net: Layer = table.object
 
-            def trained(key: Any, x: Any, net: Layer = net) -> Any:
+            def both_modes(key: Any, x: Any, net: Layer = net) -> Any:
                 params, state = net.init(key, x.shape)[1:]
-                return net.apply(params, state, x, train=True, key=key), params
+                trained = partial(net.apply, train=True, key=key)
+                gradients = _with_gradients(lambda p, x: trained(p, state, x), params, x)
+                return params, gradients, net.apply(params, state, x, train=False)
 
             x = jax.ShapeDtypeStruct((_EXAMPLES, *shape), "float32")
-            table.remember(program_digest(trained, jax.random.key(0), x))
+            table.remember(_digest(what, both_modes, jax.random.key(0), x))
 
 
 def check_programs(run: Run, config: Config) -> None:
@@ -110,17 +118,48 @@ def _targets(task: "Task", card: DatasetCard, labels: Any) -> Any:
 def _loss_digest(loss: Any, batch: tuple[Any, Any]) -> str:
     """Return the digest of a loss; raise unless it is of each example."""
 
-    def call(outputs: Any, targets: Any) -> Any:
+    def whole(outputs: Any, targets: Any) -> Any:
         if not isinstance(loss, Layer):
-            return loss(outputs, targets)
+            return _with_gradients(lambda outputs: (loss(outputs, targets), None), outputs)
         _, params, state = loss.init(jax.random.key(0), outputs.shape)
-        return loss.apply(params, state, (outputs, targets), train=True)[0]
+        seen = [
+            _with_gradients(
+                lambda p, outputs, train=train: loss.apply(
+                    p, state, (outputs, targets), train=train
+                ),
+                params,
+                outputs,
+            )
+            for train in (True, False)
+        ]
+        return *seen[0], params, seen[1]
 
-    made = jax.eval_shape(call, *batch)
+    made = _named("loss", lambda: jax.eval_shape(whole, *batch))[0]
     shape, dtype = getattr(made, "shape", None), getattr(made, "dtype", jnp.int32)
     if shape != (_EXAMPLES,) or not jnp.issubdtype(dtype, jnp.floating):
         what = type(made).__name__ if shape is None else f"{dtype} {shape}"
         raise ConfigError(
             f"loss: returned {what} for {_EXAMPLES} examples; need a float for each, ({_EXAMPLES},)"
         )
-    return program_digest(call, *batch)
+    return _digest("loss", whole, *batch)
+
+
+def _with_gradients(function: Callable[..., Any], *arrays: Any) -> tuple[Any, Any, Any]:
+    """Return an output, what comes beside it, and the gradients of the output's sum."""
+    output, back, beside = jax.vjp(function, *arrays, has_aux=True)
+    return output, beside, back(jax.tree.map(jnp.ones_like, output))
+
+
+def _digest(what: str, function: Callable[..., Any], *arguments: Any) -> str:
+    return _named(what, lambda: program_digest(function, *arguments))
+
+
+def _named(what: str, trace: Callable[[], Any]) -> Any:
+    """Trace what was given in Python; raise a ConfigError that names it if that fails."""
+    try:
+        return trace()
+    except ConvaxError:
+        raise
+    except Exception as error:
+        said = plain_line(f"{type(error).__name__}: {error}", 300)
+        raise ConfigError(f"{what}: given in Python, it cannot be traced: {said}") from error

@@ -64,16 +64,22 @@ def names_beside(root: Path, masks: str) -> tuple[Named | None, str]:
     return None, ""
 
 
+def is_background(name: str) -> bool:
+    """Return whether a name is that of what belongs to no class."""
+    return name.strip("_").lower() in ("background", "bg", "none", "nothing")
+
+
 def _read(file: Path) -> Named | None:
     """Return what a file says; None where it is of no form, or names a class twice."""
     text = file.read_text(encoding="utf-8-sig", errors="replace")
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
+    least = 1 if file.suffix == ".csv" else 2  # lines that are not one table alone
     for form in _FORMS:
         matched = [form.fullmatch(line) for line in lines]
         found = [match for match in matched if match is not None]
         heads = len(lines) - len(found)  # none, or the line of a table that names its columns
-        if found and (heads == 0 or (heads == 1 and matched[0] is None and len(lines) > 2)):
+        if found and (heads == 0 or (heads == 1 and matched[0] is None and len(lines) > least)):
             return _named(file.name, found)
     return None
 

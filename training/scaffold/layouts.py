@@ -33,7 +33,7 @@ from ..data.notes import Notes
 from ..tasks.registry import listed as or_listed
 from ..tasks.registry import spec_of, tasks_where
 from ..tasks.spec import LabelKind
-from .class_names import Named, names_beside
+from .class_names import Named, is_background, names_beside
 from .mask_colors import colors_of, has_levels, palettes_differ, table_of_colors
 
 # What an error says of the layouts that are recognized.
@@ -211,9 +211,13 @@ def _names_of_numbers(most: int, named: Named | None) -> tuple[list[str], dict[s
     if named is None:
         return ["background", *names], {}, "the classes of the masks have no names: write them"
     own = list(named.names)
+    has_background = any(map(is_background, own))
     if len(own) > most:
-        return own, {"classes": f"as {named.file} names the numbers"}, ""
-    if len(own) == most and "background" not in own:
+        sure = has_background or len(own) == most + 1
+        check = f"{named.file} names {len(own)}, and no background: check that 0 is {own[0]}"
+        why = {"classes": f"as {named.file} names the numbers"}
+        return own, why, "" if sure else check
+    if len(own) == most and not has_background:
         why = f"0, and the {most} that {named.file} names"
         return ["background", *own], {"classes": why}, ""
     remark = f"{named.file} names {len(own)}, and the masks have numbers up to {most}: write names"

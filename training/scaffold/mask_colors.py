@@ -14,7 +14,7 @@ from ..data.each_file import read_readable
 from ..data.errors import UnreadableError
 from ..data.mask_file import decode_color_mask
 from ..data.mask_folders import MOST_COLORS
-from .class_names import Named
+from .class_names import Named, is_background
 
 _BORDER = 11  # pixels: what is nowhere as wide as that may be a border
 _EDGES = 8  # colors that are nowhere wider than two pixels: so many are no classes
@@ -225,7 +225,7 @@ def _in_order(painted: Painted, names: dict[int, str]) -> list[int]:
         unnamed.insert(0, unnamed.pop(unnamed.index(_BLACK)))
     order = [*names, *unnamed]
     for color, name in names.items():
-        if name.strip("_").lower() in ("background", "bg"):
+        if is_background(name):
             order.insert(0, order.pop(order.index(color)))
     return order
 

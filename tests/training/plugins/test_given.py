@@ -14,6 +14,7 @@ from convax.training.common.program_digest import program_digest
 from convax.training.config.errors import ConfigError
 from convax.training.config.given import Objects, attach
 from convax.training.loop.signals import InterruptedRun
+from convax.training.run import given_programs
 from convax.training.run.directory import Run, RunError
 from tests.tiny import write_tiny
 from tests.training.loop.test_loop import Recorder, final_bytes
@@ -196,3 +197,46 @@ def test_digests_are_the_same_whichever_implementation_is_chosen():
         with ops.implementation(name):
             digests.add(program_digest(ops.conv, *arrays))
     assert len(digests) == 1
+
+
+@jax.custom_vjp
+def straight(x):
+    return x
+
+
+straight.defvjp(lambda x: (x, None), lambda _, g: (g,))
+
+
+def steeper():
+    """The same values, with another gradient."""
+    f = jax.custom_vjp(straight.fun)
+    f.defvjp(lambda x: (x, None), lambda _, g: (7 * g,))
+    return f
+
+
+def net_with(training, evaluation):
+    base = model.flatten()
+
+    def apply(params, state, x, *, train=False, key=None):
+        y, state = base.apply(params, state, x, train=train, key=key)
+        return (training if train else evaluation)(y), state
+
+    return model.Layer(base.init, apply)
+
+
+def test_digests_of_networks_and_losses_tell_modes_and_gradients_apart(trained):
+    def digest_of(net):
+        given = attach(trained.config(), Objects(net=net), needed=())
+        given_programs.remember_net(given, (2, 2, 1))
+        return given.model.sha256
+
+    nets = [net_with(straight, straight), net_with(straight, jnp.negative)]
+    nets += [net_with(steeper(), straight), net_with(straight, straight)]
+    first, of_evaluation, of_gradient, same = map(digest_of, nets)
+    assert first == same and len({first, of_evaluation, of_gradient}) == 3
+
+    batch = jax.ShapeDtypeStruct((2, 3), "float32"), jax.ShapeDtypeStruct((2,), "float32")
+    losses = [lambda y, t, f=f: f(y)[:, 0] * t for f in (straight, steeper())]
+    assert len({given_programs._loss_digest(loss, batch) for loss in losses}) == 2
+    with pytest.raises(ConfigError, match=r"^loss: given in Python, it cannot be traced: KeyError"):
+        given_programs._loss_digest(lambda y, t: {}["nothing"], batch)

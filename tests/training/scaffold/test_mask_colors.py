@@ -166,6 +166,16 @@ def test_names_of_numbers_come_from_a_file(tmp_path, text, classes):
     assert (data["classes"], draft.remarks) == (classes, ())
 
 
+def test_more_names_than_numbers_are_to_be_checked(tmp_path):
+    root = write_masks(tmp_path / "data", (0, 1, 2), count=4)
+    (root / "classes.txt").write_text("cat\ndog\nbird\nhorse\n")
+    draft, data = drafted(root)
+    assert data["classes"] == ["cat", "dog", "bird", "horse"]
+    assert draft.remarks == ("classes.txt names 4, and no background: check that 0 is cat",)
+    (root / "classes.txt").write_text("Background\ncat\n")
+    assert drafted(root)[1]["classes"] == ["background", "class 1", "class 2"]
+
+
 @pytest.mark.parametrize(
     "text",
     ["", "a\na\n", "3, a\n5, b\n", "1 2 300 a\n2 9 4 b\n", "1 2 3 a\nb\n4 5 6 c\nd\n1 2 3 e"],
