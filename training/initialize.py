@@ -221,9 +221,14 @@ def _about_head(
 def _about_normalization(spec: InitFrom, config: Config) -> str | None:
     """Say where images are normalized otherwise than those that named weights were trained with."""
     normalize = config.input.normalize
+    got = f'"{normalize}"' if isinstance(normalize, str) else "a table"
+    if str(spec.path).startswith("hf://"):
+        return (
+            f"{spec.path} does not say how its images were normalized and padded: here "
+            f"input.normalize is {got}; compare its page"
+        )
     if spec.pretrained is None or normalize == NORMALIZE:
         return None
-    got = f'"{normalize}"' if isinstance(normalize, str) else "a table"
     return (
         f"input.normalize is {got}, and {spec.pretrained} was trained with "
         f'input.normalize = "{NORMALIZE}"'

@@ -133,7 +133,7 @@ def in_order_of(card: DatasetCard, dataset: data.Dataset, path: Path) -> data.Da
     """Return a dataset with its labels numbered as the classes of a run.
 
     Raises:
-        DataError: it has a class that is none of the run's, or images of another shape.
+        DataError: it has a class that is none of the run's, or images of another shape or dtype.
     """
     shape = dataset.train.images.shape[1:]
     if shape != card.image_shape:
@@ -141,6 +141,11 @@ def in_order_of(card: DatasetCard, dataset: data.Dataset, path: Path) -> data.Da
         raise data.DataError(
             f"--data: {path}: images of {found}, need {wanted} as in the run; bring them to that "
             "size, or train with data.size"
+        )
+    stored, need = dataset.train.images.dtype, card.preprocessing.pixel_format.dtype
+    if stored != need:
+        raise data.DataError(
+            f"--data: {path}: images of {stored}, need {need} as in the run; store them so"
         )
     known = {name: k for k, name in enumerate(card.classes)}
     unknown = [k for k, name in enumerate(dataset.classes) if name not in known]

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 import typer
 
-from .options import JsonOption, app, show
+from .options import JsonOption, app, fail, show
 
 
 @app.command()
@@ -30,6 +30,8 @@ def pretrained(
     if name is not None:
         path = fetch_pretrained(name, mirrors=mirror, time_limit=time_limit)
         return show(path, {"path": path}, as_json=as_json)
+    if mirror:
+        fail("--mirror: it is for a download; add the name of the weights")
     records = {
         known: {
             **{key: value for key, value in about._asdict().items() if key != "file"},

@@ -33,6 +33,8 @@ def pixel_range(dtype: str, given: Sequence[float] | None) -> tuple[float, float
         raise ValueError(
             f"value_range: got [{low:g}, {high:g}], need two values of {dtype}, the lower one first"
         )
+    if dtype != "float32" and not (low.is_integer() and high.is_integer()):
+        raise ValueError(f"value_range: got [{low:g}, {high:g}], need whole numbers for {dtype}")
     if dtype == "uint8" and (low, high) != (least, most):
         raise ValueError("value_range: bytes are 0 to 255; leave it out")
     return low, high

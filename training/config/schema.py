@@ -286,6 +286,11 @@ class Config(Table):
                     'training.sampling = "balanced" is for one class an image, got task = '
                     f'"{self.task}"; leave it out'
                 )
+            if self.training.class_weights == "balanced":
+                raise ValueError(
+                    'training.class_weights = "balanced" and sampling = "balanced" make up for the '
+                    "same twice; leave one of them out"
+                )
             if self.augment and self.augment.flip == "alternating":
                 raise ValueError(
                     'augment.flip = "alternating" counts epochs, which training.sampling = '

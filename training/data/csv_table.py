@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -279,7 +279,7 @@ def _parquet(path: Path) -> Iterator[list[str]]:
             yield [text_of_name(name.strip()) for name in file.schema_arrow.names]
             for batch in file.iter_batches():
                 for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield ["" if v is None else str(v).strip() for v in row]
+                    yield ["" if v is None else _text(v) for v in row]
     except (OSError, ArrowException) as error:
         reason = getattr(error, "strerror", None) or plain_line(str(error).partition("\n")[0], 200)
         raise DataError(
@@ -287,13 +287,19 @@ def _parquet(path: Path) -> Iterator[list[str]]:
         ) from None
 
 
+def _text(value: Any) -> str:
+    """Return a value as a CSV file would have it: whole numbers and truth values as integers."""
+    whole = isinstance(value, bool) or (isinstance(value, float) and value.is_integer())
+    return str(int(value) if whole else value).strip()
+
+
 def _place(path: Path, names: Sequence[str], column: str) -> int:
     if names.count(column) != 1:
         what = "two columns" if column in names else "no column"
         known = plain_line(", ".join(names), 200) or "nothing"
         raise DataError(
-            f"{path}, line 1: {what} {column!r}: got {known}; correct data.columns or "
-            "data.file_column"
+            f"{path}, line 1: {what} {column!r}: got {known}; correct the column that "
+            "the config names"
         )
     return names.index(column)
 

@@ -156,6 +156,12 @@ def split(
     for_test, rest = _draw(dataset, order, tested, stratify)
     if folds:
         part = _dealt(dataset, rest, folds, stratify)
+        if dataset.groups is not None and len(np.unique(part)) < folds:
+            groups = len(np.unique(dataset.groups[rest]))
+            raise DataError(
+                f"data.fold: {groups:,} groups, each of which is in one part, cannot fill {folds} "
+                "parts; ask for fewer folds"
+            )
         for_validation, for_train = rest[part == number - 1], rest[part != number - 1]
     else:
         for_validation, for_train = _draw(dataset, rest, held, stratify)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -28,6 +28,7 @@ EXTENSIONS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif"),
     *(".bmp", ".webp", ".gif", ".tif", ".tiff", ".avif", ".heic", ".heif", ".npy"),
 )
+_SUBFILE_TYPE, _SAMPLES_PER_PIXEL = 254, 277  # tags of TIFF
 _HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")  # brands
 
 
@@ -354,6 +355,27 @@ def _check_bytes(image: "Image") -> None:
         raise FormatError(
             'has 32 bits a value, whose range is unknown; write data.dtype = "float32" and '
             "data.value_range, or save it with 8"
+        )
+    if image.format == "TIFF":
+        _check_channels(image)
+
+
+def _check_channels(image: Any) -> None:
+    """Raise where a TIFF has more channels or pages than a photograph keeps."""
+    bands = int(image.tag_v2.get(_SAMPLES_PER_PIXEL, 1))
+    if bands > 4 or (bands == 4 and image.mode == "RGB"):
+        raise FormatError(
+            f"has {bands} channels, of which a photograph keeps 3; write data.channels = {bands}"
+        )
+    pages = 0
+    for page in range(image.n_frames):
+        image.seek(page)
+        pages += not int(image.tag_v2.get(_SUBFILE_TYPE, 0)) & 1  # a preview is no page
+    image.seek(0)
+    if pages > 1:
+        raise FormatError(
+            f"has {pages} pages, of which a photograph keeps the first; write data.channels = "
+            f"{pages}, or save that page"
         )
 
 

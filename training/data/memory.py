@@ -85,6 +85,11 @@ def check_dataset(where: str, dataset: Dataset, value_range: Sequence[float] | N
         _check(f"{where}: {name}", getattr(dataset, name), len(dataset.classes), value_range)
     if not dataset.train.count:
         raise DataError(f"{where}: no image for training")
+    splits = {name: getattr(dataset, name) for name in SPLITS if getattr(dataset, name).count}
+    dtypes = {name: np.dtype(part.images.dtype).name for name, part in splits.items()}
+    if len(set(dtypes.values())) > 1:
+        each = ", ".join(f"{name} {dtype}" for name, dtype in dtypes.items())
+        raise DataError(f"{where}: images of several dtypes: {each}; store all in one")
 
 
 def _check(where: str, part: Split, classes: int, value_range: Sequence[float] | None) -> None:

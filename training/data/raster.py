@@ -193,6 +193,8 @@ def _tiff(content: bytes, channels: int) -> Raster:
             raise ValueError("cut short")
         if page.is_tiled and page.tilelength * page.tilewidth > max(size[0] * size[1], 2**24):
             raise ValueError("its tiles are larger than its image")
+    if any(page.photometric == 0 for page in pages):
+        raise FormatError("a TIFF whose 0 is white; save it with 0 as black")
     if first.dtype is None:
         raise FormatError(f"a TIFF of {first.bitspersample} bits that tifffile does not read")
 

@@ -136,7 +136,9 @@ def _recorders(
     eval_steps = make_eval_steps([member.experiment for member in members])
     for member, start, eval_step in zip(members, starts, eval_steps, strict=True):
         run, experiment = member.run, member.experiment
-        quiet = stack.enter_context(followed(run, experiment.config, Silent(), display.note))
+        quiet: Display = Silent()
+        if not start.ended:
+            quiet = stack.enter_context(followed(run, experiment.config, quiet, display.note))
         context = make_context(run, experiment, ShardingPlan(None), eval_step, quiet)
         stack.enter_context(context.saver)
         recorder = MemberRecorder(context, start, name=member.name, display=display)

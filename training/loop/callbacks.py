@@ -80,12 +80,16 @@ def make_callbacks(config: Config, given: Sequence[Any] = ()) -> tuple[Any, ...]
     """Return the callbacks that a config names, and behind them those that are given.
 
     Raises:
-        ConfigError: an object has no method that is called, or several processes train.
+        ConfigError: an object has no method that is called, or cannot be made; or several processes
+            train.
     """
-    made = [
-        CALLBACKS[entry.name](**{key: value for key, value in entry if key != "name"})
-        for entry in config.callbacks or ()
-    ]
+    made = []
+    for entry in config.callbacks or ():
+        try:
+            made.append(CALLBACKS[entry.name](**{k: v for k, v in entry if k != "name"}))
+        except Exception as error:
+            said = plain_line(f"{type(error).__name__}: {error}", 300)
+            raise ConfigError(f"callbacks: {entry.name} cannot be made: {said}") from error
     check_callbacks(callbacks := (*made, *given))
     return callbacks
 

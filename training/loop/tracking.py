@@ -30,6 +30,9 @@ TRACKERS = {
 }
 
 
+_ENDINGS: dict[str, Ending] = {"finished": "finished", "diverged": "failed"}  # by the run's status
+
+
 @contextmanager
 def followed(
     run: Run, config: Config, display: Display, warn: Callable[[str], None] | None = None
@@ -55,8 +58,8 @@ def followed(
         except (InterruptedRun, KeyboardInterrupt):
             ending = "stopped"
             raise
-        finally:
-            tracking.finish(ending)
+        finally:  # in a study all end together, each as it did
+            tracking.finish(_ENDINGS.get(run.info().get("status", ""), ending))
 
 
 class Tracking:

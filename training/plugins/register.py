@@ -206,7 +206,7 @@ def _task_of(where: str, name: str, function: Callable[..., Any]) -> TaskSpec:
         raise RegistrationError(f"{where}: returned {kind}, need training.tasks.spec.TaskSpec")
     if spec.name != name:
         raise RegistrationError(f"{where}: its spec is called {spec.name!r}; give both one name")
-    return spec
+    return spec._replace(losses=dict(spec.losses))  # to which others are added
 
 
 def _add_loss(where: str, name: str, entry: LossSpec, tasks: Sequence[str]) -> None:

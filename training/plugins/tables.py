@@ -5,6 +5,7 @@ Imports nothing but errors of the house, so that processes which read images imp
 
 import hashlib
 import inspect
+import re
 import typing
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -64,13 +65,22 @@ def without_module(config: Mapping[str, Any]) -> dict[str, str]:
         function = REGISTERED.get(pair)
         if function is None or _within(function.__module__, modules):
             continue
-        try:
-            source = inspect.getsource(function).encode()
-        except (OSError, TypeError):  # typed at a prompt
-            source = getattr(getattr(function, "__code__", None), "co_code", b"")
+        source = _source(function)
+        if pair[0] == "task":
+            source += _source(function().make)
         name = f"{function.__module__}.{function.__qualname__}"
         found[name] = hashlib.sha256(source).hexdigest()
     return found
+
+
+def _source(function: Any) -> bytes:
+    """Return the source of a function; of one typed at a prompt what it was compiled to."""
+    try:
+        return inspect.getsource(function).encode()
+    except (OSError, TypeError):
+        code = getattr(function, "__code__", None)
+        parts = [getattr(code, name, None) for name in ("co_code", "co_consts", "co_names")]
+        return re.sub(r" at 0x[0-9a-f]+", "", repr(parts)).encode()
 
 
 def _within(module: str, modules: Collection[str]) -> bool:

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ..data import DataError
 from ..weights.published import NORMALIZE, PUBLISHED
 from .recipe import Because, Recipe, multiple, training_table
 from .survey import Survey
@@ -17,7 +18,15 @@ def begin_with(name: str, recipe: Recipe, survey: Survey) -> Recipe:
         name: of the weights.
         recipe: for the same data, without them.
         survey: the data.
+
+    Raises:
+        DataError: it is no data of photographs.
     """
+    if survey.dtype != "uint8" or survey.channels not in (1, 3):
+        raise DataError(
+            f"--pretrained: for photographs, got images of {survey.channels} channel(s) of "
+            f"{survey.dtype}; leave it out"
+        )
     published = PUBLISHED[name]
     h, w = survey.size
     edge = multiple(int((h * w) ** 0.5), 32, least=96, most=224)

@@ -20,9 +20,11 @@ from ..data import (
     quiet_pillow,
 )
 from ..data.each_file import Unreadable, parts_kept, read_readable
+from ..data.errors import UnreadableError
 from ..data.image import by, stored_format
 from ..data.load import name_below
 from ..data.notes import Notes
+from ..data.pixels import FormatError
 from ..tasks.spec import LabelKind
 from .layouts import Layout
 
@@ -172,7 +174,7 @@ def _format(file: Path) -> PixelFormat:
     try:
         with quiet_pillow():
             channels, dtype = stored_format(file)
-    except DataError:  # such as a palette's; decoding says what is wrong
+    except (UnreadableError, FormatError):  # such as a palette's; decoding says what is wrong
         return COLOR
     if dtype == "uint16":
         return pixel_format(channels, dtype)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import ConvaxError
+from ..common.text import plain_line
 from ..data import Split
 from ..plugins.tables import METRICS
 
@@ -29,7 +30,11 @@ def make_own_metrics(
         figures: dict[str, float] = {}
         for entry in entries:
             keywords = {key: value for key, value in entry if key != "name"}
-            value = METRICS[entry.name].measure(collected, examples.labels, **keywords)
+            try:
+                value = METRICS[entry.name].measure(collected, examples.labels, **keywords)
+            except Exception as error:
+                said = plain_line(f"{type(error).__name__}: {error}", 300)
+                raise MetricError(f"metrics: {entry.name}: {said}") from error
             figures |= _figures(entry.name, value)
         return figures
 

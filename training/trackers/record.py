@@ -2,6 +2,7 @@
 
 The last step of each kind of record that was sent. A run that is resumed from a checkpoint takes
 steps again that were sent before it was killed, with the same figures: they are not sent twice.
+(With ``--force`` the figures may be others: the tracker keeps those that it was sent first.)
 """
 
 import json

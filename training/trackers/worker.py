@@ -9,6 +9,7 @@ from ..common.text import first_line, plain_line
 from .record import TrackerRecord
 from .tracker import Ending, Service, Subject, TrackerError
 
+_OPENING = threading.Lock()  # the first of a study's runs makes the experiment, or its database
 PATIENCE = 60.0  # seconds that the end of a training waits for
 
 
@@ -52,7 +53,8 @@ class Worker:
     def _work(self) -> None:
         try:
             record = TrackerRecord(self._subject.path, self.name)
-            tracker = self._service.open(self._subject, record.id)
+            with _OPENING:
+                tracker = self._service.open(self._subject, record.id)
             record.id = tracker.id
             record.write()
             while not isinstance(found := self._waiting.get(), str):

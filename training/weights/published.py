@@ -23,7 +23,8 @@ class Published(NamedTuple):
         size: bytes that it has at most.
         top1, top5: accuracies in percent.
         source: where the accuracies are given.
-        license: of the file; the terms of ImageNet are those of its images.
+        license: of the library that publishes the file; torchvision states none for the weights,
+            and the terms of ImageNet are those of its images.
     """
 
     model: dict[str, Any]

@@ -129,12 +129,30 @@ def test_read_image_applies_exif_orientation(orientation):
     np.testing.assert_array_equal(found, UPRIGHT[orientation](COLOR))
 
 
-@pytest.mark.parametrize("format", ["GIF", "WEBP", "TIFF", "PNG"])
+@pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG"])
 def test_read_image_takes_the_first_frame_of_an_animation(format):
     frames = [Image.new("RGB", (8, 8), color) for color in ("white", "black")]
     options = {"lossless": True} if format == "WEBP" else {}
     found = read(frames[0], 1, format=format, save_all=True, append_images=frames[1:], **options)
     assert found.shape == (8, 8, 1) and found.min() == 255
+
+
+def test_no_page_or_channel_of_a_tiff_is_left_out():
+    frames = [Image.new("RGB", (8, 8), color) for color in ("white", "black")]
+    with pytest.raises(
+        DataError, match=r"has 2 pages, of which a photograph keeps the first; write"
+    ):
+        read(frames[0], 3, format="TIFF", save_all=True, append_images=frames[1:])
+    assert read(frames[0], 3, format="TIFF").min() == 255
+    tifffile = pytest.importorskip("tifffile")
+    for bands, extra in ((4, [0]), (5, [0, 0])):
+        file = io.BytesIO()
+        array = np.zeros((8, 8, bands), np.uint8)
+        tifffile.imwrite(file, array, photometric="rgb", extrasamples=extra)
+        with pytest.raises(
+            DataError, match=rf"has {bands} channels.*write data.channels = {bands}$"
+        ):
+            read_image(file.getvalue(), size=None, channels=3)
 
 
 def test_resizing_takes_height_before_width():

@@ -1,6 +1,7 @@
 """Sets of classes that hold the true one as often as is asked for: split conformal prediction."""
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -54,7 +55,7 @@ def fit_sets(probabilities: np.ndarray, labels: np.ndarray, coverage: float) -> 
     probabilities, labels = check_probabilities("fit_sets", probabilities, labels)
     if not 0 < coverage < 1:
         raise ValueError(f"fit_sets: coverage: got {coverage}, need more than 0 and less than 1")
-    rank = math.ceil((len(labels) + 1) * coverage)
+    rank = math.ceil((len(labels) + 1) * Fraction(str(coverage)))  # 0.55 of 100 is 55
     if rank > len(labels):
         return ConformalSets(coverage, 0.0)
     likely = np.sort(probabilities[np.arange(len(labels)), labels])[::-1]  # ascending scores
