@@ -24,6 +24,7 @@ NEEDS = {
     "doctor": "an installation of its own: tests/app",
     "new": "a folder of images: test_tutorial",
     "calibrate": "images that are not all right: tests/inference/test_ensemble.py",
+    "--folds": "five trainings: tests/training/data/test_table_splits.py",
     "--calibrated": "a calibrated run: the same",
     "--resume": "a run that was stopped: tests/training/loop",
     "--extend": "a run of so many epochs: tests/training/loop/test_extend.py",

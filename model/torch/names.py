@@ -206,7 +206,7 @@ def convnext(**_: Any) -> Rules:
     return [*rules, Rule("norm", "classifier.0"), Rule("fc", "classifier.2")]
 
 
-def efficientnet(*, size: EfficientNetSize, **_: Any) -> Rules:
+def efficientnet(*, size: EfficientNetSize = "b0", **_: Any) -> Rules:
     """Name arrays as torchvision's EfficientNet does; those of Lite, which it has not, likewise."""
     rules, squeezes = [*_conv_bn("stem", "features.0")], not size.startswith("lite")
     for stage, (expansion, *_rest) in enumerate(EFFICIENTNET_STAGES, 1):

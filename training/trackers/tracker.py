@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, TypeAlias
 
+from ..common.errors import ConvaxError
+
 Ending: TypeAlias = Literal["finished", "stopped", "failed"]
 
 
-class TrackerError(Exception):
+class TrackerError(ConvaxError):
     """A tracker cannot be used; one line that names the remedy."""
 
 
