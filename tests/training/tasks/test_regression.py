@@ -157,7 +157,7 @@ def test_values_are_standardized_and_come_back():
     [
         ("", "line 1: no column 'file': got nothing"),
         ("file,x\n", "no lines below the names"),
-        ("file,y\na.png,1", "line 1: no column 'x': got file, y; correct data.columns"),
+        ("file,y\na.png,1", "line 1: no column 'x': got file, y; correct the column that"),
         ("file,x,x\na.png,1,1", "line 1: two columns 'x'"),
         ("file,x\na.png,1\na.png", "line 3: got 1 cells, need 2"),
         ("file,x\nb.png,1", "line 2: no such image: got 'b.png'; correct its name"),
