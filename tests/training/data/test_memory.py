@@ -48,6 +48,13 @@ def test_what_does_not_fit_is_an_error(given, said):
         load_memory(given, seed=0)
 
 
+def test_splits_have_one_dtype():
+    made = load_memory((IMAGES, LABELS), validation=2, test=0, seed=0)
+    wide = made.validation._replace(images=made.validation.images.astype(np.uint16))
+    with pytest.raises(DataError, match="several dtypes: train uint8, validation uint16; store"):
+        load_memory(made._replace(validation=wide), seed=0)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     """A run of the tiny experiment, stopped and resumed; and the dataset that it was given."""

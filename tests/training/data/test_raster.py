@@ -150,6 +150,7 @@ def test_floating_point_has_the_range_that_is_stated(tmp_path):
         ),
         ((1, "uint16", [9, 9]), "the lower one first"),
         ((1, "uint8", [0, 1]), "bytes are 0 to 255"),
+        ((1, "uint16", [0.5, 9]), r"got \[0.5, 9\], need whole numbers for uint16"),
     ],
 )
 def test_a_format_that_there_is_not(arguments, message):

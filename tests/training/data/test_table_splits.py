@@ -119,6 +119,12 @@ def test_groups_that_leave_a_part_empty_are_said():
         split(data, validation=0.2, test=0, seed=0)
 
 
+def test_folds_that_groups_cannot_fill_are_said():
+    data = grouped(0, groups=3)
+    with pytest.raises(DataError, match=r"fold: 3 groups, .* cannot fill 5 parts; ask for fewer"):
+        split(data, validation=0.5, test=0, seed=0, fold="1/5")
+
+
 def several(count):
     """A dataset whose images are of several classes, the last of which is rare."""
     rng = np.random.default_rng(0)

@@ -178,6 +178,7 @@ def test_a_task_of_ones_own(tmp_path):
     assert 0 < run.info()["result"]["test"]["within_one"] <= 1
     assert "ordered" in json_schema()["properties"]["task"]["enum"]
     (tmp_path / "my_nets.py").unlink()
+    assert TASKS["ordered"].losses is not TASKS["classification"].losses
     TASKS.pop("ordered")
     modules._loaded.clear()
     assert convax.load(run.path).task.name == "ordered"

@@ -56,5 +56,7 @@ def test_weights_are_a_number_for_each_class_of_a_classification(tmp_path):
     for weights in ("[1.0, 2.0]", "[0.0, 0.0, 0.0]"):
         with pytest.raises(ConfigError, match=r"class_weights: got . numbers, need 3 that are not"):
             prepare(load_config(config, [f"training.class_weights={weights}"]))
+    with pytest.raises(ConfigError, match="make up for the same twice; leave one of them out"):
+        load_config(config, ["training.class_weights=balanced", "training.sampling=balanced"])
     with pytest.raises(ConfigError, match="class_weights are for one class an image"):
         load_config("unet-pennfudan", ["training.class_weights=balanced"])
