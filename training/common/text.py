@@ -62,6 +62,11 @@ def encodings_of_name(name: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys((name, *(unicodedata.normalize(f, name) for f in ("NFC", "NFD")))))
 
 
+def named_error(error: Exception) -> str:
+    """Return an error of somebody's code in one line: its kind and its message."""
+    return f"{type(error).__name__}: {plain_line(str(error), 300)}"
+
+
 def first_line(error: Exception) -> str:
     """Return the beginning of an error's message, or its name where it has none."""
     lines = str(error).strip().splitlines()

@@ -17,6 +17,7 @@ nonfinite        what a step that is not finite leaves behind
 plateau          when to lower the learning rate
 progress         what a person sees
 signals          Ctrl-C, SIGTERM, SIGHUP: noted, then `InterruptedRun`
+following        what follows the metrics of a run, line by line
 tensorboard      event files
 tracking         trackers, fed from the metrics: `training.trackers`
 

@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from ..common.errors import ConvaxError
-from ..common.text import plain_line
+from ..common.text import named_error, plain_line
 from ..common.train_state import TrainState
 from ..config.errors import ConfigError, did_you_mean
 from ..config.schema import Config
@@ -88,8 +88,9 @@ def make_callbacks(config: Config, given: Sequence[Any] = ()) -> tuple[Any, ...]
         try:
             made.append(CALLBACKS[entry.name](**{k: v for k, v in entry if k != "name"}))
         except Exception as error:
-            said = plain_line(f"{type(error).__name__}: {error}", 300)
-            raise ConfigError(f"callbacks: {entry.name} cannot be made: {said}") from error
+            raise ConfigError(
+                f"callbacks: {entry.name} cannot be made: {named_error(error)}"
+            ) from error
     check_callbacks(callbacks := (*made, *given))
     return callbacks
 
@@ -135,8 +136,8 @@ def call(callbacks: Sequence[Any], event: str, view: View) -> str | None:
         try:
             said = method(view)
         except Exception as error:  # whatever their code raises
-            said = f"{type(error).__name__}: {plain_line(str(error), 300)}"
-            raise CallbackError(f"{_line_of(error, method)}: {said}: in {where}") from error
+            said = f"{_line_of(error, method)}: {named_error(error)}"
+            raise CallbackError(f"{said}: in {where}") from error
         if said is None:
             continue
         if event not in _STOPPING or not isinstance(said, str):

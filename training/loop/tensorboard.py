@@ -14,7 +14,8 @@ from typing import Any
 
 from ..config.errors import ConfigError
 from ..config.schema import Config
-from ..run.directory import Run, parse_record
+from ..run.directory import Run
+from .following import Following
 from .progress import Display
 
 FOLDER = "tensorboard"
@@ -38,53 +39,31 @@ def followed(run: Run, config: Config, display: Display) -> Iterator[Display]:
     if not config.logging.tensorboard:
         yield display
         return
-    following = Following(run, display)
+    writer = _new_writer(run)
+
+    def write(records: list[dict[str, Any]]) -> None:
+        """Write every number of the metrics, as ``train/loss``."""
+        for record in records:
+            for name, value in scalars(record).items():
+                writer.add_scalar(name, value, record["step"])
+        writer.flush()
+
+    following = Following(run, display, write)
     try:
         yield following
     finally:
         following.catch_up()
-        following.writer.close()
+        writer.close()
 
 
-class Following:
-    """A display in front of another, which looks for new metrics at each call."""
+def _new_writer(run: Run) -> Any:
+    """Make the writer of a new event file, in place of the old."""
+    from tensorboardX import SummaryWriter
 
-    def __init__(self, run: Run, display: Display):
-        from tensorboardX import SummaryWriter
-
-        folder = run.path / FOLDER
-        for old in folder.glob("events.out.tfevents.*"):
-            old.unlink()
-        self.writer = SummaryWriter(str(folder))
-        self._file, self._read, self._display = run.path / "metrics.jsonl", 0, display
-
-    def note(self, text: str) -> None:
-        """Catch up, and pass it on."""
-        self.catch_up()
-        self._display.note(text)
-
-    def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
-        """Catch up, and pass it on."""
-        self.catch_up()
-        self._display.step(step, total, record)
-
-    def close(self) -> None:
-        """Pass it on."""
-        self._display.close()
-
-    def catch_up(self) -> None:
-        """Write what is new in the metrics: every number, as ``train/loss``."""
-        if not self._file.is_file():
-            return
-        with self._file.open("rb") as file:
-            file.seek(self._read)
-            lines = file.read().splitlines(keepends=True)
-        for line in (one for one in lines if one.endswith(b"\n")):
-            self._read += len(line)
-            if (record := parse_record(line)) is not None:
-                for name, value in scalars(record).items():
-                    self.writer.add_scalar(name, value, record["step"])
-        self.writer.flush()
+    folder = run.path / FOLDER
+    for old in folder.glob("events.out.tfevents.*"):
+        old.unlink()
+    return SummaryWriter(str(folder))
 
 
 def scalars(record: Mapping[str, Any]) -> dict[str, float]:

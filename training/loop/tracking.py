@@ -5,19 +5,20 @@ files, and the trackers that the config names (`training.trackers`), each on a t
 tracker that cannot be used is given up with one line; training goes on.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from ..common.text import text_of_name
 from ..config.schema import Config
-from ..run.directory import Run, parse_record
+from ..run.directory import Run
 from ..trackers.to_mlflow import open_mlflow
 from ..trackers.to_trackio import open_trackio
 from ..trackers.to_wandb import open_wandb
 from ..trackers.tracker import Ending, Service, Subject
 from ..trackers.worker import Worker
 from . import tensorboard
+from .following import Following
 from .progress import Display
 from .signals import InterruptedRun
 
@@ -50,36 +51,30 @@ def followed(
         if not names:
             yield display
             return
-        tracking = Tracking(run, config, names, display, warn or display.note)
+        tracking = Tracking(run, config, names, warn or display.note)
+        following = Following(run, display, tracking.send)
         ending: Ending = "failed"
         try:
-            yield tracking
+            yield following
             ending = "finished"
         except (InterruptedRun, KeyboardInterrupt):
             ending = "stopped"
             raise
         finally:  # in a study all end together, each as it did
+            following.catch_up()
             tracking.finish(_ENDINGS.get(run.info().get("status", ""), ending))
 
 
 class Tracking:
-    """A display in front of another, which sends trackers what is new at each call.
+    """The trackers of a run, each on a thread of its own.
 
     Args:
         run, config: what is tracked.
         names: of the trackers.
-        display: the other one.
         warn: where a line about a tracker goes.
     """
 
-    def __init__(
-        self,
-        run: Run,
-        config: Config,
-        names: list[str],
-        display: Display,
-        warn: Callable[[str], None],
-    ):
+    def __init__(self, run: Run, config: Config, names: list[str], warn: Callable[[str], None]):
         subject = Subject(
             text_of_name(run.path.resolve().name),
             run.path,
@@ -89,43 +84,20 @@ class Tracking:
         self._workers = [
             Worker(name, TRACKERS[name], subject, tensorboard.scalars) for name in names
         ]
-        self._file, self._read = run.path / "metrics.jsonl", 0
-        self._display, self._warn = display, warn
+        self._warn = warn
 
-    def note(self, text: str) -> None:
-        """Catch up, and pass it on."""
-        self._catch_up()
-        self._display.note(text)
-
-    def step(self, step: int, total: int, record: Mapping[str, Any]) -> None:
-        """Catch up, and pass it on."""
-        self._catch_up()
-        self._display.step(step, total, record)
-
-    def close(self) -> None:
-        """Pass it on."""
-        self._display.close()
+    def send(self, records: list[dict[str, Any]]) -> None:
+        """Send records of the metrics."""
+        self._give_up()
+        for record in records:
+            for worker in self._workers:
+                worker.send(record)
 
     def finish(self, ending: Ending) -> None:
-        """Send what is left, and end what is followed."""
-        self._catch_up()
+        """End what is tracked, once all is sent."""
         for worker in self._workers:
             worker.finish(ending)
         self._give_up()
-
-    def _catch_up(self) -> None:
-        """Send what is new in the metrics."""
-        self._give_up()
-        if not self._file.is_file():
-            return
-        with self._file.open("rb") as file:
-            file.seek(self._read)
-            lines = file.read().splitlines(keepends=True)
-        for line in (one for one in lines if one.endswith(b"\n")):
-            self._read += len(line)
-            if (record := parse_record(line)) is not None:
-                for worker in self._workers:
-                    worker.send(record)
 
     def _give_up(self) -> None:
         """Say what trackers have failed at, and leave them."""

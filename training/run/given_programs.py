@@ -12,7 +12,7 @@ from ...model import Layer, init_shapes
 from ..common import waiting
 from ..common.errors import ConvaxError
 from ..common.program_digest import program_digest
-from ..common.text import plain_line
+from ..common.text import named_error
 from ..config.errors import ConfigError
 from ..config.given import given_digests, given_tables
 from ..config.schema import Config
@@ -161,5 +161,6 @@ def _named(what: str, trace: Callable[[], Any]) -> Any:
     except ConvaxError:
         raise
     except Exception as error:
-        said = plain_line(f"{type(error).__name__}: {error}", 300)
-        raise ConfigError(f"{what}: given in Python, it cannot be traced: {said}") from error
+        raise ConfigError(
+            f"{what}: given in Python, it cannot be traced: {named_error(error)}"
+        ) from error

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..common.errors import ConvaxError
-from ..common.text import plain_line
+from ..common.text import named_error
 from ..data import Split
 from ..plugins.tables import METRICS
 
@@ -33,8 +33,7 @@ def make_own_metrics(
             try:
                 value = METRICS[entry.name].measure(collected, examples.labels, **keywords)
             except Exception as error:
-                said = plain_line(f"{type(error).__name__}: {error}", 300)
-                raise MetricError(f"metrics: {entry.name}: {said}") from error
+                raise MetricError(f"metrics: {entry.name}: {named_error(error)}") from error
             figures |= _figures(entry.name, value)
         return figures
 
